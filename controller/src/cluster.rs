@@ -155,14 +155,14 @@ impl Cluster {
     /// back. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.stand();
-        let (mut failures, mut told) = (0, String::new());
+        let (mut failures, mut reported) = (0, String::new());
         while let Err(error) = self.load_keys(now()).await {
             let text = error_chain(&error);
-            if told == text {
+            if reported == text {
                 debug!(error = text, "Still cannot start");
             } else {
                 error!(error = text, "Cannot start yet, will try again");
-                told = text;
+                reported = text;
             }
             failures += 1;
             let pause = wait(failures, shared::random::number()).min(START_PAUSE);

@@ -35,14 +35,14 @@ pub struct ClusterKeys {
     listed: BTreeSet<String>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
-    told: BTreeMap<String, String>,
+    reported: BTreeMap<String, String>,
     /// Events about key Secrets that are not yet sent.
     news: Vec<(ObjectId, Option<String>, News)>,
     events: Events,
     /// Names of key Secrets whose annotation requests a newer key.
     asking: BTreeSet<String>,
     /// Name of the last key Secret whose request was accepted.
-    heard: Option<String>,
+    observed: Option<String>,
     uids: BTreeMap<String, String>,
 }
 
@@ -62,10 +62,10 @@ impl ClusterKeys {
             listed: BTreeSet::new(),
             ring: Arc::default(),
             removed: RemovedKeys::default(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             news: Vec::new(),
             asking: BTreeSet::new(),
-            heard: None,
+            observed: None,
             uids: BTreeMap::new(),
         }
     }
@@ -97,7 +97,7 @@ impl ClusterKeys {
 
     /// Returns the number of key Secrets that cannot be used.
     pub fn unusable(&self) -> usize {
-        self.told.len()
+        self.reported.len()
     }
 
     /// Applies a watch event. Returns whether the key ring changed.
@@ -113,7 +113,7 @@ impl ClusterKeys {
                 listed.insert(self.config.prefix.clone());
                 let is_there = |name: &String| listed.contains(name);
                 self.keys.retain(|name, _| is_there(name));
-                self.told.retain(|name, _| is_there(name));
+                self.reported.retain(|name, _| is_there(name));
                 self.asking.retain(&is_there);
                 let changed = self.make_ring(now);
                 self.uids.retain(|name, _| is_there(name));
@@ -126,7 +126,7 @@ impl ClusterKeys {
             // Deleted, or its label was removed.
             Event::Delete(secret) => {
                 self.keys.remove(&secret.name_any());
-                self.told.remove(&secret.name_any());
+                self.reported.remove(&secret.name_any());
                 self.asking.remove(&secret.name_any());
                 let changed = self.make_ring(now);
                 self.uids.remove(&secret.name_any());
@@ -143,10 +143,10 @@ impl ClusterKeys {
         let asks = newest
             .as_ref()
             .is_some_and(|name| self.asking.contains(name));
-        let is_news = asks && self.heard != newest;
+        let is_news = asks && self.observed != newest;
         if is_news {
             info!(secretname = newest, "A key is asked for by annotation");
-            self.heard = newest;
+            self.observed = newest;
         }
         is_news
     }
@@ -200,15 +200,15 @@ impl ClusterKeys {
         }
         match self.read(secret) {
             Ok(stored) => {
-                self.told.remove(&name);
+                self.reported.remove(&name);
                 self.keys.insert(name, stored);
             }
             Err(problem) => {
                 // A key that was usable and became unreadable stays in use until its Secret is deleted.
-                if self.told.get(&name) != Some(&problem) {
+                if self.reported.get(&name) != Some(&problem) {
                     error!(secretname = name, error = problem, "Error reading key");
                     self.report(&name, uid, &problem);
-                    self.told.insert(name, problem);
+                    self.reported.insert(name, problem);
                 }
             }
         }

@@ -40,9 +40,9 @@ pub struct KeyStore {
     files: Polled<Found>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
-    told: BTreeSet<String>,
+    reported: BTreeSet<String>,
     /// Name of the last key whose request for a newer key was accepted.
-    heard: Option<String>,
+    observed: Option<String>,
 }
 
 /// The content of a file.
@@ -98,8 +98,8 @@ impl KeyStore {
             files: Polled::default(),
             ring: Arc::default(),
             removed: RemovedKeys::default(),
-            told: BTreeSet::new(),
-            heard: None,
+            reported: BTreeSet::new(),
+            observed: None,
         };
         // Files that exist at start are complete: the administrator put them there before. So this read skips
         // the quiet time.
@@ -137,10 +137,10 @@ impl KeyStore {
             .filter_map(|known| known.value.as_ref())
             .flat_map(|f| &f.asking);
         let asks = newest.is_some() && asking.any(|name| Some(name) == newest.as_ref());
-        let is_news = asks && self.heard != newest;
+        let is_news = asks && self.observed != newest;
         if is_news {
             info!(secretname = newest, "A key is asked for by annotation");
-            self.heard = newest;
+            self.observed = newest;
         }
         is_news
     }
@@ -201,7 +201,7 @@ impl KeyStore {
 
     /// Returns the number of keys or key files that cannot be used.
     pub fn unusable(&self) -> usize {
-        self.told.len()
+        self.reported.len()
     }
 
     fn make_ring(&mut self, now: Timestamp) {
@@ -234,10 +234,10 @@ impl KeyStore {
     }
 
     fn tell(&mut self, problems: BTreeSet<String>) {
-        for problem in problems.difference(&self.told) {
+        for problem in problems.difference(&self.reported) {
             error!(error = problem, "Error reading key");
         }
-        self.told = problems;
+        self.reported = problems;
     }
 }
 

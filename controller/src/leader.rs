@@ -66,7 +66,7 @@ pub struct Candidate {
     /// replica lacks the permission.
     was_served: bool,
     /// The last logged problem with the Lease.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 /// A request to the API server failed.
@@ -97,7 +97,7 @@ impl Candidate {
             term,
             view: None,
             was_served: false,
-            told: None,
+            reported: None,
         }
     }
 
@@ -128,7 +128,7 @@ impl Candidate {
         match turn.unwrap_or(Err(Failure::Silence)) {
             Ok(()) => {
                 self.was_served = true;
-                self.told = None;
+                self.reported = None;
                 self.answered();
             }
             Err(failure) if failure.is_denial() && !self.was_served => {
@@ -161,11 +161,11 @@ impl Candidate {
 
     /// Logs a problem: at WARN the first time, at DEBUG while it continues.
     fn tell(&mut self, error: String, what: &str) {
-        if self.told.as_ref() == Some(&error) {
+        if self.reported.as_ref() == Some(&error) {
             debug!(error, "Still: {what}");
         } else {
             warn!(error, "{what}");
-            self.told = Some(error);
+            self.reported = Some(error);
         }
     }
 

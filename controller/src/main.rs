@@ -42,9 +42,9 @@ enum Failure {
 
 /// Exit codes: 0 for help, version, or a signal; 1 if the controller cannot start; 2 for invalid arguments.
 fn main() -> ExitCode {
-    let words = std::env::args_os().skip(1);
+    let args = std::env::args_os().skip(1);
     let variable = |name: &str| std::env::var(name).ok();
-    match Config::read(words, variable) {
+    match Config::read(args, variable) {
         Ok(config) => run(&config),
         Err(Stop::Print(text)) => print(&text),
         Err(Stop::Usage(text)) => {

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::expiry;
 use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
-use crate::http::{self, Desk, Facts, Plain};
+use crate::http::{self, Facts, Plain, RequestLimiter};
 use crate::metrics::Metrics;
 
 /// A port cannot be served.
@@ -85,7 +85,7 @@ impl<'a> Server<'a> {
         let (end, ended) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
         let plain = Plain {
-            desk: (!config.plain_certificate_only).then(|| self.desk()),
+            limiter: (!config.plain_certificate_only).then(|| self.limiter()),
             authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
         };
         let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
@@ -99,7 +99,8 @@ impl<'a> Server<'a> {
             }
         });
         if let Some(authorised) = authorised {
-            let task = authorised.serve(facts, self.desk(), &self.metrics, limits, ended.clone());
+            let task =
+                authorised.serve(facts, self.limiter(), &self.metrics, limits, ended.clone());
             tasks.spawn(task);
         }
         announce("HTTP server serving", &self.listener);
@@ -128,9 +129,9 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn desk(&self) -> Desk {
+    fn limiter(&self) -> RequestLimiter {
         let legacy = self.config.policy.rules.accept_legacy;
-        Desk::new(self.config.rate, self.config.read_timeout, legacy)
+        RequestLimiter::new(self.config.rate, self.config.read_timeout, legacy)
     }
 }
 
@@ -160,7 +161,7 @@ impl Authorised {
     fn serve(
         self,
         facts: Facts,
-        desk: Desk,
+        limiter: RequestLimiter,
         metrics: &Arc<Metrics>,
         limits: http::Limits,
         mut ended: watch::Receiver<bool>,
@@ -178,7 +179,7 @@ impl Authorised {
                 &self.listener,
             );
             let tls = Some(self.identity.acceptor());
-            let router = http::authorised_router(facts, desk, self.reviews, metrics);
+            let router = http::authorised_router(facts, limiter, self.reviews, metrics);
             http::serve(self.listener, tls, router, limits, ended).await;
         }
     }

@@ -29,7 +29,7 @@ pub struct Publisher {
     name: String,
     namespace: String,
     ring: watch::Receiver<Arc<KeyRing>>,
-    told: String,
+    reported: String,
 }
 
 impl Publisher {
@@ -45,7 +45,7 @@ impl Publisher {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             ring,
-            told: String::new(),
+            reported: String::new(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Publisher {
     fn complain(&mut self, error: &kube::Error) {
         let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
         let text = error_chain(error);
-        if text == self.told {
+        if text == self.reported {
             return;
         }
         if forbidden {
@@ -95,7 +95,7 @@ impl Publisher {
                 "Cannot publish the certificate, will try again"
             );
         }
-        self.told = text;
+        self.reported = text;
     }
 
     async fn publish(&mut self) -> Result<(), kube::Error> {
@@ -117,7 +117,7 @@ impl Publisher {
             let name = changed.name_any();
             self.config_maps.replace(&name, &params, &changed).await?;
         }
-        self.told.clear();
+        self.reported.clear();
         let fingerprint = certificate.fingerprint();
         info!(configmap = self.name, %fingerprint, "Certificate published");
         Ok(())

@@ -118,7 +118,7 @@ async fn a_connection_that_sends_no_whole_head_in_time_is_closed() {
 }
 
 #[tokio::test]
-async fn the_server_ends_when_told_though_connections_are_open() {
+async fn the_server_stops_on_request_although_connections_are_open() {
     let server = server(LONG).await;
     let idle = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(server.ask("GET", "/healthz").await.2, "ok\n");

@@ -93,11 +93,11 @@ struct Healing {
 }
 
 impl Healing {
-    async fn new(words: &[&str]) -> Self {
+    async fn new(args: &[&str]) -> Self {
         let mut case = Case::idle();
         case.write("keys/one.yaml", &support::key_manifest("one", &KEYS[0]));
         case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
-        case.set_words(words);
+        case.set_words(args);
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let config = case.config();
         let rounds = Rounds::start(&config, &case.dir, Arc::clone(&metrics), case.now).await;
@@ -184,15 +184,15 @@ async fn no_key_is_used_for_what_is_unchanged() {
 #[tokio::test]
 async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_do_not() {
     let flag = "--correct-drift=false";
-    for words in [
+    for args in [
         &[flag][..],
         &[flag, "--update-status=false"],
         &[],
         &["--update-status=false"],
     ] {
-        let by_flag = words.contains(&flag);
+        let by_flag = args.contains(&flag);
         for (why, edit) in EDITS {
-            let mut healing = Healing::new(words).await;
+            let mut healing = Healing::new(args).await;
             if !by_flag {
                 opt_out(&mut healing).await;
             }
@@ -200,11 +200,11 @@ async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_d
             edit(&healing.folder());
             let edited = healing.values();
             healing.pass(PROMISED * 5).await;
-            assert_eq!(healing.values(), edited, "{words:?}: somebody {why}");
-            assert_eq!(healing.attempts(), before, "{words:?}: somebody {why}");
+            assert_eq!(healing.values(), edited, "{args:?}: somebody {why}");
+            assert_eq!(healing.attempts(), before, "{args:?}: somebody {why}");
         }
         for (why, deletion) in DELETIONS {
-            let mut healing = Healing::new(words).await;
+            let mut healing = Healing::new(args).await;
             if !by_flag {
                 opt_out(&mut healing).await;
             }
@@ -213,7 +213,7 @@ async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_d
             assert_eq!(
                 healing.values(),
                 Healing::whole(),
-                "{words:?}: somebody {why}"
+                "{args:?}: somebody {why}"
             );
         }
     }

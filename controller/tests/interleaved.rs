@@ -35,7 +35,7 @@ fn object(value: &str) -> SealedSecret {
 }
 
 /// Returns an object whose Secret has a random value.
-fn by_chance() -> SealedSecret {
+fn random_items() -> SealedSecret {
     let mut object = object("1");
     let template = ("r".to_owned(), Some("{{ uuidv4 }}".to_owned()));
     object.spec.template.data = Some([template].into());
@@ -100,10 +100,10 @@ async fn a_spec_that_changes_while_its_first_secret_is_made_is_applied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_chance_made_stays_when_a_correction_fails() {
+async fn random_values_stay_when_a_correction_fails() {
     for drops_record in [false, true] {
         let server = ApiServer::of_a_definition(drops_record);
-        server.put_sealed(&by_chance(), "u", 1);
+        server.put_sealed(&random_items(), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::new(&store);
         controller.look().await;
@@ -127,9 +127,9 @@ async fn what_chance_made_stays_when_a_correction_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_chance_made_stays_while_the_key_is_away() {
+async fn random_values_stay_while_the_key_is_missing() {
     let server = ApiServer::default();
-    server.put_sealed(&by_chance(), "u", 1);
+    server.put_sealed(&random_items(), "u", 1);
     let (server, store) = server.start();
     let mut controller = Controller::new(&store);
     controller.look().await;
@@ -150,7 +150,7 @@ async fn what_chance_made_stays_while_the_key_is_away() {
 
 /// The record of the last success stays in the status of a failure, and must not count as a success.
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_over_is_told_although_nothing_is_to_be_written() {
+async fn an_ended_failure_is_reported_although_nothing_is_written() {
     let server = ApiServer::default();
     server.put_sealed(&object("1"), "u", 1);
     let (server, store) = server.start();
@@ -206,7 +206,7 @@ async fn a_fight_without_statuses_ends_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_became_of_an_object_is_not_told_of_another_one_with_its_name() {
+async fn the_outcome_of_an_object_is_not_reported_for_another_one_with_its_name() {
     let server = ApiServer::default();
     server.put_sealed(&managing("old"), "first", 1);
     server.edit("a", "before");

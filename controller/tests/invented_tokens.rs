@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ::http::{Request, Response};
 use controller::http::reviews::Reviews;
-use controller::http::{self, Desk, Facts, Limits};
+use controller::http::{self, Facts, Limits, RequestLimiter};
 use controller::metrics::Metrics;
 use kube::Client;
 use kube::client::Body;
@@ -54,7 +54,7 @@ impl Scene {
         let time = Duration::from_mins(1);
         let router = http::authorised_router(
             facts,
-            Desk::new((1_000_000, 1_000_000), time, true),
+            RequestLimiter::new((1_000_000, 1_000_000), time, true),
             reviews,
             Arc::new(Metrics::new(false).unwrap()),
         );

@@ -110,12 +110,12 @@ async fn a_key_taken_out_earlier_does_not_come_back_with_the_last_one() {
 async fn a_key_is_made_at_start_if_there_is_none_and_only_then() {
     let mut case = Case::idle();
     std::fs::remove_dir(case.dir.join("keys")).unwrap();
-    let words = [
+    let args = [
         "--privatekey-labels=team=a",
         "--privatekey-annotations=note=b=c",
         "--key-prefix=my",
     ];
-    case.start(&words).await.unwrap();
+    case.start(&args).await.unwrap();
     let name = names(&mut case).remove(0);
     assert!(name.starts_with("my") && name.len() == 7, "{name}");
     let text = std::fs::read_to_string(case.dir.join(format!("keys/{name}.yaml"))).unwrap();

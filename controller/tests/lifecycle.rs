@@ -163,7 +163,7 @@ async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() 
 }
 
 #[tokio::test]
-async fn templates_are_rendered_and_what_chance_made_stays() {
+async fn templates_are_rendered_and_random_values_stay() {
     let mut case = Case::new().await;
     let template = |extra: &str| {
         let good = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));

@@ -24,8 +24,8 @@ fn program() -> Command {
     command
 }
 
-fn run(words: &[&str]) -> Output {
-    program().args(words).output().unwrap()
+fn run(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
 }
 
 /// A running controller, killed when the test ends, also if it fails.
@@ -43,7 +43,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(dir: &Path, words: &[&str]) -> Self {
+    fn start(dir: &Path, args: &[&str]) -> Self {
         let mut child = program()
             .args([
                 "--listen-addr=127.0.0.1:0",
@@ -52,7 +52,7 @@ impl Running {
                 "--directory",
             ])
             .arg(dir)
-            .args(words)
+            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -130,7 +130,7 @@ fn await_value(path: &Path, want: &str) {
 #[test]
 fn words_decide_the_exit_code() {
     let missing = ["--directory", "/nowhere/at/all"];
-    for (words, code, stream, want) in [
+    for (args, code, stream, want) in [
         (
             &["--version"][..],
             0,
@@ -149,11 +149,11 @@ fn words_decide_the_exit_code() {
         ),
         (&missing, 1, 2, "/nowhere/at/all"),
     ] {
-        let output = run(words);
+        let output = run(args);
         let streams = [&output.stdout, &output.stderr];
         let text = String::from_utf8_lossy(streams[stream - 1]);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {text}");
-        assert!(text.contains(want), "{words:?}: {text}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(text.contains(want), "{args:?}: {text}");
     }
 }
 

@@ -67,8 +67,8 @@ impl Controller {
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.changed([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {
-            let heard = self.server.take_heard();
-            self.reconciler.changed(heard, Urgency::Fresh, now);
+            let observed = self.server.take_observed();
+            self.reconciler.changed(observed, Urgency::Fresh, now);
         }
     }
 }

@@ -41,7 +41,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    async fn start(words: &[&str]) -> Self {
+    async fn start(args: &[&str]) -> Self {
         allow_many_files();
         let dir = tempfile::tempdir().unwrap();
         for folder in ["sealed", "keys"] {
@@ -58,7 +58,7 @@ impl Running {
                 "--directory",
             ])
             .arg(dir.path())
-            .args(words)
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -224,15 +224,15 @@ const fn log_switch(name: &'static str) -> Flag {
 ///
 /// Help was asked for, or the words are wrong.
 pub fn parse<V: Into<OsString>>(
-    words: impl IntoIterator<Item = OsString>,
+    args: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<V>,
 ) -> Result<Request, Stop> {
-    let mut words: Vec<OsString> = words.into_iter().collect();
+    let mut args: Vec<OsString> = args.into_iter().collect();
     // The version wins over help, as with the peer.
-    if words.iter().any(|word| word == "--version") {
-        words.retain(|word| word != "--help" && word != "-h");
+    if args.iter().any(|word| word == "--version") {
+        args.retain(|word| word != "--help" && word != "-h");
     }
-    let flags = PROGRAM.parse(words, variable).map_err(with_hint)?;
+    let flags = PROGRAM.parse(args, variable).map_err(with_hint)?;
     if !flags.paths("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
         return Err(Stop::Refused("--from-file requires --raw".into()));
     }
@@ -432,16 +432,13 @@ fn described() -> clap::Command {
         "token-file",
         "authority",
     ];
-    let words = |words: &'static [&'static str]| {
-        move |arg: clap::Arg| arg.value_parser(clap::builder::PossibleValuesParser::new(words))
+    let args = |args: &'static [&'static str]| {
+        move |arg: clap::Arg| arg.value_parser(clap::builder::PossibleValuesParser::new(args))
     };
     let command = PROGRAM
         .command()
-        .mut_arg("format", words(&["json", "yaml"]))
-        .mut_arg(
-            "scope",
-            words(&["strict", "namespace-wide", "cluster-wide"]),
-        );
+        .mut_arg("format", args(&["json", "yaml"]))
+        .mut_arg("scope", args(&["strict", "namespace-wide", "cluster-wide"]));
     FILES.iter().fold(command, |command, name| {
         command.mut_arg(name, |arg| arg.value_hint(clap::ValueHint::FilePath))
     })

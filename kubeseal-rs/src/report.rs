@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flags::Stop;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::notice::Notice;
 pub use kubeseal_library::shown::{
     ShowPath, json_shown, lines_shown, path_text, shown, yaml_shown,
 };
-use kubeseal_library::surroundings::Surroundings;
 use shared::error_chain;
 
 use crate::command::CommandError;
@@ -64,12 +64,12 @@ pub fn status_line(text: &str) {
 }
 
 /// Returns the environment of this process, with long waits shown if stderr is a terminal.
-pub fn surroundings() -> Surroundings {
-    let surroundings = Surroundings::of_this_process();
-    let line = surroundings.stderr_is_terminal;
-    Surroundings {
+pub fn environment() -> Environment {
+    let environment = Environment::of_this_process();
+    let line = environment.stderr_is_terminal;
+    Environment {
         status_line: line.then_some(status_line),
-        ..surroundings
+        ..environment
     }
 }
 
@@ -134,13 +134,13 @@ pub struct Paint {
 
 impl Paint {
     /// Returns the colours for stdout.
-    pub fn for_stdout(surroundings: &Surroundings) -> Self {
-        let dumb = surroundings
+    pub fn for_stdout(environment: &Environment) -> Self {
+        let dumb = environment
             .variable("TERM")
             .is_none_or(|term| term == "dumb");
-        let unwanted = surroundings.filled_variable("NO_COLOR").is_some();
+        let unwanted = environment.filled_variable("NO_COLOR").is_some();
         Self {
-            on: surroundings.stdout_is_terminal && !dumb && !unwanted,
+            on: environment.stdout_is_terminal && !dumb && !unwanted,
         }
     }
 

@@ -14,7 +14,7 @@ const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmeta
     spec: {encryptedData: {a: AgBB}}\n";
 
 /// What doctor prints about a file in `prod`, under this rule.
-fn doctor(rule: &str, words: &[&str]) -> String {
+fn doctor(rule: &str, args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("prod")).expect("a folder");
@@ -27,7 +27,7 @@ fn doctor(rule: &str, words: &[&str]) -> String {
     .expect("a file");
     let output = Command::new(env!("CARGO_BIN_EXE_seal"))
         .args(["doctor", "prod/db.yaml"])
-        .args(words)
+        .args(args)
         .current_dir(folder.path())
         .env("HOME", folder.path())
         .env("KUBECONFIG", at("kubeconfig"))
@@ -39,13 +39,13 @@ fn doctor(rule: &str, words: &[&str]) -> String {
 
 #[test]
 fn doctor_goes_where_the_rule_for_the_file_leads() {
-    for (rule, words, server) in [
+    for (rule, args, server) in [
         ("context: prod", &[][..], "127.0.0.1:9"),
         ("context: prod", &["--context", "dev"], "127.0.0.1:7"),
         ("namespace: shop", &[], "127.0.0.1:7"),
     ] {
-        let said = doctor(rule, words);
-        assert!(said.contains(server), "{rule} {words:?}: {said}");
+        let said = doctor(rule, args);
+        assert!(said.contains(server), "{rule} {args:?}: {said}");
     }
 }
 

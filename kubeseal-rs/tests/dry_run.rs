@@ -26,9 +26,9 @@ fn a_dry_run_asks_the_controller_for_nothing_but_its_certificate() {
             (certificate_of(PLACE.0, PLACE.1), text(new)),
         ],
     );
-    let seal = |words: &[&str]| {
+    let seal = |args: &[&str]| {
         let output = Command::new(SEAL)
-            .args(words)
+            .args(args)
             .current_dir(folder.path())
             .env("HOME", folder.path())
             .env("KUBECONFIG", &kubeconfig)
@@ -36,7 +36,7 @@ fn a_dry_run_asks_the_controller_for_nothing_but_its_certificate() {
             .output()
             .expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{words:?}: {said}");
+        assert!(output.status.success(), "{args:?}: {said}");
         said
     };
     fs::write(folder.path().join("value"), "hunter2").expect("a file");
@@ -49,7 +49,7 @@ fn a_dry_run_asks_the_controller_for_nothing_but_its_certificate() {
             format!("--cert={FIXTURES}/{key}.pem"),
             format!("tree-{name}.yaml"),
         );
-        let mut words = vec![
+        let mut args = vec![
             "create",
             name,
             "-n",
@@ -60,8 +60,8 @@ fn a_dry_run_asks_the_controller_for_nothing_but_its_certificate() {
             &out,
             &cert,
         ];
-        words.extend(hints);
-        seal(&words);
+        args.extend(hints);
+        seal(&args);
     }
     let said = seal(&["rotate", "--dry-run", "."]);
     assert!(

@@ -10,13 +10,13 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const SEAL_TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal");
 
-fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
-    run_with(folder, program, words, b"")
+fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+    run_with(folder, program, args, b"")
 }
 
-fn run_with(folder: &Path, program: &str, words: &[&str], input: &[u8]) -> Output {
+fn run_with(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program)
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("HOME", folder)
         .env("KUBECONFIG", "/nowhere")
@@ -220,15 +220,15 @@ const USES: [(&str, &str, &[&str], &str); 8] = [
 #[test]
 fn certificates_keys_and_identities_are_read_however_windows_wrote_them() {
     let folder = folder();
-    for (file, program, words, want) in USES {
+    for (file, program, args, want) in USES {
         let path = folder.path().join(file);
         let text = fs::read_to_string(&path).expect("ours");
         for (encoding, bytes) in encodings(&text) {
             fs::write(&path, bytes).expect("ours");
-            let output = run(folder.path(), program, words);
+            let output = run(folder.path(), program, args);
             assert!(
                 output.status.success(),
-                "{file} in {encoding}: {words:?}: {}",
+                "{file} in {encoding}: {args:?}: {}",
                 said(&output)
             );
             assert!(
@@ -248,10 +248,10 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
     let variables = "# c\nA=1\nB=\"two\nlines\"\nC='x\ny'\n";
     for (encoding, bytes) in encodings(variables) {
         fs::write(at(".env"), bytes).expect("ours");
-        let words = [
+        let args = [
             "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
         ];
-        let output = run(folder.path(), SEAL, &words);
+        let output = run(folder.path(), SEAL, &args);
         assert!(output.status.success(), "{encoding}: {}", said(&output));
         fs::write(at("web.yaml"), &output.stdout).expect("ours");
         let view = run(
@@ -270,7 +270,7 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
         .take(4)
     {
         fs::write(at(".seal.yaml"), bytes).expect("ours");
-        let words = [
+        let args = [
             "create",
             "x",
             "--from-literal",
@@ -280,7 +280,7 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
             "--cert",
             "cert.pem",
         ];
-        let output = run(folder.path(), SEAL, &words);
+        let output = run(folder.path(), SEAL, &args);
         assert!(
             said(&output).contains("wants the namespace"),
             "{encoding}: {}",
@@ -304,7 +304,7 @@ fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
     ] {
         let value = [mark, b"hunter2"].concat();
         fs::write(at("value"), &value).expect("ours");
-        for (words, input) in [
+        for (args, input) in [
             (
                 &[
                     "set",
@@ -338,12 +338,12 @@ fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
                 &value,
             ),
         ] {
-            let output = run_with(folder.path(), SEAL, words, input);
-            assert!(output.status.success(), "{words:?}: {}", said(&output));
+            let output = run_with(folder.path(), SEAL, args, input);
+            assert!(output.status.success(), "{args:?}: {}", said(&output));
             assert_eq!(
                 said(&output).contains("byte order mark"),
                 is_warned,
-                "{words:?}: {}",
+                "{args:?}: {}",
                 said(&output)
             );
         }
@@ -358,22 +358,17 @@ fn an_empty_value_from_stdin_is_refused_unless_it_is_meant() {
     let create = [
         "create", "x", "-n", "shop", "--stdin", "a", "--cert", "cert.pem",
     ];
-    for words in [&set[..], &create[..]] {
+    for args in [&set[..], &create[..]] {
         let before = fs::read(folder.path().join("db.yaml")).expect("ours");
-        let output = run(folder.path(), SEAL, words);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{words:?}: {}",
-            said(&output)
-        );
+        let output = run(folder.path(), SEAL, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
         assert!(
             said(&output).contains("--allow-empty"),
-            "{words:?}: {}",
+            "{args:?}: {}",
             said(&output)
         );
         for redirection in ["<&-", "</dev/null"] {
-            let line = format!("{SEAL} {} {redirection}", words.join(" "));
+            let line = format!("{SEAL} {} {redirection}", args.join(" "));
             let output = run(folder.path(), "sh", &["-c", &line]);
             assert_eq!(output.status.code(), Some(2), "{line}: {}", said(&output));
         }
@@ -381,7 +376,7 @@ fn an_empty_value_from_stdin_is_refused_unless_it_is_meant() {
             fs::read(folder.path().join("db.yaml")).expect("ours"),
             before
         );
-        let meant = run(folder.path(), SEAL, &[words, &["--allow-empty"]].concat());
+        let meant = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());
         assert!(meant.status.success(), "{}", said(&meant));
     }
 }

@@ -17,7 +17,7 @@ use api_server::{Body, certificate_of, path_of, service, text};
 const LIMIT: &str = "1500000";
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
+fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     let mut command = Command::new("/bin/sh");
     command
         .args([
@@ -27,7 +27,7 @@ fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
             LIMIT,
             program,
         ])
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .env("KUBECONFIG", folder.join("kubeconfig"))
@@ -56,7 +56,7 @@ fn folder() -> tempfile::TempDir {
 fn refuses_what_never_ends_wherever_it_is_read() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
     let folder = folder();
-    for (program, words) in [
+    for (program, args) in [
         (kubeseal, "--cert endless -f secret.yaml"),
         (kubeseal, "--cert file:///dev/zero -f secret.yaml"),
         (kubeseal, "--cert cert.pem -f endless"),
@@ -99,17 +99,17 @@ fn refuses_what_never_ends_wherever_it_is_read() {
         (seal, "exec --all secret.yaml --backup endless -- true"),
         (seal, "view secret.yaml --backup endless"),
     ] {
-        let words: Vec<&str> = words.split(' ').collect();
-        let output = run(folder.path(), program, &words);
+        let args: Vec<&str> = args.split(' ').collect();
+        let output = run(folder.path(), program, &args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             matches!(output.status.code(), Some(1 | 2)),
-            "{words:?}: {} {said}",
+            "{args:?}: {} {said}",
             output.status
         );
         assert!(
             !said.contains("panicked") && !said.contains("memory allocation"),
-            "{words:?}: {said}"
+            "{args:?}: {said}"
         );
     }
 }

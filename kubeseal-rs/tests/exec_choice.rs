@@ -29,10 +29,10 @@ const CHANGE_THE_COMMAND: [&str; 16] = [
     "LD_PRELOAD",
 ];
 
-fn seal(folder: &Path, words: &[&str]) -> Output {
+fn seal(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seal"));
     command
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("A_NAME_THAT_NO_LIST_HAS", "inherited");
     command.stdin(Stdio::null()).output().expect("it starts")
@@ -42,7 +42,7 @@ fn seal(folder: &Path, words: &[&str]) -> Output {
 fn seal_item(folder: &Path, item: &str) {
     let certificate = format!("{FIXTURES}/key-2025.pem");
     let literal = format!("--from-literal={item}=evil");
-    let words = [
+    let args = [
         "create",
         "db",
         "--cert",
@@ -55,7 +55,7 @@ fn seal_item(folder: &Path, item: &str) {
     ];
     let file = folder.join("db.yaml");
     let _ = fs::remove_file(&file);
-    let output = seal(folder, &[&words[..], &["db.yaml"]].concat());
+    let output = seal(folder, &[&args[..], &["db.yaml"]].concat());
     assert!(
         output.status.success(),
         "{}",

@@ -31,10 +31,10 @@ impl Tree {
         fs::write(self.path(name), text).expect("ours");
     }
 
-    fn run(&self, program: &str, words: &[&str]) -> Output {
+    fn run(&self, program: &str, args: &[&str]) -> Output {
         let mut command = Command::new(program);
         command
-            .args(words)
+            .args(args)
             .current_dir(self.0.path())
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere");
@@ -45,9 +45,9 @@ impl Tree {
         command.stdin(Stdio::null()).output().expect("it starts")
     }
 
-    fn git(&self, words: &[&str]) {
-        let output = self.run("git", words);
-        assert!(output.status.success(), "{words:?}: {}", said(&output));
+    fn git(&self, args: &[&str]) {
+        let output = self.run("git", args);
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
     }
 
     fn commit(&self) {
@@ -83,7 +83,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();
     let certificate = format!("{FIXTURES}/key-2024.pem");
     let file = tree.path("tree/db.yaml");
-    let words = [
+    let args = [
         "create",
         "db",
         "--cert",
@@ -92,7 +92,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
         "-n=shop",
         "-w",
     ];
-    let made = tree.run(SEAL, &[&words[..], &["tree/db.yaml"]].concat());
+    let made = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
     assert!(made.status.success(), "{}", said(&made));
     let plain = fs::read_to_string(&file).expect("it is there");
     fs::remove_file(&file).expect("ours");
@@ -194,14 +194,14 @@ fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
     for leak in leaks() {
         tree.write("tree/leak.yaml", &leak);
         tree.git(&["add", "tree"]);
-        for words in [
+        for args in [
             &["lint", "."][..],
             &["lint", "tree/leak.yaml"],
             &["lint", "--staged"],
         ] {
-            let output = tree.run(SEAL, words);
+            let output = tree.run(SEAL, args);
             if output.status.code() != Some(1) || !said(&output).contains("plain-secret") {
-                missed.push(format!("{words:?}\n{leak}{}", said(&output)));
+                missed.push(format!("{args:?}\n{leak}{}", said(&output)));
             }
         }
         let commit = tree.run("git", &["commit", "-qm", "leak"]);

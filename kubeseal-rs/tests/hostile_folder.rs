@@ -46,9 +46,9 @@ impl Folder {
         fs::read_to_string(self.path("ran")).ok()
     }
 
-    fn run(&self, program: &str, words: &[&str], variables: &[(&str, &str)]) -> Output {
+    fn run(&self, program: &str, args: &[&str], variables: &[(&str, &str)]) -> Output {
         let child = Command::new(program)
-            .args(words)
+            .args(args)
             .current_dir(self.0.path())
             .env("HOME", self.path("home"))
             .env("KUBECONFIG", "/nowhere")
@@ -103,7 +103,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
         kubeconfig(&folder.path("plug-in")),
     )
     .expect("ours");
-    for (program, words, variable) in [
+    for (program, args, variable) in [
         (KUBESEAL, &["--fetch-cert"][..], "KUBECONFIG"),
         (SEAL, &["view", "--reveal", "a.yaml"], "KUBECONFIG"),
         (
@@ -113,11 +113,11 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
         ),
         (SEAL, &["keys", "list"], "SEALED_SECRETS_KUBECONFIG"),
     ] {
-        let output = folder.run(program, words, &[(variable, "kubeconfig")]);
-        assert_eq!(folder.ran(), None, "{words:?}");
+        let output = folder.run(program, args, &[(variable, "kubeconfig")]);
+        assert_eq!(folder.ran(), None, "{args:?}");
         assert!(
             said(&output).contains("--kubeconfig"),
-            "{words:?}: {output:?}"
+            "{args:?}: {output:?}"
         );
     }
     // A kubeconfig named on the command line is the user's choice.
@@ -268,10 +268,10 @@ fn rules_and_what_they_name_are_regular_files() {
         // Lint does not fetch URLs.
         let commands = [&["--stdout", "plain.yaml"][..], &["lint"]];
         let count = if certificate.contains(':') { 1 } else { 2 };
-        for words in &commands[..count] {
-            let output = folder.run(SEAL, words, &[]);
+        for args in &commands[..count] {
+            let output = folder.run(SEAL, args, &[]);
             let all = said(&output) + &String::from_utf8_lossy(&output.stdout);
-            assert!(all.contains(why), "{certificate} {words:?}: {output:?}");
+            assert!(all.contains(why), "{certificate} {args:?}: {output:?}");
         }
     }
     for to in ["pipe", "/dev/zero", "missing"] {

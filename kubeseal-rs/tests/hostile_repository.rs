@@ -262,16 +262,16 @@ impl Trap {
             ),
         ];
         for command in &commands {
-            let mut words = command.split(' ');
-            let program = words.next().expect("a program");
-            let words: Vec<&str> = words.collect();
+            let mut args = command.split(' ');
+            let program = args.next().expect("a program");
+            let args: Vec<&str> = args.collect();
             for path in [
                 std::env::var("PATH").expect("PATH is set"),
                 self.path("programs").display().to_string(),
             ] {
                 let mut run = self.command(program, folder);
                 run.env("PATH", path)
-                    .args(&words)
+                    .args(&args)
                     .output()
                     .expect("it starts");
             }
@@ -380,15 +380,15 @@ fn no_key_of_the_configuration_runs_a_program() {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
         fs::write(&file, text).expect("ours");
         let cert = trap.path("cert.pem").display().to_string();
-        for words in [
+        for args in [
             &["view", "deploy/a.yaml"][..],
             &["lint", "--staged"],
             &["diff"],
             &["--cert", &cert, "deploy/plain.yaml"],
         ] {
             let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
-            seal.args(words).output().expect("it starts");
-            assert_eq!(trap.ran(), BTreeSet::new(), "{key}: {words:?}");
+            seal.args(args).output().expect("it starts");
+            assert_eq!(trap.ran(), BTreeSet::new(), "{key}: {args:?}");
         }
     }
 }
@@ -601,11 +601,11 @@ fn the_hook_runs_no_program_of_the_tree() {
     }
     let seal = env!("CARGO_BIN_EXE_seal");
     let path = format!(".:{}", std::env::var("PATH").expect("PATH is set"));
-    let run = |program: &str, words: &[&str]| {
+    let run = |program: &str, args: &[&str]| {
         let mut command = trap.command(program, &trap.tree());
         let output = command
             .env("PATH", &path)
-            .args(words)
+            .args(args)
             .output()
             .expect("it starts");
         (

@@ -12,10 +12,10 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn seal(folder: &Path, words: &[&str]) -> Command {
+fn seal(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(SEAL);
     command
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("KUBECONFIG", "/nowhere")
         .env("HOME", folder)
@@ -135,8 +135,8 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
         let state = folder.path().join("state");
         fs::create_dir_all(state.join("keys")).expect("ours");
         let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
-        let words = ["keys", "restore", &key, "--directory", "state"];
-        let run = seal(folder.path(), &words).spawn().expect("it runs");
+        let args = ["keys", "restore", &key, "--directory", "state"];
+        let run = seal(folder.path(), &args).spawn().expect("it runs");
         left.extend(killed_at_a_temporary_file(run, &state.join("keys")));
     }
     assert!(left.is_empty(), "{left:?}");
@@ -159,12 +159,12 @@ fn a_killed_run_leaves_no_temporary_file_beside_what_it_makes() {
         "db.yaml",
     ];
     let fetch = ["cert", "fetch", &cert, "--out", "copy.pem"];
-    for words in [&create[..], &fetch[..]] {
+    for args in [&create[..], &fetch[..]] {
         for _ in 0..15 {
             let folder = tempfile::tempdir().expect("a folder");
-            let run = seal(folder.path(), words).spawn().expect("it runs");
+            let run = seal(folder.path(), args).spawn().expect("it runs");
             let left = killed_at_a_temporary_file(run, folder.path());
-            assert!(left.is_empty(), "{words:?}: {left:?}");
+            assert!(left.is_empty(), "{args:?}: {left:?}");
         }
     }
 }

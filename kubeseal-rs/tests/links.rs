@@ -118,13 +118,13 @@ impl Scene {
         self.0.path().join(name)
     }
 
-    fn run(&self, program: &str, words: &[&str]) -> Output {
-        self.run_in("tree", program, words)
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        self.run_in("tree", program, args)
     }
 
-    fn run_in(&self, folder: &str, program: &str, words: &[&str]) -> Output {
+    fn run_in(&self, folder: &str, program: &str, args: &[&str]) -> Output {
         Command::new(program)
-            .args(words)
+            .args(args)
             .current_dir(self.path(folder))
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere")
@@ -222,7 +222,7 @@ enum Before {
 /// A command that writes the file `out`.
 struct Writer {
     program: &'static str,
-    words: fn(&str) -> String,
+    args: fn(&str) -> String,
     before: Before,
 }
 
@@ -304,18 +304,18 @@ const WRITERS: &[Writer] = &[
     ),
 ];
 
-const fn kubeseal(words: fn(&str) -> String, before: Before) -> Writer {
+const fn kubeseal(args: fn(&str) -> String, before: Before) -> Writer {
     Writer {
         program: KUBESEAL,
-        words,
+        args,
         before,
     }
 }
 
-const fn seal(words: fn(&str) -> String, before: Before) -> Writer {
+const fn seal(args: fn(&str) -> String, before: Before) -> Writer {
     Writer {
         program: SEAL,
-        words,
+        args,
         before,
     }
 }
@@ -337,9 +337,9 @@ impl Writer {
     }
 
     fn run_in(&self, scene: &Scene, folder: &str, out: &str) -> Output {
-        let words = (self.words)(out);
-        let words: Vec<&str> = words.split(' ').collect();
-        scene.run_in(folder, self.program, &words)
+        let args = (self.args)(out);
+        let args: Vec<&str> = args.split(' ').collect();
+        scene.run_in(folder, self.program, &args)
     }
 }
 
@@ -355,7 +355,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
             fs::write(scene.path("tree/own"), writer.target()).expect("ours");
         }
         let output = writer.run_in(&scene, "tree", "own");
-        let why = format!("{}: {}", (writer.words)("own"), said(&output));
+        let why = format!("{}: {}", (writer.args)("own"), said(&output));
         assert!(output.status.success(), "{why}");
         let own = fs::read(scene.path("tree/own")).expect(&why);
         assert_ne!(own, writer.target().as_bytes(), "{why}");
@@ -378,7 +378,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                     scene.copy_inputs();
                 }
                 let output = writer.run_in(&scene, folder, &out);
-                let why = format!("{}: {}", (writer.words)(&out), said(&output));
+                let why = format!("{}: {}", (writer.args)(&out), said(&output));
                 assert_eq!(scene.file(), writer.target(), "{why}");
                 assert_eq!(scene.outside(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
@@ -395,7 +395,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
 /// place outside the work tree.
 #[test]
 fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
-    for (words, folder) in [
+    for (args, folder) in [
         ("import list secret.yaml --cert=cert.pem --into way", ""),
         ("import list secret.yaml --cert=cert.pem --into way/new", ""),
         (
@@ -435,9 +435,9 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
             }
         }
         let before = scene.outside();
-        let words: Vec<&str> = words.split(' ').collect();
-        let output = scene.run(SEAL, &words);
-        let why = format!("{words:?} {folder}: {}", said(&output));
+        let args: Vec<&str> = args.split(' ').collect();
+        let output = scene.run(SEAL, &args);
+        let why = format!("{args:?} {folder}: {}", said(&output));
         assert_eq!(scene.outside(), before, "{why}");
         assert_eq!(
             fs::read(keys.join("key-2024.yaml")).expect("ours"),

@@ -15,7 +15,7 @@ const NOBODY: u32 = 65534;
 
 /// Returns the user of a program that waits for stdin, and the owner of its memory: the same user,
 /// or only root.
-fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
+fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
@@ -24,7 +24,7 @@ fn owner_of_memory(program: &str, words: &[&str]) -> (u32, u32) {
     fs::copy(program, &copy).expect("the folder is ours");
     let mut command = Command::new(&copy);
     command
-        .args(words)
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -66,7 +66,7 @@ fn no_process_of_the_user_reads_the_memory_of_a_program_that_has_values() {
     let cert = file.to_str().expect("a text");
     let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
     assert_ne!(user, owner, "kubeseal");
-    let words = ["create", "a", "-n", "b", "--cert", cert, "--stdin", "a"];
-    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_seal"), &words);
+    let args = ["create", "a", "-n", "b", "--cert", cert, "--stdin", "a"];
+    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_seal"), &args);
     assert_ne!(user, owner, "seal");
 }

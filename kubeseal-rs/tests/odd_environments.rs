@@ -12,10 +12,10 @@ use std::time::Duration;
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
-fn command(folder: &Path, program: &str, words: &[&str]) -> Command {
+fn command(folder: &Path, program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("HOME", folder)
         .env("KUBECONFIG", "/nowhere")
@@ -25,8 +25,8 @@ fn command(folder: &Path, program: &str, words: &[&str]) -> Command {
     command
 }
 
-fn seal(folder: &Path, words: &[&str]) -> Output {
-    command(folder, SEAL, words).output().expect("it runs")
+fn seal(folder: &Path, args: &[&str]) -> Output {
+    command(folder, SEAL, args).output().expect("it runs")
 }
 
 fn said(output: &Output) -> String {
@@ -38,7 +38,7 @@ fn new_file(folder: &Path) {
     for name in ["cert.pem", "key.pem", "other.pem"] {
         fs::copy(format!("{FIXTURES}/{name}"), folder.join(name)).expect("ours");
     }
-    let words = [
+    let args = [
         "create",
         "db",
         "-n",
@@ -50,7 +50,7 @@ fn new_file(folder: &Path) {
         "-w",
         "db.yaml",
     ];
-    let made = seal(folder, &words);
+    let made = seal(folder, &args);
     assert!(made.status.success(), "{}", said(&made));
 }
 
@@ -61,14 +61,14 @@ fn is_root() -> bool {
 const NOBODY: u32 = 65534;
 
 /// Runs as a user without permission for every file: this one, or `nobody` if this one is root.
-fn seal_as_nobody(folder: &Path, words: &[&str]) -> Output {
+fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     if !is_root() {
-        return seal(folder, words);
+        return seal(folder, args);
     }
     // The original program may be in a folder that `nobody` cannot enter.
     let copy = folder.join("seal");
     fs::copy(SEAL, &copy).expect("ours");
-    let mut command = command(folder, &copy.display().to_string(), words);
+    let mut command = command(folder, &copy.display().to_string(), args);
     command.uid(NOBODY).gid(NOBODY).output().expect("it runs")
 }
 
@@ -88,36 +88,31 @@ fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
     }
     let closed = folder.path().join("tree/closed");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("ours");
-    for words in [
+    for args in [
         &["view", "tree"][..],
         &["lint", "tree"],
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
     ] {
-        let output = seal_as_nobody(folder.path(), words);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{words:?}: {}",
-            said(&output)
-        );
+        let output = seal_as_nobody(folder.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
         assert!(
             said(&output).contains("tree/closed"),
-            "{words:?}: {}",
+            "{args:?}: {}",
             said(&output)
         );
         let is_done = said(&output).contains("z/db.yaml") || said(&output).contains("in 2 files");
-        assert!(is_done, "{words:?}: {}", said(&output));
+        assert!(is_done, "{args:?}: {}", said(&output));
     }
     fs::set_permissions(&closed, everyone).expect("ours");
 }
 
-fn git(folder: &Path, words: &[&str]) {
+fn git(folder: &Path, args: &[&str]) {
     let mut git = command(
         folder,
         "git",
         &["-c", "user.name=a", "-c", "user.email=a@b"],
     );
-    git.args(["-c", "protocol.file.allow=always"]).args(words);
+    git.args(["-c", "protocol.file.allow=always"]).args(args);
     let output = git.output().expect("it runs");
     assert!(output.status.success(), "{}", said(&output));
 }
@@ -165,21 +160,16 @@ fn a_repository_without_a_commit_is_called_that() {
     let folder = tempfile::tempdir().expect("a folder");
     git(folder.path(), &["init", "-q"]);
     new_file(folder.path());
-    for words in [
+    for args in [
         &["diff"][..],
         &["diff", "db.yaml"],
         &["diff", "--", "db.yaml"],
     ] {
-        let output = seal(folder.path(), words);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{words:?}: {}",
-            said(&output)
-        );
+        let output = seal(folder.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
         assert!(
             said(&output).contains("no commit yet"),
-            "{words:?}: {}",
+            "{args:?}: {}",
             said(&output)
         );
     }
@@ -204,7 +194,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("ours");
     let group = fs::metadata(&file).expect("ours").gid();
-    for words in [
+    for args in [
         &["set", "db.yaml", "b", "--generate", "--cert", "cert.pem"][..],
         &["unset", "db.yaml", "b"],
         &[
@@ -216,11 +206,11 @@ fn a_file_keeps_its_owner_group_and_mode() {
             "other.pem",
         ],
     ] {
-        let output = seal(folder.path(), words);
-        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        let output = seal(folder.path(), args);
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
         let now = fs::metadata(&file).expect("ours");
         let facts = (now.uid(), now.gid(), now.permissions().mode() & 0o777);
-        assert_eq!(facts, (owner, group, mode), "{words:?}");
+        assert_eq!(facts, (owner, group, mode), "{args:?}");
     }
 }
 
@@ -268,8 +258,8 @@ fn an_interrupted_rotation_says_how_far_it_got() {
         for i in 0..1500 {
             fs::write(folder.path().join(format!("tree/{i}.yaml")), &sealed).expect("ours");
         }
-        let words = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
-        let run = command(folder.path(), SEAL, &words)
+        let args = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
+        let run = command(folder.path(), SEAL, &args)
             .spawn()
             .expect("it runs");
         let is_changed = || {

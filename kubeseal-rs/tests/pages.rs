@@ -4,9 +4,9 @@
 
 use std::process::Command;
 
-fn printed(words: &[&str]) -> String {
+fn printed(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
-        .args(words)
+        .args(args)
         .output()
         .unwrap();
     assert!(output.status.success() && output.stderr.is_empty());
@@ -38,16 +38,16 @@ fn bash_completes_flags_and_words() {
 
 #[test]
 fn every_shell_and_the_manual_know_the_flags_of_the_help_page() {
-    for words in [
+    for args in [
         &["--completions", "zsh"][..],
         &["--completions", "fish"],
         &["--completions", "powershell"],
         &["--man"],
     ] {
-        let page = printed(words);
+        let page = printed(args);
         for flag in ["re-encrypt", "cert-fingerprint", "controller-name"] {
             let plain = page.replace('\\', "");
-            assert!(plain.contains(flag), "{words:?} lacks {flag}");
+            assert!(plain.contains(flag), "{args:?} lacks {flag}");
         }
     }
     assert!(

@@ -26,9 +26,9 @@ fn word(text: &str) -> OsString {
     OsString::from_vec(bytes.collect())
 }
 
-fn run(folder: &Path, program: &str, words: &str) -> Output {
+fn run(folder: &Path, program: &str, args: &str) -> Output {
     Command::new(program)
-        .args(words.split(' ').map(word))
+        .args(args.split(' ').map(word))
         .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
@@ -38,7 +38,7 @@ fn run(folder: &Path, program: &str, words: &str) -> Output {
         .expect("it starts")
 }
 
-fn git(folder: &Path, words: &[&str]) {
+fn git(folder: &Path, args: &[&str]) {
     let status = Command::new("git")
         .args([
             "-c",
@@ -48,12 +48,12 @@ fn git(folder: &Path, words: &[&str]) {
             "-c",
             "commit.gpgsign=false",
         ])
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("HOME", folder)
         .stdout(Stdio::null())
         .status();
-    assert!(status.expect("git starts").success(), "{words:?}");
+    assert!(status.expect("git starts").success(), "{args:?}");
 }
 
 /// A folder with a file of such a name for every purpose.
@@ -143,17 +143,17 @@ fn every_argument_takes_a_path_of_any_bytes() {
         (SEAL, "diff %"),
     ];
     let mut failed = Vec::new();
-    for (program, words) in commands {
+    for (program, args) in commands {
         let folder = folder();
-        if words.starts_with("diff") {
+        if args.starts_with("diff") {
             git(folder.path(), &["init", "-q"]);
             git(folder.path(), &["add", "-A"]);
             git(folder.path(), &["commit", "-q", "-m", "x"]);
         }
-        let output = run(folder.path(), program, words);
+        let output = run(folder.path(), program, args);
         if !output.status.success() {
             failed.push(format!(
-                "{words}: {}",
+                "{args}: {}",
                 String::from_utf8_lossy(&output.stderr)
             ));
         }
@@ -179,16 +179,16 @@ fn flags_of_the_cluster_take_a_path_of_any_bytes() {
         "--client-certificate %.crt --client-key %.key",
     ] {
         let folder = folder();
-        let words = format!("--kubeconfig %.kubeconfig {flags} -f %.yaml");
-        let output = run(folder.path(), KUBESEAL, &words);
+        let args = format!("--kubeconfig %.kubeconfig {flags} -f %.yaml");
+        let output = run(folder.path(), KUBESEAL, &args);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("cannot be reached"), "{words}: {said}");
+        assert!(said.contains("cannot be reached"), "{args}: {said}");
     }
 }
 
 #[test]
 fn messages_show_the_bytes_of_a_path_escaped() {
-    for (program, words, want) in [
+    for (program, args, want) in [
         (KUBESEAL, "--cert no%.crt -f %.yaml", r"no\xff.crt"),
         (KUBESEAL, "--cert %.crt -f no%.yaml", r"no\xff.yaml"),
         (
@@ -211,11 +211,11 @@ fn messages_show_the_bytes_of_a_path_escaped() {
         (SEAL, "import sops db no%.yaml --cert %.crt", r"no\xff.yaml"),
     ] {
         let folder = folder();
-        let output = run(folder.path(), program, words);
+        let output = run(folder.path(), program, args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && said.contains(want),
-            "{words}: {said}"
+            "{args}: {said}"
         );
     }
 }

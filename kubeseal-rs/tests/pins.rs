@@ -45,13 +45,13 @@ impl Scene {
     fn run(
         &self,
         program: &str,
-        words: &[&str],
+        args: &[&str],
         folder: &str,
         variables: &[(&str, &str)],
     ) -> Output {
         let mut command = Command::new(program);
         command
-            .args(words)
+            .args(args)
             .current_dir(self.folder.path().join(folder))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
@@ -61,22 +61,22 @@ impl Scene {
     }
 
     /// Runs `seal` in the repository, under its rules.
-    fn under_rules(&self, words: &[&str]) -> Output {
+    fn under_rules(&self, args: &[&str]) -> Output {
         let create = ["create", "db", "--from-file=a=../secret.yaml", "-n", "shop"];
         self.run(
             env!("CARGO_BIN_EXE_seal"),
-            &[&create, words].concat(),
+            &[&create, args].concat(),
             "repository",
             &[],
         )
     }
 
     /// Runs `kubeseal` outside the repository.
-    fn kubeseal(&self, words: &[&str], variables: &[(&str, &str)]) -> Output {
+    fn kubeseal(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
         let seal = ["-f", "secret.yaml"];
         self.run(
             env!("CARGO_BIN_EXE_kubeseal"),
-            &[&seal, words].concat(),
+            &[&seal, args].concat(),
             ".",
             variables,
         )
@@ -137,7 +137,7 @@ fn a_pin_is_made_by_the_user_alone() {
         ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "tenant"),
     ];
     let fingerprint = "--cert-fingerprint=SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
-    for (who, words, variables, used) in [
+    for (who, args, variables, used) in [
         ("nobody", None, &[][..], false),
         ("a flag, another one", Some(&other[..]), &[], false),
         ("a flag", Some(&flags[..]), &[], true),
@@ -145,8 +145,8 @@ fn a_pin_is_made_by_the_user_alone() {
         ("a fingerprint by flag", Some(&[fingerprint]), &[], true),
     ] {
         let scene = Scene::new();
-        if let Some(words) = words {
-            done(&scene.kubeseal(words, variables));
+        if let Some(args) = args {
+            done(&scene.kubeseal(args, variables));
         }
         assert_eq!(scene.found_is_used(), used, "{who}");
     }

@@ -27,7 +27,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
             stolen.display()
         );
         fs::write(&kubeconfig, text).expect("ours");
-        for words in [
+        for args in [
             &["--kubeconfig", "config", "-n", "n"][..],
             &[
                 "--kubeconfig",
@@ -41,7 +41,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
             ],
         ] {
             let mut run = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
-                .args(words)
+                .args(args)
                 .current_dir(folder.path())
                 .env("HOME", folder.path())
                 .stdin(Stdio::piped())
@@ -56,10 +56,10 @@ fn a_plug_in_reads_no_value_from_stdin() {
             let output = run.wait_with_output().expect("it ends");
             assert!(
                 !output.status.success(),
-                "{mode} {words:?}: the cluster does not answer"
+                "{mode} {args:?}: the cluster does not answer"
             );
             let stolen = fs::read_to_string(&stolen).unwrap_or_default();
-            assert_eq!(stolen, "", "{mode} {words:?}");
+            assert_eq!(stolen, "", "{mode} {args:?}");
         }
     }
 }

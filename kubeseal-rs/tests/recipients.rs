@@ -78,10 +78,10 @@ impl Scene {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
-    fn run(&self, words: &[&str], variables: &[(&str, &str)]) -> Output {
+    fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
         let programs = self.0.path().join("programs").display().to_string();
         Command::new(env!("CARGO_BIN_EXE_seal"))
-            .args(words)
+            .args(args)
             .current_dir(self.path("."))
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere")
@@ -162,13 +162,13 @@ fn no_rule_alone_chooses_for_whom_an_existing_value_is_encrypted() {
     let own = [("SEALED_SECRETS_CERT", "../new.pem")];
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
     for rule in [RULE, &pinned] {
-        for words in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+        for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
             for variables in [&[][..], &own, &pin] {
                 for more in [&[][..], &["--config=.seal.yaml"]] {
                     let scene = Scene::new(rule);
                     let before = scene.files();
-                    let output = scene.run(&[words, more].concat(), variables);
-                    let why = format!("{words:?} {more:?} {variables:?}: {}", said(&output));
+                    let output = scene.run(&[args, more].concat(), variables);
+                    let why = format!("{args:?} {more:?} {variables:?}: {}", said(&output));
                     assert_eq!(output.status.code(), Some(2), "{why}");
                     assert!(said(&output).contains(OF_ATTACKER), "{why}");
                     assert_eq!(scene.files(), before, "{why}");
@@ -191,22 +191,18 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
         ("a pin in the environment", &[], &pins),
         ("its key is given", &["--key=../new.yaml"], &[]),
     ] {
-        for words in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
-            if words == IMPORT && why == "its key is given" {
+        for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+            if args == IMPORT && why == "its key is given" {
                 continue;
             }
             let scene = Scene::new(of_new);
             fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
-            let output = scene.run(&[words, more].concat(), variables);
-            assert!(
-                output.status.success(),
-                "{words:?} {why}: {}",
-                said(&output)
-            );
-            if words != EDIT {
+            let output = scene.run(&[args, more].concat(), variables);
+            assert!(output.status.success(), "{args:?} {why}: {}", said(&output));
+            if args != EDIT {
                 assert!(
                     said(&output).contains(OF_NEW),
-                    "{words:?} {why}: {}",
+                    "{args:?} {why}: {}",
                     said(&output)
                 );
             }
@@ -219,7 +215,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
 #[test]
 fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
-    for words in [
+    for args in [
         &[
             "create",
             "new",
@@ -241,19 +237,14 @@ fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
     ] {
         let scene = Scene::new(RULE);
         let before = scene.files();
-        let output = scene.run(words, &pin);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{words:?}: {}",
-            said(&output)
-        );
+        let output = scene.run(args, &pin);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
         assert!(
             said(&output).contains(OF_ATTACKER),
-            "{words:?}: {}",
+            "{args:?}: {}",
             said(&output)
         );
-        assert_eq!(scene.files(), before, "{words:?}");
+        assert_eq!(scene.files(), before, "{args:?}");
     }
 }
 
@@ -324,24 +315,19 @@ fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encry
         "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
         &found,
     ] {
-        for words in [&ROTATE[..], &EDIT, &EDIT[..2]] {
+        for args in [&ROTATE[..], &EDIT, &EDIT[..2]] {
             let scene = Scene::new(rule);
             let kubeconfig = cluster(scene.0.path()).display().to_string();
             let before = scene.stolen();
-            let output = scene.run(words, &[("KUBECONFIG", &kubeconfig)]);
-            assert_eq!(
-                scene.stolen(),
-                before,
-                "{rule} {words:?}: {}",
-                said(&output)
-            );
+            let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
+            assert_eq!(scene.stolen(), before, "{rule} {args:?}: {}", said(&output));
             assert!(
                 said(&output).contains("--cert-fingerprint"),
                 "{rule}: {}",
                 said(&output)
             );
             let pin = ["--cert-fingerprint", OF_ATTACKER];
-            done(&scene.run(&[words, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
+            done(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
         }
     }
 }
@@ -349,9 +335,9 @@ fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encry
 /// The output names each certificate that a run encrypts for, as text and as JSON.
 #[test]
 fn a_rotation_names_the_certificates_that_it_encrypts_for() {
-    for words in [&ROTATE[..], &DRY_RUN] {
+    for args in [&ROTATE[..], &DRY_RUN] {
         let scene = Scene::new("rules: []\n");
-        let output = scene.run(&[words, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
+        let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
         done(&output);
         assert!(said(&output).contains(OF_NEW), "{}", said(&output));
         let json = String::from_utf8_lossy(&output.stdout);

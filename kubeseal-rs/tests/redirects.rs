@@ -78,11 +78,11 @@ impl Scene {
         (format!("{scheme}:{port}/cert.pem"), count)
     }
 
-    fn seal(&self, rule: &str, words: &[&str]) -> Output {
+    fn seal(&self, rule: &str, args: &[&str]) -> Output {
         let rules = format!("rules: [{{path: '**', {rule}}}]\n");
         fs::write(self.folder.path().join(".seal.yaml"), rules).expect("ours");
         Command::new(env!("CARGO_BIN_EXE_seal"))
-            .args(words)
+            .args(args)
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
             .env("KUBECONFIG", "/nowhere")
@@ -127,15 +127,15 @@ fn follows_no_redirect_from_https_to_http() {
     let (second, _) = scene.serve("127.0.0.1", true, redirect(&first));
     for server in [first, second] {
         let flag = format!("--cert={server}");
-        for (rule, words) in [
+        for (rule, args) in [
             (format!("certificate: '{server}'"), SEAL.to_vec()),
             ("scope: strict".to_owned(), [&SEAL[..], &[&flag]].concat()),
         ] {
-            let output = scene.seal(&rule, &words);
+            let output = scene.seal(&rule, &args);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(count.load(Ordering::SeqCst), 0, "{words:?}: {said}");
-            assert!(!output.status.success(), "{words:?}: {said}");
-            assert!(said.contains("redirects to"), "{words:?}: {said}");
+            assert_eq!(count.load(Ordering::SeqCst), 0, "{args:?}: {said}");
+            assert!(!output.status.success(), "{args:?}: {said}");
+            assert!(said.contains("redirects to"), "{args:?}: {said}");
         }
     }
 }

@@ -60,17 +60,17 @@ impl Scene {
     }
 
     fn sealed(&self, cert: &str) -> Json {
-        let words = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
-        let output = self.run(KUBESEAL, &words, None);
+        let args = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
+        let output = self.run(KUBESEAL, &args, None);
         assert!(output.status.success(), "{}", said(&output));
         serde_json::from_slice(&output.stdout).expect("it is JSON")
     }
 
-    fn run(&self, program: &str, words: &[&str], answer: Option<&str>) -> Output {
+    fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
         let kubeconfig = answer.map_or_else(|| "/nowhere".into(), |answer| self.cluster(answer));
         let input = fs::File::open(self.path("db.yaml"));
         Command::new(program)
-            .args(words)
+            .args(args)
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
             .env("KUBECONFIG", kubeconfig)
@@ -97,7 +97,7 @@ impl Scene {
     /// answer, changes no file and shows none of it.
     fn refuses(&self, why: &str, answer: &str) {
         let before = self.file();
-        for (program, words) in [
+        for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (SEAL, &["rotate", "db.yaml", "-o", "json"]),
             (SEAL, &["rotate", "db.yaml", "--dry-run"]),
@@ -105,9 +105,9 @@ impl Scene {
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
             (KUBESEAL, &["--re-encrypt", "-w", "out.yaml"]),
         ] {
-            let output = self.run(program, words, Some(answer));
+            let output = self.run(program, args, Some(answer));
             let said = said(&output);
-            let why = format!("{why} {words:?}: {said}");
+            let why = format!("{why} {args:?}: {said}");
             assert!(!output.status.success(), "{why}");
             assert_eq!(self.file(), before, "{why}");
             assert!(!self.path("out.yaml").exists(), "{why}");
@@ -309,12 +309,12 @@ fn takes_a_genuine_answer() {
     object.remove("apiVersion");
     for answer in [&scene.answer, &bitnami] {
         let answer = answer.to_string();
-        for (program, words) in [
+        for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
         ] {
-            let output = scene.run(program, words, Some(&answer));
-            assert!(output.status.success(), "{words:?}: {}", said(&output));
+            let output = scene.run(program, args, Some(&answer));
+            assert!(output.status.success(), "{args:?}: {}", said(&output));
             let after: Json = shared_json(&scene.file());
             assert_eq!(
                 after["spec"]["encryptedData"],

@@ -56,7 +56,7 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 #[test]
-fn every_story_goes_as_it_is_told() {
+fn every_story_runs_as_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let stories = lay_out(folder.path());
     let cases = trycmd::TestCases::new();

@@ -26,9 +26,9 @@ const STEERING: [&str; 9] = [
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
 const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
 
-fn run(folder: &Path, program: &str, words: &[&str]) -> Output {
+fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     Command::new(program)
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("HOME", folder)
         .env("KUBECONFIG", folder.join("kubeconfig"))
@@ -81,8 +81,8 @@ fn folder_with(name: &str) -> tempfile::TempDir {
 }
 
 /// Returns the output of a command if a name in it controls the terminal.
-fn steered(folder: &Path, program: &str, words: &[&str], steering: &str) -> Option<String> {
-    let output = run(folder, program, words);
+fn steered(folder: &Path, program: &str, args: &[&str], steering: &str) -> Option<String> {
+    let output = run(folder, program, args);
     // `kubeseal` prints manifests byte for byte as upstream does.
     let is_manifest = program == KUBESEAL && output.status.success();
     let result = if is_manifest {
@@ -92,12 +92,12 @@ fn steered(folder: &Path, program: &str, words: &[&str], steering: &str) -> Opti
     };
     assert!(
         !output.stdout.is_empty() || !output.stderr.is_empty(),
-        "{words:?}"
+        "{args:?}"
     );
     let said = [result, &output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let is_raw = said.contains(&format!("{steering}{WORD}"));
-    is_raw.then(|| format!("{words:?}: {said}"))
+    is_raw.then(|| format!("{args:?}: {said}"))
 }
 
 /// Attack: uses names of files, items and objects that begin new lines or control the terminal, so
@@ -172,8 +172,8 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
             ),
             (KUBESEAL, &["-f", &file, "--cert", &missing]),
         ];
-        for (program, words) in commands {
-            found.extend(steered(folder.path(), program, words, steering));
+        for (program, args) in commands {
+            found.extend(steered(folder.path(), program, args, steering));
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -188,15 +188,15 @@ fn no_name_steers_the_terminal_in_yaml_or_json() {
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
         let rotate = ["rotate", "tree", "--key", KEY, "--cert", CERT, "--dry-run"];
-        for words in [
+        for args in [
             &["view", "tree"][..],
             &["diff", "tree"],
             &["config", "explain", &file],
             &rotate,
         ] {
             for format in ["yaml", "json"] {
-                let words = [words, &["-o", format]].concat();
-                found.extend(steered(folder.path(), SEAL, &words, steering));
+                let args = [args, &["-o", format]].concat();
+                found.extend(steered(folder.path(), SEAL, &args, steering));
             }
         }
     }
@@ -230,7 +230,7 @@ fn no_name_is_a_command_of_a_workflow() {
                 .replace("SealedSecret", "Secret"),
         );
         let file = format!("{command}/{command}.yaml");
-        let words: [&[&str]; 11] = [
+        let args: [&[&str]; 11] = [
             &["lint"],
             &["lint", command],
             &["lint", &file],
@@ -243,14 +243,14 @@ fn no_name_is_a_command_of_a_workflow() {
             &["import", "list", "list.yaml", "--cert", CERT, "-n", "x"],
             &["diff", &file, command],
         ];
-        for words in words {
-            let output = run(folder.path(), SEAL, words);
+        for args in args {
+            let output = run(folder.path(), SEAL, args);
             let said = [&output.stdout[..], &output.stderr].concat();
             let said = String::from_utf8_lossy(&said);
-            assert!(!said.is_empty(), "{words:?}");
+            assert!(!said.is_empty(), "{args:?}");
             let obeys = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
             if said.lines().any(obeys) {
-                found.push(format!("{words:?}: {said}"));
+                found.push(format!("{args:?}: {said}"));
             }
         }
     }

@@ -41,7 +41,7 @@ fn no_message_shows_the_credentials_of_a_url() {
             ".seal.yaml",
             &format!("rules: [{{path: '**', certificate: '{url}'}}]"),
         );
-        for (program, words) in [
+        for (program, args) in [
             (kubeseal, vec!["-f", "secret.yaml", "--cert", &url]),
             (kubeseal, vec!["--fetch-cert", "--cert", &url]),
             (kubeseal, vec!["--fetch-cert", "--server", &url]),
@@ -92,7 +92,7 @@ fn no_message_shows_the_credentials_of_a_url() {
         ] {
             let mut command = Command::new(program);
             command
-                .args(&words)
+                .args(&args)
                 .current_dir(folder.path())
                 .stdin(Stdio::null());
             let output = command
@@ -101,8 +101,8 @@ fn no_message_shows_the_credentials_of_a_url() {
                 .expect("it starts");
             let said = [output.stdout, output.stderr].concat();
             let said = String::from_utf8_lossy(&said);
-            assert!(!said.is_empty(), "{words:?}");
-            assert!(!said.contains(CANARY), "{words:?}: {said}");
+            assert!(!said.is_empty(), "{args:?}");
+            assert!(!said.contains(CANARY), "{args:?}: {said}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! `TRYCMD=overwrite cargo test -p kubeseal-rs` and review the changes.
 
 #[test]
-fn every_story_goes_as_it_is_told() {
+fn every_story_runs_as_written() {
     trycmd::TestCases::new()
         .env("KUBECONFIG", "nowhere")
         .case("tests/stories/*.trycmd")

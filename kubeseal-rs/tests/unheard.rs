@@ -5,12 +5,12 @@ use std::io;
 use std::process::{Command, Stdio};
 
 /// Runs a program whose stderr is a closed pipe.
-fn exit_code(program: &str, words: &[&str]) -> Option<i32> {
+fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
     let folder = tempfile::tempdir().expect("a folder");
     let (reader, writer) = io::pipe().expect("a pipe");
     drop(reader);
     let mut command = Command::new(program);
-    command.args(words).current_dir(folder.path());
+    command.args(args).current_dir(folder.path());
     command.stdin(Stdio::null()).stderr(writer);
     command.output().expect("it starts").status.code()
 }

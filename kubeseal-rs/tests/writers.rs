@@ -11,9 +11,9 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
-fn spawn(folder: &Path, program: &str, words: &[&str]) -> Child {
+fn spawn(folder: &Path, program: &str, args: &[&str]) -> Child {
     Command::new(program)
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .env("KUBECONFIG", "/nowhere")
         .env("HOME", folder)
@@ -30,16 +30,14 @@ fn cert() -> String {
 
 fn new_file(folder: &Path, items: &[&str]) {
     let cert = cert();
-    let mut words = vec![
+    let mut args = vec![
         "create", "db", "-n", "shop", "--cert", &cert, "-w", "db.yaml",
     ];
     let literals: Vec<String> = items.iter().map(|item| format!("{item}=old")).collect();
     for literal in &literals {
-        words.extend(["--from-literal", literal]);
+        args.extend(["--from-literal", literal]);
     }
-    let made = spawn(folder, SEAL, &words)
-        .wait_with_output()
-        .expect("ours");
+    let made = spawn(folder, SEAL, &args).wait_with_output().expect("ours");
     assert!(made.status.success(), "{made:?}");
 }
 
@@ -69,7 +67,7 @@ fn twenty_writers_of_one_file_lose_nothing() {
     let mut runs = Vec::new();
     for i in 0..13 {
         let key = format!("new{i}");
-        let words = [
+        let args = [
             "set",
             "db.yaml",
             &key,
@@ -78,7 +76,7 @@ fn twenty_writers_of_one_file_lose_nothing() {
             "--cert",
             &cert,
         ];
-        runs.push(spawn(folder.path(), SEAL, &words));
+        runs.push(spawn(folder.path(), SEAL, &args));
     }
     for item in &old {
         runs.push(spawn(folder.path(), SEAL, &["unset", "db.yaml", item]));
@@ -146,7 +144,7 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
         });
         for i in 0..40 {
             let key = format!("k{i}");
-            let words = [
+            let args = [
                 "set",
                 "db.yaml",
                 &key,
@@ -155,7 +153,7 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
                 "--cert",
                 &cert,
             ];
-            succeeded(spawn(folder.path(), SEAL, &words));
+            succeeded(spawn(folder.path(), SEAL, &args));
         }
         is_over.store(true, Ordering::SeqCst);
         foreign.join().expect("ours")
@@ -177,12 +175,12 @@ fn two_rotations_of_one_tree_work_together() {
         format!("{FIXTURES}/key.pem"),
         format!("{FIXTURES}/other.pem"),
     );
-    let words = ["rotate", ".", "--key", &old, "--cert", &new];
-    let runs: Vec<Child> = (0..3).map(|_| spawn(folder.path(), SEAL, &words)).collect();
+    let args = ["rotate", ".", "--key", &old, "--cert", &new];
+    let runs: Vec<Child> = (0..3).map(|_| spawn(folder.path(), SEAL, &args)).collect();
     for run in runs {
         succeeded(run);
     }
-    let again = succeeded(spawn(folder.path(), SEAL, &words));
+    let again = succeeded(spawn(folder.path(), SEAL, &args));
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(!said.contains("failed"), "{said}");
 }

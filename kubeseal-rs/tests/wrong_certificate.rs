@@ -13,9 +13,9 @@ const FIXTURES: &str = concat!(
 );
 
 /// Runs `seal` in a folder and returns whether it succeeds, and what it says.
-fn seal(folder: &Path, words: &str) -> (bool, String) {
+fn seal(folder: &Path, args: &str) -> (bool, String) {
     let output = Command::new(SEAL)
-        .args(words.split(' '))
+        .args(args.split(' '))
         .current_dir(folder)
         .env("HOME", folder)
         .env_remove("XDG_CACHE_HOME")
@@ -64,18 +64,18 @@ fn no_command_seals_for_a_key_that_was_marked_as_compromised() {
         "rules: [{path: '*.yaml', certificate: key-2025.pem}]\n",
     )
     .expect("rules");
-    for words in [
+    for args in [
         "set db.yaml b --from-file value.txt --cert key-2025.pem",
         "set db.yaml b --from-file value.txt",
         "create web --from-file a=value.txt -n shop -w web.yaml",
         "generate web a=password -n shop -w web.yaml",
     ] {
-        let (is_done, said) = seal(folder.path(), words);
+        let (is_done, said) = seal(folder.path(), args);
         assert!(
             !is_done && said.contains("is marked as compromised"),
-            "{words}: {said}"
+            "{args}: {said}"
         );
-        assert!(said.contains("hint: "), "{words}: {said}");
+        assert!(said.contains("hint: "), "{args}: {said}");
     }
     let (is_done, said) = seal(
         folder.path(),

@@ -65,9 +65,9 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
+        let args = error.to_string();
+        if !text.ends_with(&args) {
+            text = format!("{text}: {args}");
         }
         cause = error.source();
     }

@@ -219,7 +219,7 @@ fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
 fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Tag {
     let allowed = [
         origin.rules.accept_legacy,
-        origin.rules.refuse_chance,
+        origin.rules.refuse_random,
         origin.tolerates_drift,
     ];
     let mut digest = Digest::new(key, b"proof of a generation");
@@ -273,7 +273,7 @@ mod tests {
 
     const RULES: Rules = Rules {
         accept_legacy: true,
-        refuse_chance: false,
+        refuse_random: false,
     };
 
     fn ring(keys: impl IntoIterator<Item = (i64, NewKey)>) -> KeyRing {
@@ -411,7 +411,7 @@ mod tests {
         assert!(vouches(&record, identity, &both), "whatever the rules");
         assert!(!vouches(&record, identity, &only_new));
         let mut strict = origin(&sealed);
-        strict.rules.refuse_chance = true;
+        strict.rules.refuse_random = true;
         assert!(!is_genuine(&record, strict, &both));
         let limited = Origin {
             limits: "x",

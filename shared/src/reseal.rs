@@ -261,7 +261,7 @@ mod tests {
     use crate::meter::Unmetered;
     use crate::scope::Scope;
     use crate::secret::Secret;
-    use crate::unseal::{Chance, Rules};
+    use crate::unseal::{Randomness, Rules};
 
     fn rings() -> (KeyRing, KeyRing) {
         let [old, new] = [1, 2].map(|i| {
@@ -303,13 +303,13 @@ mod tests {
     fn values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
         let rules = Rules {
             accept_legacy: true,
-            refuse_chance: true,
+            refuse_random: true,
         };
-        let mut chance = Chance {
+        let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut StdRng::seed_from_u64(3),
         };
-        let unsealed = unseal::unseal(sealed, ring, rules, &mut chance).unwrap();
+        let unsealed = unseal::unseal(sealed, ring, rules, &mut randomness).unwrap();
         assert_eq!(unsealed.secret.data["a"].expose(), b"1");
         assert_eq!(unsealed.secret.data["b"].expose(), b"2");
         unsealed.sealed_by

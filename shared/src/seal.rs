@@ -200,7 +200,7 @@ mod tests {
     use crate::key::{new_test_key, test_key};
     use crate::key_ring::{KeyRing, RingKey};
     use crate::manifest;
-    use crate::unseal::{Chance, Rules, unseal};
+    use crate::unseal::{Randomness, Rules, unseal};
 
     fn secret(yaml: &str) -> Secret {
         let documents = manifest::read(yaml.as_bytes()).unwrap();
@@ -224,13 +224,13 @@ mod tests {
     fn opens(sealed: &SealedSecret, ring: &KeyRing) -> bool {
         let rules = Rules {
             accept_legacy: true,
-            refuse_chance: false,
+            refuse_random: false,
         };
-        let mut chance = Chance {
+        let mut randomness = Randomness {
             now: jiff::Timestamp::UNIX_EPOCH,
             rng: &mut StdRng::seed_from_u64(6),
         };
-        unseal(sealed, ring, rules, &mut chance).is_ok()
+        unseal(sealed, ring, rules, &mut randomness).is_ok()
     }
 
     #[test]

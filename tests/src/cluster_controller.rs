@@ -27,26 +27,26 @@ pub struct ClusterController {
 
 impl ClusterController {
     /// Starts the controller in a namespace whose account already has its rights, and waits until it has seen
-    /// every object. It works only in its own namespace, unless `words` say otherwise, because tests share
+    /// every object. It works only in its own namespace, unless `args` say otherwise, because tests share
     /// the cluster.
     ///
     /// # Panics
     /// Panics with its log, if it does not become ready.
-    pub async fn start(plane: &ControlPlane, namespace: &Namespace<'_>, words: &[&str]) -> Self {
+    pub async fn start(plane: &ControlPlane, namespace: &Namespace<'_>, args: &[&str]) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-        Self::start_with(&kubeconfig, namespace.name(), words).await
+        Self::start_with(&kubeconfig, namespace.name(), args).await
     }
 
     /// Like [`Self::start`], with any kubeconfig.
-    pub async fn start_with(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
-        let mut controller = Self::spawn(kubeconfig, namespace, words);
+    pub async fn start_with(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
+        let mut controller = Self::spawn(kubeconfig, namespace, args);
         controller.become_ready().await;
         controller
     }
 
     /// Like [`Self::start_with`], without the log of libraries.
-    pub async fn start_quietly(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
-        let mut command = command(kubeconfig, namespace, words);
+    pub async fn start_quietly(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
+        let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(command.env_remove("RUST_LOG"));
         let mut controller = Self {
             process: process.expect("the shell is there"),
@@ -56,8 +56,8 @@ impl ClusterController {
     }
 
     /// Like [`Self::spawn`], in the Pod with that uid.
-    pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, words: &[&str]) -> Self {
-        let mut command = command(kubeconfig, namespace, words);
+    pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, args: &[&str]) -> Self {
+        let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(command.env("POD_UID", uid));
         Self {
             process: process.expect("the shell is there"),
@@ -65,8 +65,8 @@ impl ClusterController {
     }
 
     /// Like [`Self::start_with`], without waiting.
-    pub fn spawn(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Self {
-        let mut command = command(kubeconfig, namespace, words);
+    pub fn spawn(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
+        let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(&mut command).expect("the shell is there");
         Self { process }
     }
@@ -162,13 +162,13 @@ impl ClusterController {
     }
 }
 
-fn port_after(log: &str, words: &str) -> Option<u16> {
-    let (_, rest) = log.split_once(words)?;
+fn port_after(log: &str, args: &str) -> Option<u16> {
+    let (_, rest) = log.split_once(args)?;
     let address = rest.lines().next()?;
     address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
 }
 
-fn command(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Command {
+fn command(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Command {
     let mut command = guarded::command(binaries::controller());
     command
         .args([
@@ -184,7 +184,7 @@ fn command(kubeconfig: &Path, namespace: &str, words: &[&str]) -> Command {
             "--log-level",
             "DEBUG",
         ])
-        .args(words)
+        .args(args)
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .env("POD_NAMESPACE", namespace)

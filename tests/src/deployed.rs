@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar};
 use crate::control_plane::ControlPlane;
 use crate::patience::until;
 use crate::pod::{self, Pod};
-use crate::{binaries, http, peer};
+use crate::{binaries, http, upstream};
 
 /// A running controller. Dropping this value stops it.
 pub struct Deployed {
@@ -22,7 +22,7 @@ pub enum Program {
     /// Our controller, built here.
     Ours,
     /// Bitnami's controller.
-    Peers,
+    Upstreams,
     /// `/usr/local/bin/controller` in this root, as the user 1001, with only `/tmp` writable.
     InRoot(PathBuf),
 }
@@ -33,7 +33,7 @@ impl Deployed {
     /// All processes share this machine's ports, so the last arguments set its own.
     pub async fn start(plane: &ControlPlane, home: &str, name: &str, program: Program) -> Self {
         let path = match program {
-            Program::Peers => "/healthz",
+            Program::Upstreams => "/healthz",
             Program::Ours | Program::InRoot(_) => "/readyz",
         };
         let mut deployed = Self::start_without_waiting(plane, home, name, program).await;
@@ -55,16 +55,16 @@ impl Deployed {
         let pod = deployment.spec.and_then(|spec| spec.template.spec);
         let pod = pod.expect("the API server demands it");
         let port = http::free_port();
-        let words = words(&pod.containers[0], port);
+        let args = args(&pod.containers[0], port);
         let variables = variables(&pod.containers[0], home, name);
         let account = pod.service_account_name.as_deref().unwrap_or("default");
         let root = match program {
             Program::Ours => pod::Root::Ours(binaries::controller()),
-            Program::Peers => pod::Root::Ours(peer::peer_controller()),
+            Program::Upstreams => pod::Root::Ours(upstream::upstream_controller()),
             Program::InRoot(root) => pod::Root::Another(root),
         };
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let pod = Pod::spawn(plane, &namespace, account, root, &words, &variables).await;
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let pod = Pod::spawn(plane, &namespace, account, root, &args, &variables).await;
         Self { pod, port }
     }
 
@@ -114,7 +114,7 @@ fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, Stri
         .collect()
 }
 
-fn words(container: &Container, port: u16) -> Vec<String> {
+fn args(container: &Container, port: u16) -> Vec<String> {
     assert_eq!(container.command, Some(vec!["controller".to_owned()]));
     let own = [
         format!("--listen-addr=127.0.0.1:{port}"),

@@ -33,7 +33,7 @@ impl DirectoryController {
     }
 
     /// Like [`Self::start`], with more arguments.
-    pub fn start_with(words: &[&str]) -> Self {
+    pub fn start_with(args: &[&str]) -> Self {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join("sealed")).expect("the folder is ours");
         let mut command = guarded::command(binaries::controller());
@@ -44,7 +44,7 @@ impl DirectoryController {
             ])
             .arg("--directory")
             .arg(scratch.path())
-            .args(words)
+            .args(args)
             .stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("the shell is there");
         let log = process.stdout().expect("it was piped");

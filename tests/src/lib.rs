@@ -23,7 +23,6 @@ pub mod many;
 pub mod memory;
 pub mod operators;
 pub mod patience;
-pub mod peer;
 pub mod pod;
 pub mod prometheus;
 pub mod roles;
@@ -32,6 +31,7 @@ pub mod scratch;
 pub mod sealing;
 pub mod sops;
 pub mod timing;
+pub mod upstream;
 pub mod upstream_suite;
 pub mod verdicts;
 

@@ -20,7 +20,7 @@ pub struct User<'a> {
     /// The user's namespace.
     pub namespace: Namespace<'a>,
     kubeconfig: PathBuf,
-    words: [String; 4],
+    args: [String; 4],
 }
 
 impl<'a> User<'a> {
@@ -40,12 +40,12 @@ impl<'a> User<'a> {
         let account = json!({ "metadata": { "name": "somebody" } });
         let _: ServiceAccount = namespace.create_object(account).await;
         let kubeconfig = plane.kubeconfig_of(namespace.name(), "somebody").await;
-        let words =
+        let args =
             ["--controller-name", service, "--controller-namespace", home].map(str::to_owned);
         Self {
             namespace,
             kubeconfig,
-            words,
+            args,
         }
     }
 
@@ -53,11 +53,11 @@ impl<'a> User<'a> {
     ///
     /// # Errors
     /// Returns the stderr of `kubeseal` if it fails.
-    pub fn kubeseal(&self, words: &[&str], input: &Value) -> Result<String, String> {
+    pub fn kubeseal(&self, args: &[&str], input: &Value) -> Result<String, String> {
         let mut child = Command::new(binaries::kubeseal())
             .env("KUBECONFIG", &self.kubeconfig)
-            .args(&self.words)
-            .args(words)
+            .args(&self.args)
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

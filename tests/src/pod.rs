@@ -43,7 +43,7 @@ pub async fn run(
     namespace: &Namespace<'_>,
     account: &str,
     program: &Path,
-    words: &[&str],
+    args: &[&str],
     variables: &[(&str, &str)],
     input: &str,
 ) -> Output {
@@ -51,7 +51,7 @@ pub async fn run(
     let stdin = files.path().join("stdin");
     fs::write(&stdin, input).expect("the folder is ours");
     let mut command = Command::new("unshare");
-    unshare(&mut command, plane, POD, &files, program, words);
+    unshare(&mut command, plane, POD, &files, program, args);
     command
         .env("HOME", files.path())
         .env_remove("KUBECONFIG")
@@ -83,7 +83,7 @@ fn unshare(
     script: &str,
     files: &Scratch,
     path: &Path,
-    words: &[&str],
+    args: &[&str],
 ) {
     let (host, port) = plane.address();
     if !rustix::process::geteuid().is_root() {
@@ -93,7 +93,7 @@ fn unshare(
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(files.path().join(SERVICE_ACCOUNT))
         .arg(path)
-        .args(words)
+        .args(args)
         .env("KUBERNETES_SERVICE_HOST", host)
         .env("KUBERNETES_SERVICE_PORT", port)
         .env_remove("POD_NAMESPACE");
@@ -115,10 +115,10 @@ impl Pod {
         namespace: &Namespace<'_>,
         account: &str,
         program: &Path,
-        words: &[&str],
+        args: &[&str],
     ) -> Self {
         let root = Root::Ours(program.to_owned());
-        let mut pod = Self::spawn(plane, namespace, account, root, words, &[]).await;
+        let mut pod = Self::spawn(plane, namespace, account, root, args, &[]).await;
         pod.serves().await;
         pod
     }
@@ -129,14 +129,14 @@ impl Pod {
         namespace: &Namespace<'_>,
         account: &str,
         program: &Path,
-        words: &[&str],
+        args: &[&str],
         variables: &[(String, String)],
     ) -> Self {
         let files = service_account(plane, namespace, account).await;
         let file = files.path().join(SERVICE_ACCOUNT).join("namespace");
         fs::remove_file(file).expect("the folder is ours");
         let root = Root::Ours(program.to_owned());
-        let mut pod = Self::spawn_with(plane, files, root, words, variables);
+        let mut pod = Self::spawn_with(plane, files, root, args, variables);
         pod.serves().await;
         pod
     }
@@ -148,18 +148,18 @@ impl Pod {
         namespace: &Namespace<'_>,
         account: &str,
         root: Root,
-        words: &[&str],
+        args: &[&str],
         variables: &[(String, String)],
     ) -> Self {
         let files = service_account(plane, namespace, account).await;
-        Self::spawn_with(plane, files, root, words, variables)
+        Self::spawn_with(plane, files, root, args, variables)
     }
 
     fn spawn_with(
         plane: &ControlPlane,
         files: Scratch,
         root: Root,
-        words: &[&str],
+        args: &[&str],
         variables: &[(String, String)],
     ) -> Self {
         let (script, path) = match root {
@@ -167,7 +167,7 @@ impl Pod {
             Root::Another(root) => (POD_IN_ROOT, root),
         };
         let mut command = guarded::command("unshare");
-        unshare(&mut command, plane, script, &files, &path, words);
+        unshare(&mut command, plane, script, &files, &path, args);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let process = Logged::spawn(&mut command).expect("the shell is there");
         Self {
@@ -217,9 +217,9 @@ impl Pod {
         self.port_after("HTTP metrics server serving")
     }
 
-    fn port_after(&self, words: &str) -> u16 {
+    fn port_after(&self, args: &str) -> u16 {
         let log = self.log();
-        let line = log.lines().find(|line| line.contains(words));
+        let line = log.lines().find(|line| line.contains(args));
         let address = line.and_then(|line| line.split("127.0.0.1:").nth(1));
         let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
         let digits: String = address.map(digits).unwrap_or_default();

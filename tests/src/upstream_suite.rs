@@ -144,10 +144,10 @@ pub fn verdicts(report: &str) -> Result<Vec<Verdict>, String> {
 }
 
 fn verdict(report: Report) -> Verdict {
-    let mut words = report.container_hierarchy_texts.unwrap_or_default();
-    words.push(report.leaf_node_text);
+    let mut args = report.container_hierarchy_texts.unwrap_or_default();
+    args.push(report.leaf_node_text);
     Verdict {
-        spec: words.join(" "),
+        spec: args.join(" "),
         state: report.state,
         message: report.failure.message,
     }

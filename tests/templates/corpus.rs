@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::peer::Values;
+use super::upstream::Values;
 
 /// Returns all templates with their file and line.
 pub(crate) fn templates() -> Vec<(String, String)> {

@@ -1,7 +1,7 @@
 //! All intended differences between our template engine and Go's. The page of the template crate has a row
 //! for each.
 
-use super::peer::Verdict;
+use super::upstream::Verdict;
 
 pub(crate) struct Deviation {
     /// The first column of the row in `shared/template/README.md`.

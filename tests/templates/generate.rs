@@ -25,7 +25,7 @@ impl Dice {
 }
 
 /// Functions whose results differ between runs, or that take a second each; they have their own tests.
-const BY_CHANCE: &[&str] = &[
+const RANDOM_ITEMS: &[&str] = &[
     "ago",
     "bcrypt",
     "buildCustomCert",
@@ -373,7 +373,7 @@ fn steady(name: &str, call: &str) -> String {
 }
 
 fn usable(name: &str) -> bool {
-    !BY_CHANCE.contains(&name) && !DATES.contains(&name)
+    !RANDOM_ITEMS.contains(&name) && !DATES.contains(&name)
 }
 
 /// Returns calls of every function: without arguments, with each single one, and with `samples` random

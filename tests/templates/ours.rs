@@ -2,7 +2,7 @@
 
 use template::{Budget, Context, Data, ErrorKind, RenderError, Template};
 
-use super::peer::{Values, Verdict};
+use super::upstream::{Values, Verdict};
 
 pub(crate) fn render(text: &str, values: &Values) -> Verdict {
     let Ok(template) = Template::parse("t", text) else {

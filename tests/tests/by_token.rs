@@ -92,32 +92,32 @@ impl Scene {
     }
 
     /// Runs a program with the cluster's host names, as in a Pod.
-    fn inside(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Output {
+    fn inside(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
         let proxy = format!("http://127.0.0.1:{}", self.network.port);
-        let mut command = self.command(program, kubeconfig, words);
+        let mut command = self.command(program, kubeconfig, args);
         command.env("HTTPS_PROXY", proxy);
         command.env("NO_PROXY", "127.0.0.1,localhost");
         command.output().unwrap()
     }
 
-    fn outside(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Output {
-        self.command(program, kubeconfig, words).output().unwrap()
+    fn outside(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
+        self.command(program, kubeconfig, args).output().unwrap()
     }
 
-    fn command(&self, program: &Path, kubeconfig: &Path, words: &[&str]) -> Command {
+    fn command(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .env("KUBECONFIG", kubeconfig)
             .env("XDG_CACHE_HOME", self.file("cache"))
             .env_remove("HTTPS_PROXY")
             .current_dir(self.folder.path())
-            .args(words)
+            .args(args)
             .stdin(Stdio::null());
         command
     }
 
     /// Returns the flags that name the controller.
-    fn named<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+    fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let namespace = self.namespace.name();
         let flags = [
             "--controller-name",
@@ -125,7 +125,7 @@ impl Scene {
             "--controller-namespace",
             namespace,
         ];
-        [words, &flags].concat()
+        [args, &flags].concat()
     }
 }
 
@@ -244,8 +244,8 @@ async fn a_person_names_the_port_and_an_account_or_a_token() {
     let url = format!("https://localhost:{}", scene.port);
     let account = format!("{}/ci", scene.namespace.name());
     let validate = |more: &[&str]| {
-        let words = [&["--validate", "-f", "db.json"], more].concat();
-        scene.outside(&kubeseal, admin, &scene.named(&words))
+        let args = [&["--validate", "-f", "db.json"], more].concat();
+        scene.outside(&kubeseal, admin, &scene.named(&args))
     };
     let flags = ["--authorized", &url, "--token-account", &account];
     until("the account's rights have spread", async || {

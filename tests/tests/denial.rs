@@ -152,10 +152,10 @@ const HARMLESS: [&str; 5] = [
 
 /// Checks that the program exited by itself and printed little.
 fn assert_ended(output: &Output, which: &str) {
-    let told = output.stderr.len();
+    let reported = output.stderr.len();
     assert!(output.status.code().is_some(), "{which}: {}", output.status);
     assert_ne!(output.status.code(), Some(101), "{which}: a panic");
-    assert!(told < 100_000, "{which}: {told} bytes of messages");
+    assert!(reported < 100_000, "{which}: {reported} bytes of messages");
 }
 
 #[test]

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tests::binaries;
 use tests::guarded::{self, Guarded};
 use tests::patience::LIMIT;
-use tests::peer::{Format, KeyPair, KeyRequest, Kind, Peer};
 use tests::scratch::Scratch;
+use tests::upstream::{Format, KeyPair, KeyRequest, Kind, Upstream};
 
 const COUNT: usize = 500;
 const SEED: u64 = 500;
@@ -37,15 +37,15 @@ type Files = BTreeMap<String, Vec<u8>>;
 fn unseals_five_hundred_sealed_secrets_of_the_peer_byte_for_byte() {
     let scratch = Scratch::new();
     let dir = scratch.path().join("dir");
-    let peer = Peer::start().unwrap();
+    let upstream = Upstream::start().unwrap();
     let keys: Vec<KeyPair> = [2048, 3072, 4096]
-        .map(|bits| peer.generate(&KeyRequest::rsa(bits)).unwrap())
+        .map(|bits| upstream.generate(&KeyRequest::rsa(bits)).unwrap())
         .into();
     for (i, key) in keys.iter().enumerate() {
-        let manifest = peer.encode(Kind::Secret, &key_secret(i, key), Format::Yaml);
+        let manifest = upstream.encode(Kind::Secret, &key_secret(i, key), Format::Yaml);
         put(&dir, &format!("keys/key-{i}.yaml"), &manifest.unwrap());
     }
-    let want = seal_all(&peer, &keys, &dir);
+    let want = seal_all(&upstream, &keys, &dir);
 
     let mut command = guarded::command(binaries::controller());
     command
@@ -90,7 +90,7 @@ fn key_secret(i: usize, key: &KeyPair) -> Value {
 }
 
 /// Seals for each of the keys in turn, with each scope, and writes the manifests in every format.
-fn seal_all(peer: &Peer, keys: &[KeyPair], dir: &Path) -> Files {
+fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut want = Files::new();
     let mut several = Vec::new();
@@ -121,7 +121,7 @@ fn seal_all(peer: &Peer, keys: &[KeyPair], dir: &Path) -> Files {
         // The large keys are slow to open, so only a few objects use them.
         let key = &keys[[0, 0, 0, 0, 0, 0, 0, 1, 1, 2][i % 10]];
         let secret = secret.to_string();
-        let sealed = peer
+        let sealed = upstream
             .seal_secret(&key.certificate, secret.as_bytes(), format)
             .unwrap();
         match format {

@@ -30,13 +30,13 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 async fn every_fault_is_reported_with_a_next_step() {
     let scene = Scene::new().await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
-    let told = fs::read_to_string(&path).unwrap();
-    let found = scene.tell_again(&told);
+    let reported = fs::read_to_string(&path).unwrap();
+    let found = scene.tell_again(&reported);
     if env::var("STORIES").is_ok_and(|word| word == "overwrite") {
         fs::write(&path, &found).unwrap();
     }
-    assert_eq!(told.matches("\n$ ").count(), 10);
-    assert_eq!(told, found, "STORIES=overwrite writes it anew");
+    assert_eq!(reported.matches("\n$ ").count(), 10);
+    assert_eq!(reported, found, "STORIES=overwrite writes it anew");
 }
 
 /// A controller that accepts one request per second from each client, and one of its objects.
@@ -53,12 +53,12 @@ impl Busy {
         let namespace = plane.namespace("busy").await;
         roles::grant(&namespace, Reach::Namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
-        let words = [
+        let args = [
             "--key-renew-period=0",
             "--rate-limit=1",
             "--rate-limit-burst=0",
         ];
-        let controller = ClusterController::start(plane, &namespace, &words).await;
+        let controller = ClusterController::start(plane, &namespace, &args).await;
         namespace.route("seals", controller.port().unwrap()).await;
         let folder = Scratch::new();
         let sealed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
@@ -206,14 +206,14 @@ impl Scene {
     }
 
     /// Returns the same text with the current output of the commands.
-    fn tell_again(&self, told: &str) -> String {
+    fn tell_again(&self, reported: &str) -> String {
         let mut text = String::new();
         let mut in_block = false;
-        for line in told.lines() {
+        for line in reported.lines() {
             match line.strip_prefix("$ ") {
-                Some(words) => {
+                Some(args) => {
                     let _ = writeln!(text, "{line}");
-                    text.push_str(&self.run(words));
+                    text.push_str(&self.run(args));
                     in_block = true;
                 }
                 None if in_block && line == "```" => {
@@ -231,9 +231,9 @@ impl Scene {
 
     /// Runs a command. Environment variables before the program come from the story; this function maps the
     /// name in `KUBECONFIG` to a file.
-    fn run(&self, words: &str) -> String {
-        let words: Vec<String> = shlex::split(words).unwrap();
-        let (variables, words): (Vec<_>, Vec<_>) = words
+    fn run(&self, args: &str) -> String {
+        let args: Vec<String> = shlex::split(args).unwrap();
+        let (variables, args): (Vec<_>, Vec<_>) = args
             .into_iter()
             .partition(|word| word.starts_with("KUBECONFIG="));
         let account = variables
@@ -244,7 +244,7 @@ impl Scene {
             None => self.plane.kubeconfig().to_owned(),
         };
         let names = [("OPS", &self.namespace), ("OLD", &self.expired)];
-        let filled = words[1..].iter().map(|word| {
+        let filled = args[1..].iter().map(|word| {
             names.iter().fold(word.clone(), |word, (mark, namespace)| {
                 word.replace(mark, namespace.name())
             })
@@ -257,8 +257,8 @@ impl Scene {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{words:?}");
-        assert!(output.stdout.is_empty(), "{words:?}");
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         let socket = Regex::new(r"/\S+/pods\.sock").unwrap();
         let said = socket.replace(&said, "PROXY").into_owned();

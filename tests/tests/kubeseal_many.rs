@@ -13,7 +13,7 @@ use shared::resource::SealedSecret;
 use shared::unseal::check;
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
-use tests::{binaries, many, peer};
+use tests::{binaries, many, upstream};
 
 const COUNT: usize = 1000;
 
@@ -33,7 +33,10 @@ fn a_thousand_documents_equal_the_peers_except_for_ciphertexts() {
         assert!(output.status.success());
         output.stdout
     };
-    let (theirs, ours) = (seal(&peer::peer_kubeseal()), seal(&binaries::kubeseal()));
+    let (theirs, ours) = (
+        seal(&upstream::upstream_kubeseal()),
+        seal(&binaries::kubeseal()),
+    );
     let found = many::structure(&ours);
     assert_eq!(found.len(), COUNT);
     assert_eq!(found, many::structure(&theirs));

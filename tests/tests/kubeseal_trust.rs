@@ -45,12 +45,12 @@ impl Scene {
         let namespace = plane.namespace("trust").await;
         roles::grant(&namespace, Reach::Namespace).await;
         put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
-        let words = [
+        let args = [
             "--key-renew-period=0",
             "--certificate-configmap=seals-certificate",
         ];
         roles::grant_publishing(&namespace, "seals-certificate").await;
-        let controller = ClusterController::start(plane, &namespace, &words).await;
+        let controller = ClusterController::start(plane, &namespace, &args).await;
         let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
         let object = json!({ "metadata": { "name": "seals", "labels": labels }, "spec": spec });
         let _: Service = namespace.create_object(object).await;
@@ -69,10 +69,10 @@ impl Scene {
         self.folder.path().join("cache")
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binaries::kubeseal());
         self.prepare(&mut command);
-        command.args(words);
+        command.args(args);
         command
     }
 
@@ -85,16 +85,16 @@ impl Scene {
     }
 
     /// Runs with the name of the Service.
-    fn named(&self, words: &[&str]) -> Output {
-        let mut command = self.command(words);
+    fn named(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args);
         command
             .env("SEALED_SECRETS_CONTROLLER_NAME", "seals")
             .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", self.namespace.name());
         command.output().unwrap()
     }
 
-    fn unnamed(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
+    fn unnamed(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
     }
 
     /// Returns the only file in the cache.
@@ -358,7 +358,7 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
     caller(&scene.namespace, "job").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "job", &rules).await;
-    let words = [
+    let args = [
         "--controller-name=seals",
         "--controller-namespace",
         scene.namespace.name(),
@@ -373,7 +373,7 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
             &scene.namespace,
             "job",
             &program,
-            &words,
+            &args,
             variables,
             secret,
         )

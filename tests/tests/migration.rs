@@ -24,10 +24,10 @@ use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::operators;
 use tests::patience::until;
-use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key};
+use tests::upstream;
 use tests::verdicts::{Verdict, judge};
 
 const COUNT: usize = 500;
@@ -56,7 +56,7 @@ async fn the_controllers_can_be_swapped_back_and_forth_with_our_crd() {
 #[tokio::test]
 async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_once_what_is_missing() {
     let plane = ControlPlane::start().await;
-    plane.install(&peer::definition()).await;
+    plane.install(&upstream::definition()).await;
     let case = Case::new(&plane).await;
     let log = swaps(&case).await;
     assert_eq!(log.matches("drops `status.items`").count(), 1, "{log}");
@@ -81,7 +81,7 @@ async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_righ
     assert_eq!(ours.stop(), Some(0));
 
     // Bitnami's controller leaves conditions as they are that it does not know.
-    let theirs = case.run(peer::peer_controller()).await;
+    let theirs = case.run(upstream::upstream_controller()).await;
     case.changes("s-004", &theirs).await;
     case.breaks("s-003").await;
     assert_eq!(
@@ -143,7 +143,7 @@ async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_righ
 
 /// Swaps the controllers; returns the log of ours.
 async fn swaps(case: &Case<'_>) -> String {
-    let theirs = case.run(peer::peer_controller()).await;
+    let theirs = case.run(upstream::upstream_controller()).await;
     case.seal_all().await;
     case.all_are_synced(COUNT, theirs.log()).await;
     let made = case.secrets().await;
@@ -161,7 +161,7 @@ async fn swaps(case: &Case<'_>) -> String {
     let log = ours.log();
     assert_eq!(ours.stop(), Some(0));
 
-    let theirs = case.run(peer::peer_controller()).await;
+    let theirs = case.run(upstream::upstream_controller()).await;
     case.works("after", &theirs).await;
     case.changes("s-001", &theirs).await;
     case.changes("during", &theirs).await;
@@ -318,11 +318,11 @@ impl<'a> Case<'a> {
     }
 
     /// Exit code and everything that `seal uninstall` says.
-    fn uninstall(&self, words: &[&str]) -> (Option<i32>, String) {
+    fn uninstall(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(binaries::seal())
             .env("KUBECONFIG", self.plane.kubeconfig())
             .args(["uninstall", "--controller-namespace", self.namespace.name()])
-            .args(words)
+            .args(args)
             .output()
             .unwrap();
         let said = [&output.stdout[..], &output.stderr].concat();

@@ -280,10 +280,10 @@ async fn container(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
     uid: &str,
-    words: &[&str],
+    args: &[&str],
 ) -> ClusterController {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-    ClusterController::spawn_in_pod(&kubeconfig, namespace.name(), uid, words)
+    ClusterController::spawn_in_pod(&kubeconfig, namespace.name(), uid, args)
 }
 
 async fn seal_one(namespace: &Namespace<'_>, name: &str) {
@@ -306,15 +306,15 @@ async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Durat
     let namespace = place(plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
-    let words = ["--key-renew-period=0"];
-    let mut first = container(plane, &namespace, &uid, &words).await;
+    let args = ["--key-renew-period=0"];
+    let mut first = container(plane, &namespace, &uid, &args).await;
     first.logs(LEADS).await;
     first.signal(Signal::KILL);
     drop(first);
     seal_one(&namespace, "after").await;
     let start = Instant::now();
     let next = if same_pod { uid } else { pod_uid() };
-    let _second = container(plane, &namespace, &next, &words).await;
+    let _second = container(plane, &namespace, &next, &args).await;
     has_secret(&namespace, "after").await;
     start.elapsed()
 }

@@ -18,7 +18,7 @@ use shared::key_ring::{KeyRing, RingKey};
 use shared::manifest;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
-use shared::unseal::{Chance, Rules, unseal};
+use shared::unseal::{Randomness, Rules, unseal};
 use shared::{base64, envelope};
 use tests::binaries;
 use tests::scratch::Scratch;
@@ -28,7 +28,7 @@ const VALUE: &str = "the value";
 
 const RULES: Rules = Rules {
     accept_legacy: true,
-    refuse_chance: false,
+    refuse_random: false,
 };
 
 /// A value sealed for `shop/db` with one scope, in an object that claims another place or scope.
@@ -127,11 +127,11 @@ fn unsealing_refuses_or_opens_at_the_origin() {
     let ring = ring();
     for forged in Forged::all() {
         let mut dice = shared::random::system();
-        let mut chance = Chance {
+        let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut dice,
         };
-        let unsealed = unseal(&forged.object, &ring, RULES, &mut chance);
+        let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
         assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
         if let Ok(unsealed) = unsealed {
             let metadata = unsealed.secret.metadata;
@@ -161,11 +161,11 @@ fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
         forged.object.spec.encrypted_data.clear();
         forged.object.spec.data = Some(base64::encode(&value));
         let mut dice = shared::random::system();
-        let mut chance = Chance {
+        let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut dice,
         };
-        let unsealed = unseal(&forged.object, &ring, RULES, &mut chance);
+        let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
         assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
         if let Ok(unsealed) = unsealed {
             let metadata = unsealed.secret.metadata;
@@ -176,10 +176,10 @@ fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
 }
 
 /// Runs `kubeseal` with keys and certificate of this folder.
-fn kubeseal(folder: &Path, words: &[&str], input: &str) -> Output {
+fn kubeseal(folder: &Path, args: &[&str], input: &str) -> Output {
     fs::write(folder.join("input.yaml"), input).unwrap();
     Command::new(binaries::kubeseal())
-        .args(words)
+        .args(args)
         .args(["-o", "yaml"])
         .current_dir(folder)
         .env("KUBECONFIG", folder.join("none"))
@@ -233,8 +233,8 @@ fn merging_into_a_forged_file_opens_nothing_that_did_not_open_before() {
     for forged in Forged::all() {
         let case = forged.case();
         fs::write(&target, forged.text()).unwrap();
-        let words = ["--cert", "cert.pem", "--merge-into", "target.yaml"];
-        let done = kubeseal(scratch.path(), &words, new);
+        let args = ["--cert", "cert.pem", "--merge-into", "target.yaml"];
+        let done = kubeseal(scratch.path(), &args, new);
         assert!(done.status.success(), "{case}: {done:?}");
         let merged = sealed_secret(&fs::read(&target).unwrap());
         assert_eq!(merged.metadata.namespace, forged.object.metadata.namespace);

@@ -87,7 +87,7 @@ impl Cage {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn command(&self, program: &Path, words: &[&str]) -> Command {
+    fn command(&self, program: &Path, args: &[&str]) -> Command {
         let path = format!(
             "{}:{}",
             self.path("programs").display(),
@@ -95,7 +95,7 @@ impl Cage {
         );
         let mut command = Command::new(program);
         command
-            .args(words)
+            .args(args)
             .current_dir(self.path("work"))
             .env_clear()
             .env("PATH", path)
@@ -108,16 +108,16 @@ impl Cage {
         command
     }
 
-    fn spawn(&self, words: &[&str]) -> Child {
-        self.command(&binaries::seal(), words)
+    fn spawn(&self, args: &[&str]) -> Child {
+        self.command(&binaries::seal(), args)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap()
     }
 
     /// Runs a command with this stdin; returns its exit code and all its output.
-    fn run(&self, words: &[&str], input: &str) -> (Option<i32>, String) {
-        let mut child = self.spawn(words);
+    fn run(&self, args: &[&str], input: &str) -> (Option<i32>, String) {
+        let mut child = self.spawn(args);
         // It may exit before it has read everything.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
@@ -312,19 +312,19 @@ fn no_command_leaves_the_value_anywhere() {
         (&["diff", "--", "a.yaml"], ""),
         (&["config", "explain", "a.yaml"], ""),
     ];
-    for (words, input) in runs {
-        let (code, printed) = cage.run(words, input);
-        let expected = match words.first() {
+    for (args, input) in runs {
+        let (code, printed) = cage.run(args, input);
+        let expected = match args.first() {
             Some(&"lint") => Some(1),
             Some(&"diff") => Some(2), // there is no commit yet
             _ => Some(0),
         };
-        assert_eq!(code, expected, "{words:?}: {printed}");
+        assert_eq!(code, expected, "{args:?}: {printed}");
         assert!(
             !has_canary(printed.as_bytes()),
-            "{words:?} prints it: {printed}"
+            "{args:?} prints it: {printed}"
         );
-        assert_eq!(cage.sightings(&known), Vec::<PathBuf>::new(), "{words:?}");
+        assert_eq!(cage.sightings(&known), Vec::<PathBuf>::new(), "{args:?}");
     }
     let children = fs::read_to_string(cage.path("children")).unwrap();
     assert!(
@@ -361,14 +361,14 @@ fn no_error_contains_the_value() {
         (&["create", "a", "--from-env-file", "-"], CANARY),
         (&["generate", "a", &recipe], ""),
     ];
-    for (words, input) in runs {
-        let (code, printed) = cage.run(words, input);
-        assert_eq!(code, Some(2), "{words:?}: {printed}");
+    for (args, input) in runs {
+        let (code, printed) = cage.run(args, input);
+        assert_eq!(code, Some(2), "{args:?}: {printed}");
         assert!(
             !has_canary(printed.as_bytes()) && !printed.contains(TYPED),
-            "{words:?}: {printed}"
+            "{args:?}: {printed}"
         );
-        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{words:?}");
+        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{args:?}");
     }
 }
 
@@ -390,22 +390,22 @@ async fn killed_in_the_middle_nothing_is_left() {
         (&["import", "list", "--into", "sealed"], &secret),
         (&[], &secret),
     ];
-    for (words, input) in runs {
-        let mut child = cage.spawn(words);
+    for (args, input) in runs {
+        let mut child = cage.spawn(args);
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).unwrap();
         until("the value has been read", async || {
             is_empty(&stdin).then_some(())
         })
         .await;
-        assert_eq!(processes_with_canary(), Vec::<String>::new(), "{words:?}");
+        assert_eq!(processes_with_canary(), Vec::<String>::new(), "{args:?}");
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(
             !has_canary(&[output.stdout, output.stderr].concat()),
-            "{words:?}"
+            "{args:?}"
         );
-        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{words:?}");
+        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{args:?}");
     }
     let left: Vec<_> = fs::read_dir(cage.path("work"))
         .unwrap()
@@ -425,7 +425,7 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
     let cage = Cage::new();
     let (terminal, open) = terminal();
     let seal = binaries::seal();
-    let words = [
+    let args = [
         "-c",
         "-w",
         seal.to_str().unwrap(),
@@ -436,7 +436,7 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
         "-w",
         "a.yaml",
     ];
-    let mut child = start(cage.command(Path::new("setsid"), &words), open);
+    let mut child = start(cage.command(Path::new("setsid"), &args), open);
     let turns = QUESTIONS.map(|question| (question, CANARY.to_owned()));
     let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns))
         .await
@@ -478,15 +478,15 @@ fn start(mut command: Command, open: impl Fn() -> File) -> Child {
 fn converse(terminal: OwnedFd, turns: &[(&str, String)]) -> String {
     let mut terminal = File::from(terminal);
     let mut shown = String::new();
-    let (mut turns, mut heard) = (turns.iter().peekable(), 0);
+    let (mut turns, mut observed) = (turns.iter().peekable(), 0);
     let mut buffer = [0; 1024];
     // The other end closes with an error, as usual for terminals.
     while let Ok(count @ 1..) = terminal.read(&mut buffer) {
         shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
         while let Some((question, answer)) = turns.peek()
-            && let Some(at) = shown[heard..].find(question)
+            && let Some(at) = shown[observed..].find(question)
         {
-            heard += at + question.len();
+            observed += at + question.len();
             terminal
                 .write_all(format!("{answer}\n").as_bytes())
                 .unwrap();
@@ -504,7 +504,7 @@ async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
     let watched = terminal.try_clone().unwrap();
     let before = tcgetattr(&watched).unwrap().local_modes;
     let seal = binaries::seal();
-    let words = [
+    let args = [
         "-c",
         "-w",
         seal.to_str().unwrap(),
@@ -513,7 +513,7 @@ async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
         "--prompt",
         "password",
     ];
-    let mut child = start(cage.command(Path::new("setsid"), &words), open);
+    let mut child = start(cage.command(Path::new("setsid"), &args), open);
     let turns = [(QUESTIONS[0], "\u{3}".to_owned())];
     let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns));
     let shown = shown.await.unwrap();
@@ -536,10 +536,10 @@ async fn an_interrupt_after_a_prompt_ends_the_run() {
     let (terminal, open) = terminal();
     let mut keyboard = File::from(terminal.try_clone().unwrap());
     let seal = binaries::seal();
-    let words = ["-c", "-w", seal.to_str().unwrap()].into_iter();
-    let words = words.chain(["create", "a", "--prompt", "password", "--cert", &url]);
-    let words: Vec<&str> = words.collect();
-    let mut child = start(cage.command(Path::new("setsid"), &words), open);
+    let args = ["-c", "-w", seal.to_str().unwrap()].into_iter();
+    let args = args.chain(["create", "a", "--prompt", "password", "--cert", &url]);
+    let args: Vec<&str> = args.collect();
+    let mut child = start(cage.command(Path::new("setsid"), &args), open);
     let turns = QUESTIONS.map(|question| (question, CANARY.to_owned()));
     std::thread::spawn(move || converse(terminal, &turns));
     let _asked = until("it asks for the certificate", async || server.accept().ok()).await;
@@ -554,13 +554,13 @@ async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
     let cage = Cage::new();
     fs::write(cage.path("work/value"), CANARY).unwrap();
     let (terminal, open) = terminal();
-    let words = ["-c", "-w", "bash", "--norc", "--noprofile", "-i"];
-    let mut command = cage.command(Path::new("setsid"), &words);
+    let args = ["-c", "-w", "bash", "--norc", "--noprofile", "-i"];
+    let mut command = cage.command(Path::new("setsid"), &args);
     let history = cage.path("home/history");
     command.env("PS1", "next> ").env("HISTFILE", &history);
     let mut child = start(command, open);
     let seal = binaries::seal();
-    let typed = |words: &str| ("next> ", format!("{} {words}", seal.display()));
+    let typed = |args: &str| ("next> ", format!("{} {args}", seal.display()));
     let turns = [
         typed("create a --prompt password -w a.yaml"),
         (QUESTIONS[0], CANARY.to_owned()),
@@ -612,8 +612,8 @@ async fn editing_with(cage: &Cage, more: &[&str]) -> (Child, PathBuf) {
         let _ = fs::remove_file(home.join(old));
     }
     fs::write(cage.path("work/s.yaml"), SEALED).unwrap();
-    let words = [&["edit", "s.yaml", "--key", "key.pem"], more].concat();
-    let mut command = cage.command(&binaries::seal(), &words);
+    let args = [&["edit", "s.yaml", "--key", "key.pem"], more].concat();
+    let mut command = cage.command(&binaries::seal(), &args);
     let child = command
         .env("EDITOR", "editor")
         .stdin(Stdio::null())

@@ -56,11 +56,11 @@ impl Way {
         fs::write(self.tree.path().join(".seal.yaml"), rules).unwrap();
     }
 
-    fn seal(&self, words: &[&str], input: &str) -> Output {
+    fn seal(&self, args: &[&str], input: &str) -> Output {
         let mut child = Command::new(binaries::seal())
             .env("KUBECONFIG", self.plane.kubeconfig())
             .current_dir(self.tree.path())
-            .args(words)
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -84,10 +84,10 @@ fn said(output: &Output) -> String {
 async fn the_rules_controller_unseals_what_was_sealed_for_it() {
     let way = Way::new().await;
     way.rules("");
-    let words = [
+    let args = [
         "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
     ];
-    let created = way.seal(&words, "hunter2");
+    let created = way.seal(&args, "hunter2");
     assert!(created.status.success(), "{}", said(&created));
     fs::copy(way.tree.path().join("db.yaml"), way.state("sealed/db.yaml")).unwrap();
     let value = way.state("secrets/shop/db/password");
@@ -149,8 +149,8 @@ impl Applied {
         let namespace = plane.namespace("seal-values").await;
         roles::grant(&namespace, Reach::Namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
-        let words = ["--key-renew-period=0"];
-        let controller = ClusterController::start(plane, &namespace, &words).await;
+        let args = ["--key-renew-period=0"];
+        let controller = ClusterController::start(plane, &namespace, &args).await;
         namespace
             .route("sealed-secrets", controller.port().unwrap())
             .await;
@@ -218,13 +218,13 @@ impl Applied {
         self.plane.kubeconfig_of(self.namespace.name(), name).await
     }
 
-    fn seal(&self, kubeconfig: &Path, editor: &str, words: &[&str]) -> Output {
+    fn seal(&self, kubeconfig: &Path, editor: &str, args: &[&str]) -> Output {
         Command::new(binaries::seal())
             .env("KUBECONFIG", kubeconfig)
             .env("EDITOR", editor)
             .env_remove("VISUAL")
             .current_dir(self.tree.path())
-            .args(words)
+            .args(args)
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -295,7 +295,7 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     let user = applied.user("user", &[]).await;
     let before = fs::read(applied.file()).unwrap();
     let pin = pin();
-    for (words, otherwise) in [
+    for (args, otherwise) in [
         (
             &["view", "--reveal", "db.yaml"][..],
             "--key FILE opens them here: ",
@@ -305,16 +305,16 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
             "--key FILE opens them here, and --blind does without them: ",
         ),
     ] {
-        let refused = applied.seal(&user, "touch", words);
-        assert_eq!(refused.status.code(), Some(2), "{words:?}");
-        assert!(refused.stdout.is_empty(), "{words:?}");
+        let refused = applied.seal(&user, "touch", args);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        assert!(refused.stdout.is_empty(), "{args:?}");
         let said = said(&refused);
         for part in [
             "/db cannot be had from the cluster; ",
             otherwise,
             "secrets \\\"db\\\" is forbidden",
         ] {
-            assert!(said.contains(part), "{words:?} lacks {part}: {said}");
+            assert!(said.contains(part), "{args:?} lacks {part}: {said}");
         }
         assert!(!said.contains("hunter2"), "{said}");
     }

@@ -21,9 +21,9 @@ use tests::{binaries, sops};
 const README: &str = include_str!("../../README.md");
 
 /// Returns the help of a command, and of every command below it.
-fn help_of(words: &[String]) -> Vec<(Vec<String>, String)> {
+fn help_of(args: &[String]) -> Vec<(Vec<String>, String)> {
     let output = Command::new(binaries::seal())
-        .args(words)
+        .args(args)
         .arg("--help")
         .output()
         .unwrap();
@@ -37,9 +37,9 @@ fn help_of(words: &[String]) -> Vec<(Vec<String>, String)> {
         .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect();
-    let mut found = vec![(words.to_vec(), help.clone())];
+    let mut found = vec![(args.to_vec(), help.clone())];
     for name in names {
-        found.extend(help_of(&[words, &[name]].concat()));
+        found.extend(help_of(&[args, &[name]].concat()));
     }
     found
 }
@@ -156,13 +156,13 @@ fn every_example_of_every_help_page_runs() {
     let original = Scratch::new();
     prepare(original.path());
     let mut count = 0;
-    for (words, help) in help_of(&[]) {
-        let is_group = help.contains("\nCommands:\n") && !words.is_empty();
+    for (args, help) in help_of(&[]) {
+        let is_group = help.contains("\nCommands:\n") && !args.is_empty();
         let examples = examples(&help);
         assert!(
             is_group || !examples.is_empty(),
             "seal {} has no example",
-            words.join(" ")
+            args.join(" ")
         );
         for example in examples
             .into_iter()

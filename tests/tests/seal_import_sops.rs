@@ -32,7 +32,7 @@ impl Folder {
         sops::encrypt(&self.path(as_name), &self.path(name));
     }
 
-    fn seal(&self, words: &[&str]) -> Output {
+    fn seal(&self, args: &[&str]) -> Output {
         let sops = sops::program();
         let path = format!(
             "{}:{}",
@@ -40,7 +40,7 @@ impl Folder {
             env::var("PATH").unwrap()
         );
         Command::new(binaries::seal())
-            .args(words)
+            .args(args)
             .current_dir(self.0.path())
             .env("PATH", path)
             .env("SOPS_AGE_KEY", sops::IDENTITY)
@@ -50,17 +50,17 @@ impl Folder {
             .unwrap()
     }
 
-    fn import(&self, words: &[&str]) -> Output {
+    fn import(&self, args: &[&str]) -> Output {
         let fixed = ["--cert", "cert.pem", "-n", "shop"];
-        self.seal(&[&["import", "sops"], words, &fixed].concat())
+        self.seal(&[&["import", "sops"], args, &fixed].concat())
     }
 
     /// Returns the import with its values, as `seal view` prints it.
     fn view(&self, imported: &Output) -> String {
         assert!(imported.status.success(), "{imported:?}");
         fs::write(self.path("sealed.yaml"), &imported.stdout).unwrap();
-        let words = ["view", "--reveal", "--key", "key.pem", "sealed.yaml"];
-        String::from_utf8(self.seal(&words).stdout).unwrap()
+        let args = ["view", "--reveal", "--key", "key.pem", "sealed.yaml"];
+        String::from_utf8(self.seal(&args).stdout).unwrap()
     }
 }
 
@@ -117,8 +117,12 @@ fn every_secret_of_a_file_is_imported() {
         for part in ["shop/one", "shop/two", "first", "second"] {
             assert!(view.contains(part), "{why}: {view}");
         }
-        let is_told = said(&imported).contains("v1 ConfigMap");
-        assert_eq!(is_told, text.contains("ConfigMap"), "{why}: {imported:?}");
+        let is_reported = said(&imported).contains("v1 ConfigMap");
+        assert_eq!(
+            is_reported,
+            text.contains("ConfigMap"),
+            "{why}: {imported:?}"
+        );
     }
 }
 
@@ -135,7 +139,7 @@ fn bytes_that_are_no_text_arrive_as_they_are() {
         let imported = folder.import(&["web", "whole.enc"]);
         assert!(imported.status.success(), "{imported:?}");
         fs::write(folder.path("sealed.yaml"), &imported.stdout).unwrap();
-        let words = [
+        let args = [
             "view",
             "--reveal",
             "--key",
@@ -144,7 +148,7 @@ fn bytes_that_are_no_text_arrive_as_they_are() {
             "json",
             "sealed.yaml",
         ];
-        let view = String::from_utf8(folder.seal(&words).stdout).unwrap();
+        let view = String::from_utf8(folder.seal(&args).stdout).unwrap();
         let wanted = format!("\"value\": \"{}\"", shared::base64::encode(bytes));
         assert!(view.contains(&wanted), "{name}: {view}");
     }
@@ -184,8 +188,8 @@ fn empty_documents_are_no_obstacle() {
     ] {
         let folder = Folder::new();
         folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
-        let words: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
-        let view = folder.view(&folder.import(&words));
+        let args: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
+        let view = folder.view(&folder.import(&args));
         assert!(
             view.contains("shop/one") && view.contains("first"),
             "{view}"
@@ -224,8 +228,8 @@ fn a_refusal_names_the_document_and_imports_nothing() {
     ] {
         let folder = Folder::new();
         folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
-        let words: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
-        let imported = folder.import(&words);
+        let args: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
+        let imported = folder.import(&args);
         assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
         assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
         assert!(said(&imported).contains(wanted), "{why}: {imported:?}");
@@ -273,7 +277,7 @@ fn ciphertext_of_sops_is_not_sealed_as_if_it_were_a_value() {
     let values = "ENC[AES256_GCM,data:lcaZ61c=,iv:iw==,tag:KQ==,type:str]";
     let text = format!("{}sops:\n    version: 3.11.0\n", secret("one", values));
     fs::write(folder.path("values.enc.yaml"), text).unwrap();
-    for words in [
+    for args in [
         &["import", "secret", "a.enc.yaml", "--cert", "cert.pem"][..],
         &["import", "list", "a.enc.yaml", "--cert", "cert.pem"],
         &[
@@ -288,11 +292,11 @@ fn ciphertext_of_sops_is_not_sealed_as_if_it_were_a_value() {
         ],
         &["values.enc.yaml", "--stdout", "--cert", "cert.pem"],
     ] {
-        let output = folder.seal(words);
-        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        let output = folder.seal(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(
             said(&output).contains("seal import sops"),
-            "{words:?}: {output:?}"
+            "{args:?}: {output:?}"
         );
     }
 }

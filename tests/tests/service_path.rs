@@ -20,7 +20,7 @@ use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::directory_controller::DirectoryController;
 use tests::patience::until;
-use tests::peer;
+use tests::upstream;
 
 const SECRET: &str = "{\"kind\": \"Secret\", \"metadata\": {\"name\": \"db\", \"namespace\": \"shop\"}, \
                       \"stringData\": {\"password\": \"hunter2\"}}";
@@ -49,16 +49,16 @@ impl Way {
         self.controller.folder().join(name)
     }
 
-    fn run(&self, kubeseal: &Path, words: &[&str], input: &str) -> Output {
-        self.run_as(kubeseal, self.plane.kubeconfig(), words, input)
+    fn run(&self, kubeseal: &Path, args: &[&str], input: &str) -> Output {
+        self.run_as(kubeseal, self.plane.kubeconfig(), args, input)
     }
 
-    fn run_as(&self, kubeseal: &Path, kubeconfig: &Path, words: &[&str], input: &str) -> Output {
+    fn run_as(&self, kubeseal: &Path, kubeconfig: &Path, args: &[&str], input: &str) -> Output {
         Command::new(kubeseal)
             .env("KUBECONFIG", kubeconfig)
             .args(["--controller-name", "sealed-secrets"])
             .args(["--controller-namespace", self.namespace.name()])
-            .args(words)
+            .args(args)
             .stdin(File::open(self.file(input)).unwrap())
             .output()
             .unwrap()
@@ -73,8 +73,8 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
         .args(["--fetch-cert", "--cert", &url])
         .output();
     let direct = successful(direct.unwrap());
-    for kubeseal in [peer::peer_kubeseal(), binaries::kubeseal()] {
-        let run = |words: &[&str], input: &str| way.run(&kubeseal, words, input);
+    for kubeseal in [upstream::upstream_kubeseal(), binaries::kubeseal()] {
+        let run = |args: &[&str], input: &str| way.run(&kubeseal, args, input);
         assert_eq!(successful(run(&["--fetch-cert"], "secret.json")), direct);
         let sealed = successful(run(&[], "secret.json"));
         fs::write(way.file("db.json"), &sealed).unwrap();
@@ -105,7 +105,7 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
 #[tokio::test]
 async fn re_encrypting_replaces_a_file_and_leaves_a_bad_one_unchanged() {
     let way = Way::new().await;
-    let run = |words: &[&str], input: &str| way.run(&binaries::kubeseal(), words, input);
+    let run = |args: &[&str], input: &str| way.run(&binaries::kubeseal(), args, input);
     let sealed = successful(run(&["-o", "yaml"], "secret.json"));
     let file = way.file("db.yaml");
     fs::write(&file, &sealed).unwrap();
@@ -157,9 +157,9 @@ async fn of_six_jobs_with_thirty_re_encryptions_each_none_fails() {
 async fn faults_on_the_way_are_reported_with_a_next_step() {
     let way = Way::new().await;
     let ours = binaries::kubeseal();
-    let fetch = |words: &[&str]| {
-        let words: Vec<&str> = words.iter().copied().chain(["--fetch-cert"]).collect();
-        failed(way.run(&ours, &words, "secret.json"))
+    let fetch = |args: &[&str]| {
+        let args: Vec<&str> = args.iter().copied().chain(["--fetch-cert"]).collect();
+        failed(way.run(&ours, &args, "secret.json"))
     };
     let said = fetch(&["--controller-name=absent"]);
     assert!(
@@ -204,20 +204,20 @@ async fn the_flags_select_the_user_whose_rights_apply() {
     let reader = format!("system:serviceaccount:{namespace}:reader");
     let ours = binaries::kubeseal();
     let as_reader = until("the role has spread", async || {
-        let words = ["--fetch-cert", "--as", &reader];
-        let said = failed(way.run(&ours, &words, "secret.json"));
+        let args = ["--fetch-cert", "--as", &reader];
+        let said = failed(way.run(&ours, &args, "secret.json"));
         (!said.contains("cannot get sealed secret service")).then_some(said)
     })
     .await;
     assert!(as_reader.contains("RBAC forbids you"), "{as_reader}");
-    let words = [
+    let args = [
         "--fetch-cert",
         "--as",
         "nobody",
         "--as-group",
         "system:masters",
     ];
-    successful(way.run(&ours, &words, "secret.json"));
+    successful(way.run(&ours, &args, "secret.json"));
 
     let kubeconfig = way.plane.kubeconfig_of(namespace, "reader").await;
     let own = failed(way.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));

@@ -22,17 +22,17 @@ mod deviations;
 mod generate;
 #[path = "../templates/ours.rs"]
 mod ours;
-#[path = "../templates/peer.rs"]
-mod peer;
+#[path = "../templates/upstream.rs"]
+mod upstream;
 
 use generate::Dice;
-use peer::{Peer, Values, Verdict};
+use upstream::{Upstream, Values, Verdict};
 
 /// Maximum number of differences to report.
 const MOST_SHOWN: usize = 60;
 
 struct Comparison {
-    peer: Peer,
+    upstream: Upstream,
     values: Values,
     differences: Vec<String>,
     compared: usize,
@@ -42,7 +42,7 @@ struct Comparison {
 impl Comparison {
     fn new() -> Self {
         Self {
-            peer: Peer::start(),
+            upstream: Upstream::start(),
             values: corpus::values(),
             differences: Vec::new(),
             compared: 0,
@@ -56,7 +56,7 @@ impl Comparison {
             self.over_budget += 1;
             return;
         }
-        let theirs = self.peer.render(template, &self.values);
+        let theirs = self.upstream.render(template, &self.values);
         self.compared += 1;
         if !alike(&ours, &theirs) && deviations::reason(template, &ours).is_none() {
             self.differences.push(format!(
@@ -108,7 +108,7 @@ fn shown(verdict: &Verdict) -> String {
 /// Attack: calls template functions that read the environment, files or DNS.
 #[test]
 fn knows_the_functions_of_the_peer_and_no_others() {
-    let answer = Peer::start().ask(&serde_json::json!({ "functions": true }));
+    let answer = Upstream::start().ask(&serde_json::json!({ "functions": true }));
     let mut theirs: BTreeSet<String> = answer.functions.into_iter().collect();
     assert_eq!(theirs.len(), 208);
     let builtins =
@@ -121,14 +121,14 @@ fn knows_the_functions_of_the_peer_and_no_others() {
 #[test]
 fn every_deviation_still_exists_and_is_listed_on_the_page() {
     let page = include_str!("../../shared/template/README.md");
-    let mut peer = Peer::start();
+    let mut upstream = Upstream::start();
     for deviation in deviations::DEVIATIONS {
         let row = format!("\n| {} | ", deviation.what);
         assert!(page.contains(&row), "no row for: {}", deviation.what);
         if let Some(example) = deviation.example {
             let template = example();
             let ours = ours::render(&template, &Values::new());
-            let theirs = peer.render(&template, &Values::new());
+            let theirs = upstream.render(&template, &Values::new());
             assert!(!alike(&ours, &theirs), "no difference any more: {template}");
         }
     }

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use template::{Budget, Context, Data, Template};
 
-#[path = "../templates/peer.rs"]
+#[path = "../templates/upstream.rs"]
 #[allow(dead_code, reason = "shared with the comparison of templates")]
-mod peer;
+mod upstream;
 
-use peer::{Answer, Peer, Verdict};
+use upstream::{Answer, Upstream, Verdict};
 
 fn render(text: &str, values: &[(&str, &str)]) -> String {
     let template = Template::parse("t", text).expect("it parses");
@@ -34,7 +34,7 @@ fn parts(text: &str, values: &[(&str, &str)]) -> Vec<String> {
 }
 
 fn verify(certificate: &str, authority: &str, name: &str) -> Answer {
-    Peer::start().ask(&serde_json::json!({ "certificate": certificate, "authority": authority, "dns_name": name }))
+    Upstream::start().ask(&serde_json::json!({ "certificate": certificate, "authority": authority, "dns_name": name }))
 }
 
 const CHAIN: &str = "{{ $ca := genCA \"authority\" 365 }}{{ $ca.Cert }}====
@@ -80,7 +80,7 @@ fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
         .iter()
         .map(|&(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
         .collect();
-    Peer::start().render(text, &values)
+    Upstream::start().render(text, &values)
 }
 
 #[test]

@@ -18,9 +18,9 @@ mod corpus;
 #[path = "../templates/generate.rs"]
 #[allow(dead_code, reason = "shared with the comparison of templates")]
 mod generate;
-#[path = "../templates/peer.rs"]
+#[path = "../templates/upstream.rs"]
 #[allow(dead_code, reason = "shared with the comparison of templates")]
-mod peer;
+mod upstream;
 
 use generate::Dice;
 

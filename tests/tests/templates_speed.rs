@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use template::{Budget, Context, Data, Template};
 
-#[path = "../templates/peer.rs"]
+#[path = "../templates/upstream.rs"]
 #[allow(dead_code, reason = "shared with the comparison of templates")]
-mod peer;
+mod upstream;
 
-use peer::{Peer, Values};
+use upstream::{Upstream, Values};
 
 const REPEAT: u32 = 50;
 
@@ -82,10 +82,10 @@ fn renders_a_file_of_4_kb_in_less_than_100_microseconds() {
     assert!((3800..4400).contains(&text.len()), "{} bytes", text.len());
     let (out, ours) = ours(&text, &values);
     let request = serde_json::json!({
-        "name": "t", "template": text, "data": peer::encoded(&values), "repeat": REPEAT,
+        "name": "t", "template": text, "data": upstream::encoded(&values), "repeat": REPEAT,
     });
-    let mut peer = Peer::start();
-    let theirs = (0..BATCHES).map(|_| peer.ask(&request).nanos).min();
+    let mut upstream = Upstream::start();
+    let theirs = (0..BATCHES).map(|_| upstream.ask(&request).nanos).min();
     let theirs = Duration::from_nanos(theirs.unwrap_or_default());
     let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
     println!(

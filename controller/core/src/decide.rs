@@ -21,7 +21,7 @@ pub enum Desired {
         /// The Secret that the SealedSecret currently describes.
         secret: Box<Secret>,
         /// Items whose values differ in each rendering.
-        by_chance: BTreeSet<String>,
+        random_items: BTreeSet<String>,
     },
     /// No Secret: the SealedSecret is deleted.
     Nothing,
@@ -32,7 +32,7 @@ pub enum Desired {
 impl Desired {
     /// Returns whether another rendering would give other values.
     pub fn is_random(&self) -> bool {
-        matches!(self, Self::Secret { by_chance, .. } if !by_chance.is_empty())
+        matches!(self, Self::Secret { random_items, .. } if !random_items.is_empty())
     }
 
     /// Returns the desired Secret, if there is one.
@@ -179,12 +179,12 @@ pub fn decide(
         (
             Desired::Secret {
                 mut secret,
-                by_chance,
+                random_items,
             },
             Existing::Ours(held),
         ) => {
             if circumstances.settled || circumstances.claimed {
-                keep(&by_chance, held.values(), &mut secret.data);
+                keep(&random_items, held.values(), &mut secret.data);
             }
             align(id, *secret, held, circumstances)
         }
@@ -227,11 +227,11 @@ pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
 /// Keeps the existing values of random items until the SealedSecret asks for something else. Programs that
 /// use them must not find other values after a restart of the controller or after an edit of another item.
 fn keep(
-    by_chance: &BTreeSet<String>,
+    random_items: &BTreeSet<String>,
     held: &BTreeMap<String, Plain>,
     data: &mut BTreeMap<String, Plain>,
 ) {
-    for key in by_chance {
+    for key in random_items {
         if let Some(value) = held.get(key) {
             data.insert(key.clone(), value.clone());
         }
@@ -378,7 +378,7 @@ mod tests {
         let ours = |pairs| Existing::Ours(Held::Values(values(pairs)));
         let want = || Desired::Secret {
             secret: secret(&[("a", "1")]),
-            by_chance: BTreeSet::new(),
+            random_items: BTreeSet::new(),
         };
         let broken = || Refusal::Malformed("broken".into());
         let foreign = Refusal::NotManaged(id.clone());
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_chance_made_stays_until_the_sealed_secret_changes() {
+    fn random_values_stay_until_the_sealed_secret_changes() {
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),
@@ -444,7 +444,7 @@ mod tests {
         let plan = |settled, held| {
             let desired = Desired::Secret {
                 secret: secret(new),
-                by_chance: ["r".to_owned()].into(),
+                random_items: ["r".to_owned()].into(),
             };
             let circumstances = Circumstances {
                 settled,
@@ -482,7 +482,7 @@ mod tests {
         metadata.labels = label.map(|label| [(label.into(), "active".into())].into());
         let desired = Desired::Secret {
             secret: secret(&[("a", "mine")]),
-            by_chance: BTreeSet::new(),
+            random_items: BTreeSet::new(),
         };
         let existing = Existing::Ours(Held::Secret(Box::new(existing)));
         decide(&id, desired, &existing, Circumstances::default())
@@ -525,7 +525,7 @@ mod tests {
             desired.immutable = immutable.filter(|immutable| *immutable);
             let desired = Desired::Secret {
                 secret: desired,
-                by_chance: BTreeSet::new(),
+                random_items: BTreeSet::new(),
             };
             let circumstances = Circumstances {
                 settled,

@@ -119,15 +119,15 @@ mod tests {
 
     #[test]
     fn says_what_fails_with_placeholders_or_nothing_but_that_it_fails() {
-        let told = |template| {
+        let reported = |template| {
             NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
         };
-        let always = told("x\n{{ fail .a }}");
+        let always = reported("x\n{{ fail .a }}");
         assert!(
             always.contains("\nwith a placeholder for every value, this fails:\ntemplate \"t\", line 2, column 4, function fail: "),
             "{always}"
         );
-        let never = told("{{ .a }}");
+        let never = reported("{{ .a }}");
         assert!(
             !never.contains("placeholder") && !never.contains('"'),
             "{never}"

@@ -41,10 +41,10 @@ impl Config {
     ///
     /// Returns [`Stop`] with the help or version text, or with all mistakes.
     pub fn read(
-        words: impl IntoIterator<Item = OsString>,
+        args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Stop> {
-        let flags = PROGRAM.parse(words, &variable).map_err(|stop| match stop {
+        let flags = PROGRAM.parse(args, &variable).map_err(|stop| match stop {
             flags::Stop::Help(text) => Stop::Print(text),
             flags::Stop::Usage(text) => Stop::Usage(text),
             flags::Stop::Refused(text) => Stop::Invalid(vec![text]),
@@ -112,7 +112,7 @@ impl<'a> Checks<'a> {
             added: Arc::new(self.added()),
             rules: Rules {
                 accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
-                refuse_chance: self.flags.switch("refuse-random-templates"),
+                refuse_random: self.flags.switch("refuse-random-templates"),
             },
             update_status: self.flags.switch("update-status"),
             tolerates_drift: !self.flags.switch("correct-drift"),

@@ -7,12 +7,12 @@ use shared::renewal;
 
 use super::*;
 
-fn read(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, Stop> {
+fn read(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Stop> {
     let variable = |name: &str| {
         let found = variables.iter().find(|(n, _)| *n == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    Config::read(words.iter().map(OsString::from), variable)
+    Config::read(args.iter().map(OsString::from), variable)
 }
 
 fn directory(more: &[&str]) -> Config {
@@ -47,7 +47,7 @@ fn every_flag_has_the_peers_default() {
 
 #[test]
 fn names_every_mistake_at_once() {
-    let words = [
+    let args = [
         "--key-size=1024",
         "--key-prefix=My.Key",
         "--key-ttl=0",
@@ -59,7 +59,7 @@ fn names_every_mistake_at_once() {
         "--read-timeout=0",
         "--allow-secret-types=Opaque",
     ];
-    let Err(Stop::Invalid(mistakes)) = read(&words, &[]) else {
+    let Err(Stop::Invalid(mistakes)) = read(&args, &[]) else {
         unreachable!("ten mistakes")
     };
     for want in [
@@ -79,7 +79,7 @@ fn names_every_mistake_at_once() {
             "{want}: {mistakes:?}"
         );
     }
-    assert_eq!(mistakes.len(), words.len());
+    assert_eq!(mistakes.len(), args.len());
 }
 
 #[test]
@@ -163,16 +163,13 @@ fn requests_are_bounded_by_number_alone_unless_a_rate_is_given() {
 fn a_leader_stops_before_another_replica_begins() {
     let election = cluster(&[]).unwrap().election;
     assert!(election.elects && election.renew_deadline < election.lease_duration);
-    for words in [
+    for args in [
         ["--leader-elect-renew-deadline=12s"],
         ["--leader-elect-retry-period=7s"],
         ["--leader-elect-lease-duration=500ms"],
         ["--leader-elect-lease-name="],
     ] {
-        assert!(
-            matches!(cluster(&words), Err(Stop::Invalid(_))),
-            "{words:?}"
-        );
+        assert!(matches!(cluster(&args), Err(Stop::Invalid(_))), "{args:?}");
     }
 }
 
@@ -192,7 +189,7 @@ fn words_that_the_peer_runs_with_are_warnings() {
 
 #[test]
 fn on_a_directory_metrics_are_open_where_the_main_port_is_or_on_this_machine() {
-    for (words, want) in [
+    for (args, want) in [
         (&[][..], "127.0.0.1:8081"),
         (&["--listen-addr=127.0.0.1:9000"], "127.0.0.1:8081"),
         (&["--listen-addr=[::1]:9000"], "[::1]:8081"),
@@ -207,8 +204,8 @@ fn on_a_directory_metrics_are_open_where_the_main_port_is_or_on_this_machine() {
             "192.0.2.1:1",
         ),
     ] {
-        let config = directory(words);
-        assert_eq!(config.listen_metrics.to_string(), want, "{words:?}");
+        let config = directory(args);
+        assert_eq!(config.listen_metrics.to_string(), want, "{args:?}");
     }
     let config = read(
         &["--directory=d"],

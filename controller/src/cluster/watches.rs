@@ -313,7 +313,7 @@ impl Begin {
         tokio::spawn(async move {
             let mut turn = lists.acquire_owned().await.ok();
             let mut events = Box::pin(events);
-            let (mut told, mut listed) = (None, Some(listed));
+            let (mut reported, mut listed) = (None, Some(listed));
             let (mut retry, mut pause) = (WatchRetry::of(namespaces), Duration::ZERO);
             let name = what.text.split(',').next().unwrap_or_default().to_owned();
             loop {
@@ -331,13 +331,13 @@ impl Begin {
                 }
                 let change = match event {
                     Ok(event) => {
-                        told = None;
+                        reported = None;
                         retry.works();
                         health.works(&name);
                         Some(change(event))
                     }
                     Err(error) => {
-                        tell(&what.text, &error, &mut told);
+                        tell(&what.text, &error, &mut reported);
                         let was_never_served = what.is_optional && listed.is_some();
                         if !was_never_served && !is_expired(&error) {
                             health.fails(&name, cause(&error), Timestamp::now());
@@ -415,13 +415,13 @@ fn clamped(count: usize) -> u32 {
 }
 
 /// Logs a problem: at WARN the first time, at DEBUG while it continues.
-fn tell(what: &str, error: &WatchError, told: &mut Option<String>) {
+fn tell(what: &str, error: &WatchError, reported: &mut Option<String>) {
     let text = answer(error);
-    if told.as_ref() == Some(&text) {
+    if reported.as_ref() == Some(&text) {
         debug!(error = text, "Still cannot watch {what}");
     } else {
         warn!(error = text, "Cannot watch {what}");
-        *told = Some(text);
+        *reported = Some(text);
     }
 }
 

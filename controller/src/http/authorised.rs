@@ -17,7 +17,7 @@ use shared::meter::Meter;
 use shared::resource::SealedSecret;
 use tracing::info;
 
-use super::desk::{Caller, Desk};
+use super::limiter::{Caller, RequestLimiter};
 use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
@@ -28,14 +28,14 @@ use super::{Facts, Peer};
 struct Context {
     facts: Facts,
     /// Separate from the unauthenticated port's, so that its callers cannot exhaust this one.
-    desk: Arc<Desk>,
+    limiter: Arc<RequestLimiter>,
     reviews: Arc<Reviews>,
     tokens: Arc<Tokens>,
 }
 
 /// Returns the routes for verify, rotate and unseal. Here verify also returns which key unseals each item,
 /// which the unauthenticated port does not reveal.
-pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
+pub(super) fn router(facts: Facts, limiter: RequestLimiter, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
             move |State(context): State<Context>,
@@ -53,7 +53,7 @@ pub(super) fn router(facts: Facts, desk: Desk, reviews: Reviews) -> Router {
         .route("/v1/unseal", endpoint(Verb::Unseal, Request::unseal))
         .with_state(Context {
             facts,
-            desk: Arc::new(desk),
+            limiter: Arc::new(limiter),
             reviews: Arc::new(reviews),
             tokens: Arc::default(),
         })
@@ -70,16 +70,16 @@ impl Context {
     ) -> Result<Response, Refused> {
         let user = self.user(peer, headers).await?;
         let caller = Caller::user(user.username.as_deref().unwrap_or_default());
-        let (ticket, admitted) = self.desk.admit(&caller, "", Timestamp::now());
+        let (ticket, admitted) = self.limiter.admit(&caller, "", Timestamp::now());
         let answer = async {
             admitted?;
             // Kept until the end: data parsed from the body uses memory for as long as the body does.
-            let bytes = Arc::new(self.desk.read(peer.0, body).await?);
+            let bytes = Arc::new(self.limiter.read(peer.0, body).await?);
             let read = {
                 let bytes = Arc::clone(&bytes);
                 move |meter: &mut dyn Meter| Request::read(&bytes, meter)
             };
-            let request = self.desk.work(&caller, read).await?;
+            let request = self.limiter.work(&caller, read).await?;
             if verb != Verb::Rotate {
                 request.single()?;
             }
@@ -102,10 +102,10 @@ impl Context {
         work: Work,
     ) -> Result<Response, Refused> {
         let authorised = self.authorise(user, verb, &request);
-        self.desk.wait(caller, authorised).await?;
-        let (ring, legacy) = (self.facts.ring(), self.desk.accept_legacy);
+        self.limiter.wait(caller, authorised).await?;
+        let (ring, legacy) = (self.facts.ring(), self.limiter.accept_legacy);
         let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
-        self.desk.work(caller, work).await
+        self.limiter.work(caller, work).await
     }
 
     async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {

@@ -4,7 +4,7 @@
 mod authorised;
 mod bodies;
 mod connections;
-mod desk;
+mod limiter;
 mod rate;
 mod refused;
 mod rest;
@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 use crate::args::Address;
 use crate::metrics::Metrics;
-pub use desk::Desk;
+pub use limiter::RequestLimiter;
 use refused::Refused;
 use reviews::Reviews;
 pub use serving::{Limits, serve};
@@ -59,7 +59,7 @@ impl Facts {
 #[derive(Debug, Clone)]
 struct Context {
     facts: Facts,
-    desk: Arc<Desk>,
+    limiter: Arc<RequestLimiter>,
 }
 
 /// The IP address at the other end of the connection: an extension of each request that [`router`] answers.
@@ -70,7 +70,7 @@ pub struct Peer(pub IpAddr);
 #[derive(Debug, Default)]
 pub struct Plain {
     /// Limits of verify and rotate; `None` serves neither.
-    pub desk: Option<Desk>,
+    pub limiter: Option<RequestLimiter>,
     /// PEM certificate of the authority behind the port for authorised callers, if that port is enabled.
     pub authority: Option<String>,
 }
@@ -82,13 +82,13 @@ pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
         let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
         router = router.route("/v1/ca.pem", get(async move || (kind, authority)));
     }
-    if let Some(desk) = plain.desk {
+    if let Some(limiter) = plain.limiter {
         let sealed = Router::new()
             .route("/v1/verify", post(sealed::verify))
             .route("/v1/rotate", post(sealed::rotate))
             .with_state(Context {
                 facts,
-                desk: Arc::new(desk),
+                limiter: Arc::new(limiter),
             });
         router = router.merge(sealed);
     }
@@ -98,13 +98,13 @@ pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
 /// Returns the routes of the port for authorised callers.
 pub fn authorised_router(
     facts: Facts,
-    desk: Desk,
+    limiter: RequestLimiter,
     reviews: Reviews,
     metrics: Arc<Metrics>,
 ) -> Router {
     let certificates = with_certificates(facts.clone());
     finish(
-        certificates.merge(authorised::router(facts, desk, reviews)),
+        certificates.merge(authorised::router(facts, limiter, reviews)),
         metrics,
     )
 }

@@ -18,10 +18,10 @@ use shared::meter::{Interrupted, Meter};
 use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, reseal};
 use shared::resource::SealedSecret;
-use shared::unseal::{Chance, Rules, UnsealError, check_within, unseal_within};
+use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
 use shared::visible;
 
-use super::desk::Caller;
+use super::limiter::Caller;
 use super::refused::Refused;
 use super::{Context, Peer};
 
@@ -60,23 +60,23 @@ pub(super) async fn rotate(
 }
 
 async fn answer(
-    Context { facts, desk }: Context,
+    Context { facts, limiter }: Context,
     path: &'static str,
     peer: Peer,
     caller: Caller,
     body: Body,
     work: Work,
 ) -> Response {
-    let (ticket, admitted) = desk.admit(&caller, path, Timestamp::now());
+    let (ticket, admitted) = limiter.admit(&caller, path, Timestamp::now());
     let answer = async {
         admitted?;
-        let bytes = desk.read(peer.0, body).await?;
-        let (ring, legacy) = (facts.ring(), desk.accept_legacy);
+        let bytes = limiter.read(peer.0, body).await?;
+        let (ring, legacy) = (facts.ring(), limiter.accept_legacy);
         let work = move |meter: &mut dyn Meter| {
             let request = Request::read(&bytes, meter)?;
             work(request, &ring, legacy, meter)
         };
-        desk.work(&caller, work).await
+        limiter.work(&caller, work).await
     };
     ticket.mark(answer.await.into_response())
 }
@@ -205,14 +205,14 @@ impl Request {
     ) -> Result<Response, Refused> {
         let rules = Rules {
             accept_legacy: legacy,
-            refuse_chance: false,
+            refuse_random: false,
         };
-        let mut chance = Chance {
+        let mut randomness = Randomness {
             now: Timestamp::now(),
             rng: &mut shared::random::system(),
         };
         let sealed = self.single()?;
-        match unseal_within(sealed, ring, rules, &mut chance, &Hints::new(), meter) {
+        match unseal_within(sealed, ring, rules, &mut randomness, &Hints::new(), meter) {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
             Err(UnsealError::BudgetUsedUp { .. }) => Err(Refused::TooMuchWork),
             Err(error) => {

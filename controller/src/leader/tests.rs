@@ -95,10 +95,10 @@ async fn counts_from_the_answer_and_not_from_the_question() {
 }
 
 #[tokio::test]
-async fn trouble_with_the_lease_is_told_once_each_time_it_begins() {
+async fn a_problem_with_the_lease_is_logged_once_each_time_it_begins() {
     let answer = Answer::new(Mutex::new(lease_of("other")));
     let mut candidate = answering(&answer);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for next in [
         lease_of("other"),
         refusal(500, "etcd is full"),
@@ -109,12 +109,12 @@ async fn trouble_with_the_lease_is_told_once_each_time_it_begins() {
     ] {
         *answer.lock().unwrap() = next;
         candidate.step().await;
-        told.push(candidate.told.clone());
+        reported.push(candidate.reported.clone());
     }
     let (full, forbidden) = (Some("etcd is full"), Some("leases are forbidden"));
     let want = [None, full, full, forbidden, None, forbidden];
-    let told: Vec<_> = told.iter().map(Option::as_deref).collect();
-    assert_eq!(told, want);
+    let reported: Vec<_> = reported.iter().map(Option::as_deref).collect();
+    assert_eq!(reported, want);
 }
 
 /// Returns a client of a simulated API server that stores one Lease.

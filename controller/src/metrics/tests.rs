@@ -95,7 +95,7 @@ fn errors(metrics: &Metrics) -> usize {
 }
 
 #[test]
-fn errors_of_a_namespace_are_told_while_it_has_objects() {
+fn errors_of_a_namespace_are_reported_while_it_has_objects() {
     let metrics = Metrics::new(false).unwrap();
     let other = ObjectId {
         namespace: "ns-2".into(),

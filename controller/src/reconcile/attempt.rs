@@ -67,7 +67,7 @@ pub(super) struct Tools<S> {
 pub(super) struct Occasion {
     pub(super) ring: Arc<KeyRing>,
     pub(super) now: Timestamp,
-    pub(super) was_in_trouble: bool,
+    pub(super) was_failing: bool,
 }
 
 /// The outcome of a plan.
@@ -78,7 +78,7 @@ struct Done {
     /// Whether an edit by another client was corrected.
     corrected: bool,
     /// Whether another rendering could give other values.
-    by_chance: bool,
+    is_random: bool,
     applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -142,7 +142,7 @@ impl<S: Store> Tools<S> {
                 message: error_chain(&error),
             }),
         };
-        let news = ended.news(occasion.was_in_trouble);
+        let news = ended.news(occasion.was_failing);
         if news.is_some() {
             self.wait_to_report(id, &mut schedule).await;
         }
@@ -321,7 +321,7 @@ impl<S: Store> Tools<S> {
         let mut first_attempts = self.first_attempts();
         let is_rejected = matches!(done.applied, Err(StoreError::Rejected { public: None, .. }));
         let is_unrendered = matches!(done.refusal, Some(Refusal::Unseal(UnsealError::Render(_))));
-        if is_unrendered || is_rejected && done.by_chance {
+        if is_unrendered || is_rejected && done.is_random {
             return match first_attempts.error(id) {
                 Some((text, is_stalled)) => Done {
                     refusal: None,
@@ -372,7 +372,7 @@ impl<S: Store> Tools<S> {
             fight: None,
             changed: false,
             corrected: false,
-            by_chance: false,
+            is_random: false,
             applied: Ok(None),
         };
         Ok(Some((observed, done)))
@@ -432,8 +432,8 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
         schedule: &mut Schedule,
     ) -> Result<Option<(Observed, Done)>, StoreError> {
-        let by_chance = match &desired {
-            Desired::Secret { by_chance, .. } => by_chance.clone(),
+        let random_items = match &desired {
+            Desired::Secret { random_items, .. } => random_items.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
         let guessed = observed.guessed;
@@ -444,7 +444,10 @@ impl<S: Store> Tools<S> {
                 let Some(observed) = self.look_again(id, &observed).await? else {
                     return Ok(None);
                 };
-                let desired = Desired::Secret { secret, by_chance };
+                let desired = Desired::Secret {
+                    secret,
+                    random_items,
+                };
                 match self.apply(id, &observed, desired, now, schedule).await? {
                     Attempted::Done(done) => Ok(Some((observed, done))),
                     Attempted::Exists(_) => Err(StoreError::Exists),
@@ -461,7 +464,7 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
         schedule: &mut Schedule,
     ) -> Result<Attempted, Stopped> {
-        let by_chance = desired.is_random();
+        let is_random = desired.is_random();
         let is_added_to = match &observed.existing {
             Existing::Ours(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
             _ => true,
@@ -515,7 +518,7 @@ impl<S: Store> Tools<S> {
                 && is_added_to
                 && changed
                 && applied.is_ok(),
-            by_chance,
+            is_random,
             refusal,
             fight,
             changed,

@@ -77,9 +77,9 @@ impl Ended {
 
     /// Returns the event to report. A success is reported when something changed; a failure each time, and
     /// the recorder of events counts repetitions.
-    pub(super) fn news(&self, was_in_trouble: bool) -> Option<News> {
+    pub(super) fn news(&self, was_failing: bool) -> Option<News> {
         match self {
-            Self::Well { changed } if *changed || was_in_trouble => Some(News {
+            Self::Well { changed } if *changed || was_failing => Some(News {
                 is_warning: false,
                 reason: "Unsealed",
                 message: "SealedSecret unsealed successfully".into(),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_stands_in_the_way_is_looked_at_again_without_being_told_of() {
+    fn a_conflicting_secret_is_reconciled_again_without_a_new_report() {
         for why in [
             Refusal::NotManaged(id("n")),
             Refusal::Immutable(id("n")),

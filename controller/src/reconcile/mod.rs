@@ -64,7 +64,7 @@ pub struct Reconciler<S> {
     tools: Arc<Tools<S>>,
     ring: Arc<KeyRing>,
     queue: Queue,
-    troubles: BTreeMap<ObjectId, Trouble>,
+    failing: BTreeMap<ObjectId, Failing>,
     attempts: JoinSet<(Ended, Arc<KeyRing>)>,
     at_work: HashMap<task::Id, ObjectId>,
     /// Objects in progress, and when they became due again meanwhile.
@@ -73,7 +73,7 @@ pub struct Reconciler<S> {
 
 /// An object that is not up to date.
 #[derive(Debug, Default)]
-struct Trouble {
+struct Failing {
     failures: u32,
     message: String,
     waits_for_keys: bool,
@@ -86,7 +86,7 @@ impl<S: Store> Reconciler<S> {
             tools: Arc::new(Tools::new(store, pool, policy, metrics)),
             ring: Arc::default(),
             queue: Queue::default(),
-            troubles: BTreeMap::new(),
+            failing: BTreeMap::new(),
             attempts: JoinSet::new(),
             at_work: HashMap::new(),
             again: HashMap::new(),
@@ -110,8 +110,8 @@ impl<S: Store> Reconciler<S> {
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
         self.tools.use_ring(Arc::clone(&ring));
         self.ring = ring;
-        let waiting = self.troubles.iter();
-        let waiting = waiting.filter(|(_, trouble)| trouble.waits_for_keys);
+        let waiting = self.failing.iter();
+        let waiting = waiting.filter(|(_, failing)| failing.waits_for_keys);
         let waiting: Vec<ObjectId> = waiting.map(|(id, _)| id.clone()).collect();
         self.changed(waiting, Urgency::Backlog, now);
     }
@@ -227,7 +227,7 @@ impl<S: Store> Reconciler<S> {
     pub async fn hand_over(&mut self) -> Vec<ObjectId> {
         self.attempts.shutdown().await;
         self.again.clear();
-        self.troubles.clear();
+        self.failing.clear();
         self.tools.hand_over();
         let mut ids = self.queue.drain();
         ids.extend(std::mem::take(&mut self.at_work).into_values());
@@ -249,7 +249,7 @@ impl<S: Store> Reconciler<S> {
         let occasion = Occasion {
             ring: Arc::clone(&ring),
             now,
-            was_in_trouble: self.troubles.contains_key(&id),
+            was_failing: self.failing.contains_key(&id),
         };
         self.again.insert(id.clone(), None);
         let object = id.clone();
@@ -269,11 +269,11 @@ impl<S: Store> Reconciler<S> {
                 (report, false, false)
             }
         };
-        let trouble = self.troubles.entry(id.clone()).or_default();
-        trouble.failures = trouble.failures.saturating_add(1);
-        trouble.waits_for_keys = waits_for_keys;
+        let failing = self.failing.entry(id.clone()).or_default();
+        failing.failures = failing.failures.saturating_add(1);
+        failing.waits_for_keys = waits_for_keys;
         let Report { reason, message } = report;
-        if trouble.message == message {
+        if failing.message == message {
             debug!(
                 namespace = id.namespace,
                 name = id.name,
@@ -290,26 +290,26 @@ impl<S: Store> Reconciler<S> {
                 "Failed to unseal"
             );
         }
-        trouble.message = message;
-        if u64::from(trouble.failures) == u64::from(self.tools.policy.retries) + 1 {
+        failing.message = message;
+        if u64::from(failing.failures) == u64::from(self.tools.policy.retries) + 1 {
             error!(
                 namespace = id.namespace,
                 name = id.name,
-                failures = trouble.failures,
-                error = trouble.message,
+                failures = failing.failures,
+                error = failing.message,
                 "Keeps failing, and is tried again ever more slowly"
             );
         }
         if retry {
-            let wait = wait(trouble.failures, shared::random::number());
+            let wait = wait(failing.failures, shared::random::number());
             let at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
             self.queue.add(id, at, Urgency::Backlog);
         }
     }
 
     fn settle_well(&mut self, id: &ObjectId, changed: bool) {
-        let was_in_trouble = self.troubles.remove(id).is_some();
-        if changed || was_in_trouble {
+        let was_failing = self.failing.remove(id).is_some();
+        if changed || was_failing {
             info!(
                 namespace = id.namespace,
                 name = id.name,
@@ -319,7 +319,7 @@ impl<S: Store> Reconciler<S> {
     }
 
     fn settle_gone(&mut self, id: &ObjectId, removed: bool) {
-        self.troubles.remove(id);
+        self.failing.remove(id);
         if removed {
             info!(
                 namespace = id.namespace,

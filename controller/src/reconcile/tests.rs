@@ -62,7 +62,7 @@ fn policy() -> Policy {
     Policy {
         rules: Rules {
             accept_legacy: true,
-            refuse_chance: false,
+            refuse_random: false,
         },
         author_limits: Arc::default(),
         added: Arc::default(),

@@ -15,7 +15,7 @@ use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
-use shared::unseal::{Chance, OpenedOnly, UnsealError, Unsealed, open_only, slow_work};
+use shared::unseal::{OpenedOnly, Randomness, UnsealError, Unsealed, open_only, slow_work};
 use tokio::time::Instant;
 
 use super::attempt::{Occasion, Tools};
@@ -66,7 +66,7 @@ impl<S: Store> Tools<S> {
                         }
                         let desired = Desired::Secret {
                             secret: Box::new(unsealed.secret),
-                            by_chance: unsealed.by_chance,
+                            random_items: unsealed.random_items,
                         };
                         Ok((desired, unsealed.sealed_by))
                     }
@@ -107,11 +107,11 @@ impl<S: Store> Tools<S> {
         let (sealed, rules) = (Arc::clone(sealed), self.policy.rules);
         let limits = Arc::clone(&self.policy.author_limits);
         let render = move |meter: &mut dyn Meter| {
-            let mut chance = Chance {
+            let mut randomness = Randomness {
                 now,
                 rng: &mut shared::random::system(),
             };
-            let unsealed = opened.render(&sealed, rules.refuse_chance, &mut chance, meter)?;
+            let unsealed = opened.render(&sealed, rules.refuse_random, &mut randomness, meter)?;
             limits.allow(&sealed, &unsealed, &ring, now)?;
             Ok::<_, Refusal>(unsealed)
         };

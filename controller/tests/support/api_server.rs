@@ -43,7 +43,7 @@ pub struct ApiServer {
     /// When statuses and events were written.
     published: Mutex<Vec<Instant>>,
     /// Objects that the watch reports while their Secret is written.
-    heard: Mutex<Vec<ObjectId>>,
+    observed: Mutex<Vec<ObjectId>>,
     /// Whether the resource definition has no status subresource.
     pub lacks_statuses: AtomicBool,
     /// Whether writes of the Secret are answered with 403, for an exhausted quota.
@@ -138,8 +138,8 @@ impl ApiServer {
     }
 
     /// Returns and clears the objects that the watch reported.
-    pub fn take_heard(&self) -> Vec<ObjectId> {
-        std::mem::take(&mut *self.heard.lock().unwrap())
+    pub fn take_observed(&self) -> Vec<ObjectId> {
+        std::mem::take(&mut *self.observed.lock().unwrap())
     }
 
     /// Returns everything that a reader of SealedSecrets and events can see: the status, the events, and
@@ -335,8 +335,8 @@ impl ApiServer {
         // The watch may be faster than the response.
         if let Some(store) = self.store.get() {
             let metadata = json!({ "metadata": secret_metadata(&stored) });
-            let told = store.take_secret(&serde_json::from_value(metadata).unwrap());
-            self.heard.lock().unwrap().extend(told);
+            let reported = store.take_secret(&serde_json::from_value(metadata).unwrap());
+            self.observed.lock().unwrap().extend(reported);
         }
         (200, stored)
     }

@@ -78,7 +78,7 @@ pub struct Case {
     pub outer: tempfile::TempDir,
     pub dir: PathBuf,
     pub now: Timestamp,
-    words: Vec<String>,
+    args: Vec<String>,
     rounds: Option<Rounds>,
 }
 
@@ -102,15 +102,15 @@ impl Case {
             dir,
             // Ahead of the clock that stamps files, so that every file counts as complete.
             now: Timestamp::now() + SignedDuration::from_hours(1),
-            words: Vec::new(),
+            args: Vec::new(),
             rounds: None,
         }
     }
 
     /// Starts a controller, ending the previous one.
-    pub async fn start(&mut self, words: &[&str]) -> Result<(), StartError> {
+    pub async fn start(&mut self, args: &[&str]) -> Result<(), StartError> {
         self.rounds = None;
-        self.set_words(words);
+        self.set_words(args);
         let config = self.config();
         self.rounds = Some(
             Rounds::start(
@@ -126,26 +126,26 @@ impl Case {
     }
 
     /// Sets the arguments of the next controller.
-    pub fn set_words(&mut self, words: &[&str]) {
-        self.words = words.iter().map(|word| (*word).to_owned()).collect();
+    pub fn set_words(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Returns the configuration of a controller on this folder.
     pub fn config(&self) -> Config {
-        let mut words: Vec<OsString> = vec![
+        let mut args: Vec<OsString> = vec![
             "--directory".into(),
             self.dir.clone().into(),
             "--key-size=2048".into(),
             "--key-renew-period=0".into(),
         ];
-        words.extend(self.words.iter().map(OsString::from));
-        Config::read(words, |_| None).unwrap()
+        args.extend(self.args.iter().map(OsString::from));
+        Config::read(args, |_| None).unwrap()
     }
 
     pub async fn restart(&mut self) {
-        let words = self.words.clone();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.start(&words).await.unwrap();
+        let args = self.args.clone();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.start(&args).await.unwrap();
     }
 
     pub fn rounds(&mut self) -> &mut Rounds {

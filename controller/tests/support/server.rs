@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::http::{self, Desk, Facts, Limits, Plain};
+use controller::http::{self, Facts, Limits, Plain, RequestLimiter};
 use controller::metrics::Metrics;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,7 +32,7 @@ pub async fn server(read: Duration) -> Server {
         write: Duration::from_secs(9),
     };
     let plain = Plain {
-        desk: Some(Desk::new((2, 2), read, true)),
+        limiter: Some(RequestLimiter::new((2, 2), read, true)),
         authority: None,
     };
     let task = tokio::spawn(http::serve(

@@ -240,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn dollars_are_kept_and_told() {
+    fn dollars_are_kept_and_reported() {
         let variables = parse(b"A=$B\nC='$B'\nD=\"x$B\"\nE=\"\\$B\"").unwrap();
-        let told: Vec<bool> = variables.iter().map(|v| v.has_dollar).collect();
-        assert_eq!(told, [true, false, true, false]);
+        let reported: Vec<bool> = variables.iter().map(|v| v.has_dollar).collect();
+        assert_eq!(reported, [true, false, true, false]);
         assert_eq!(variables[0].value.expose(), b"$B");
     }
 

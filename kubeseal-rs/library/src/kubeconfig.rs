@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use shared::manifest::{self, Node, ReadError, Value};
 
 use crate::bounded::Kind;
+use crate::environment::Environment;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
-use crate::surroundings::Surroundings;
 
 /// Flags that select the kubeconfig and its context.
 #[derive(Debug, Clone, Default)]
@@ -56,11 +56,11 @@ pub enum KubeconfigError {
 /// Fails if the file of `--kubeconfig` or the context does not exist, or if a file is malformed.
 pub fn namespace(
     choice: &Choice,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Option<String>, KubeconfigError> {
-    let configs = load(choice, surroundings)?;
+    let configs = load(choice, environment)?;
     let named = namespace_in(&configs, choice.context.as_deref())?;
-    Ok(named.or_else(|| in_cluster(surroundings)))
+    Ok(named.or_else(|| in_cluster(environment)))
 }
 
 /// Returns the namespace from parsed kubeconfigs, or `None` if no context is chosen.
@@ -93,12 +93,12 @@ pub fn namespace_of_text(text: &[u8]) -> Result<Option<String>, KubeconfigError>
     namespace_in(&roots(text, Path::new("-"))?, None)
 }
 
-fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, KubeconfigError> {
+fn load(choice: &Choice, environment: &Environment) -> Result<Vec<Node>, KubeconfigError> {
     if let Some(path) = &choice.file {
         return parse(path);
     }
     let mut configs = Vec::new();
-    for path in default_files(surroundings)
+    for path in default_files(environment)
         .iter()
         .filter(|path| path.exists())
     {
@@ -108,12 +108,12 @@ fn load(choice: &Choice, surroundings: &Surroundings) -> Result<Vec<Node>, Kubec
 }
 
 /// Returns the kubeconfig files that apply without `--kubeconfig`: those of `$KUBECONFIG`, else `~/.kube/config`.
-pub fn default_files(surroundings: &Surroundings) -> Vec<PathBuf> {
-    match surroundings.filled_variable("KUBECONFIG") {
+pub fn default_files(environment: &Environment) -> Vec<PathBuf> {
+    match environment.filled_variable("KUBECONFIG") {
         Some(list) => std::env::split_paths(&list)
             .filter(|p| !p.as_os_str().is_empty())
             .collect(),
-        None => surroundings
+        None => environment
             .home()
             .map(|home| home.join(".kube/config"))
             .into_iter()
@@ -157,10 +157,10 @@ fn filled<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
 
 /// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
 /// `default`.
-fn in_cluster(surroundings: &Surroundings) -> Option<String> {
-    let folder = surroundings.service_account_folder();
-    surroundings.filled_variable("KUBERNETES_SERVICE_HOST")?;
-    surroundings.filled_variable("KUBERNETES_SERVICE_PORT")?;
+fn in_cluster(environment: &Environment) -> Option<String> {
+    let folder = environment.service_account_folder();
+    environment.filled_variable("KUBERNETES_SERVICE_HOST")?;
+    environment.filled_variable("KUBERNETES_SERVICE_PORT")?;
     if !folder.join("token").exists() {
         return None;
     }
@@ -169,7 +169,7 @@ fn in_cluster(surroundings: &Surroundings) -> Option<String> {
         let text = std::str::from_utf8(&text).ok()?;
         Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
     };
-    let named = surroundings
+    let named = environment
         .filled_variable("POD_NAMESPACE")
         .or_else(from_file);
     Some(named.unwrap_or_else(|| "default".into()))
@@ -198,7 +198,7 @@ contexts:
             file: Some(file),
             context: context.map(str::to_owned),
         };
-        namespace(&choice, &Surroundings::of_this_process()).map_err(|e| e.to_string())
+        namespace(&choice, &Environment::of_this_process()).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! | [`finding`] | the rules of `seal lint` |
 //! | [`proxies`], [`web`] | the proxy for a server; HTTP requests to servers other than the API server |
 //! | [`files`], [`bounded`] | reading stdin and files with size limits; atomic writes |
-//! | [`surroundings`] | clock, environment and terminal, in one place |
+//! | [`environment`] | clock, environment and terminal, in one place |
 //! | [`platform`] | differences between operating systems |
 //! | [`format`], [`shown`], [`redacted`] | documents as text; untrusted text for display; URLs without credentials |
 //! | [`notice`], [`progress`] | messages about what does not stop a run; how far a long run is |
@@ -26,6 +26,7 @@ pub mod bounded;
 pub mod certificate;
 pub mod cluster;
 pub mod dotenv;
+pub mod environment;
 pub mod files;
 pub mod finding;
 pub mod format;
@@ -43,6 +44,5 @@ pub mod recipe;
 pub mod redacted;
 pub mod rules;
 pub mod shown;
-pub mod surroundings;
 pub mod walk;
 pub mod web;

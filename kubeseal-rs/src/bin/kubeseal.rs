@@ -14,10 +14,10 @@ fn main() -> ExitCode {
     // If the operating system refuses, the program runs without this protection.
     let _ = hardening::forbid_dumps();
     interrupt::survive_the_file_size_limit();
-    let surroundings = report::surroundings();
-    let words = std::env::args_os().skip(1);
-    match kubeseal_args::parse(words, |name| std::env::var_os(name)) {
-        Ok(request) => report::finish(command::run(&request, &surroundings)),
+    let environment = report::environment();
+    let args = std::env::args_os().skip(1);
+    match kubeseal_args::parse(args, |name| std::env::var_os(name)) {
+        Ok(request) => report::finish(command::run(&request, &environment)),
         Err(stop) => report::stop(stop),
     }
 }

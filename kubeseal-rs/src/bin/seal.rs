@@ -14,9 +14,9 @@ fn main() -> ExitCode {
     // If the operating system refuses, the program runs without this protection.
     let _ = hardening::forbid_dumps();
     interrupt::survive_the_file_size_limit();
-    let surroundings = report::surroundings();
+    let environment = report::environment();
     match seal_args::parse(std::env::args_os()) {
-        Ok(command) => report::finish_seal(seal::run(&command, &surroundings)),
+        Ok(command) => report::finish_seal(seal::run(&command, &environment)),
         Err(stop) => report::stop(stop),
     }
 }

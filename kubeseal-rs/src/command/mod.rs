@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use kubeseal_library::certificate::{self, ObtainError, UseError, Wanted};
 use kubeseal_library::cluster::rotated::NotRotated;
 use kubeseal_library::cluster::{Access, ClusterError, Controller};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files::{self, FileError};
 use kubeseal_library::kubeconfig::{self, KubeconfigError};
-use kubeseal_library::surroundings::Surroundings;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::seal::SealError;
@@ -250,7 +250,7 @@ pub enum CommandError {
 /// # Errors
 ///
 /// Returns the first error. In that case nothing has been written.
-pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), CommandError> {
+pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandError> {
     for warning in &request.warnings {
         report::warn(warning);
     }
@@ -258,14 +258,14 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
         Command::Version => print_version(),
         Command::Print(page) => report::print(page).map_err(CommandError::Stdout),
         Command::Seal(options) => {
-            let input = Prepared::new(request, surroundings)?;
-            let certificate = sealing_certificate(options, surroundings)?;
-            let sealed = secrets::seal(&input.read()?, &certificate, options, surroundings)?;
+            let input = Prepared::new(request, environment)?;
+            let certificate = sealing_certificate(options, environment)?;
+            let sealed = secrets::seal(&input.read()?, &certificate, options, environment)?;
             write_result(request, &secrets::write(&sealed, output_format(request)?))
         }
         Command::MergeInto { file, options } => {
-            let input = Prepared::new(request, surroundings)?;
-            let certificate = sealing_certificate(options, surroundings)?;
+            let input = Prepared::new(request, environment)?;
+            let certificate = sealing_certificate(options, environment)?;
             files::check(file)?;
             let format = request
                 .format_given
@@ -281,32 +281,32 @@ pub fn run(request: &Request, surroundings: &Surroundings) -> Result<(), Command
             from_files,
         } => {
             check_input(request)?;
-            let certificate = sealing_certificate(options, surroundings)?;
-            let sealed = raw::seal(&certificate, options, from_files, surroundings)?;
+            let certificate = sealing_certificate(options, environment)?;
+            let sealed = raw::seal(&certificate, options, from_files, environment)?;
             write_result(request, sealed.as_bytes())
         }
         Command::FetchCertificate(wanted) => {
             check_input(request)?;
-            write_result(request, &obtain(wanted, surroundings)?.pem)
+            write_result(request, &obtain(wanted, environment)?.pem)
         }
         Command::Recover { key_files } => {
-            let input = Prepared::new(request, surroundings)?;
+            let input = Prepared::new(request, environment)?;
             let keys = RecoveryKeys::read(key_files)?;
-            let secrets = recover::unseal(&input.read()?, &keys, surroundings.now)?;
+            let secrets = recover::unseal(&input.read()?, &keys, environment.now)?;
             write_result(request, &secrets::write(&secrets, output_format(request)?))
         }
         Command::Validate { access, namespace } => {
-            let input = Prepared::new(request, surroundings)?;
+            let input = Prepared::new(request, environment)?;
             let mut objects = online::read(&input.read()?)?;
-            online::fill_namespaces(&mut objects, namespace.as_ref(), access, surroundings)?;
+            online::fill_namespaces(&mut objects, namespace.as_ref(), access, environment)?;
             online::validate(&objects, &Controller::find(access)?)
         }
         Command::ReEncrypt { access, namespace } => {
-            let input = Prepared::new(request, surroundings)?;
+            let input = Prepared::new(request, environment)?;
             let objects = online::read(&input.read()?)?;
             let (place, format) = online::target(request)?;
             let mut placed = objects.clone();
-            online::fill_namespaces(&mut placed, namespace.as_ref(), access, surroundings)?;
+            online::fill_namespaces(&mut placed, namespace.as_ref(), access, environment)?;
             let mut rotated = online::rotate(&placed, &Controller::find(access)?)?;
             online::empty_namespaces(&mut rotated, &objects);
             let bytes = secrets::write(&rotated, format);
@@ -336,11 +336,11 @@ enum Prepared {
 }
 
 impl Prepared {
-    fn new(request: &Request, surroundings: &Surroundings) -> Result<Self, CommandError> {
+    fn new(request: &Request, environment: &Environment) -> Result<Self, CommandError> {
         match &request.input {
             Input::File(path) => Ok(Self::Bytes(files::read(path).map_err(CommandError::Input)?)),
             Input::Stdin => {
-                if surroundings.stdin_is_terminal {
+                if environment.stdin_is_terminal {
                     report::say("(tty detected: expecting json/yaml k8s resource in stdin)");
                 }
                 Ok(Self::Stdin)
@@ -367,9 +367,9 @@ fn check_input(request: &Request) -> Result<(), CommandError> {
 
 fn obtain(
     wanted: &Wanted,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<certificate::Obtained, CommandError> {
-    let obtained = certificate::obtain(wanted, surroundings)?;
+    let obtained = certificate::obtain(wanted, environment)?;
     for remark in &obtained.remarks {
         report::warn(remark);
     }
@@ -378,10 +378,10 @@ fn obtain(
 
 fn sealing_certificate(
     options: &SealOptions,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Certificate, CommandError> {
-    let obtained = obtain(&options.certificate, surroundings)?;
-    let parsed = certificate::parse_of(obtained.origin, &obtained.pem, surroundings.now);
+    let obtained = obtain(&options.certificate, environment)?;
+    let parsed = certificate::parse_of(obtained.origin, &obtained.pem, environment.now);
     let (certificate, remarks) = parsed?;
     for remark in &remarks {
         report::warn(remark);
@@ -417,10 +417,10 @@ fn write_result(request: &Request, bytes: &[u8]) -> Result<(), CommandError> {
 /// Returns the namespace of `--namespace` or the kubeconfig, for objects without one.
 fn default_namespace(
     options: &SealOptions,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Option<String>, CommandError> {
     match &options.namespace {
         Some(namespace) => Ok(Some(namespace.clone())),
-        None => Ok(kubeconfig::namespace(&options.kubeconfig, surroundings)?),
+        None => Ok(kubeconfig::namespace(&options.kubeconfig, environment)?),
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kubeseal_library::cluster::{Access, Controller, rotated};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::kubeconfig::{self, Choice};
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::Value as Json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
@@ -27,7 +27,7 @@ pub(super) fn fill_namespaces(
     objects: &mut [SealedSecret],
     namespace: Option<&String>,
     access: &Access,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<(), CommandError> {
     let lacks = |sealed: &SealedSecret| {
         let annotations = sealed.metadata.annotations.as_ref();
@@ -43,7 +43,7 @@ pub(super) fn fill_namespaces(
     };
     let namespace = match namespace {
         Some(namespace) => Some(namespace.clone()),
-        None => kubeconfig::namespace(&choice, surroundings)?,
+        None => kubeconfig::namespace(&choice, environment)?,
     };
     for sealed in objects.iter_mut().filter(|sealed| lacks(sealed)) {
         sealed.metadata.namespace.clone_from(&namespace);

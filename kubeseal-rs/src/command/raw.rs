@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap_lex::OsStrExt as _;
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::surroundings::Surroundings;
 use shared::key::Certificate;
 use shared::scope::Scope;
 use shared::{base64, envelope};
@@ -20,13 +20,13 @@ pub(super) fn seal(
     certificate: &Certificate,
     options: &SealOptions,
     from_files: &[OsString],
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<String, CommandError> {
     let scope = options.scope.unwrap_or_default();
     let needs = |flag| CommandError::RawNeeds { flag, scope };
     let namespace = match scope {
         Scope::ClusterWide => String::new(),
-        _ => default_namespace(options, surroundings)?.ok_or_else(|| needs("namespace"))?,
+        _ => default_namespace(options, environment)?.ok_or_else(|| needs("namespace"))?,
     };
     let name = match (scope, &options.name) {
         (Scope::Strict, None) => return Err(needs("name")),
@@ -38,7 +38,7 @@ pub(super) fn seal(
     };
     let label = scope.label_for_sealing(&namespace, &name);
     let label = label.map_err(|error| failed(error.into()))?;
-    let value = read_value(from_files, surroundings)?;
+    let value = read_value(from_files, environment)?;
     let mut rng = shared::random::system();
     let sealed = envelope::seal(certificate.public_key(), &label, &value, &mut rng)
         .map_err(|error| failed(error.into()))?;
@@ -47,11 +47,11 @@ pub(super) fn seal(
 
 fn read_value(
     from_files: &[OsString],
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     match from_files {
         [] => {
-            if surroundings.stdin_is_terminal {
+            if environment.stdin_is_terminal {
                 report::say("(tty detected: expecting a secret to encrypt in stdin)");
             }
             Ok(files::read_stdin_as(Kind::Value)?)

@@ -16,7 +16,7 @@ use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::manifest::{self, Node, ReadError, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::secret::Secret;
-use shared::unseal::{self, Chance, Rules};
+use shared::unseal::{self, Randomness, Rules};
 
 use super::CommandError;
 use super::secrets;
@@ -234,13 +234,13 @@ pub(super) fn unseal(
     let several = sealed.len() > 1;
     let rules = Rules {
         accept_legacy: true,
-        refuse_chance: false,
+        refuse_random: false,
     };
-    let mut chance = Chance {
+    let mut randomness = Randomness {
         now,
         rng: &mut shared::random::system(),
     };
-    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, &ring, rules, &mut chance) {
+    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, &ring, rules, &mut randomness) {
         Ok(unsealed) => Ok(unsealed.secret.to_document()),
         Err(problem) => Err(CommandError::Unseal {
             place: place(&sealed, several),

@@ -1,7 +1,7 @@
 //! Seals Secret manifests into SealedSecret manifests.
 
+use kubeseal_library::environment::Environment;
 use kubeseal_library::parallel;
-use kubeseal_library::surroundings::Surroundings;
 use rand::CryptoRng;
 use serde_json::Value as Json;
 use shared::key::Certificate;
@@ -36,7 +36,7 @@ pub(super) fn seal(
     input: &[u8],
     certificate: &Certificate,
     options: &SealOptions,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Vec<Json>, CommandError> {
     let mut secrets = read(input, options)?;
     let places = Places::of(secrets.len());
@@ -54,7 +54,7 @@ pub(super) fn seal(
     for (i, secret) in secrets.iter_mut().enumerate() {
         seal::aim(secret, target).map_err(place(i))?;
     }
-    fill_namespaces(&mut secrets, options, surroundings)?;
+    fill_namespaces(&mut secrets, options, environment)?;
     let seal_one = |rng: &mut SystemRng, i, secret: &Secret| {
         let sealed = seal_secret(secret, certificate, rng).map_err(place(i))?;
         Ok(sealed.to_document())
@@ -68,12 +68,12 @@ pub(super) fn seal(
 fn fill_namespaces(
     secrets: &mut [Secret],
     options: &SealOptions,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<(), CommandError> {
     if !secrets.iter().any(seal::lacks_namespace) {
         return Ok(());
     }
-    let namespace = default_namespace(options, surroundings)?;
+    let namespace = default_namespace(options, environment)?;
     for secret in secrets
         .iter_mut()
         .filter(|secret| seal::lacks_namespace(secret))

@@ -1,13 +1,13 @@
 use super::*;
 
-fn parsed(words: &[&str], variables: &[(&str, &str)]) -> Result<Request, Stop> {
+fn parsed(args: &[&str], variables: &[(&str, &str)]) -> Result<Request, Stop> {
     let variable = |name: &str| {
         variables
             .iter()
             .find(|(n, _)| *n == name)
             .map(|(_, value)| (*value).to_owned())
     };
-    parse(words.iter().map(OsString::from), variable)
+    parse(args.iter().map(OsString::from), variable)
 }
 
 #[test]
@@ -23,16 +23,16 @@ fn the_first_of_several_commands_wins_in_the_peers_order() {
         (&["--raw"], "Raw"),
         (&[], "Seal"),
     ];
-    for (words, want) in cases {
-        let command = format!("{:?}", parsed(words, &[]).unwrap().command);
-        assert!(command.starts_with(want), "{words:?}: {command}");
+    for (args, want) in cases {
+        let command = format!("{:?}", parsed(args, &[]).unwrap().command);
+        assert!(command.starts_with(want), "{args:?}: {command}");
     }
 }
 
 #[test]
 fn an_explicit_scope_differs_from_none() {
-    let scope = |words: &[&str], variables: &[(&str, &str)]| {
-        let Command::Seal(options) = parsed(words, variables).unwrap().command else {
+    let scope = |args: &[&str], variables: &[(&str, &str)]| {
+        let Command::Seal(options) = parsed(args, variables).unwrap().command else {
             unreachable!("sealing")
         };
         options.scope
@@ -47,15 +47,15 @@ fn an_explicit_scope_differs_from_none() {
 
 #[test]
 fn refuses_words_that_do_not_fit_together() {
-    for (words, want) in [
+    for (args, want) in [
         (vec!["--from-file", "x"], "--from-file requires --raw"),
         (
             vec!["--merge-into", "a", "-w", "b"],
             "--merge-into changes its own file",
         ),
     ] {
-        let Err(Stop::Refused(text)) = parsed(&words, &[]) else {
-            unreachable!("{words:?}")
+        let Err(Stop::Refused(text)) = parsed(&args, &[]) else {
+            unreachable!("{args:?}")
         };
         assert!(text.starts_with(want), "{text}");
     }
@@ -68,15 +68,15 @@ fn refuses_words_that_do_not_fit_together() {
 #[test]
 fn a_pin_that_is_empty_or_cannot_be_read_is_refused() {
     let variable = |value| [("SEALED_SECRETS_CERT_FINGERPRINT", value)];
-    for (words, variables) in [
+    for (args, variables) in [
         (vec!["--cert-fingerprint", ""], vec![]),
         (vec!["--cert-fingerprint= "], vec![]),
         (vec!["--cert-fingerprint", "SHA256:x,"], vec![]),
         (vec![], variable("\"SHA256:x").to_vec()),
         (vec![], variable(" ").to_vec()),
     ] {
-        let parsed = parsed(&words, &variables);
-        assert!(matches!(parsed, Err(Stop::Refused(_))), "{words:?}");
+        let parsed = parsed(&args, &variables);
+        assert!(matches!(parsed, Err(Stop::Refused(_))), "{args:?}");
     }
     let request = parsed(&[], &variable("")).unwrap();
     assert!(request.warnings.is_empty());
@@ -84,8 +84,8 @@ fn a_pin_that_is_empty_or_cannot_be_read_is_refused() {
 
 #[test]
 fn a_group_to_impersonate_keeps_its_commas() {
-    let words = ["--as=a", "--as-group=CN=a,OU=b", "--as-group", "c"];
-    let Command::Seal(options) = parsed(&words, &[]).unwrap().command else {
+    let args = ["--as=a", "--as-group=CN=a,OU=b", "--as-group", "c"];
+    let Command::Seal(options) = parsed(&args, &[]).unwrap().command else {
         unreachable!("sealing")
     };
     let groups = options.certificate.access.overrides.impersonate_groups;
@@ -94,10 +94,10 @@ fn a_group_to_impersonate_keeps_its_commas() {
 
 #[test]
 fn every_logging_flag_is_accepted() {
-    let words = "--add_dir_header --alsologtostderr --log_backtrace_at=:0 --log_dir= --log_file= \
+    let args = "--add_dir_header --alsologtostderr --log_backtrace_at=:0 --log_dir= --log_file= \
                  --log_file_max_size=1 --logtostderr=true --one_output --skip_headers --skip_log_headers \
                  --stderrthreshold=2 -v 9 --vmodule= --legacy_stderr_threshold_behavior \
                  --alsologtostderrthreshold=0";
-    let words: Vec<&str> = words.split_whitespace().collect();
-    assert!(parsed(&words, &[]).is_ok());
+    let args: Vec<&str> = args.split_whitespace().collect();
+    assert!(parsed(&args, &[]).is_ok());
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::Controller;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::{certificate, files};
 use serde_json::json;
 use shared::key::{Certificate, Fingerprint, Validity};
@@ -25,22 +25,22 @@ use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVeri
 /// # Errors
 ///
 /// The certificate cannot be had, or is none.
-pub fn run(words: &Cert, surroundings: &Surroundings) -> Result<Outcome> {
-    match &words.verb {
-        CertVerb::Fetch(words) => fetch(words, surroundings),
-        CertVerb::Show(words) => show(words, surroundings),
-        CertVerb::Verify(words) => verify(words, surroundings),
+pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
+    match &args.verb {
+        CertVerb::Fetch(args) => fetch(args, environment),
+        CertVerb::Show(args) => show(args, environment),
+        CertVerb::Verify(args) => verify(args, environment),
     }
 }
 
-fn fetch(words: &CertFetch, surroundings: &Surroundings) -> Result<Outcome> {
-    let certificate = read(&words.source, surroundings)?;
+fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
+    let certificate = read(&args.source, environment)?;
     let found = certificate.fingerprint();
-    if let Some(pin) = words.fingerprint.as_ref().filter(|pin| *pin != found) {
+    if let Some(pin) = args.fingerprint.as_ref().filter(|pin| *pin != found) {
         bail!("--fingerprint wants {pin}, and the certificate is {found}; nothing was written");
     }
     let pem = certificate.to_pem();
-    let Some(out) = &words.out else {
+    let Some(out) = &args.out else {
         return print(pem.as_bytes());
     };
     match standing(out)? {
@@ -50,9 +50,9 @@ fn fetch(words: &CertFetch, surroundings: &Surroundings) -> Result<Outcome> {
             return Ok(Outcome::Done);
         }
         // The fingerprint says which certificate the user means.
-        Standing::Certificate(_) if words.fingerprint.is_some() => {}
-        _ if words.replace => {}
-        standing => agree(out, &standing, found, surroundings)?,
+        Standing::Certificate(_) if args.fingerprint.is_some() => {}
+        _ if args.replace => {}
+        standing => agree(out, &standing, found, environment)?,
     }
     files::replace(out, pem.as_bytes())?;
     report::say(&format!("{} written: {found}", out.shown()));
@@ -87,7 +87,7 @@ fn agree(
     out: &Path,
     standing: &Standing,
     new: &Fingerprint,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<()> {
     let what = match standing {
         Standing::Certificate(old) => format!(
@@ -100,7 +100,7 @@ fn agree(
     let hint = format!(
         "hint: compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace"
     );
-    if !surroundings.stdin_is_terminal || !surroundings.stderr_is_terminal {
+    if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
         bail!("{what}; nothing was written\n{hint}");
     }
     report::say(&what);
@@ -113,12 +113,12 @@ fn agree(
     bail!("nothing was written\n{hint}")
 }
 
-fn show(words: &CertShow, surroundings: &Surroundings) -> Result<Outcome> {
-    let certificate = read(&words.source, surroundings)?;
-    let validity = validity(&certificate, surroundings);
+fn show(args: &CertShow, environment: &Environment) -> Result<Outcome> {
+    let certificate = read(&args.source, environment)?;
+    let validity = validity(&certificate, environment);
     let (from, until) = (certificate.not_before(), certificate.not_after());
     let bits = certificate.public_key().modulus_len() * 8;
-    if words.output == Form::Json {
+    if args.output == Form::Json {
         let facts = json!({
             "fingerprint": certificate.fingerprint().to_string(),
             "notBefore": from.to_string(),
@@ -138,8 +138,8 @@ fn show(words: &CertShow, surroundings: &Surroundings) -> Result<Outcome> {
     print(text.as_bytes())
 }
 
-fn validity(certificate: &Certificate, surroundings: &Surroundings) -> &'static str {
-    match certificate.validity(surroundings.now) {
+fn validity(certificate: &Certificate, environment: &Environment) -> &'static str {
+    match certificate.validity(environment.now) {
         Validity::Valid => "valid",
         Validity::NotYet => "not yet valid",
         Validity::Expired => "expired",
@@ -147,10 +147,10 @@ fn validity(certificate: &Certificate, surroundings: &Surroundings) -> &'static 
 }
 
 /// Findings if it is none of the pins, or is not valid now.
-fn verify(words: &CertVerify, surroundings: &Surroundings) -> Result<Outcome> {
-    let certificate = read(&words.source, surroundings)?;
-    let mut pins = words.fingerprint.clone();
-    if let Some(against) = &words.against {
+fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
+    let certificate = read(&args.source, environment)?;
+    let mut pins = args.fingerprint.clone();
+    if let Some(against) = &args.against {
         let other = read_at(against)?;
         pins.push(other.fingerprint().clone());
     }
@@ -167,7 +167,7 @@ fn verify(words: &CertVerify, surroundings: &Surroundings) -> Result<Outcome> {
         ));
         outcome = Outcome::Findings;
     }
-    let validity = validity(&certificate, surroundings);
+    let validity = validity(&certificate, environment);
     if validity != "valid" {
         report::say(&format!(
             "it is {validity}: from {} until {}",
@@ -179,12 +179,12 @@ fn verify(words: &CertVerify, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn read(source: &CertSource, surroundings: &Surroundings) -> Result<Certificate> {
+fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
     match (&source.cert, &source.place.directory) {
         (Some(at), _) => read_at(at),
-        (None, Some(folder)) => of_folder(folder, &source.place, surroundings),
+        (None, Some(folder)) => of_folder(folder, &source.place, environment),
         (None, None) => {
-            let controller = Controller::find(&access(&source.place, surroundings))?;
+            let controller = Controller::find(&access(&source.place, environment))?;
             let pem = controller.certificate()?;
             Certificate::from_pem(&pem).context("the certificate of the controller")
         }
@@ -192,8 +192,8 @@ fn read(source: &CertSource, surroundings: &Surroundings) -> Result<Certificate>
 }
 
 /// That of the key in the folder which seals.
-fn of_folder(folder: &Path, place: &Place, surroundings: &Surroundings) -> Result<Certificate> {
-    let records = store(place, surroundings)?.read()?;
+fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<Certificate> {
+    let records = store(place, environment)?.read()?;
     let states = record::states(&records, None);
     let mut seals = records.iter().zip(states);
     let seals = seals.find(|(_, state)| *state == KeyState::Sealing);

@@ -1,10 +1,10 @@
 //! `seal config explain`: shows which settings apply to a file, and where each comes from.
 
 use anyhow::Result;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::Source;
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 
 use super::session::Session;
@@ -19,13 +19,13 @@ use crate::seal_args::{Config, ConfigVerb, Explain};
 /// # Errors
 ///
 /// Fails if the rules cannot be read, or the flags violate them.
-pub fn run(words: &Config, surroundings: &Surroundings) -> Result<Outcome> {
-    let ConfigVerb::Explain(words) = &words.verb;
-    let session = Session::new(&words.sealing, surroundings);
-    let settings = session.settings(&words.path)?;
-    match words.output {
-        Some(format) => print(&write(&[facts(words, &settings)], format)),
-        None => print(text(words, &settings).as_bytes()),
+pub fn run(args: &Config, environment: &Environment) -> Result<Outcome> {
+    let ConfigVerb::Explain(args) = &args.verb;
+    let session = Session::new(&args.sealing, environment);
+    let settings = session.settings(&args.path)?;
+    match args.output {
+        Some(format) => print(&write(&[facts(args, &settings)], format)),
+        None => print(text(args, &settings).as_bytes()),
     }
 }
 
@@ -108,8 +108,8 @@ fn source(certificate: &Said<Source>) -> String {
     }
 }
 
-fn text(words: &Explain, settings: &Settings) -> String {
-    let path = words.path.shown();
+fn text(args: &Explain, settings: &Settings) -> String {
+    let path = args.path.shown();
     let path = shown(&path);
     let mut text = match (&settings.rule, &settings.rules) {
         (Some(rule), Some(file)) => format!(
@@ -128,8 +128,8 @@ fn text(words: &Explain, settings: &Settings) -> String {
     text
 }
 
-fn facts(words: &Explain, settings: &Settings) -> Json {
-    let mut json = json!({"path": path_text(words.path.as_os_str())});
+fn facts(args: &Explain, settings: &Settings) -> Json {
+    let mut json = json!({"path": path_text(args.path.as_os_str())});
     if let Some(file) = &settings.rules {
         json["file"] = path_text(file.path.as_os_str()).into();
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use kubeseal_library::dotenv;
-use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::environment::Environment;
 use shared::names;
 use shared::plain::Plain;
 use shared::secret::Secret;
@@ -36,20 +36,20 @@ pub enum CreateError {
 /// # Errors
 ///
 /// A value cannot be had, a name is none, or it cannot be sealed.
-pub fn run(words: &Create, surroundings: &Surroundings) -> Result<Outcome> {
-    names::check_object(&words.name)?;
-    words.destination.check()?;
-    let session = Session::new(&words.sealing, surroundings);
-    let settings = session.settings(&words.destination.path(&words.name))?;
+pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
+    names::check_object(&args.name)?;
+    args.destination.check()?;
+    let session = Session::new(&args.sealing, environment);
+    let settings = session.settings(&args.destination.path(&args.name))?;
     let mut items = Items::default();
-    read_values(words, surroundings, &mut items)?;
+    read_values(args, environment, &mut items)?;
     if items.0.is_empty() {
         return Err(CreateError::NoValues.into());
     }
-    let secret = secret(&words.name, &words.like, items)?;
+    let secret = secret(&args.name, &args.like, items)?;
     check_type(&secret)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
-    words.destination.put(&[sealed])
+    args.destination.put(&[sealed])
 }
 
 /// Kubernetes would refuse the Secret in the cluster, where it takes longer to find out.
@@ -61,27 +61,27 @@ fn check_type(secret: &Secret) -> Result<()> {
     Ok(())
 }
 
-fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -> Result<()> {
-    let mut stdin = Stdin::new(surroundings);
-    for word in &words.from_literal {
+fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
+    let mut stdin = Stdin::new(environment);
+    for word in &args.from_literal {
         let (key, value) = word
             .split_once('=')
             .ok_or(ValueError::Form("from-literal", "KEY=VALUE"))?;
         items.add(key, Plain::from(value.to_owned()))?;
     }
-    if !words.from_literal.is_empty() {
+    if !args.from_literal.is_empty() {
         report::warn(
             "--from-literal puts values into the argument list, which other processes can read and shells keep; \
              --stdin KEY and --prompt KEY do not",
         );
     }
-    for word in &words.from_file {
+    for word in &args.from_file {
         for (key, value) in stdin.from_file(word)? {
             values::remark_on(&key, &value);
             items.add(&key, value)?;
         }
     }
-    for path in &words.from_env_file {
+    for path in &args.from_env_file {
         let text = stdin.read_file(path)?;
         let variables = dotenv::parse_plain(text.expose());
         let shown = if path.as_os_str() == "-" {
@@ -93,14 +93,14 @@ fn read_values(words: &Create, surroundings: &Surroundings, items: &mut Items) -
             items.add(&variable.name, variable.value)?;
         }
     }
-    if let Some(key) = &words.stdin {
-        let value = stdin.read_value(key, words.allow_empty)?;
+    if let Some(key) = &args.stdin {
+        let value = stdin.read_value(key, args.allow_empty)?;
         if !value.expose().is_empty() {
             values::remark_on(key, &value);
         }
         items.add(key, value)?;
     }
-    for key in &words.prompt {
+    for key in &args.prompt {
         items.add(key, values::prompt(key)?)?;
     }
     Ok(())
@@ -131,8 +131,8 @@ impl Items {
 ///
 /// A label or annotation is no pair.
 pub fn secret(name: &str, like: &Like, items: Items) -> Result<Secret> {
-    let pairs = |words: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
-        let pairs = words.iter().map(|word| values::public_pair(word, flag));
+    let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
+        let pairs = args.iter().map(|word| values::public_pair(word, flag));
         let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
         Ok((!pairs.is_empty()).then_some(pairs))
     };

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use gix::ObjectId;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
 use kubeseal_library::git::{self, GitError, Repository};
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::{self, Kind, ManifestFile, PassedOver, WalkError};
 use serde_json::{Value as Json, json};
 use shared::resource::SecretTemplate;
@@ -72,14 +72,14 @@ pub enum What {
 /// # Errors
 ///
 /// There is no work tree, or no such revision.
-pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
     let repository = match Repository::around(&here) {
         Err(GitError::NoRepository(_)) => return Err(DiffError::NoTree.into()),
         repository => repository?,
     };
     let root = repository.root();
-    let Compared { from, to, paths } = compared(words, &here, &repository)?;
+    let Compared { from, to, paths } = compared(args, &here, &repository)?;
     let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
     for file in changed_files(&repository, from, to, &paths)? {
         let old = repository.file_at(from, &file)?;
@@ -94,9 +94,9 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
                 .map(|(place, found)| (path.clone(), place, found)),
         );
     }
-    let text = match words.output {
+    let text = match args.output {
         Some(format) => write(&[facts(&changes)], format),
-        None => Zeroizing::new(text(&changes, Paint::for_stdout(surroundings)).into_bytes()),
+        None => Zeroizing::new(text(&changes, Paint::for_stdout(environment)).into_bytes()),
     };
     print(&text)?;
     let unread = changes.iter().flat_map(|(_, _, changes)| changes);
@@ -105,7 +105,7 @@ pub fn run(words: &Diff, surroundings: &Surroundings) -> Result<Outcome> {
         report::say("no sealed item differs");
         return Ok(Outcome::Done);
     }
-    Ok(if words.exit_code {
+    Ok(if args.exit_code {
         Outcome::Findings
     } else {
         Outcome::Done
@@ -121,13 +121,13 @@ struct Compared {
     paths: Vec<PathBuf>,
 }
 
-fn compared(words: &Diff, here: &Path, repository: &Repository) -> Result<Compared> {
-    let mut paths: Vec<PathBuf> = words.words.iter().map(PathBuf::from).collect();
+fn compared(args: &Diff, here: &Path, repository: &Repository) -> Result<Compared> {
+    let mut paths: Vec<PathBuf> = args.args.iter().map(PathBuf::from).collect();
     let mut revision = None;
     // A revision is text.
-    if let Some(first) = words.words.first().and_then(|first| first.to_str()) {
+    if let Some(first) = args.args.first().and_then(|first| first.to_str()) {
         let is_file = here.join(first).exists();
-        if (!is_file || words.paths.is_empty() && first.contains(".."))
+        if (!is_file || args.paths.is_empty() && first.contains(".."))
             && let Some(ends) = ends(repository, first)
         {
             revision = Some(ends);
@@ -143,7 +143,7 @@ fn compared(words: &Diff, here: &Path, repository: &Repository) -> Result<Compar
             return Err(DiffError::NoSuchWord(path.clone()).into());
         }
     }
-    paths.extend(words.paths.iter().cloned());
+    paths.extend(args.paths.iter().cloned());
     let paths: Vec<PathBuf> = paths.iter().map(|path| here.join(path)).collect();
     for path in &paths {
         refuse_other_repository(path, repository.root())?;
@@ -388,7 +388,7 @@ mod tests {
         Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
     }
 
-    fn words(old: &Object, new: &Object) -> Vec<String> {
+    fn args(old: &Object, new: &Object) -> Vec<String> {
         let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.what.word());
         compare(Some(old), Some(new))
             .into_iter()
@@ -432,13 +432,13 @@ mod tests {
                 vec![":template changed"],
             ),
         ] {
-            assert_eq!(words(&plain, &new), want, "{why}");
+            assert_eq!(args(&plain, &new), want, "{why}");
         }
         let (old, new) = (
             object(&hint("A"), "a: x", ""),
             object(&hint("B"), "a: y", ""),
         );
-        assert_eq!(words(&old, &new), ["a:rekeyed"]);
+        assert_eq!(args(&old, &new), ["a:rekeyed"]);
         assert_eq!(compare(None, Some(&plain))[0].what, What::Added);
     }
 }

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record;
 use kubeseal_library::platform::{self, memory};
 use kubeseal_library::programs;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::sealed_in;
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
-use shared::unseal::{Chance, Rules, unseal};
+use shared::unseal::{Randomness, Rules, unseal};
 
 use super::keys::store;
 use super::{Outcome, opening};
@@ -39,25 +39,25 @@ const OTHERWISE: &str = if memory::IS_THERE {
 ///
 /// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
 /// the command cannot be started. Otherwise it does not return.
-pub fn run(words: &Exec, surroundings: &Surroundings) -> Result<Outcome> {
-    if words.files && !memory::IS_THERE {
+pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
+    if args.files && !memory::IS_THERE {
         bail!(
             "this system has no files in memory, and plain values do not go to a disk; without --files they are \
              in the environment of the command"
         );
     }
-    let sealed = read(&words.paths)?;
-    if words.only.is_empty() && !words.all {
-        bail!(unchosen(words, &sealed));
+    let sealed = read(&args.paths)?;
+    if args.only.is_empty() && !args.all {
+        bail!(unchosen(args, &sealed));
     }
-    let values = values(words, &sealed, &ring(words, surroundings)?, surroundings)?;
-    let [program, arguments @ ..] = words.command.as_slice() else {
+    let values = values(args, &sealed, &ring(args, environment)?, environment)?;
+    let [program, arguments @ ..] = args.command.as_slice() else {
         bail!("no command to run");
     };
     let mut command = Command::new(find(program)?);
     command.args(arguments);
     // These files stay open, so that the command inherits them.
-    let _files = give(&mut command, &values, words, surroundings)?;
+    let _files = give(&mut command, &values, args, environment)?;
     let error = platform::become_command(command, program);
     Err(error).with_context(|| format!("{} cannot be started", program.shown()))
 }
@@ -77,7 +77,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
 
 /// Returns the error for a missing choice: lists the items and a command that chooses some. It
 /// reads names only, so no key is needed.
-fn unchosen(words: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
+fn unchosen(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| items(one)).collect();
     let items = Vec::from_iter(items).join(", ");
     let files = |(_, one): &(&Path, SealedSecret)| one.place();
@@ -86,7 +86,7 @@ fn unchosen(words: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
         "choose the items that the command may have; {places} has: {items}\n\
          hint: seal exec --only ITEM,VARIABLE=ITEM {}\n\
          hint: --all passes every item, and lets whoever can change the file choose the names of variables",
-        arguments(words)
+        arguments(args)
     )
 }
 
@@ -102,9 +102,9 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 }
 
 /// Formats files and command for a shell.
-fn arguments(words: &Exec) -> String {
-    let paths = words.paths.iter().map(|path| path_text(path.as_os_str()));
-    let command = words.command.iter().map(|word| path_text(word));
+fn arguments(args: &Exec) -> String {
+    let paths = args.paths.iter().map(|path| path_text(path.as_os_str()));
+    let command = args.command.iter().map(|word| path_text(word));
     let quoted = |word: std::borrow::Cow<'_, str>| {
         shlex::try_quote(&word).map_or_else(|_| word.clone().into_owned(), Into::into)
     };
@@ -117,21 +117,21 @@ fn arguments(words: &Exec) -> String {
 fn give(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
-    words: &Exec,
-    surroundings: &Surroundings,
+    args: &Exec,
+    environment: &Environment,
 ) -> Result<Vec<File>> {
     let choice = Choice {
-        only: &words.only,
-        overrides: &words.overrides,
-        in_files: words.files,
+        only: &args.only,
+        overrides: &args.overrides,
+        in_files: args.files,
     };
     let items = values.keys().map(String::as_str);
     let mut files = Vec::new();
     for Assignment { variable, item } in
-        assign(items, choice, |name| surroundings.has_variable(name))?
+        assign(items, choice, |name| environment.has_variable(name))?
     {
         let value = &values[&item];
-        if words.files {
+        if args.files {
             let file = memory::file(value.expose())
                 .with_context(|| format!("a file in memory for {item}"))?;
             command.env(variable, memory::path(&file));
@@ -143,38 +143,38 @@ fn give(
     Ok(files)
 }
 
-fn ring(words: &Exec, surroundings: &Surroundings) -> Result<KeyRing> {
-    if words.backups.is_empty() {
-        let records = store(&words.place, surroundings).and_then(|store| store.read());
+fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
+    if args.backups.is_empty() {
+        let records = store(&args.place, environment).and_then(|store| store.read());
         let records = records.context(
             "no keys to decrypt with: name a backup with --backup, or a folder with --directory",
         )?;
         return Ok(record::ring(&records));
     }
-    opening::ring(&[], &words.backups, &words.opening, surroundings)
+    opening::ring(&[], &args.backups, &args.opening, environment)
 }
 
 /// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
 /// item. Of other items with the same name, the last one is kept.
 fn values(
-    words: &Exec,
+    args: &Exec,
     sealed: &[(&Path, SealedSecret)],
     ring: &KeyRing,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<BTreeMap<String, Plain>> {
     let rules = Rules {
         accept_legacy: true,
-        refuse_chance: false,
+        refuse_random: false,
     };
-    let mut chance = Chance {
-        now: surroundings.now,
+    let mut randomness = Randomness {
+        now: environment.now,
         rng: &mut shared::random::system(),
     };
-    let is_chosen = |key: &String| words.all || words.only.iter().any(|chosen| chosen.item == *key);
+    let is_chosen = |key: &String| args.all || args.only.iter().any(|chosen| chosen.item == *key);
     let mut values = BTreeMap::new();
     for (path, sealed) in sealed {
-        let opened =
-            unseal(sealed, ring, rules, &mut chance).map_err(|error| anyhow!(error.diagnosis()));
+        let opened = unseal(sealed, ring, rules, &mut randomness)
+            .map_err(|error| anyhow!(error.diagnosis()));
         let opened = opened.with_context(|| closed(path, sealed))?;
         for (key, value) in opened.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {

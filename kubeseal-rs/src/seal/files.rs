@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::format::write;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
 use kubeseal_library::{files, git};
 use serde_json::Value as Json;
@@ -108,12 +108,12 @@ struct Plan {
 /// # Errors
 ///
 /// Fails if a file cannot be read or sealed, or if plain values would stay in a Git work tree.
-pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
-    let session = Session::new(&words.sealing, surroundings);
-    if words.files.is_empty() {
-        return seal_stdin(&session, words);
+pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
+    let session = Session::new(&args.sealing, environment);
+    if args.files.is_empty() {
+        return seal_stdin(&session, args);
     }
-    if let [word, ..] = words.files.as_slice()
+    if let [word, ..] = args.files.as_slice()
         && word.components().count() == 1
         && word.extension().is_none()
         && !word.exists()
@@ -121,10 +121,10 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
         return Err(FilesError::NoSuchWord(word.shown()).into());
     }
     let (mut plans, mut unread) = (Vec::new(), 0);
-    for candidate in walk::candidates(&words.files, &mut report::notice)? {
+    for candidate in walk::candidates(&args.files, &mut report::notice)? {
         match walk::read(&candidate, Kind::Secret) {
             Ok(None) => {}
-            Ok(Some(file)) => plans.push(plan(&session, words, &file)?),
+            Ok(Some(file)) => plans.push(plan(&session, args, &file)?),
             Err(error) if candidate.named => return Err(error.into()),
             Err(error) => {
                 unread += 1;
@@ -137,9 +137,9 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
         return Err(FilesError::NothingFound.into());
     }
     refuse_one_for_two(&plans)?;
-    if words.stdout {
+    if args.stdout {
         let texts: Vec<&[u8]> = plans.iter().map(|plan| plan.text.as_slice()).collect();
-        print(&join(&texts, format_of(words, &plans[0].text)))?;
+        print(&join(&texts, format_of(args, &plans[0].text)))?;
     }
     for plan in &plans {
         carry_out(plan)?;
@@ -148,32 +148,32 @@ pub fn run(words: &Files, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn seal_stdin(session: &Session<'_>, words: &Files) -> Result<Outcome> {
-    if session.surroundings.stdin_is_terminal {
+fn seal_stdin(session: &Session<'_>, args: &Files) -> Result<Outcome> {
+    if session.environment.stdin_is_terminal {
         report::say("(reading a Secret manifest from the terminal; see `seal --help` for files)");
     }
-    let path = words.for_path.as_deref().unwrap_or(Path::new("stdin"));
+    let path = args.for_path.as_deref().unwrap_or(Path::new("stdin"));
     let file = ManifestFile::parse(Path::new("stdin"), files::read_stdin()?)?;
     let settings = session.settings(path)?;
-    let (text, _) = seal_file(session, &settings, words, &file)?;
+    let (text, _) = seal_file(session, &settings, args, &file)?;
     print(&text)
 }
 
-fn plan(session: &Session<'_>, words: &Files, file: &ManifestFile) -> Result<Plan> {
+fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan> {
     let plain = file.path.clone();
-    if words.remove_plain && plain.is_symlink() {
+    if args.remove_plain && plain.is_symlink() {
         return Err(FilesError::Link(plain).into());
     }
-    let to = match (words.in_place, words.stdout) {
+    let to = match (args.in_place, args.stdout) {
         (true, _) => Some(plain.clone()),
         (_, true) => None,
-        _ => Some(beside(&plain, words.output)),
+        _ => Some(beside(&plain, args.output)),
     };
-    if !words.in_place && !words.remove_plain && !words.keep_plain {
+    if !args.in_place && !args.remove_plain && !args.keep_plain {
         refuse_plain_in_git(&plain)?;
     }
     let settings = session.settings(to.as_deref().unwrap_or(&plain))?;
-    let (text, sealed) = seal_file(session, &settings, words, file)?;
+    let (text, sealed) = seal_file(session, &settings, args, file)?;
     if let Some(to) = to.as_deref().filter(|to| **to != *plain && to.exists()) {
         refuse_to_replace(to)?;
     }
@@ -182,7 +182,7 @@ fn plan(session: &Session<'_>, words: &Files, file: &ManifestFile) -> Result<Pla
         to,
         text,
         sealed,
-        remove: words.remove_plain,
+        remove: args.remove_plain,
     })
 }
 
@@ -283,9 +283,9 @@ fn to_stage(plan: &Plan, to: &Path) -> String {
     } else if to != plan.plain {
         return String::new();
     }
-    let words = shlex::try_join(changed.iter().map(|path| &**path));
-    let words = words.unwrap_or_else(|_| "-u".to_owned());
-    format!(", and stage what changed: git add {words}")
+    let args = shlex::try_join(changed.iter().map(|path| &**path));
+    let args = args.unwrap_or_else(|_| "-u".to_owned());
+    format!(", and stage what changed: git add {args}")
 }
 
 /// Returns the text with every Secret sealed. Other documents are kept byte for byte. Comments of
@@ -293,7 +293,7 @@ fn to_stage(plan: &Plan, to: &Path) -> String {
 fn seal_file(
     session: &Session<'_>,
     settings: &Settings,
-    words: &Files,
+    args: &Files,
     file: &ManifestFile,
 ) -> Result<(Zeroizing<Vec<u8>>, Vec<Sealed>)> {
     if file.of_kind(Kind::Secret).next().is_none() {
@@ -309,14 +309,14 @@ fn seal_file(
         let file = file.path.clone();
         return Err(FilesError::Repeated { file, line }.into());
     }
-    let format = format_of(words, &file.bytes);
+    let format = format_of(args, &file.bytes);
     let shown = file.path.shown();
     let mut sealed = Vec::new();
     let mut seal = |node: &Node| -> Result<Vec<Json>> {
         let mut documents = Vec::new();
         for node in node.list_items(&LISTS) {
             let secret = sealing::read_secret(node, &shown)?;
-            let one = sealing::seal_secret(session, settings, secret, words.allow_empty)
+            let one = sealing::seal_secret(session, settings, secret, args.allow_empty)
                 .with_context(|| shown.clone())?;
             documents.push(one.object.to_document());
             sealed.push(one);
@@ -413,8 +413,8 @@ fn join(texts: &[&[u8]], format: Format) -> Zeroizing<Vec<u8>> {
     joined
 }
 
-fn format_of(words: &Files, bytes: &[u8]) -> Format {
-    words.output.unwrap_or_else(|| format_as_it_is(bytes))
+fn format_of(args: &Files, bytes: &[u8]) -> Format {
+    args.output.unwrap_or_else(|| format_as_it_is(bytes))
 }
 
 fn format_as_it_is(bytes: &[u8]) -> Format {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{Random, Recipe};
-use kubeseal_library::surroundings::Surroundings;
 use shared::plain::Plain;
 use shared::secret::Secret;
 
@@ -35,16 +35,16 @@ pub enum GenerateError {
 /// # Errors
 ///
 /// Fails if a recipe or name is not valid, or the result cannot be sealed.
-pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
-    names::check_object(&words.name)?;
-    words.destination.check()?;
-    let recipes = recipes(&words.items)?;
-    let session = Session::new(&words.sealing, surroundings);
-    let settings = session.settings(&words.destination.path(&words.name))?;
-    let password = given_password(words, &recipes, surroundings)?;
+pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
+    names::check_object(&args.name)?;
+    args.destination.check()?;
+    let recipes = recipes(&args.items)?;
+    let session = Session::new(&args.sealing, environment);
+    let settings = session.settings(&args.destination.path(&args.name))?;
+    let password = given_password(args, &recipes, environment)?;
     let mut random = Random {
         rng: &mut shared::random::system(),
-        now: surroundings.now,
+        now: environment.now,
     };
     let (mut items, mut public) = (Items::default(), BTreeMap::new());
     for (key, recipe) in &recipes {
@@ -56,7 +56,7 @@ pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
         }
         public.extend(made.public);
     }
-    let mut secret = create::secret(&words.name, &words.like, items)?;
+    let mut secret = create::secret(&args.name, &args.like, items)?;
     set_type(&mut secret, &public);
     let mut sealed = sealing::seal_secret(&session, &settings, secret, false)?;
     for key in public.keys() {
@@ -68,10 +68,10 @@ pub fn run(words: &Generate, surroundings: &Surroundings) -> Result<Outcome> {
         let data = public.into_iter().map(|(key, text)| (key, Some(text)));
         sealed.object.spec.template.data = Some(data.collect());
     }
-    words.destination.put(&[sealed])
+    args.destination.put(&[sealed])
 }
 
-fn recipes(words: &[String]) -> Result<Vec<(String, Recipe)>> {
+fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
     let read = |word: &String| -> Result<(String, Recipe)> {
         let (key, recipe) = word.split_once('=').ok_or(GenerateError::Form)?;
         names::check_item(key)?;
@@ -80,24 +80,24 @@ fn recipes(words: &[String]) -> Result<Vec<(String, Recipe)>> {
             .with_context(|| format!("the item {key:?}"))?;
         Ok((key.to_owned(), recipe))
     };
-    words.iter().map(read).collect()
+    args.iter().map(read).collect()
 }
 
 fn given_password(
-    words: &Generate,
+    args: &Generate,
     recipes: &[(String, Recipe)],
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Option<Plain>> {
-    if !words.password_stdin && !words.password_prompt {
+    if !args.password_stdin && !args.password_prompt {
         return Ok(None);
     }
     if !recipes.iter().any(|(_, recipe)| recipe.takes_password()) {
         return Err(GenerateError::UnusedPassword.into());
     }
-    if words.password_prompt {
+    if args.password_prompt {
         return values::prompt("the password").map(Some);
     }
-    Stdin::new(surroundings).read("the password").map(Some)
+    Stdin::new(environment).read("the password").map(Some)
 }
 
 /// Sets the type that Kubernetes defines for these items, unless one is given.

@@ -66,8 +66,8 @@ pub enum HookError {
 /// # Errors
 ///
 /// Fails outside a repository, or if another hook exists.
-pub fn run(words: &Hook) -> Result<Outcome> {
-    let HookVerb::Install(HookInstall { print: is_print }) = &words.verb;
+pub fn run(args: &Hook) -> Result<Outcome> {
+    let HookVerb::Install(HookInstall { print: is_print }) = &args.verb;
     let program = this_program()?;
     let hook = hook(&program)?;
     if *is_print {

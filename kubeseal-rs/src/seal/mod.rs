@@ -6,7 +6,7 @@
 //! 1. its arguments: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
 //! 2. a variant of [`Command`] that contains it,
 //! 3. its implementation: `seal/NAME.rs` with
-//!    `run(&Words, &Surroundings) -> anyhow::Result<Outcome>`,
+//!    `run(&Words, &Environment) -> anyhow::Result<Outcome>`,
 //! 4. an arm in [`run`],
 //! 5. a story in `tests/seal/NAME.trycmd`; `tests/examples.rs` runs its examples.
 //!
@@ -59,7 +59,7 @@ pub mod values;
 pub mod view;
 
 use anyhow::Result;
-use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::environment::Environment;
 use shared::names;
 
 use crate::report;
@@ -79,28 +79,28 @@ pub enum Outcome {
 /// # Errors
 ///
 /// Returns the first error. Nothing has been written then, unless the error says otherwise.
-pub fn run(command: &Command, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(command: &Command, environment: &Environment) -> Result<Outcome> {
     match command {
-        Command::Files(words) => files::run(words, surroundings),
-        Command::Create(words) => create::run(words, surroundings),
-        Command::Set(words) => set::run(words, surroundings),
-        Command::Unset(words) => unset::run(words),
-        Command::Generate(words) => generate::run(words, surroundings),
-        Command::Edit(words) => edit::run(words, surroundings),
-        Command::Rotate(words) => rotate::run(words, surroundings),
-        Command::Import(words) => import::run(words, surroundings),
-        Command::View(words) => view::run(words, surroundings),
-        Command::Diff(words) => diff::run(words, surroundings),
-        Command::Lint(words) => lint::run(words, surroundings),
-        Command::Config(words) => config::run(words, surroundings),
-        Command::Keys(words) => keys::run(words, surroundings),
-        Command::Cert(words) => cert::run(words, surroundings),
-        Command::Doctor(words) => doctor::run(words, surroundings),
-        Command::Exec(words) => exec::run(words, surroundings),
-        Command::Uninstall(words) => uninstall::run(words, surroundings),
-        Command::Hook(words) => hook::run(words),
-        Command::Completions(words) => print(&crate::pages::completions(
-            &words.shell,
+        Command::Files(args) => files::run(args, environment),
+        Command::Create(args) => create::run(args, environment),
+        Command::Set(args) => set::run(args, environment),
+        Command::Unset(args) => unset::run(args),
+        Command::Generate(args) => generate::run(args, environment),
+        Command::Edit(args) => edit::run(args, environment),
+        Command::Rotate(args) => rotate::run(args, environment),
+        Command::Import(args) => import::run(args, environment),
+        Command::View(args) => view::run(args, environment),
+        Command::Diff(args) => diff::run(args, environment),
+        Command::Lint(args) => lint::run(args, environment),
+        Command::Config(args) => config::run(args, environment),
+        Command::Keys(args) => keys::run(args, environment),
+        Command::Cert(args) => cert::run(args, environment),
+        Command::Doctor(args) => doctor::run(args, environment),
+        Command::Exec(args) => exec::run(args, environment),
+        Command::Uninstall(args) => uninstall::run(args, environment),
+        Command::Hook(args) => hook::run(args),
+        Command::Completions(args) => print(&crate::pages::completions(
+            &args.shell,
             seal_args::program(),
         )),
         Command::Man(_) => print(&crate::pages::manual(seal_args::program())),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use age::secrecy::SecretString;
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::keys::archive::{self, Unlock};
 use kubeseal_library::keys::{folder, record};
-use kubeseal_library::surroundings::Surroundings;
 use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::manifest;
@@ -26,17 +26,17 @@ use crate::seal_args::Opening;
 /// # Errors
 ///
 /// Fails if a file cannot be read, or does not contain an identity or passphrase.
-pub fn read(words: &Opening, surroundings: &Surroundings) -> Result<Unlock> {
+pub fn read(args: &Opening, environment: &Environment) -> Result<Unlock> {
     let mut unlock = Unlock::default();
-    for path in &words.identity {
+    for path in &args.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
         match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
             None => bail!("{}", no_identity(path, &bytes)),
         }
     }
-    if let Some(path) = &words.passphrase_file {
-        unlock.passphrase = Some(passphrase_of(path, surroundings)?);
+    if let Some(path) = &args.passphrase_file {
+        unlock.passphrase = Some(passphrase_of(path, environment)?);
     }
     Ok(unlock)
 }
@@ -74,9 +74,9 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
 }
 
 /// Returns the first line, unchanged.
-fn passphrase_of(path: &Path, surroundings: &Surroundings) -> Result<SecretString> {
+fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString> {
     let bytes = match path.to_str() {
-        Some("-") if surroundings.stdin_is_terminal => {
+        Some("-") if environment.stdin_is_terminal => {
             bail!(
                 "stdin is a terminal, which would show the passphrase; leave --passphrase-file out to be asked"
             )
@@ -227,11 +227,11 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
 pub fn ring(
     records: &[KeyRecord],
     backups: &[PathBuf],
-    words: &Opening,
-    surroundings: &Surroundings,
+    args: &Opening,
+    environment: &Environment,
 ) -> Result<KeyRing> {
     let mut keys: Vec<Arc<RingKey>> = record::ring(records).keys().to_vec();
-    let mut unlock = read(words, surroundings)?;
+    let mut unlock = read(args, environment)?;
     for path in backups {
         let backup = backup(path, &mut unlock)?;
         let name = path.shown();

@@ -80,7 +80,7 @@ pub fn seal_secret(
         &mut shared::random::system(),
     )
     .with_context(|| format!("the Secret {name:?}"))?;
-    if !session.words.no_hints {
+    if !session.args.no_hints {
         add_hints(&mut object, &certificate);
     }
     Ok(Sealed {

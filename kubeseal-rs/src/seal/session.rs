@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 use kubeseal_library::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
 use kubeseal_library::cluster::{Access, Overrides};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::marked;
 use kubeseal_library::kubeconfig;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
-use kubeseal_library::surroundings::Surroundings;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 
@@ -42,9 +42,9 @@ enum Recipients<'a> {
 /// The state of one run. Can be shared between threads.
 pub struct Session<'a> {
     /// Clock, environment and terminal.
-    pub surroundings: &'a Surroundings,
+    pub environment: &'a Environment,
     /// The options for sealing.
-    pub words: &'a Sealing,
+    pub args: &'a Sealing,
     recipients: Recipients<'a>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
     certificates: Mutex<Vec<(Question, Arc<Certificate>)>>,
@@ -52,10 +52,10 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Creates a session. Nothing is read yet.
-    pub fn new(words: &'a Sealing, surroundings: &'a Surroundings) -> Self {
+    pub fn new(args: &'a Sealing, environment: &'a Environment) -> Self {
         Self {
-            surroundings,
-            words,
+            environment,
+            args,
             recipients: Recipients::OfSettings,
             rules: Mutex::default(),
             certificates: Mutex::default(),
@@ -65,13 +65,13 @@ impl<'a> Session<'a> {
     /// Like [`Self::new`], for a run that re-encrypts values that it has decrypted, with these
     /// private keys if any. A certificate that only a rule names is refused.
     pub fn of_existing_values(
-        words: &'a Sealing,
-        surroundings: &'a Surroundings,
+        args: &'a Sealing,
+        environment: &'a Environment,
         keys: &'a KeyRing,
     ) -> Self {
         Self {
             recipients: Recipients::OfUser(keys),
-            ..Self::new(words, surroundings)
+            ..Self::new(args, environment)
         }
     }
 
@@ -87,13 +87,13 @@ impl<'a> Session<'a> {
             .as_ref()
             .and_then(|file| file.rule_for(&path))
             .cloned();
-        let variable = |name: &str| self.surroundings.filled_variable(name);
-        Ok(settings::decide(rules, rule, self.words, variable)?)
+        let variable = |name: &str| self.environment.filled_variable(name);
+        Ok(settings::decide(rules, rule, self.args, variable)?)
     }
 
     fn rules_for(&self, folder: &Path) -> Result<Option<Arc<RulesFile>>> {
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = match &self.words.config {
+        let path = match &self.args.config {
             Some(path) => Some(path.clone()),
             None => RulesFile::find(folder)?,
         };
@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
             certificate
         };
         settings.check_certificate(&certificate)?;
-        let cache = self.surroundings.cache_folder();
+        let cache = self.environment.cache_folder();
         marked::check(cache.as_deref(), certificate.fingerprint())?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
         for remark in &obtained.remarks {
             report::warn(remark);
         }
-        let now = self.surroundings.now;
+        let now = self.environment.now;
         let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
             Source::At(at) => {
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
                 ..Wanted::default()
             },
         };
-        Ok(certificate::obtain(&wanted, self.surroundings)?)
+        Ok(certificate::obtain(&wanted, self.environment)?)
     }
 
     /// Returns how to reach the controller of a source.
@@ -220,7 +220,7 @@ impl<'a> Session<'a> {
                 name,
                 namespace,
             } => (context.clone(), name.clone(), namespace.clone()),
-            Source::At(_) => (self.words.cluster.context.clone(), None, None),
+            Source::At(_) => (self.args.cluster.context.clone(), None, None),
         };
         Access {
             kubeconfig: self.kubeconfig(),
@@ -247,33 +247,33 @@ impl<'a> Session<'a> {
             return false;
         };
         let chosen = |flag: &Option<String>, variable: &str, default: &str| {
-            let variable = || self.surroundings.filled_variable(variable);
+            let variable = || self.environment.filled_variable(variable);
             flag.clone()
                 .or_else(variable)
                 .unwrap_or_else(|| default.to_owned())
         };
-        let words = &self.words.controller;
+        let args = &self.args.controller;
         let usual = |given: &Option<String>, default: &str| {
             given.clone().unwrap_or_else(|| default.to_owned())
         };
         usual(name, CONTROLLER.0)
-            == chosen(&words.name, "SEALED_SECRETS_CONTROLLER_NAME", CONTROLLER.0)
+            == chosen(&args.name, "SEALED_SECRETS_CONTROLLER_NAME", CONTROLLER.0)
             && usual(namespace, CONTROLLER.1)
                 == chosen(
-                    &words.namespace,
+                    &args.namespace,
                     "SEALED_SECRETS_CONTROLLER_NAMESPACE",
                     CONTROLLER.1,
                 )
             && usual(context, "")
-                == chosen(&self.words.cluster.context, "SEALED_SECRETS_CONTEXT", "")
+                == chosen(&self.args.cluster.context, "SEALED_SECRETS_CONTEXT", "")
     }
 
     fn kubeconfig(&self) -> Option<PathBuf> {
         let variable = || {
-            self.surroundings
+            self.environment
                 .filled_variable("SEALED_SECRETS_KUBECONFIG")
         };
-        self.words
+        self.args
             .cluster
             .kubeconfig
             .clone()
@@ -292,13 +292,13 @@ impl<'a> Session<'a> {
         }
         let context = match &settings.certificate.value {
             Source::Controller { context, .. } => context.clone(),
-            Source::At(_) => self.words.cluster.context.clone(),
+            Source::At(_) => self.args.cluster.context.clone(),
         };
         let choice = kubeconfig::Choice {
             file: self.kubeconfig(),
             context,
         };
-        Ok(kubeconfig::namespace(&choice, self.surroundings)?)
+        Ok(kubeconfig::namespace(&choice, self.environment)?)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{Random, Recipe};
-use kubeseal_library::surroundings::Surroundings;
 use shared::plain::Plain;
 use shared::sealed_file::Changes;
 
@@ -36,14 +36,14 @@ pub struct HasValue;
 /// # Errors
 ///
 /// The file or value cannot be read, the value not be sealed, or the file not be edited safely.
-pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
-    if words.key.contains('=') {
+pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
+    if args.key.contains('=') {
         return Err(HasValue.into());
     }
-    names::check_item(&words.key)?;
-    let mut target = Target::read(&words.file, words.name.as_deref())?;
-    let session = Session::new(&words.sealing, surroundings);
-    let values = values(words, surroundings)?;
+    names::check_item(&args.key)?;
+    let mut target = Target::read(&args.file, args.name.as_deref())?;
+    let session = Session::new(&args.sealing, environment);
+    let values = values(args, environment)?;
     let (texts, certificate) = target.seal(&session, &values)?;
     target.write(&Changes {
         texts,
@@ -56,7 +56,7 @@ pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
         let known = items.contains_key(key);
         report::say(&format!(
             "{}: {}: {key} {} ({}, for {})",
-            words.file.shown(),
+            args.file.shown(),
             target.found.sealed.place(),
             if known { "changed" } else { "added" },
             target.scope(),
@@ -66,32 +66,32 @@ pub fn run(words: &Set, surroundings: &Surroundings) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn values(words: &Set, surroundings: &Surroundings) -> Result<BTreeMap<String, Plain>> {
-    if let Some(recipe) = &words.generate {
+fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plain>> {
+    if let Some(recipe) = &args.generate {
         let recipe: Recipe = recipe.parse().context("--generate")?;
         let mut random = Random {
             rng: &mut shared::random::system(),
-            now: surroundings.now,
+            now: environment.now,
         };
-        let made = recipe.make(&words.key, None, &mut random)?;
+        let made = recipe.make(&args.key, None, &mut random)?;
         return if made.public.is_empty() {
             Ok(made.sealed.into_iter().collect())
         } else {
             Err(HasPublic.into())
         };
     }
-    let mut stdin = Stdin::new(surroundings);
-    let value = match &words.from_file {
+    let mut stdin = Stdin::new(environment);
+    let value = match &args.from_file {
         Some(path) => stdin.read_file(path)?,
-        None => stdin.read_value(&words.key, words.allow_empty)?,
+        None => stdin.read_value(&args.key, args.allow_empty)?,
     };
-    if words.from_file.is_some() || !value.expose().is_empty() {
-        remark_on(&words.key, &value);
+    if args.from_file.is_some() || !value.expose().is_empty() {
+        remark_on(&args.key, &value);
     }
-    if words.from_file.is_none() && value.expose().ends_with(b"\n") {
+    if args.from_file.is_none() && value.expose().ends_with(b"\n") {
         report::warn(
             "the value ends with a line break, which is sealed with it; `printf %s` writes none",
         );
     }
-    Ok(BTreeMap::from([(words.key.clone(), value)]))
+    Ok(BTreeMap::from([(args.key.clone(), value)]))
 }

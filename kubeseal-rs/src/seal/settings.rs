@@ -128,12 +128,12 @@ pub enum SettingsError {
 pub fn decide(
     rules: Option<Arc<RulesFile>>,
     rule: Option<Rule>,
-    words: &Sealing,
+    args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
     let of_rule = rule.as_ref();
     let scope = first_said(
-        words.scope.map(|scope| ("scope", scope)),
+        args.scope.map(|scope| ("scope", scope)),
         of_rule.and_then(|rule| rule.scope),
         match variable("SEALED_SECRETS_SCOPE") {
             Some(word) => {
@@ -144,13 +144,13 @@ pub fn decide(
         },
     );
     let namespace = first_said(
-        words.namespace.clone().map(|name| ("namespace", name)),
+        args.namespace.clone().map(|name| ("namespace", name)),
         of_rule.and_then(|rule| rule.namespace.clone()),
         variable("SEALED_SECRETS_NAMESPACE").map(|name| ("SEALED_SECRETS_NAMESPACE", name)),
     );
-    let certificate = source(of_rule, words, &variable);
+    let certificate = source(of_rule, args, &variable);
     let settings = Settings {
-        pins: pins(words, &variable)?,
+        pins: pins(args, &variable)?,
         certificate,
         namespace,
         scope,
@@ -180,10 +180,10 @@ fn first_said<T>(
 /// Returns the user's pins. They apply whatever names the certificate, since another person may
 /// have written the rule.
 fn pins(
-    words: &Sealing,
+    args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Said<Vec<Fingerprint>>>, SettingsError> {
-    if let Some(typed) = words.cert_fingerprint.clone() {
+    if let Some(typed) = args.cert_fingerprint.clone() {
         let by = Origin::Flag("cert-fingerprint");
         let value = vec![typed];
         return Ok(Some(Said { value, by }));
@@ -201,20 +201,20 @@ fn pins(
 /// controller, unless a certificate is named in the same place.
 fn source(
     rule: Option<&Rule>,
-    words: &Sealing,
+    args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Said<Source> {
     let said = |value, by| Said { value, by };
     let asked = |context: &Option<String>| Source::Controller {
         context: context.clone(),
-        name: words.controller.name.clone(),
-        namespace: words.controller.namespace.clone(),
+        name: args.controller.name.clone(),
+        namespace: args.controller.namespace.clone(),
     };
-    if let Some(at) = &words.cert {
+    if let Some(at) = &args.cert {
         return said(Source::At(at.clone()), Origin::Flag("cert"));
     }
-    if words.cluster.context.is_some() {
-        return said(asked(&words.cluster.context), Origin::Flag("context"));
+    if args.cluster.context.is_some() {
+        return said(asked(&args.cluster.context), Origin::Flag("context"));
     }
     if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
         return said(source, Origin::Rule);
@@ -233,9 +233,9 @@ fn source(
     };
     let controller = Source::Controller {
         context,
-        name: from_variable(&words.controller.name, "SEALED_SECRETS_CONTROLLER_NAME"),
+        name: from_variable(&args.controller.name, "SEALED_SECRETS_CONTROLLER_NAME"),
         namespace: from_variable(
-            &words.controller.namespace,
+            &args.controller.namespace,
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         ),
     };
@@ -359,20 +359,16 @@ mod tests {
     use super::*;
     use kubeseal_library::rules;
 
-    fn decided(
-        rule: &str,
-        words: &Sealing,
-        variables: &[(&str, &str)],
-    ) -> Result<Settings, String> {
+    fn decided(rule: &str, args: &Sealing, variables: &[(&str, &str)]) -> Result<Settings, String> {
         let rule = rules::parse(format!("rules: [{{path: a, {rule}}}]").as_bytes()).unwrap();
         let variable = |name: &str| {
             let found = variables.iter().find(|(n, _)| *n == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        decide(None, rule.for_path("a").cloned(), words, variable).map_err(|e| e.to_string())
+        decide(None, rule.for_path("a").cloned(), args, variable).map_err(|e| e.to_string())
     }
 
-    fn words(cert: Option<&str>, namespace: Option<&str>, scope: Option<Scope>) -> Sealing {
+    fn args(cert: Option<&str>, namespace: Option<&str>, scope: Option<Scope>) -> Sealing {
         Sealing {
             cert: cert.map(Into::into),
             namespace: namespace.map(str::to_owned),
@@ -388,11 +384,11 @@ mod tests {
             ("SEALED_SECRETS_NAMESPACE", "v"),
             ("SEALED_SECRETS_SCOPE", "cluster-wide"),
         ];
-        for (why, rule, words, cert, namespace, scope) in [
+        for (why, rule, args, cert, namespace, scope) in [
             (
                 "flags",
                 "certificate: r.pem, scope: namespace-wide, allowedScopes: [strict, namespace-wide]",
-                words(Some("f.pem"), Some("f"), Some(Scope::Strict)),
+                args(Some("f.pem"), Some("f"), Some(Scope::Strict)),
                 ("f.pem", Origin::Flag("cert")),
                 ("f", Origin::Flag("namespace")),
                 (Scope::Strict, Origin::Flag("scope")),
@@ -414,7 +410,7 @@ mod tests {
                 (Scope::ClusterWide, Origin::Variable("SEALED_SECRETS_SCOPE")),
             ),
         ] {
-            let settings = decided(rule, &words, &variables).unwrap();
+            let settings = decided(rule, &args, &variables).unwrap();
             let said = |value: &str, by| Said {
                 value: value.to_owned(),
                 by,
@@ -464,10 +460,10 @@ mod tests {
 
     #[test]
     fn flags_and_variables_may_not_break_the_rule() {
-        for (rule, words, variables, want) in [
+        for (rule, args, variables, want) in [
             (
                 "allowedScopes: [strict]",
-                words(None, None, Some(Scope::ClusterWide)),
+                args(None, None, Some(Scope::ClusterWide)),
                 vec![],
                 "allows the scope strict, not cluster-wide",
             ),
@@ -479,13 +475,13 @@ mod tests {
             ),
             (
                 "scope: strict",
-                words(None, None, Some(Scope::ClusterWide)),
+                args(None, None, Some(Scope::ClusterWide)),
                 vec![],
                 "allows the scope strict, not cluster-wide",
             ),
             (
                 "namespace: shop",
-                words(None, Some("other"), None),
+                args(None, Some("other"), None),
                 vec![],
                 "wants the namespace \"shop\", not \"other\"",
             ),
@@ -496,7 +492,7 @@ mod tests {
                 "SEALED_SECRETS_SCOPE: must be one of",
             ),
         ] {
-            let error = decided(rule, &words, &variables).unwrap_err();
+            let error = decided(rule, &args, &variables).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
     }

@@ -175,7 +175,7 @@ impl Target {
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
-        if let Some(wanted) = session.words.scope.filter(|wanted| *wanted != scope) {
+        if let Some(wanted) = session.args.scope.filter(|wanted| *wanted != scope) {
             let found = scope;
             return Err(TargetError::Scope {
                 place,
@@ -185,7 +185,7 @@ impl Target {
             .into());
         }
         let namespace = self.found.sealed.namespace_or_empty();
-        if let Some(wanted) = &session.words.namespace
+        if let Some(wanted) = &session.args.namespace
             && wanted != namespace
             && scope != Scope::ClusterWide
         {
@@ -279,7 +279,7 @@ pub fn place(found: &Found) -> String {
 
 /// Returns how this run updates hints.
 pub fn hint_rule<'a>(session: &Session<'_>, certificate: &'a Certificate) -> HintRule<'a> {
-    if session.words.no_hints {
+    if session.args.no_hints {
         HintRule::Drop
     } else {
         HintRule::Write(certificate.fingerprint())

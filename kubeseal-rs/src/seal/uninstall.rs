@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
 use kubeseal_library::cluster::{ClusterError, Objects};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::notice::StatusLine;
 use kubeseal_library::parallel;
 use kubeseal_library::progress::Progress;
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 
 use super::{Outcome, print};
@@ -42,29 +42,29 @@ struct Leftover {
 ///
 /// Fails if a controller is running, or objects cannot be read or changed. Changes made before an
 /// error are kept, and the command can be run again.
-pub fn run(words: &Uninstall, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     let place = Place {
         directory: None,
-        cluster: words.cluster.clone(),
-        controller: words.controller.clone(),
+        cluster: args.cluster.clone(),
+        controller: args.controller.clone(),
     };
-    let access = keys::access(&place, surroundings);
+    let access = keys::access(&place, environment);
     let objects = Objects::connect(&access)?;
-    if !words.force {
+    if !args.force {
         check_lease(
             &objects,
             &access.namespace,
-            &words.lease_name,
-            surroundings.now,
+            &args.lease_name,
+            environment.now,
         )?;
     }
-    let (total, leftovers) = find(&objects, words.namespace.as_deref())?;
+    let (total, leftovers) = find(&objects, args.namespace.as_deref())?;
     print(list(&leftovers).as_bytes())?;
-    if leftovers.is_empty() || !words.yes {
+    if leftovers.is_empty() || !args.yes {
         report::say(&summary(total, leftovers.len()));
         return Ok(Outcome::Done);
     }
-    let failed = change_all(&objects, &leftovers, surroundings.status_line);
+    let failed = change_all(&objects, &leftovers, environment.status_line);
     if !failed.is_empty() {
         let changed = leftovers.len() - failed.len();
         bail!(

@@ -25,10 +25,10 @@ pub struct NoItem {
 /// # Errors
 ///
 /// Fails if the file cannot be read or edited safely, or an item does not exist.
-pub fn run(words: &Unset) -> Result<Outcome> {
-    let target = Target::read(&words.file, words.name.as_deref())?;
+pub fn run(args: &Unset) -> Result<Outcome> {
+    let target = Target::read(&args.file, args.name.as_deref())?;
     let items = &target.found.sealed.spec.encrypted_data;
-    let mut keys = words.keys.clone();
+    let mut keys = args.keys.clone();
     keys.sort();
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
@@ -50,7 +50,7 @@ pub fn run(words: &Unset) -> Result<Outcome> {
     })?;
     for key in &keys {
         let place = place(&target.found);
-        report::say(&format!("{}: {place}: {key} removed", words.file.shown()));
+        report::say(&format!("{}: {place}: {key} removed", args.file.shown()));
     }
     Ok(Outcome::Done)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap_lex::OsStrExt as _;
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::surroundings::Surroundings;
 use shared::plain::Plain;
 
 use crate::prompt::Prompt;
@@ -65,15 +65,15 @@ pub fn prompt(key: &str) -> Result<Plain> {
 
 /// stdin, which can be read for one value only.
 pub struct Stdin<'a> {
-    surroundings: &'a Surroundings,
+    environment: &'a Environment,
     is_read: bool,
 }
 
 impl<'a> Stdin<'a> {
     /// Creates a reader that has not read stdin yet.
-    pub fn new(surroundings: &'a Surroundings) -> Self {
+    pub fn new(environment: &'a Environment) -> Self {
         Self {
-            surroundings,
+            environment,
             is_read: false,
         }
     }
@@ -89,7 +89,7 @@ impl<'a> Stdin<'a> {
             return Err(ValueError::StdinTwice.into());
         }
         self.is_read = true;
-        if self.surroundings.stdin_is_terminal {
+        if self.environment.stdin_is_terminal {
             return prompt(key);
         }
         Ok(Plain::from(std::mem::take(&mut *files::read_stdin_as(

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use jiff::Timestamp;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
 use kubeseal_library::git::{self, Dated};
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::{self, Candidate, Kind, PassedOver};
 use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
@@ -52,17 +52,17 @@ struct Seen {
 /// # Errors
 ///
 /// Fails if a file cannot be read, or a value cannot be decrypted.
-pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     let sealing = Sealing {
-        cluster: words.cluster.clone(),
+        cluster: args.cluster.clone(),
         ..Sealing::default()
     };
-    let session = Session::new(&sealing, surroundings);
-    let revealer = words.reveal.then(|| Revealer::new(words, &session));
+    let session = Session::new(&sealing, environment);
+    let revealer = args.reveal.then(|| Revealer::new(args, &session));
     let revealer = revealer.transpose()?;
     let mut seen = Vec::new();
     let mut unread = 0;
-    for candidate in walk::candidates(&words.paths, &mut report::notice)? {
+    for candidate in walk::candidates(&args.paths, &mut report::notice)? {
         match look(&candidate, revealer.as_ref()) {
             Ok(found) => seen.extend(found),
             Err(error) if candidate.named => return Err(error),
@@ -77,13 +77,13 @@ pub fn run(words: &View, surroundings: &Surroundings) -> Result<Outcome> {
         PassedOver::check(unread)?;
         return Err(ViewError::NothingFound.into());
     }
-    date(&mut seen, surroundings.now);
+    date(&mut seen, environment.now);
     if matches!(revealer, Some(Revealer::Cluster(_))) {
         report::say(
             "values are those of Secrets in the cluster; a file that is not applied may have others",
         );
     }
-    let text = if let Some(format) = words.output {
+    let text = if let Some(format) = args.output {
         write(&seen.iter().map(facts).collect::<Vec<_>>(), format)
     } else {
         let texts: Vec<_> = seen.iter().map(text).collect();
@@ -143,11 +143,11 @@ enum Revealer<'a> {
 }
 
 impl<'a> Revealer<'a> {
-    fn new(words: &View, session: &'a Session<'a>) -> Result<Self> {
-        if words.key.is_empty() {
+    fn new(args: &View, session: &'a Session<'a>) -> Result<Self> {
+        if args.key.is_empty() {
             return Ok(Self::Cluster(session));
         }
-        Ok(Self::Keys(read_keys(&words.key)?))
+        Ok(Self::Keys(read_keys(&args.key)?))
     }
 
     /// Returns the values of the items. Templates are not rendered.

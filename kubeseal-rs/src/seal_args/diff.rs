@@ -18,7 +18,7 @@ Examples:
 pub struct Diff {
     /// A revision, then files and folders; `--` before a path that looks like a revision
     #[arg(value_name = "[REV] [PATH]...")]
-    pub words: Vec<OsString>,
+    pub args: Vec<OsString>,
     /// Paths only
     #[arg(last = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,

@@ -59,7 +59,7 @@ pub struct ImportDotenv {
 pub struct ImportSops {
     /// Name of the Secret (only if the file is no Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
-    pub words: Vec<OsString>,
+    pub args: Vec<OsString>,
     /// Vault or Azure Key Vault that the file may name, besides your own Vault
     #[arg(long, value_name = "URL")]
     pub key_service: Vec<String>,

@@ -146,25 +146,25 @@ Examples:
 /// # Errors
 ///
 /// Returns [`Stop`] if help was requested or the arguments are not valid.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
-    let mut words: Vec<OsString> = words.into_iter().collect();
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
     // `help` has no help text of its own, so show the one of the program.
-    if let Some(at) = words.iter().position(|word| word == "help")
-        && words[at..]
+    if let Some(at) = args.iter().position(|word| word == "help")
+        && args[at..]
             .iter()
             .skip(1)
             .all(|word| word == "--help" || word == "-h")
     {
-        words.truncate(at + 1);
+        args.truncate(at + 1);
     }
     let mut command = Words::command();
-    if words.first().is_some_and(|name| is_plugin(Path::new(name))) {
+    if args.first().is_some_and(|name| is_plugin(Path::new(name))) {
         command = command.bin_name("kubectl seal");
     }
-    let matches = command.try_get_matches_from(words);
-    let words = matches.and_then(|matches| Words::from_arg_matches(&matches));
-    let words = words.map_err(|error| stop(&error))?;
-    Ok(words.command.unwrap_or(Command::Files(words.files)))
+    let matches = command.try_get_matches_from(args);
+    let args = matches.and_then(|matches| Words::from_arg_matches(&matches));
+    let args = args.map_err(|error| stop(&error))?;
+    Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
 
 /// Returns whether `kubectl` started the program as a plug-in.
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn files_need_no_command() {
-        let parsed = |words: &[&str]| parse(words.iter().map(OsString::from));
+        let parsed = |args: &[&str]| parse(args.iter().map(OsString::from));
         let Ok(Command::Files(files)) = parsed(&["seal", "-i", "a.yaml", "b.yaml"]) else {
             unreachable!("files")
         };
@@ -235,14 +235,14 @@ mod tests {
             parsed(&["seal", "-i", "--stdout"]),
             Err(Stop::Usage(_))
         ));
-        for words in [
+        for args in [
             &["seal", "--help"][..],
             &["seal", "help"],
             &["seal", "help", "--help"],
             &["seal", "help", "-h"],
             &["seal", "keys", "help", "--help"],
         ] {
-            assert!(matches!(parsed(words), Err(Stop::Help(_))), "{words:?}");
+            assert!(matches!(parsed(args), Err(Stop::Help(_))), "{args:?}");
         }
     }
 }

@@ -32,11 +32,11 @@ pub struct Rules {
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
     /// Whether templates are refused that give another value in each rendering.
-    pub refuse_chance: bool,
+    pub refuse_random: bool,
 }
 
 /// What templates may use besides values.
-pub struct Chance<'a> {
+pub struct Randomness<'a> {
     /// The time that `now` and related functions return.
     pub now: Timestamp,
     /// The source of random values and salts.
@@ -52,7 +52,7 @@ pub struct Unsealed {
     pub sealed_by: BTreeMap<String, Fingerprint>,
     /// Items whose value would differ in another rendering, since their template uses time, randomness or new
     /// keys.
-    pub by_chance: BTreeSet<String>,
+    pub random_items: BTreeSet<String>,
 }
 
 /// How many private-key operations are spent to name further failing items, after one has failed. With a few
@@ -76,9 +76,16 @@ pub fn unseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
     rules: Rules,
-    chance: &mut Chance<'_>,
+    randomness: &mut Randomness<'_>,
 ) -> Result<Unsealed, UnsealError> {
-    unseal_within(sealed, ring, rules, chance, &Hints::new(), &mut Unmetered)
+    unseal_within(
+        sealed,
+        ring,
+        rules,
+        randomness,
+        &Hints::new(),
+        &mut Unmetered,
+    )
 }
 
 /// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`,
@@ -94,12 +101,12 @@ pub fn unseal_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
     rules: Rules,
-    chance: &mut Chance<'_>,
+    randomness: &mut Randomness<'_>,
     remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
     let opened = open_only(sealed, ring, rules.accept_legacy, remembered, meter)?;
-    opened.render(sealed, rules.refuse_chance, chance, meter)
+    opened.render(sealed, rules.refuse_random, randomness, meter)
 }
 
 /// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and how far
@@ -136,13 +143,13 @@ impl OpenedOnly {
     pub fn render(
         self,
         sealed: &SealedSecret,
-        refuse_chance: bool,
-        chance: &mut Chance<'_>,
+        refuse_random: bool,
+        randomness: &mut Randomness<'_>,
         meter: &mut dyn Meter,
     ) -> Result<Unsealed, UnsealError> {
         let template = &sealed.spec.template;
         let mut unsealed = match self.0 {
-            Contents::Items(opened) => fill(template, opened, refuse_chance, chance, meter)?,
+            Contents::Items(opened) => fill(template, opened, refuse_random, randomness, meter)?,
             Contents::Legacy(unsealed) => *unsealed,
         };
         let metadata = &mut unsealed.secret.metadata;
@@ -268,12 +275,12 @@ pub(crate) fn label(sealed: &SealedSecret) -> Label {
 fn fill(
     template: &SecretTemplate,
     (items, sealed_by): Opened,
-    refuse_chance: bool,
-    chance: &mut Chance<'_>,
+    refuse_random: bool,
+    randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
     let rendered = match &template.data {
-        Some(texts) => render::render(items, texts, refuse_chance, chance, meter)?,
+        Some(texts) => render::render(items, texts, refuse_random, randomness, meter)?,
         None => items.into(),
     };
     let secret = Secret {
@@ -285,7 +292,7 @@ fn fill(
     Ok(Unsealed {
         secret,
         sealed_by,
-        by_chance: rendered.by_chance,
+        random_items: rendered.random_items,
     })
 }
 
@@ -338,7 +345,7 @@ fn unseal_legacy(
     Ok(Unsealed {
         secret,
         sealed_by,
-        by_chance: BTreeSet::new(),
+        random_items: BTreeSet::new(),
     })
 }
 

@@ -8,7 +8,7 @@ use rand::{SeedableRng, rngs::StdRng};
 pub use template::RenderError;
 use template::{Budget, Context, Data, ErrorKind, ParseError, Template};
 
-use super::{Chance, UnsealError};
+use super::{Randomness, UnsealError};
 use crate::meter::Meter;
 use crate::plain::Plain;
 use crate::resource::SealedSecret;
@@ -23,12 +23,12 @@ pub enum TemplateError {
     /// It is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// It would give another value in each rendering, which [`super::Rules::refuse_chance`] forbids.
+    /// It would give another value in each rendering, which [`super::Rules::refuse_random`] forbids.
     #[error(
         "template {0:?} uses time, chance or new keys, which --refuse-random-templates refuses; \
          seal a finished value instead"
     )]
-    Chance(String),
+    Randomness(String),
 }
 
 impl TemplateError {
@@ -36,7 +36,7 @@ impl TemplateError {
     pub fn key(&self) -> &str {
         match self {
             Self::Parse(error) => &error.template,
-            Self::Chance(key) => key,
+            Self::Randomness(key) => key,
         }
     }
 }
@@ -110,11 +110,11 @@ pub fn failures_without_values(
     };
     let items = sealed.spec.encrypted_data.keys();
     let items = items.map(|key| (key.as_str(), PLACEHOLDER));
-    let mut chance = Chance {
+    let mut randomness = Randomness {
         now,
         rng: &mut StdRng::seed_from_u64(0),
     };
-    match render_all(&templates, &dot(items, texts), &mut chance, meter) {
+    match render_all(&templates, &dot(items, texts), &mut randomness, meter) {
         Ok(_) => Vec::new(),
         Err(RenderErrors(errors)) => errors,
     }
@@ -135,14 +135,14 @@ pub fn slow_work(sealed: &SealedSecret) -> u64 {
 pub(super) struct Rendered {
     pub(super) values: BTreeMap<String, Plain>,
     /// Items whose value would differ in another rendering.
-    pub(super) by_chance: BTreeSet<String>,
+    pub(super) random_items: BTreeSet<String>,
 }
 
 impl From<BTreeMap<String, Plain>> for Rendered {
     fn from(values: BTreeMap<String, Plain>) -> Self {
         Self {
             values,
-            by_chance: BTreeSet::new(),
+            random_items: BTreeSet::new(),
         }
     }
 }
@@ -153,15 +153,15 @@ impl From<BTreeMap<String, Plain>> for Rendered {
 pub(super) fn render(
     items: BTreeMap<String, Plain>,
     texts: &BTreeMap<String, Option<String>>,
-    refuse_chance: bool,
-    chance: &mut Chance<'_>,
+    refuse_random: bool,
+    randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Rendered, UnsealError> {
-    let templates = parse_all(texts, refuse_chance)?;
+    let templates = parse_all(texts, refuse_random)?;
     let values = items
         .iter()
         .map(|(key, value)| (key.as_str(), value.expose()));
-    let results = render_all(&templates, &dot(values, texts), chance, meter)?;
+    let results = render_all(&templates, &dot(values, texts), randomness, meter)?;
     let mut rendered = Rendered::from(items);
     rendered
         .values
@@ -173,7 +173,7 @@ pub(super) fn render(
         }
         rendered.values.insert(key.to_owned(), result);
         if !template.is_deterministic() {
-            rendered.by_chance.insert(key.to_owned());
+            rendered.random_items.insert(key.to_owned());
         }
     }
     Ok(rendered)
@@ -197,15 +197,15 @@ fn dot<'a>(
 
 fn parse_all(
     texts: &BTreeMap<String, Option<String>>,
-    refuse_chance: bool,
+    refuse_random: bool,
 ) -> Result<Vec<Template>, TemplateErrors> {
     let mut templates = Vec::new();
     let mut errors = Vec::new();
     for (key, text) in texts {
         let Some(text) = text else { continue };
         match Template::parse(key, text) {
-            Ok(template) if refuse_chance && !template.is_deterministic() => {
-                errors.push(TemplateError::Chance(key.clone()));
+            Ok(template) if refuse_random && !template.is_deterministic() => {
+                errors.push(TemplateError::Randomness(key.clone()));
             }
             Ok(template) => templates.push(template),
             Err(error) => errors.push(error.into()),
@@ -220,13 +220,13 @@ fn parse_all(
 fn render_all(
     templates: &[Template],
     dot: &Data,
-    chance: &mut Chance<'_>,
+    randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Vec<Plain>, RenderErrors> {
     let mut context = Context {
         budget: Budget::default(),
-        now: chance.now,
-        rng: &mut *chance.rng,
+        now: randomness.now,
+        rng: &mut *randomness.rng,
     };
     let mut results = Vec::new();
     let mut errors = Vec::new();
@@ -264,7 +264,7 @@ mod tests {
     fn rendered(
         items: &[(&str, &[u8])],
         texts: Texts,
-        refuse_chance: bool,
+        refuse_random: bool,
     ) -> Result<Rendered, UnsealError> {
         let items = items
             .iter()
@@ -274,11 +274,17 @@ mod tests {
             .iter()
             .map(|(key, text)| ((*key).to_owned(), text.map(str::to_owned)))
             .collect();
-        let mut chance = Chance {
+        let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
             rng: &mut StdRng::seed_from_u64(1),
         };
-        render(items, &texts, refuse_chance, &mut chance, &mut Unmetered)
+        render(
+            items,
+            &texts,
+            refuse_random,
+            &mut randomness,
+            &mut Unmetered,
+        )
     }
 
     /// Attack: an author makes a template access anything beyond the items of its own object.
@@ -344,13 +350,13 @@ mod tests {
                 .map(|(key, value)| (key.as_str(), value.expose()))
                 .collect();
             assert_eq!(got, want, "{why}");
-            assert!(rendered.by_chance.is_empty(), "{why}");
+            assert!(rendered.random_items.is_empty(), "{why}");
         }
     }
 
     #[test]
     fn errors_name_key_and_place_of_each_template_and_no_value() {
-        let chance = "uses time, chance or new keys, which --refuse-random-templates refuses; seal a finished value instead";
+        let randomness = "uses time, chance or new keys, which --refuse-random-templates refuses; seal a finished value instead";
         for (why, texts, want) in [
             (
                 "failing",
@@ -370,7 +376,7 @@ mod tests {
             (
                 "by chance, although hidden by an item",
                 &[("a", Some("{{ uuidv4 }}")), ("b", Some("{{ now }}"))],
-                format!("template \"a\" {chance}\ntemplate \"b\" {chance}"),
+                format!("template \"a\" {randomness}\ntemplate \"b\" {randomness}"),
             ),
         ] {
             let error = rendered(&[("a", b"hunter2")], texts, true).unwrap_err();
@@ -393,7 +399,7 @@ mod tests {
         ];
         let rendered = rendered(&[("x", b"item")], texts, false).unwrap();
         assert_eq!(
-            rendered.by_chance,
+            rendered.random_items,
             BTreeSet::from(["a".into(), "b".into()]),
             "`c` uses no chance, and `x` is an item"
         );
@@ -420,7 +426,7 @@ mod tests {
 
     /// Attack: an author adds 256 templates, of which the one fails whose number equals a byte of the value.
     #[test]
-    fn which_template_fails_is_told_by_exact_alone() {
+    fn only_the_exact_report_names_the_failing_template() {
         let text = |byte: u8| {
             format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
         };

@@ -12,7 +12,7 @@ use crate::resource::SealedSecretSpec;
 
 const RULES: Rules = Rules {
     accept_legacy: true,
-    refuse_chance: false,
+    refuse_random: false,
 };
 
 fn open(sealed: &SealedSecret, ring: &KeyRing) -> Result<Unsealed, UnsealError> {
@@ -20,11 +20,11 @@ fn open(sealed: &SealedSecret, ring: &KeyRing) -> Result<Unsealed, UnsealError> 
 }
 
 fn open_with(sealed: &SealedSecret, ring: &KeyRing, rules: Rules) -> Result<Unsealed, UnsealError> {
-    let mut chance = Chance {
+    let mut randomness = Randomness {
         now: Timestamp::UNIX_EPOCH,
         rng: &mut StdRng::seed_from_u64(7),
     };
-    unseal(sealed, ring, rules, &mut chance)
+    unseal(sealed, ring, rules, &mut randomness)
 }
 
 fn ring() -> KeyRing {
@@ -98,7 +98,7 @@ fn values_alone_are_those_of_either_form_and_know_no_template() {
 fn an_error_of_a_templates_text_names_its_key() {
     let ring = ring();
     let rules = Rules {
-        refuse_chance: true,
+        refuse_random: true,
         ..RULES
     };
     for (key, text) in [("parse", "{{ broken"), ("chance", "{{ randAlpha 5 }}")] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use controller::http::{self, Desk, Facts, Peer, Plain};
+use controller::http::{self, Facts, Peer, Plain, RequestLimiter};
 use controller::metrics::Metrics;
 use jiff::Timestamp;
 use shared::key::{Certificate, KeyPair};
@@ -32,7 +32,11 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
         ready: Arc::default(),
     };
     let plain = Plain {
-        desk: Some(Desk::new((u32::MAX, u32::MAX), Duration::MAX, true)),
+        limiter: Some(RequestLimiter::new(
+            (u32::MAX, u32::MAX),
+            Duration::MAX,
+            true,
+        )),
         authority: None,
     };
     let metrics = Metrics::new(false);

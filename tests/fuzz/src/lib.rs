@@ -28,7 +28,7 @@ use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::secret::Secret;
-use shared::unseal::{self, Chance, Rules};
+use shared::unseal::{self, Randomness, Rules};
 use shared::{base64, envelope, hints};
 
 /// Name and function of a target.
@@ -299,13 +299,13 @@ pub fn sealed_secret_text(bytes: &[u8]) {
             for sealed in found {
                 let rules = Rules {
                     accept_legacy: true,
-                    refuse_chance: false,
+                    refuse_random: false,
                 };
-                let mut chance = Chance {
+                let mut randomness = Randomness {
                     now: Timestamp::UNIX_EPOCH,
                     rng: &mut StdRng::seed_from_u64(1),
                 };
-                let _ = unseal::unseal(&sealed, &RING, rules, &mut chance);
+                let _ = unseal::unseal(&sealed, &RING, rules, &mut randomness);
                 let _ = sealed.to_document();
             }
         }

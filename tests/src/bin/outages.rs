@@ -30,7 +30,7 @@ use tests::pod::{Pod, Root};
 use tests::prometheus::Prometheus;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
-use tests::{binaries, http, patience, peer};
+use tests::{binaries, http, patience, upstream};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// A Secret that does not follow within this counts as none.
@@ -94,7 +94,7 @@ impl Side {
     fn program(self) -> PathBuf {
         match self {
             Self::Ours => binaries::controller(),
-            Self::Bitnami => peer::peer_controller(),
+            Self::Bitnami => upstream::upstream_controller(),
         }
     }
 }
@@ -117,7 +117,7 @@ struct Case {
     client: Client,
     namespace: String,
     program: PathBuf,
-    words: Vec<String>,
+    args: Vec<String>,
     port: u16,
     pod: Option<Pod>,
     /// What containers logged that are gone.
@@ -134,7 +134,7 @@ impl Case {
             put_key(&namespace, &format!("sealed-secrets-key{i}"), key).await;
         }
         let port = http::free_port();
-        let words = [
+        let args = [
             "--all-namespaces=false".to_owned(),
             format!("--listen-addr=127.0.0.1:{port}"),
             format!("--listen-metrics-addr=127.0.0.1:{metrics}"),
@@ -146,7 +146,7 @@ impl Case {
             client: plane.admin(),
             namespace: name,
             program: side.program(),
-            words: words.into(),
+            args: args.into(),
             port,
             pod: None,
             logged: 0,
@@ -158,12 +158,12 @@ impl Case {
 
     /// The next container of the same Pod.
     async fn run(&mut self) {
-        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         // On this machine all Pods share one network namespace, in which the uid is claimed.
         let uid = [("POD_UID".to_owned(), format!("of-this-pod-{}", self.port))];
         let namespace = self.plane.existing(&self.namespace);
         let root = Root::Ours(self.program.clone());
-        let pod = Pod::spawn(&self.plane, &namespace, ACCOUNT, root, &words, &uid).await;
+        let pod = Pod::spawn(&self.plane, &namespace, ACCOUNT, root, &args, &uid).await;
         self.pod = Some(pod);
     }
 

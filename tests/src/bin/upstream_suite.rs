@@ -18,7 +18,7 @@ use tests::control_plane::ControlPlane;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::scratch::Scratch;
 use tests::upstream_suite::{self, Definition, Expected, Verdict};
-use tests::{binaries, peer};
+use tests::{binaries, upstream};
 
 const LIST: &str = include_str!("../../upstream-suite.toml");
 
@@ -68,15 +68,15 @@ async fn run(definition: Definition) -> Vec<Verdict> {
     let plane = ControlPlane::start().await;
     plane
         .install(&match definition {
-            Definition::Upstream => peer::definition(),
+            Definition::Upstream => upstream::definition(),
             Definition::Ours => SealedSecret::crd(),
         })
         .await;
     let home = plane.existing(HOME);
     roles::grant(&home, Reach::Cluster).await;
     let kubeconfig = plane.kubeconfig_of(HOME, ACCOUNT).await;
-    let words = ["--all-namespaces=true"];
-    let controller = ClusterController::start_with(&kubeconfig, HOME, &words).await;
+    let args = ["--all-namespaces=true"];
+    let controller = ClusterController::start_with(&kubeconfig, HOME, &args).await;
     home.route(SERVICE, controller.port().expect("it is ready"))
         .await;
     let verdicts = tokio::task::block_in_place(|| suite(&plane));

@@ -93,8 +93,8 @@ async fn h6_the_notes_name_what_kubeseal_needs() {
 #[tokio::test]
 async fn the_notes_name_a_backup_that_can_be_restored() {
     let notes = notes("").await;
-    let words = "seal keys backup keys.age --controller-name release-sealed-secrets --controller-namespace home";
-    assert!(notes.contains(words), "{notes}");
+    let args = "seal keys backup keys.age --controller-name release-sealed-secrets --controller-namespace home";
+    assert!(notes.contains(args), "{notes}");
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
     let helm = Helm::of(plane.kubeconfig());
     let file = helm.values(values);
     let chart = chart();
-    let words = [
+    let args = [
         "install",
         "release",
         &chart,
@@ -228,7 +228,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
         "-f",
         &file,
     ];
-    let printed = helm.run(&[&words[..], &["--dry-run=server"]].concat());
+    let printed = helm.run(&[&args[..], &["--dry-run=server"]].concat());
     let (_, notes) = printed.split_once("NOTES:").expect("there are notes");
     notes.to_owned()
 }

@@ -123,7 +123,7 @@ fn the_examples_match_their_pages() {
 
 fn accepts(plane: &ControlPlane, path: &Path) {
     let path = path.to_str().unwrap();
-    let words = [
+    let args = [
         "apply",
         "--server-side",
         "--force-conflicts",
@@ -132,7 +132,7 @@ fn accepts(plane: &ControlPlane, path: &Path) {
         "-f",
         path,
     ];
-    kubectl(plane, &words);
+    kubectl(plane, &args);
 }
 
 /// Returns files in Go's module cache, which verifies them against the public checksums.

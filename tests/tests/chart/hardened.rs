@@ -49,8 +49,8 @@ async fn the_hardened_values_carry_the_lifecycle() {
     let helm = Helm::of(plane.kubeconfig());
     let namespace = plane.namespace("hardened").await;
     let (home, chart, file) = (namespace.name(), chart(), file());
-    let words = ["install", "sealed-secrets", &chart, "--namespace", home];
-    helm.run(&[&words[..], &["-f", &file]].concat());
+    let args = ["install", "sealed-secrets", &chart, "--namespace", home];
+    helm.run(&[&args[..], &["-f", &file]].concat());
     let controller = Deployed::start(&plane, home, "sealed-secrets", Ours).await;
     let user = User::new(&plane, home, "sealed-secrets").await;
     user.lives(&controller).await;
@@ -84,7 +84,7 @@ async fn each_proposal_is_a_setting_that_installs() {
         );
         let objects: Vec<String> = with.all().iter().map(Value::to_string).collect();
         let file = crate::render::file(&objects.join("\n---\n"));
-        let words = [
+        let args = [
             "apply",
             "--server-side",
             "--force-conflicts",
@@ -92,7 +92,7 @@ async fn each_proposal_is_a_setting_that_installs() {
         ];
         kubectl(
             plane,
-            &[&words[..], &["--validate=strict", "-f", &file]].concat(),
+            &[&args[..], &["--validate=strict", "-f", &file]].concat(),
         );
     }
 }

@@ -31,7 +31,7 @@ impl Helm {
         }
     }
 
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         for (name, folder) in [
             ("HELM_CACHE_HOME", "cache"),
@@ -44,18 +44,18 @@ impl Helm {
             Some(path) => command.env("KUBECONFIG", path),
             None => command.env("KUBECONFIG", "/dev/null"),
         };
-        command.args(words);
+        command.args(args);
         command
     }
 
     /// Runs Helm; returns its stdout.
-    pub fn run(&self, words: &[&str]) -> String {
-        operators::successful(&mut self.command(words))
+    pub fn run(&self, args: &[&str]) -> String {
+        operators::successful(&mut self.command(args))
     }
 
     /// Runs Helm, which must fail; returns its stderr.
-    pub fn fails(&self, words: &[&str]) -> String {
-        operators::failed(&mut self.command(words))
+    pub fn fails(&self, args: &[&str]) -> String {
+        operators::failed(&mut self.command(args))
     }
 
     /// Writes a values file; returns its path.

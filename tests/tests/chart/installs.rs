@@ -10,11 +10,11 @@ use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::deployed::{
     Deployed,
-    Program::{Ours, Peers},
+    Program::{Ours, Upstreams},
 };
 use tests::lifecycle::User;
 use tests::patience::until;
-use tests::{peer, roles};
+use tests::{roles, upstream};
 
 use crate::helm::{Helm, chart};
 
@@ -79,13 +79,13 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
 async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     let plane = empty_plane().await;
     let helm = Helm::of(plane.kubeconfig());
-    let (theirs, chart) = (peer::chart().to_string_lossy().into_owned(), chart());
+    let (theirs, chart) = (upstream::chart().to_string_lossy().into_owned(), chart());
     let home = ["--namespace", "kube-system"];
     let name = "sealed-secrets-controller";
     let named = ["--set", "fullnameOverride=sealed-secrets-controller"];
     helm.run(&[&["install", "sealed", &theirs][..], &home, &named].concat());
     let user = User::new(&plane, "kube-system", name).await;
-    let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("old", "1").await;
     let secret = user.holds("old", "1", &controller.log()).await;
     user.is_synced("old").await;
@@ -107,12 +107,12 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
 
     // Roll back, and upgrade again with all values of Bitnami's release, even those of the image.
     helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("back", "1").await;
     user.holds("back", "1", &controller.log()).await;
     controller.stop();
     helm.run(&[&["upgrade", "sealed", &chart, "--reuse-values"][..], &home].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Peers).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("back", "2").await;
     user.holds("back", "2", &controller.log()).await;
     controller.stop();
@@ -332,16 +332,16 @@ async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_unin
     let helm = Helm::of(&plane.kubeconfig_of(home.name(), "installer").await);
     let chart = chart();
     let own_rights = "rbac.clusterRole=false,rbac.namespacedRoles=true";
-    let words = ["upgrade", "--install", "sealed-secrets", &chart];
-    let words = [&words[..], &["--namespace", home.name(), "--set"]].concat();
-    let refused = helm.fails(&[&words[..], &[own_rights]].concat());
+    let args = ["upgrade", "--install", "sealed-secrets", &chart];
+    let args = [&args[..], &["--namespace", home.name(), "--set"]].concat();
+    let refused = helm.fails(&[&args[..], &[own_rights]].concat());
     assert!(
         refused.contains("customresourcedefinitions"),
         "it may not read definitions: {refused}"
     );
     let values = format!("{own_rights},crds.install=false");
     for _ in 0..2 {
-        helm.run(&[&words[..], &[&values]].concat());
+        helm.run(&[&args[..], &[&values]].concat());
     }
     assert!(home.api::<Deployment>().get("sealed-secrets").await.is_ok());
     helm.run(&["uninstall", "sealed-secrets", "--namespace", home.name()]);

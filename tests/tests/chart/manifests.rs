@@ -258,8 +258,8 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     container["name"] = json!(NAME);
     let container = container.as_object_mut().unwrap();
     // All of them except one are the controller's defaults.
-    let words = container.remove("args").unwrap();
-    if words
+    let args = container.remove("args").unwrap();
+    if args
         .as_array()
         .unwrap()
         .contains(&json!("--all-namespaces=false"))
@@ -309,12 +309,12 @@ pub fn apply(plane: &ControlPlane, text: &str) {
     );
 }
 
-pub fn kubectl(plane: &ControlPlane, words: &[&str]) -> String {
-    operators::successful(&mut kubectl_command(plane, words))
+pub fn kubectl(plane: &ControlPlane, args: &[&str]) -> String {
+    operators::successful(&mut kubectl_command(plane, args))
 }
 
-fn kubectl_command(plane: &ControlPlane, words: &[&str]) -> Command {
+fn kubectl_command(plane: &ControlPlane, args: &[&str]) -> Command {
     let mut command = Command::new(operators::kubectl());
-    command.env("KUBECONFIG", plane.kubeconfig()).args(words);
+    command.env("KUBECONFIG", plane.kubeconfig()).args(args);
     command
 }

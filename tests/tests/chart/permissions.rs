@@ -136,27 +136,27 @@ async fn each_permission_of_those_who_seal_is_asked_for() {
     let home = namespace.name().to_owned();
     let chart = chart();
     let rights = ["--set", "rbac.clusterRole=false,rbac.namespacedRoles=true"];
-    let words = ["upgrade", "--install", NAME, &chart, "--namespace", &home];
-    helm.run(&[&words[..], &rights].concat());
+    let args = ["upgrade", "--install", NAME, &chart, "--namespace", &home];
+    helm.run(&[&args[..], &rights].concat());
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     let sealed = user.apply("a", "1").await;
     user.holds("a", "1", &controller.log()).await;
-    for (resource, verb, words) in [
+    for (resource, verb, args) in [
         ("services", "get", ["--fetch-cert"]),
         ("services/proxy", "get", ["--fetch-cert"]),
         ("services/proxy", "create", ["--validate"]),
     ] {
-        user.kubeseal(&words, &sealed).unwrap();
+        user.kubeseal(&args, &sealed).unwrap();
         take_away(&namespace, resource, verb).await;
         until(
-            &format!("{words:?} fails without {verb} on {resource}"),
-            async || user.kubeseal(&words, &sealed).is_err().then_some(()),
+            &format!("{args:?} fails without {verb} on {resource}"),
+            async || user.kubeseal(&args, &sealed).is_err().then_some(()),
         )
         .await;
         give_back(&namespace, "service-proxier").await;
         until("the right is back", async || {
-            user.kubeseal(&words, &sealed).ok()
+            user.kubeseal(&args, &sealed).ok()
         })
         .await;
     }
@@ -206,10 +206,10 @@ async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     let namespace = plane.namespace("readers").await;
     let home = namespace.name().to_owned();
     let chart = chart();
-    let words = ["install", NAME, &chart, "--namespace", &home];
+    let args = ["install", NAME, &chart, "--namespace", &home];
     let values =
         "rbac.clusterRole=false,rbac.namespacedRoles=true,certificateConfigMap.enabled=true";
-    helm.run(&[&words[..], &["--set", values]].concat());
+    helm.run(&[&args[..], &["--set", values]].concat());
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     // Through the proxy, so that the certificate is known from then on.
@@ -314,7 +314,7 @@ fn granted(role: &Value) -> Vec<String> {
     let name = name
         .strip_prefix("release-sealed-secrets-")
         .unwrap_or("unsealer");
-    let words = |list: &Value| -> Vec<String> {
+    let args = |list: &Value| -> Vec<String> {
         list.as_array()
             .unwrap()
             .iter()
@@ -324,8 +324,8 @@ fn granted(role: &Value) -> Vec<String> {
     let rules = role["rules"].as_array().unwrap().iter();
     rules
         .flat_map(|rule| {
-            let verbs = words(&rule["verbs"]);
-            let resources = words(&rule["resources"]);
+            let verbs = args(&rule["verbs"]);
+            let resources = args(&rule["resources"]);
             resources.into_iter().flat_map(move |resource| {
                 verbs
                     .clone()

@@ -62,8 +62,8 @@ fn is_in(address: IpAddr, cidr: &str) -> bool {
     differ.checked_shr(width - bits).unwrap_or(0) == 0
 }
 
-fn fits_peer(peer: &NetworkPolicyPeer, home: &Labels, source: &Source) -> bool {
-    if let Some(block) = &peer.ip_block {
+fn fits_peer(upstream: &NetworkPolicyPeer, home: &Labels, source: &Source) -> bool {
+    if let Some(block) = &upstream.ip_block {
         let mut except = block.except.iter().flatten();
         return is_in(source.address, &block.cidr)
             && !except.any(|cidr| is_in(source.address, cidr));
@@ -71,12 +71,12 @@ fn fits_peer(peer: &NetworkPolicyPeer, home: &Labels, source: &Source) -> bool {
     let Some((namespace, own)) = &source.pod else {
         return false;
     };
-    let in_namespace = match &peer.namespace_selector {
+    let in_namespace = match &upstream.namespace_selector {
         Some(selector) => selects(selector, namespace),
         None => namespace == home,
     };
     let is_chosen = |selector: &LabelSelector| selects(selector, own);
-    in_namespace && peer.pod_selector.as_ref().is_none_or(is_chosen)
+    in_namespace && upstream.pod_selector.as_ref().is_none_or(is_chosen)
 }
 
 fn fits_port(wanted: &NetworkPolicyPort, port: i32) -> bool {
@@ -94,7 +94,10 @@ fn fits_port(wanted: &NetworkPolicyPort, port: i32) -> bool {
 fn admits(rule: &NetworkPolicyIngressRule, home: &Labels, source: &Source, port: i32) -> bool {
     let (peers, ports) = (rule.from.as_deref(), rule.ports.as_deref());
     let from = peers.is_none_or(|peers| {
-        peers.is_empty() || peers.iter().any(|peer| fits_peer(peer, home, source))
+        peers.is_empty()
+            || peers
+                .iter()
+                .any(|upstream| fits_peer(upstream, home, source))
     });
     let to = ports
         .is_none_or(|ports| ports.is_empty() || ports.iter().any(|wanted| fits_port(wanted, port)));

@@ -60,7 +60,7 @@ async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_re
     let controller = installed(&new).await;
     let own = keys(&new, HOME).await;
     assert_eq!(own.len(), 1, "it made a key of its own");
-    let kubectl = |words: &[&str]| crate::manifests::kubectl(&new, words);
+    let kubectl = |args: &[&str]| crate::manifests::kubectl(&new, args);
     kubectl(&["create", "namespace", &was]);
     let namespace = new.existing(&was);
     let api: Api<SealedSecret> = namespace.api();
@@ -239,16 +239,16 @@ fn synced(object: &SealedSecret) -> Option<&str> {
     Some(status.conditions.first()?.status.as_str())
 }
 
-fn script(plane: &ControlPlane, name: &str, words: &[&str]) -> String {
-    operators::successful(&mut command(plane, name, words))
+fn script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
+    operators::successful(&mut command(plane, name, args))
 }
 
-fn refused(plane: &ControlPlane, name: &str, words: &[&str]) -> String {
-    operators::failed(&mut command(plane, name, words))
+fn refused(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
+    operators::failed(&mut command(plane, name, args))
 }
 
 /// Returns a command with the real kubectl and our kubeseal on the PATH.
-fn command(plane: &ControlPlane, name: &str, words: &[&str]) -> Command {
+fn command(plane: &ControlPlane, name: &str, args: &[&str]) -> Command {
     let folders = [operators::kubectl(), binaries::kubeseal()];
     let folders = folders
         .iter()
@@ -259,6 +259,6 @@ fn command(plane: &ControlPlane, name: &str, words: &[&str]) -> Command {
     command
         .env("KUBECONFIG", plane.kubeconfig())
         .env("PATH", path.join(":"))
-        .args(words);
+        .args(args);
     command
 }

@@ -23,9 +23,9 @@ impl Render {
     }
 
     /// Renders with more Helm arguments.
-    pub fn with(values: &str, words: &[&str]) -> Self {
+    pub fn with(values: &str, args: &[&str]) -> Self {
         let file = HELM.values(values);
-        Self(objects(&HELM.run(&all_words(&chart(), &file, words))))
+        Self(objects(&HELM.run(&all_words(&chart(), &file, args))))
     }
 
     /// Returns Helm's error for invalid values.
@@ -60,12 +60,12 @@ impl Render {
     /// Returns the controller's arguments, separated by spaces.
     pub fn arguments(&self) -> String {
         let arguments = self.container()["args"].as_array().unwrap().iter();
-        let words: Vec<_> = arguments.map(|word| word.as_str().unwrap()).collect();
-        format!(" {} ", words.join(" "))
+        let args: Vec<_> = arguments.map(|word| word.as_str().unwrap()).collect();
+        format!(" {} ", args.join(" "))
     }
 }
 
-fn all_words<'a>(chart: &'a str, file: &'a str, words: &[&'a str]) -> Vec<&'a str> {
+fn all_words<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec![
         "template",
         "release",
@@ -77,6 +77,6 @@ fn all_words<'a>(chart: &'a str, file: &'a str, words: &[&'a str]) -> Vec<&'a st
         "-f",
         file,
     ];
-    all.extend(words);
+    all.extend(args);
     all
 }

@@ -9,7 +9,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 use tests::operators::{self, objects};
-use tests::{binaries, peer};
+use tests::{binaries, upstream};
 
 use crate::helm::chart;
 use crate::render::Render;
@@ -63,7 +63,7 @@ fn an_empty_container_port_means_the_default() {
 
 #[test]
 fn no_value_is_without_an_effect() {
-    let theirs = leaves_of(&peer::chart().join("values.yaml").to_string_lossy());
+    let theirs = leaves_of(&upstream::chart().join("values.yaml").to_string_lossy());
     let ours = leaves_of(&format!("{}/values.yaml", chart()));
     let named = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();
     let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|leaf| (*leaf).to_owned()).collect();

@@ -23,11 +23,11 @@ impl Case {
         Self::with(purpose, &[]).await
     }
 
-    pub async fn with(purpose: &str, words: &[&str]) -> Self {
+    pub async fn with(purpose: &str, args: &[&str]) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant(&namespace, Reach::Namespace).await;
-        Self::start(plane, namespace, words).await
+        Self::start(plane, namespace, args).await
     }
 
     pub async fn without_right_to_statuses(purpose: &str) -> Self {
@@ -47,10 +47,10 @@ impl Case {
     pub async fn start(
         plane: &'static ControlPlane,
         namespace: Namespace<'static>,
-        words: &[&str],
+        args: &[&str],
     ) -> Self {
         put_key(&namespace, "key-0", &KEYS[0]).await;
-        let controller = ClusterController::start(plane, &namespace, words).await;
+        let controller = ClusterController::start(plane, &namespace, args).await;
         Self {
             plane,
             namespace,
@@ -58,9 +58,9 @@ impl Case {
         }
     }
 
-    pub async fn restart(mut self, words: &[&str]) -> Self {
+    pub async fn restart(mut self, args: &[&str]) -> Self {
         assert_eq!(self.controller.stop(), Some(0));
-        self.controller = ClusterController::start(self.plane, &self.namespace, words).await;
+        self.controller = ClusterController::start(self.plane, &self.namespace, args).await;
         self
     }
 

@@ -8,7 +8,7 @@ use crate::case::Case;
 
 /// Attack: edits the Secret directly.
 #[tokio::test]
-async fn c27_an_edit_by_hand_is_put_right_and_told() {
+async fn c27_a_manual_edit_is_corrected_and_reported() {
     let case = Case::new("drift").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -84,7 +84,7 @@ async fn keeps_edits_if_the_flag_or_the_annotation_says_so() {
 
 /// Attack: edits the Secret repeatedly.
 #[tokio::test]
-async fn a_fight_over_a_secret_is_given_up_for_a_while_and_told() {
+async fn a_fight_over_a_secret_is_suspended_and_reported() {
     let case = Case::new("fight").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;

@@ -14,7 +14,7 @@ async fn seen(case: &Case, object: &SealedSecret) -> Value {
     let events = events
         .iter()
         .filter(|event| event.involved_object.name == object.metadata.name);
-    let told: Vec<Value> = events
+    let reported: Vec<Value> = events
         .map(|event| json!([event.reason, event.message, event.count]))
         .collect();
     let mut status = json!(object.status);
@@ -26,7 +26,7 @@ async fn seen(case: &Case, object: &SealedSecret) -> Value {
     for field in ["secretUid", "secretVersion", "content", "proof"] {
         record.remove(field);
     }
-    json!([told, status])
+    json!([reported, status])
 }
 
 /// Attack: an editor of a SealedSecret seals guesses of a value, and watches statuses, events and revisions

@@ -63,8 +63,11 @@ async fn a_value_reaches_no_log_event_or_status() {
         .unwrap()
         .items;
     let statuses = statuses.iter().map(|sealed| json!(sealed.status));
-    let told = json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
-    for (place, text) in [("log", case.controller.log()), ("events or statuses", told)] {
+    let reported = json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
+    for (place, text) in [
+        ("log", case.controller.log()),
+        ("events or statuses", reported),
+    ] {
         assert!(
             !text.is_empty() && !text.contains(CANARY),
             "the canary is in the {place}: {text}"

@@ -13,10 +13,10 @@ use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
-use tests::peer::{KeyRequest, Peer};
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
+use tests::upstream::{KeyRequest, Upstream};
 
 use crate::case::Case;
 
@@ -182,8 +182,9 @@ async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
         let text = |item| String::from_utf8(secret.data[item].expose().to_vec()).unwrap();
         (text("tls.key"), text("tls.crt"))
     });
-    let peer = Peer::start().unwrap();
-    let [small, elliptic] = [1024, 0].map(|bits| peer.generate(&KeyRequest::rsa(bits)).unwrap());
+    let upstream = Upstream::start().unwrap();
+    let [small, elliptic] =
+        [1024, 0].map(|bits| upstream.generate(&KeyRequest::rsa(bits)).unwrap());
     let bad = [
         ("mismatched", key_object("mismatched", &own.0, &other.1)),
         ("garbled", key_object("garbled", "no PEM", &own.1)),
@@ -236,13 +237,13 @@ async fn the_renew_annotation_creates_exactly_one_key() {
 
 #[tokio::test]
 async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
-    let words = [
+    let args = [
         "--key-renew-period=0",
         "--privatekey-labels=team=a,sealedsecrets.bitnami.com/sealed-secrets-key=mine",
         "--privatekey-annotations=note=b=c",
         "--my-cn=here",
     ];
-    let mut case = Case::with("stored", &words).await;
+    let mut case = Case::with("stored", &args).await;
     case.controller.signal(Signal::USR1);
     let name = until("there is another key", async || {
         let names = keys_in(&case.namespace).await;

@@ -12,7 +12,7 @@ const HISTOGRAM: u8 = 4;
 const CANARY: &str = "canary-91ab";
 
 /// Bitnami's metrics: name after the prefix, type, labels in alphabetical order.
-const PEERS: &[(&str, u8, &[&str])] = &[
+const UPSTREAMS: &[(&str, u8, &[&str])] = &[
     ("build_info", GAUGE, &["revision"]),
     ("unseal_requests_total", COUNTER, &[]),
     ("unseal_errors_total", COUNTER, &["namespace", "reason"]),
@@ -53,7 +53,7 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     assert!(!text.contains(CANARY), "{text}");
     let scrape = Scrape::read(&text);
     let prefixed = |name: &str| format!("sealed_secrets_controller_{name}");
-    for (name, kind, labels) in PEERS {
+    for (name, kind, labels) in UPSTREAMS {
         let family = &scrape.families[&prefixed(name)];
         assert_eq!(family.kind, *kind, "{name}");
         for series in &family.metric {

@@ -26,8 +26,8 @@ async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {
     roles::grant(&home, Reach::Namespace).await;
     roles::grant_also(&home, &there).await;
     put_key(&home, "key-0", &KEYS[0]).await;
-    let words = format!("--additional-namespaces= {} , {later}", there.name());
-    let controller = ClusterController::start(plane, &home, &[&words]).await;
+    let args = format!("--additional-namespaces= {} , {later}", there.name());
+    let controller = ClusterController::start(plane, &home, &[&args]).await;
     unseals(plane, there.name(), &controller).await;
     unseals(plane, home.name(), &controller).await;
 
@@ -72,8 +72,8 @@ async fn works_in_all_namespaces_with_bitnamis_cluster_role() {
     put_key(&home, "key-0", &KEYS[0]).await;
     // Other tests share this cluster.
     let selector = format!("of={}", home.name());
-    let words = ["--all-namespaces=true", "--label-selector", &selector];
-    let controller = ClusterController::start(plane, &home, &words).await;
+    let args = ["--all-namespaces=true", "--label-selector", &selector];
+    let controller = ClusterController::start(plane, &home, &args).await;
     let mut sealed = sealed_for(&KEYS[0], far.name(), "db", &[("a", "1")], Scope::Strict);
     sealed.metadata.labels = Some([("of".to_owned(), home.name().to_owned())].into());
     create(plane, far.name(), &sealed).await;
@@ -98,7 +98,7 @@ async fn the_variable_is_enough_without_the_file_that_names_the_namespace() {
     let home = plane.namespace("no-file").await;
     roles::grant(&home, Reach::Namespace).await;
     put_key(&home, "key-0", &KEYS[0]).await;
-    let words = [
+    let args = [
         "--listen-addr=127.0.0.1:0",
         "--listen-metrics-addr=127.0.0.1:0",
         "--all-namespaces=false",
@@ -107,8 +107,7 @@ async fn the_variable_is_enough_without_the_file_that_names_the_namespace() {
     let variables = [("POD_NAMESPACE".to_owned(), home.name().to_owned())];
     let program = binaries::controller();
     let pod =
-        Pod::start_without_namespace_file(plane, &home, ACCOUNT, &program, &words, &variables)
-            .await;
+        Pod::start_without_namespace_file(plane, &home, ACCOUNT, &program, &args, &variables).await;
     let sealed = sealed_for(&KEYS[0], home.name(), "db", &[("a", "1")], Scope::Strict);
     let api = home.api::<SealedSecret>();
     api.create(&PostParams::default(), &sealed).await.unwrap();

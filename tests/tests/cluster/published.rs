@@ -77,11 +77,11 @@ async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission
 }
 
 impl Case {
-    async fn publishing(purpose: &str, config_map: &str, words: &[&str]) -> Self {
+    async fn publishing(purpose: &str, config_map: &str, args: &[&str]) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_publishing(&namespace, config_map).await;
-        Self::start(plane, namespace, words).await
+        Self::start(plane, namespace, args).await
     }
 }

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, KeyPair, KeySize, KeySpec, PrivateKey};
-use tests::peer::KeyRequest;
+use tests::upstream::KeyRequest;
 
-use crate::PEER;
+use crate::UPSTREAM;
 
 pub(crate) struct TestKey {
     /// The implementation that generated it, for messages.
@@ -28,7 +28,7 @@ pub(crate) static KEYS: LazyLock<Vec<TestKey>> = LazyLock::new(|| {
 });
 
 fn made_by_the_peer(bits: u32) -> TestKey {
-    let made = PEER.generate(&KeyRequest::rsa(bits)).unwrap();
+    let made = UPSTREAM.generate(&KeyRequest::rsa(bits)).unwrap();
     TestKey::new(
         format!("the peer's key of {bits} bits"),
         made.pkcs1,
@@ -71,7 +71,7 @@ impl TestKey {
 #[test]
 fn both_sides_name_a_key_by_the_same_fingerprint() {
     for key in KEYS.iter() {
-        let theirs = PEER.fingerprint(&key.certificate).unwrap();
+        let theirs = UPSTREAM.fingerprint(&key.certificate).unwrap();
         assert_eq!(key.pair.fingerprint().to_string(), theirs, "{}", key.maker);
     }
 }

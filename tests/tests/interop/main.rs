@@ -31,7 +31,8 @@ mod wycheproof_vectors;
 
 use std::sync::LazyLock;
 
-use tests::peer::Peer;
+use tests::upstream::Upstream;
 
 /// One peer for all tests of this program.
-static PEER: LazyLock<Peer> = LazyLock::new(|| Peer::start().expect("the Go peer starts"));
+static UPSTREAM: LazyLock<Upstream> =
+    LazyLock::new(|| Upstream::start().expect("the Go peer starts"));

@@ -13,10 +13,10 @@ use shared::{
     seal::seal,
     secret::Secret,
 };
-use tests::peer::Format;
+use tests::upstream::Format;
 
 use crate::{
-    PEER,
+    UPSTREAM,
     keys::{KEYS, TestKey},
     opened::opened,
 };
@@ -50,11 +50,11 @@ fn the_peer_unseals_each_object_that_we_sealed() {
             (to_json(&sealed), Format::Json),
             (to_yaml(&sealed), Format::Yaml),
         ] {
-            let secret = PEER
+            let secret = UPSTREAM
                 .unseal(&[&key.private], text.as_bytes(), format)
                 .unwrap();
             assert_eq!(
-                facts(&PEER.parse(&secret).unwrap()),
+                facts(&UPSTREAM.parse(&secret).unwrap()),
                 facts(&original),
                 "{scope:?}, {format:?}"
             );
@@ -68,7 +68,7 @@ fn we_unseal_each_object_that_the_peer_sealed() {
         let original = secret(scope);
         let key = &KEYS[0];
         for format in [Format::Json, Format::Yaml] {
-            let sealed = PEER
+            let sealed = UPSTREAM
                 .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
                 .unwrap();
             let secret = opened(&read(&sealed), &ring(key), false).unwrap();
@@ -91,7 +91,7 @@ fn both_sides_create_the_same_object_except_for_ciphertexts() {
             (to_json(&ours), Format::Json),
             (to_yaml(&ours), Format::Yaml),
         ] {
-            let theirs = PEER
+            let theirs = UPSTREAM
                 .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
                 .unwrap();
             let theirs = String::from_utf8(theirs).unwrap();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::unseal::{Chance, Rules, UnsealError, unseal};
+use shared::unseal::{Randomness, Rules, UnsealError, unseal};
 
 pub(crate) fn opened(
     sealed: &SealedSecret,
@@ -13,11 +13,11 @@ pub(crate) fn opened(
 ) -> Result<Secret, UnsealError> {
     let rules = Rules {
         accept_legacy,
-        refuse_chance: true,
+        refuse_random: true,
     };
-    let mut chance = Chance {
+    let mut randomness = Randomness {
         now: Timestamp::UNIX_EPOCH,
         rng: &mut shared::random::system(),
     };
-    unseal(sealed, ring, rules, &mut chance).map(|unsealed| unsealed.secret)
+    unseal(sealed, ring, rules, &mut randomness).map(|unsealed| unsealed.secret)
 }

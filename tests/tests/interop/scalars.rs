@@ -5,9 +5,9 @@ use shared::{
     manifest::{self, Reading, Shape},
     secret::Secret,
 };
-use tests::peer::Kind;
+use tests::upstream::Kind;
 
-use crate::PEER;
+use crate::UPSTREAM;
 
 const SCALARS: &str = "yes Yes YES yEs no on off oN y Y n N true True tRue ~ null NULL nUll \
     0 -0 +0 00 010 -010 08 0o10 0O10 0x10 0X10 -0x10 0b11 -0b11 0B11 1_000 _1 1_ 0x_10 0_1 1__0 0x 0b 0o 0o8 0b2 0xg \
@@ -30,7 +30,7 @@ fn both_sides_read_unquoted_scalars_alike() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("v: {scalar}\n");
-        let theirs = PEER.parse(text.as_bytes()).ok().map(comparable);
+        let theirs = UPSTREAM.parse(text.as_bytes()).ok().map(comparable);
         let ours = read_by_us(&text).map(comparable);
         if theirs != ours {
             differences.push(format!("{scalar:?}: Go {theirs:?}, we {ours:?}"));
@@ -44,7 +44,7 @@ fn both_sides_convert_unquoted_scalars_to_the_same_texts() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("kind: Secret\nstringData:\n  v: {scalar}\n");
-        let theirs = PEER.parse_as(Kind::Secret, text.as_bytes()).ok();
+        let theirs = UPSTREAM.parse_as(Kind::Secret, text.as_bytes()).ok();
         let theirs = theirs.map(|secret| {
             secret["stringData"]["v"]
                 .as_str()

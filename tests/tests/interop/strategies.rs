@@ -48,8 +48,8 @@ const SPACED: &[&str] = &[
 const KEYS: &str = "yes no n y on off true null 0 1 9 10 010 0x1F 1_000 1e3 1.5 .5 1. -1 a1 a10 a9 a-b a.b a_b B Z - _ \
     2024-01-02 .inf";
 
-fn one_of(words: &'static str) -> impl Strategy<Value = String> {
-    prop::sample::select(words.split_whitespace().collect::<Vec<_>>()).prop_map(str::to_owned)
+fn one_of(args: &'static str) -> impl Strategy<Value = String> {
+    prop::sample::select(args.split_whitespace().collect::<Vec<_>>()).prop_map(str::to_owned)
 }
 
 fn text() -> impl Strategy<Value = String> {

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shared::manifest::{self, Reading, Shape, to_json, to_yaml};
-use tests::peer::{Format, Kind, PeerError};
+use tests::upstream::{Format, Kind, UpstreamError};
 
 use crate::{
-    PEER,
+    UPSTREAM,
     strategies::{document, sealed_secret},
 };
 
@@ -16,7 +16,7 @@ proptest! {
     #[test]
     fn go_reads_our_yaml_as_the_value_that_we_wrote(value in document()) {
         let text = to_yaml(&value);
-        prop_assert_eq!(PEER.parse(text.as_bytes()).unwrap(), value, "{}", text);
+        prop_assert_eq!(UPSTREAM.parse(text.as_bytes()).unwrap(), value, "{}", text);
     }
 
     #[test]
@@ -28,13 +28,13 @@ proptest! {
     #[test]
     fn both_sides_read_our_json_as_the_value_that_we_wrote(value in document()) {
         let text = to_json(&value);
-        prop_assert_eq!(&PEER.parse(text.as_bytes()).unwrap(), &value, "Go: {}", text);
+        prop_assert_eq!(&UPSTREAM.parse(text.as_bytes()).unwrap(), &value, "Go: {}", text);
         prop_assert_eq!(read_by_us(&text), value, "we: {}", text);
     }
 
     #[test]
     fn we_write_an_object_byte_for_byte_as_go_does(object in sealed_secret()) {
-        let json = PEER.encode(Kind::SealedSecret, &object, Format::Json).unwrap();
+        let json = UPSTREAM.encode(Kind::SealedSecret, &object, Format::Json).unwrap();
         prop_assert_eq!(to_json(&object), String::from_utf8(json).unwrap() + "\n");
         let yaml = yaml_of_go(&object);
         prop_assume!(yaml.is_some());
@@ -46,19 +46,19 @@ proptest! {
         let yaml = yaml_of_go(&object);
         prop_assume!(yaml.is_some());
         let yaml = yaml.unwrap();
-        prop_assert_eq!(read_by_us(&yaml), PEER.parse(yaml.as_bytes()).unwrap(), "{}", yaml);
+        prop_assert_eq!(read_by_us(&yaml), UPSTREAM.parse(yaml.as_bytes()).unwrap(), "{}", yaml);
     }
 }
 
 /// Texts that the two sides once wrote differently.
 #[test]
 fn writes_texts_as_go_does() {
-    let words = "a bb ".repeat(40);
-    let leading_blank = format!(" {words}");
+    let args = "a bb ".repeat(40);
+    let leading_blank = format!(" {args}");
     for text in [
         &leading_blank,
-        words.as_str(),
-        words.trim(),
+        args.as_str(),
+        args.trim(),
         "2724-71-72",
         "2024-02-30",
         ".0_0",
@@ -77,9 +77,9 @@ fn writes_texts_as_go_does() {
 /// Returns Go's YAML, or `None` for texts with control characters that Go cannot write as YAML: it reads its
 /// own JSON as YAML, in which they are invalid.
 fn yaml_of_go(object: &Value) -> Option<String> {
-    match PEER.encode(Kind::SealedSecret, object, Format::Yaml) {
+    match UPSTREAM.encode(Kind::SealedSecret, object, Format::Yaml) {
         Ok(yaml) => Some(String::from_utf8(yaml).unwrap()),
-        Err(PeerError::Refused(why)) if why.contains("control characters") => None,
+        Err(UpstreamError::Refused(why)) if why.contains("control characters") => None,
         Err(error) => panic!("{error}"),
     }
 }

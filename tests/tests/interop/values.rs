@@ -6,7 +6,7 @@ use shared::{
 };
 
 use crate::{
-    PEER,
+    UPSTREAM,
     keys::{KEYS, TestKey},
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str
 #[test]
 fn opens_every_value_that_the_peer_sealed() {
     for_every_combination(|key, label, content, which| {
-        let sealed = PEER
+        let sealed = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), content)
             .unwrap();
         let opened = envelope::open(key.pair.private(), label, &sealed).expect(which);
@@ -59,7 +59,7 @@ fn seals_every_value_so_that_the_peer_opens_it() {
         let public = key.pair.certificate().public_key();
         let sealed =
             envelope::seal(public, label, content, &mut shared::random::system()).expect(which);
-        let opened = PEER
+        let opened = UPSTREAM
             .open_value(&[&key.private], label.as_bytes(), &sealed)
             .expect(which);
         assert!(opened == content, "{which}");
@@ -73,11 +73,11 @@ fn neither_side_opens_a_value_of_the_other_under_another_label() {
     for (here, label) in labels.iter().enumerate() {
         let public = key.pair.certificate().public_key();
         let ours = envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap();
-        let theirs = PEER
+        let theirs = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), b"value")
             .unwrap();
         for (there, other) in labels.iter().enumerate() {
-            let opened = PEER
+            let opened = UPSTREAM
                 .open_value(&[&key.private], other.as_bytes(), &ours)
                 .is_ok();
             assert_eq!(opened, here == there, "the peer, {label:?} under {other:?}");

@@ -4,32 +4,34 @@ use crate::outcome::{Left, Outcome};
 
 /// Returns the differences, one sentence each. Ignores warnings on standard error, which are each program's
 /// own.
-pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
+pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
-    if peer.ending != ours.ending {
+    if upstream.ending != ours.ending {
         wrong.push(format!(
             "the peer ended with {:?}, ours with {:?}",
-            peer.ending, ours.ending
+            upstream.ending, ours.ending
         ));
     }
-    if peer.kind != ours.kind {
+    if upstream.kind != ours.kind {
         wrong.push(format!(
             "the peer's error is of kind {:?}, ours of kind {:?}",
-            peer.kind, ours.kind
+            upstream.kind, ours.kind
         ));
-    } else if peer.kind.keeps_words() && !begins(ours.error.as_ref(), peer.error.as_ref()) {
+    } else if upstream.kind.keeps_words() && !begins(ours.error.as_ref(), upstream.error.as_ref()) {
         wrong.push("our error does not begin with the peer's words".to_owned());
     }
-    if peer.stdout != ours.stdout {
+    if upstream.stdout != ours.stdout {
         wrong.push("standard output differs".to_owned());
     }
-    let names = peer.changed.keys().chain(
+    let names = upstream.changed.keys().chain(
         ours.changed
             .keys()
-            .filter(|name| !peer.changed.contains_key(*name)),
+            .filter(|name| !upstream.changed.contains_key(*name)),
     );
     for name in names {
-        if let Some(difference) = file_difference(peer.changed.get(name), ours.changed.get(name)) {
+        if let Some(difference) =
+            file_difference(upstream.changed.get(name), ours.changed.get(name))
+        {
             wrong.push(format!("file {name}: {difference}"));
         }
     }
@@ -37,17 +39,17 @@ pub(crate) fn disagreements(peer: &Outcome, ours: &Outcome) -> Vec<String> {
 }
 
 /// Returns whether our text begins with the peer's; ours may continue with a hint.
-fn begins(ours: Option<&String>, peer: Option<&String>) -> bool {
-    match (ours, peer) {
-        (Some(ours), Some(peer)) => ours.starts_with(peer.as_str()),
+fn begins(ours: Option<&String>, upstream: Option<&String>) -> bool {
+    match (ours, upstream) {
+        (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),
         (None, None) => true,
         _ => false,
     }
 }
 
-fn file_difference(peer: Option<&Left>, ours: Option<&Left>) -> Option<&'static str> {
-    match (peer, ours) {
-        (Some(peer), Some(ours)) if peer == ours => None,
+fn file_difference(upstream: Option<&Left>, ours: Option<&Left>) -> Option<&'static str> {
+    match (upstream, ours) {
+        (Some(upstream), Some(ours)) if upstream == ours => None,
         (Some(Left::File { text: a, .. }), Some(Left::File { text: b, .. })) if a == b => {
             Some("the modes differ")
         }
@@ -82,11 +84,11 @@ mod tests {
 
     #[test]
     fn compares_every_part_of_an_outcome() {
-        let peer = failed(Kind::NoName, "missing");
+        let upstream = failed(Kind::NoName, "missing");
         let with = |change: fn(&mut Outcome)| {
-            let mut ours = peer.clone();
+            let mut ours = upstream.clone();
             change(&mut ours);
-            disagreements(&peer, &ours)
+            disagreements(&upstream, &ours)
         };
         assert_eq!(with(|_| {}), Vec::<String>::new());
         for (what, change) in [
@@ -129,10 +131,10 @@ mod tests {
             &failed(Kind::NoName, "missing; try this"),
         );
         assert_eq!(hint, Vec::<String>::new());
-        let words = disagreements(
+        let args = disagreements(
             &failed(Kind::Input, "yaml: x"),
             &failed(Kind::Input, "malformed YAML"),
         );
-        assert_eq!(words, Vec::<String>::new());
+        assert_eq!(args, Vec::<String>::new());
     }
 }

@@ -42,7 +42,7 @@ struct Everywhere {
 #[serde(deny_unknown_fields)]
 struct Replacement {
     #[serde(with = "serde_regex")]
-    peer: Regex,
+    upstream: Regex,
     ours: String,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Difference {
     /// The programs that differ.
     #[serde(default)]
     of: Of,
-    peer: Expected,
+    upstream: Expected,
     ours: Expected,
 }
 
@@ -153,10 +153,10 @@ impl Differences {
     }
 
     /// Returns the peer's outcome without what ours omits everywhere.
-    pub(crate) fn rewritten(&self, peer: &Outcome) -> Outcome {
-        let mut outcome = peer.clone();
-        for Replacement { peer, ours } in self.replacements() {
-            outcome.map_texts(|text| peer.replace_all(text, ours).into_owned());
+    pub(crate) fn rewritten(&self, upstream: &Outcome) -> Outcome {
+        let mut outcome = upstream.clone();
+        for Replacement { upstream, ours } in self.replacements() {
+            outcome.map_texts(|text| upstream.replace_all(text, ours).into_owned());
         }
         outcome
     }
@@ -177,24 +177,24 @@ impl Differences {
             });
             files || pattern.is_match(&outcome.stdout)
         };
-        let patterns = self.replacements().map(|replacement| &replacement.peer);
+        let patterns = self.replacements().map(|replacement| &replacement.upstream);
         patterns.filter(move |pattern| !outcomes.iter().any(|outcome| holds(outcome, pattern)))
     }
 }
 
 impl Difference {
     /// Returns what differs from the table, one sentence each.
-    pub(crate) fn complaints(&self, peer: &Outcome, ours: &Outcome) -> Vec<String> {
-        let mut complaints = self.peer.complaints("the peer", peer);
+    pub(crate) fn complaints(&self, upstream: &Outcome, ours: &Outcome) -> Vec<String> {
+        let mut complaints = self.upstream.complaints("the peer", upstream);
         complaints.extend(self.ours.complaints("ours", ours));
-        if peer == ours {
+        if upstream == ours {
             complaints.push("both do the same".to_owned());
         }
         self.by_flaw(&complaints)
     }
 
-    pub(crate) fn peer_complaints(&self, peer: &Outcome) -> Vec<String> {
-        self.by_flaw(&self.peer.complaints("the peer", peer))
+    pub(crate) fn peer_complaints(&self, upstream: &Outcome) -> Vec<String> {
+        self.by_flaw(&self.upstream.complaints("the peer", upstream))
     }
 
     fn by_flaw(&self, complaints: &[String]) -> Vec<String> {

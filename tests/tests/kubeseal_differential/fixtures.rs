@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use tests::peer::{KeyPair, KeyRequest, Peer};
+use tests::upstream::{KeyPair, KeyRequest, Upstream};
 
 use crate::web::Web;
 
@@ -18,7 +18,7 @@ const LONG_AGO: i64 = 1_577_836_800;
 
 /// Fixtures that all cases share, created once per run of the suite.
 pub(crate) struct Fixtures {
-    pub(crate) peer: Peer,
+    pub(crate) upstream: Upstream,
     /// The standard files of every case's folder.
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
     /// Private keys for everything that this suite can seal, each with the name of its certificate.
@@ -28,13 +28,13 @@ pub(crate) struct Fixtures {
 
 impl Fixtures {
     pub(crate) fn new() -> Result<Self> {
-        let peer = Peer::start()?;
-        let pairs = Pairs::new(&peer)?;
+        let upstream = Upstream::start()?;
+        let pairs = Pairs::new(&upstream)?;
         let keys = pairs.keys();
         let files = pairs.files()?;
         let web = Web::serve(files["cert.pem"].clone())?;
         Ok(Self {
-            peer,
+            upstream,
             files,
             keys,
             web,
@@ -87,7 +87,7 @@ impl Fixtures {
         let (label, plain) = label_and_plain.split_once(':').context("no plaintext")?;
         let certificate = self.text(certificate)?;
         let sealed = self
-            .peer
+            .upstream
             .seal_value(certificate, label.as_bytes(), plain.as_bytes())?;
         Ok(STANDARD.encode(sealed))
     }
@@ -140,23 +140,23 @@ struct Pairs {
 impl Pairs {
     /// Uses 2048 bits, the smallest supported size: this comparison does not depend on the size. The current
     /// pair is newer than the old one.
-    fn new(peer: &Peer) -> Result<Self> {
+    fn new(upstream: &Upstream) -> Result<Self> {
         let rsa = || KeyRequest::rsa(2048);
         Ok(Self {
-            current: peer.generate(&KeyRequest {
+            current: upstream.generate(&KeyRequest {
                 not_before: LONG_AGO + YEAR,
                 ..rsa()
             })?,
-            old: peer.generate(&rsa())?,
-            expired: peer.generate(&KeyRequest {
+            old: upstream.generate(&rsa())?,
+            expired: upstream.generate(&KeyRequest {
                 valid_for: YEAR,
                 ..rsa()
             })?,
-            future: peer.generate(&KeyRequest {
+            future: upstream.generate(&KeyRequest {
                 not_before: LONG_AGO + 80 * YEAR,
                 ..rsa()
             })?,
-            elliptic: peer.generate(&KeyRequest::rsa(0))?,
+            elliptic: upstream.generate(&KeyRequest::rsa(0))?,
         })
     }
 

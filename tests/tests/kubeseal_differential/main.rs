@@ -51,12 +51,12 @@ fn agrees_with_the_peer_except_as_the_table_says() {
     let comparison = &*COMPARISON;
     comparison.print();
     comparison.assert_no_complaint_about(|_| true);
-    let peer: Vec<Outcome> = comparison
+    let upstream: Vec<Outcome> = comparison
         .verdicts
         .iter()
-        .map(|verdict| verdict.peer.clone())
+        .map(|verdict| verdict.upstream.clone())
         .collect();
-    let unused: Vec<_> = comparison.differences.unused_patterns(&peer).collect();
+    let unused: Vec<_> = comparison.differences.unused_patterns(&upstream).collect();
     assert!(
         unused.is_empty(),
         "DIFFERENCES.toml: the peer never prints {unused:?}"
@@ -154,23 +154,23 @@ impl Comparison {
 }
 
 struct Programs {
-    peer: PathBuf,
+    upstream: PathBuf,
     /// `None` only on request, as long as there is nothing to compare with.
     ours: Option<PathBuf>,
 }
 
 impl Programs {
     fn new() -> Self {
-        let peer_only = env::var_os("DIFFERENTIAL_PEER").is_some();
+        let upstream_only = env::var_os("DIFFERENTIAL_PEER").is_some();
         Self {
-            peer: tests::peer::peer_kubeseal(),
-            ours: (!peer_only).then(tests::binaries::kubeseal),
+            upstream: tests::upstream::upstream_kubeseal(),
+            ours: (!upstream_only).then(tests::binaries::kubeseal),
         }
     }
 }
 
 struct Verdict {
-    peer: Outcome,
+    upstream: Outcome,
     ours: Option<Outcome>,
     complaints: Vec<String>,
 }
@@ -183,11 +183,14 @@ fn verdict(
 ) -> Result<Verdict> {
     let prepared = Prepared::new(case, fixtures, &Marks::new())?;
     let opener = Opener {
-        peer: &fixtures.peer,
+        upstream: &fixtures.upstream,
         keys: &fixtures.keys,
         labels: &case.labels,
     };
-    let peer = Outcome::new(&prepared.run(&programs.peer, Limit::OfTheCase)?, &opener);
+    let upstream = Outcome::new(
+        &prepared.run(&programs.upstream, Limit::OfTheCase)?,
+        &opener,
+    );
     let ours = match &programs.ours {
         Some(program) => Some(Outcome::new(
             &prepared.run(program, Limit::Generous)?,
@@ -196,13 +199,13 @@ fn verdict(
         None => None,
     };
     let complaints = match (differences.of(&case.name, Of::Kubeseal), &ours) {
-        (Some(difference), Some(ours)) => difference.complaints(&peer, ours),
-        (Some(difference), None) => difference.peer_complaints(&peer),
-        (None, Some(ours)) => compare::disagreements(&differences.rewritten(&peer), ours),
+        (Some(difference), Some(ours)) => difference.complaints(&upstream, ours),
+        (Some(difference), None) => difference.peer_complaints(&upstream),
+        (None, Some(ours)) => compare::disagreements(&differences.rewritten(&upstream), ours),
         (None, None) => Vec::new(),
     };
     Ok(Verdict {
-        peer,
+        upstream,
         ours,
         complaints,
     })
@@ -227,8 +230,8 @@ impl Verdict {
 
     fn transcript(&self) -> String {
         match &self.ours {
-            Some(ours) => format!("the peer: {}ours: {ours}", self.peer),
-            None => self.peer.to_string(),
+            Some(ours) => format!("the peer: {}ours: {ours}", self.upstream),
+            None => self.upstream.to_string(),
         }
     }
 }

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use tests::peer::Peer;
+use tests::upstream::Upstream;
 
 /// Opens ciphertexts in output.
 pub(crate) struct Opener<'a> {
-    pub(crate) peer: &'a Peer,
+    pub(crate) upstream: &'a Upstream,
     /// Private keys, each with the name shown for it.
     pub(crate) keys: &'a [(&'static str, String)],
     /// Labels to try on a bare ciphertext, and on an item after the label that its object implies.
@@ -37,7 +37,7 @@ impl Opener<'_> {
         }
         let text = text.strip_prefix("---\n").unwrap_or(text);
         text.split("\n---\n")
-            .map(|document| Ok(self.peer.parse(document.as_bytes())?))
+            .map(|document| Ok(self.upstream.parse(document.as_bytes())?))
             .collect()
     }
 
@@ -61,7 +61,7 @@ impl Opener<'_> {
     fn shown(&self, sealed: &[u8], labels: &[String]) -> String {
         for (name, key) in self.keys {
             for label in labels {
-                if let Ok(plain) = self.peer.open_value(&[key], label.as_bytes(), sealed) {
+                if let Ok(plain) = self.upstream.open_value(&[key], label.as_bytes(), sealed) {
                     return format!("<{} sealed with {name} for {label:?}>", printable(&plain));
                 }
             }

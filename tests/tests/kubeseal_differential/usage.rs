@@ -29,12 +29,12 @@ pub(crate) fn summarised(text: &str) -> String {
 
 /// Returns `-o, --format` for a line such as `  -o, --format string   Output format`.
 fn flag(line: &str) -> Option<String> {
-    let words: Vec<&str> = line
+    let args: Vec<&str> = line
         .strip_prefix("  ")?
         .split_whitespace()
         .take(2)
         .collect();
-    match words[..] {
+    match args[..] {
         [short, long, ..]
             if short.len() == 3 && short.starts_with('-') && long.starts_with("--") =>
         {

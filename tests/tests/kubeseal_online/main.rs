@@ -54,11 +54,11 @@ const FEWEST: usize = 60;
 /// A tool, or a controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
-    Peer,
+    Upstream,
     Ours,
 }
 
-const BOTH: [Who; 2] = [Who::Peer, Who::Ours];
+const BOTH: [Who; 2] = [Who::Upstream, Who::Ours];
 
 /// Outcomes by tool, then controller.
 type Outcomes = BTreeMap<(Who, Who), Outcome>;
@@ -84,11 +84,11 @@ async fn four_combinations_agree_except_as_the_table_says() {
     // Flaws that only a cluster shows: for each there is a case in which the peer still has it.
     for flaw in ["K1", "K7", "K12", "K18", "R1", "R2", "R5", "S1"] {
         let concerned = suite.differences.cases_of(flaw);
-        let told = suite
+        let reported = suite
             .cases
             .iter()
             .any(|case| concerned.contains(&case.name.as_str()));
-        assert!(told, "no story of {flaw}");
+        assert!(reported, "no story of {flaw}");
     }
 }
 
@@ -105,7 +105,10 @@ impl Suite {
         ensure!(cases.len() >= FEWEST, "only {} stories", cases.len());
         let known = [cases::load(&folder)?, cases.clone()].concat();
         let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &known)?;
-        let tools = [tests::peer::peer_kubeseal(), tests::binaries::kubeseal()];
+        let tools = [
+            tests::upstream::upstream_kubeseal(),
+            tests::binaries::kubeseal(),
+        ];
         let outcomes = parallel::map(&cases, |case| {
             outcomes(case, fixtures, &tools, places).with_context(|| case.name.clone())
         })?;
@@ -117,7 +120,7 @@ impl Suite {
     }
 
     fn complaints(&self) -> Vec<String> {
-        let told = self.cases.iter().zip(&self.outcomes);
+        let reported = self.cases.iter().zip(&self.outcomes);
         let complaint = |(case, outcomes): (&Case, &Outcomes)| {
             let mut wrong = self.between_tools(case, outcomes);
             wrong.extend(self.between_controllers(case, outcomes));
@@ -126,19 +129,19 @@ impl Suite {
             let wrong = wrong.join("\n  - ");
             (!wrong.is_empty()).then(|| format!("{title}\n  - {wrong}\n{transcript}"))
         };
-        told.filter_map(complaint).collect()
+        reported.filter_map(complaint).collect()
     }
 
     fn between_tools(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
         let difference = self.differences.of(&case.name, Of::Kubeseal);
         let before = |controller| {
-            let (peer, ours) = (
-                &outcomes[&(Who::Peer, controller)],
+            let (upstream, ours) = (
+                &outcomes[&(Who::Upstream, controller)],
                 &outcomes[&(Who::Ours, controller)],
             );
             let wrong = match difference {
-                Some(difference) => difference.complaints(peer, ours),
-                None => compare::disagreements(&self.differences.rewritten(peer), ours),
+                Some(difference) => difference.complaints(upstream, ours),
+                None => compare::disagreements(&self.differences.rewritten(upstream), ours),
             };
             wrong
                 .into_iter()
@@ -151,10 +154,13 @@ impl Suite {
     fn between_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
         let difference = self.differences.of(&case.name, Of::Controller);
         let by = |tool| {
-            let (peer, ours) = (&outcomes[&(tool, Who::Peer)], &outcomes[&(tool, Who::Ours)]);
+            let (upstream, ours) = (
+                &outcomes[&(tool, Who::Upstream)],
+                &outcomes[&(tool, Who::Ours)],
+            );
             let wrong = match difference {
-                Some(difference) => difference.complaints(peer, ours),
-                None => compare::disagreements(&without_words(peer), &without_words(ours)),
+                Some(difference) => difference.complaints(upstream, ours),
+                None => compare::disagreements(&without_words(upstream), &without_words(ours)),
             };
             wrong
                 .into_iter()
@@ -196,7 +202,7 @@ fn outcomes(
     places: &[Place; 2],
 ) -> Result<Outcomes> {
     let opener = Opener {
-        peer: &fixtures.peer,
+        upstream: &fixtures.upstream,
         keys: &fixtures.keys,
         labels: &case.labels,
     };

@@ -10,9 +10,9 @@ use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::http;
 use tests::patience::until;
-use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
+use tests::upstream;
 
 use crate::fixtures::{Fixtures, Marks};
 use crate::run::{Entry, Traces};
@@ -43,7 +43,7 @@ pub(crate) struct Place {
 
 /// Keeps the controller running until it is dropped.
 enum Running {
-    Peers(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
+    Upstreams(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
     Ours(#[expect(dead_code, reason = "runs until it is dropped")] Box<ClusterController>),
 }
 
@@ -53,14 +53,14 @@ impl Place {
         let [port, metrics] = free_ports();
         let listen = format!("--listen-addr=127.0.0.1:{port}");
         let listen_metrics = format!("--listen-metrics-addr=127.0.0.1:{metrics}");
-        let words = [WORDS, &[listen.as_str(), listen_metrics.as_str()]].concat();
-        let program = peer::peer_controller();
-        let pod = Pod::start(plane, &namespace, ACCOUNT, &program, &words).await;
+        let args = [WORDS, &[listen.as_str(), listen_metrics.as_str()]].concat();
+        let program = upstream::upstream_controller();
+        let pod = Pod::start(plane, &namespace, ACCOUNT, &program, &args).await;
         until("the peer's controller answers", async || {
             http::get(port, "/v1/cert.pem").await.ok()
         })
         .await;
-        Self::new(plane, namespace, Running::Peers(pod), port, fixtures).await
+        Self::new(plane, namespace, Running::Upstreams(pod), port, fixtures).await
     }
 
     pub(crate) async fn with_ours(fixtures: &Fixtures) -> Self {

@@ -38,9 +38,9 @@ fn recipient(scratch: &Scratch) -> String {
     line.unwrap().to_owned()
 }
 
-fn run(scratch: &Scratch, program: std::path::PathBuf, words: &[&str], input: &str) -> Vec<u8> {
+fn run(scratch: &Scratch, program: std::path::PathBuf, args: &[&str], input: &str) -> Vec<u8> {
     let mut child = Command::new(program)
-        .args(words)
+        .args(args)
         .current_dir(scratch.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -50,7 +50,7 @@ fn run(scratch: &Scratch, program: std::path::PathBuf, words: &[&str], input: &s
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {said}");
+    assert!(output.status.success(), "{args:?}: {said}");
     output.stdout
 }
 
@@ -67,7 +67,7 @@ fn holds_all(plain: &[u8]) {
 fn the_reference_age_decrypts_our_archives() {
     let scratch = folder();
     let to = recipient(&scratch);
-    let words = [
+    let args = [
         "keys",
         "backup",
         "keys.age",
@@ -76,14 +76,14 @@ fn the_reference_age_decrypts_our_archives() {
         "--directory",
         "state",
     ];
-    run(&scratch, binaries::seal(), &words, "");
+    run(&scratch, binaries::seal(), &args, "");
     holds_all(&run(
         &scratch,
         age::age(),
         &["-d", "-i", "identity.txt", "keys.age"],
         "",
     ));
-    let words = [
+    let args = [
         "keys",
         "backup",
         "pass.age",
@@ -92,7 +92,7 @@ fn the_reference_age_decrypts_our_archives() {
         "--directory",
         "state",
     ];
-    run(&scratch, binaries::seal(), &words, "");
+    run(&scratch, binaries::seal(), &args, "");
     let opened = run(
         &scratch,
         age::open_with_passphrase(),
@@ -113,12 +113,12 @@ fn we_decrypt_archives_of_the_reference_age_even_armored_ones() {
             &fs::read_to_string(scratch.path().join(format!("state/keys/key-{i}.yaml"))).unwrap();
     }
     for (name, armor) in [("plain.age", None), ("armored.age", Some("-a"))] {
-        let mut words = vec!["-r", to.as_str(), "-o", name];
-        words.extend(armor);
-        run(&scratch, age::age(), &words, &all);
+        let mut args = vec!["-r", to.as_str(), "-o", name];
+        args.extend(armor);
+        run(&scratch, age::age(), &args, &all);
         let folder = format!("from-{name}");
         fs::create_dir(scratch.path().join(&folder)).unwrap();
-        let words = [
+        let args = [
             "keys",
             "restore",
             name,
@@ -127,7 +127,7 @@ fn we_decrypt_archives_of_the_reference_age_even_armored_ones() {
             "--directory",
             &folder,
         ];
-        run(&scratch, binaries::seal(), &words, "");
+        run(&scratch, binaries::seal(), &args, "");
         let keys = scratch.path().join(&folder).join("keys");
         assert_eq!(fs::read_dir(keys).unwrap().count(), 3);
     }

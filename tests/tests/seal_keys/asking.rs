@@ -14,8 +14,8 @@ const PORT: [&str; 2] = [
     "--listen-authorized-addr=127.0.0.1:0",
 ];
 
-fn strs(words: &[String]) -> Vec<&str> {
-    words.iter().map(String::as_str).collect()
+fn strs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
 }
 
 /// Starts a site whose controller has the port, with one account that may verify and one that may not.
@@ -42,23 +42,23 @@ async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the
     let authority = there.controller.get("/v1/ca.pem").await;
     let (_, authority) = authority.split_once("\r\n\r\n").unwrap();
     fs::write(site_here.path("ca.pem"), authority).unwrap();
-    let words = async |account: &str| {
+    let args = async |account: &str| {
         let asking = there.asking(account).await;
         fs::copy(there.path(account), site_here.path(account)).unwrap();
-        let mut words: Vec<String> = ["keys", "retire", "key-0", "there.json"]
+        let mut args: Vec<String> = ["keys", "retire", "key-0", "there.json"]
             .map(str::to_owned)
             .into();
-        words.extend(["--only-namespace", site_here.namespace.name()].map(str::to_owned));
-        words.extend(asking);
-        words.extend(["--authority", "ca.pem"].map(str::to_owned));
-        words
+        args.extend(["--only-namespace", site_here.namespace.name()].map(str::to_owned));
+        args.extend(asking);
+        args.extend(["--authority", "ca.pem"].map(str::to_owned));
+        args
     };
-    let alone = words("verifier").await;
+    let alone = args("verifier").await;
     let refused = site_here.ends(1, &strs(&alone[..6]));
     let undecided = "there.json (there), item a: opens with no key, so it may need it";
     assert!(refused.contains(undecided), "{refused}");
 
-    let refused = site_here.ends(1, &strs(&words("powerless").await));
+    let refused = site_here.ends(1, &strs(&args("powerless").await));
     assert!(
         refused.contains(undecided) && refused.contains("no verb `verify`"),
         "{refused}"
@@ -104,12 +104,12 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
     site.write("mixed.json", &mixed);
     let doctor = async |file: &str, account: &str| {
         let asking = site.asking(account).await;
-        let words = ["doctor", file, "--kubeconfig", kubeconfig.to_str().unwrap()];
-        said(&site.seal(&[&words[..], &strs(&asking)].concat()))
+        let args = ["doctor", file, "--kubeconfig", kubeconfig.to_str().unwrap()];
+        said(&site.seal(&[&args[..], &strs(&asking)].concat()))
     };
-    let told = until("the rights have spread", async || {
-        let told = doctor("mixed.json", "verifier").await;
-        told.contains("item a").then_some(told)
+    let reported = until("the rights have spread", async || {
+        let reported = doctor("mixed.json", "verifier").await;
+        reported.contains("item a").then_some(reported)
     })
     .await;
     let title = format!("{}/db, item", site.namespace.name());
@@ -118,7 +118,7 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
         format!("ok       {title} a: opens in the controller with {key}"),
         format!("BROKEN   {title} b: no key of the controller opens it here"),
     ] {
-        assert!(told.contains(&line), "{told}");
+        assert!(reported.contains(&line), "{reported}");
     }
     let whole = doctor("opens.json", "verifier").await;
     assert!(whole.contains("/db: opens in the controller"), "{whole}");

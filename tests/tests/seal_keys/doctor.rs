@@ -13,9 +13,9 @@ use tests::sealing::KEYS;
 use crate::site::{Site, said, seal_in};
 
 /// Returns the line of the first failed step, and its remedy.
-fn broken(site: &Site<'_>, words: &[&str]) -> String {
-    let words: Vec<&str> = ["doctor"].iter().chain(words).copied().collect();
-    let said = site.ends(1, &words);
+fn broken(site: &Site<'_>, args: &[&str]) -> String {
+    let args: Vec<&str> = ["doctor"].iter().chain(args).copied().collect();
+    let said = site.ends(1, &args);
     let lines = said.lines().skip_while(|line| !line.starts_with("BROKEN"));
     let found: Vec<&str> = lines.take(2).collect();
     assert!(found.len() == 2 && found[1].contains('→'), "{said}");
@@ -63,7 +63,7 @@ async fn names_the_first_broken_step_on_the_way() {
         .parse()
         .unwrap();
     site.namespace.route("another-port", metrics).await;
-    for (why, words, step, want) in [
+    for (why, args, step, want) in [
         (
             "no kubeconfig",
             vec!["--kubeconfig", "absent"],
@@ -107,7 +107,7 @@ async fn names_the_first_broken_step_on_the_way() {
             "is not the controller's main port",
         ),
     ] {
-        let found = broken(&site, &words);
+        let found = broken(&site, &args);
         assert!(
             found.starts_with(&format!("BROKEN   {step}: ")) && found.contains(want),
             "{why}: {found}"
@@ -190,15 +190,15 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     roles::caller_with(&site.namespace, name, &rules).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), name).await;
     let kubeconfig = kubeconfig.to_str().unwrap();
-    let told = until("the role has spread", async || {
+    let reported = until("the role has spread", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
-        let told = said(&output);
-        told.contains("it does not decrypt").then_some(told)
+        let reported = said(&output);
+        reported.contains("it does not decrypt").then_some(reported)
     })
     .await;
     assert!(
-        !told.contains("sealed for") && told.contains("--backup"),
-        "{told}"
+        !reported.contains("sealed for") && reported.contains("--backup"),
+        "{reported}"
     );
 
     // A key that the controller lost.

@@ -50,8 +50,8 @@ async fn as_kubectl_prints(site: &Site<'_>) -> String {
 
 #[tokio::test]
 async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
-    let words = ["--key-renew-period=0"];
-    let old = Site::new("drill", &KEYS[..], &words).await;
+    let args = ["--key-renew-period=0"];
+    let old = Site::new("drill", &KEYS[..], &args).await;
     let sealed = objects(&old);
     for object in &sealed {
         old.create(object).await;
@@ -77,7 +77,7 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
         .create(&PostParams::default(), &name)
         .await
         .unwrap();
-    let new = Site::start(&plane, plane.existing(old.namespace.name()), &[], &words).await;
+    let new = Site::start(&plane, plane.existing(old.namespace.name()), &[], &args).await;
     for (backup, more) in [
         ("keys.age", vec!["-i", "identity.txt"]),
         ("main.key", vec![]),
@@ -94,8 +94,8 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
         fs::copy(old.path("keys.age"), new.path("keys.age")).unwrap();
         fs::copy(old.path("identity.txt"), new.path("identity.txt")).unwrap();
         fs::write(new.path("main.key"), &recipe).unwrap();
-        let words = ["keys", "restore", backup].into_iter().chain(more);
-        new.done(&words.collect::<Vec<_>>());
+        let args = ["keys", "restore", backup].into_iter().chain(more);
+        new.done(&args.collect::<Vec<_>>());
         all_open(&new).await;
         empty(&new).await;
     }

@@ -65,10 +65,10 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     annotate(&site, "key-0", json!({ BACKED_UP_ANNOTATION: foreign })).await;
 
     let recipient = site.identity();
-    let words = ["keys", "backup", "one.age", "-r", &recipient];
+    let args = ["keys", "backup", "one.age", "-r", &recipient];
     let second = site.second(&WORDS).await;
     assert!(served_at(second.port().unwrap()).await.is_err());
-    site.done(&words);
+    site.done(&args);
     site.serves(&own).await;
 
     // A renewal: requested, generated, announced, and served by no replica.

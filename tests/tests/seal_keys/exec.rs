@@ -10,7 +10,7 @@ use crate::site::{Site, said};
 async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     let site = Site::new("exec", &KEYS[..1], &["--key-renew-period=0"]).await;
     site.write("db.json", &site.sealed(&KEYS[0], "db"));
-    let words = [
+    let args = [
         "exec",
         "--only=a",
         "db.json",
@@ -19,7 +19,7 @@ async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
         "-c",
         "printf %s \"$a\"; exit 7",
     ];
-    let ran = site.seal(&words);
+    let ran = site.seal(&args);
     assert_eq!(ran.status.code(), Some(7), "{}", said(&ran));
     assert_eq!(ran.stdout, b"db");
     assert!(ran.stderr.is_empty(), "{}", said(&ran));
@@ -28,7 +28,7 @@ async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "stranger");
     let kubeconfig = kubeconfig.await;
     let with = ["exec", "--kubeconfig", kubeconfig.to_str().unwrap()];
-    let refused = site.ends(2, &[&with, &words[1..]].concat());
+    let refused = site.ends(2, &[&with, &args[1..]].concat());
     for part in ["--backup", "cannot read the key Secrets", "403"] {
         assert!(refused.contains(part), "it lacks {part}: {refused}");
     }

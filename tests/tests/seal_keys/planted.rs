@@ -50,9 +50,9 @@ fn forms(scratch: &Path, recipient: &str) -> Vec<String> {
         name.to_owned()
     };
     let encrypted = |name: &str, armor: &[&str]| {
-        let words = ["-r", recipient, "-o", name];
+        let args = ["-r", recipient, "-o", name];
         let mut child = Command::new(age::age())
-            .args(words)
+            .args(args)
             .args(armor)
             .current_dir(scratch)
             .stdin(Stdio::piped())
@@ -92,10 +92,10 @@ fn own_manifest(key: &NewKey) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-fn done(folder: &Path, words: &[&str]) -> String {
+fn done(folder: &Path, args: &[&str]) -> String {
     let mut command = Command::new(binaries::seal());
-    let output = command.args(words).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", said(&output));
+    let output = command.args(args).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
     said(&output)
 }
 
@@ -122,7 +122,7 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
             if has_own {
                 fs::write(keys.join("own.yaml"), own_manifest(&KEYS[0])).unwrap();
             }
-            let words = [
+            let args = [
                 "keys",
                 "restore",
                 form,
@@ -131,8 +131,8 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
                 "--directory",
                 &folder,
             ];
-            let dry = done(scratch.path(), &[&words[..], &["--dry-run"]].concat());
-            let told = done(scratch.path(), &words);
+            let dry = done(scratch.path(), &[&args[..], &["--dry-run"]].concat());
+            let reported = done(scratch.path(), &args);
             let fingerprint = KEYS[2].pair.fingerprint();
             assert!(
                 dry.contains(&format!(
@@ -141,12 +141,12 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
                 "{form}: {dry}"
             );
             assert!(
-                told.contains(&format!(
+                reported.contains(&format!(
                     "planted {fingerprint}: restored, for opening only"
                 )),
-                "{form}: {told}"
+                "{form}: {reported}"
             );
-            assert!(told.contains(REPLICATED), "{form}: {told}");
+            assert!(reported.contains(REPLICATED), "{form}: {reported}");
             let listed = done(
                 scratch.path(),
                 &["keys", "list", "--directory", &folder, "-o", "json"],
@@ -188,7 +188,7 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
     site.serves(&own).await;
     site.create(&site.sealed(&KEYS[2], "db")).await;
     for form in forms(site.scratch.path(), &recipient) {
-        let words = [
+        let args = [
             "keys",
             "restore",
             form.as_str(),
@@ -197,9 +197,13 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
             "-o",
             "json",
         ];
-        let told: Value = serde_json::from_str(&site.done(&words)).unwrap();
-        assert_eq!(told["sealing"]["fingerprint"], own.to_string(), "{form}");
-        assert_eq!(told["keys"][0]["state"], "opening", "{form}");
+        let reported: Value = serde_json::from_str(&site.done(&args)).unwrap();
+        assert_eq!(
+            reported["sealing"]["fingerprint"],
+            own.to_string(),
+            "{form}"
+        );
+        assert_eq!(reported["keys"][0]["state"], "opening", "{form}");
         site.holds("db").await;
         assert_eq!(site.served().await, Ok(own.clone()), "{form}");
         assert_eq!(
@@ -271,11 +275,11 @@ async fn a_controller_that_finds_restored_keys_alone_makes_one_that_seals_or_tak
         )
         .unwrap();
         let planted = KEYS[2].pair.fingerprint().to_string();
-        let mut words = vec!["keys", "restore", "planted.yaml"];
+        let mut args = vec!["keys", "restore", "planted.yaml"];
         if chosen {
-            words.extend(["--seal-with", &planted]);
+            args.extend(["--seal-with", &planted]);
         }
-        let output = seal_in(plane, &namespace, &scratch, &words);
+        let output = seal_in(plane, &namespace, &scratch, &args);
         assert!(output.status.success(), "{}", said(&output));
         let controller =
             ClusterController::start(plane, &namespace, &["--key-renew-period=0"]).await;

@@ -33,10 +33,10 @@ fn folder(kinds: &[(&str, &str)]) -> Scratch {
     fs::write(path("recipients.txt"), recipient.unwrap()).unwrap();
     let mut signers = String::new();
     for (name, kind) in kinds {
-        let words = ["-q", "-N", "", "-C", name, "-f", name, "-t"];
+        let args = ["-q", "-N", "", "-C", name, "-f", name, "-t"];
         operators::successful(
             operators::ssh_keygen()
-                .args(words)
+                .args(args)
                 .args(kind.split(' '))
                 .current_dir(scratch.path()),
         );
@@ -51,9 +51,9 @@ fn folder(kinds: &[(&str, &str)]) -> Scratch {
     scratch
 }
 
-fn seal(folder: &Path, words: &[&str]) -> Output {
+fn seal(folder: &Path, args: &[&str]) -> Output {
     Command::new(binaries::seal())
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .output()
         .unwrap()
@@ -72,7 +72,7 @@ const BACKUP: [&str; 6] = [
 fn restore(folder: &Path, archive: &str) -> Output {
     let into = format!("into-{archive}");
     fs::create_dir_all(folder.join(&into)).unwrap();
-    let words = [
+    let args = [
         "keys",
         "restore",
         archive,
@@ -83,7 +83,7 @@ fn restore(folder: &Path, archive: &str) -> Output {
         "--directory",
         &into,
     ];
-    let output = seal(folder, &words);
+    let output = seal(folder, &args);
     let is_restored = fs::read_dir(folder.join(&into)).unwrap().count() > 0;
     assert_eq!(is_restored, output.status.success(), "{}", said(&output));
     output
@@ -91,12 +91,12 @@ fn restore(folder: &Path, archive: &str) -> Output {
 
 fn checked_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
     let signature = format!("{archive}.sig");
-    let words = [
+    let args = [
         "-Y", "verify", "-n", NAMESPACE, "-f", "signers", "-I", signer, "-s", &signature,
     ];
     let mut command = operators::ssh_keygen();
     command
-        .args(words)
+        .args(args)
         .current_dir(folder)
         .stdin(fs::File::open(folder.join(archive)).unwrap());
     command.output().unwrap().status.success()
@@ -120,13 +120,13 @@ fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
                 .status
                 .success()
         );
-        let words = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", name, &theirs];
-        operators::successful(operators::ssh_keygen().args(words).current_dir(folder));
+        let args = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", name, &theirs];
+        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
         for archive in [&ours, &theirs] {
-            let told = said(&restore(folder, archive));
+            let reported = said(&restore(folder, archive));
             assert!(
-                told.contains(&format!("signed by {principal} (SHA256:")),
-                "{told}"
+                reported.contains(&format!("signed by {principal} (SHA256:")),
+                "{reported}"
             );
         }
     }
@@ -148,8 +148,8 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
                 .status
                 .success()
         );
-        let words = ["-Y", "sign", "-q", "-n", namespace, "-f", key, archive];
-        operators::successful(operators::ssh_keygen().args(words).current_dir(folder));
+        let args = ["-Y", "sign", "-q", "-n", namespace, "-f", key, archive];
+        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
     };
     let append = |name: &str, bytes: &[u8]| {
         let mut all = fs::read(folder.join(name)).unwrap();
@@ -180,10 +180,10 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
         ("another.age", Some("not of this archive")),
         ("garbage.age", Some("not a signature")),
     ] {
-        let told = said(&restore(folder, archive));
+        let reported = said(&restore(folder, archive));
         assert!(
-            want.is_none_or(|want| told.contains(want)),
-            "{archive}: {told}"
+            want.is_none_or(|want| reported.contains(want)),
+            "{archive}: {reported}"
         );
         let by_ssh_keygen = folder.join(format!("{archive}.sig")).exists()
             && checked_by_ssh_keygen(folder, archive, "jane@example.com");
@@ -234,7 +234,7 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
         )
         .unwrap();
         let by_ssh_keygen = checked_by_ssh_keygen(folder, "one.age", "jane@example.com");
-        let words = [
+        let args = [
             "keys",
             "restore",
             "one.age",
@@ -246,7 +246,7 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
             "--directory",
             "state",
         ];
-        let output = seal(folder, &words);
+        let output = seal(folder, &args);
         let by_us = output.status.success();
         assert!(by_ssh_keygen || !by_us, "{options}: {}", said(&output));
         taken += usize::from(by_us);
@@ -262,8 +262,8 @@ fn an_unsupported_signing_key_is_referred_to_ssh_keygen_and_nothing_is_written()
         ("locked", "ed25519", "secret", "has a passphrase"),
         ("old", "rsa", "", "the kind ssh-rsa are not supported"),
     ] {
-        let words = ["-q", "-N", passphrase, "-t", kind, "-f", name];
-        operators::successful(operators::ssh_keygen().args(words).current_dir(folder));
+        let args = ["-q", "-N", passphrase, "-t", kind, "-f", name];
+        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
         let output = seal(folder, &[&BACKUP[..], &["x.age", "--sign", name]].concat());
         assert_eq!(output.status.code(), Some(2));
         assert!(said(&output).contains(want), "{}", said(&output));

@@ -33,14 +33,14 @@ impl<'a> Site<'a> {
         plane: &'a ControlPlane,
         namespace: Namespace<'a>,
         keys: &[NewKey],
-        words: &[&str],
+        args: &[&str],
     ) -> Site<'a> {
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_leases(&namespace).await;
         for (i, key) in keys.iter().enumerate() {
             put_key(&namespace, &format!("key-{i}"), key).await;
         }
-        let controller = ClusterController::start(plane, &namespace, words).await;
+        let controller = ClusterController::start(plane, &namespace, args).await;
         namespace.route(SERVICE, controller.port().unwrap()).await;
         Self {
             plane,
@@ -50,31 +50,31 @@ impl<'a> Site<'a> {
         }
     }
 
-    pub async fn new(purpose: &str, keys: &[NewKey], words: &[&str]) -> Site<'static> {
+    pub async fn new(purpose: &str, keys: &[NewKey], args: &[&str]) -> Site<'static> {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
-        Site::start(plane, namespace, keys, words).await
+        Site::start(plane, namespace, keys, args).await
     }
 
     /// Restarts the controller at the same port, so that the Service leads to it.
-    pub async fn restart(mut self, words: &[&str]) -> Self {
+    pub async fn restart(mut self, args: &[&str]) -> Self {
         let address = format!(
             "--listen-addr=127.0.0.1:{}",
             self.controller.port().unwrap()
         );
         assert_eq!(self.controller.stop(), Some(0));
-        let words: Vec<&str> = words.iter().copied().chain([address.as_str()]).collect();
-        self.controller = ClusterController::start(self.plane, &self.namespace, &words).await;
+        let args: Vec<&str> = args.iter().copied().chain([address.as_str()]).collect();
+        self.controller = ClusterController::start(self.plane, &self.namespace, &args).await;
         self
     }
 
     /// Starts another controller, as during a rollout.
-    pub async fn second(&self, words: &[&str]) -> ClusterController {
+    pub async fn second(&self, args: &[&str]) -> ClusterController {
         let kubeconfig = self
             .plane
             .kubeconfig_of(self.namespace.name(), ACCOUNT)
             .await;
-        ClusterController::start_with(&kubeconfig, self.namespace.name(), words).await
+        ClusterController::start_with(&kubeconfig, self.namespace.name(), args).await
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -82,24 +82,24 @@ impl<'a> Site<'a> {
     }
 
     /// Runs `seal` as an admin, in a separate folder.
-    pub fn seal(&self, words: &[&str]) -> Output {
-        seal_in(self.plane, &self.namespace, &self.scratch, words)
+    pub fn seal(&self, args: &[&str]) -> Output {
+        seal_in(self.plane, &self.namespace, &self.scratch, args)
     }
 
     /// Runs `seal`, which must succeed; returns its stdout.
-    pub fn done(&self, words: &[&str]) -> String {
-        let output = self.seal(words);
-        assert!(output.status.success(), "{words:?}: {}", said(&output));
+    pub fn done(&self, args: &[&str]) -> String {
+        let output = self.seal(args);
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs `seal`, which must exit with this code; returns its output.
-    pub fn ends(&self, code: i32, words: &[&str]) -> String {
-        let output = self.seal(words);
+    pub fn ends(&self, code: i32, args: &[&str]) -> String {
+        let output = self.seal(args);
         assert_eq!(
             output.status.code(),
             Some(code),
-            "{words:?}: {}",
+            "{args:?}: {}",
             said(&output)
         );
         said(&output)
@@ -201,13 +201,13 @@ pub fn seal_in(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
     scratch: &Scratch,
-    words: &[&str],
+    args: &[&str],
 ) -> Output {
     Command::new(binaries::seal())
         .env("KUBECONFIG", plane.kubeconfig())
         .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", namespace.name())
         .current_dir(scratch.path())
-        .args(words)
+        .args(args)
         .stdin(Stdio::null())
         .output()
         .unwrap()

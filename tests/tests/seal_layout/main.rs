@@ -24,8 +24,8 @@ use shared::scope::Scope;
 use shared::sealed_file::{self, Changes, HintRule};
 use shared::{base64, envelope, unseal};
 use tests::binaries;
-use tests::peer::Peer;
 use tests::scratch::Scratch;
+use tests::upstream::Upstream;
 
 use made::Made;
 
@@ -46,7 +46,7 @@ fn placeholder(_: &str, _: &str, key: &str) -> String {
 }
 
 /// Returns each document that is not empty, as Go reads it.
-fn meaning(peer: &Peer, text: &str) -> Vec<Value> {
+fn meaning(upstream: &Upstream, text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if text.starts_with('{') {
         return vec![serde_json::from_str(text).unwrap()];
@@ -60,7 +60,8 @@ fn meaning(peer: &Peer, text: &str) -> Vec<Value> {
         }
     }
     let read = documents.iter().map(|d| {
-        peer.parse(d.as_bytes())
+        upstream
+            .parse(d.as_bytes())
             .unwrap_or_else(|e| panic!("{e}: {d}"))
     });
     read.filter(|value| !value.is_null()).collect()
@@ -109,11 +110,11 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
 /// Attack: edits files of every layout and compares all other bytes.
 #[test]
 fn set_and_unset_change_what_they_must_and_nothing_else() {
-    let peer = Peer::start().unwrap();
+    let upstream = Upstream::start().unwrap();
     for seed in 0..FILES {
         let mut rng = StdRng::seed_from_u64(seed);
         let made = made::file(&mut rng, &mut placeholder);
-        let before = meaning(&peer, &made.text);
+        let before = meaning(&upstream, &made.text);
         let item = made.items[rng.random_range(0..made.items.len())].as_str();
         for (changes, lost, verb) in [
             (changes(&[(item, "AgX+/9==")], &[]), 0, "set"),
@@ -139,7 +140,7 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
                     made.text
                 )
             };
-            assert_eq!(meaning(&peer, &after), wanted, "{}", shown());
+            assert_eq!(meaning(&upstream, &after), wanted, "{}", shown());
             let (gone, came) = changed_lines(&made.text, &after);
             let most = if verb == "unset" { 8 } else { 4 };
             assert!(gone.len() <= most && came.len() <= most, "{}", shown());
@@ -150,7 +151,7 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
 
 #[test]
 fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
-    let (peer, folder) = (Peer::start().unwrap(), Scratch::new());
+    let (upstream, folder) = (Upstream::start().unwrap(), Scratch::new());
     let (old, new) = (new_key(), new_key());
     let mut seal = |namespace: &str, name: &str, key: &str| {
         let label = Scope::Strict.label(namespace, name);
@@ -180,12 +181,12 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
     write("new.pem", new.private_pem.expose());
     write("cert.pem", new.pair.certificate().to_pem().as_bytes());
     let rotate = || -> Value {
-        let words = [
+        let args = [
             "rotate", "--key", "old.pem", "--key", "new.pem", "--cert", "cert.pem", "-o", "json",
             "tree",
         ];
         let output = Command::new(binaries::seal())
-            .args(words)
+            .args(args)
             .current_dir(folder.path())
             .output()
             .unwrap();
@@ -212,7 +213,7 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             .collect();
         assert_eq!(values, wanted);
 
-        let (mut before, mut now) = (meaning(&peer, &made.text), meaning(&peer, &after));
+        let (mut before, mut now) = (meaning(&upstream, &made.text), meaning(&upstream, &after));
         for documents in [&mut before, &mut now] {
             let data = documents[made.document]["spec"]["encryptedData"]
                 .as_object_mut()

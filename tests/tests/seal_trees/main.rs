@@ -55,24 +55,24 @@ impl Tree {
             .unwrap()
     }
 
-    fn seal(&self, words: &[&str]) -> Output {
+    fn seal(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binaries::seal());
-        command.args(words);
+        command.args(args);
         self.run(command)
     }
 
-    fn git(&self, words: &[&str]) {
+    fn git(&self, args: &[&str]) {
         let mut command = Command::new("git");
         command
             .args(["-c", "user.name=a", "-c", "user.email=a@b"])
-            .args(words);
+            .args(args);
         let output = self.run(command);
         assert!(output.status.success(), "{output:?}");
     }
 
     /// Writes a file as `kubeseal` does, without key hints.
     fn seal_without_hints(&self, name: &str, file: &str) {
-        let words = [
+        let args = [
             "create",
             name,
             "-n",
@@ -85,7 +85,7 @@ impl Tree {
             "-w",
             file,
         ];
-        let output = self.seal(&words);
+        let output = self.seal(&args);
         assert!(output.status.success(), "{output:?}");
     }
 }

@@ -48,12 +48,12 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
         kubeseal.args(["--cert", "cert.pem", "-f", "a.yaml"]);
         let output = tree.run(kubeseal);
         assert!(said(&output).contains(word), "{output:?}");
-        for words in [
+        for args in [
             &["a.yaml", "--stdout", "--cert", "cert.pem"][..],
             &["import", "secret", "a.yaml", "--cert", "cert.pem"],
         ] {
-            let output = tree.seal(words);
-            assert!(said(&output).contains(word), "{words:?}: {output:?}");
+            let output = tree.seal(args);
+            assert!(said(&output).contains(word), "{args:?}: {output:?}");
         }
     }
     for (text, word) in [
@@ -66,16 +66,16 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
             "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret",
         );
         tree.write("a.yaml", &sealed);
-        for words in [
+        for args in [
             &["view", "a.yaml"][..],
             &["set", "a.yaml", "a", "--from-file", "key.pem"],
             &["unset", "a.yaml", "a"],
             &["doctor", "a.yaml"],
             &["rotate", "a.yaml", "--key", "key.pem", "--cert", "cert.pem"],
         ] {
-            let output = tree.seal(words);
+            let output = tree.seal(args);
             let all = said(&output) + &super::printed(&output);
-            assert!(all.contains(word), "{words:?}: {output:?}");
+            assert!(all.contains(word), "{args:?}: {output:?}");
         }
     }
 }
@@ -94,7 +94,7 @@ fn what_is_no_identity_is_called_what_it_is() {
         tree.write("state/keys/.keep", "");
         tree.write("backup.age", "age-encryption.org/v1\n");
         tree.write("identity", text);
-        let words = [
+        let args = [
             "keys",
             "restore",
             "backup.age",
@@ -103,7 +103,7 @@ fn what_is_no_identity_is_called_what_it_is() {
             "--directory",
             "state",
         ];
-        let output = tree.seal(&words);
+        let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(said(&output).contains(wanted), "{text}: {output:?}");
     }

@@ -65,7 +65,7 @@ fn allowed_scopes_leave_the_scope_of_what_is_new_to_the_rule() {
     );
     for (scope, code) in [("strict", 0), ("namespace-wide", 0), ("cluster-wide", 2)] {
         let file = format!("tree/{scope}.yaml");
-        let words = [
+        let args = [
             "create",
             "db",
             "--from-file",
@@ -75,6 +75,6 @@ fn allowed_scopes_leave_the_scope_of_what_is_new_to_the_rule() {
             "--scope",
             scope,
         ];
-        assert_eq!(tree.seal(&words).status.code(), Some(code), "{scope}");
+        assert_eq!(tree.seal(&args).status.code(), Some(code), "{scope}");
     }
 }

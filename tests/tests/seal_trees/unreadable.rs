@@ -52,8 +52,8 @@ fn rotate_names_each_file_and_does_the_others() {
         tree.seal_without_hints("db", "tree/good.yaml");
         let before = tree.read("tree/good.yaml");
         tree.write(&format!("tree/{name}"), &text);
-        let words = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
-        let output = tree.seal(&words);
+        let args = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
+        let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         let line = format!("tree/{name}: failed: ");
         let all = said(&output);
@@ -70,7 +70,7 @@ fn rotate_of_a_tree_with_nothing_else_says_so_too() {
     for (name, text, why) in unreadable() {
         let tree = Tree::new();
         tree.write(&format!("tree/{name}"), &text);
-        let words = [
+        let args = [
             "rotate",
             "tree",
             "--key",
@@ -80,7 +80,7 @@ fn rotate_of_a_tree_with_nothing_else_says_so_too() {
             "-o",
             "json",
         ];
-        let output = tree.seal(&words);
+        let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         let facts = printed(&output);
         assert!(
@@ -110,12 +110,12 @@ fn what_cannot_hold_a_sealed_secret_is_no_obstacle() {
     ] {
         tree.write(&format!("tree/{name}"), text);
     }
-    for words in [
+    for args in [
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"][..],
         &["view", "tree"],
     ] {
-        let output = tree.seal(words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
+        let output = tree.seal(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
     }
 }
 
@@ -235,7 +235,7 @@ fn an_interrupted_rotation_goes_on_where_it_ended() {
 fn an_item_that_no_key_opens_is_a_failure_that_says_what_may_be_the_matter() {
     let tree = Tree::new();
     tree.seal_without_hints("a", "tree/a.yaml");
-    let words = [
+    let args = [
         "rotate",
         "tree",
         "--key",
@@ -244,8 +244,8 @@ fn an_item_that_no_key_opens_is_a_failure_that_says_what_may_be_the_matter() {
         "other.pem",
         "--no-hints",
     ];
-    assert!(tree.seal(&words).status.success());
-    let output = tree.seal(&words);
+    assert!(tree.seal(&args).status.success());
+    let output = tree.seal(&args);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(
         said(&output).contains("pass its private key with --key, too"),
@@ -267,17 +267,17 @@ fn sealed_values_in_the_values_of_a_chart_are_not_forgotten() {
         let end = if head.ends_with('"') { "\"}" } else { "\n" };
         tree.write(&format!("tree/{name}"), &format!("{head}{value}{end}"));
         tree.write("state/keys/.keep", "");
-        for words in [
+        for args in [
             &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"][..],
             &["keys", "status", "tree", "--directory", "state"],
         ] {
-            let output = tree.seal(words);
-            assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+            let output = tree.seal(args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
             let all = printed(&output) + &said(&output);
             let wanted = "a sealed value stands outside of a SealedSecret";
             assert!(
                 all.contains(name) && all.contains(wanted),
-                "{words:?}: {all}"
+                "{args:?}: {all}"
             );
         }
     }

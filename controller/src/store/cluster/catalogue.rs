@@ -390,7 +390,7 @@ impl Catalogue {
 
     /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and differs
     /// from what was known. If its Secret was never read, the object is in the queue already.
-    pub(super) fn heard_of_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
+    pub(super) fn observe_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };

@@ -85,7 +85,7 @@ fn judged(doing: &'static str, mut status: Status, secret: &Secret) -> StoreErro
 
 /// Returns which webhook or policy denied the request, without its message.
 fn denial(text: &str) -> Option<String> {
-    let end = |words: &&str| text.find(*words).map(|at| at + words.len());
+    let end = |args: &&str| text.find(*args).map(|at| at + args.len());
     let end = DENIALS.iter().filter_map(end).min()?;
     Some(format!(
         "{}; its message may quote a value and is not shown: ask its operator",
@@ -268,8 +268,8 @@ mod tests {
                 "failed calling webhook \"w\"",
             ),
         ] {
-            let told = judged(Status::failure(text, "R").with_code(code)).to_string();
-            assert_eq!(told, format!("cannot create the Secret: {want}"));
+            let reported = judged(Status::failure(text, "R").with_code(code)).to_string();
+            assert_eq!(reported, format!("cannot create the Secret: {want}"));
         }
     }
 

@@ -37,11 +37,11 @@ pub(crate) struct Events {
     client: Client,
     subject: Subject,
     /// The last event of each object, to detect repetitions.
-    last: Mutex<BTreeMap<ObjectId, Told>>,
+    last: Mutex<BTreeMap<ObjectId, Reported>>,
 }
 
 #[derive(Debug, Clone)]
-struct Told {
+struct Reported {
     news: News,
     name: String,
     count: i32,
@@ -76,19 +76,19 @@ impl Events {
         let last = self
             .last()
             .get(id)
-            .filter(|told| told.news == news)
+            .filter(|reported| reported.news == news)
             .cloned();
-        let told = match last {
-            Some(told) => self.count(id, told, now).await.transpose(),
+        let reported = match last {
+            Some(reported) => self.count(id, reported, now).await.transpose(),
             None => None,
         };
-        let told = match told {
-            Some(told) => told,
+        let reported = match reported {
+            Some(reported) => reported,
             None => self.create(id, uid, news, now).await,
         };
-        match told {
-            Ok(told) => {
-                self.last().insert(id.clone(), told);
+        match reported {
+            Ok(reported) => {
+                self.last().insert(id.clone(), reported);
             }
             Err(error) => {
                 self.forget(id);
@@ -103,7 +103,7 @@ impl Events {
         uid: Option<String>,
         news: News,
         now: Timestamp,
-    ) -> Result<Told, kube::Error> {
+    ) -> Result<Reported, kube::Error> {
         let name = format!(
             "{}.{:016x}",
             cut(id.name.clone(), NAME),
@@ -111,7 +111,7 @@ impl Events {
         );
         let event = self.event(id, uid, &news, &name, time(now));
         self.api(id).create(&PostParams::default(), &event).await?;
-        Ok(Told {
+        Ok(Reported {
             news,
             name,
             count: 1,
@@ -123,17 +123,17 @@ impl Events {
     async fn count(
         &self,
         id: &ObjectId,
-        told: Told,
+        reported: Reported,
         now: Timestamp,
-    ) -> Result<Option<Told>, kube::Error> {
-        let count = told.count.saturating_add(1);
+    ) -> Result<Option<Reported>, kube::Error> {
+        let count = reported.count.saturating_add(1);
         let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": time(now) }));
         let patched = self
             .api(id)
-            .patch(&told.name, &PatchParams::default(), &patch)
+            .patch(&reported.name, &PatchParams::default(), &patch)
             .await;
         match patched {
-            Ok(_) => Ok(Some(Told { count, ..told })),
+            Ok(_) => Ok(Some(Reported { count, ..reported })),
             Err(error) if is(&error, 404) => Ok(None),
             Err(error) => Err(error),
         }
@@ -183,7 +183,7 @@ impl Events {
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Told>> {
+    fn last(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Reported>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

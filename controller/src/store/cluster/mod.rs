@@ -7,7 +7,7 @@
 mod catalogue;
 pub(crate) mod denied;
 pub(crate) mod events;
-mod heard;
+mod observed;
 pub(crate) mod secret;
 mod statuses;
 mod watched;

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_namespace_is_told_what_to_add() {
+    fn an_object_without_namespace_gets_advice_what_to_add() {
         let without = GOOD.replace(", namespace: ns", "");
         let wide = |scope: &str, value: &str| {
             let annotations = format!(

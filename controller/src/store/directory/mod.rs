@@ -83,7 +83,7 @@ struct Scanned {
     /// off.
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
-    told: BTreeSet<String>,
+    reported: BTreeSet<String>,
     /// Objects with old files to remove, and the scan that first noticed it.
     untidy: BTreeMap<ObjectId, Option<Timestamp>>,
 }
@@ -466,14 +466,14 @@ impl Place {
 impl Scanned {
     /// Logs problems and ignored documents, once each time they appear.
     fn tell(&mut self, problems: BTreeSet<String>, notes: BTreeSet<String>) {
-        for problem in problems.difference(&self.told) {
+        for problem in problems.difference(&self.reported) {
             error!(error = problem, "A manifest cannot be used");
         }
-        for note in notes.difference(&self.told) {
+        for note in notes.difference(&self.reported) {
             warn!(note, "A document is left alone");
         }
-        self.told = problems;
-        self.told.extend(notes);
+        self.reported = problems;
+        self.reported.extend(notes);
     }
 }
 

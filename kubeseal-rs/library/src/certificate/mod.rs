@@ -19,8 +19,8 @@ use std::ffi::{OsStr, OsString};
 use shared::key::{Certificate, CertificateError};
 
 use crate::cluster::{Access, ClusterError, Service};
+use crate::environment::Environment;
 use crate::redacted::redacted_source;
-use crate::surroundings::Surroundings;
 
 pub use source::{OfRule, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{By, TrustError, Vouched, Way, judge};
@@ -91,7 +91,7 @@ pub enum ObtainError {
 /// # Errors
 ///
 /// Returns an [`ObtainError`] if there is no certificate, or it is not trusted.
-pub fn obtain(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
+pub fn obtain(wanted: &Wanted, environment: &Environment) -> Result<Obtained, ObtainError> {
     let Wanted {
         source,
         access,
@@ -101,9 +101,9 @@ pub fn obtain(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, 
     } = wanted;
     match (source.is_empty(), offline) {
         (false, _) => given(source, fingerprints),
-        (true, false) => of_cluster::fetch(wanted, surroundings),
+        (true, false) => of_cluster::fetch(wanted, environment),
         (true, true) => {
-            let seen = of_cluster::last(access, surroundings)?;
+            let seen = of_cluster::last(access, environment)?;
             check(&seen.pem, "the cache", fingerprints)?;
             Ok(seen)
         }

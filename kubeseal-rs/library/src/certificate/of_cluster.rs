@@ -12,7 +12,7 @@ use super::known::Known;
 use super::trust::{self, Memory, Vouched, Way, judge, memory, vouched_by};
 use super::{ObtainError, Obtained, Origin, Wanted};
 use crate::cluster::{Access, Address, Cluster, ClusterError, NoService, Service};
-use crate::surroundings::Surroundings;
+use crate::environment::Environment;
 
 /// The item of the `ConfigMap` with the published certificate; see [`config_map`].
 const CONFIG_MAP_ITEM: &str = "cert.pem";
@@ -33,17 +33,17 @@ struct Offer {
 }
 
 /// Gets the certificate from the cluster, and caches it.
-pub(super) fn fetch(wanted: &Wanted, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
-    let cluster = Cluster::new(&wanted.access, surroundings)?;
-    let known = Known::of(surroundings.cache_folder().as_deref(), cluster.address());
+pub(super) fn fetch(wanted: &Wanted, environment: &Environment) -> Result<Obtained, ObtainError> {
+    let cluster = Cluster::new(&wanted.access, environment)?;
+    let known = Known::of(environment.cache_folder().as_deref(), cluster.address());
     let offer = offer(&cluster, &wanted.access, &wanted.fingerprints, &known)?;
-    accept(offer, wanted, &known, surroundings)
+    accept(offer, wanted, &known, environment)
 }
 
 /// Returns the cached certificate, without network access and without credentials.
-pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtained, ObtainError> {
-    let cluster = Address::find(access, surroundings)?;
-    let known = Known::of(surroundings.cache_folder().as_deref(), &cluster);
+pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtained, ObtainError> {
+    let cluster = Address::find(access, environment)?;
+    let known = Known::of(environment.cache_folder().as_deref(), &cluster);
     let service = Service {
         namespace: access.namespace.clone(),
         name: access.name.clone(),
@@ -53,7 +53,7 @@ pub(super) fn last(access: &Access, surroundings: &Surroundings) -> Result<Obtai
         service: service.clone(),
         server: cluster.server,
     })?;
-    let since = trust::age(seen.since, surroundings.now);
+    let since = trust::age(seen.since, environment.now);
     Ok(Obtained {
         pem: seen.pem,
         origin: Origin::Given,
@@ -156,7 +156,7 @@ fn accept(
     offer: Offer,
     wanted: &Wanted,
     known: &Known,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Obtained, ObtainError> {
     let Offer {
         pem,
@@ -178,18 +178,12 @@ fn accept(
             }
             let memory = memory(wanted.named_by, way, vouched_by(fingerprint, given));
             let last = known.last(memory, &service);
-            remarks
-                .extend(last.as_ref().and_then(|last| {
-                    trust::change(last, &certificate, &service, surroundings.now)
-                }));
+            remarks.extend(
+                last.as_ref()
+                    .and_then(|last| trust::change(last, &certificate, &service, environment.now)),
+            );
             if last.is_none_or(|last| &last.fingerprint != fingerprint) {
-                remarks.extend(remember(
-                    known,
-                    memory,
-                    &service,
-                    &certificate,
-                    surroundings,
-                ));
+                remarks.extend(remember(known, memory, &service, &certificate, environment));
             }
         }
         Err(error) if way == Way::Found || !given.is_empty() => {
@@ -214,10 +208,10 @@ fn remember(
     memory: Memory,
     service: &Service,
     certificate: &Certificate,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Option<String> {
     let error = known.remember(memory, service, certificate).err()?;
-    surroundings.stderr_is_terminal.then(|| {
+    environment.stderr_is_terminal.then(|| {
         format!(
             "the certificate cannot be remembered, so a change will not be noticed: {}",
             shared::error_chain(&error)
@@ -249,7 +243,7 @@ mod tests {
             namespace: "ops".into(),
             ..Access::default()
         };
-        let seen = last(&access, &Surroundings::of_this_process());
+        let seen = last(&access, &Environment::of_this_process());
         assert!(
             matches!(seen, Err(ObtainError::NeverSeen { .. })),
             "{seen:?}"

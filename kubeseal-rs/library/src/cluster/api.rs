@@ -11,12 +11,12 @@ use tokio::runtime::Runtime;
 use super::busy::{Again, Attempts};
 use super::connection::Address;
 use super::error::one_line;
+use super::error_text::error_text;
 use super::login::Login;
-use super::told::told;
 use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
+use crate::environment::Environment;
 use crate::notice::StatusLine;
-use crate::surroundings::Surroundings;
 
 /// A client of the API server.
 pub(super) struct Api {
@@ -42,20 +42,21 @@ pub(super) struct Answer {
 
 impl Api {
     /// Creates the client. Sends no request yet.
-    pub(super) fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
+    pub(super) fn new(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ClusterError::System)?;
-        let mut config = connection::config(access, surroundings)?;
-        let login = Login::new(&mut config.auth_info, surroundings.now)?;
+        let mut config = connection::config(access, environment)?;
+        let login = Login::new(&mut config.auth_info, environment.now)?;
         let guard = runtime.enter();
         let api = Self {
             address: Address::of(&config),
-            client: Client::try_from(config).map_err(|error| ClusterError::Client(told(&error)))?,
+            client: Client::try_from(config)
+                .map_err(|error| ClusterError::Client(error_text(&error)))?,
             login,
             timeout: access.timeout,
-            status_line: surroundings.status_line,
+            status_line: environment.status_line,
             runtime: {
                 drop(guard);
                 runtime
@@ -156,7 +157,7 @@ impl Api {
             .body(Body::from(body))
             .map_err(|error| error.to_string())?;
         let sent = self.client.send(request).await;
-        let (head, body) = sent.map_err(|error| told(&error))?.into_parts();
+        let (head, body) = sent.map_err(|error| error_text(&error))?.into_parts();
         let limit = usize::try_from(most.limit()).unwrap_or(usize::MAX);
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_err(|error| {

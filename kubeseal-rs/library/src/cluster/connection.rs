@@ -18,15 +18,15 @@ use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::error_text::kubeconfig_error;
 use super::overrides::Overrides;
 use super::plug_in;
-use super::told::told_of_file;
 use super::{Access, ClusterError};
 use crate::bounded::{self, Kind};
+use crate::environment::Environment;
 use crate::kubeconfig;
 use crate::proxies::proxy_for;
 use crate::redacted::redacted;
-use crate::surroundings::Surroundings;
 use crate::web::CONNECT_TIMEOUT;
 
 /// The address of an API server. Determining it sends no request and runs no exec plug-in.
@@ -44,8 +44,8 @@ impl Address {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the settings cannot be used.
-    pub fn find(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
-        let (config, _) = without_programs(access, surroundings)?;
+    pub fn find(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
+        let (config, _) = without_programs(access, environment)?;
         Ok(Self::of(&config))
     }
 
@@ -58,8 +58,8 @@ impl Address {
 }
 
 /// Determines how to reach the API server, with the user's plug-in resolved to an absolute path.
-pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
-    let (mut config, by_relative_path) = without_programs(access, surroundings)?;
+pub(super) fn config(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
+    let (mut config, by_relative_path) = without_programs(access, environment)?;
     plug_in::settle(&mut config.auth_info, by_relative_path.as_deref())?;
     Ok(config)
 }
@@ -68,19 +68,19 @@ pub(super) fn config(access: &Access, surroundings: &Surroundings) -> Result<Con
 /// file of the user's entry, if an environment variable names that file by a relative path.
 fn without_programs(
     access: &Access,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<(Config, Option<PathBuf>), ClusterError> {
-    let files = read(access, surroundings)?;
+    let files = read(access, environment)?;
     let overrides = &access.overrides;
     let is_empty = files.merged.contexts.is_empty() && files.merged.clusters.is_empty();
     let (mut config, by_relative_path) =
         if is_empty && overrides.server.is_none() && overrides.context.is_none() {
-            (in_cluster(access, surroundings)?, None)
+            (in_cluster(access, environment)?, None)
         } else {
             from_kubeconfig(&files, overrides)?
         };
     if config.proxy_url.is_none() {
-        config.proxy_url = proxy_for(&config.cluster_url, |name| surroundings.variable(name))
+        config.proxy_url = proxy_for(&config.cluster_url, |name| environment.variable(name))
             .map(|url| proxy(&url))
             .transpose()?;
     }
@@ -111,7 +111,7 @@ impl Files {
             }
         }
         let merged = std::mem::take(&mut self.merged).merge(next);
-        self.merged = merged.map_err(|error| told_of_file(path, error))?;
+        self.merged = merged.map_err(|error| kubeconfig_error(path, error))?;
         Ok(())
     }
 }
@@ -138,15 +138,15 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
 
 /// Reads the file of `--kubeconfig`, or the existing files of `KUBECONFIG`. If several files
 /// contain an entry, the first one counts.
-fn read(access: &Access, surroundings: &Surroundings) -> Result<Files, ClusterError> {
+fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
-        let variable = surroundings.filled_variable("SEALED_SECRETS_KUBECONFIG");
+        let variable = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
         let is_by_variable = variable.is_some_and(|named| Path::new(&named) == path);
         files.add(path, is_by_variable)?;
         return Ok(files);
     }
-    for path in kubeconfig::default_files(surroundings) {
+    for path in kubeconfig::default_files(environment) {
         // An empty file is not a YAML document and counts as missing.
         if path.metadata().is_ok_and(|file| file.len() > 0) {
             files.add(&path, true)?;
@@ -170,10 +170,10 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     if is_file {
         // Use an absolute path: relative paths in the file are relative to its folder.
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        return Kubeconfig::read_from(whole).map_err(|error| told_of_file(path, error));
+        return Kubeconfig::read_from(whole).map_err(|error| kubeconfig_error(path, error));
     }
     let read = Kubeconfig::from_yaml(&String::from_utf8_lossy(&text));
-    read.map_err(|error| told_of_file(path, error))
+    read.map_err(|error| kubeconfig_error(path, error))
 }
 
 /// Returns the address of the API server that this kubeconfig text names, with the flags applied.
@@ -184,7 +184,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
 /// Returns the same [`ClusterError`] as [`Cluster`](super::Cluster).
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
     let read = Kubeconfig::from_yaml(text);
-    let mut merged = read.map_err(|error| told_of_file("-".as_ref(), error))?;
+    let mut merged = read.map_err(|error| kubeconfig_error("-".as_ref(), error))?;
     for cluster in merged
         .clusters
         .iter_mut()
@@ -200,9 +200,9 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
     Ok(config.cluster_url)
 }
 
-fn in_cluster(access: &Access, surroundings: &Surroundings) -> Result<Config, ClusterError> {
+fn in_cluster(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
     // Without this variable, the most likely cause is that there is no cluster at all.
-    if surroundings
+    if environment
         .filled_variable("KUBERNETES_SERVICE_HOST")
         .is_none()
     {

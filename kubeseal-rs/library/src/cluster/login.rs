@@ -17,7 +17,7 @@ use shared::manifest::{self, Reading, Shape};
 use zeroize::Zeroizing;
 
 use super::ClusterError;
-use super::told::told_of_run;
+use super::error_text::plug_in_failure;
 use crate::bounded::{self, Kind};
 
 /// A token is renewed this long before it expires.
@@ -114,7 +114,7 @@ const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
 fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
     let (status, output, said) = output_of(plug_in)?;
     if !status.success() {
-        return Err(told_of_run(status, &said));
+        return Err(plug_in_failure(status, &said));
     }
     let answer = read(&output).unwrap_or_default();
     let status = &answer["status"];

@@ -8,13 +8,13 @@ mod by_token;
 mod candidates;
 mod connection;
 mod error;
+mod error_text;
 mod login;
 mod objects;
 mod overrides;
 mod plug_in;
 pub mod rotated;
 mod secret;
-mod told;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use http::StatusCode;
 use serde_json::Value as Json;
 use shared::key::{Certificate, Fingerprint};
 
-use crate::surroundings::Surroundings;
+use crate::environment::Environment;
 use api::{Answer, Api};
 pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
 pub use by_token::{ByToken, NoToken};
@@ -139,9 +139,9 @@ impl Cluster {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the kubeconfig or the flags cannot be used.
-    pub fn new(access: &Access, surroundings: &Surroundings) -> Result<Self, ClusterError> {
+    pub fn new(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
         Ok(Self {
-            api: Arc::new(Api::new(access, surroundings)?),
+            api: Arc::new(Api::new(access, environment)?),
         })
     }
 
@@ -238,7 +238,7 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if the settings cannot be used or the request fails.
     pub fn find(access: &Access) -> Result<Self, ClusterError> {
-        Cluster::new(access, &Surroundings::of_this_process())?.controller(access)
+        Cluster::new(access, &Environment::of_this_process())?.controller(access)
     }
 
     /// Returns the controller's Service.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::api::{Answer, Api};
 use super::{Access, ClusterError};
 use crate::bounded::Kind;
-use crate::surroundings::Surroundings;
+use crate::environment::Environment;
 
 /// The number of objects in one page of a list.
 const PAGE: usize = 200;
@@ -34,7 +34,7 @@ impl Objects {
     /// Returns a [`ClusterError`] if the settings cannot be used.
     pub fn connect(access: &Access) -> Result<Self, ClusterError> {
         Ok(Self {
-            api: Api::new(access, &Surroundings::of_this_process())?,
+            api: Api::new(access, &Environment::of_this_process())?,
         })
     }
 

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::api::Api;
 use super::{Access, ClusterError};
-use crate::surroundings::Surroundings;
+use crate::environment::Environment;
 
 /// Returns a Secret as the API server stores it. **The result contains plain values**, in base64.
 ///
@@ -15,7 +15,7 @@ use crate::surroundings::Surroundings;
 /// or the caller may not read it.
 pub fn secret(access: &Access, namespace: &str, name: &str) -> Result<Json, ClusterError> {
     let what = "cannot read the Secret";
-    let api = Api::new(access, &Surroundings::of_this_process())?;
+    let api = Api::new(access, &Environment::of_this_process())?;
     let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
     let body = Zeroizing::new(api.get(&path)?.success(what)?);
     serde_json::from_slice(&body).map_err(|_| ClusterError::Nonsense { what })

@@ -212,18 +212,18 @@ impl Survey {
         holders: &[Holder],
         controller: &Authorised,
     ) -> Result<Vec<(Origin, AuthorisedError)>, AuthorisedError> {
-        let mut untold = Vec::new();
+        let mut unknown = Vec::new();
         for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
             if !needs.values().any(is_undecided) {
                 continue;
             }
             match controller.keys(&holder.sealed) {
                 Ok(keys) => learn(needs, keys),
-                Err(error @ AuthorisedError::Forbidden(_)) => untold.push((origin.clone(), error)),
+                Err(error @ AuthorisedError::Forbidden(_)) => unknown.push((origin.clone(), error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(untold)
+        Ok(unknown)
     }
 
     /// Returns the items that need this key, or may need it.

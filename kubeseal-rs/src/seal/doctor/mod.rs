@@ -23,10 +23,10 @@ mod templates;
 mod way;
 
 use anyhow::Result;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::{KeyRecord, record};
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, Source};
-use kubeseal_library::surroundings::Surroundings;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 
@@ -42,22 +42,22 @@ use findings::{Findings, Found};
 /// # Errors
 ///
 /// A file that was named cannot be read.
-pub fn run(words: &Doctor, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut findings = Findings::default();
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
     findings.add("seal", Found::good(version));
     let mut way = way::Way::default();
-    if !words.offline {
+    if !args.offline {
         // The rule does not choose who gets a token: `--authorized` goes by the words alone.
-        let words = &under_rule(words, surroundings, &mut findings);
-        way = way::look(words, surroundings, &mut findings);
+        let args = &under_rule(args, environment, &mut findings);
+        way = way::look(args, environment, &mut findings);
     }
-    if let Some(file) = &words.file {
-        way.authorised = authorised(&words.asking, &words.place, surroundings)?;
-        let keys = key_ring(words, surroundings, &way.records)?;
-        object::look(words, file, &keys, &way, surroundings, &mut findings)?;
+    if let Some(file) = &args.file {
+        way.authorised = authorised(&args.asking, &args.place, environment)?;
+        let keys = key_ring(args, environment, &way.records)?;
+        object::look(args, file, &keys, &way, environment, &mut findings)?;
     }
-    match words.output {
+    match args.output {
         Form::Text => print(findings.text().as_bytes())?,
         Form::Json => print(&findings.json()?)?,
     };
@@ -69,18 +69,18 @@ pub fn run(words: &Doctor, surroundings: &Surroundings) -> Result<Outcome> {
 }
 
 /// The words, with the controller that the rule of `.seal.yaml` for the file names, unless flags name one.
-fn under_rule(words: &Doctor, surroundings: &Surroundings, findings: &mut Findings) -> Doctor {
-    let mut words = words.clone();
-    let place = &mut words.place;
-    let (Some(file), None) = (&words.file, &place.directory) else {
-        return words;
+fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Doctor {
+    let mut args = args.clone();
+    let place = &mut args.place;
+    let (Some(file), None) = (&args.file, &place.directory) else {
+        return args;
     };
     let sealing = Sealing {
         cluster: place.cluster.clone(),
         controller: place.controller.clone(),
         ..Sealing::default()
     };
-    let session = Session::new(&sealing, surroundings);
+    let session = Session::new(&sealing, environment);
     let settings = match session.settings(file) {
         Ok(settings) => settings,
         Err(error) => {
@@ -92,7 +92,7 @@ fn under_rule(words: &Doctor, surroundings: &Surroundings, findings: &mut Findin
                     "correct .seal.yaml; `seal config explain FILE` shows the rule",
                 ),
             );
-            return words;
+            return args;
         }
     };
     let rule = settings
@@ -100,7 +100,7 @@ fn under_rule(words: &Doctor, surroundings: &Surroundings, findings: &mut Findin
         .as_ref()
         .filter(|_| settings.certificate.by == Origin::Rule);
     let Some(rule) = rule.map(Rule::in_words) else {
-        return words;
+        return args;
     };
     let found = match &settings.certificate.value {
         Source::Controller {
@@ -129,12 +129,12 @@ fn under_rule(words: &Doctor, surroundings: &Surroundings, findings: &mut Findin
         },
     };
     findings.add("rules", found);
-    words
+    args
 }
 
-fn key_ring(words: &Doctor, surroundings: &Surroundings, records: &[KeyRecord]) -> Result<KeyRing> {
-    if words.backups.is_empty() {
+fn key_ring(args: &Doctor, environment: &Environment, records: &[KeyRecord]) -> Result<KeyRing> {
+    if args.backups.is_empty() {
         return Ok(record::ring(records));
     }
-    opening::ring(records, &words.backups, &words.opening, surroundings)
+    opening::ring(records, &args.backups, &args.opening, environment)
 }

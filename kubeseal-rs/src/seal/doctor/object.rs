@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use kubeseal_library::cluster::{Authorised, Controller, KeysOfItems};
-use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -31,23 +31,23 @@ const MOST_PLACES: usize = 2000;
 ///
 /// The file cannot be read, or holds none.
 pub(super) fn look(
-    words: &Doctor,
+    args: &Doctor,
     file: &Path,
     keys: &KeyRing,
     way: &Way,
-    surroundings: &Surroundings,
+    environment: &Environment,
     findings: &mut Findings,
 ) -> Result<()> {
     let objects = sealed_in(file)?;
-    let names = names(words, file, &objects);
+    let names = names(args, file, &objects);
     // Who opens everything need not know them.
-    let namespaces = LazyCell::new(|| namespaces(words, way, &objects));
+    let namespaces = LazyCell::new(|| namespaces(args, way, &objects));
     for mut sealed in objects.iter().cloned() {
         if sealed.metadata.namespace.is_none() {
-            sealed.metadata.namespace.clone_from(&words.namespace);
+            sealed.metadata.namespace.clone_from(&args.namespace);
         }
         one(&sealed, keys, way, &namespaces, &names, findings);
-        if let Some(found) = templates::check(&sealed, keys, surroundings) {
+        if let Some(found) = templates::check(&sealed, keys, environment) {
             findings.add(&format!("{}, templates", sealed.place()), found);
         }
     }
@@ -243,8 +243,8 @@ fn as_applied(sealed: &SealedSecret, body: &[u8]) -> Found {
     }
 }
 
-fn names(words: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
-    let mut names: BTreeSet<String> = words.try_name.iter().cloned().collect();
+fn names(args: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
+    let mut names: BTreeSet<String> = args.try_name.iter().cloned().collect();
     for sealed in objects {
         names.extend(sealed.metadata.name.clone());
         names.extend(sealed.spec.template.metadata.name.clone());
@@ -259,8 +259,8 @@ fn names(words: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-fn namespaces(words: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String> {
-    let mut namespaces: BTreeSet<String> = words.try_namespace.iter().cloned().collect();
+fn namespaces(args: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String> {
+    let mut namespaces: BTreeSet<String> = args.try_namespace.iter().cloned().collect();
     namespaces.insert("default".into());
     for sealed in objects {
         namespaces.extend(sealed.metadata.namespace.clone());

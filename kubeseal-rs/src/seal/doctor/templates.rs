@@ -1,9 +1,9 @@
 //! Do the templates of a SealedSecret render with its values?
 
-use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::environment::Environment;
 use shared::key_ring::KeyRing;
 use shared::resource::SealedSecret;
-use shared::unseal::{Chance, Rules, UnsealError, unseal};
+use shared::unseal::{Randomness, Rules, UnsealError, unseal};
 
 use super::findings::Found;
 
@@ -13,18 +13,18 @@ use super::findings::Found;
 pub(super) fn check(
     sealed: &SealedSecret,
     keys: &KeyRing,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Option<Found> {
     sealed.spec.template.data.as_ref()?;
     let rules = Rules {
         accept_legacy: true,
-        refuse_chance: false,
+        refuse_random: false,
     };
-    let mut chance = Chance {
-        now: surroundings.now,
+    let mut randomness = Randomness {
+        now: environment.now,
         rng: &mut shared::random::system(),
     };
-    match unseal(sealed, keys, rules, &mut chance) {
+    match unseal(sealed, keys, rules, &mut randomness) {
         Ok(_) => Some(Found::good("its templates render")),
         Err(error @ (UnsealError::Render(_) | UnsealError::Template(_))) => Some(Found::bad(
             error.exact(),
@@ -58,7 +58,7 @@ mod tests {
         items.insert("password".into(), base64::encode(&value));
         let text = template.map(|text| [("t".to_owned(), Some(text.to_owned()))].into());
         sealed.spec.template.data = text;
-        let found = check(&sealed, keys, &Surroundings::of_this_process())?;
+        let found = check(&sealed, keys, &Environment::of_this_process())?;
         Some(format!("{found:?}"))
     }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kubeseal_library::cluster::{Access, Authorised, Controller, Objects};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::{KeyRecord, KeyStore};
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::Value as Json;
 use shared::error_chain;
 
@@ -38,15 +38,15 @@ impl Way {
 }
 
 /// Goes as far as it gets: after the first broken step nothing behind it is looked at.
-pub(super) fn look(words: &Doctor, surroundings: &Surroundings, findings: &mut Findings) -> Way {
+pub(super) fn look(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Way {
     let mut way = Way::default();
-    let again = again(&words.place);
-    let _ = if let Some(folder) = &words.place.directory {
+    let again = again(&args.place);
+    let _ = if let Some(folder) = &args.place.directory {
         directory(folder, &again, &mut way, findings)
     } else {
         let access = Access {
-            by_token: words.asking.by_token(),
-            ..access(&words.place, surroundings)
+            by_token: args.asking.by_token(),
+            ..access(&args.place, environment)
         };
         cluster(&access, &again, &mut way, findings)
     };

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kubeseal_library::environment::Environment;
 use kubeseal_library::programs;
-use kubeseal_library::surroundings::Surroundings;
 
 use super::guarded::Guarded;
 use crate::report::ShowPath as _;
@@ -46,26 +46,26 @@ pub(super) enum EditorError {
 /// An editor and its arguments.
 pub(super) struct Editor {
     program: PathBuf,
-    words: Vec<String>,
+    args: Vec<String>,
 }
 
 impl Editor {
     /// Finds the editor.
-    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, EditorError> {
+    pub(super) fn find(environment: &Environment) -> Result<Self, EditorError> {
         let named = |variable: &'static str| {
-            let line = surroundings.filled_variable(variable)?;
+            let line = environment.filled_variable(variable)?;
             Some((variable, line))
         };
         let usual = || ("the usual one", "vi".to_owned());
         let (from, line) = named("VISUAL")
             .or_else(|| named("EDITOR"))
             .unwrap_or_else(usual);
-        let words = shlex::split(&line).ok_or(EditorError::Words { variable: from })?;
-        let name = words.first().cloned().unwrap_or_default();
+        let args = shlex::split(&line).ok_or(EditorError::Words { variable: from })?;
+        let name = args.first().cloned().unwrap_or_default();
         let program = programs::find(&name).ok_or(EditorError::Missing { name, from })?;
-        let mut words: Vec<String> = words.into_iter().skip(1).collect();
-        words.extend(quiet_words(&program));
-        Ok(Self { program, words })
+        let mut args: Vec<String> = args.into_iter().skip(1).collect();
+        args.extend(quiet_words(&program));
+        Ok(Self { program, args })
     }
 
     /// Opens the file in the editor, waits, and returns how long it took. The editor runs in the
@@ -78,7 +78,7 @@ impl Editor {
     pub(super) fn open(&self, guarded: &Guarded) -> Result<Duration, EditorError> {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
-        command.args(&self.words);
+        command.args(&self.args);
         command.arg(hidden.file()).current_dir(hidden.folder());
         let start = Instant::now();
         let status = guarded.while_editing(|| command.status());
@@ -97,7 +97,7 @@ impl Editor {
     /// and only if a person is at the terminal, since a script is as fast.
     pub(super) fn remark(&self, after: Duration, is_person: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);
-        let waits = flag.is_none_or(|flag| self.words.iter().any(|word| waits(word, flag)));
+        let waits = flag.is_none_or(|flag| self.args.iter().any(|word| waits(word, flag)));
         let is_hasty = flag.is_none() && is_person && after < AT_ONCE;
         if waits && !is_hasty {
             return None;
@@ -217,7 +217,7 @@ mod tests {
         ] {
             let editor = Editor {
                 program: Path::new("/usr/bin").join(program),
-                words: word.into_iter().map(str::to_owned).collect(),
+                args: word.into_iter().map(str::to_owned).collect(),
             };
             let remark = editor.remark(after, true);
             let is_right = match (&remark, want) {
@@ -262,8 +262,8 @@ mod tests {
         ] {
             fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             symlink(at(leads_to), at(name)).unwrap();
-            let words = quiet_words(&at(name));
-            assert_eq!(words.first().is_some_and(|w| w == "-n"), is_quiet, "{name}");
+            let args = quiet_words(&at(name));
+            assert_eq!(args.first().is_some_and(|w| w == "-n"), is_quiet, "{name}");
         }
     }
 }

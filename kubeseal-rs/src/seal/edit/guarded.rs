@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::platform::signals::HeldSignals;
 use kubeseal_library::programs;
-use kubeseal_library::surroundings::Surroundings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -31,12 +31,12 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// Creates the folder and starts the guard.
-    pub(super) fn new(surroundings: &Surroundings, name: &str, text: &[u8]) -> Result<Self> {
+    pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let watching = "signals cannot be watched for";
         let held = HeldSignals::new(SIGNALS).context(watching)?;
         // A signal that arrives before the watcher runs is handled by it later.
         let signals = Signals::new(SIGNALS).context(watching)?;
-        let hidden = Hidden::new(surroundings, name, text)?;
+        let hidden = Hidden::new(environment, name, text)?;
         Ok(Self {
             watcher: Watcher::new(signals, hidden.folder().to_owned()),
             _sweeper: Sweeper::new(hidden.folder()),

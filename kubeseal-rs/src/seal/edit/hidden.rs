@@ -6,9 +6,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files::{has_ended, process_of};
 use kubeseal_library::platform::memory;
-use kubeseal_library::surroundings::Surroundings;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -45,11 +45,11 @@ pub(super) struct Hidden {
 impl Hidden {
     /// Creates the folder and writes a file for this user only.
     pub(super) fn new(
-        surroundings: &Surroundings,
+        environment: &Environment,
         name: &str,
         text: &[u8],
     ) -> Result<Self, HiddenError> {
-        let base = base(surroundings).ok_or(HiddenError::NoMemory)?;
+        let base = base(environment).ok_or(HiddenError::NoMemory)?;
         let failed = |source| HiddenError::Folder {
             folder: base.clone(),
             source,
@@ -93,8 +93,8 @@ impl Hidden {
 }
 
 /// Returns the first writable folder in memory.
-fn base(surroundings: &Surroundings) -> Option<PathBuf> {
-    let runtime = surroundings.filled_variable("XDG_RUNTIME_DIR");
+fn base(environment: &Environment) -> Option<PathBuf> {
+    let runtime = environment.filled_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
     let usable = |folder: &PathBuf| memory::holds(folder) && tempfile::tempfile_in(folder).is_ok();
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn is_for_this_user_alone_and_goes_when_it_is_dropped() {
-        let hidden = Hidden::new(&Surroundings::of_this_process(), "n.yaml", b"x").unwrap();
+        let hidden = Hidden::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(hidden.folder()), mode(hidden.file())), (0o700, 0o600));
         assert_eq!(*hidden.read().unwrap(), b"x");

@@ -9,7 +9,7 @@ use std::io::BufRead as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use kubeseal_library::surroundings::Surroundings;
+use kubeseal_library::environment::Environment;
 use shared::key_ring::KeyRing;
 use shared::sealed_file::Changes;
 use shared::unseal;
@@ -45,28 +45,28 @@ const OTHERWISE: &str = "--key FILE opens them here, and --blind does without th
 /// Fails if the values cannot be decrypted or read, if there is no editor or no folder in memory,
 /// if the edited text is not valid, or if the file cannot be edited safely. Then nothing is
 /// changed.
-pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
-    let mut target = Target::read(&words.file, words.name.as_deref())?;
+pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
+    let mut target = Target::read(&args.file, args.name.as_deref())?;
     // Find the editor before anything is decrypted.
-    let editor = Editor::find(surroundings)?;
-    let ring = keys(words)?;
+    let editor = Editor::find(environment)?;
+    let ring = keys(args)?;
     let no_keys = KeyRing::default();
-    let session = if words.blind {
+    let session = if args.blind {
         // Every value that is encrypted comes from the user.
-        Session::new(&words.sealing, surroundings)
+        Session::new(&args.sealing, environment)
     } else {
         let keys = ring.as_ref().unwrap_or(&no_keys);
-        Session::of_existing_values(&words.sealing, surroundings, keys)
+        Session::of_existing_values(&args.sealing, environment, keys)
     };
-    let settings = session.settings(&words.file)?;
+    let settings = session.settings(&args.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
-    if !words.blind && settings.certificate.by == Origin::Rule {
+    if !args.blind && settings.certificate.by == Origin::Rule {
         // This certificate may be refused, and then before the user starts to edit. Others are
         // fetched only if a value has changed.
         session.certificate(&settings)?;
     }
-    let before = values(words, &session, &target, ring.as_ref())?;
-    let (after, took) = edited(&editor, surroundings, words, &target, &before)?;
+    let before = values(args, &session, &target, ring.as_ref())?;
+    let (after, took) = edited(&editor, environment, args, &target, &before)?;
     let Some(after) = after else {
         report::say("nothing was changed");
         return Ok(Outcome::Done);
@@ -74,7 +74,7 @@ pub fn run(words: &Edit, surroundings: &Surroundings) -> Result<Outcome> {
     let changes = difference(&before, &after);
     if changes == Difference::default() {
         report::say("nothing was changed");
-        let is_person = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;
+        let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
         if let Some(remark) = editor.remark(took, is_person) {
             report::warn(&remark);
         }
@@ -109,19 +109,19 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
 }
 
 /// Reads the private keys, if any are given.
-fn keys(words: &Edit) -> Result<Option<KeyRing>> {
-    let given = !words.key.is_empty();
-    Ok(given.then(|| read_keys(&words.key)).transpose()?)
+fn keys(args: &Edit) -> Result<Option<KeyRing>> {
+    let given = !args.key.is_empty();
+    Ok(given.then(|| read_keys(&args.key)).transpose()?)
 }
 
 fn values(
-    words: &Edit,
+    args: &Edit,
     session: &Session<'_>,
     target: &Target,
     ring: Option<&KeyRing>,
 ) -> Result<Values> {
     let items = &target.found.sealed.spec.encrypted_data;
-    if words.blind {
+    if args.blind {
         return Ok(items.keys().map(|key| (key.clone(), None)).collect());
     }
     let Some(ring) = ring else {
@@ -141,20 +141,20 @@ fn values(
 /// Opens the editor until the text can be parsed or the user gives up.
 fn edited(
     editor: &Editor,
-    surroundings: &Surroundings,
-    words: &Edit,
+    environment: &Environment,
+    args: &Edit,
     target: &Target,
     before: &Values,
 ) -> Result<(Option<Values>, Duration)> {
-    let text = document::write(&target::place(&target.found), before, words.blind);
-    let guarded = Guarded::new(surroundings, "values.yaml", text.as_bytes())?;
+    let text = document::write(&target::place(&target.found), before, args.blind);
+    let guarded = Guarded::new(environment, "values.yaml", text.as_bytes())?;
     loop {
         let took = editor.open(&guarded)?;
         let error = match document::read(&guarded.hidden().read()?) {
             Ok(values) => return Ok((values, took)),
             Err(error) => error,
         };
-        let is_person = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;
+        let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
         if !is_person || !wants_another_try(&shared::error_chain(&error)) {
             return Err(error).context("nothing was changed");
         }

@@ -295,8 +295,8 @@ mod tests {
 
     use super::*;
 
-    fn only(words: &[&str]) -> Vec<Chosen> {
-        words.iter().map(|word| word.parse().unwrap()).collect()
+    fn only(args: &[&str]) -> Vec<Chosen> {
+        args.iter().map(|word| word.parse().unwrap()).collect()
     }
 
     fn decide(
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn names_may_be_mapped_and_files_have_names_of_their_own() {
         let pair = |variable: &str, item: &str| (variable.to_owned(), item.to_owned());
-        for (items, words, in_files, want) in [
+        for (items, args, in_files, want) in [
             (vec!["a", "b"], vec!["b"], false, vec![pair("b", "b")]),
             (
                 vec!["a", "b"],
@@ -434,7 +434,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                decide(&items, &only(&words), &[], in_files, &[]).unwrap(),
+                decide(&items, &only(&args), &[], in_files, &[]).unwrap(),
                 want
             );
         }

@@ -7,8 +7,8 @@ mod sops;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::ManifestFile;
 use kubeseal_library::{dotenv, files};
 use shared::manifest::Document;
@@ -140,29 +140,29 @@ pub enum ImportError {
 /// # Errors
 ///
 /// Fails if the source cannot be read or sealed.
-pub fn run(words: &Import, surroundings: &Surroundings) -> Result<Outcome> {
-    match &words.from {
-        ImportFrom::Dotenv(words) => from_dotenv(words, surroundings),
-        ImportFrom::Sops(words) => sops::run(words, surroundings),
-        ImportFrom::Secret(words) => from_secret(words, surroundings),
-        ImportFrom::List(words) => from_list(words, surroundings),
+pub fn run(args: &Import, environment: &Environment) -> Result<Outcome> {
+    match &args.from {
+        ImportFrom::Dotenv(args) => from_dotenv(args, environment),
+        ImportFrom::Sops(args) => sops::run(args, environment),
+        ImportFrom::Secret(args) => from_secret(args, environment),
+        ImportFrom::List(args) => from_list(args, environment),
     }
 }
 
 /// Returns the content of a file or of stdin, and its name for messages.
-fn read(file: Option<&Path>, surroundings: &Surroundings) -> Result<(Plain, String)> {
+fn read(file: Option<&Path>, environment: &Environment) -> Result<(Plain, String)> {
     match file {
-        Some(path) => Ok((Stdin::new(surroundings).read_file(path)?, path.shown())),
-        None => Ok((Stdin::new(surroundings).read("stdin")?, "stdin".to_owned())),
+        Some(path) => Ok((Stdin::new(environment).read_file(path)?, path.shown())),
+        None => Ok((Stdin::new(environment).read("stdin")?, "stdin".to_owned())),
     }
 }
 
-fn from_dotenv(words: &ImportDotenv, surroundings: &Surroundings) -> Result<Outcome> {
-    names::check_object(&words.name)?;
-    words.destination.check()?;
-    let session = Session::new(&words.sealing, surroundings);
-    let settings = session.settings(&words.destination.path(&words.name))?;
-    let (text, shown) = read(words.file.as_deref(), surroundings)?;
+fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome> {
+    names::check_object(&args.name)?;
+    args.destination.check()?;
+    let session = Session::new(&args.sealing, environment);
+    let settings = session.settings(&args.destination.path(&args.name))?;
+    let (text, shown) = read(args.file.as_deref(), environment)?;
     let mut items = Items::default();
     for variable in dotenv::parse(text.expose()).with_context(|| shown.clone())? {
         if variable.name == "sops_mac" {
@@ -178,14 +178,14 @@ fn from_dotenv(words: &ImportDotenv, surroundings: &Surroundings) -> Result<Outc
             .add(&variable.name, variable.value)
             .with_context(|| shown.clone())?;
     }
-    let secret = create::secret(&words.name, &Like::default(), items)?;
+    let secret = create::secret(&args.name, &Like::default(), items)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
-    words.destination.put(&[sealed])
+    args.destination.put(&[sealed])
 }
 
-fn from_secret(words: &ImportSecret, surroundings: &Surroundings) -> Result<Outcome> {
-    words.destination.check()?;
-    let (manifest, shown) = read_manifest(words.file.as_deref(), surroundings)?;
+fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome> {
+    args.destination.check()?;
+    let (manifest, shown) = read_manifest(args.file.as_deref(), environment)?;
     let Found { secrets, others } = secrets_in(&manifest, &shown)?;
     say_all(&others);
     let node = match secrets.as_slice() {
@@ -194,11 +194,11 @@ fn from_secret(words: &ImportSecret, surroundings: &Surroundings) -> Result<Outc
         several => return Err(ImportError::Several(shown, several.len()).into()),
     };
     let secret = from_server(sealing::read_secret(node, &shown)?);
-    let session = Session::new(&words.sealing, surroundings);
+    let session = Session::new(&args.sealing, environment);
     let name = secret.metadata.name.clone().unwrap_or_default();
-    let settings = session.settings(&words.destination.path(&name))?;
+    let settings = session.settings(&args.destination.path(&name))?;
     let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
-    words.destination.put(&[sealed])
+    args.destination.put(&[sealed])
 }
 
 fn say_all(sentences: &[String]) {
@@ -207,11 +207,8 @@ fn say_all(sentences: &[String]) {
     }
 }
 
-fn read_manifest(
-    file: Option<&Path>,
-    surroundings: &Surroundings,
-) -> Result<(ManifestFile, String)> {
-    let (bytes, shown) = read(file, surroundings)?;
+fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(ManifestFile, String)> {
+    let (bytes, shown) = read(file, environment)?;
     let bytes = Zeroizing::new(bytes.expose().to_vec());
     let manifest = ManifestFile::parse(Path::new(&shown), bytes)?;
     // Check before reading kinds, which `sops` may have encrypted too.
@@ -229,10 +226,10 @@ fn from_server(mut secret: Secret) -> Secret {
     secret
 }
 
-fn from_list(words: &ImportList, surroundings: &Surroundings) -> Result<Outcome> {
-    words.destination.check()?;
-    let (manifest, shown) = read_manifest(words.file.as_deref(), surroundings)?;
-    let session = Session::new(&words.sealing, surroundings);
+fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
+    args.destination.check()?;
+    let (manifest, shown) = read_manifest(args.file.as_deref(), environment)?;
+    let session = Session::new(&args.sealing, environment);
     let (mut sealed, mut paths) = (Vec::new(), Vec::new());
     let Found { secrets, others } = secrets_in(&manifest, &shown)?;
     say_all(&others);
@@ -243,16 +240,16 @@ fn from_list(words: &ImportList, surroundings: &Surroundings) -> Result<Outcome>
         let metadata = &secret.metadata;
         let name = metadata.name.clone().unwrap_or_default();
         let namespace = metadata.namespace.clone().unwrap_or_default();
-        if let Some(why) = why_not(&secret, words.owned) {
+        if let Some(why) = why_not(&secret, args.owned) {
             report::say(&format!(
                 "{} is left out: {why}",
                 shared::resource::place(&namespace, &name)
             ));
             continue;
         }
-        let path = match &words.into {
+        let path = match &args.into {
             Some(folder) => path_in(folder, &namespace, &name)?,
-            None => words.destination.path(&name),
+            None => args.destination.path(&name),
         };
         let settings = session.settings(&path)?;
         sealed.push(sealing::seal_secret(&session, &settings, secret, false)?);
@@ -261,9 +258,9 @@ fn from_list(words: &ImportList, surroundings: &Surroundings) -> Result<Outcome>
     if sealed.is_empty() {
         return Err(ImportError::NothingLeft.into());
     }
-    match words.into {
-        Some(_) => write_each(&sealed, &paths, words),
-        None => words.destination.put(&sealed),
+    match args.into {
+        Some(_) => write_each(&sealed, &paths, args),
+        None => args.destination.put(&sealed),
     }
 }
 
@@ -307,7 +304,7 @@ fn path_in(folder: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
     Ok(folder.join(format!("{name}.yaml")))
 }
 
-fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Result<Outcome> {
+fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result<Outcome> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         return Err(Exists(path.clone()).into());
     }
@@ -318,7 +315,7 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], words: &ImportList) -> Resul
             .with_context(|| format!("cannot make the folder {}", folder.shown()))?;
         files::replace(
             path,
-            &write(&[one.object.to_document()], words.destination.format()),
+            &write(&[one.object.to_document()], args.destination.format()),
         )?;
         report::say(&format!("{}: {}", path.shown(), one.in_words()));
     }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::programs;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::ManifestFile;
 use shared::base64;
 use shared::key_ring::KeyRing;
@@ -33,29 +33,29 @@ use crate::seal_args::{ImportSops, Like};
 /// The item name for a file that was encrypted as a whole, which `sops` itself uses.
 const WHOLE: &str = "data";
 
-pub(super) fn run(words: &ImportSops, surroundings: &Surroundings) -> Result<Outcome> {
-    let (name, file) = match words.words.as_slice() {
+pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcome> {
+    let (name, file) = match args.args.as_slice() {
         [name, file] => (Some(path_text(name)), Path::new(file)),
-        words => (None, Path::new(&words[0])),
+        args => (None, Path::new(&args[0])),
     };
-    words.destination.check()?;
+    args.destination.check()?;
     let trusted = Trusted {
-        vault: surroundings.filled_variable("VAULT_ADDR"),
-        named: &words.key_service,
+        vault: environment.filled_variable("VAULT_ADDR"),
+        named: &args.key_service,
     };
     let secrets = match name {
         Some(name) => vec![named(&name, file, &trusted)?],
         None => secrets(file, &trusted)?,
     };
     let no_keys = KeyRing::default();
-    let session = Session::of_existing_values(&words.sealing, surroundings, &no_keys);
+    let session = Session::of_existing_values(&args.sealing, environment, &no_keys);
     let seal = |secret: Secret| {
         let name = secret.metadata.name.clone().unwrap_or_default();
-        let settings = session.settings(&words.destination.path(&name))?;
+        let settings = session.settings(&args.destination.path(&name))?;
         sealing::seal_secret(&session, &settings, secret, false)
     };
     let sealed: Result<Vec<_>> = secrets.into_iter().map(seal).collect();
-    words.destination.put(&sealed?)
+    args.destination.put(&sealed?)
 }
 
 /// The decrypted content of a file.

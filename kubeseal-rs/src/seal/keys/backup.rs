@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive::{self, Lock};
 use kubeseal_library::keys::signature;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore};
-use kubeseal_library::surroundings::Surroundings;
 use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
@@ -27,28 +27,28 @@ use crate::seal_args::KeysBackup;
 ///
 /// Fails before any key is marked if the archive is not complete. If marking fails, the error names
 /// the keys without a mark, and the archive stays.
-pub fn run(words: &KeysBackup, surroundings: &Surroundings) -> Result<Outcome> {
-    let store = store(&words.place, surroundings)?;
+pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
+    let store = store(&args.place, environment)?;
     let records = store.read()?;
     if records.is_empty() {
         bail!("no key in {} to back up", store.place());
     }
-    let signing = Signing::of(words)?;
-    let mut unlock = opening::read(&words.opening, surroundings)?;
-    let lock = lock(words, &mut unlock)?;
+    let signing = Signing::of(args)?;
+    let mut unlock = opening::read(&args.opening, environment)?;
+    let lock = lock(args, &mut unlock)?;
     let marks: Vec<Option<Change>> = records
         .iter()
-        .map(|record| mark(record, surroundings))
+        .map(|record| mark(record, environment))
         .collect();
     let secrets: Vec<Secret> = records.iter().zip(&marks).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
-    let written = archive::write(&words.archive, &plain, &lock, &unlock, words.force)?;
+    let written = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
     signing.sign(&written)?;
     warn_of_names(&records);
     let marked = set_marks(&store, &records, &marks)?;
     say(&format!(
         "{} written and read back: {} of {}, {marked} marked as backed up",
-        words.archive.shown(),
+        args.archive.shown(),
         keys(records.len()),
         store.place(),
     ));
@@ -63,12 +63,12 @@ struct Signing {
 
 impl Signing {
     /// Reads the signing key before anything is written.
-    fn of(words: &KeysBackup) -> Result<Self> {
-        let place = signature::place(&words.archive);
-        let Some(path) = &words.sign else {
+    fn of(args: &KeysBackup) -> Result<Self> {
+        let place = signature::place(&args.archive);
+        let Some(path) = &args.sign else {
             return Ok(Self { place, key: None });
         };
-        if place.exists() && !words.force {
+        if place.exists() && !args.force {
             bail!(
                 "{} is there already; choose another name, or --force to replace both",
                 place.shown()
@@ -115,9 +115,9 @@ fn warn_of_names(records: &[KeyRecord]) {
 }
 
 /// Returns the recipients, or a passphrase from a file or a prompt.
-fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
-    let mut texts = words.recipient.clone();
-    for path in &words.recipients_file {
+fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
+    let mut texts = args.recipient.clone();
+    for path in &args.recipients_file {
         let text = files::read_as(path, Kind::Credential)?;
         let lines = String::from_utf8_lossy(&text);
         let lines = lines.lines().map(str::trim);
@@ -127,7 +127,7 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
                 .map(str::to_owned),
         );
     }
-    if !words.recipients_file.is_empty() && texts.is_empty() {
+    if !args.recipients_file.is_empty() && texts.is_empty() {
         bail!("the file of recipients names none");
     }
     if texts.is_empty() {
@@ -152,8 +152,8 @@ fn lock(words: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
 
 /// Returns the mark for a key; `None` for a Secret without a usable key, which is archived too but
 /// does not count as backed up.
-fn mark(record: &KeyRecord, surroundings: &Surroundings) -> Option<Change> {
-    let text = backed_up_text(record.fingerprint()?, surroundings.now);
+fn mark(record: &KeyRecord, environment: &Environment) -> Option<Change> {
+    let text = backed_up_text(record.fingerprint()?, environment.now);
     Some(Change::annotation(BACKED_UP_ANNOTATION, text))
 }
 

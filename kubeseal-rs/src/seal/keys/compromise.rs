@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::{Dependent, Depth};
 use kubeseal_library::keys::{KeyRecord, Unread, marked};
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -46,25 +46,25 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 /// # Errors
 ///
 /// Fails if something cannot be read; then nothing is marked.
-pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcome> {
-    let store = store(&words.place, surroundings)?;
+pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
+    let store = store(&args.place, environment)?;
     let records = store.read()?;
-    let (record, fingerprint) = find(&records, &words.key, &words.place)?;
-    let search = &words.search;
-    let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let mut found = look(&store, &words.paths, search)?;
+    let (record, fingerprint) = find(&records, &args.key, &args.place)?;
+    let search = &args.search;
+    let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
+    let mut found = look(&store, &args.paths, search)?;
     let survey = survey(
         &found.holders,
         &ring,
-        (search, &words.place),
+        (search, &args.place),
         Depth::All,
-        surroundings,
+        environment,
     )?;
-    let (commits, unread) = commits(words, &ring, &fingerprint)?;
+    let (commits, unread) = commits(args, &ring, &fingerprint)?;
     found.unread.extend(unread);
     let damage = Damage {
         name: record.name().to_owned(),
-        since: since(record, surroundings),
+        since: since(record, environment),
         present: survey
             .dependents(&fingerprint, 0)
             .into_iter()
@@ -74,14 +74,14 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
         unread: found.unread,
         fingerprint,
     };
-    if !words.dry_run {
+    if !args.dry_run {
         // Mark every Secret with this key: one without the mark would remain usable for sealing.
         let same = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
         for record in records.iter().filter(same) {
             let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
             store.change(record, &mark)?;
         }
-        let cache = surroundings.cache_folder();
+        let cache = environment.cache_folder();
         let remembered = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
         if let Err(error) = remembered {
             report::warn(&format!(
@@ -90,24 +90,24 @@ pub fn run(words: &KeysCompromise, surroundings: &Surroundings) -> Result<Outcom
             ));
         }
     }
-    print(&damage.report(words.output)?)?;
-    report::say_lines(&next(words, &records, &damage));
+    print(&damage.report(args.output)?)?;
+    report::say_lines(&next(args, &records, &damage));
     Ok(Outcome::Done)
 }
 
 /// Returns the time of the mark. An existing mark is kept.
-fn since(record: &KeyRecord, surroundings: &Surroundings) -> String {
+fn since(record: &KeyRecord, environment: &Environment) -> String {
     let annotations = record.secret.metadata.annotations.as_ref();
     let before = annotations
         .and_then(|a| a.get(COMPROMISED_ANNOTATION))
         .cloned();
-    before.unwrap_or_else(|| surroundings.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    before.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// Searches the commits of the paths' repositories. Also returns what cannot be read there. A path
 /// outside a repository has no commits.
 fn commits(
-    words: &KeysCompromise,
+    args: &KeysCompromise,
     ring: &KeyRing,
     key: &Fingerprint,
 ) -> Result<(Commits, BTreeSet<Unread>)> {
@@ -116,7 +116,7 @@ fn commits(
     let in_repository = |path: &&std::path::PathBuf| {
         std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
     };
-    let paths: Vec<_> = words.paths.iter().filter(in_repository).cloned().collect();
+    let paths: Vec<_> = args.paths.iter().filter(in_repository).cloned().collect();
     for repository in history::repositories(&paths)? {
         let mut seen = Seen::default();
         let mut brought = Vec::new();
@@ -180,10 +180,10 @@ fn short(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-fn next(words: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String {
+fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String {
     let name = shown(&damage.name);
-    let (place, again) = (&words.place, again(&words.place));
-    let marked = if words.dry_run {
+    let (place, again) = (&args.place, again(&args.place));
+    let marked = if args.dry_run {
         "would be marked"
     } else {
         "is marked"

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::survey::Depth;
 use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
@@ -21,11 +21,11 @@ use crate::seal_args::{Form, KeysList, KeysStatus};
 /// # Errors
 ///
 /// Fails if the keys cannot be read.
-pub fn list(words: &KeysList, surroundings: &Surroundings) -> Result<Outcome> {
-    let records = store(&words.place, surroundings)?.read()?;
-    let states = record::states(&records, served(&words.place, surroundings).as_ref());
+pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
+    let records = store(&args.place, environment)?.read()?;
+    let states = record::states(&records, served(&args.place, environment).as_ref());
     let rows = rows(&records, &states, None);
-    show(&rows, None, words.output, surroundings.now)
+    show(&rows, None, args.output, environment.now)
 }
 
 /// Lists keys with the number of objects and files that need each.
@@ -33,23 +33,23 @@ pub fn list(words: &KeysList, surroundings: &Surroundings) -> Result<Outcome> {
 /// # Errors
 ///
 /// Fails if keys, objects or files cannot be read.
-pub fn status(words: &KeysStatus, surroundings: &Surroundings) -> Result<Outcome> {
-    let store = store(&words.place, surroundings)?;
+pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
+    let store = store(&args.place, environment)?;
     let records = store.read()?;
-    let states = record::states(&records, served(&words.place, surroundings).as_ref());
-    let search = &words.search;
-    let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let found = look(&store, &words.paths, search)?;
-    let depth = if words.open_all {
+    let states = record::states(&records, served(&args.place, environment).as_ref());
+    let search = &args.search;
+    let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
+    let found = look(&store, &args.paths, search)?;
+    let depth = if args.open_all {
         Depth::All
     } else {
         Depth::Unnamed
     };
-    let place = (search, &words.place);
-    let survey = survey(&found.holders, &ring, place, depth, surroundings)?;
+    let place = (search, &args.place);
+    let survey = survey(&found.holders, &ring, place, depth, environment)?;
     let rows = rows(&records, &states, Some(&survey));
     let looked = Some((&found, &survey));
-    show(&rows, looked, words.output, surroundings.now)?;
+    show(&rows, looked, args.output, environment.now)?;
     match found.unread.len() {
         0 => Ok(Outcome::Done),
         n => Err(StatusError::Unread(n).into()),

@@ -22,10 +22,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Overrides};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::survey::{self, Depth, Holder};
 use kubeseal_library::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
-use kubeseal_library::surroundings::Surroundings;
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
@@ -41,7 +41,7 @@ use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
 /// # Errors
 ///
 /// Returns the first error.
-pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
     // Many errors contain untrusted names and texts, so they are escaped into one line. Only errors
     // about the connection to the cluster have several lines, which this program formats itself.
     let one_line = |error: anyhow::Error| {
@@ -53,28 +53,28 @@ pub fn run(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
             anyhow::anyhow!("{}", shown(&text))
         }
     };
-    run_verb(words, surroundings).map_err(one_line)
+    run_verb(args, environment).map_err(one_line)
 }
 
-fn run_verb(words: &Keys, surroundings: &Surroundings) -> Result<Outcome> {
-    match &words.verb {
-        KeysVerb::List(words) => list::list(words, surroundings),
-        KeysVerb::Status(words) => list::status(words, surroundings),
-        KeysVerb::Backup(words) => backup::run(words, surroundings),
-        KeysVerb::Restore(words) => restore::run(words, surroundings),
-        KeysVerb::Rotate(words) => rotate::run(words, surroundings),
-        KeysVerb::Retire(words) => retire::run(words, surroundings),
-        KeysVerb::Compromise(words) => compromise::run(words, surroundings),
+fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
+    match &args.verb {
+        KeysVerb::List(args) => list::list(args, environment),
+        KeysVerb::Status(args) => list::status(args, environment),
+        KeysVerb::Backup(args) => backup::run(args, environment),
+        KeysVerb::Restore(args) => restore::run(args, environment),
+        KeysVerb::Rotate(args) => rotate::run(args, environment),
+        KeysVerb::Retire(args) => retire::run(args, environment),
+        KeysVerb::Compromise(args) => compromise::run(args, environment),
     }
 }
 
 /// Returns how to reach the cluster: from flags, or else from the variables of `kubeseal`.
-pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
+pub fn access(place: &Place, environment: &Environment) -> Access {
     let said = |word: &Option<String>, variable: &str| {
         word.clone()
-            .or_else(|| surroundings.filled_variable(variable))
+            .or_else(|| environment.filled_variable(variable))
     };
-    let kubeconfig = surroundings.filled_variable("SEALED_SECRETS_KUBECONFIG");
+    let kubeconfig = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
     Access {
         kubeconfig: place
             .cluster
@@ -101,24 +101,24 @@ pub fn access(place: &Place, surroundings: &Surroundings) -> Access {
 /// # Errors
 ///
 /// Fails if the folder does not exist, or the kubeconfig cannot be used.
-pub fn store(place: &Place, surroundings: &Surroundings) -> Result<KeyStore> {
+pub fn store(place: &Place, environment: &Environment) -> Result<KeyStore> {
     match &place.directory {
         Some(folder) => KeyStore::folder(folder),
-        None => KeyStore::cluster(&access(place, surroundings)),
+        None => KeyStore::cluster(&access(place, environment)),
     }
 }
 
 /// Returns the flags that lead the next command to the same keys.
 pub(super) fn again(place: &Place) -> String {
     let path = |path: &Option<PathBuf>| Some(path_text(path.as_ref()?.as_os_str()).into_owned());
-    let words = [
+    let args = [
         ("directory", path(&place.directory)),
         ("kubeconfig", path(&place.cluster.kubeconfig)),
         ("context", place.cluster.context.clone()),
         ("controller-name", place.controller.name.clone()),
         ("controller-namespace", place.controller.namespace.clone()),
     ];
-    let said = words.into_iter().filter_map(|(name, value)| {
+    let said = args.into_iter().filter_map(|(name, value)| {
         let value = value?;
         Some(format!(" --{name} {}", quoted(&value)))
     });
@@ -166,11 +166,11 @@ fn quoted(word: &str) -> Cow<'_, str> {
 
 /// Returns the key whose certificate the controller serves; `None` if it serves none or cannot be
 /// reached.
-fn served(place: &Place, surroundings: &Surroundings) -> Option<Fingerprint> {
+fn served(place: &Place, environment: &Environment) -> Option<Fingerprint> {
     if place.directory.is_some() {
         return None;
     }
-    let pem = Controller::find(&access(place, surroundings)).and_then(|c| c.certificate());
+    let pem = Controller::find(&access(place, environment)).and_then(|c| c.certificate());
     match pem {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
@@ -219,19 +219,19 @@ fn find<'a>(
 ///
 /// Fails if a file cannot be read, or the CA certificate cannot be fetched.
 pub fn authorised(
-    words: &Asking,
+    args: &Asking,
     place: &Place,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Option<Authorised>> {
-    let by_token = words.by_token();
+    let by_token = args.by_token();
     if by_token == ByToken::default() {
         return Ok(None);
     }
     let access = Access {
         by_token,
-        ..access(place, surroundings)
+        ..access(place, environment)
     };
-    let (Some(url), Some(token)) = (&words.authorized, &words.token_file) else {
+    let (Some(url), Some(token)) = (&args.authorized, &args.token_file) else {
         let made = Controller::find(&access).and_then(Controller::into_authorised);
         return made
             .map(Some)
@@ -239,14 +239,14 @@ pub fn authorised(
     };
     let file = token.shown();
     let token = files::read_as(token, Kind::Credential)?;
-    let authority = match &words.authority {
+    let authority = match &args.authority {
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access)
             .and_then(|controller| controller.authority())
             .context("name the authority with --authority")?,
     };
     Authorised::new(url, &token, &authority)
-        .map(|port| Some(port.with_status_line(surroundings.status_line)))
+        .map(|port| Some(port.with_status_line(environment.status_line)))
         .with_context(|| format!("--authorized {url} with --token-file {file}"))
 }
 
@@ -257,10 +257,10 @@ fn survey(
     ring: &KeyRing,
     (search, place): (&Search, &Place),
     depth: Depth,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> Result<Survey> {
-    let mut survey = Survey::of(holders, ring, depth, surroundings.status_line);
-    if let Some(controller) = authorised(&search.asking, place, surroundings)? {
+    let mut survey = Survey::of(holders, ring, depth, environment.status_line);
+    if let Some(controller) = authorised(&search.asking, place, environment)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
             warn(&format!("{origin}: the controller does not say: {why}"));

@@ -4,21 +4,21 @@
 //! | module | does |
 //! |---|---|
 //! | [`plan`] | decides about every key before the first is written |
-//! | [`told`] | formats the result, for people and programs |
+//! | [`reported`] | formats the result, for people and programs |
 
 mod plan;
-mod told;
+mod report;
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::KeyStore;
 use kubeseal_library::keys::signature::{self, Signed};
 use kubeseal_library::keys::signers::Signers;
 use kubeseal_library::keys::store::{Change, Put};
-use kubeseal_library::surroundings::Surroundings;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
 use self::plan::{Action, Plan, Step};
@@ -35,8 +35,8 @@ use crate::seal_args::{Form, KeysRestore};
 /// Fails before any change if the backup does not open or contains no key, if no allowed signer
 /// signed it, or if another object has the name or the file of a key. If storing fails halfway, the
 /// error says so; the command can be run again.
-pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> {
-    let path = &words.backup;
+pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
+    let path = &args.backup;
     if path.is_dir() {
         bail!(
             "{} is a folder, and a backup is a file: name those in it, one at a time, or copy them into the keys \
@@ -45,12 +45,12 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
         );
     }
     let bytes = files::read(path)?;
-    let signed = words
+    let signed = args
         .verify
         .as_deref()
-        .map(|signers| verify(words, signers, &bytes, surroundings.now));
+        .map(|signers| verify(args, signers, &bytes, environment.now));
     let signed = signed.transpose()?;
-    let mut unlock = opening::read(&words.opening, surroundings)?;
+    let mut unlock = opening::read(&args.opening, environment)?;
     let backup = opening::backup_in(path, bytes, &mut unlock)?;
     if !backup.bare.is_empty() {
         bail!(
@@ -59,31 +59,31 @@ pub fn run(words: &KeysRestore, surroundings: &Surroundings) -> Result<Outcome> 
             path.shown()
         );
     }
-    let store = store(&words.place, surroundings)?;
+    let store = store(&args.place, environment)?;
     let there = store.read()?;
     let plan = Plan::new(
         backup.secrets,
         &there,
-        words.seal_with.as_ref(),
-        surroundings.now,
+        args.seal_with.as_ref(),
+        environment.now,
     )?;
     for step in &plan.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_as()) {
             store.check_place(name)?;
         }
     }
-    if !words.dry_run {
+    if !args.dry_run {
         carry_out(&store, &plan)?;
     }
-    tell(words, &plan, &store, signed.as_ref())
+    tell(args, &plan, &store, signed.as_ref())
 }
 
-fn verify(words: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
+fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
     let known = files::text(files::read(signers)?);
     let known = Signers::parse(&known).with_context(|| signers.shown())?;
-    let place = match &words.signature {
+    let place = match &args.signature {
         Some(place) => place.clone(),
-        None => signature::place(&words.backup),
+        None => signature::place(&args.backup),
     };
     let signature =
         files::read(&place).context("the backup is not signed, or its signature is elsewhere")?;
@@ -121,23 +121,23 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
 }
 
 fn tell(
-    words: &KeysRestore,
+    args: &KeysRestore,
     plan: &Plan<'_>,
     store: &KeyStore,
     signed: Option<&Signed>,
 ) -> Result<Outcome> {
-    match words.output {
+    match args.output {
         Form::Text => {
-            for line in told::lines(plan, &store.place(), words.dry_run, signed) {
+            for line in report::lines(plan, &store.place(), args.dry_run, signed) {
                 say(&line);
             }
         }
         Form::Json => {
-            let facts = told::facts(plan, &store.place(), words.dry_run, signed);
+            let facts = report::facts(plan, &store.place(), args.dry_run, signed);
             print(&json_bytes(&facts)?)?;
         }
     }
-    for line in told::warnings(plan) {
+    for line in report::warnings(plan) {
         warn(&line);
     }
     let is_broken = |step: &Step| matches!(step.action, Action::Broken(_));

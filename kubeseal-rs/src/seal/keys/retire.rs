@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::{Dependent, Depth};
 use kubeseal_library::keys::{KeyRecord, Unread, record};
-use kubeseal_library::surroundings::Surroundings;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
@@ -24,36 +24,36 @@ use crate::seal_args::KeysRetire;
 ///
 /// Fails if the key seals, or if a named file cannot be read. Other files that cannot be read are
 /// listed.
-pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
-    let store = store(&words.place, surroundings)?;
+pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
+    let store = store(&args.place, environment)?;
     let records = store.read()?;
-    let (record, fingerprint) = find(&records, &words.key, &words.place)?;
-    let states = record::states(&records, served(&words.place, surroundings).as_ref());
+    let (record, fingerprint) = find(&records, &args.key, &args.place)?;
+    let states = record::states(&records, served(&args.place, environment).as_ref());
     let state = records
         .iter()
         .zip(&states)
         .find(|(other, _)| other.fingerprint() == Some(&fingerprint))
         .map(|(_, state)| *state);
-    check(record, state, &again(&words.place))?;
+    check(record, state, &again(&args.place))?;
 
-    let search = &words.search;
-    let ring = opening::ring(&records, &search.backups, &search.opening, surroundings)?;
-    let mut found = look(&store, &words.paths, search)?;
+    let search = &args.search;
+    let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
+    let mut found = look(&store, &args.paths, search)?;
     let survey = survey(
         &found.holders,
         &ring,
-        (search, &words.place),
+        (search, &args.place),
         Depth::All,
-        surroundings,
+        environment,
     )?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
-    if words.allow_undecided {
+    if args.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);
         found.unread.clear();
     }
     if !dependents.is_empty() || !found.unread.is_empty() {
         print(list(&dependents, &found.unread).as_bytes())?;
-        let rotate = rotate_step(&words.place, &records);
+        let rotate = rotate_step(&args.place, &records);
         say(&advice(
             record.name(),
             &dependents,
@@ -63,12 +63,12 @@ pub fn run(words: &KeysRetire, surroundings: &Surroundings) -> Result<Outcome> {
         return Ok(Outcome::Findings);
     }
     let looked = survey.found.len();
-    if looked == 0 && words.paths.is_empty() && !store.knows_sealed() {
+    if looked == 0 && args.paths.is_empty() && !store.knows_sealed() {
         bail!(
             "there is nothing to look through for what needs the key: name files or folders, or the folder of a controller"
         );
     }
-    if words.dry_run {
+    if args.dry_run {
         say(&format!(
             "{} would be retired: of {looked} SealedSecrets none needs it",
             record.name()

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use kubeseal_library::certificate;
 use kubeseal_library::cluster::Controller;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore};
-use kubeseal_library::surroundings::Surroundings;
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
@@ -29,8 +29,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// Fails if there is no key to annotate, or no new certificate is served within the time limit.
-pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
-    let store = store(&words.place, surroundings)?;
+pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
+    let store = store(&args.place, environment)?;
     let records = store.read()?;
     let Some(newest) = newest(&records, &BTreeSet::new()) else {
         bail!(
@@ -41,25 +41,25 @@ pub fn run(words: &KeysRotate, surroundings: &Surroundings) -> Result<Outcome> {
     };
     ask(&store, newest)?;
     let known = fingerprints(&records);
-    let (name, fingerprint) = wait(words, surroundings, &store, &known)?;
-    report::say(if is_asked(words) {
+    let (name, fingerprint) = wait(args, environment, &store, &known)?;
+    report::say(if is_asked(args) {
         "the new key seals from now on; older keys still decrypt. Next:"
     } else {
         "the new key is there, and seals from now on; with --require-backup once it is backed up. Older ones go on \
          opening. Next:"
     });
-    for line in next(words, &store.read()?) {
+    for line in next(args, &store.read()?) {
         say(&line);
     }
     print(format!("{} {fingerprint}\n", report::shown(&name)).as_bytes())
 }
 
-fn next(words: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
-    let (place, again) = (&words.place, again(&words.place));
+fn next(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
+    let (place, again) = (&args.place, again(&args.place));
     [
         step(&format!("seal keys backup ARCHIVE{again}"), "keeps it safe"),
         step(
-            &fetch_step(place, words.cert.as_deref()),
+            &fetch_step(place, args.cert.as_deref()),
             "fetches its certificate, for files and rules that name one",
         ),
         step(&rotate_step(place, records), "re-encrypts files for it"),
@@ -86,21 +86,21 @@ fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
 }
 
 fn wait(
-    words: &KeysRotate,
-    surroundings: &Surroundings,
+    args: &KeysRotate,
+    environment: &Environment,
     store: &KeyStore,
     known: &BTreeSet<Fingerprint>,
 ) -> Result<(String, Fingerprint)> {
-    let again = again(&words.place);
+    let again = again(&args.place);
     let start = Instant::now();
     let mut appeared: Option<(Instant, String)> = None;
-    while start.elapsed() < words.timeout {
+    while start.elapsed() < args.timeout {
         let records = store.read()?;
         if let Some((record, fingerprint)) =
             newest(&records, known).and_then(|r| Some((r, r.fingerprint()?.clone())))
         {
             let name = record.name().to_owned();
-            if is_served(words, surroundings, &fingerprint) {
+            if is_served(args, environment, &fingerprint) {
                 return Ok((name, fingerprint));
             }
             let (since, _) = appeared.get_or_insert((Instant::now(), name.clone()));
@@ -110,7 +110,7 @@ fn wait(
         }
         sleep(PAUSE);
     }
-    let seconds = words.timeout.as_secs();
+    let seconds = args.timeout.as_secs();
     match appeared {
         Some((_, name)) => {
             let records = store.read()?;
@@ -143,20 +143,20 @@ fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -
 
 /// Returns whether the controller's certificate can be fetched. For a controller on a folder, that
 /// needs its address.
-fn is_asked(words: &KeysRotate) -> bool {
-    words.place.directory.is_none() || words.cert.is_some()
+fn is_asked(args: &KeysRotate) -> bool {
+    args.place.directory.is_none() || args.cert.is_some()
 }
 
 /// Returns whether the controller serves the key's certificate. If it cannot be fetched, the
 /// existence of the key is enough.
-fn is_served(words: &KeysRotate, surroundings: &Surroundings, key: &Fingerprint) -> bool {
-    if !is_asked(words) {
+fn is_served(args: &KeysRotate, environment: &Environment, key: &Fingerprint) -> bool {
+    if !is_asked(args) {
         return true;
     }
-    let pem = match (&words.place.directory, &words.cert) {
+    let pem = match (&args.place.directory, &args.cert) {
         (Some(_), None) => None,
         (Some(_), Some(url)) => certificate::read(url.as_ref()).ok(),
-        (None, _) => Controller::find(&access(&words.place, surroundings))
+        (None, _) => Controller::find(&access(&args.place, environment))
             .and_then(|controller| controller.certificate())
             .ok(),
     };
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_waits_for_its_backup_is_told_so_whatever_the_time() {
+    fn a_key_that_waits_for_its_backup_is_reported_at_any_time() {
         for seconds in [None, Some(5), Some(60)] {
             let said = unserved("key-2", seconds, false, " --context prod");
             for part in [

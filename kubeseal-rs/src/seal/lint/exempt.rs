@@ -42,11 +42,11 @@ fn exempted(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
     rules(exemption(&comment.text).unwrap_or_default())
 }
 
-fn rules(words: &str) -> Result<Vec<Rule>, &'static str> {
+fn rules(args: &str) -> Result<Vec<Rule>, &'static str> {
     const FORM: &str =
         "an exemption has the form `# seal lint: ignore RULE: REASON`, and needs the reason";
-    let words = words.trim_start().strip_prefix("ignore ").ok_or(FORM)?;
-    let (names, reason) = words.split_once(':').ok_or(FORM)?;
+    let args = args.trim_start().strip_prefix("ignore ").ok_or(FORM)?;
+    let (names, reason) = args.split_once(':').ok_or(FORM)?;
     if !reason.contains(char::is_alphanumeric) {
         return Err(FORM);
     }

@@ -23,11 +23,11 @@ use kubeseal_library::finding;
 pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
 use kubeseal_library::certificate::is_url;
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::git::Repository;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::Source;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
 
 use self::object::{Against, Unjudged};
@@ -51,24 +51,24 @@ pub enum LintError {
 /// # Errors
 ///
 /// A path cannot be read. What is wrong inside is a finding.
-pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
+pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let known = |name: &String| RULES.iter().any(|rule| rule.name == name);
-    if let Some(name) = words.ignore.iter().find(|name| !known(name)) {
+    if let Some(name) = args.ignore.iter().find(|name| !known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
-    let staged = words.staged.then(Repository::of_hook).transpose()?;
+    let staged = args.staged.then(Repository::of_hook).transpose()?;
     let candidates = match &staged {
-        Some(staged) => staged_candidates(words, staged)?,
-        None => candidates(words)?,
+        Some(staged) => staged_candidates(args, staged)?,
+        None => candidates(args)?,
     };
     if staged.is_some() && candidates.is_empty() {
         // Every commit without a manifest would say so.
         return Ok(Outcome::Done);
     }
-    let ring = (!words.keys.is_empty()).then(|| read_keys(&words.keys));
+    let ring = (!args.keys.is_empty()).then(|| read_keys(&args.keys));
     let ring = ring.transpose()?;
     let mut linter = Linter {
-        session: Session::new(&words.sealing, surroundings),
+        session: Session::new(&args.sealing, environment),
         staged: staged.as_ref(),
         ring,
         findings: Vec::new(),
@@ -85,10 +85,10 @@ pub fn run(words: &Lint, surroundings: &Surroundings) -> Result<Outcome> {
     }
     let remarks = remarks(&linter);
     let mut findings = linter.findings;
-    findings.retain(|finding| !words.ignore.iter().any(|name| name == finding.rule.name));
+    findings.retain(|finding| !args.ignore.iter().any(|name| name == finding.rule.name));
     findings.sort_by(|a, b| (&a.file, a.line, a.rule).cmp(&(&b.file, b.line, b.rule)));
     findings.dedup();
-    show(words, &findings, candidates.len(), surroundings)?;
+    show(args, &findings, candidates.len(), environment)?;
     for remark in remarks {
         report::say(&remark);
     }
@@ -139,40 +139,35 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
 }
 
 /// The files in the work tree.
-fn candidates(words: &Lint) -> Result<Vec<Candidate>> {
-    let mut candidates = walk::candidates(&words.paths, &mut report::notice)?;
+fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
+    let mut candidates = walk::candidates(&args.paths, &mut report::notice)?;
     for candidate in &mut candidates {
-        candidate.named &= !words.found;
+        candidate.named &= !args.found;
     }
     Ok(candidates)
 }
 
 /// The files that were named, or else every manifest that would be committed. They need not lie in the work
 /// tree any more.
-fn staged_candidates(words: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
-    let paths: BTreeSet<PathBuf> = if words.paths.is_empty() {
+fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
+    let paths: BTreeSet<PathBuf> = if args.paths.is_empty() {
         let files = staged.staged_files()?.into_iter();
         let manifests = files.filter(|path| walk::is_manifest_name(path));
         manifests.map(|path| files::from_here(&path)).collect()
     } else {
-        words.paths.iter().cloned().collect()
+        args.paths.iter().cloned().collect()
     };
     let found = |path| Candidate { path, named: false };
     Ok(paths.into_iter().map(found).collect())
 }
 
-fn show(
-    words: &Lint,
-    findings: &[Finding],
-    files: usize,
-    surroundings: &Surroundings,
-) -> Result<()> {
+fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environment) -> Result<()> {
     let pretty = |json| {
         let text = serde_json::to_string_pretty(&json).unwrap_or_default();
         report::json_shown(&text) + "\n"
     };
-    let text = match words.format {
-        LintFormat::Text => format::text(findings, Paint::for_stdout(surroundings)),
+    let text = match args.format {
+        LintFormat::Text => format::text(findings, Paint::for_stdout(environment)),
         LintFormat::Json => pretty(format::json(findings)),
         LintFormat::Sarif => pretty(format::sarif(findings)),
         LintFormat::Github => format::github(findings),
@@ -180,7 +175,7 @@ fn show(
     print(text.as_bytes())?;
     let (count, of) = (findings.len(), if files == 1 { "file" } else { "files" });
     // Whoever mends the file alone would be told the same again.
-    let next = if words.staged {
+    let next = if args.staged {
         ", as staged: `git add` what you mend"
     } else {
         ""

@@ -37,7 +37,7 @@ enum State {
     Current,
     Believed,
     /// The new private key has to be tried.
-    Untold,
+    Unknown,
     /// It can surely not be opened.
     Closed(String),
 }
@@ -52,19 +52,19 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
     let states: Vec<_> = items
         .map(|(item, text)| (item, state(text, hints.get(item), keys)))
         .collect();
-    let untold = states.iter().filter(|(_, state)| *state == State::Untold);
-    let current = opened(sealed, &untold.map(|(item, _)| *item).collect(), keys);
+    let unknown = states.iter().filter(|(_, state)| *state == State::Unknown);
+    let current = opened(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
     let mut forecast = Forecast::default();
     for (item, state) in states {
         let hint = hints.get(item);
         match state {
             State::Current => {}
-            State::Untold if current.contains(item) => {}
+            State::Unknown if current.contains(item) => {}
             State::Believed => forecast.believed.push(item.to_owned()),
             State::Closed(why) => {
                 forecast.problem.get_or_insert(format!("{item}: {why}"));
             }
-            State::Old | State::Untold => {
+            State::Old | State::Unknown => {
                 forecast.rotated.push(item.to_owned());
                 if let Some(hint) = hint {
                     *forecast.from.entry(hint.clone()).or_default() += 1;
@@ -96,7 +96,7 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     match (hint, ring.key(current)) {
         (Some(hint), Some(_)) if hint == current => State::Current,
         (Some(hint), None) if hint == current => State::Believed,
-        (None, Some(_)) => State::Untold,
+        (None, Some(_)) => State::Unknown,
         _ => State::Old,
     }
 }
@@ -107,11 +107,11 @@ fn opened(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTre
     let Some(new) = new.filter(|_| !items.is_empty()) else {
         return BTreeSet::new();
     };
-    let mut untold = sealed.clone();
-    let texts = &mut untold.spec.encrypted_data;
+    let mut unknown = sealed.clone();
+    let texts = &mut unknown.spec.encrypted_data;
     texts.retain(|item, _| items.contains(item.as_str()));
-    untold.spec.data = untold.spec.data.filter(|_| items.contains(LEGACY_ITEM));
-    let needs = needs(&untold, &KeyRing::new([Arc::clone(new)])).into_iter();
+    unknown.spec.data = unknown.spec.data.filter(|_| items.contains(LEGACY_ITEM));
+    let needs = needs(&unknown, &KeyRing::new([Arc::clone(new)])).into_iter();
     let opened = needs.filter(|(_, need)| matches!(need, Need::Key(_)));
     opened.map(|(item, _)| item).collect()
 }

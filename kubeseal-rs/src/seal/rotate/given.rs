@@ -204,11 +204,11 @@ mod tests {
     }
 
     fn of_a_flag() -> Settings {
-        let words = Sealing {
+        let args = Sealing {
             cert: Some("cert.pem".into()),
             ..Sealing::default()
         };
-        settings::decide(None, None, &words, |_| None).unwrap()
+        settings::decide(None, None, &args, |_| None).unwrap()
     }
 
     #[test]

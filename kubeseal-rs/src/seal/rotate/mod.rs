@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::loose;
-use kubeseal_library::surroundings::Surroundings;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
 use shared::key::Fingerprint;
 use shared::manifest::edit;
@@ -65,25 +65,25 @@ pub enum RotateError {
 ///
 /// The tree or the keys cannot be read, the controller cannot be asked, or some objects cannot be
 /// re-encrypted; all others are done then.
-pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
-    if words.key.is_empty() && words.sealing.cert.is_some() {
+pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
+    if args.key.is_empty() && args.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
     }
-    let candidates = walk::candidates(&words.paths, &mut report::notice)?;
-    if !words.dry_run {
+    let candidates = walk::candidates(&args.paths, &mut report::notice)?;
+    if !args.dry_run {
         remove_leftovers(&candidates);
     }
     let interrupt = Interrupt::watch().context("signals cannot be watched for")?;
-    let reports = if words.key.is_empty() {
-        let session = Session::new(&words.sealing, surroundings);
-        online::rotate(&session, &candidates, words, &interrupt)?
+    let reports = if args.key.is_empty() {
+        let session = Session::new(&args.sealing, environment);
+        online::rotate(&session, &candidates, args, &interrupt)?
     } else {
-        let ring = read_keys(&words.key)?;
-        let session = Session::of_existing_values(&words.sealing, surroundings, &ring);
-        offline::rotate(&session, &ring, &candidates, words, &interrupt)?
+        let ring = read_keys(&args.key)?;
+        let session = Session::of_existing_values(&args.sealing, environment, &ring);
+        offline::rotate(&session, &ring, &candidates, args, &interrupt)?
     };
     if let Some(signal) = interrupt.name() {
-        let _ = finish(words, &reports);
+        let _ = finish(args, &reports);
         report::say(&interrupted(signal, &reports));
         interrupt.end();
     }
@@ -94,7 +94,7 @@ pub fn run(words: &Rotate, surroundings: &Surroundings) -> Result<Outcome> {
     if !found && !named.is_empty() {
         return Err(RotateError::NothingFound(named.join(", ")).into());
     }
-    finish(words, &reports)
+    finish(args, &reports)
 }
 
 fn interrupted(signal: &str, reports: &[FileReport]) -> String {
@@ -105,21 +105,21 @@ fn interrupted(signal: &str, reports: &[FileReport]) -> String {
     )
 }
 
-fn finish(words: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
-    for line in summary::lines(reports, words.dry_run) {
+fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
+    for line in summary::lines(reports, args.dry_run) {
         report::say(&line);
     }
-    if words.dry_run && words.key.is_empty() {
+    if args.dry_run && args.key.is_empty() {
         report::say(&summary::unknown(reports));
     }
-    if words.dry_run && !words.key.is_empty() {
+    if args.dry_run && !args.key.is_empty() {
         report::say(
             "(only undecided values were decrypted: whether the keys decrypt every value shows in the run itself)",
         );
     }
-    if let Some(format) = words.output {
+    if let Some(format) = args.output {
         print(&kubeseal_library::format::write(
-            &[summary::json(reports, words.dry_run)],
+            &[summary::json(reports, args.dry_run)],
             format,
         ))?;
     }

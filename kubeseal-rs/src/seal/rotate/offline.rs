@@ -27,17 +27,17 @@ pub(super) fn rotate(
     session: &Session<'_>,
     ring: &KeyRing,
     candidates: &[Candidate],
-    words: &Rotate,
+    args: &Rotate,
     interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
-    let given = GivenKeys::read(&words.key)?;
-    let progress = Progress::new("files", candidates.len(), session.surroundings.status_line);
+    let given = GivenKeys::read(&args.key)?;
+    let progress = Progress::new("files", candidates.len(), session.environment.status_line);
     let start = || Worker {
         session,
         ring,
         given: &given,
         last: None,
-        dry_run: words.dry_run,
+        dry_run: args.dry_run,
     };
     let reports = parallel::map(candidates, start, |worker, _, candidate| {
         if interrupt.is_there() {
@@ -113,7 +113,7 @@ impl Worker<'_> {
 
     /// Without the new private key, only hints tell the next run what this one did, should it be interrupted.
     fn adds_hints(&self, certificate: &Certificate) -> bool {
-        !self.session.words.no_hints && !self.has_key_of(certificate)
+        !self.session.args.no_hints && !self.has_key_of(certificate)
     }
 
     fn has_key_of(&self, certificate: &Certificate) -> bool {

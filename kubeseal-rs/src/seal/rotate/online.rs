@@ -34,14 +34,14 @@ const BYTES: usize = 1024 * 1024;
 pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
-    words: &Rotate,
+    args: &Rotate,
     interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
-    let progress = Progress::new("files", candidates.len(), session.surroundings.status_line);
+    let progress = Progress::new("files", candidates.len(), session.environment.status_line);
     let mut run = Rotation {
         session,
-        is_dry: words.dry_run,
-        asking: &words.asking,
+        is_dry: args.dry_run,
+        asking: &args.asking,
         clusters: BTreeMap::new(),
         batch: Batch::default(),
         reports: Vec::new(),
@@ -98,7 +98,7 @@ impl Rotation<'_> {
                 report.problem = Some(TargetError::Deprecated(found.sealed.place()).to_string());
             }
         }
-        Ok(Some((controller_of(self.session.words, &settings), work)))
+        Ok(Some((controller_of(self.session.args, &settings), work)))
     }
 
     fn add(&mut self, source: Source, work: Work) -> Result<()> {
@@ -197,13 +197,13 @@ fn foretold(mut work: Work, certificate: &Certificate) -> FileReport {
 }
 
 /// A certificate elsewhere says nothing about where the controller is.
-fn controller_of(words: &Sealing, settings: &Settings) -> Source {
+fn controller_of(args: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),
         Source::At(_) => Source::Controller {
-            context: words.cluster.context.clone(),
-            name: words.controller.name.clone(),
-            namespace: words.controller.namespace.clone(),
+            context: args.cluster.context.clone(),
+            name: args.controller.name.clone(),
+            namespace: args.controller.namespace.clone(),
         },
     }
 }

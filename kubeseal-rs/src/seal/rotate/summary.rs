@@ -93,13 +93,13 @@ fn failed(reports: &[FileReport]) -> (usize, usize) {
 
 /// How many of which failed, in words.
 pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
-    let words = |count, one: &str| match count {
+    let args = |count, one: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
         n => Some(format!("{n} {one}s")),
     };
     let (objects, files) = failed(reports);
-    let parts = [words(objects, "object"), words(files, "file")];
+    let parts = [args(objects, "object"), args(files, "file")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
@@ -213,14 +213,19 @@ pub(super) fn unknown(reports: &[FileReport]) -> String {
 /// Files in which nothing changed and nothing failed are only counted.
 pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     let total = Total::of(reports);
-    let is_told = |object: &&ObjectReport| {
+    let is_reported = |object: &&ObjectReport| {
         object.problem.is_some() || !object.rotated.is_empty() || !object.believed.is_empty()
     };
-    let told = |file: &FileReport| {
-        let objects: Vec<Json> = file.objects.iter().filter(is_told).map(object).collect();
+    let reported = |file: &FileReport| {
+        let objects: Vec<Json> = file
+            .objects
+            .iter()
+            .filter(is_reported)
+            .map(object)
+            .collect();
         let path = path_text(file.path.as_os_str());
-        let is_told = !objects.is_empty() || file.problem.is_some();
-        is_told.then(|| {
+        let is_reported = !objects.is_empty() || file.problem.is_some();
+        is_reported.then(|| {
             let mut json = json!({ "path": path, "objects": objects });
             if let Some(problem) = &file.problem {
                 json["problem"] = problem.as_str().into();
@@ -234,7 +239,7 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
         "rotated": total.rotated,
         "current": total.current,
         "failed": objects + files,
-        "files": reports.iter().filter_map(told).collect::<Vec<Json>>(),
+        "files": reports.iter().filter_map(reported).collect::<Vec<Json>>(),
     })
 }
 

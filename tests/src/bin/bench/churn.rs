@@ -28,7 +28,7 @@ pub async fn churn(sizes: Sizes) {
     let load = Load::new(&keys, objects, 3);
     let plane = ControlPlane::start().await;
     head(&["from create to Secret", "p50", "p99", "objects"]);
-    for who in [Who::Ours, Who::Peer, Who::PeerAsItComes] {
+    for who in [Who::Ours, Who::Upstream, Who::UpstreamAsItComes] {
         let field = Field::new(&plane, &keys).await;
         let pod = field.run(who, &[]).await;
         field.put(&load).await;
@@ -50,7 +50,7 @@ pub async fn flood(sizes: Sizes) {
     let load = Load::new(&keys, 1, 3);
     let plane = ControlPlane::start().await;
     head(&["from create to Secret", "p50", "p99", "objects"]);
-    for who in [Who::Ours, Who::Peer] {
+    for who in [Who::Ours, Who::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let pod = field.run(who, &[]).await;
         field.create(&renamed(&load.objects[0], "first")).await;

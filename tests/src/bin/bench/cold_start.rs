@@ -22,12 +22,12 @@ pub async fn run(sizes: Sizes) {
     let plane = ControlPlane::start().await;
     let floor = floor(&plane, &load, operation).await;
     let mut fast = Vec::new();
-    for who in [Who::Ours, Who::Peer] {
+    for who in [Who::Ours, Who::Upstream] {
         fast.push((who, both(&plane, who, keys, &load).await));
     }
     let few = Load::new(keys, as_it_comes, items);
     let mut slow = Vec::new();
-    for who in [Who::Ours, Who::PeerAsItComes] {
+    for who in [Who::Ours, Who::UpstreamAsItComes] {
         slow.push((who, both(&plane, who, keys, &few).await));
     }
     head(&[

@@ -19,10 +19,10 @@ use shared::scope::Scope;
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::http::{self, free_port};
-use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{put_key, sealed_for};
+use tests::upstream;
 
 /// Concurrent requests of the benchmark.
 pub const PARALLEL: usize = 32;
@@ -37,31 +37,31 @@ pub enum Who {
     /// This project's controller with default limits.
     Ours,
     /// Bitnami's controller without rate limits.
-    Peer,
+    Upstream,
     /// Bitnami's controller with default limits.
-    PeerAsItComes,
+    UpstreamAsItComes,
 }
 
 impl Who {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
-            Self::Peer => "peer, limits lifted",
-            Self::PeerAsItComes => "peer, as it comes",
+            Self::Upstream => "peer, limits lifted",
+            Self::UpstreamAsItComes => "peer, as it comes",
         }
     }
 
     fn program(self) -> PathBuf {
         match self {
             Self::Ours => binaries::controller(),
-            Self::Peer | Self::PeerAsItComes => peer::peer_controller(),
+            Self::Upstream | Self::UpstreamAsItComes => upstream::upstream_controller(),
         }
     }
 
-    fn words(self) -> &'static [&'static str] {
+    fn args(self) -> &'static [&'static str] {
         match self {
-            Self::Peer => &["--kubeclient-qps=-1"],
-            Self::Ours | Self::PeerAsItComes => &[],
+            Self::Upstream => &["--kubeclient-qps=-1"],
+            Self::Ours | Self::UpstreamAsItComes => &[],
         }
     }
 }
@@ -144,8 +144,8 @@ impl<'a> Field<'a> {
             "--listen-metrics-addr=127.0.0.1:0",
             "--key-renew-period=0",
         ];
-        let words = [&common[..], who.words(), more].concat();
-        let pod = Pod::start(self.plane, &self.namespace, ACCOUNT, &who.program(), &words).await;
+        let args = [&common[..], who.args(), more].concat();
+        let pod = Pod::start(self.plane, &self.namespace, ACCOUNT, &who.program(), &args).await;
         let has_certificate = async || {
             let answer = http::get(pod.port(), "/v1/cert.pem").await;
             answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec};
 use tests::scratch::Scratch;
-use tests::{binaries, many, peer};
+use tests::{binaries, many, upstream};
 
 use crate::report;
 use crate::sizes::Sizes;
@@ -19,7 +19,7 @@ const SMALL: &str =
 /// Measures the time from start to exit of the process, as a user sees it; the two programs take turns.
 pub fn run(sizes: &Sizes) {
     let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
-    let (peer, ours) = (peer::peer_kubeseal(), binaries::kubeseal());
+    let (upstream, ours) = (upstream::upstream_kubeseal(), binaries::kubeseal());
     let folder = Scratch::new();
     let certificate = folder.path().join("cert.pem");
     fs::write(&certificate, make_certificate()).unwrap();
@@ -30,7 +30,7 @@ pub fn run(sizes: &Sizes) {
         let (mut theirs, mut own) = (Vec::new(), Vec::new());
         let mut outputs = [Vec::new(), Vec::new()];
         for _ in 0..runs {
-            theirs.push(time(&peer, &certificate, &file, &mut outputs[0]));
+            theirs.push(time(&upstream, &certificate, &file, &mut outputs[0]));
             own.push(time(&ours, &certificate, &file, &mut outputs[1]));
         }
         let [a, b] = outputs.map(|output| many::structure(&output));
@@ -52,7 +52,7 @@ pub fn run(sizes: &Sizes) {
         many::secrets(secrets),
         runs.div_ceil(8),
     );
-    let (theirs, own) = (size(&peer), size(&ours));
+    let (theirs, own) = (size(&upstream), size(&ours));
     report::line(&[
         "the program's file, MB".to_owned(),
         format!("{theirs:.1}"),

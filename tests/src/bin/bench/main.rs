@@ -31,14 +31,14 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use sizes::Sizes;
-use tests::{binaries, peer};
+use tests::{binaries, upstream};
 
 /// An entry of the list of benchmarks.
 struct Benchmark {
     name: &'static str,
     about: &'static str,
     /// Whether Bitnami's program also runs.
-    has_peer: bool,
+    has_upstream: bool,
     run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -46,75 +46,75 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "kubeseal",
         about: "sealing with a certificate at hand, from the start of the process to its end",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(async move { kubeseal::run(&sizes) }),
     },
     Benchmark {
         name: "seal-rotate",
         about: "a tree of sealed files for two old keys, re-encrypted for the newest one",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(seal_rotate::run(sizes)),
     },
     Benchmark {
         name: "operation",
         about: "one private-key operation, which no controller can do without for a new value",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(async move { operation::run(&sizes) }),
     },
     Benchmark {
         name: "start",
         about: "a cold start with many objects, and a restart with all of them in place",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(cold_start::run(sizes)),
     },
     Benchmark {
         name: "churn",
         about: "how soon a new object has its Secret while others change",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(churn::churn(sizes)),
     },
     Benchmark {
         name: "flood",
         about: "the same while callers flood verify and rotate",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(churn::flood(sizes)),
     },
     Benchmark {
         name: "tenants",
         about: "how soon a quiet tenant's new object has its Secret, alone and beside hostile tenants",
-        has_peer: false,
+        has_upstream: false,
         run: |sizes| Box::pin(tenants::run(sizes)),
     },
     Benchmark {
         name: "ring",
         about: "private-key operations with many keys",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(ring::run(sizes)),
     },
     Benchmark {
         name: "rotate",
         about: "requests a second of the rotate endpoint",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(rotate::run(sizes)),
     },
     Benchmark {
         name: "memory",
         about: "memory beside many objects and many Secrets of others",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(memory::run(sizes)),
     },
     Benchmark {
         name: "namespaces",
         about: "a start with many additional namespaces",
-        has_peer: true,
+        has_upstream: true,
         run: |sizes| Box::pin(namespaces::run(sizes)),
     },
 ];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    let asked = words.next().unwrap_or_default();
+    let mut args = std::env::args().skip(1);
+    let asked = args.next().unwrap_or_default();
     let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == asked) else {
         eprintln!("usage: bench NAME [--small] [SIZE=NUMBER ...]\n");
         for Benchmark { name, about, .. } in BENCHMARKS {
@@ -132,10 +132,13 @@ async fn main() -> ExitCode {
         binaries::kubeseal(),
         binaries::seal(),
     ]);
-    if benchmark.has_peer {
-        drop([peer::peer_controller(), peer::peer_kubeseal()]);
+    if benchmark.has_upstream {
+        drop([
+            upstream::upstream_controller(),
+            upstream::upstream_kubeseal(),
+        ]);
     }
     report::machine();
-    (benchmark.run)(Sizes::read(words)).await;
+    (benchmark.run)(Sizes::read(args)).await;
     ExitCode::SUCCESS
 }

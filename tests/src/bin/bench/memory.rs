@@ -34,7 +34,7 @@ pub async fn run(sizes: Sizes) {
         "at most",
         "after a restart",
     ]);
-    for who in [Who::Ours, Who::Peer] {
+    for who in [Who::Ours, Who::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let value = "x".repeat(bytes);
         let put = async |i| {

@@ -44,7 +44,7 @@ pub async fn run(sizes: Sizes) {
         "to ours",
     ]);
     let mut ours = Duration::ZERO;
-    for (i, who) in [Who::Ours, Who::Peer].into_iter().enumerate() {
+    for (i, who) in [Who::Ours, Who::Upstream].into_iter().enumerate() {
         let field = Field::everywhere(&plane, &keys).await;
         let mut object = load.objects[0].clone();
         object.metadata.name = Some(format!("s-{i}"));
@@ -90,8 +90,8 @@ pub async fn run(sizes: Sizes) {
 async fn start_in(field: &Field<'_>, who: Who, namespaces: &str) -> Option<(Instant, Pod)> {
     for _ in 0..ATTEMPTS {
         let start = Instant::now();
-        let words = [namespaces];
-        let attempt = AssertUnwindSafe(field.run(who, &words));
+        let args = [namespaces];
+        let attempt = AssertUnwindSafe(field.run(who, &args));
         if let Ok(pod) = attempt.catch_unwind().await {
             return Some((start, pod));
         }

@@ -6,20 +6,20 @@ use jiff::{SignedDuration, Timestamp};
 use shared::envelope;
 use shared::key::{KeyPair, KeySize, KeySpec, NewKey};
 use shared::scope::{Label, Scope};
-use tests::peer::Peer;
+use tests::upstream::Upstream;
 
 use crate::report::{head, line, percentile, ratio, time};
 use crate::sizes::Sizes;
 
 pub fn run(sizes: &Sizes) {
     let times = sizes.size("operations", 50, 400);
-    let peer = Peer::start().expect("Go is installed");
+    let upstream = Upstream::start().expect("Go is installed");
     let label = Scope::Strict.label("ns", "n");
     head(&["key", "ours", "peer, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
         let ours = open_often(&key.pair, &label, times);
-        let theirs = peer_often(&peer, &key, &label, times);
+        let theirs = upstream_often(&upstream, &key, &label, times);
         let cells = [
             format!("{size:?}"),
             time(ours),
@@ -53,12 +53,13 @@ pub fn open_often(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     percentile(&times, 50)
 }
 
-fn peer_often(peer: &Peer, key: &NewKey, label: &Label, times: usize) -> Duration {
+fn upstream_often(upstream: &Upstream, key: &NewKey, label: &Label, times: usize) -> Duration {
     let sealed = sealed(&key.pair, label);
     let pem = std::str::from_utf8(key.private_pem.expose()).unwrap();
     let once = || {
         let start = Instant::now();
-        peer.open_value(&[pem], label.as_bytes(), &sealed)
+        upstream
+            .open_value(&[pem], label.as_bytes(), &sealed)
             .expect("it was sealed for it");
         start.elapsed()
     };

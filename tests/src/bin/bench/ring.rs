@@ -81,9 +81,9 @@ pub async fn run(sizes: Sizes) {
     let field = Field::new(&plane, &keys).await;
     field.put(&plain).await;
     let start = Instant::now();
-    let pod = field.run(Who::Peer, &[]).await;
+    let pod = field.run(Who::Upstream, &[]).await;
     let took = field.has_secrets(objects, start).await;
-    line(&[Who::Peer.name().into(), time(took), "not told".into()]);
+    line(&[Who::Upstream.name().into(), time(took), "not told".into()]);
     pod.stop();
 }
 

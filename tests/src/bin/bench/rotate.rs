@@ -19,7 +19,7 @@ pub async fn run(sizes: Sizes) {
     let plane = ControlPlane::start().await;
     head(&["", "time", "requests a second"]);
     let mut took: Vec<Duration> = Vec::new();
-    for who in [Who::Ours, Who::Peer] {
+    for who in [Who::Ours, Who::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let limits = ["--rate-limit=100000", "--rate-limit-burst=100000"];
         let pod = field.run(who, &limits).await;

@@ -17,7 +17,7 @@ use shared::{envelope, resource::SealedSecret};
 use tests::control_plane::ControlPlane;
 use tests::directory_controller::DirectoryController;
 use tests::scratch::Scratch;
-use tests::{binaries, peer};
+use tests::{binaries, upstream};
 
 use crate::operation::new_key;
 use crate::report::{head, line, ratio, time};
@@ -55,16 +55,16 @@ pub async fn run(sizes: Sizes) {
         .filter(|path| path.extension() == Some("yaml".as_ref()))
         .map(|path| path.display().to_string())
         .collect();
-    let mut words = vec!["rotate", "--cert", "cert.pem", "tree"];
-    words.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
+    let mut args = vec!["rotate", "--cert", "cert.pem", "tree"];
+    args.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
     let ours = timed(
         Command::new(binaries::seal())
-            .args(&words)
+            .args(&args)
             .current_dir(folder.path()),
     );
     let again = timed(
         Command::new(binaries::seal())
-            .args(&words)
+            .args(&args)
             .current_dir(folder.path()),
     );
 
@@ -78,7 +78,7 @@ pub async fn run(sizes: Sizes) {
         "--controller-namespace",
         namespace.name(),
     ];
-    let kubeseal = peer::peer_kubeseal();
+    let kubeseal = upstream::upstream_kubeseal();
     let start = Instant::now();
     for file in 0..sample {
         let path = tree.join(format!("{file}.yaml"));

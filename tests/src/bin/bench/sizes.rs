@@ -10,9 +10,9 @@ pub struct Sizes {
 
 impl Sizes {
     /// Parses `--small` and `SIZE=NUMBER`.
-    pub fn read(words: impl Iterator<Item = String>) -> Self {
+    pub fn read(args: impl Iterator<Item = String>) -> Self {
         let (mut small, mut given) = (false, BTreeMap::new());
-        for word in words {
+        for word in args {
             let size = word.split_once('=');
             match size.and_then(|(name, number)| Some((name, number.parse().ok()?))) {
                 Some((name, number)) => drop(given.insert(name.to_owned(), number)),

@@ -13,11 +13,11 @@ use tests::control_plane::ControlPlane;
 use tests::directory_controller::DirectoryController;
 use tests::http::{self, free_port};
 use tests::patience;
-use tests::peer;
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key};
 use tests::timing::{Comparison, compare, time};
+use tests::upstream;
 
 use crate::causes::{NAME, NAMESPACE, all};
 
@@ -42,18 +42,18 @@ pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
     roles::grant(&namespace, Reach::Namespace).await;
     put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
     let address = format!("--listen-addr=127.0.0.1:{}", free_port());
-    let mut words = vec![
+    let mut args = vec![
         "--all-namespaces=false",
         &address,
         "--listen-metrics-addr=127.0.0.1:0",
     ];
-    words.extend(UNLIMITED);
+    args.extend(UNLIMITED);
     let pod = Pod::start(
         &plane,
         &namespace,
         ACCOUNT,
-        &peer::peer_controller(),
-        &words,
+        &upstream::upstream_controller(),
+        &args,
     )
     .await;
     let port = pod.port();

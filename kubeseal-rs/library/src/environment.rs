@@ -9,7 +9,7 @@ use crate::notice::StatusLine;
 
 /// The environment of a run.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct Environment {
     /// The time of the run.
     pub now: Timestamp,
     /// Whether stdin is a terminal.
@@ -26,7 +26,7 @@ pub struct Surroundings {
     clippy::disallowed_methods,
     reason = "this is the place where they are read"
 )]
-impl Surroundings {
+impl Environment {
     /// Returns the environment of this process.
     pub fn of_this_process() -> Self {
         Self {

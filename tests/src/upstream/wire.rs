@@ -1,10 +1,10 @@
-//! Fields of the JSON lines of `tests/peer`.
+//! Fields of the JSON lines of `tests/upstream`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::PeerError;
+use super::UpstreamError;
 
 /// A key pair to generate.
 #[derive(Debug, Clone, Serialize)]
@@ -54,28 +54,28 @@ impl std::fmt::Debug for KeyPair {
 }
 
 /// Reads bytes; Go omits them if they are empty.
-pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, PeerError> {
+pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, UpstreamError> {
     let Some(text) = answer.get(field) else {
         return Ok(Vec::new());
     };
-    let text = text.as_str().ok_or(PeerError::Answer("base64 text"))?;
+    let text = text.as_str().ok_or(UpstreamError::Answer("base64 text"))?;
     STANDARD
         .decode(text)
-        .map_err(|_| PeerError::Answer("base64 text"))
+        .map_err(|_| UpstreamError::Answer("base64 text"))
 }
 
-pub(super) fn text(answer: &Value, field: &str) -> Result<String, PeerError> {
+pub(super) fn text(answer: &Value, field: &str) -> Result<String, UpstreamError> {
     answer
         .get(field)
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or(PeerError::Answer("a text"))
+        .ok_or(UpstreamError::Answer("a text"))
 }
 
-pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, PeerError> {
-    serde_json::from_slice(&bytes(answer, field)?).map_err(|_| PeerError::Answer("a JSON text"))
+pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, UpstreamError> {
+    serde_json::from_slice(&bytes(answer, field)?).map_err(|_| UpstreamError::Answer("a JSON text"))
 }
 
-pub(super) fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, PeerError> {
-    serde_json::from_value(answer).map_err(|_| PeerError::Answer("a key pair"))
+pub(super) fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, UpstreamError> {
+    serde_json::from_value(answer).map_err(|_| UpstreamError::Answer("a key pair"))
 }

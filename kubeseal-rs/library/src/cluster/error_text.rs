@@ -13,11 +13,11 @@ use super::ClusterError;
 use crate::programs::first_line;
 
 /// Describes a failure of the client or of a request.
-pub(super) fn told(error: &(dyn Error + 'static)) -> String {
+pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(about_user) = error.downcast_ref::<AuthError>() {
-            return told_of_user(about_user);
+            return auth_failure(about_user);
         }
         cause = error.source();
     }
@@ -27,15 +27,15 @@ pub(super) fn told(error: &(dyn Error + 'static)) -> String {
 const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
 
 /// Describes a failed plug-in: exit status and first line of stderr, escaped and truncated.
-pub(super) fn told_of_run(status: ExitStatus, said: &[u8]) -> String {
+pub(super) fn plug_in_failure(status: ExitStatus, said: &[u8]) -> String {
     let said = first_line(said);
     format!("{PLUG_IN} failed, {status}: {said:?}")
 }
 
-fn told_of_user(error: &AuthError) -> String {
+fn auth_failure(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecStart(cause) => format!("{PLUG_IN} cannot be started: {cause}"),
-        AuthError::AuthExecRun { out, .. } => told_of_run(out.status, &out.stderr),
+        AuthError::AuthExecRun { out, .. } => plug_in_failure(out.status, &out.stderr),
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
             format!(
                 "{PLUG_IN} gives something else than an ExecCredential with a token or certificate"
@@ -46,7 +46,7 @@ fn told_of_user(error: &AuthError) -> String {
 }
 
 /// Describes a kubeconfig that cannot be used.
-pub(super) fn told_of_file(path: &Path, error: KubeconfigError) -> ClusterError {
+pub(super) fn kubeconfig_error(path: &Path, error: KubeconfigError) -> ClusterError {
     let path = path.to_owned();
     match error {
         KubeconfigError::ReadConfig(source, _) => ClusterError::Unreadable {
@@ -74,7 +74,7 @@ mod tests {
             cmd: "sh -c canary-argument".into(),
             out: Box::new(output),
         };
-        let text = told(&kube::Error::Auth(error));
+        let text = error_text(&kube::Error::Auth(error));
         assert!(
             text.contains("log in first") && !text.contains("canary"),
             "{text}"
@@ -88,7 +88,7 @@ mod tests {
             error_chain(&error).contains("canary"),
             "the reason for this module"
         );
-        let text = error_chain(&told_of_file(&path, error));
+        let text = error_chain(&kubeconfig_error(&path, error));
         assert!(
             text.contains("malformed") && !text.contains("canary"),
             "{text}"

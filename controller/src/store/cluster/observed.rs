@@ -44,7 +44,7 @@ impl ClusterStore {
         let id = id_of(&secret.metadata)?;
         let seen = Seen::of(&secret.metadata);
         self.catalogue()
-            .heard_of_secret(&id, seen.as_ref())
+            .observe_secret(&id, seen.as_ref())
             .then_some(id)
     }
 
@@ -71,7 +71,7 @@ impl ClusterStore {
     /// Records that a Secret was deleted.
     pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
         let id = id_of(&secret.metadata)?;
-        self.catalogue().heard_of_secret(&id, None).then_some(id)
+        self.catalogue().observe_secret(&id, None).then_some(id)
     }
 
     /// Returns whether a SealedSecret of that name exists.

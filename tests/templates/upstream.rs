@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
 }
 
 /// A running helper. Dropping it ends the process, because its input closes.
-pub(crate) struct Peer {
+pub(crate) struct Upstream {
     child: Child,
     input: BufWriter<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -42,7 +42,7 @@ pub(crate) struct Answer {
     pub(crate) functions: Vec<String>,
 }
 
-impl Peer {
+impl Upstream {
     pub(crate) fn start() -> Self {
         let mut child = Command::new(binary())
             .env("TZ", "UTC")
@@ -83,7 +83,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for Upstream {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -70,7 +70,7 @@ impl Caller {
 
 /// The limits for all callers together and for each.
 #[derive(Debug)]
-pub struct Desk {
+pub struct RequestLimiter {
     rate: Mutex<Rate>,
     busy: Arc<Busy>,
     slots: Turns,
@@ -80,7 +80,7 @@ pub struct Desk {
     pub(super) accept_legacy: bool,
 }
 
-impl Desk {
+impl RequestLimiter {
     /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Whatever
     /// name callers send, private-key work for all of them uses at most half of the processors, so that a
     /// flood does not delay Secrets, and each address gets a fair share of that.
@@ -249,12 +249,12 @@ mod tests {
             ),
             ("nobody", caller(API_SERVER, &[])),
         ] {
-            let desk = Desk::new((1, 0), Duration::from_secs(1), true);
+            let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
             let now = Timestamp::UNIX_EPOCH;
             for _ in 0..100 {
-                let _ = desk.admit(&forged, "/v1/verify", now);
+                let _ = limiter.admit(&forged, "/v1/verify", now);
             }
-            let (_, admitted) = desk.admit(&victim, "/v1/verify", now);
+            let (_, admitted) = limiter.admit(&victim, "/v1/verify", now);
             assert_eq!(admitted, Ok(()), "{why}");
         }
     }
@@ -262,10 +262,10 @@ mod tests {
     /// Attack: a caller sends another name with each request, to get more than its rate.
     #[test]
     fn made_up_names_before_the_real_address_are_one_caller() {
-        let desk = Desk::new((1, 2), Duration::from_secs(1), true);
+        let limiter = RequestLimiter::new((1, 2), Duration::from_secs(1), true);
         let admitted = |i: usize| {
             let caller = caller(API_SERVER, &[&format!("made-up-{i}, 192.0.2.66")]);
-            let (_, admitted) = desk.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
+            let (_, admitted) = limiter.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
             admitted.is_ok()
         };
         assert_eq!((0..100).filter(|i| admitted(*i)).count(), 3);
@@ -274,22 +274,22 @@ mod tests {
     /// Attack: a caller sends as many requests as possible at the same time, under many names.
     #[tokio::test(start_paused = true)]
     async fn one_caller_has_few_slots_and_one_address_never_has_all() {
-        let desk = Desk::new((1, 0), Duration::from_secs(1), true);
+        let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
         let one = caller(POD, &["a"]);
         let mut held = Vec::new();
         for _ in 0..MOST_OF_ONE {
-            held.push(desk.slot(&one).await.unwrap());
+            held.push(limiter.slot(&one).await.unwrap());
         }
-        assert_eq!(desk.slot(&one).await.err(), Some(Refused::TooOften(1)));
+        assert_eq!(limiter.slot(&one).await.err(), Some(Refused::TooOften(1)));
         for i in 0..100 {
             let made_up = caller(POD, &[&format!("name-{i}")]);
-            held.extend(desk.slot(&made_up).await);
+            held.extend(limiter.slot(&made_up).await);
         }
         assert_eq!(held.len(), SLOTS - RESERVED);
         let other = caller(API_SERVER, &["192.0.2.7"]);
-        assert!(desk.slot(&other).await.is_ok());
+        assert!(limiter.slot(&other).await.is_ok());
         drop(held);
-        assert!(desk.slot(&one).await.is_ok());
-        assert!(desk.busy.0.lock().unwrap().is_empty());
+        assert!(limiter.slot(&one).await.is_ok());
+        assert!(limiter.busy.0.lock().unwrap().is_empty());
     }
 }

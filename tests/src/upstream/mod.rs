@@ -1,6 +1,6 @@
 //! Bitnami's implementation of Sealed Secrets (the *peer*), as a library in its own process and as programs.
 //!
-//! Go builds everything from `tests/peer`, whose `go.sum` pins the sources.
+//! Go builds everything from `tests/upstream`, whose `go.sum` pins the sources.
 
 mod process;
 mod wire;
@@ -14,22 +14,22 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::{Value, json};
 use shared::manifest::{self, Reading, Shape};
 
-pub use process::PeerError;
+pub use process::UpstreamError;
 pub use wire::{KeyPair, KeyRequest};
 
 use crate::go_build;
 use process::Process;
 
-/// The release that the programs report; `tests/peer/go.mod` requires the same.
+/// The release that the programs report; `tests/upstream/go.mod` requires the same.
 const VERSION: (&str, &str) = ("main.VERSION", "0.36.6");
 
 /// Returns the path of Bitnami's `kubeseal`.
-pub fn peer_kubeseal() -> PathBuf {
+pub fn upstream_kubeseal() -> PathBuf {
     released("kubeseal")
 }
 
 /// Returns the path of Bitnami's controller.
-pub fn peer_controller() -> PathBuf {
+pub fn upstream_controller() -> PathBuf {
     released("controller")
 }
 
@@ -100,17 +100,17 @@ impl Kind {
 
 /// The peer as a library: one running process, shared between threads.
 ///
-/// Keys and certificates are PEM texts. A method returns [`PeerError::Refused`] with the peer's own message
+/// Keys and certificates are PEM texts. A method returns [`UpstreamError::Refused`] with the peer's own message
 /// if the peer refuses, and another variant only if the process is gone.
 #[derive(Debug)]
-pub struct Peer(Process);
+pub struct Upstream(Process);
 
-impl Peer {
+impl Upstream {
     /// Starts the peer; builds it first if necessary.
     ///
     /// # Errors
     /// Returns an error if the process cannot be started.
-    pub fn start() -> Result<Self, PeerError> {
+    pub fn start() -> Result<Self, UpstreamError> {
         Process::start(&go_build::build(&source(), ".", "peer")).map(Self)
     }
 
@@ -123,7 +123,7 @@ impl Peer {
         certificate: &str,
         label: &[u8],
         plain: &[u8],
-    ) -> Result<Vec<u8>, PeerError> {
+    ) -> Result<Vec<u8>, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "seal_value",
             "certificate": STANDARD.encode(certificate),
@@ -142,7 +142,7 @@ impl Peer {
         keys: &[&str],
         label: &[u8],
         sealed: &[u8],
-    ) -> Result<Vec<u8>, PeerError> {
+    ) -> Result<Vec<u8>, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "open_value",
             "keys": keys,
@@ -161,7 +161,7 @@ impl Peer {
         certificate: &str,
         secret: &[u8],
         format: Format,
-    ) -> Result<Vec<u8>, PeerError> {
+    ) -> Result<Vec<u8>, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "seal_secret",
             "certificate": STANDARD.encode(certificate),
@@ -180,7 +180,7 @@ impl Peer {
         keys: &[&str],
         sealed: &[u8],
         format: Format,
-    ) -> Result<Vec<u8>, PeerError> {
+    ) -> Result<Vec<u8>, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "unseal",
             "keys": keys,
@@ -194,7 +194,7 @@ impl Peer {
     ///
     /// # Errors
     /// Returns an error if Go refuses the size.
-    pub fn generate(&self, wanted: &KeyRequest) -> Result<KeyPair, PeerError> {
+    pub fn generate(&self, wanted: &KeyRequest) -> Result<KeyPair, UpstreamError> {
         let answer = self
             .0
             .call(&json!({ "op": "generate", "generate": wanted }))?;
@@ -205,7 +205,7 @@ impl Peer {
     ///
     /// # Errors
     /// Returns an error if the peer refuses the certificate.
-    pub fn fingerprint(&self, certificate: &str) -> Result<String, PeerError> {
+    pub fn fingerprint(&self, certificate: &str) -> Result<String, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "fingerprint",
             "certificate": STANDARD.encode(certificate),
@@ -217,7 +217,7 @@ impl Peer {
     ///
     /// # Errors
     /// Returns an error if the document cannot be parsed.
-    pub fn parse(&self, document: &[u8]) -> Result<Value, PeerError> {
+    pub fn parse(&self, document: &[u8]) -> Result<Value, UpstreamError> {
         self.parsed(document, "")
     }
 
@@ -226,7 +226,7 @@ impl Peer {
     ///
     /// # Errors
     /// Returns an error if the document cannot be parsed or does not fit the type.
-    pub fn parse_as(&self, kind: Kind, document: &[u8]) -> Result<Value, PeerError> {
+    pub fn parse_as(&self, kind: Kind, document: &[u8]) -> Result<Value, UpstreamError> {
         self.parsed(document, kind.name())
     }
 
@@ -235,7 +235,12 @@ impl Peer {
     ///
     /// # Errors
     /// Returns an error if the object does not fit the kind.
-    pub fn encode(&self, kind: Kind, object: &Value, format: Format) -> Result<Vec<u8>, PeerError> {
+    pub fn encode(
+        &self,
+        kind: Kind,
+        object: &Value,
+        format: Format,
+    ) -> Result<Vec<u8>, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "encode",
             "kind": kind.name(),
@@ -245,7 +250,7 @@ impl Peer {
         wire::bytes(&answer, "text")
     }
 
-    fn parsed(&self, document: &[u8], kind: &str) -> Result<Value, PeerError> {
+    fn parsed(&self, document: &[u8], kind: &str) -> Result<Value, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "parse",
             "kind": kind,

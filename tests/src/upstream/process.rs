@@ -11,11 +11,11 @@ use serde_json::Value;
 
 /// The reason why a call to the peer has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum PeerError {
+pub enum UpstreamError {
     /// The process could not be started, or its pipe broke.
     #[error("the Go peer's process is not usable")]
     Pipe(#[from] std::io::Error),
-    /// The answer does not have the form that `tests/peer` documents.
+    /// The answer does not have the form that `tests/upstream` documents.
     #[error("the Go peer answered with something else than {0}")]
     Answer(&'static str),
     /// The peer refused, with this message.
@@ -36,7 +36,7 @@ struct Pipe {
 }
 
 impl Process {
-    pub(super) fn start(binary: &Path) -> Result<Self, PeerError> {
+    pub(super) fn start(binary: &Path) -> Result<Self, UpstreamError> {
         let mut child = Command::new(binary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -45,7 +45,7 @@ impl Process {
         let answers = child
             .stdout
             .take()
-            .ok_or(PeerError::Answer("an open pipe"))?;
+            .ok_or(UpstreamError::Answer("an open pipe"))?;
         Ok(Self(Mutex::new(Pipe {
             child,
             requests,
@@ -54,7 +54,7 @@ impl Process {
     }
 
     /// Sends one request and reads one answer; calls from several threads take turns.
-    pub(super) fn call(&self, request: &Value) -> Result<Value, PeerError> {
+    pub(super) fn call(&self, request: &Value) -> Result<Value, UpstreamError> {
         let mut line = request.to_string();
         line.push('\n');
         let answer = self
@@ -63,23 +63,23 @@ impl Process {
             .unwrap_or_else(PoisonError::into_inner)
             .exchange(&line)?;
         match answer.get("error").and_then(Value::as_str) {
-            Some(error) => Err(PeerError::Refused(error.to_owned())),
+            Some(error) => Err(UpstreamError::Refused(error.to_owned())),
             None => Ok(answer),
         }
     }
 }
 
 impl Pipe {
-    fn exchange(&mut self, line: &str) -> Result<Value, PeerError> {
+    fn exchange(&mut self, line: &str) -> Result<Value, UpstreamError> {
         let requests = self
             .requests
             .as_mut()
-            .ok_or(PeerError::Answer("an open pipe"))?;
+            .ok_or(UpstreamError::Answer("an open pipe"))?;
         requests.write_all(line.as_bytes())?;
         requests.flush()?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
-        serde_json::from_str(&answer).map_err(|_| PeerError::Answer("a JSON line"))
+        serde_json::from_str(&answer).map_err(|_| UpstreamError::Answer("a JSON line"))
     }
 }
 
