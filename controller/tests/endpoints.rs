@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn answers_as_the_peer_does() {
+async fn answers_as_upstream_does() {
     let server = server(LONG).await;
     let text = "content-type: text/plain; charset=utf-8";
     for (method, path, status, kind, body) in [

@@ -85,7 +85,7 @@ async fn items_that_are_no_file_names_refuse_the_whole_object() {
 }
 
 #[tokio::test]
-async fn a_foreign_folder_is_refused_in_the_peers_words_until_it_is_free() {
+async fn a_foreign_folder_is_refused_in_upstreams_words_until_it_is_free() {
     let mut case = Case::new().await;
     case.write("secrets/ns/n/a", "theirs");
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);

@@ -1,4 +1,4 @@
-//! The peer's flags and variables → a [`Request`].
+//! Upstream's flags and variables → a [`Request`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -228,7 +228,7 @@ pub fn parse<V: Into<OsString>>(
     variable: impl Fn(&str) -> Option<V>,
 ) -> Result<Request, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    // The version wins over help, as with the peer.
+    // The version wins over help, as with upstream.
     if args.iter().any(|word| word == "--version") {
         args.retain(|word| word != "--help" && word != "-h");
     }
@@ -304,7 +304,7 @@ fn remarks(flags: &Flags) -> Vec<String> {
     remarks
 }
 
-/// The order is the peer's: what comes first wins if several are asked for.
+/// The order is upstream's: what comes first wins if several are asked for.
 fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> Command {
     if flags.switch("version") {
         return Command::Version;

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_field_order_of_the_peer_and_nothing_that_is_empty() {
+    fn writes_the_field_order_of_upstream_and_nothing_that_is_empty() {
         let written = |text| read(text).unwrap().0[0].to_document().to_string();
         assert_eq!(
             written(

@@ -54,7 +54,7 @@ fn greedy() -> BTreeMap<&'static str, String> {
             "a million objects of JSON one after the other",
             "{}".repeat(1_000_000),
         ),
-        ("one field of JSON that grows for ever", growing_field()),
+        ("one field of JSON that grows forever", growing_field()),
         ("a million keys", object("keys", &keys)),
         ("a million documents", "---\n".repeat(1_000_000)),
         ("a million open brackets", "[".repeat(1_000_000)),
@@ -145,7 +145,7 @@ fn within(program: &Path) -> Command {
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
-    "one field of JSON that grows for ever",
+    "one field of JSON that grows forever",
     "a million objects in a list",
     "a template that never ends",
 ];

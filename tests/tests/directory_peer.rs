@@ -34,7 +34,7 @@ const SCOPES: [Option<&str>; 3] = [
 type Files = BTreeMap<String, Vec<u8>>;
 
 #[test]
-fn unseals_five_hundred_sealed_secrets_of_the_peer_byte_for_byte() {
+fn unseals_five_hundred_sealed_secrets_of_upstream_byte_for_byte() {
     let scratch = Scratch::new();
     let dir = scratch.path().join("dir");
     let upstream = Upstream::start().unwrap();

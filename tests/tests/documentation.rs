@@ -147,17 +147,17 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
     }
 }
 
-/// The list in `args.toml`.
+/// The list in `words.toml`.
 #[derive(serde::Deserialize)]
 struct Banned {
-    args: BTreeMap<String, String>,
+    words: BTreeMap<String, String>,
     exceptions: Vec<Exception>,
 }
 
 #[derive(serde::Deserialize)]
 struct Exception {
     path: String,
-    args: Vec<String>,
+    words: Vec<String>,
     reason: String,
 }
 
@@ -170,7 +170,7 @@ impl Banned {
     fn allows(&self, path: &str, word: &str) -> bool {
         self.exceptions.iter().any(|exception| {
             let is_below = exception.path.ends_with('/') && path.starts_with(&exception.path);
-            let is_named = exception.args.iter().any(|other| other == word);
+            let is_named = exception.words.iter().any(|other| other == word);
             is_named && (is_below || path == exception.path)
         })
     }
@@ -179,21 +179,22 @@ impl Banned {
 /// Returns the words of a line in lower case, separated and surrounded by one space. Parts of identifiers count as
 /// words.
 fn words_of(line: &str) -> String {
-    let mut args = String::from(" ");
+    let mut words = String::from(" ");
     let mut previous = ' ';
     for char in line.chars() {
         if !char.is_alphabetic() {
-            args.push(' ');
+            words.push(' ');
         } else {
             if char.is_uppercase() && previous.is_lowercase() {
-                args.push(' ');
+                words.push(' ');
             }
-            args.extend(char.to_lowercase());
+            words.extend(char.to_lowercase());
         }
         previous = char;
     }
-    args.push(' ');
-    args.split(' ')
+    words.push(' ');
+    words
+        .split(' ')
         .filter(|word| !word.is_empty())
         .fold(String::from(" "), |line, word| line + word + " ")
 }
@@ -223,7 +224,7 @@ fn no_name_comment_message_or_page_uses_a_banned_word() {
             };
             for (i, line) in text.lines().enumerate() {
                 let line = words_of(line);
-                for (word, instead) in &banned.args {
+                for (word, instead) in &banned.words {
                     if line.contains(&format!(" {word} ")) && !banned.allows(name, word) {
                         found.push(format!("{name}:{}: {word:?}; say {instead}", i + 1));
                     }

@@ -18,7 +18,7 @@ use tests::{binaries, many, upstream};
 const COUNT: usize = 1000;
 
 #[test]
-fn a_thousand_documents_equal_the_peers_except_for_ciphertexts() {
+fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
     let folder = Scratch::new();
     let file = |name: &str| folder.path().join(name);
     fs::write(file("cert.pem"), KEYS[0].pair.certificate().to_pem()).unwrap();

@@ -107,7 +107,7 @@ fn shown(verdict: &Verdict) -> String {
 
 /// Attack: calls template functions that read the environment, files or DNS.
 #[test]
-fn knows_the_functions_of_the_peer_and_no_others() {
+fn knows_the_functions_of_upstream_and_no_others() {
     let answer = Upstream::start().ask(&serde_json::json!({ "functions": true }));
     let mut theirs: BTreeSet<String> = answer.functions.into_iter().collect();
     assert_eq!(theirs.len(), 208);

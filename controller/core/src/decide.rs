@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_in_the_peers_words() {
+    fn refuses_in_upstreams_words() {
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),

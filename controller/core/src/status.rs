@@ -53,7 +53,7 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// One word for programs: the reasons of the peer's events.
+    /// One word for programs: the reasons of upstream's events.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unsealed { .. } => "Unsealed",

@@ -175,7 +175,7 @@ const FLAGS: &[Flag] = &[
         Kind::Int,
         "5",
         "Failures in a row, after the first, before an object is reported once more as one that keeps failing. It is \
-         tried again for ever, ever more slowly.",
+         tried again forever, ever more slowly.",
     ),
     Flag::new(
         "kubeclient-qps",

@@ -20,7 +20,7 @@ fn directory(more: &[&str]) -> Config {
 }
 
 #[test]
-fn every_flag_has_the_peers_default() {
+fn every_flag_has_upstreams_default() {
     let config = directory(&[]);
     assert_eq!(config.keys.prefix, "sealed-secrets-key");
     assert_eq!(config.keys.namespace, "kube-system");
@@ -134,7 +134,7 @@ fn renewal_is_turned_off_by_zero_and_takes_its_old_name() {
 }
 
 #[test]
-fn reads_the_peers_cutoff_time() {
+fn reads_upstreams_cutoff_time() {
     let config = directory(&["--key-cutoff-time", "Tue, 14 Nov 2023 23:13:20 +0100"]);
     assert_eq!(
         config.keys.policy.cutoff.unwrap().as_second(),
@@ -174,7 +174,7 @@ fn a_leader_stops_before_another_replica_begins() {
 }
 
 #[test]
-fn words_that_the_peer_runs_with_are_warnings() {
+fn words_that_upstream_runs_with_are_warnings() {
     let config = directory(&[
         "--log-level=LOUD",
         "--log-format=xml",

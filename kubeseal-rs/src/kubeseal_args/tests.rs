@@ -11,7 +11,7 @@ fn parsed(args: &[&str], variables: &[(&str, &str)]) -> Result<Request, Stop> {
 }
 
 #[test]
-fn the_first_of_several_commands_wins_in_the_peers_order() {
+fn the_first_of_several_commands_wins_in_upstreams_order() {
     let cases: [(&[&str], &str); 9] = [
         (&["--version", "--recovery-unseal"], "Version"),
         (&["--recovery-unseal", "--validate"], "Recover"),

@@ -6,7 +6,7 @@ use super::{Cluster, Controller};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Run it when no controller of this project runs any more, before or after Bitnami's controller is back. Bitnami's \
-updates the condition Synced alone, so that Ready and Stalled would stay as they are for ever, and `kubectl wait` and Flux \
+updates the condition Synced alone, so that Ready and Stalled would stay as they are forever, and `kubectl wait` and Flux \
 would judge by them. Secrets, keys and SealedSecrets stay as they are.\n\n\
 Examples:\n  seal uninstall\n  seal uninstall --yes"
 )]

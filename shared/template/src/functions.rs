@@ -123,7 +123,7 @@ impl Function {
     }
 
     /// Marks a function that uses time or randomness, or generates keys.
-    const fn by_chance(mut self) -> Self {
+    const fn non_deterministic(mut self) -> Self {
         self.deterministic = false;
         self
     }

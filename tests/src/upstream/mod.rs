@@ -98,15 +98,15 @@ impl Kind {
     }
 }
 
-/// The peer as a library: one running process, shared between threads.
+/// Upstream as a library: one running process, shared between threads.
 ///
-/// Keys and certificates are PEM texts. A method returns [`UpstreamError::Refused`] with the peer's own message
-/// if the peer refuses, and another variant only if the process is gone.
+/// Keys and certificates are PEM texts. A method returns [`UpstreamError::Refused`] with upstream's own message
+/// if upstream refuses, and another variant only if the process is gone.
 #[derive(Debug)]
 pub struct Upstream(Process);
 
 impl Upstream {
-    /// Starts the peer; builds it first if necessary.
+    /// Starts upstream; builds it first if necessary.
     ///
     /// # Errors
     /// Returns an error if the process cannot be started.
@@ -117,7 +117,7 @@ impl Upstream {
     /// Returns the ciphertext of one value, without base64.
     ///
     /// # Errors
-    /// Returns an error if the peer refuses the certificate (expired, not RSA, unreadable).
+    /// Returns an error if upstream refuses the certificate (expired, not RSA, unreadable).
     pub fn seal_value(
         &self,
         certificate: &str,
@@ -152,10 +152,10 @@ impl Upstream {
         wire::bytes(&answer, "value")
     }
 
-    /// Returns the peer's `SealedSecret` for a Secret manifest (JSON or YAML).
+    /// Returns upstream's `SealedSecret` for a Secret manifest (JSON or YAML).
     ///
     /// # Errors
-    /// Returns an error if the peer refuses the manifest or the certificate.
+    /// Returns an error if upstream refuses the manifest or the certificate.
     pub fn seal_secret(
         &self,
         certificate: &str,
@@ -171,10 +171,10 @@ impl Upstream {
         wire::bytes(&answer, "text")
     }
 
-    /// Returns the peer's Secret for a `SealedSecret` manifest (JSON or YAML).
+    /// Returns upstream's Secret for a `SealedSecret` manifest (JSON or YAML).
     ///
     /// # Errors
-    /// Returns an error if an item cannot be unsealed, or the peer refuses the manifest.
+    /// Returns an error if an item cannot be unsealed, or upstream refuses the manifest.
     pub fn unseal(
         &self,
         keys: &[&str],
@@ -204,7 +204,7 @@ impl Upstream {
     /// Returns `SHA256:…` of the certificate's public key, as `ssh-keygen -l` prints it.
     ///
     /// # Errors
-    /// Returns an error if the peer refuses the certificate.
+    /// Returns an error if upstream refuses the certificate.
     pub fn fingerprint(&self, certificate: &str) -> Result<String, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "fingerprint",
@@ -230,7 +230,7 @@ impl Upstream {
         self.parsed(document, kind.name())
     }
 
-    /// Returns an object in the peer's text format, without the frame that `kubeseal` prints around it (a
+    /// Returns an object in upstream's text format, without the frame that `kubeseal` prints around it (a
     /// final newline for JSON, a leading `---` for YAML).
     ///
     /// # Errors

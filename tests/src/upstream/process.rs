@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// The reason why a call to the peer has no result.
+/// The reason why a call to upstream has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// The process could not be started, or its pipe broke.
@@ -18,7 +18,7 @@ pub enum UpstreamError {
     /// The answer does not have the form that `tests/upstream` documents.
     #[error("the Go peer answered with something else than {0}")]
     Answer(&'static str),
-    /// The peer refused, with this message.
+    /// Upstream refused, with this message.
     #[error("the Go peer refused: {0}")]
     Refused(String),
 }

@@ -73,7 +73,7 @@ fn no_value_is_without_an_effect() {
     let lacking: Vec<_> = theirs.difference(&ours).collect();
     assert!(
         lacking.is_empty(),
-        "values of the peer that ours lacks: {lacking:?}"
+        "values of upstream that ours lacks: {lacking:?}"
     );
     let mut known = theirs;
     known.extend(HIDDEN.iter().map(|leaf| (*leaf).to_owned()));

@@ -1,4 +1,4 @@
-//! Tests `shared` against the peer as a library, and against a second Rust implementation that shares no code
+//! Tests `shared` against upstream as a library, and against a second Rust implementation that shares no code
 //! with it.
 //!
 //! | module | question |

@@ -41,7 +41,7 @@ fn secret(scope: Scope) -> Value {
 }
 
 #[test]
-fn the_peer_unseals_each_object_that_we_sealed() {
+fn upstream_unseals_each_object_that_we_sealed() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[1];
@@ -63,7 +63,7 @@ fn the_peer_unseals_each_object_that_we_sealed() {
 }
 
 #[test]
-fn we_unseal_each_object_that_the_peer_sealed() {
+fn we_unseal_each_object_that_upstream_sealed() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[0];

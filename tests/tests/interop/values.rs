@@ -43,7 +43,7 @@ pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str
 }
 
 #[test]
-fn opens_every_value_that_the_peer_sealed() {
+fn opens_every_value_that_upstream_sealed() {
     for_every_combination(|key, label, content, which| {
         let sealed = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), content)
@@ -54,7 +54,7 @@ fn opens_every_value_that_the_peer_sealed() {
 }
 
 #[test]
-fn seals_every_value_so_that_the_peer_opens_it() {
+fn seals_every_value_so_that_upstream_opens_it() {
     for_every_combination(|key, label, content, which| {
         let public = key.pair.certificate().public_key();
         let sealed =
@@ -80,7 +80,7 @@ fn neither_side_opens_a_value_of_the_other_under_another_label() {
             let opened = UPSTREAM
                 .open_value(&[&key.private], other.as_bytes(), &ours)
                 .is_ok();
-            assert_eq!(opened, here == there, "the peer, {label:?} under {other:?}");
+            assert_eq!(opened, here == there, "upstream, {label:?} under {other:?}");
             let opened = envelope::open(key.pair.private(), other, &theirs).is_ok();
             assert_eq!(opened, here == there, "ours, {label:?} under {other:?}");
         }

@@ -34,7 +34,7 @@ pub(crate) struct Case {
     /// Labels to try on a bare ciphertext; the one that opens it is part of the outcome.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
-    /// Seconds after which the peer is considered hanging.
+    /// Seconds after which upstream is considered hanging.
     pub(crate) limit: Option<u64>,
 }
 

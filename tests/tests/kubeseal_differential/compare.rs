@@ -8,17 +8,17 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     if upstream.ending != ours.ending {
         wrong.push(format!(
-            "the peer ended with {:?}, ours with {:?}",
+            "upstream ended with {:?}, ours with {:?}",
             upstream.ending, ours.ending
         ));
     }
     if upstream.kind != ours.kind {
         wrong.push(format!(
-            "the peer's error is of kind {:?}, ours of kind {:?}",
+            "upstream's error is of kind {:?}, ours of kind {:?}",
             upstream.kind, ours.kind
         ));
     } else if upstream.kind.keeps_words() && !begins(ours.error.as_ref(), upstream.error.as_ref()) {
-        wrong.push("our error does not begin with the peer's words".to_owned());
+        wrong.push("our error does not begin with upstream's words".to_owned());
     }
     if upstream.stdout != ours.stdout {
         wrong.push("standard output differs".to_owned());
@@ -38,7 +38,7 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// Returns whether our text begins with the peer's; ours may continue with a hint.
+/// Returns whether our text begins with upstream's; ours may continue with a hint.
 fn begins(ours: Option<&String>, upstream: Option<&String>) -> bool {
     match (ours, upstream) {
         (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),
@@ -54,7 +54,7 @@ fn file_difference(upstream: Option<&Left>, ours: Option<&Left>) -> Option<&'sta
             Some("the modes differ")
         }
         (Some(_), Some(_)) => Some("the contents differ"),
-        (Some(_), None) => Some("only the peer changes it"),
+        (Some(_), None) => Some("only upstream changes it"),
         (None, _) => Some("only ours changes it"),
     }
 }
@@ -111,7 +111,7 @@ mod tests {
             ("contents", |o| {
                 o.changed.insert("out".to_owned(), Left::Gone);
             }),
-            ("only the peer", |o| o.changed.clear()),
+            ("only upstream", |o| o.changed.clear()),
             ("only ours", |o| {
                 o.changed.insert("other".to_owned(), Left::Gone);
             }),

@@ -16,7 +16,7 @@ use crate::{
     run::Ending,
 };
 
-/// The intended differences between ours and the peer.
+/// The intended differences between ours and upstream.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Differences {
@@ -25,7 +25,7 @@ pub(crate) struct Differences {
     difference: Vec<Difference>,
 }
 
-/// A difference in many outputs: the peer's texts are rewritten before the comparison.
+/// A difference in many outputs: upstream's texts are rewritten before the comparison.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Everywhere {
@@ -33,7 +33,7 @@ struct Everywhere {
     _flaw: String,
     #[serde(rename = "why")]
     _why: String,
-    /// Replacements in the peer's texts.
+    /// Replacements in upstream's texts.
     replace: Vec<Replacement>,
 }
 
@@ -51,7 +51,7 @@ struct Replacement {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Difference {
     flaw: String,
-    /// What the peer does and what ours does, in words.
+    /// What upstream does and what ours does, in words.
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
@@ -152,7 +152,7 @@ impl Differences {
             .collect()
     }
 
-    /// Returns the peer's outcome without what ours omits everywhere.
+    /// Returns upstream's outcome without what ours omits everywhere.
     pub(crate) fn rewritten(&self, upstream: &Outcome) -> Outcome {
         let mut outcome = upstream.clone();
         for Replacement { upstream, ours } in self.replacements() {
@@ -165,7 +165,7 @@ impl Differences {
         self.everywhere.iter().flat_map(|rule| &rule.replace)
     }
 
-    /// Returns patterns that match no output of the peer: with them the table would claim more than is true.
+    /// Returns patterns that match no output of upstream: with them the table would claim more than is true.
     pub(crate) fn unused_patterns<'a>(
         &'a self,
         outcomes: &'a [Outcome],
@@ -185,7 +185,7 @@ impl Differences {
 impl Difference {
     /// Returns what differs from the table, one sentence each.
     pub(crate) fn complaints(&self, upstream: &Outcome, ours: &Outcome) -> Vec<String> {
-        let mut complaints = self.upstream.complaints("the peer", upstream);
+        let mut complaints = self.upstream.complaints("upstream", upstream);
         complaints.extend(self.ours.complaints("ours", ours));
         if upstream == ours {
             complaints.push("both do the same".to_owned());
@@ -194,7 +194,7 @@ impl Difference {
     }
 
     pub(crate) fn peer_complaints(&self, upstream: &Outcome) -> Vec<String> {
-        self.by_flaw(&self.upstream.complaints("the peer", upstream))
+        self.by_flaw(&self.upstream.complaints("upstream", upstream))
     }
 
     fn by_flaw(&self, complaints: &[String]) -> Vec<String> {

@@ -123,7 +123,7 @@ pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
 }
 
 impl Kind {
-    /// Returns whether our text has to begin with the peer's: where that is the peer's own and informative.
+    /// Returns whether our text has to begin with upstream's: where that is upstream's own and informative.
     /// Elsewhere it comes from Go's libraries, and only the kind counts.
     pub(crate) fn keeps_words(self) -> bool {
         !matches!(

@@ -1,8 +1,8 @@
-//! Runs Bitnami's `kubeseal` (the peer) and ours on the same inputs; `tests/differential/README.md` explains
+//! Runs Bitnami's `kubeseal` (upstream) and ours on the same inputs; `tests/differential/README.md` explains
 //! the inputs.
 //!
 //! `DIFFERENTIAL_PRINT=1` prints what both do on every case, any other text only on cases with that text in
-//! their name. `DIFFERENTIAL_PEER=1` runs only the peer, and checks it against the table of differences.
+//! their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks it against the table of differences.
 #![allow(
     clippy::panic,
     dead_code,
@@ -47,7 +47,7 @@ struct Comparison {
 }
 
 #[test]
-fn agrees_with_the_peer_except_as_the_table_says() {
+fn agrees_with_upstream_except_as_the_table_says() {
     let comparison = &*COMPARISON;
     comparison.print();
     comparison.assert_no_complaint_about(|_| true);
@@ -59,11 +59,11 @@ fn agrees_with_the_peer_except_as_the_table_says() {
     let unused: Vec<_> = comparison.differences.unused_patterns(&upstream).collect();
     assert!(
         unused.is_empty(),
-        "DIFFERENCES.toml: the peer never prints {unused:?}"
+        "DIFFERENCES.toml: upstream never prints {unused:?}"
     );
 }
 
-/// One test per flaw of the peer: the peer shows the flaw, and ours has the fix.
+/// One test per flaw of upstream: upstream shows the flaw, and ours has the fix.
 macro_rules! flaws {
     ($($name:ident: $flaw:literal,)*) => {
         $(
@@ -230,7 +230,7 @@ impl Verdict {
 
     fn transcript(&self) -> String {
         match &self.ours {
-            Some(ours) => format!("the peer: {}ours: {ours}", self.upstream),
+            Some(ours) => format!("upstream: {}ours: {ours}", self.upstream),
             None => self.upstream.to_string(),
         }
     }

@@ -96,7 +96,7 @@ fn without_version(stdout: &str) -> String {
 
 fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     let Some((_, text)) = stderr.split_once("error: ") else {
-        // The peer prints its usage errors below a usage page on standard output.
+        // Upstream prints its usage errors below a usage page on standard output.
         return stdout
             .lines()
             .last()
@@ -110,7 +110,7 @@ fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     })
 }
 
-/// Sorts lines. The peer lists failed items in the random order of a Go map. Our hints follow in the same
+/// Sorts lines. Upstream lists failed items in the random order of a Go map. Our hints follow in the same
 /// order.
 fn sorted(text: &str) -> String {
     let (hints, mut lines): (Vec<String>, Vec<String>) = text

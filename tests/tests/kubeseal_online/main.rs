@@ -67,7 +67,7 @@ type Outcomes = BTreeMap<(Who, Who), Outcome>;
 async fn four_combinations_agree_except_as_the_table_says() {
     let fixtures = Fixtures::new().unwrap();
     let places = [
-        Place::with_the_peers(&fixtures).await,
+        Place::with_upstreams(&fixtures).await,
         Place::with_ours(&fixtures).await,
     ];
     let suite = tokio::task::block_in_place(|| Suite::run(&fixtures, &places));
@@ -81,7 +81,7 @@ async fn four_combinations_agree_except_as_the_table_says() {
         suite.cases.len(),
         complaints.join("\n")
     );
-    // Flaws that only a cluster shows: for each there is a case in which the peer still has it.
+    // Flaws that only a cluster shows: for each there is a case in which upstream still has it.
     for flaw in ["K1", "K7", "K12", "K18", "R1", "R2", "R5", "S1"] {
         let concerned = suite.differences.cases_of(flaw);
         let reported = suite

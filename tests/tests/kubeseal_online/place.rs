@@ -48,7 +48,7 @@ enum Running {
 }
 
 impl Place {
-    pub(crate) async fn with_the_peers(fixtures: &Fixtures) -> Self {
+    pub(crate) async fn with_upstreams(fixtures: &Fixtures) -> Self {
         let (plane, namespace) = prepared("online-peers", fixtures).await;
         let [port, metrics] = free_ports();
         let listen = format!("--listen-addr=127.0.0.1:{port}");
@@ -56,7 +56,7 @@ impl Place {
         let args = [WORDS, &[listen.as_str(), listen_metrics.as_str()]].concat();
         let program = upstream::upstream_controller();
         let pod = Pod::start(plane, &namespace, ACCOUNT, &program, &args).await;
-        until("the peer's controller answers", async || {
+        until("upstream's controller answers", async || {
             http::get(port, "/v1/cert.pem").await.ok()
         })
         .await;

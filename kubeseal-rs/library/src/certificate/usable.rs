@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_read_as_the_peers() {
+    fn days_read_as_upstreams() {
         let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
         assert_eq!(day(at), "January 2, 2006");
     }

@@ -48,7 +48,7 @@ fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
 fn readiness(objects: &Objects, access: &Access) -> Found {
     match proxied(objects, access, "readyz") {
         Ok((200, _)) => Found::good("is up and has seen every object"),
-        // The peer has no such endpoint.
+        // Upstream has no such endpoint.
         Ok((404, _)) => Found::good("is up"),
         _ => Found::remark(
             "is up and has not seen every object yet",

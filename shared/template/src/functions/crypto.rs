@@ -28,12 +28,12 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("adler32sum", &[Type::Text], |_, args| {
         Ok(Value::text(adler32(&args.text(0)).to_string()))
     }),
-    Function::new("encryptAES", &[Type::Text, Type::Text], encrypt).by_chance(),
+    Function::new("encryptAES", &[Type::Text, Type::Text], encrypt).non_deterministic(),
     Function::new("decryptAES", &[Type::Text, Type::Text], decrypt),
     Function::new("genPrivateKey", &[Type::Text], |env, args| {
         certificate::generate_key(env, &args.text(0))
     })
-    .by_chance()
+    .non_deterministic()
     .slow(cost::RSA_4096),
     Function::new("buildCustomCert", &[Type::Text, Type::Text], |env, args| {
         certificate::from_parts(env, &args.text(0), &args.text(1))
@@ -41,27 +41,27 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("genCA", &[Type::Text, Type::Int], |env, args| {
         certificate::authority(env, &args.text(0), args.int(1), None)
     })
-    .by_chance()
+    .non_deterministic()
     .slow(cost::RSA_2048),
     Function::new(
         "genCAWithKey",
         &[Type::Text, Type::Int, Type::Text],
         |env, args| certificate::authority(env, &args.text(0), args.int(1), Some(&args.text(2))),
     )
-    .by_chance(),
+    .non_deterministic(),
     Function::new(
         "genSelfSignedCert",
         &[Type::Text, Type::Items, Type::Items, Type::Int],
         |env, args| certificate::leaf(env, args, &Signer::Itself, None),
     )
-    .by_chance()
+    .non_deterministic()
     .slow(cost::RSA_2048),
     Function::new(
         "genSelfSignedCertWithKey",
         &[Type::Text, Type::Items, Type::Items, Type::Int, Type::Text],
         |env, args| certificate::leaf(env, args, &Signer::Itself, Some(&args.text(4))),
     )
-    .by_chance(),
+    .non_deterministic(),
     Function::new(
         "genSignedCert",
         &[
@@ -73,7 +73,7 @@ pub(super) static TABLE: &[Function] = &[
         ],
         |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), None),
     )
-    .by_chance()
+    .non_deterministic()
     .slow(cost::RSA_2048),
     Function::new(
         "genSignedCertWithKey",
@@ -87,7 +87,7 @@ pub(super) static TABLE: &[Function] = &[
         ],
         |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), Some(&args.text(5))),
     )
-    .by_chance(),
+    .non_deterministic(),
 ];
 
 fn sum(algorithm: &'static digest::Algorithm, args: &Args<'_>) -> Value {

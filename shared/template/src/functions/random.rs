@@ -16,19 +16,19 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("randAlpha", &[Type::Int], |env, args| {
         chosen(env, args, u8::is_ascii_alphabetic)
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("randAlphaNum", &[Type::Int], |env, args| {
         chosen(env, args, u8::is_ascii_alphanumeric)
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("randNumeric", &[Type::Int], |env, args| {
         chosen(env, args, u8::is_ascii_digit)
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("randAscii", &[Type::Int], |env, args| {
         chosen(env, args, |byte| (b' '..=b'~').contains(byte))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("randBytes", &[Type::Int], |env, args| {
         let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
         env.gauge.memory(count)?;
@@ -36,7 +36,7 @@ pub(super) static TABLE: &[Function] = &[
         env.rng.fill_bytes(&mut bytes);
         Ok(Value::text(STANDARD.encode(&bytes)))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("randInt", &[Type::Int, Type::Int], |env, args| {
         let (least, beyond) = (args.int(0), args.int(1));
         let span = beyond.wrapping_sub(least);
@@ -49,14 +49,14 @@ pub(super) static TABLE: &[Function] = &[
             env.rng.random_range(0..span).wrapping_add(least),
         ))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("shuffle", &[Type::Text], |env, args| {
         let mut chars: Vec<char> = runes::chars(&args.text(0)).collect();
         chars.shuffle(&mut env.rng);
         Ok(Value::text(chars.into_iter().collect::<String>()))
     })
-    .by_chance(),
-    Function::new("uuidv4", &[], |env, _| Ok(Value::text(uuid(env.rng)))).by_chance(),
+    .non_deterministic(),
+    Function::new("uuidv4", &[], |env, _| Ok(Value::text(uuid(env.rng)))).non_deterministic(),
 ];
 
 /// Returns this many random ASCII bytes that satisfy `fits`; none for a negative count.

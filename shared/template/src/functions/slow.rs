@@ -12,10 +12,10 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("bcrypt", &[Type::Text], |env, args| {
         Ok(Value::text(bcrypt(env, &args.text(0))?))
     })
-    .by_chance()
+    .non_deterministic()
     .slow(cost::BCRYPT),
     Function::new("htpasswd", &[Type::Text, Type::Text], htpasswd)
-        .by_chance()
+        .non_deterministic()
         .slow(cost::BCRYPT),
     Function::new(
         "derivePassword",

@@ -13,31 +13,31 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("now", &[], |env, _| {
         Ok(Value::Time(Time::from_timestamp(env.now)))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("date", &[Type::Text, Type::Any], |env, args| {
         in_zone(env, args, b"Local")
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new(
         "date_in_zone",
         &[Type::Text, Type::Any, Type::Text],
         |env, args| in_zone(env, args, &args.text(2)),
     )
-    .by_chance(),
+    .non_deterministic(),
     Function::new(
         "dateInZone",
         &[Type::Text, Type::Any, Type::Text],
         |env, args| in_zone(env, args, &args.text(2)),
     )
-    .by_chance(),
+    .non_deterministic(),
     Function::new("htmlDate", &[Type::Any], |env, args| {
         Ok(html_date(env, args, b"Local"))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("htmlDateInZone", &[Type::Any, Type::Text], |env, args| {
         Ok(html_date(env, args, &args.text(1)))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("ago", &[Type::Any], |env, args| {
         let time = match args.value(0) {
             Value::Time(time) => time,
@@ -48,7 +48,7 @@ pub(super) static TABLE: &[Function] = &[
             elapsed, SECOND,
         ))))
     })
-    .by_chance(),
+    .non_deterministic(),
     Function::new("dateModify", &[Type::Text, Type::Time], |_, args| {
         Ok(modified(args).unwrap_or(args.value(1)))
     }),
@@ -88,7 +88,7 @@ pub(super) static TABLE: &[Function] = &[
             seconds.wrapping_mul(SECOND),
         )))
     }),
-    Function::new("durationRound", &[Type::Any], duration_round).by_chance(),
+    Function::new("durationRound", &[Type::Any], duration_round).non_deterministic(),
 ];
 
 /// Returns a date argument as sprig interprets it: a time, or seconds as an int or int64; anything else means

@@ -49,5 +49,5 @@ pub async fn run(sizes: Sizes) {
         pod.stop();
     }
     let ratio = took[1].as_secs_f64() / took[0].as_secs_f64();
-    println!("\nours: {ratio:.2} × the peer's rate, on half of the processors at most");
+    println!("\nours: {ratio:.2} × upstream's rate, on half of the processors at most");
 }

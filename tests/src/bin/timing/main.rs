@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
     for (name, found) in over_http::ours(count) {
         differs |= show(&name, found);
     }
-    println!("\nPOST /v1/verify of the peer's controller, for comparison:");
+    println!("\nPOST /v1/verify of upstream's controller, for comparison:");
     for (name, found) in over_http::the_peers(count).await {
         show(&name, found);
     }

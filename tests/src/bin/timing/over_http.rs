@@ -57,7 +57,7 @@ pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
     )
     .await;
     let port = pod.port();
-    patience::until("the peer serves its certificate", async || {
+    patience::until("upstream serves its certificate", async || {
         http::get(port, "/v1/cert.pem").await.ok()
     })
     .await;
