@@ -103,19 +103,22 @@ async fn no_edit_spells_out_a_value() {
         case.seal_with(name, &[("password", value)], &texts).await;
         let message = case.failure(name).await;
         let event = case.event(name, "ErrUnsealFailed").await.message;
-        let log = case.controller.log();
-        let lines: Vec<String> = log
-            .lines()
-            .filter(|line| line.contains(&format!("name={name} ")))
-            .filter_map(|line| {
-                line.split_once(" error=")
-                    .map(|(_, error)| error.to_owned())
-            })
-            .collect();
-        assert!(!lines.is_empty(), "{log}");
+        let lines = tests::patience::until("the failure is logged", async || {
+            let lines = errors_of(name, &case.controller.log());
+            (!lines.is_empty()).then_some(lines)
+        })
+        .await;
         let object = case.sealed_secrets().get(name).await.unwrap();
         seen.push((message, event, lines, json!(object.status.unwrap().items)));
     }
     assert_eq!(seen[0], seen[1]);
     assert!(!seen[0].0.contains("x104"), "{}", seen[0].0);
+}
+
+/// Returns the errors in the log that are about an object.
+fn errors_of(name: &str, log: &str) -> Vec<String> {
+    let name = format!("name={name} ");
+    let lines = log.lines().filter(|line| line.contains(&name));
+    let errors = lines.filter_map(|line| Some(line.split_once(" error=")?.1.to_owned()));
+    errors.collect()
 }
