@@ -161,8 +161,8 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     } else {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
         report::say(&format!(
-            "the certificate is {found}, and pinned is {}. Was the key renewed? `seal keys list` shows it to those \
-             who may see it; otherwise somebody stands in between",
+            "the certificate is {found}, and pinned is {}. If the key was renewed, `seal keys list` shows that (it \
+             needs permission to read the keys); if not, another server may have answered",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;

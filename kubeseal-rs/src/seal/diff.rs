@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_became_of_each_item() {
+    fn reports_the_change_of_each_item() {
         let hint = |c: &str| {
             format!(
                 "sealedsecrets.bitnami.com/key-hints: '{{\"a\":\"SHA256:{}\"}}'",

@@ -27,8 +27,8 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
     let labels = metadata.and_then(|m| m.field("labels"));
     let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
         Some(state) if state == KEY_ACTIVE => format!(
-            "the Secret {name} is a private key of the controller: whoever reads it opens everything; make a new \
-             key and seal all values anew"
+            "the Secret {name} is a private key of the controller: it opens every sealed value; make a new key \
+             and re-encrypt all values"
         ),
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \

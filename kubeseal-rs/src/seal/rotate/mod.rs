@@ -41,7 +41,7 @@ pub enum RotateError {
     /// `--cert` alone.
     #[error(
         "--cert chooses the key of an offline run, which needs the old keys: pass --key FILE. Without \
-         them the controller seals anew, for its newest key"
+         them the controller re-encrypts, for its newest key"
     )]
     CertificateAlone,
     /// Whoever knows the key would read what is sealed.
