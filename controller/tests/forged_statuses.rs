@@ -1,4 +1,4 @@
-//! Tests that whoever may write statuses, and nothing else, changes neither Secrets nor events by it.
+//! Tests that a client that may only write statuses can change neither Secrets nor events.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"

@@ -149,10 +149,10 @@ async fn whatever_was_edited_or_deleted_comes_back_within_two_seconds() {
         let before = healing.attempts();
         edit(&healing.folder());
         healing.pass(PROMISED).await;
-        assert_eq!(healing.values(), Healing::whole(), "somebody {why}");
-        assert!(healing.case.is_synced("ns/n"), "somebody {why}");
+        assert_eq!(healing.values(), Healing::whole(), "a program {why}");
+        assert!(healing.case.is_synced("ns/n"), "a program {why}");
         healing.pass(PROMISED * 5).await;
-        assert_eq!(healing.attempts(), before + 1, "once: somebody {why}");
+        assert_eq!(healing.attempts(), before + 1, "once: a program {why}");
     }
 }
 
@@ -166,7 +166,7 @@ async fn no_key_is_used_for_what_is_unchanged() {
     let before = healing.attempts();
     healing.pass(PROMISED * 30).await;
     assert_eq!(healing.attempts(), before, "nothing happened");
-    write(&healing.folder().join("beside"), "of somebody else");
+    write(&healing.folder().join("beside"), "of another program");
     healing.pass(PROMISED).await;
     assert_eq!(healing.attempts(), before, "a file beside is not ours");
     write(&healing.folder().join("a"), "edited");
@@ -178,7 +178,10 @@ async fn no_key_is_used_for_what_is_unchanged() {
     );
     assert_eq!(healing.values(), Healing::whole());
     let beside = healing.folder().join("beside");
-    assert_eq!(std::fs::read_to_string(beside).unwrap(), "of somebody else");
+    assert_eq!(
+        std::fs::read_to_string(beside).unwrap(),
+        "of another program"
+    );
 }
 
 #[tokio::test]
@@ -200,8 +203,8 @@ async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_d
             edit(&healing.folder());
             let edited = healing.values();
             healing.pass(PROMISED * 5).await;
-            assert_eq!(healing.values(), edited, "{args:?}: somebody {why}");
-            assert_eq!(healing.attempts(), before, "{args:?}: somebody {why}");
+            assert_eq!(healing.values(), edited, "{args:?}: a program {why}");
+            assert_eq!(healing.attempts(), before, "{args:?}: a program {why}");
         }
         for (why, deletion) in DELETIONS {
             let mut healing = Healing::new(args).await;
@@ -213,7 +216,7 @@ async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_d
             assert_eq!(
                 healing.values(),
                 Healing::whole(),
-                "{args:?}: somebody {why}"
+                "{args:?}: a program {why}"
             );
         }
     }
@@ -228,7 +231,7 @@ async fn opt_out(healing: &mut Healing) {
 }
 
 #[tokio::test]
-async fn a_program_that_edits_again_and_again_is_named_and_not_fought_for_ever() {
+async fn a_program_that_edits_again_and_again_is_named_and_not_reverted_without_end() {
     let mut healing = Healing::new(&[]).await;
     for i in 0..10 {
         write(&healing.folder().join("a"), &format!("edited {i}"));

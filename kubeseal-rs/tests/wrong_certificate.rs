@@ -87,7 +87,7 @@ fn no_command_seals_for_a_key_that_was_marked_as_compromised() {
 /// Attack: another controller, or another server, answers for the certificate, and `seal cert fetch` puts its
 /// certificate in place of the one that a repository seals with.
 #[test]
-fn fetch_replaces_another_certificate_only_when_it_is_told_to() {
+fn fetch_replaces_another_certificate_only_on_request() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     let read = |name: &str| fs::read(at(name)).expect("a file");

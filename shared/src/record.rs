@@ -337,7 +337,7 @@ mod tests {
             ("another name", false, |s| {
                 s.metadata.name = Some("n2".into());
             }),
-            ("made anew under its name", false, |s| {
+            ("recreated under its name", false, |s| {
                 s.metadata.uid = Some("u2".into());
             }),
             ("another scope", false, |s| {
@@ -444,7 +444,7 @@ mod tests {
                 s.data.insert("b".into(), Plain::default());
             }),
             ("frozen", false, |s| s.immutable = Some(true)),
-            ("made anew", false, |s| s.metadata.uid = Some("x".into())),
+            ("recreated", false, |s| s.metadata.uid = Some("x".into())),
             ("to be merged into", false, |s| {
                 s.metadata.annotations = Some(texts(&[(PATCH_ANNOTATION, "true")]));
             }),

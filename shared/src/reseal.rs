@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_r2_r3_seals_old_items_anew_and_leaves_everything_else_as_it_was() {
+    fn r1_r2_r3_re_encrypts_old_items_and_leaves_everything_else_as_it_was() {
         let (old, both) = rings();
         for scope in Scope::ALL {
             let mut sealed = sealed_for(&old, scope);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_sealed_anew_the_spelling_of_hints_stays() {
+    fn keeps_the_spelling_of_hints_where_nothing_is_re_encrypted() {
         let (old, _) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
         let hints = [("a".to_owned(), old.keys()[0].fingerprint().clone())].into();

@@ -37,9 +37,9 @@ impl<'a> User<'a> {
         home: &str,
         service: &str,
     ) -> Self {
-        let account = json!({ "metadata": { "name": "somebody" } });
+        let account = json!({ "metadata": { "name": "user" } });
         let _: ServiceAccount = namespace.create_object(account).await;
-        let kubeconfig = plane.kubeconfig_of(namespace.name(), "somebody").await;
+        let kubeconfig = plane.kubeconfig_of(namespace.name(), "user").await;
         let args =
             ["--controller-name", service, "--controller-namespace", home].map(str::to_owned);
         Self {

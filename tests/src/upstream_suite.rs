@@ -208,7 +208,7 @@ mod tests {
         spec = "c may fail"
         definition = "both"
         races = true
-        why = "by chance"
+        why = "it depends on timing"
     "#;
 
     fn run(states: &[(&str, &str)]) -> Vec<Verdict> {

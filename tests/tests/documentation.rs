@@ -202,10 +202,10 @@ fn words_of(line: &str) -> String {
 #[test]
 fn names_are_split_into_words() {
     assert_eq!(
-        words_of("  fn is_told(&PeerError) "),
-        " fn is told peer error "
+        words_of("  fn is_known(&PeerError) "),
+        " fn is known peer error "
     );
-    assert_eq!(words_of("lint-Rules: anew."), " lint rules anew ");
+    assert_eq!(words_of("lint-Rules: again."), " lint rules again ");
     assert_eq!(words_of(""), " ");
 }
 

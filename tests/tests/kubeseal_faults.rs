@@ -36,7 +36,7 @@ async fn every_fault_is_reported_with_a_next_step() {
         fs::write(&path, &found).unwrap();
     }
     assert_eq!(reported.matches("\n$ ").count(), 10);
-    assert_eq!(reported, found, "STORIES=overwrite writes it anew");
+    assert_eq!(reported, found, "STORIES=overwrite updates the file");
 }
 
 /// A controller that accepts one request per second from each client, and one of its objects.
@@ -112,7 +112,7 @@ impl Busy {
 #[tokio::test]
 async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
     let busy = Busy::new().await;
-    until("a request was told to wait", async || {
+    until("a request was answered with Retry-After", async || {
         let output = busy.validate("5m");
         assert!(output.status.success(), "{output:?}");
         busy.has_refused().await.then_some(())

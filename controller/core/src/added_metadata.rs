@@ -1,5 +1,5 @@
-//! Labels and annotations that whoever runs the controller puts on every Secret that it makes, for backup tools and
-//! policies.
+//! Labels and annotations that the administrator adds to every Secret that the controller writes, for backup tools
+//! and policies.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -91,20 +91,20 @@ pub enum Breach {
     RiskyType(&'static str),
     /// A type that the administrator forbids.
     #[error(
-        "Secrets of type {0:?} are not made here (--forbid-secret-types); take another type, or ask whoever runs the \
-         controller"
+        "Secrets of type {0:?} are not made here (--forbid-secret-types); use another type, or ask the administrator \
+         of the controller"
     )]
     Type(String),
     /// The key of a label or annotation that the administrator forbids.
     #[error(
         "Secrets with the label or annotation {0:?} are not made here (--forbid-secret-metadata), since it may hand \
-         the values to another program; remove it from the template, or ask whoever runs the controller"
+         the values to another program; remove it from the template, or ask the administrator of the controller"
     )]
     Metadata(String),
     /// A template with actions in a namespace (this one) where templates are not rendered.
     #[error(
         "templates are not rendered in namespace {0} (--forbid-templates); seal finished values instead, or ask \
-         whoever runs the controller"
+         the administrator of the controller"
     )]
     Templates(String),
     /// A scope that the namespace may not use.

@@ -139,7 +139,7 @@ pub enum Refusal {
     /// The type would change, which an API server does not allow.
     #[error(
         "the Secret {id} has type {from:?} and shall have {to:?}, and the type of a Secret cannot be changed: \
-         delete the Secret, and it is made anew"
+         delete the Secret, and the controller recreates it"
     )]
     TypeChange {
         /// The object.
@@ -153,7 +153,7 @@ pub enum Refusal {
     /// server allows.
     #[error(
         "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
-         delete the Secret, and it is made anew"
+         delete the Secret, and the controller recreates it"
     )]
     Immutable(ObjectId),
     /// Another client keeps reverting the controller's corrections.

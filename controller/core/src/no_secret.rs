@@ -16,9 +16,9 @@ use shared::unseal::{RenderError, UnsealError, failures_without_values};
 use crate::author_limits::Breach;
 use crate::decide::Refusal;
 
-const HINT: &str = "hint: whoever has a key sees where it fails with `seal doctor FILE --backup BACKUP`, and what the \
-                    API server rejects with `kubeseal --recovery-unseal` and `kubectl apply --dry-run=server`; whoever \
-                    has a token for it asks the controller's /v1/unseal";
+const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows where it fails, and `kubeseal \
+                    --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
+                    token, ask the controller's /v1/unseal";
 
 /// The values do not make a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

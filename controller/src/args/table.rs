@@ -249,7 +249,7 @@ const FLAGS: &[Flag] = &[
         "refuse-random-templates",
         Kind::Switch,
         "false",
-        "Refuses templates that use time, chance or make keys: their values are others each time.",
+        "Refuses templates that use the time, random values or new keys: their results differ each time.",
     ),
     Flag::new(
         "forbid-secret-types",

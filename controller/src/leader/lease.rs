@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_renewal_counts_anew_by_our_own_clock() {
+    fn each_renewal_restarts_the_lease_duration_by_our_own_clock() {
         let start = at(0);
         let later = |second| start.after(Duration::from_secs(second));
         let view = View::after(None, lease("1", "other"), start);

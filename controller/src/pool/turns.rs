@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn small_jobs_without_end_do_not_keep_a_large_one_of_their_tenant_waiting_for_ever() {
+    fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
         let turns = Turns::new(1);
         let mut job = Job::of("a");
         let mut held = got(&mut turns.wait(&mut job)).unwrap();

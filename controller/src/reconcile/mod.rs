@@ -37,7 +37,7 @@ use ended::{Ended, Report};
 const ROUND: usize = 16;
 /// Attempts without a slot, over all namespaces. Each takes a few kilobytes, beside the values that [`pauses`] counts.
 const AWAY: usize = 16_384;
-/// A round ends after this, whatever is still at work, so that keys and files are looked at again.
+/// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
 const LONGEST_ROUND: Duration = Duration::from_millis(500);
 
 /// The configured behaviour.

@@ -419,7 +419,7 @@ mod tests {
     /// Attack: commits a link with the name of an output file that leads to a file which does not
     /// exist yet, such as a start-up file of the user's shell.
     #[test]
-    fn makes_no_file_where_a_link_of_somebody_else_leads() {
+    fn creates_no_file_through_a_link_of_another_author() {
         let folder = tempfile::tempdir().unwrap();
         for (link, to) in [("a", "b"), ("b", "c")] {
             std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_wrote_meanwhile_stays() {
+    fn keeps_what_another_program_wrote_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "theirs").unwrap();

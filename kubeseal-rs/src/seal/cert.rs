@@ -1,4 +1,4 @@
-//! `seal cert`: the certificate, who it is and how long it lasts.
+//! `seal cert`: fetches, shows and verifies certificates.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::seal_args::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVeri
 ///
 /// # Errors
 ///
-/// The certificate cannot be had, or is none.
+/// The certificate cannot be read or fetched, or is invalid.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),
@@ -43,54 +43,54 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     let Some(out) = &args.out else {
         return print(pem.as_bytes());
     };
-    match standing(out)? {
-        Standing::None => {}
-        Standing::Certificate(old) if old == *found => {
+    match existing(out)? {
+        Existing::None => {}
+        Existing::Certificate(old) if old == *found => {
             report::say(&format!("{} is unchanged: {found}", out.shown()));
             return Ok(Outcome::Done);
         }
-        // The fingerprint says which certificate the user means.
-        Standing::Certificate(_) if args.fingerprint.is_some() => {}
+        // The user chose the certificate by its fingerprint.
+        Existing::Certificate(_) if args.fingerprint.is_some() => {}
         _ if args.replace => {}
-        standing => agree(out, &standing, found, environment)?,
+        existing => agree(out, &existing, found, environment)?,
     }
     files::replace(out, pem.as_bytes())?;
     report::say(&format!("{} written: {found}", out.shown()));
     Ok(Outcome::Done)
 }
 
-/// What the file to write holds already.
-enum Standing {
+/// The content of the output file before it is written.
+enum Existing {
     None,
     Certificate(Fingerprint),
-    /// Something else.
+    /// Anything but a certificate.
     Other,
 }
 
-fn standing(out: &Path) -> Result<Standing> {
-    // A pipe or device is written to and not replaced.
+fn existing(out: &Path) -> Result<Existing> {
+    // A pipe or device has no content to replace.
     if !out.is_file() {
-        return Ok(Standing::None);
+        return Ok(Existing::None);
     }
     let bytes = files::read_as(out, Kind::Certificate)?;
     if bytes.trim_ascii().is_empty() {
-        return Ok(Standing::None);
+        return Ok(Existing::None);
     }
     let known = Certificate::from_pem(&bytes);
-    Ok(known.map_or(Standing::Other, |certificate| {
-        Standing::Certificate(certificate.fingerprint().clone())
+    Ok(known.map_or(Existing::Other, |certificate| {
+        Existing::Certificate(certificate.fingerprint().clone())
     }))
 }
 
-/// Asks on a terminal before the file is replaced.
+/// Asks the user on the terminal whether to replace the file. Without a terminal, returns an error.
 fn agree(
     out: &Path,
-    standing: &Standing,
+    existing: &Existing,
     new: &Fingerprint,
     environment: &Environment,
 ) -> Result<()> {
-    let what = match standing {
-        Standing::Certificate(old) => format!(
+    let what = match existing {
+        Existing::Certificate(old) => format!(
             "{} has another certificate, {old}, and would have {new}: what is sealed with it from then on opens with \
              another key, which is right if the key was renewed and an attack if it was not",
             out.shown()
@@ -146,7 +146,7 @@ fn validity(certificate: &Certificate, environment: &Environment) -> &'static st
     }
 }
 
-/// Findings if it is none of the pins, or is not valid now.
+/// Compares the certificate with the pins. Returns findings if no pin matches, or if it is not valid now.
 fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
     let mut pins = args.fingerprint.clone();
@@ -161,8 +161,8 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     } else {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
         report::say(&format!(
-            "the certificate is {found}, and pinned is {}. Was the key renewed? `seal keys list` shows it to those \
-             who may see it; otherwise somebody stands in between",
+            "the certificate is {found}, and pinned is {}. If the key was renewed, `seal keys list` shows that (it \
+             needs permission to read the keys); if not, another server may have answered",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;
@@ -191,7 +191,7 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
     }
 }
 
-/// That of the key in the folder which seals.
+/// Returns the certificate of the sealing key in a folder.
 fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<Certificate> {
     let records = store(place, environment)?.read()?;
     let states = record::states(&records, None);

@@ -1,4 +1,4 @@
-//! `seal create`: values → a SealedSecret, without a Secret in between.
+//! `seal create`: creates a SealedSecret from values, without a Secret file.
 
 use std::collections::BTreeMap;
 
@@ -18,15 +18,15 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Create, Like};
 
-/// A Secret cannot be made of these words.
+/// The arguments do not make a Secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// No value.
+    /// The arguments contain no value.
     #[error(
         "a Secret needs values: give --stdin KEY, --prompt KEY, --from-file or --from-env-file"
     )]
     NoValues,
-    /// Two values for one item.
+    /// An item has two values.
     #[error("the item {0:?} is given twice")]
     Twice(String),
 }
@@ -35,7 +35,7 @@ pub enum CreateError {
 ///
 /// # Errors
 ///
-/// A value cannot be had, a name is none, or it cannot be sealed.
+/// A value cannot be read, a name is invalid, or the Secret cannot be sealed.
 pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;
@@ -52,7 +52,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     args.destination.put(&[sealed])
 }
 
-/// Kubernetes would refuse the Secret in the cluster, where it takes longer to find out.
+/// Checks items and values against the type of the Secret, so that a mistake shows here and not in the cluster.
 fn check_type(secret: &Secret) -> Result<()> {
     check_names(secret.type_.as_deref(), |item| {
         secret.data.contains_key(item)
@@ -106,7 +106,7 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
     Ok(())
 }
 
-/// Values by item key, each there once.
+/// Values by item key, without duplicates.
 #[derive(Debug, Default)]
 pub struct Items(pub BTreeMap<String, Plain>);
 
@@ -115,7 +115,7 @@ impl Items {
     ///
     /// # Errors
     ///
-    /// The key is none, or is there already.
+    /// The key is invalid, or already has a value.
     pub fn add(&mut self, key: &str, value: Plain) -> Result<()> {
         names::check_item(key)?;
         match self.0.insert(key.to_owned(), value) {
@@ -125,11 +125,11 @@ impl Items {
     }
 }
 
-/// A Secret without namespace, which the settings give it.
+/// Returns a Secret without a namespace; the settings add it later.
 ///
 /// # Errors
 ///
-/// A label or annotation is no pair.
+/// A label or annotation does not have the form `KEY=VALUE`.
 pub fn secret(name: &str, like: &Like, items: Items) -> Result<Secret> {
     let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
         let pairs = args.iter().map(|word| values::public_pair(word, flag));

@@ -1,4 +1,4 @@
-//! `seal diff`: what became of sealed items between two states of a Git tree.
+//! `seal diff`: the changes of sealed items between two states of a Git tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,19 +19,19 @@ use super::{Outcome, print};
 use crate::report::{self, Paint, ShowPath as _, path_text, shown};
 use crate::seal_args::Diff;
 
-/// There is nothing to compare.
+/// An argument or a work tree that cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum DiffError {
-    /// No Git.
+    /// The current folder is not in a Git work tree.
     #[error("not a Git work tree; diff compares with a commit")]
     NoTree,
-    /// Nothing to compare with.
+    /// The repository has no commit yet.
     #[error("no commit yet to compare with")]
     NoCommit,
-    /// A word that is nothing.
+    /// An argument that is neither a revision nor a file.
     #[error("{0:?} is neither a revision nor a file")]
     NoSuchWord(PathBuf),
-    /// Such as a submodule.
+    /// A path in another repository, such as a submodule, with the root of that repository.
     #[error(
         "{} lies in another repository, {}; run `seal diff` there",
         .0.shown(), .1.shown()
@@ -39,31 +39,31 @@ pub enum DiffError {
     OtherRepository(PathBuf, PathBuf),
 }
 
-/// What became of an object. Each change is of one item, or of the object itself.
+/// A change of an item, or of the object itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The item; none for the object.
+    /// The name of the item, or `None` for a change of the object.
     pub item: Option<String>,
-    /// What happened.
+    /// The kind of change.
     pub what: What,
 }
 
-/// What happened.
+/// The kind of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// It is new.
+    /// The item or object is new.
     Added,
-    /// It is gone.
+    /// The item or object was removed.
     Removed,
-    /// It was re-encrypted, maybe with another value.
+    /// The item was re-encrypted, possibly with another value.
     Changed,
-    /// It was re-encrypted for another key, by its hints.
+    /// The item was re-encrypted for another key, according to its hints: old and new fingerprint.
     Rekeyed(String, String),
-    /// Its scope is another one.
+    /// The scope changed: old and new scope.
     Rescoped(String, String),
-    /// The template is another one.
+    /// The template changed.
     Template,
-    /// A file cannot be read, for this reason.
+    /// The file cannot be read, with the reason.
     Unreadable(String),
 }
 
@@ -71,7 +71,7 @@ pub enum What {
 ///
 /// # Errors
 ///
-/// There is no work tree, or no such revision.
+/// The current folder is not in a work tree, or an argument is neither a revision nor a file.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
     let repository = match Repository::around(&here) {
@@ -112,19 +112,19 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// What is compared.
+/// The two states and the paths to compare.
 struct Compared {
     from: ObjectId,
-    /// None for the work tree.
+    /// `None` for the work tree.
     to: Option<ObjectId>,
-    /// Absolute; everything if empty.
+    /// Absolute paths; all files if empty.
     paths: Vec<PathBuf>,
 }
 
 fn compared(args: &Diff, here: &Path, repository: &Repository) -> Result<Compared> {
     let mut paths: Vec<PathBuf> = args.args.iter().map(PathBuf::from).collect();
     let mut revision = None;
-    // A revision is text.
+    // A revision is valid UTF-8; a path may not be.
     if let Some(first) = args.args.first().and_then(|first| first.to_str()) {
         let is_file = here.join(first).exists();
         if (!is_file || args.paths.is_empty() && first.contains(".."))
@@ -138,7 +138,7 @@ fn compared(args: &Diff, here: &Path, repository: &Repository) -> Result<Compare
     let (from, to) = revision.or_else(head).ok_or(DiffError::NoCommit)?;
     for path in &paths {
         let whole = here.join(path);
-        // A file that was removed is known to Git still.
+        // A removed file may still exist in a commit.
         if !whole.exists() && !repository.knew(&whole)? {
             return Err(DiffError::NoSuchWord(path.clone()).into());
         }
@@ -151,7 +151,8 @@ fn compared(args: &Diff, here: &Path, repository: &Repository) -> Result<Compare
     Ok(Compared { from, to, paths })
 }
 
-/// What lies in a submodule, this repository knows nothing of, and would say that nothing differs.
+/// Rejects a path in another repository, such as a submodule. This repository does not track its files, and would
+/// report no difference.
 fn refuse_other_repository(path: &Path, root: &Path) -> Result<(), DiffError> {
     let there = path.ancestors().find(|above| above.is_dir());
     let there = there.and_then(|folder| folder.canonicalize().ok());
@@ -161,7 +162,7 @@ fn refuse_other_repository(path: &Path, root: &Path) -> Result<(), DiffError> {
     }
 }
 
-/// The commits that `A..B` names, or the one that a revision does.
+/// Returns both commits of `A..B`, or the commit of a single revision.
 fn ends(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<ObjectId>)> {
     let commit = |name: &str| repository.commit(if name.is_empty() { "HEAD" } else { name });
     match revision.split_once("..") {
@@ -170,7 +171,7 @@ fn ends(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<Obj
     }
 }
 
-/// Paths from the root of the work tree.
+/// Returns the paths of the changed files, relative to the root of the work tree.
 fn changed_files(
     repository: &Repository,
     from: ObjectId,
@@ -195,7 +196,7 @@ fn path_from(root: &Path, here: &Path, file: &Path) -> String {
     path_text(path.as_os_str()).into_owned()
 }
 
-/// The changes of every object, by its place.
+/// Returns the changes of each object that differs, with its namespace and name.
 fn compare_files(
     old: Option<Zeroizing<Vec<u8>>>,
     new: Option<Zeroizing<Vec<u8>>>,
@@ -217,8 +218,8 @@ fn unreadable(why: String) -> Vec<(String, Vec<Change>)> {
     vec![(String::new(), vec![Change { item: None, what }])]
 }
 
-/// Objects by place, or why they cannot be read; a file that cannot hold a SealedSecret has none, whatever it
-/// is.
+/// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A file that cannot
+/// contain a SealedSecret has no objects, even if it is malformed.
 fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>, String> {
     let Some(bytes) = bytes else {
         return Ok(BTreeMap::new());
@@ -241,7 +242,7 @@ fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>
         .collect()
 }
 
-/// What became of one object.
+/// Returns the changes between two versions of an object.
 pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => (old, new),
@@ -293,7 +294,7 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     changes
 }
 
-/// The template without its copy of the scope, which is told already.
+/// Returns the template without its copy of the scope, because [`What::Rescoped`] already reports the scope.
 fn template(object: &Object) -> SecretTemplate {
     let mut template = object.sealed.spec.template.clone();
     if let Some(annotations) = &mut template.metadata.annotations {
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_became_of_each_item() {
+    fn reports_the_change_of_each_item() {
         let hint = |c: &str| {
             format!(
                 "sealedsecrets.bitnami.com/key-hints: '{{\"a\":\"SHA256:{}\"}}'",

@@ -85,7 +85,7 @@ fn unchosen(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
     format!(
         "choose the items that the command may have; {places} has: {items}\n\
          hint: seal exec --only ITEM,VARIABLE=ITEM {}\n\
-         hint: --all passes every item, and lets whoever can change the file choose the names of variables",
+         hint: --all passes every item, and lets the authors of the file choose the names of variables",
         arguments(args)
     )
 }

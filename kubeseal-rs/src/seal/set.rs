@@ -1,4 +1,4 @@
-//! `seal set FILE KEY`: one item gets a value.
+//! `seal set FILE KEY`: sets the value of one item.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Set;
 
-/// A recipe that makes more than values.
+/// The recipe also generates a public part, which `set` cannot store.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this recipe also makes a public part, which is not an item; `seal generate` makes a SealedSecret with both"
 )]
 pub struct HasPublic;
 
-/// A value in the argument list, which is not repeated.
+/// The argument list contains a value; the message does not repeat it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the item key contains `=`: the value does not belong into the argument list; give it on stdin, as in \
@@ -35,7 +35,7 @@ pub struct HasValue;
 ///
 /// # Errors
 ///
-/// The file or value cannot be read, the value not be sealed, or the file not be edited safely.
+/// The file or the value cannot be read, the value cannot be sealed, or the file cannot be edited safely.
 pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     if args.key.contains('=') {
         return Err(HasValue.into());

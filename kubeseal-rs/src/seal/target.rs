@@ -79,7 +79,7 @@ pub enum TargetError {
     #[error("{0} names no namespace, and its scope needs one: pass --namespace")]
     NoNamespace(String),
     /// Another program changed the same item meanwhile.
-    #[error("{} was changed meanwhile by somebody else, who changed {item} too; run this again", file.shown())]
+    #[error("another program changed {item} in {} meanwhile; run this again", file.shown())]
     Conflict {
         /// The path of the file.
         file: PathBuf,
@@ -88,7 +88,7 @@ pub enum TargetError {
     },
     /// Another program removed or renamed the object meanwhile.
     #[error(
-        "{} was changed meanwhile by somebody else, and {place} is not in it any more as it was; run this again",
+        "another program changed {} meanwhile, and removed or renamed {place}; run this again",
         file.shown()
     )]
     Gone {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_told_from_lines_of_texts() {
+    fn comments_are_distinguished_from_lines_of_texts() {
         for (text, want) in [
             ("#!a\na: b\n#!b\n", vec![(1, true), (3, true)]),
             ("a: |\n  b\n#!a\nc: d\n", vec![(3, true)]),

@@ -25,7 +25,7 @@ pub enum TemplateError {
     Parse(#[from] ParseError),
     /// It would give another value in each rendering, which [`super::Rules::refuse_random`] forbids.
     #[error(
-        "template {0:?} uses time, chance or new keys, which --refuse-random-templates refuses; \
+        "template {0:?} uses the time, random values or new keys, which --refuse-random-templates refuses; \
          seal a finished value instead"
     )]
     Randomness(String),
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn errors_name_key_and_place_of_each_template_and_no_value() {
-        let randomness = "uses time, chance or new keys, which --refuse-random-templates refuses; seal a finished value instead";
+        let randomness = "uses the time, random values or new keys, which --refuse-random-templates refuses; seal a finished value instead";
         for (why, texts, want) in [
             (
                 "failing",
@@ -374,7 +374,7 @@ mod tests {
                 "template \"a\", line 1, column 4, function fail: ".to_owned(),
             ),
             (
-                "by chance, although hidden by an item",
+                "random, although hidden by an item",
                 &[("a", Some("{{ uuidv4 }}")), ("b", Some("{{ now }}"))],
                 format!("template \"a\" {randomness}\ntemplate \"b\" {randomness}"),
             ),
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(
             rendered.random_items,
             BTreeSet::from(["a".into(), "b".into()]),
-            "`c` uses no chance, and `x` is an item"
+            "`c` is not random, and `x` is an item"
         );
         assert_eq!(rendered.values["x"].expose(), b"item");
     }

@@ -101,7 +101,7 @@ fn an_error_of_a_templates_text_names_its_key() {
         refuse_random: true,
         ..RULES
     };
-    for (key, text) in [("parse", "{{ broken"), ("chance", "{{ randAlpha 5 }}")] {
+    for (key, text) in [("parse", "{{ broken"), ("random", "{{ randAlpha 5 }}")] {
         let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
         sealed.spec.template.data = Some([(key.into(), Some(text.into()))].into());
         let error = open_with(&sealed, &ring, rules).unwrap_err();

@@ -1,4 +1,4 @@
-//! Bitnami's implementation of Sealed Secrets (the *peer*), as a library in its own process and as programs.
+//! Bitnami's implementation of Sealed Secrets (*upstream*), as a library in a separate process and as programs.
 //!
 //! Go builds everything from `tests/upstream`, whose `go.sum` pins the sources.
 

@@ -176,7 +176,7 @@ async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     user.apply("a", "1").await;
     user.holds("a", "1", &controller.log()).await;
-    let client = plane.client_of(&home, "somebody").await;
+    let client = plane.client_of(&home, "user").await;
     let core = format!("/api/v1/namespaces/{home}");
     for path in [
         "/api/v1/secrets".to_owned(),

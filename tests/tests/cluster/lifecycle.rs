@@ -78,7 +78,7 @@ async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_sec
             uid = secret.metadata.uid;
             case.delete_secret("db").await;
         }
-        tests::patience::until("the Secret is made anew", async || {
+        tests::patience::until("the Secret is recreated", async || {
             let now = case.secret("db").await?.metadata.uid;
             (now != uid).then_some(())
         })
@@ -195,13 +195,13 @@ async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_ad
     .await;
     let message = case.failure("db").await;
     assert!(
-        message.contains("delete the Secret, and it is made anew"),
+        message.contains("delete the Secret, and the controller recreates it"),
         "{message}"
     );
     case.delete_secret("db").await;
     case.is_synced("db").await;
-    let anew = case.secret("db").await.unwrap();
-    assert_eq!(anew.type_.as_deref(), Some("example.com/mine"));
+    let recreated = case.secret("db").await.unwrap();
+    assert_eq!(recreated.type_.as_deref(), Some("example.com/mine"));
 }
 
 /// Attack: deletes a SealedSecret with the same name as a Secret that it does not own.

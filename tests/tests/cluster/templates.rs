@@ -52,13 +52,13 @@ async fn s2_a_template_that_shouts_a_value_tells_it_nobody() {
 
 #[tokio::test]
 async fn c18_random_results_survive_restarts_and_corrections() {
-    let case = Case::new("chance").await;
+    let case = Case::new("random").await;
     let templates = [("id", "{{ uuidv4 }}"), ("made", "{{ now | unixEpoch }}")];
     case.seal_with("db", &[("a", "1")], &templates).await;
     case.is_synced("db").await;
     let before = case.secret("db").await.unwrap();
     let case = case.restart(&[]).await;
-    case.rest("chance").await;
+    case.rest("random").await;
     assert_eq!(case.secret("db").await.unwrap(), before);
     case.patch_secret("db", json!({ "data": { "a": null } }))
         .await;
@@ -66,13 +66,14 @@ async fn c18_random_results_survive_restarts_and_corrections() {
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
     // A deleted Secret is lost: its random values cannot be known again.
     case.delete_secret("db").await;
-    let changed = tests::patience::until("it is made anew", async || case.secret("db").await).await;
+    let changed =
+        tests::patience::until("the Secret is recreated", async || case.secret("db").await).await;
     assert_ne!(changed.data, before.data);
 }
 
 #[tokio::test]
 async fn refuses_random_templates_if_the_flag_says_so() {
-    let case = Case::with("no-chance", &["--refuse-random-templates"]).await;
+    let case = Case::with("no-random", &["--refuse-random-templates"]).await;
     case.seal_with("db", &[("a", "1")], &[("t", "{{ uuidv4 }}")])
         .await;
     let message = case.failure("db").await;

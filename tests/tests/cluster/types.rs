@@ -336,7 +336,7 @@ fn created(case: &Case, name: &str) -> usize {
 
 /// The same for a Secret of an ordinary type, deleted by a client.
 #[tokio::test]
-async fn a_secret_that_somebody_deletes_a_few_times_is_back_at_once() {
+async fn a_secret_that_a_client_deletes_a_few_times_is_back_at_once() {
     let case = Case::new("back").await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_ran_out_is_made_anew() {
+    async fn an_expired_event_is_recreated() {
         let asked = asked_for(3).await;
         assert_eq!(asked, ["POST", "PATCH", "POST", "PATCH", "POST"]);
     }

@@ -73,8 +73,8 @@ pub enum ClusterError {
     /// folder may have chosen both.
     #[error(
         "the kubeconfig {} names the credential plug-in {name:?}, and is itself named by a relative path in the \
-         environment: whoever wrote the current folder could run any program. If it is yours, name it by an \
-         absolute path, or with --kubeconfig",
+         environment: the author of the current folder could run any program. If the kubeconfig is yours, name it \
+         by an absolute path, or with --kubeconfig",
         file.shown()
     )]
     PlugInOfFolder {

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_runs_out_is_fetched_anew() {
+    fn an_expired_token_is_fetched_again() {
         let folder = tempfile::tempdir().unwrap();
         let count = folder.path().join("count").display().to_string();
         let script = format!(

@@ -15,7 +15,7 @@ use crate::shown::ShowPath as _;
 /// A certificate of a key that others may know.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the key of the certificate, {fingerprint}, is marked as compromised: whoever has it can read what is sealed for it\n\
+    "the key of the certificate, {fingerprint}, is marked as compromised: an attacker may read what is sealed for it\n\
      hint: fetch the current certificate with `seal cert fetch -o FILE --replace`; if the mark is a mistake, remove {}",
     .file.shown()
 )]

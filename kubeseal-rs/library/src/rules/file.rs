@@ -39,8 +39,9 @@ pub enum RulesFileError {
     },
     /// The file belongs to another user, who could decide whom values are sealed for.
     #[error(
-        "{}, or the file that it leads to, belongs to another user than you and the folder of what is to be sealed, so it is not obeyed: whoever wrote \
-         it would decide for whom is sealed. If it is right, name it with --config",
+        "{}, or the file that it leads to, belongs neither to you nor to the owner of the folder of \
+         the sealed file, so it is refused: its author would choose the certificate. If it is right, name it with \
+         --config",
         .0.shown()
     )]
     Stranger(PathBuf),

@@ -1,4 +1,4 @@
-//! What answers behind the Service, and the certificate that it serves.
+//! Checks the controller behind the Service, and the certificate that it serves.
 
 use kubeseal_library::cluster::{Access, ClusterError, Controller, Objects};
 use serde_json::Value as Json;
@@ -8,7 +8,7 @@ use shared::key::{Certificate, Validity};
 use super::findings::Found;
 use super::way::WENT_AWAY;
 
-/// Is there a controller, is it up, and has it seen its objects? None if it is not up.
+/// Checks that the controller is running and has finished its initial sync. Returns no controller if it is not running.
 pub(super) fn look(objects: &Objects, access: &Access) -> (Option<Controller>, Found) {
     let controller = match Controller::find(access) {
         Ok(controller) => controller,
@@ -48,7 +48,7 @@ fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
 fn readiness(objects: &Objects, access: &Access) -> Found {
     match proxied(objects, access, "readyz") {
         Ok((200, _)) => Found::good("is up and has seen every object"),
-        // Upstream has no such endpoint.
+        // Upstream's controller does not have this endpoint.
         Ok((404, _)) => Found::good("is up"),
         _ => Found::remark(
             "is up and has not seen every object yet",
@@ -60,7 +60,7 @@ fn readiness(objects: &Objects, access: &Access) -> Found {
     }
 }
 
-/// The certificate that it serves, valid or not.
+/// Returns the certificate that the controller serves, even if it is not valid now, and the finding.
 pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certificate>, Found) {
     match proxied(objects, access, "v1/cert.pem") {
         Ok((200, pem)) => {
@@ -113,7 +113,7 @@ fn validity(certificate: Option<&Certificate>) -> Found {
     }
 }
 
-/// An endpoint of the controller, through the API server.
+/// Sends a GET request to an endpoint of the controller, through the API server.
 fn proxied(
     objects: &Objects,
     access: &Access,

@@ -1,4 +1,4 @@
-//! What was found, step by step, and how it is shown.
+//! The findings of each step, and their output as text and JSON.
 
 use std::fmt::Write as _;
 
@@ -7,20 +7,20 @@ use serde_json::json;
 
 use crate::report::shown;
 
-/// How a step went.
+/// The verdict on a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// As it should be.
+    /// The step succeeded.
     Good,
-    /// Works, and deserves a look.
+    /// The step succeeded, with a warning.
     Remark,
-    /// Could not be looked at.
+    /// The step could not be checked.
     Skipped,
-    /// Broken.
+    /// The step failed.
     Bad,
 }
 
-/// What a look showed.
+/// The finding of a step, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     verdict: Verdict,
@@ -29,22 +29,22 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// As it should be.
+    /// Returns the finding of a step that succeeded.
     pub(super) fn good(finding: impl Into<String>) -> Self {
         Self::new(Verdict::Good, finding.into(), None)
     }
 
-    /// Could not be looked at.
+    /// Returns the finding of a step that could not be checked.
     pub(super) fn skipped(finding: impl Into<String>) -> Self {
         Self::new(Verdict::Skipped, finding.into(), None)
     }
 
-    /// Deserves a look.
+    /// Returns the finding of a step that succeeded with a warning.
     pub(super) fn remark(finding: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Verdict::Remark, finding.into(), Some(remedy.into()))
     }
 
-    /// Broken.
+    /// Returns the finding of a step that failed.
     pub(super) fn bad(finding: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Verdict::Bad, finding.into(), Some(remedy.into()))
     }
@@ -58,28 +58,28 @@ impl Found {
     }
 }
 
-/// Steps in the order in which they were looked at, each with its name.
+/// The steps in the order in which they were checked, each with its name.
 #[derive(Debug, Default)]
 pub(super) struct Findings(Vec<(String, Found)>);
 
 impl Findings {
-    /// One more step; `None` if it is broken.
+    /// Adds a step. Returns `None` if the step failed.
     pub(super) fn add(&mut self, name: &str, mut found: Found) -> Option<()> {
-        // A step is one line.
+        // The output of a step is one line.
         found.finding = found.finding.lines().collect::<Vec<_>>().join(" ");
         let is_bad = found.verdict == Verdict::Bad;
         self.0.push((name.to_owned(), found));
         (!is_bad).then_some(())
     }
 
-    /// Is a step broken?
+    /// Returns whether a step failed.
     pub(super) fn is_bad(&self) -> bool {
         self.0
             .iter()
             .any(|(_, found)| found.verdict == Verdict::Bad)
     }
 
-    /// For people.
+    /// Returns the findings as text.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for (name, found) in &self.0 {
@@ -97,11 +97,7 @@ impl Findings {
         text
     }
 
-    /// For programs.
-    ///
-    /// # Errors
-    ///
-    /// None that is known.
+    /// Returns the findings as JSON.
     pub(super) fn json(&self) -> Result<Vec<u8>> {
         let step = |(name, found): &(String, Found)| {
             let verdict = match found.verdict {

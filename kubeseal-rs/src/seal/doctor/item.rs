@@ -1,4 +1,4 @@
-//! Why an item does not open.
+//! Explains why an item cannot be unsealed.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use shared::scope::Scope;
 
 use super::findings::Found;
 
-/// What is wrong with it, if anything is.
+/// Returns the finding for an item.
 pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Found {
     match reason {
         Reason::Opens(key) => Found::good(format!("opens with {key}")),
@@ -46,7 +46,7 @@ fn unknown(sealed: &SealedSecret, item: &str) -> Found {
     )
 }
 
-/// What is different, and how to get it back.
+/// Returns the difference between the place that an item was sealed for and its own place, and the remedy.
 fn elsewhere(place: &Place, own: &Place) -> (String, String) {
     let (finding, way_back) = if place.scope == own.scope {
         in_its_scope(place, own)

@@ -1,4 +1,4 @@
-//! The key Secrets, if we may read them.
+//! Checks the key Secrets, if the user may read them.
 
 use kubeseal_library::cluster::Access;
 use kubeseal_library::keys::{KeyRecord, KeyStore, record};
@@ -9,7 +9,8 @@ use super::findings::{Findings, Found};
 
 const NAME: &str = "keys";
 
-/// Best effort: whoever may not read key Secrets sees the rest all the same.
+/// Reads and checks the keys of the cluster. Without permission to read them, the step is skipped and the other steps
+/// still run.
 pub(super) fn look(
     access: &Access,
     again: &str,
@@ -29,8 +30,8 @@ pub(super) fn look(
     records
 }
 
-/// Is each usable, does one seal, and is each backed up? `remedy` says how to come by a key, and
-/// `again` leads a command to these.
+/// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` says how to get a key, and
+/// `again` contains the flags that select the same keys in another command.
 pub(super) fn judge(
     records: &[KeyRecord],
     served: Option<&Certificate>,

@@ -1,18 +1,17 @@
-//! `seal doctor`: the whole way, step by step, up to the first that is broken.
+//! `seal doctor`: checks each step from the kubeconfig to the items of a file, up to the first failure.
 //!
-//! | module | looks at |
+//! | module | checks |
 //! |---|---|
 //! | [`way`] | kubeconfig, API server, Service; or the folder |
-//! | [`controller`] | what answers behind the Service, and its certificate |
-//! | [`keys`] | key Secrets, if we may read them |
-//! | [`object`] | a file: does it open? |
-//! | [`item`] | an item: why it does not open |
-//! | [`findings`] | nothing; it shows what the others found |
+//! | [`controller`] | the controller behind the Service, and its certificate |
+//! | [`keys`] | key Secrets, if the user may read them |
+//! | [`object`] | whether the SealedSecrets of a file can be unsealed |
+//! | [`item`] | why an item cannot be unsealed |
+//! | [`findings`] | nothing; it prints the findings of the others |
 //!
-//! It asks nobody more than he would tell anybody. The controller gets to see the file as it is: an
-//! answer to changed copies would tell whoever may ask for which place a value was sealed. Other places
-//! are tried here, with keys that the caller holds. Which items open it tells those alone who may
-//! verify the object.
+//! `doctor` sends the controller only the unmodified file: answers about modified copies would show every client
+//! which place a value was sealed for. It tries other places locally, with keys that the user has. The controller
+//! reports which items open only to callers that may verify the object.
 
 mod controller;
 mod findings;
@@ -37,7 +36,7 @@ use super::{Outcome, opening, print};
 use crate::seal_args::{Doctor, Form, Sealing};
 use findings::{Findings, Found};
 
-/// Runs the command: findings if a step is broken.
+/// Runs the command. Returns findings if a step failed.
 ///
 /// # Errors
 ///
@@ -48,7 +47,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     findings.add("seal", Found::good(version));
     let mut way = way::Way::default();
     if !args.offline {
-        // The rule does not choose who gets a token: `--authorized` goes by the words alone.
+        // A rule must not choose which server receives a token: `--authorized` follows the arguments alone.
         let args = &under_rule(args, environment, &mut findings);
         way = way::look(args, environment, &mut findings);
     }
@@ -68,7 +67,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// The words, with the controller that the rule of `.seal.yaml` for the file names, unless flags name one.
+/// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one.
 fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Doctor {
     let mut args = args.clone();
     let place = &mut args.place;

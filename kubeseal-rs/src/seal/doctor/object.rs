@@ -1,4 +1,4 @@
-//! Does each SealedSecret of a file open?
+//! Checks whether each SealedSecret of a file can be unsealed.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,14 +22,14 @@ use super::templates;
 use super::way::Way;
 use crate::seal_args::Doctor;
 
-/// More places than this are not tried: each costs a private-key operation for each item and key.
+/// The maximum number of places to try. Each costs a private-key operation per item and key.
 const MOST_PLACES: usize = 2000;
 
-/// Looks at every SealedSecret of a file.
+/// Checks every SealedSecret of a file.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or holds none.
+/// The file cannot be read, or contains no SealedSecret.
 pub(super) fn look(
     args: &Doctor,
     file: &Path,
@@ -40,7 +40,7 @@ pub(super) fn look(
 ) -> Result<()> {
     let objects = sealed_in(file)?;
     let names = names(args, file, &objects);
-    // Who opens everything need not know them.
+    // Listed lazily: not needed if the controller opens every object.
     let namespaces = LazyCell::new(|| namespaces(args, way, &objects));
     for mut sealed in objects.iter().cloned() {
         if sealed.metadata.namespace.is_none() {
@@ -86,7 +86,7 @@ fn one(
     }
 }
 
-/// Something is missing that decides where it opens.
+/// Reports a missing name or namespace, if the scope needs it.
 fn incomplete(sealed: &SealedSecret) -> Option<Found> {
     if sealed.name_or_empty().is_empty() {
         return Some(Found::bad(
@@ -103,7 +103,7 @@ fn incomplete(sealed: &SealedSecret) -> Option<Found> {
     })
 }
 
-/// Why each item does or does not open. `None` if the object as a whole is what is wrong.
+/// Adds a finding for each item. Returns `None` if the problem concerns the object as a whole.
 fn with_keys(
     sealed: &SealedSecret,
     said: &Said,
@@ -133,14 +133,14 @@ fn with_keys(
     Some(())
 }
 
-/// What the controller says of an object.
+/// The answer of the controller about an object.
 #[derive(PartialEq, Eq)]
 enum Said {
-    /// It opens.
+    /// The object can be unsealed.
     Opens,
-    /// It does not; and to one who may verify it, which items do.
+    /// The object cannot be unsealed. A caller that may verify it also gets the key of each item.
     Closed(KeysOfItems),
-    /// Nothing: it cannot be asked.
+    /// There is no answer.
     Nothing,
 }
 
@@ -184,7 +184,7 @@ fn ask(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) -
     })
 }
 
-/// No more than the controller says.
+/// Adds the answer of the controller alone, without keys to find the reason.
 fn without_keys(title: &str, said: &Said, findings: &mut Findings) {
     let remedy = "name a backup with --backup, or ask someone who has one to run this command";
     if *said == Said::Nothing {
@@ -203,7 +203,7 @@ fn without_keys(title: &str, said: &Said, findings: &mut Findings) {
     }
 }
 
-/// What became of it in the cluster, if we may see it.
+/// Checks the status of the object in the cluster, if the user may read it.
 fn in_cluster(sealed: &SealedSecret, way: &Way) -> Option<Found> {
     let objects = way.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
@@ -267,7 +267,7 @@ fn namespaces(args: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String>
         namespaces.extend(sealed.spec.template.metadata.namespace.clone());
     }
     namespaces.remove("");
-    // What was named comes before what merely is there.
+    // Named namespaces come first, because the number of places is limited.
     let mut all: Vec<String> = namespaces.into_iter().collect();
     let mut others = way.namespaces();
     others.retain(|name| !all.contains(name));

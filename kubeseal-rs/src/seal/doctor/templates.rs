@@ -1,4 +1,4 @@
-//! Do the templates of a SealedSecret render with its values?
+//! Checks that the templates of a SealedSecret render with its values.
 
 use kubeseal_library::environment::Environment;
 use shared::key_ring::KeyRing;
@@ -7,9 +7,9 @@ use shared::unseal::{Randomness, Rules, UnsealError, unseal};
 
 use super::findings::Found;
 
-/// Renders the templates with keys that are here, and shows the exact place of what fails: the status of the
-/// object does not, since the place depends on the values. `None` without templates, and if an item does not
-/// open.
+/// Renders the templates with the local keys, and reports the exact position of a failure. The status of the object
+/// does not, because the position depends on the values. Returns `None` without templates, and if an item cannot be
+/// unsealed.
 pub(super) fn check(
     sealed: &SealedSecret,
     keys: &KeyRing,

@@ -1,4 +1,4 @@
-//! The way from here to the controller.
+//! Checks the steps between this machine and the controller.
 
 use std::path::Path;
 
@@ -14,30 +14,30 @@ use crate::report::ShowPath as _;
 use crate::seal::keys::{access, again};
 use crate::seal_args::Doctor;
 
-/// What to do about an API server that answered a moment ago.
+/// The remedy for an API server that stopped answering.
 pub(super) const WENT_AWAY: &str = "the API server went away meanwhile: try again";
 
-/// What was found on the way that a look at a file can use.
+/// The results of the steps that the check of a file uses.
 #[derive(Default)]
 pub(super) struct Way {
     /// The API server, if it answers.
     pub(super) objects: Option<Objects>,
     /// The controller, if it answers.
     pub(super) controller: Option<Controller>,
-    /// Its port for callers with a token, if the words name it.
+    /// The controller's port for callers with a token, if the arguments name it.
     pub(super) authorised: Option<Authorised>,
-    /// Key Secrets, if we may read them.
+    /// The key Secrets, if the user may read them.
     pub(super) records: Vec<KeyRecord>,
 }
 
 impl Way {
-    /// Namespaces of the cluster, if it answers and we may list them. Asked at every call.
+    /// Returns the namespaces of the cluster, if it answers and the user may list them. Each call sends a request.
     pub(super) fn namespaces(&self) -> Vec<String> {
         self.objects.as_ref().map(namespaces).unwrap_or_default()
     }
 }
 
-/// Goes as far as it gets: after the first broken step nothing behind it is looked at.
+/// Checks each step, and stops at the first failure.
 pub(super) fn look(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Way {
     let mut way = Way::default();
     let again = again(&args.place);
@@ -53,7 +53,7 @@ pub(super) fn look(args: &Doctor, environment: &Environment, findings: &mut Find
     way
 }
 
-/// `None` after a broken step.
+/// Checks the keys of a folder. Returns `None` after a failure.
 fn directory(folder: &Path, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
     let records = KeyStore::folder(folder).and_then(|store| store.read());
     let found = match &records {
@@ -69,7 +69,7 @@ fn directory(folder: &Path, again: &str, way: &mut Way, findings: &mut Findings)
     keys::judge(&way.records, None, (remedy, again), findings)
 }
 
-/// `None` after a broken step.
+/// Checks the cluster and the controller. Returns `None` after a failure.
 fn cluster(access: &Access, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
     let objects = Objects::connect(access);
     findings.add("kubeconfig", kubeconfig(objects.as_ref()))?;
@@ -101,7 +101,7 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
 fn api_server(objects: &Objects) -> Found {
     match objects.look("/api") {
         Ok((200, _)) => Found::good("answers, and knows who you are"),
-        // Who may not see the list of versions may still see the Service.
+        // A user who may not list the API versions may still read the Service.
         Ok((403, _)) => Found::good("answers"),
         Ok((401, _)) => Found::bad(
             "does not know who you are (401)",

@@ -199,8 +199,8 @@ fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String
             "  put {} under `retired` in .seal.yaml, so that nobody seals for its certificate",
             damage.fingerprint
         ),
-        "  change every value that is listed where it is used: whoever has the key can read them, in \
-         every commit"
+        "  change every value that is listed where it is used: an attacker with the key can read them, \
+         in every commit"
             .to_owned(),
         step(
             &rotate_step(place, records),

@@ -1,21 +1,21 @@
-//! Comments that exempt a file: `# seal lint: ignore plain-secret: REASON`, from the first column of a line. A line
-//! of a quoted or block text that looks like one is a value.
+//! Comments that exempt a file: `# seal lint: ignore plain-secret: REASON`, from the first column of a line. A similar
+//! line inside a quoted or block scalar is a value and not a comment.
 //!
-//! Whoever writes a file writes its comments, too. So a comment exempts from what the file itself is blamed
-//! for; what `.seal.yaml` demands, only `.seal.yaml` gives up.
+//! The author of a file also writes its comments. So a comment exempts only from rules about the file itself;
+//! only `.seal.yaml` can exempt from the rules that it sets.
 
 use kubeseal_library::finding::{self, Rule};
 
 use super::object::Found;
 use shared::manifest::{self, Comment};
 
-/// What a comment may exempt from.
+/// The rules that a comment may exempt from.
 const ALLOWED: [Rule; 2] = [finding::PLAIN_SECRET, finding::MALFORMED_FILE];
 
-/// How the comment begins.
+/// The beginning of such a comment.
 const HEAD: &str = "seal lint:";
 
-/// The rules that a file is exempted from by its comments, and what is wrong with others of them.
+/// Returns the rules that the comments of a file exempt it from, and a finding for each invalid exemption.
 pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<Found>) {
     let (mut exempt, mut found) = (Vec::new(), Vec::new());
     for comment in manifest::comments(bytes, |text| exemption(text).is_some()) {
@@ -27,7 +27,7 @@ pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<Found>) {
     (exempt, found)
 }
 
-/// Returns what follows the head, if the comment begins with it.
+/// Returns the text after [`HEAD`], if the comment begins with it.
 fn exemption(comment: &str) -> Option<&str> {
     comment.trim().strip_prefix(HEAD)
 }

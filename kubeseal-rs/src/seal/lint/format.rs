@@ -1,4 +1,4 @@
-//! Findings → text, JSON, SARIF 2.1.0, or the commands of GitHub Actions.
+//! Formats findings as text, JSON, SARIF 2.1.0 or workflow commands of GitHub Actions.
 
 use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 use serde_json::{Value as Json, json};
@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use crate::report::ShowPath as _;
 use crate::report::{Paint, lines_shown, shown};
 
-/// For people: `file:line: severity: message [rule]`.
+/// Formats findings as text: `file:line: severity: message [rule]`.
 pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
     let line = |finding: &Finding| {
         let Finding {
@@ -30,12 +30,12 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
     findings.iter().map(line).collect()
 }
 
-/// A list of objects.
+/// Formats findings as a JSON list of objects.
 pub(super) fn json(findings: &[Finding]) -> Json {
     findings.iter().map(Finding::to_json).collect()
 }
 
-/// One annotation for each finding in GitHub Actions.
+/// Formats each finding as an annotation of GitHub Actions.
 pub(super) fn github(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         format!(
@@ -60,7 +60,7 @@ fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// For code scanning.
+/// Formats findings as SARIF, for code scanning.
 pub(super) fn sarif(findings: &[Finding]) -> Json {
     let rule = |rule: &Rule| {
         json!({
@@ -95,7 +95,7 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
     })
 }
 
-/// A relative reference: everything but plain characters and slashes is escaped (RFC 3986).
+/// Returns a path as a relative reference (RFC 3986): all characters but unreserved ones and slashes are escaped.
 fn uri(path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let escaped = |b: u8| {

@@ -1,4 +1,5 @@
-//! Files that a `secretGenerator` of kustomize reads. They are data, so lint does not find them by itself.
+//! Checks files that a `secretGenerator` of kustomize reads. They are not manifests, so the search for manifests does
+//! not find them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use super::object::Found;
 use super::plain;
 use crate::report::ShowPath as _;
 
-/// Looks at the files that the generators of a document name. The author of the document chooses the names, so only
-/// regular files of the same tree count, and of these not what Git ignores: that is not committed.
+/// Checks the files that the generators of a document name. The author of the document chooses the names, so only
+/// regular files of the same tree are read. Files that Git ignores are skipped: they are not committed.
 pub(super) fn files(root: &Node, manifest: &Path, staged: Option<&Repository>) -> Vec<Found> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     let look = |file: plain::GeneratorFile<'_>| {

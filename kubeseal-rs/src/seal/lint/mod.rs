@@ -1,4 +1,4 @@
-//! `seal lint`: what is wrong in a tree, found without a cluster and without a key.
+//! `seal lint`: finds mistakes in a tree without a cluster and without a key.
 
 mod exempt;
 mod format;
@@ -38,10 +38,10 @@ use crate::command::read_keys;
 use crate::report::{self, Paint, path_text};
 use crate::seal_args::{Lint, LintFormat};
 
-/// The words make no sense.
+/// The arguments are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
-    /// `--ignore` of nothing.
+    /// `--ignore` names a rule that does not exist.
     #[error("unknown rule {0:?}; `seal lint --help` lists the rules")]
     NoSuchRule(String),
 }
@@ -50,7 +50,7 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// A path cannot be read. What is wrong inside is a finding.
+/// A path cannot be read. Mistakes in a file are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let known = |name: &String| RULES.iter().any(|rule| rule.name == name);
     if let Some(name) = args.ignore.iter().find(|name| !known(name)) {
@@ -62,7 +62,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         None => candidates(args)?,
     };
     if staged.is_some() && candidates.is_empty() {
-        // Every commit without a manifest would say so.
+        // Otherwise every commit without a manifest would print "nothing found".
         return Ok(Outcome::Done);
     }
     let ring = (!args.keys.is_empty()).then(|| read_keys(&args.keys));
@@ -99,7 +99,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// What "nothing found" does not say.
+/// Returns remarks about items that could not be checked and findings that are exempted.
 fn remarks(linter: &Linter<'_>) -> Vec<String> {
     let items = |count| {
         if count == 1 {
@@ -138,7 +138,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     remarks
 }
 
-/// The files in the work tree.
+/// Returns the files of the work tree to check.
 fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     let mut candidates = walk::candidates(&args.paths, &mut report::notice)?;
     for candidate in &mut candidates {
@@ -147,8 +147,7 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// The files that were named, or else every manifest that would be committed. They need not lie in the work
-/// tree any more.
+/// Returns the named files, or else every staged manifest. The files may be missing in the work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let paths: BTreeSet<PathBuf> = if args.paths.is_empty() {
         let files = staged.staged_files()?.into_iter();
@@ -174,7 +173,7 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
     };
     print(text.as_bytes())?;
     let (count, of) = (findings.len(), if files == 1 { "file" } else { "files" });
-    // Whoever mends the file alone would be told the same again.
+    // After a change of the file alone, without `git add`, the hook would report the same finding again.
     let next = if args.staged {
         ", as staged: `git add` what you mend"
     } else {
@@ -190,21 +189,21 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
 
 struct Linter<'a> {
     session: Session<'a>,
-    /// The repository, if what is staged is checked.
+    /// The repository, if the staged content is checked.
     staged: Option<&'a Repository>,
-    /// Private keys to try, where some were given.
+    /// The private keys of `--keys`, if given.
     ring: Option<KeyRing>,
     findings: Vec<Finding>,
-    /// How many findings a comment or a rule takes out.
+    /// The number of findings that a comment or a rule exempts.
     exempted: usize,
     unjudged: Unjudged,
-    /// Certificates that can be had without a network, and those that cannot.
+    /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
 }
 
 impl Linter<'_> {
     fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
-        // `Secret`, `secretGenerator`
+        // Part of both `Secret` and `secretGenerator`.
         let is_mentioned = memchr::memmem::find(&bytes, b"ecret").is_some();
         if !candidate.named && !is_mentioned && !walk::may_hide_kind(&bytes) && bytes.is_ascii() {
             return;
@@ -220,7 +219,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Takes out what a comment of the file, or the rule for it, exempts it from.
+    /// Removes the findings that a comment of the file, or its rule in `.seal.yaml`, exempts.
     fn exempt(&mut self, path: &Path, before: usize, by_comment: &[Rule]) {
         let settings = self.session.settings(path).ok();
         let ignored = settings.and_then(|settings| Some(settings.rule?.ignore));
@@ -245,7 +244,7 @@ impl Linter<'_> {
                 let message = error.problem.to_string();
                 self.add(path, (finding::MALFORMED_FILE, line, message));
             }
-            // A cluster takes documents one by one.
+            // The cluster applies documents one by one, so the well-formed ones are checked.
             manifest::read_well_formed(&bytes)
         });
         let repeated = repeated::keys(&bytes);
@@ -264,7 +263,7 @@ impl Linter<'_> {
         self.add_repeated(path, repeated);
     }
 
-    /// An item that is defined twice has a finding of its own.
+    /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.
     fn add_repeated(&mut self, path: &Path, repeated: Vec<object::Found>) {
         let file = files::from_here(path);
         let own = self
@@ -322,7 +321,8 @@ impl Linter<'_> {
         }
     }
 
-    /// Only what lies in a file, or was typed: lint asks neither a cluster nor, by itself, a server.
+    /// Returns the certificate if it is a file or comes from `--cert`. `lint` calls neither a cluster nor, unless
+    /// `--cert` names it, another server.
     fn certificate(&mut self, settings: &Settings) -> Option<Arc<Certificate>> {
         let source = &settings.certificate.value;
         let typed = matches!(settings.certificate.by, Origin::Flag("cert"));
@@ -330,7 +330,7 @@ impl Linter<'_> {
             Source::At(at) if typed || !is_url(at) => {}
             _ => return None,
         }
-        // One certificate under two rules is checked for each of them, since each may demand another.
+        // A certificate of two rules is checked for each of them, because each may require another fingerprint.
         let (file, line) = blamed(settings);
         let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
         if let Some(known) = self.certificates.get(&key) {
@@ -352,17 +352,18 @@ impl Linter<'_> {
     }
 }
 
-/// What a file that cannot be read has to name to be reported.
+/// A malformed file is reported only if it names one of these kinds.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
-/// A template is no manifest until it is rendered. In a stream of JSON, a cluster takes what stands before it.
+/// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one: the
+/// cluster applies the documents before the error.
 fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
     let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());
     matches!(error.problem, ReadProblem::Template(_)) && !is_json
 }
 
-/// Where somebody has to change something so that there is a certificate.
+/// Returns the file and line to report for a missing certificate: where the user can fix it.
 fn blamed(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {

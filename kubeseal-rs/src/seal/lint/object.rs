@@ -1,4 +1,4 @@
-//! Looking at one object: plain facts in, findings out.
+//! Checks one object, without I/O.
 
 use std::collections::HashSet;
 
@@ -16,38 +16,38 @@ use crate::seal::object::{Form, Item, Object};
 use crate::seal::settings::Settings;
 use shared::names;
 
-/// A rule, a line, and a sentence.
+/// The rule, the line and the message of a finding.
 pub(super) type Found = (Rule, usize, String);
 
-/// What a SealedSecret is held against.
+/// What a SealedSecret is checked against.
 #[derive(Clone, Copy)]
 pub(super) struct Against<'a> {
-    /// What applies to its file.
+    /// The settings for its file.
     pub(super) settings: &'a Settings,
-    /// The certificate that applies, where it can be had without a network.
+    /// The certificate for its file, if available without a network.
     pub(super) certificate: Option<&'a Certificate>,
-    /// Private keys, where some were given.
+    /// The private keys of `--keys`, if given.
     pub(super) ring: Option<&'a KeyRing>,
 }
 
-/// Items of which nobody knows which key they are sealed for, or whether that is the right one.
+/// The numbers of items that could not be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Unjudged {
-    /// Those that no hint and no key says anything about.
+    /// Items without a hint that no given key opens.
     pub(super) unknown: usize,
-    /// Those for which there is no certificate.
+    /// Items for which there is no certificate to compare with.
     pub(super) uncompared: usize,
 }
 
 impl Unjudged {
-    /// Adds those of another object.
+    /// Adds the numbers of another object.
     pub(super) fn add(&mut self, other: Self) {
         self.unknown += other.unknown;
         self.uncompared += other.uncompared;
     }
 }
 
-/// Looks at a SealedSecret.
+/// Checks a SealedSecret, and returns its findings and the numbers of items that could not be checked.
 pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
     let object = match Object::read(node) {
         Ok(object) => object,
@@ -150,7 +150,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
     Some((finding::KEY_SIZE, message))
 }
 
-/// Is an item sealed for the right key?
+/// Whether an item is sealed for the right key.
 enum Verdict {
     Right,
     Wrong(Rule, String),
@@ -158,8 +158,8 @@ enum Verdict {
     Uncompared,
 }
 
-/// What opens an item is certain. A hint is advice: of one this says "by its hint", and whether the item opens it
-/// does not say.
+/// Checks which key an item is sealed for. A key that opens the item is proof. A hint is only advice: the message then
+/// says "by its hint", and does not claim that the item opens.
 fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
     let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
     let (sealed_for, is) = match (need, &item.hint) {
@@ -322,11 +322,11 @@ fn templates(node: &Node, object: &Object) -> Vec<Found> {
     found
 }
 
-/// Items that a template inserts and that do not exist. Names that are filled in later, and those of the deprecated
-/// form, are not known.
+/// Returns a message for each item that a template inserts and that does not exist. Item names that contain templates,
+/// and those of the deprecated form, are unknown, so nothing is reported for such objects.
 fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterator<Item = String> {
     let items = &object.sealed.spec.encrypted_data;
-    // The texts of the template are fields, too, before they are rendered.
+    // A template can also insert the other templates of the object, before they are rendered.
     let texts = object.sealed.spec.template.data.as_ref();
     let has = move |name: &str| {
         items.contains_key(name) || texts.is_some_and(|texts| texts.contains_key(name))
@@ -345,7 +345,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
     })
 }
 
-/// The item whose name is most like this one, if one is.
+/// Returns the item with the most similar name, if any is similar enough.
 fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
     let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
@@ -353,7 +353,8 @@ fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'
         .map(|(_, item)| item)
 }
 
-/// What the API server would refuse. Of the deprecated form the names are sealed.
+/// Checks that the object has the items that its type requires, as the API server does. The deprecated form is not
+/// checked, because its item names are sealed.
 fn type_of(object: &Object) -> Option<Found> {
     let spec = &object.sealed.spec;
     let (items, texts) = (&spec.encrypted_data, spec.template.data.as_ref());
@@ -370,7 +371,7 @@ fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
     let namespace = object.sealed.namespace_or_empty();
     let broken = [
         settings.check_scope(object.scope),
-        // One that is not rendered yet says nothing.
+        // A namespace with a template is not known before it is rendered.
         settings.check_namespace(if is_templated(namespace) {
             ""
         } else {
@@ -383,7 +384,7 @@ fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
         .collect()
 }
 
-/// The fields of a SealedSecret that exist; metadata is left to the API server.
+/// Returns a finding for each unknown field. `metadata` is not checked: the API server does that.
 fn unknown_fields(node: &Node) -> Vec<Found> {
     let mut found = Vec::new();
     let mut check = |node: Option<&Node>, path: &str, known: &[&str]| {

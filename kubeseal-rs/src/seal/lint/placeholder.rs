@@ -1,5 +1,5 @@
-//! Texts that stand for a value and hold none: actions of templates, variables, references to stores, and
-//! what people write where a value has to be filled in.
+//! Placeholders for values: actions of templates, variables, references to secret stores, and texts such as
+//! `CHANGEME`.
 
 use std::sync::LazyLock;
 
@@ -47,9 +47,9 @@ const NAMING: &[&str] = &[
     "genCA",
 ];
 
-/// What stands for a value wherever it stands in a text.
+/// Matches placeholders that may be a part of a text.
 static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    // Variables of Flux, of shells and build tools; without a default, which would be a value.
+    // Variables of Flux, shells and build tools, without a default: a default would be a value.
     let parts = [
         r"\$\{[A-Za-z_][A-Za-z0-9_.]*(:?[=?-])?\}",
         r"\$\([A-Za-z_][A-Za-z0-9_.]*\)",
@@ -58,7 +58,7 @@ static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&parts.join("|")).ok()
 });
 
-/// What stands for a value only if it is the whole text, in small letters.
+/// Matches placeholders that have to be the whole text, in lower case.
 static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let whole = [
         "change[-_ ]?me",
@@ -83,7 +83,7 @@ static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("^({})$", whole.join("|"))).ok()
 });
 
-/// Does a text hold no value?
+/// Returns whether a text is a placeholder and contains no value.
 pub(super) fn is_placeholder(text: &str) -> bool {
     let text = text.trim();
     let whole = WHOLE.as_ref();
@@ -96,12 +96,12 @@ pub(super) fn is_placeholder(text: &str) -> bool {
     let rest = PART
         .as_ref()
         .map(|part| part.replace_all(&rest, "").into_owned());
-    // What is left between parts separates them: `user:password@host`, all three of them variables.
+    // Only separators may remain between the parts, as in `user:password@host` with three variables.
     let is_part_missing = |rest: &str| rest.len() == text.len() && !text.is_empty();
     rest.is_some_and(|rest| !is_part_missing(&rest) && !rest.contains(is_of_value))
 }
 
-/// Is something in a text filled in later?
+/// Returns whether a text contains a variable or a template action.
 pub(super) fn is_templated(text: &str) -> bool {
     let part = PART.as_ref().is_some_and(|part| part.is_match(text));
     part || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
@@ -111,7 +111,7 @@ fn is_of_value(c: char) -> bool {
     c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
 }
 
-/// The text without its template actions; nothing if one of them holds a value, or does not end.
+/// Returns the text without its template actions, or `None` if an action contains a value or does not end.
 fn without_actions(text: &str) -> Option<String> {
     let mut rest = String::new();
     let mut tail = text;
@@ -127,8 +127,8 @@ fn without_actions(text: &str) -> Option<String> {
     Some(rest)
 }
 
-/// Does an action write a text of its own? Names of keys and templates are texts too: it depends on the
-/// function that takes them.
+/// Returns whether an action outputs a literal. Names of keys and templates are literals too, so this depends on the
+/// function that they are passed to.
 fn makes_value(action: &str) -> bool {
     // The function of each open parenthesis, the innermost last, and the number of its arguments so far; empty where
     // a function is expected.
@@ -138,7 +138,7 @@ fn makes_value(action: &str) -> bool {
         let (token, tail) = token(rest);
         rest = tail.trim_start();
         let Some((function, arguments)) = functions.last_mut() else {
-            // A parenthesis too many: no template of Go.
+            // An unmatched parenthesis: not a Go template.
             return true;
         };
         match token {
@@ -150,7 +150,7 @@ fn makes_value(action: &str) -> bool {
             ")" => drop(functions.pop()),
             _ if is_literal(token, function, *arguments) => return true,
             _ if function.is_empty() => *function = token,
-            // `if eq .a "b"`: the condition is a call of its own.
+            // `if eq .a "b"`: the condition is a separate call.
             _ if matches!(*function, "if" | "else") => {}
             _ => *arguments += 1,
         }
@@ -158,7 +158,7 @@ fn makes_value(action: &str) -> bool {
     false
 }
 
-/// Is a token a text or number that becomes part of what the action writes?
+/// Returns whether a token is a string or number that becomes part of the output of the action.
 fn is_literal(token: &str, function: &str, arguments: usize) -> bool {
     let text = match function {
         "printf" => token.replace("%s", "").replace("%d", "").replace("%v", ""),
@@ -166,12 +166,12 @@ fn is_literal(token: &str, function: &str, arguments: usize) -> bool {
     };
     let is_text = text.starts_with(['"', '`', '\'']) && text.contains(char::is_alphanumeric);
     let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-    // The first argument of `required` is the message if the second one is missing.
+    // The first argument of `required` is an error message.
     let is_message = function == "required" && arguments == 0;
     (is_text || is_number) && !is_message && !NAMING.contains(&function)
 }
 
-/// The first token, and what is behind it.
+/// Returns the first token and the rest of the text.
 fn token(text: &str) -> (&str, &str) {
     let mut chars = text.char_indices();
     let Some((_, first)) = chars.next() else {

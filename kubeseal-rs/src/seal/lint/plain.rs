@@ -1,4 +1,4 @@
-//! Plain values: in a Secret, and in the literals of a `secretGenerator` of kustomize.
+//! Finds plaintext values in Secrets, and in literals and files of a `secretGenerator` of kustomize.
 
 use kubeseal_library::finding;
 use shared::base64;
@@ -9,10 +9,10 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use super::object::Found;
 use super::placeholder::is_placeholder;
 
-/// What a name has at most in a message.
+/// The maximum number of keys in a message.
 const SHOWN: usize = 5;
 
-/// Looks at a Secret: its values have no place in a tree. Ciphertext of sops is not plain, and placeholders are no values.
+/// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
 pub(super) fn secret(node: &Node) -> Option<Found> {
     let plain: Vec<&str> = values(node, "data")
         .chain(values(node, "stringData"))
@@ -27,8 +27,8 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
     let labels = metadata.and_then(|m| m.field("labels"));
     let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
         Some(state) if state == KEY_ACTIVE => format!(
-            "the Secret {name} is a private key of the controller: whoever reads it opens everything; make a new \
-             key and seal all values anew"
+            "the Secret {name} is a private key of the controller: it opens every sealed value; make a new key \
+             and re-encrypt all values"
         ),
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
@@ -39,7 +39,7 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
     Some((finding::PLAIN_SECRET, node.line, message))
 }
 
-/// The keys of a field whose values are no placeholders.
+/// Returns the keys of a field whose values are plaintext.
 fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str> {
     let entries = match secret.field(field).map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.as_slice(),
@@ -52,7 +52,7 @@ fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str>
     entries.iter().filter(is_plain).map(|(key, _)| key.as_str())
 }
 
-/// A file of sops may hold plain values beside encrypted ones: which ones is for its own rules to say.
+/// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
 fn is_of_sops(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if text.starts_with("ENC[") && text.ends_with(']'))
 }
@@ -72,24 +72,24 @@ fn holds_placeholder(encoded: &str) -> bool {
     text.is_some_and(|text| is_placeholder(&text))
 }
 
-/// Looks at the literals of a kustomization, or of a generator in a file of its own.
+/// Checks the literals of the generators in a kustomization, or of a generator in a separate file.
 pub(super) fn generators(root: &Node) -> Vec<Found> {
     nodes(root).into_iter().filter_map(generator).collect()
 }
 
-/// A file that a generator of a kustomization makes values of.
+/// A file that a generator of a kustomization reads values from.
 pub(super) struct GeneratorFile<'a> {
     /// The name of the generator.
     pub(super) generator: &'a str,
-    /// Where the file is named.
+    /// The line that names the file.
     pub(super) line: usize,
-    /// From the folder of the kustomization.
+    /// Relative to the folder of the kustomization.
     pub(super) path: &'a str,
-    /// The key of the whole file; of a file of variables, each is a key.
+    /// The key for the whole file; `None` for a file of variables, where each variable is a key.
     pub(super) key: Option<&'a str>,
 }
 
-/// The files that the generators of a document read.
+/// Returns the files that the generators of a document read.
 pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     let mut files = Vec::new();
     for node in nodes(root) {
@@ -116,7 +116,7 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
-/// The texts of a list, or one text, with their lines.
+/// Returns the strings of a list, or a single string, with their lines.
 fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
     let items = match node.map(|node| &node.value) {
         Some(Value::List(items)) => items.as_slice(),
@@ -131,10 +131,10 @@ fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
     found
 }
 
-/// Looks at the contents of a file that a generator reads.
+/// Checks the contents of a file that a generator reads.
 pub(super) fn generator_file(file: &GeneratorFile<'_>, shown: &str, bytes: &[u8]) -> Option<Found> {
     let text = String::from_utf8_lossy(bytes);
-    // sops encrypts whole files, and values of files of variables.
+    // sops encrypts whole files, or the values in a file of variables.
     let has_sops = text.contains("sops") && text.contains("ENC[");
     let is_plain = |value: &str| !has_sops && !is_placeholder(value);
     let plain: Vec<&str> = match file.key {
@@ -156,7 +156,8 @@ pub(super) fn generator_file(file: &GeneratorFile<'_>, shown: &str, bytes: &[u8]
     Some((finding::PLAIN_SECRET, file.line, message))
 }
 
-/// As kustomize reads them; one without a value is taken from the environment.
+/// Returns the variables of a file as kustomize reads them. A line without `=` is skipped: kustomize takes its value
+/// from the environment.
 fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = text.lines().map(str::trim_start);
     let lines = lines.filter(|line| !line.starts_with('#'));
@@ -179,7 +180,7 @@ fn name_of(generator: &Node) -> &str {
         .unwrap_or("without name")
 }
 
-/// The generators of Secrets in a document.
+/// Returns the generators of Secrets in a document.
 fn nodes(root: &Node) -> Vec<&Node> {
     match root.text("kind") {
         None | Some("Kustomization" | "Component") => match root.field("secretGenerator") {
@@ -212,7 +213,7 @@ fn generator(node: &Node) -> Option<Found> {
     Some((finding::PLAIN_SECRET, literals.line, message))
 }
 
-/// The key of a literal, if its value is no placeholder.
+/// Returns the key of a literal, if its value is not a placeholder.
 fn key_of_value(literal: &Node) -> Option<&str> {
     let Value::Text(text) = &literal.value else {
         return Some("one without a key");
@@ -221,7 +222,7 @@ fn key_of_value(literal: &Node) -> Option<&str> {
     let unquoted = ['"', '\'']
         .into_iter()
         .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
-    // What is no key may be a value, which is not repeated.
+    // An invalid key may be a value, so the message does not repeat it.
     let key = if names::check_item(key).is_ok() {
         key
     } else {
@@ -230,7 +231,7 @@ fn key_of_value(literal: &Node) -> Option<&str> {
     (!is_placeholder(unquoted.unwrap_or(value))).then_some(key)
 }
 
-/// The first keys, and how many there are beside.
+/// Returns the first keys as text, and the number of the others.
 fn listed(keys: &[&str]) -> String {
     let shown = keys.iter().take(SHOWN).copied().collect::<Vec<_>>();
     let rest = match keys.len().saturating_sub(SHOWN) {

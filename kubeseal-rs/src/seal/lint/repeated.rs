@@ -1,4 +1,4 @@
-//! Keys that a mapping has twice. Of equal keys some tools take the first and others the last, so a reader, a check
+//! Finds repeated keys of a mapping. Some tools use the first of equal keys and others the last, so a reviewer, a check
 //! and the cluster may see different values.
 
 use shared::manifest::{self, Node, Value};
@@ -7,7 +7,8 @@ use super::SECRETS;
 use super::finding;
 use super::object::Found;
 
-/// Looks at a file, for keys in documents that hold Secrets, SealedSecrets or generators of Secrets to any tool.
+/// Checks a file for repeated keys, in documents that any tool may read as Secrets, SealedSecrets or generators of
+/// Secrets.
 pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
     let found = manifest::repeated_keys(bytes, holds_secrets);
     let finding = |repeated: manifest::RepeatedKey| {
@@ -20,7 +21,7 @@ pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
     found.into_iter().map(finding).collect()
 }
 
-/// Of equal keys, each counts here.
+/// Returns whether a document may contain Secrets. Each of several equal keys counts.
 fn holds_secrets(root: &Node) -> bool {
     let Value::Map(fields) = &root.value else {
         return false;

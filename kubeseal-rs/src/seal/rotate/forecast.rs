@@ -1,5 +1,5 @@
-//! What a rotation would do, told without opening anything that need not be opened: a value of another size
-//! is not for the new key, a hint names its key, and of what is left only the new private key is tried.
+//! Forecasts a rotation with as few private-key operations as possible: a value of another size is not for the new
+//! key, a hint names the key of its item, and for each remaining item only the new private key is tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,35 +10,35 @@ use shared::needs::{LEGACY_ITEM, Need, needs};
 use shared::resource::SealedSecret;
 use shared::{base64, envelope, hints};
 
-/// What would become of one object.
+/// The expected result for one object.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Forecast {
     /// Items that would be re-encrypted.
     pub(super) rotated: Vec<String>,
-    /// Those of them that a hint names the key of, by key.
+    /// The number of re-encrypted items per old key, as far as hints name it.
     pub(super) from: BTreeMap<Fingerprint, usize>,
-    /// Items that only their hint says to be for the new key.
+    /// Items that are for the new key according to their hint alone.
     pub(super) believed: Vec<String>,
-    /// Why nothing would become of it.
+    /// Why the object cannot be re-encrypted.
     pub(super) problem: Option<String>,
 }
 
-/// Keys to rotate from, and the certificate to rotate to.
+/// The keys to rotate from, and the certificate to rotate to.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {
     pub(super) ring: &'a KeyRing,
     pub(super) certificate: &'a Certificate,
 }
 
-/// What is known of one value.
+/// The state of one value, as far as known without the new private key.
 #[derive(PartialEq, Eq)]
 enum State {
     Old,
     Current,
     Believed,
-    /// The new private key has to be tried.
+    /// Only the new private key can decide.
     Unknown,
-    /// It can surely not be opened.
+    /// No key can open the value, with the reason.
     Closed(String),
 }
 
@@ -73,7 +73,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         }
     }
     if forecast.problem.is_some() {
-        // An object is rotated as a whole.
+        // An object is re-encrypted as a whole or not at all.
         forecast.rotated.clear();
         forecast.from.clear();
     }
@@ -101,7 +101,7 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     }
 }
 
-/// Those of the items that the new private key opens, with one operation for each.
+/// Returns the items that the new private key opens, with one private-key operation per item.
 fn opened(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
     let new = keys.ring.key(keys.certificate.fingerprint());
     let Some(new) = new.filter(|_| !items.is_empty()) else {

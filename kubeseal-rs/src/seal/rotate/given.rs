@@ -1,5 +1,5 @@
-//! What the given key Secrets say about the certificate that is sealed for. Keys in PEM have no date,
-//! and so say nothing.
+//! Checks the certificate to seal for against the key Secrets of `--key`: their dates and their marks as compromised.
+//! Keys in PEM have neither and are not checked.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -23,25 +23,25 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal::settings::{Origin, Settings};
 
-/// A key Secret that was given.
+/// A key Secret of `--key`.
 struct GivenKey {
     name: String,
     fingerprint: Fingerprint,
     made: Timestamp,
 }
 
-/// All of them, as far as they have a date or a mark.
+/// The key Secrets of `--key` that have a date or a mark.
 pub(super) struct GivenKeys {
-    /// The newest one that may seal.
+    /// The newest key that may seal.
     newest: Option<GivenKey>,
     compromised: Vec<GivenKey>,
-    /// Certificates that were warned about: once is enough for a whole tree.
+    /// Certificates with a warning already, so that a tree gets one warning per certificate.
     warned: Mutex<BTreeSet<Fingerprint>>,
 }
 
 impl GivenKeys {
-    /// Reads the files a second time, since a ring of backups knows neither dates nor marks. A pipe gives
-    /// its bytes once, and so nothing here.
+    /// Reads the files a second time, because a key ring has neither dates nor marks. Pipes are skipped: they
+    /// cannot be read twice.
     ///
     /// # Errors
     ///
@@ -66,12 +66,12 @@ impl GivenKeys {
         }
     }
 
-    /// May files be sealed for this certificate? Warns where a newer key was given: keys of several
-    /// clusters may have been, so that alone is no error.
+    /// Checks that files may be sealed for this certificate, and warns if `--key` contains a newer key. A newer key
+    /// is not an error, because the keys may be of several clusters.
     ///
     /// # Errors
     ///
-    /// Its key is marked as compromised.
+    /// The key of the certificate is marked as compromised.
     pub(super) fn check(
         &self,
         settings: &Settings,
@@ -99,7 +99,7 @@ impl GivenKeys {
         Ok(())
     }
 
-    /// A key that was made after this certificate.
+    /// Returns the newest key if it is newer than this certificate.
     fn newer(&self, certificate: &Certificate) -> Option<&GivenKey> {
         let newest = self.newest.as_ref();
         newest.filter(|key| key.made > certificate.not_before())
@@ -111,7 +111,7 @@ impl GivenKeys {
     }
 }
 
-/// What is no Secret was told when the keys were read.
+/// Returns the Secrets of a file. Other documents are skipped: reading the keys already reported them.
 fn secrets(bytes: &[u8]) -> Vec<Secret> {
     let documents = manifest::read(bytes).unwrap_or_default();
     let each = documents
@@ -120,7 +120,7 @@ fn secrets(bytes: &[u8]) -> Vec<Secret> {
     each.filter_map(Result::ok).collect()
 }
 
-/// A label that was lost on the way says nothing.
+/// Returns whether the key is in use, that is, not retired. A missing label counts as in use: a copy may have lost it.
 fn in_use(record: &KeyRecord) -> bool {
     let labels = record.secret.metadata.labels.as_ref();
     let label = labels.and_then(|labels| labels.get(KEY_LABEL));
@@ -135,7 +135,7 @@ fn given(record: &KeyRecord) -> Option<GivenKey> {
     })
 }
 
-/// Which certificate, and who says that it is the one.
+/// Describes the certificate and its origin (a flag, a variable, a rule or the controller), for messages.
 fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
     match &settings.certificate.value {
         Source::At(at) => {
@@ -165,7 +165,7 @@ fn remedy(settings: &Settings) -> String {
     }
 }
 
-/// A file that a rule names lies where the rules lie.
+/// Returns the path of the certificate file. A path from a rule is relative to the folder of `.seal.yaml`.
 fn file_of(settings: &Settings, at: &OsStr) -> PathBuf {
     match &settings.rules {
         Some(rules) if settings.certificate.by == Origin::Rule => rules.folder().join(at),

@@ -1,8 +1,8 @@
-//! `seal rotate [PATH…]`: what is sealed for an older key is sealed for the newest one.
+//! `seal rotate [PATH…]`: re-encrypts items for the newest key.
 //!
-//! File by file: read, open, seal, splice the new texts into the bytes, replace the file in one
-//! step. So a run can be killed at any moment, and the next one goes on where it ended: items that
-//! the newest key opens are left alone.
+//! For each file: read, unseal, seal, splice the new ciphertexts into the bytes, replace the file in one
+//! step. So a run can be killed at any moment, and the next run continues where it stopped: it skips items
+//! that are for the newest key.
 
 mod forecast;
 mod given;
@@ -32,29 +32,29 @@ use crate::report::ShowPath as _;
 use crate::seal_args::Rotate;
 use summary::{FileReport, ObjectReport};
 
-/// Rotating failed, in part or as a whole.
+/// The rotation failed, in part or as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
-    /// Some of it.
+    /// Some objects or files could not be re-encrypted; this is their number.
     #[error("{0} could not be re-encrypted (see above); everything else is done")]
     Some(String),
-    /// `--cert` alone.
+    /// `--cert` without `--key`.
     #[error(
         "--cert chooses the key of an offline run, which needs the old keys: pass --key FILE. Without \
-         them the controller seals anew, for its newest key"
+         them the controller re-encrypts, for its newest key"
     )]
     CertificateAlone,
-    /// Whoever knows the key would read what is sealed.
+    /// The key of the certificate is marked as compromised: an attacker could read the new values.
     #[error("{certificate} is that of the key {key}, which is marked as compromised: {remedy}")]
     Compromised {
-        /// The certificate, and who names it.
+        /// The certificate and its origin.
         certificate: String,
-        /// Name of the key.
+        /// The name of the key.
         key: String,
-        /// What to do.
+        /// What the user can do.
         remedy: String,
     },
-    /// Files were named for nothing.
+    /// No named path contains a SealedSecret.
     #[error("no SealedSecret in {0}; name sealed files, or a folder to find them in")]
     NothingFound(String),
 }
@@ -63,8 +63,8 @@ pub enum RotateError {
 ///
 /// # Errors
 ///
-/// The tree or the keys cannot be read, the controller cannot be asked, or some objects cannot be
-/// re-encrypted; all others are done then.
+/// The tree or the keys cannot be read, the controller does not answer, or some objects cannot be
+/// re-encrypted; the others are re-encrypted all the same.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
@@ -129,7 +129,7 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     }
 }
 
-/// What a killed run left beside the files.
+/// Removes the temporary files of a killed run.
 fn remove_leftovers(candidates: &[Candidate]) {
     let folder = |candidate: &Candidate| candidate.path.parent().map(Path::to_owned);
     let folders: BTreeSet<_> = candidates.iter().filter_map(folder).collect();
@@ -138,26 +138,26 @@ fn remove_leftovers(candidates: &[Candidate]) {
     }
 }
 
-/// A file with SealedSecrets, and what is to become of them.
+/// A file with SealedSecrets, their reports and their new ciphertexts.
 struct Work {
     file: ManifestFile,
     objects: Vec<(Found, ObjectReport)>,
     new: Vec<New>,
 }
 
-/// New texts of one object.
+/// The new ciphertexts of one object.
 struct New {
     index: usize,
     items: BTreeMap<String, String>,
     data: Option<String>,
     key: Fingerprint,
-    /// Write a key hint for every item, not only where one exists.
+    /// Whether every item gets a key hint, not only items that already have one.
     adds_hints: bool,
 }
 
 impl New {
-    /// The edits of the object as it is now, without the items that somebody else changed meanwhile: another run
-    /// that rotates, most likely.
+    /// Returns the edits of the current object, without items that another program changed since the file was read,
+    /// most likely another rotation.
     fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
         let is_as_read =
@@ -184,7 +184,7 @@ impl New {
 }
 
 impl Work {
-    /// Nothing if the candidate holds no SealedSecret.
+    /// Reads a candidate. Returns `None` if it contains no SealedSecret.
     fn read(candidate: &Candidate) -> Result<Option<Self>> {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
             let bytes = files::read(&candidate.path)?;
@@ -218,7 +218,7 @@ impl Work {
         }
     }
 
-    /// Writes the file, if anything in it changes.
+    /// Writes the file if anything in it changes, and returns the report.
     fn finish(self, dry_run: bool) -> FileReport {
         let edited = |bytes: &[u8]| Ok(edit::apply(bytes, &self.edits(bytes)?)?);
         let written: Result<()> = match (self.new.is_empty(), dry_run) {
@@ -247,7 +247,7 @@ impl Work {
         }
     }
 
-    /// For the file as it is now.
+    /// Returns the edits for the current bytes of the file.
     fn edits(&self, bytes: &[u8]) -> Result<Vec<edit::Edit>> {
         let again = sealed_file::find(&shared::manifest::read(bytes)?)?;
         let edits = self.new.iter().flat_map(|new| {

@@ -1,5 +1,5 @@
-//! With old keys: opening and sealing here, on every core. Private-key work is all but everything,
-//! so what counts is how few keys are tried.
+//! Rotates with the old private keys, without a controller, on every core. Private-key operations take nearly all the
+//! time, so the order in which keys are tried matters.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::seal::session::Session;
 use crate::seal::target;
 use crate::seal_args::Rotate;
 
-/// Rotates every candidate; what fails is told in its report.
+/// Rotates every candidate. The report of a candidate contains its failure.
 pub(super) fn rotate(
     session: &Session<'_>,
     ring: &KeyRing,
@@ -55,7 +55,7 @@ struct Worker<'a> {
     session: &'a Session<'a>,
     ring: &'a KeyRing,
     given: &'a GivenKeys,
-    /// The key that opened the last value: neighbours in a tree were mostly sealed together.
+    /// The key that opened the last value. It is tried first, because neighbouring files were mostly sealed together.
     last: Option<Fingerprint>,
     dry_run: bool,
 }
@@ -111,7 +111,8 @@ impl Worker<'_> {
         Ok(Some(work))
     }
 
-    /// Without the new private key, only hints tell the next run what this one did, should it be interrupted.
+    /// Returns whether to add key hints. Without the new private key, only hints show the next run which items an
+    /// interrupted run already re-encrypted.
     fn adds_hints(&self, certificate: &Certificate) -> bool {
         !self.session.args.no_hints && !self.has_key_of(certificate)
     }
@@ -139,7 +140,7 @@ impl Worker<'_> {
     }
 }
 
-/// What else may be the matter where no key opens an item.
+/// Another possible reason why no key opens an item.
 const DONE_EARLIER: &str =
     "; if it is sealed for the new certificate already, pass its private key with --key, too";
 
@@ -151,7 +152,7 @@ fn is_closed(error: &reseal::ResealError) -> bool {
     errors.items.iter().any(is_closed)
 }
 
-/// Most of what is not done yet is for another key.
+/// Moves the key of the certificate to the end of the ring, because most remaining items are for an older key.
 fn newest_last(ring: &KeyRing, certificate: &Certificate) -> KeyRing {
     let is_newest = |key: &&Arc<RingKey>| key.fingerprint() == certificate.fingerprint();
     let (newest, old): (Vec<_>, Vec<_>) = ring.keys().iter().partition(is_newest);

@@ -1,4 +1,4 @@
-//! Through the controller: many objects in one request, as long as it understands that.
+//! Rotates through the controller, with many objects in one request if the controller supports lists.
 
 use std::collections::BTreeMap;
 
@@ -21,16 +21,17 @@ use crate::seal::settings::Settings;
 use crate::seal::target::{self, TargetError};
 use crate::seal_args::{Asking, Rotate, Sealing};
 
-/// Values in one request. The controller takes a thousand; fewer let others in between.
+/// The maximum number of values in one request. The controller accepts a thousand; smaller requests keep it available
+/// to other clients.
 const ITEMS: usize = 200;
-/// Bytes of values in one request, which are a few less than those of the request.
+/// The maximum size of the values in one request, in bytes. The request itself is slightly larger.
 const BYTES: usize = 1024 * 1024;
 
-/// Rotates every candidate; what fails is told in its report.
+/// Rotates every candidate. The report of a candidate contains its failure.
 ///
 /// # Errors
 ///
-/// The controller cannot be asked.
+/// The controller does not answer.
 pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
@@ -77,7 +78,7 @@ struct Cluster {
     certificate: Certificate,
 }
 
-/// Files that go into one request.
+/// The files of one request.
 #[derive(Default)]
 struct Batch {
     source: Option<Source>,
@@ -182,7 +183,7 @@ impl Rotation<'_> {
     }
 }
 
-/// Judges by sizes and key hints. The controller would decrypt and encrypt everything to say more.
+/// Forecasts the result from sizes and key hints alone: a request to the controller would re-encrypt everything.
 fn foretold(mut work: Work, certificate: &Certificate) -> FileReport {
     let ring = &KeyRing::default();
     for (found, report) in &mut work.objects {
@@ -196,7 +197,7 @@ fn foretold(mut work: Work, certificate: &Certificate) -> FileReport {
     work.finish(true)
 }
 
-/// A certificate elsewhere says nothing about where the controller is.
+/// Returns the controller to call. A certificate from a file or URL does not name one; then the flags do.
 fn controller_of(args: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),
@@ -208,7 +209,7 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
     }
 }
 
-/// The new object, or why there is none.
+/// The new object, or the reason why the controller returned none.
 type Answer = Result<Json, String>;
 
 const CLOSED: &str = "the controller cannot decrypt it: it is for another cluster, or its name, namespace or scope \
@@ -225,8 +226,8 @@ impl Cluster {
         })
     }
 
-    /// All in one request; one by one where one of them does not open, or for a controller that knows
-    /// no lists.
+    /// Sends all objects in one request, or one by one if an object does not decrypt or the controller does not
+    /// support lists.
     fn rotate(&self, objects: &[&Found]) -> Result<Vec<Answer>> {
         let documents: Vec<Json> = objects.iter().map(|f| f.sealed.to_document()).collect();
         if let [_, _, ..] = documents.as_slice() {
@@ -264,7 +265,7 @@ impl Cluster {
 }
 
 impl Work {
-    /// Takes the new texts out of an answer that is the same object with new ciphertexts.
+    /// Takes the new ciphertexts from an answer, after checking that nothing else of the object changed.
     fn take(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;

@@ -1,4 +1,4 @@
-//! What a run did, for people and for programs.
+//! Reports the result of a run, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use shared::sealed_file::Found;
 
 use super::forecast::Forecast;
 
-/// What became of one object.
+/// The result for one object.
 #[derive(Debug)]
 pub(super) struct ObjectReport {
     pub(super) place: String,
     pub(super) line: usize,
-    /// All of its values.
+    /// The number of all values.
     pub(super) items: usize,
     /// Items that were re-encrypted.
     pub(super) rotated: Vec<String>,
-    /// The keys that these were sealed for, if known.
+    /// The number of re-encrypted items per old key, as far as known.
     pub(super) from: BTreeMap<Fingerprint, usize>,
-    /// The key that they are encrypted for now.
+    /// The key that the re-encrypted items are for.
     pub(super) to: Option<Fingerprint>,
-    /// Items that only their hint says to be sealed for the newest key.
+    /// Items that are for the newest key according to their hint alone.
     pub(super) believed: Vec<String>,
-    /// Why nothing was.
+    /// Why the object was not re-encrypted.
     pub(super) problem: Option<String>,
 }
 
-/// What became of one file.
+/// The result for one file.
 #[derive(Debug)]
 pub(super) struct FileReport {
     pub(super) path: PathBuf,
@@ -55,7 +55,7 @@ impl ObjectReport {
         }
     }
 
-    /// Takes over what would be done.
+    /// Sets the result to a forecast.
     pub(super) fn take(&mut self, forecast: Forecast, certificate: &Certificate) {
         let is_any = !forecast.rotated.is_empty();
         self.to = is_any.then(|| certificate.fingerprint().clone());
@@ -65,7 +65,7 @@ impl ObjectReport {
         self.problem = forecast.problem;
     }
 
-    /// Values that were left alone, since they are for the newest key already.
+    /// Returns the number of values that are already for the newest key.
     fn current(&self) -> usize {
         match self.problem {
             Some(_) => 0,
@@ -74,7 +74,7 @@ impl ObjectReport {
     }
 }
 
-/// A file that could not even be read.
+/// Returns the report of a file that cannot be read.
 pub(super) fn unreadable(path: &Path, error: &anyhow::Error) -> FileReport {
     FileReport {
         path: path.to_owned(),
@@ -83,7 +83,7 @@ pub(super) fn unreadable(path: &Path, error: &anyhow::Error) -> FileReport {
     }
 }
 
-/// Objects, and files that cannot be read.
+/// Returns the number of failed objects, and of files that cannot be read.
 fn failed(reports: &[FileReport]) -> (usize, usize) {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let objects = objects.filter(|object| object.problem.is_some()).count();
@@ -91,7 +91,7 @@ fn failed(reports: &[FileReport]) -> (usize, usize) {
     (objects, files)
 }
 
-/// How many of which failed, in words.
+/// Returns the numbers of failed objects and files as text, or `None` without failures.
 pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
     let args = |count, one: &str| match count {
         0 => None,
@@ -104,7 +104,7 @@ pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// A line for each object that changed or failed, one for all, and one for each key that was encrypted for.
+/// Returns a line for each object that changed or failed, a line with the totals, and a line for each new key.
 pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
@@ -126,7 +126,7 @@ pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     lines
 }
 
-/// Which certificates the new values are encrypted for.
+/// Returns a line for each key that new values are encrypted for.
 fn recipients(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     let mut counts: BTreeMap<&Fingerprint, usize> = BTreeMap::new();
     for object in reports.iter().flat_map(|file| &file.objects) {
@@ -175,7 +175,7 @@ struct Total {
     rotated: usize,
     files: usize,
     current: usize,
-    /// Those of them that only their hint says to be.
+    /// The current values that are for the newest key according to their hint alone.
     believed: usize,
 }
 
@@ -192,7 +192,7 @@ impl Total {
     }
 }
 
-/// What a dry run through the controller does not know.
+/// Returns the remark on what a dry run through the controller cannot determine.
 pub(super) fn unknown(reports: &[FileReport]) -> String {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let unhinted: usize = objects
@@ -210,7 +210,7 @@ pub(super) fn unknown(reports: &[FileReport]) -> String {
     )
 }
 
-/// Files in which nothing changed and nothing failed are only counted.
+/// Returns the report as JSON. Files without changes, failures or items judged by hints alone are only counted.
 pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
     let total = Total::of(reports);
     let is_reported = |object: &&ObjectReport| {

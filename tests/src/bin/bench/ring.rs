@@ -83,7 +83,11 @@ pub async fn run(sizes: Sizes) {
     let start = Instant::now();
     let pod = field.run(Who::Upstream, &[]).await;
     let took = field.has_secrets(objects, start).await;
-    line(&[Who::Upstream.name().into(), time(took), "not told".into()]);
+    line(&[
+        Who::Upstream.name().into(),
+        time(took),
+        "not reported".into(),
+    ]);
     pod.stop();
 }
 
