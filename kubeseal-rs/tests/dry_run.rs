@@ -1,6 +1,5 @@
 //! `seal rotate --dry-run` through the controller.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
 
 mod api_server;
 

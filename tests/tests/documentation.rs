@@ -182,13 +182,13 @@ fn words_of(line: &str) -> String {
     let mut words = String::from(" ");
     let mut previous = ' ';
     for char in line.chars() {
-        if !char.is_alphabetic() {
-            words.push(' ');
-        } else {
+        if char.is_alphabetic() {
             if char.is_uppercase() && previous.is_lowercase() {
                 words.push(' ');
             }
             words.extend(char.to_lowercase());
+        } else {
+            words.push(' ');
         }
         previous = char;
     }

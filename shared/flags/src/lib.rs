@@ -344,6 +344,10 @@ impl Flags {
 }
 
 fn usage(flag: &Flag, word: &OsStr, expected: &str) -> Stop {
+    #[expect(
+        clippy::unnecessary_debug_formatting,
+        reason = "quoted and escaped, as Go does with %q"
+    )]
     Stop::Usage(format!(
         "error: invalid value {word:?} for --{}: expected {expected}\n",
         flag.name

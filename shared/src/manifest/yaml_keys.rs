@@ -24,9 +24,9 @@ pub struct RepeatedKey {
 /// they are meant to be overridden, and several `<<`.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
     let mut scan = Scan::default();
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.ok()?;
-        if let Some(key) = scan.take(event)
+    for parsed in Parser::new_from_str(text) {
+        let (parsed, span) = parsed.ok()?;
+        if let Some(key) = scan.take(parsed)
             && key != MERGE
         {
             return Some(span.start.line());

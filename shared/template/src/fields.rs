@@ -88,7 +88,7 @@ fn each_field(pipe: &Pipe, is_root: bool, take: &mut impl FnMut(usize, &str)) {
     fn of_term(term: &Term, is_root: bool, take: &mut impl FnMut(usize, &str)) {
         match &term.kind {
             TermKind::Field(names) if is_root => {
-                names.iter().take(1).for_each(|name| take(term.at, name))
+                names.iter().take(1).for_each(|name| take(term.at, name));
             }
             TermKind::Variable(variable, names) if **variable == *"$" => {
                 names.iter().take(1).for_each(|name| take(term.at, name));
