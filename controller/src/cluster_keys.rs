@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
+use controller_core::reason::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{ListParams, PostParams};
@@ -217,7 +218,7 @@ impl ClusterKeys {
     fn report(&mut self, name: &str, uid: Option<String>, problem: &str) {
         let news = News {
             is_warning: true,
-            reason: "UnusableKey",
+            reason: Reason::UnusableKey,
             message: format!("this key cannot be used: {problem}"),
         };
         self.tell(name, uid, news);
@@ -267,7 +268,7 @@ impl ClusterKeys {
         };
         let news = News {
             is_warning: true,
-            reason: "WaitsForBackup",
+            reason: Reason::WaitsForBackup,
             message: WAITING.to_owned(),
         };
         self.tell(&name, self.uids.get(&name).cloned(), news);

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use controller_core::reason::Reason;
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::{KeyRing, RingKey};
 use tracing::{error, info, warn};
@@ -122,7 +123,7 @@ fn news_of(change: Change<'_>) -> Option<(String, News)> {
                 "the key {} is not in use any more: what is sealed for it does not open",
                 key.fingerprint()
             );
-            (key, "KeyRemoved", message)
+            (key, Reason::KeyRemoved, message)
         }
         Change::Replaced(old, new) => {
             let (before, after) = (old.fingerprint(), new.fingerprint());
@@ -130,7 +131,7 @@ fn news_of(change: Change<'_>) -> Option<(String, News)> {
                 "this Secret held the key {before} and holds {after} now: what is sealed for the former does not open; \
                  restore it under another name"
             );
-            (old, "KeyReplaced", message)
+            (old, Reason::KeyReplaced, message)
         }
         Change::LastRemoved(key) => {
             let message = format!(
@@ -138,7 +139,7 @@ fn news_of(change: Change<'_>) -> Option<(String, News)> {
                  comes or the controller restarts; restore them from the backup",
                 key.fingerprint()
             );
-            (key, "LastKeyRemoved", message)
+            (key, Reason::LastKeyRemoved, message)
         }
     };
     let news = News {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`decide`] | desired and existing Secret → `Plan` |
 //! | [`status`] | outcome of an attempt and recorded status → status to record |
+//! | [`reason`] | a refusal → its reason, metric, and what can end it |
 //! | [`ownership`] | a Secret and its SealedSecret → whether the controller may change it |
 //! | [`author_limits`] | a SealedSecret → whether its author may ask for it |
 //! | [`drift`] | corrections of a Secret → whether to go on |
@@ -26,5 +27,6 @@ pub mod no_secret;
 pub mod object_id;
 pub mod ownership;
 pub mod queue;
+pub mod reason;
 pub mod status;
 pub mod token_secrets;

@@ -10,6 +10,7 @@ use shared::{error_chain, visible};
 
 use crate::decide::Refusal;
 use crate::fault::Fault;
+use crate::reason::{Reason, classify};
 
 /// The condition that Argo CD and the printer columns read.
 const SYNCED: &str = "Synced";
@@ -53,46 +54,21 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// One word for programs: the reasons of upstream's events.
-    pub fn reason(&self) -> &'static str {
+    /// Returns the reason for conditions and events.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Unsealed { .. } => "Unsealed",
-            Self::Refused {
-                why: Refusal::DriftFight(_),
-                ..
-            } => "DriftFight",
-            Self::Refused {
-                why: Refusal::Unseal(UnsealError::BudgetUsedUp { .. }),
-                ..
-            } => "BudgetUsedUp",
-            Self::Refused {
-                why:
-                    Refusal::NotManaged(_)
-                    | Refusal::TypeChange { .. }
-                    | Refusal::Immutable(_)
-                    | Refusal::Missing(_)
-                    | Refusal::TooLarge(_),
-                ..
-            }
-            | Self::Failed { .. } => "ErrUpdateFailed",
-            Self::Refused { .. } => "ErrUnsealFailed",
+            Self::Unsealed { .. } => Reason::Unsealed,
+            Self::Refused { why, .. } => classify(why).reason,
+            Self::Failed { .. } => Reason::ErrUpdateFailed,
         }
     }
 
-    /// What is counted as wrong, if anything is.
+    /// Returns the kind of failure for metrics; `None` for a success.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Unsealed { .. } => None,
-            Self::Refused {
-                why: Refusal::NotManaged(_),
-                ..
-            } => Some(Fault::Unmanaged),
-            Self::Refused {
-                why:
-                    Refusal::Malformed(_) | Refusal::Unseal(_) | Refusal::Values(_) | Refusal::Breach(_),
-                ..
-            } => Some(Fault::Unseal),
-            Self::Refused { .. } | Self::Failed { .. } => Some(Fault::Update),
+            Self::Refused { why, .. } => Some(classify(why).fault),
+            Self::Failed { .. } => Some(Fault::Update),
         }
     }
 
@@ -118,15 +94,12 @@ impl Outcome<'_> {
         Some(bounded(visible(&message).into_owned()))
     }
 
-    /// Does it take a person to get on?
+    /// Returns whether a person has to act.
     fn is_stalled(&self) -> bool {
         match self {
-            Self::Refused { why, .. } => !matches!(
-                why,
-                Refusal::DriftFight(_) | Refusal::Unseal(UnsealError::BudgetUsedUp { .. })
-            ),
-            Self::Failed { is_stalled, .. } => *is_stalled,
             Self::Unsealed { .. } => false,
+            Self::Refused { why, .. } => classify(why).is_stalled,
+            Self::Failed { is_stalled, .. } => *is_stalled,
         }
     }
 
@@ -310,7 +283,7 @@ fn condition(
         status: if holds { "True" } else { "False" }.into(),
         last_update_time: Some(time(now)),
         last_transition_time: Some(time(now)),
-        reason: Some(outcome.reason().into()),
+        reason: Some(outcome.reason().to_string()),
         message,
     };
     if let Some(previous) = previous {

@@ -13,6 +13,7 @@ use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
+use controller_core::reason::Reason;
 use controller_core::status::{self, Outcome};
 use jiff::Timestamp;
 use shared::error_chain;
@@ -138,7 +139,7 @@ impl<S: Store> Tools<S> {
         let ended = match self.reconcile(id, occasion, &mut schedule).await {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
-                reason: "ErrUpdateFailed",
+                reason: Reason::ErrUpdateFailed,
                 message: error_chain(&error),
             }),
         };

@@ -1,9 +1,8 @@
 //! How an attempt ended, and what is reported about it.
 
-use controller_core::decide::Refusal;
+use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
 use jiff::Timestamp;
-use shared::unseal::UnsealError;
 
 use crate::store::{News, StoreError};
 
@@ -27,7 +26,7 @@ pub(super) enum Ended {
 
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) message: String,
 }
 
@@ -44,24 +43,10 @@ impl Ended {
         match (outcome, error) {
             (_, Some(error)) if error.is_final() => Self::WaitsForChange(report),
             (_, Some(_)) => Self::Retry(report),
-            (Outcome::Refused { why, .. }, None) => match why {
-                Refusal::Unseal(UnsealError::Items(_) | UnsealError::LegacyNoKey(_)) => {
-                    Self::WaitsForKeys(report)
-                }
-                // The first case continues where it stopped, after the other objects of its namespace. The
-                // others end when another client deletes or changes the Secret, which the controller may not
-                // notice, since Secrets need not be watched.
-                Refusal::Unseal(UnsealError::BudgetUsedUp { .. })
-                | Refusal::TypeChange { .. }
-                | Refusal::Immutable(_)
-                | Refusal::NotManaged(_)
-                | Refusal::DriftFight(_) => Self::Retry(report),
-                Refusal::Malformed(_)
-                | Refusal::Unseal(_)
-                | Refusal::Values(_)
-                | Refusal::Missing(_)
-                | Refusal::TooLarge(_)
-                | Refusal::Breach(_) => Self::WaitsForChange(report),
+            (Outcome::Refused { why, .. }, None) => match classify(why).remedy {
+                Remedy::Key => Self::WaitsForKeys(report),
+                Remedy::Change => Self::WaitsForChange(report),
+                Remedy::Retry => Self::Retry(report),
             },
             (_, None) => Self::Well { changed },
         }
@@ -81,7 +66,7 @@ impl Ended {
         match self {
             Self::Well { changed } if *changed || was_failing => Some(News {
                 is_warning: false,
-                reason: "Unsealed",
+                reason: Reason::Unsealed,
                 message: "SealedSecret unsealed successfully".into(),
             }),
             Self::Well { .. } | Self::Gone { .. } => None,
@@ -100,7 +85,7 @@ impl Ended {
 /// Returns the message with upstream's prefix.
 fn warning(report: &Report) -> String {
     match report.reason {
-        "ErrUnsealFailed" => format!("Failed to unseal: {}", report.message),
+        Reason::ErrUnsealFailed => format!("Failed to unseal: {}", report.message),
         _ => report.message.clone(),
     }
 }
@@ -108,7 +93,7 @@ fn warning(report: &Report) -> String {
 pub(super) fn risky(risky_type: &str) -> News {
     News {
         is_warning: true,
-        reason: "RiskyType",
+        reason: Reason::RiskyType,
         message: format!(
             "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
              if that is not meant, take the type out of --allow-secret-types"
@@ -120,7 +105,7 @@ pub(super) fn risky(risky_type: &str) -> News {
 pub(super) fn risky_unnamed() -> News {
     News {
         is_warning: true,
-        reason: "RiskyType",
+        reason: Reason::RiskyType,
         message: "the Secret sealed in the deprecated field 'data' has a type which gives its author more than the \
                   values that were sealed; if that is not meant, run the controller with --forbid-secret-types"
             .into(),
@@ -130,7 +115,7 @@ pub(super) fn risky_unnamed() -> News {
 pub(super) fn drift_corrected() -> News {
     News {
         is_warning: true,
-        reason: "DriftCorrected",
+        reason: Reason::DriftCorrected,
         message:
             "another client had changed the Secret; the values of the SealedSecret are restored"
                 .into(),
@@ -140,6 +125,9 @@ pub(super) fn drift_corrected() -> News {
 #[cfg(test)]
 mod tests {
     use shared::hints::Hints;
+
+    use controller_core::decide::Refusal;
+    use shared::unseal::UnsealError;
 
     use super::*;
     use crate::testing::id;
@@ -161,7 +149,7 @@ mod tests {
         let Ended::Retry(Report { reason, message }) = ended(&why) else {
             panic!("it waits for something");
         };
-        assert_eq!(reason, "BudgetUsedUp");
+        assert_eq!(reason, Reason::BudgetUsedUp);
         assert!(message.contains("split the object"), "{message}");
     }
 

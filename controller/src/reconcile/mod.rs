@@ -20,6 +20,7 @@ use controller_core::author_limits::AuthorLimits;
 use controller_core::fair::most_each;
 use controller_core::object_id::ObjectId;
 use controller_core::queue::Queue;
+use controller_core::reason::Reason;
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::unseal::Rules;
@@ -277,7 +278,7 @@ impl<S: Store> Reconciler<S> {
             debug!(
                 namespace = id.namespace,
                 name = id.name,
-                reason,
+                reason = reason.as_str(),
                 error = message,
                 "Still failing"
             );
@@ -285,7 +286,7 @@ impl<S: Store> Reconciler<S> {
             error!(
                 namespace = id.namespace,
                 name = id.name,
-                reason,
+                reason = reason.as_str(),
                 error = message,
                 "Failed to unseal"
             );
@@ -333,7 +334,7 @@ impl<S: Store> Reconciler<S> {
 /// Returns the end of an attempt that was cancelled or panicked.
 fn cut_short() -> Ended {
     Ended::Retry(Report {
-        reason: "ErrUpdateFailed",
+        reason: Reason::ErrUpdateFailed,
         message: Stopped.to_string(),
     })
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use controller_core::decide::{Existing, Plan};
 use controller_core::no_secret::is_legacy;
 use controller_core::object_id::ObjectId;
+use controller_core::reason::Reason;
 use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
@@ -111,8 +112,8 @@ pub enum Applied {
 pub struct News {
     /// Whether it is a warning.
     pub is_warning: bool,
-    /// The reason, for programs: upstream's reason where it has one.
-    pub reason: &'static str,
+    /// The reason, for programs.
+    pub reason: Reason,
     /// The message, for people; it contains no value.
     pub message: String,
 }

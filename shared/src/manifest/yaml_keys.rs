@@ -25,11 +25,11 @@ pub struct RepeatedKey {
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
     let mut scan = Scan::default();
     for parsed in Parser::new_from_str(text) {
-        let (parsed, span) = parsed.ok()?;
-        if let Some(key) = scan.take(parsed)
+        let (event, place) = parsed.ok()?;
+        if let Some(key) = scan.take(event)
             && key != MERGE
         {
-            return Some(span.start.line());
+            return Some(place.start.line());
         }
     }
     None
@@ -39,12 +39,12 @@ pub(super) fn first_repeated(text: &str) -> Option<usize> {
 pub(super) fn of_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
     let mut documents = Vec::new();
     let mut scan = Scan::default();
-    for (event, span) in Parser::new_from_str(text).map_while(Result::ok) {
+    for (event, place) in Parser::new_from_str(text).map_while(Result::ok) {
         if matches!(event, Event::DocumentStart(_)) {
             documents.push(Vec::new());
             scan = Scan::default();
         }
-        let line = span.start.line() + lines_before;
+        let line = place.start.line() + lines_before;
         if let (Some(key), Some(found)) = (scan.take(event), documents.last_mut()) {
             found.push(RepeatedKey { line, key });
         }

@@ -170,7 +170,7 @@ impl Events {
                 ..ObjectReference::default()
             },
             type_: Some(if news.is_warning { "Warning" } else { "Normal" }.into()),
-            reason: Some(news.reason.into()),
+            reason: Some(news.reason.to_string()),
             message: Some(news.message.clone()),
             source: Some(EventSource {
                 component: Some(COMPONENT.into()),
@@ -200,6 +200,8 @@ mod tests {
 
     use serde_json::Value;
 
+    use controller_core::reason::Reason;
+
     use super::*;
     use crate::testing::{client, id, refusal};
 
@@ -218,7 +220,7 @@ mod tests {
         for _ in 0..tellings {
             let news = News {
                 is_warning: true,
-                reason: "ErrUnsealFailed",
+                reason: Reason::ErrUnsealFailed,
                 message: "no key".into(),
             };
             events

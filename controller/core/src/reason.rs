@@ -1,0 +1,126 @@
+//! The reasons of conditions and events, and the class of each refusal.
+
+use std::fmt;
+
+use shared::unseal::UnsealError;
+
+use crate::decide::Refusal;
+use crate::fault::Fault;
+
+/// The reason of a condition or an event, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The Secret is what the SealedSecret says. Upstream's.
+    Unsealed,
+    /// The SealedSecret cannot be unsealed. Upstream's.
+    ErrUnsealFailed,
+    /// The Secret cannot be written. Upstream's.
+    ErrUpdateFailed,
+    /// The object needs more work than one attempt may take.
+    BudgetUsedUp,
+    /// Another client keeps reverting the controller's corrections.
+    DriftFight,
+    /// Another client had changed the Secret.
+    DriftCorrected,
+    /// The type of the Secret gives its author more than values.
+    RiskyType,
+    /// A key Secret cannot be used.
+    UnusableKey,
+    /// A new key does not seal before its backup is confirmed.
+    WaitsForBackup,
+    /// A key was replaced by another one under the same name.
+    KeyReplaced,
+    /// A key was removed.
+    KeyRemoved,
+    /// The last key was removed.
+    LastKeyRemoved,
+}
+
+impl Reason {
+    /// Returns the text in statuses and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsealed => "Unsealed",
+            Self::ErrUnsealFailed => "ErrUnsealFailed",
+            Self::ErrUpdateFailed => "ErrUpdateFailed",
+            Self::BudgetUsedUp => "BudgetUsedUp",
+            Self::DriftFight => "DriftFight",
+            Self::DriftCorrected => "DriftCorrected",
+            Self::RiskyType => "RiskyType",
+            Self::UnusableKey => "UnusableKey",
+            Self::WaitsForBackup => "WaitsForBackup",
+            Self::KeyReplaced => "KeyReplaced",
+            Self::KeyRemoved => "KeyRemoved",
+            Self::LastKeyRemoved => "LastKeyRemoved",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What can end a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Another key.
+    Key,
+    /// A change of the SealedSecret.
+    Change,
+    /// Another attempt.
+    Retry,
+}
+
+/// The class of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Class {
+    /// The reason in the status and the event.
+    pub reason: Reason,
+    /// The label of the metric.
+    pub fault: Fault,
+    /// Whether a person has to act.
+    pub is_stalled: bool,
+    /// What can end it.
+    pub remedy: Remedy,
+}
+
+/// Returns the class of a refusal. Every refusal is named here, so the compiler asks for the class of a new
+/// one.
+pub fn classify(why: &Refusal) -> Class {
+    let class = |reason, fault, remedy| Class {
+        reason,
+        fault,
+        is_stalled: true,
+        remedy,
+    };
+    let unseal = |remedy| class(Reason::ErrUnsealFailed, Fault::Unseal, remedy);
+    let update = |remedy| class(Reason::ErrUpdateFailed, Fault::Update, remedy);
+    match why {
+        Refusal::Malformed(_) | Refusal::Values(_) | Refusal::Breach(_) => unseal(Remedy::Change),
+        Refusal::Unseal(why) => match why {
+            UnsealError::Items(_) | UnsealError::LegacyNoKey(_) => unseal(Remedy::Key),
+            UnsealError::Template(_)
+            | UnsealError::Render(_)
+            | UnsealError::BothForms
+            | UnsealError::LegacyRefused
+            | UnsealError::LegacyNotSealed(_)
+            | UnsealError::LegacyContent => unseal(Remedy::Change),
+            // The next attempt continues where this one stopped, after the other objects of its namespace.
+            UnsealError::BudgetUsedUp { .. } => Class {
+                is_stalled: false,
+                ..class(Reason::BudgetUsedUp, Fault::Unseal, Remedy::Retry)
+            },
+        },
+        Refusal::Missing(_) | Refusal::TooLarge(_) => update(Remedy::Change),
+        // These end when another client deletes or changes the Secret. The controller may not notice, since
+        // Secrets need not be watched.
+        Refusal::TypeChange { .. } | Refusal::Immutable(_) => update(Remedy::Retry),
+        Refusal::NotManaged(_) => class(Reason::ErrUpdateFailed, Fault::Unmanaged, Remedy::Retry),
+        Refusal::DriftFight(_) => Class {
+            is_stalled: false,
+            ..class(Reason::DriftFight, Fault::Update, Remedy::Retry)
+        },
+    }
+}
