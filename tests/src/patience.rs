@@ -10,16 +10,28 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// Calls `look` repeatedly until it returns a value.
 ///
 /// # Panics
-/// Panics if there is none within [`LIMIT`]; the message contains `what`.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
+/// If there is none within [`LIMIT`]; the message contains `what`.
+pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(LIMIT, what, look).await
+}
+
+/// Like [`until`], for work that takes long in a development build.
+///
+/// # Panics
+/// If there is no value within `limit`; the message contains `what`.
+pub async fn until_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = look().await {
             return value;
         }
         assert!(
             Instant::now() < deadline,
-            "waited {LIMIT:?} in vain until {what}"
+            "waited {limit:?} in vain until {what}"
         );
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use shared::manifest::to_yaml;
 use shared::scope::Scope;
@@ -30,6 +31,9 @@ const SECONDS: &str = "100";
 
 /// Runs its arguments within the limits. No core dump is written after a kill.
 const WITHIN: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
+
+/// The limit for reading all greedy files in a development build on a busy machine. A release takes seconds.
+const PARSING: Duration = Duration::from_mins(5);
 
 /// Returns greedy texts, by the resource that they demand.
 fn greedy() -> BTreeMap<&'static str, String> {
@@ -231,7 +235,7 @@ impl Held {
     /// Waits until an item has this value.
     async fn holds(&mut self, name: &str, want: &str) {
         let file = self.folder.join("secrets/shop").join(name).join("a");
-        patience::until(&format!("{name} is unsealed"), async || {
+        patience::until_within(PARSING, &format!("{name} is unsealed"), async || {
             let ended = self.process.ended();
             assert!(ended.is_none(), "it ended:\n{}", self.process.log());
             fs::read_to_string(&file).ok().filter(|value| value == want)
