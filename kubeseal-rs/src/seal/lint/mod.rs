@@ -51,7 +51,7 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// A path cannot be read, which for a file below a folder is said after the findings of the others. Mistakes in a file
+/// A path cannot be read; for a file below a folder, the findings of the others are shown first. Mistakes in a file
 /// are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let known = |name: &String| RULES.iter().any(|rule| rule.name == name);
