@@ -140,7 +140,7 @@ fn an_identity_with_a_passphrase_is_called_that_wherever_one_is_taken() {
     let forms = [
         ("armored", armored.as_bytes().to_vec()),
         ("CRLF", armored.replace('\n', "\r\n").into_bytes()),
-        ("binary", binary.to_vec()),
+        ("binary", binary),
     ];
     let given = ["--backup", "backup.age", "--identity", "identity"];
     let restore = ["keys", "restore", "backup.age", "--identity", "identity"];
