@@ -30,6 +30,7 @@ use crate::args::{Election, Pod};
 use crate::store::api_answer;
 use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
+pub(crate) use lease::LONGEST_LEASE;
 use lease::{Step, Times, View, decide, taken};
 pub use term::{Moment, Term};
 

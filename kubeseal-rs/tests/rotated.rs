@@ -100,7 +100,6 @@ impl Scene {
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (SEAL, &["rotate", "db.yaml", "-o", "json"]),
-            (SEAL, &["rotate", "db.yaml", "--dry-run"]),
             (KUBESEAL, &["--re-encrypt"]),
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
             (KUBESEAL, &["--re-encrypt", "-w", "out.yaml"]),

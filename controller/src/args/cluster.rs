@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::leader::LONGEST_LEASE;
+
 use super::{Announced, Checks, ClusterConfig, Election, Place, Pod};
 
 impl Checks<'_> {
@@ -71,6 +73,12 @@ impl Checks<'_> {
             self.mistake(
                 "leader-elect-lease-duration",
                 "must be at least 1s: a Lease counts whole seconds",
+            );
+        }
+        if election.lease_duration > LONGEST_LEASE {
+            self.mistake(
+                "leader-elect-lease-duration",
+                "must be at most 1h: no replica waits longer for a leader that is silent",
             );
         }
         if election.lease_duration <= election.renew_deadline {

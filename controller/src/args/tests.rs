@@ -167,6 +167,7 @@ fn a_leader_stops_before_another_replica_begins() {
         ["--leader-elect-renew-deadline=12s"],
         ["--leader-elect-retry-period=7s"],
         ["--leader-elect-lease-duration=500ms"],
+        ["--leader-elect-lease-duration=61m"],
         ["--leader-elect-lease-name="],
     ] {
         assert!(matches!(cluster(&args), Err(Stop::Invalid(_))), "{args:?}");

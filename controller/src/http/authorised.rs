@@ -109,11 +109,7 @@ impl Context {
     }
 
     async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
-        let given = headers.get(header::AUTHORIZATION);
-        let token = given
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-            .filter(|token| is_token(token))
-            .ok_or(Refused::Anonymous)?;
+        let token = token(headers).ok_or(Refused::Anonymous)?;
         self.tokens.may_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.owner(token).await;
         let owner = owner.map_err(|_| Refused::NoReview)?;
@@ -139,6 +135,17 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Returns the bearer token of a request. With more than one header, a proxy in between could check another
+/// token than this port.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, None) = (given.next()?, given.next()) else {
+        return None;
+    };
+    let token = first.to_str().ok()?.strip_prefix("Bearer ")?;
+    is_token(token).then_some(token)
 }
 
 /// Returns whether the text is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops
@@ -190,5 +197,16 @@ mod tests {
         ] {
             assert!(!is_token(token), "{token:?}");
         }
+    }
+
+    /// Attack: a caller sends two tokens, so that a proxy checks one and the port the other.
+    #[test]
+    fn of_two_tokens_none_counts() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(token(&headers), None);
+        headers.append(header::AUTHORIZATION, "Bearer a".parse().unwrap());
+        assert_eq!(token(&headers), Some("a"));
+        headers.append(header::AUTHORIZATION, "Bearer a".parse().unwrap());
+        assert_eq!(token(&headers), None);
     }
 }

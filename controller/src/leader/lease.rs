@@ -23,6 +23,10 @@ pub(super) enum Step {
     Wait,
 }
 
+/// The longest time without a renewal after which another replica takes over, whatever the Lease says: any
+/// client that may write Leases chooses the duration in it. No replica asks for more.
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_hours(1);
+
 /// The times to write into a Lease.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
@@ -55,7 +59,8 @@ impl View {
     fn lasts(&self) -> Duration {
         let spec = self.lease.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
-        Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0))
+        let lasts = Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0));
+        lasts.min(LONGEST_LEASE)
     }
 }
 
@@ -143,6 +148,19 @@ mod tests {
         ] {
             let view = View::after(None, lease("1", holder), start);
             assert_eq!(decide(&view, "me", later(second)), want, "{why}");
+        }
+    }
+
+    /// Attack: a client that may write Leases makes one that holds for decades, so that no replica writes again.
+    #[test]
+    fn no_lease_holds_longer_than_an_hour_without_a_renewal() {
+        let start = at(0);
+        let mut forged = lease("1", "other");
+        forged.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
+        let view = View::after(None, forged, start);
+        for (seconds, want) in [(3599, Step::Wait), (3600, Step::Take)] {
+            let now = start.after(Duration::from_secs(seconds));
+            assert_eq!(decide(&view, "me", now), want, "{seconds}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the
 //! template determines their name and scope, so they cannot be decrypted or re-encrypted here.
 
+use memchr::memmem;
+use shared::resource::SealedSecret;
 use shared::{base64, envelope};
 
 /// The length, in characters, of the shortest sealed value, for a key of 2048 bits.
@@ -10,6 +12,26 @@ const TAG: usize = 16;
 
 /// Returns the line of the first text that looks like a sealed value, counted from one.
 pub fn first_line(bytes: &[u8]) -> Option<usize> {
+    first_line_beside(bytes, &[])
+}
+
+/// Like [`first_line`], but skips the values of these SealedSecrets, which are in the same file.
+pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize> {
+    let items = sealed
+        .iter()
+        .flat_map(|one| one.spec.encrypted_data.values());
+    let whole = sealed.iter().filter_map(|one| one.spec.data.as_ref());
+    let known: Vec<Vec<u8>> = items
+        .chain(whole)
+        .map(|value| {
+            value
+                .bytes()
+                .filter(|byte| !byte.is_ascii_whitespace())
+                .collect()
+        })
+        .collect();
+    // The file may wrap a value, so a text in it may be a part of the value.
+    let is_known = |text: &[u8]| known.iter().any(|one| memmem::find(one, text).is_some());
     let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
     let mut rest = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
@@ -19,7 +41,7 @@ pub fn first_line(bytes: &[u8]) -> Option<usize> {
         let tail = &rest[at..];
         let end = tail.iter().position(|byte| !is_of_text(*byte));
         let end = end.unwrap_or(tail.len());
-        if begins && is_sealed(&tail[..end]) {
+        if begins && is_sealed(&tail[..end]) && !is_known(&tail[..end]) {
             let before = bytes.len() - tail.len();
             return Some(1 + memchr::memchr_iter(b'\n', &bytes[..before]).count());
         }
@@ -50,6 +72,34 @@ fn is_sealed(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Attack: an author mentions a SealedSecret beside a loose value, so that commands overlook the value.
+    #[test]
+    fn finds_a_value_beside_a_sealed_secret_in_the_same_file() {
+        let value = |byte: u8| {
+            let body = vec![byte; 256 + TAG + 300];
+            base64::encode(&[&256_u16.to_be_bytes()[..], &body].concat())
+        };
+        let (own, other) = (value(7), value(8));
+        let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
+        sealed.spec.encrypted_data.insert("a".into(), own.clone());
+        let wrapped = format!("{}\n    {}", &own[..372], &own[372..]);
+        for (text, want) in [
+            (format!("kind: SealedSecret\na: {own}\n"), None),
+            (format!("kind: SealedSecret\na: |\n    {wrapped}\n"), None),
+            (
+                format!("kind: SealedSecret\na: {own}\n---\nb: {other}\n"),
+                Some(4),
+            ),
+            (format!("# SealedSecret\nb: {other}\n"), Some(2)),
+        ] {
+            assert_eq!(
+                first_line_beside(text.as_bytes(), &[&sealed]),
+                want,
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn finds_what_has_the_form_of_a_sealed_value() {

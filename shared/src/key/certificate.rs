@@ -79,8 +79,8 @@ impl Certificate {
     fn from_parsed(der: Vec<u8>, parsed: &CertificateInner<Raw>) -> Result<Self, CertificateError> {
         let tbs = parsed.tbs_certificate();
         let key = PublicKey::from_spki(tbs.subject_public_key_info())?;
-        let not_before = timestamp(tbs.validity().not_before).ok_or(CertificateError::Malformed)?;
-        let not_after = timestamp(tbs.validity().not_after).ok_or(CertificateError::Malformed)?;
+        let not_before = timestamp(tbs.validity().not_before);
+        let not_after = timestamp(tbs.validity().not_after);
         Ok(Self {
             der,
             key,
@@ -131,9 +131,12 @@ fn parse(der: &[u8]) -> Result<CertificateInner<Raw>, CertificateError> {
     CertificateInner::from_der(der).map_err(|_| CertificateError::Malformed)
 }
 
-fn timestamp(time: x509_cert::time::Time) -> Option<Timestamp> {
-    let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok()?;
-    Timestamp::from_second(seconds).ok()
+/// Returns the time of a certificate. The last days of the year 9999, which mean "no expiration" (RFC 5280,
+/// section 4.1.2.5), are beyond [`Timestamp::MAX`] and become that.
+fn timestamp(time: x509_cert::time::Time) -> Timestamp {
+    let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok();
+    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -152,6 +155,31 @@ mod tests {
             (certificate.not_after() + second, Validity::Expired),
         ] {
             assert_eq!(certificate.validity(now), want, "{now}");
+        }
+    }
+
+    /// RFC 5280, section 4.1.2.5: the last second of the year 9999 means that the certificate has no end.
+    #[test]
+    fn a_certificate_without_an_end_is_valid() {
+        let pkcs8 = crate::key::generate::new_rsa_key(crate::key::KeySize::Rsa2048).unwrap();
+        let der = pkcs8.as_ref().into();
+        let signer = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256);
+        for (year, month, day) in [(9999, 12, 31), (9999, 12, 30), (9999, 1, 1)] {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, month, day);
+            let issued = params.self_signed(signer.as_ref().unwrap()).unwrap();
+            let read = Certificate::from_der(issued.der().to_vec()).unwrap();
+            let now = "2026-11-29T00:00:00Z".parse().unwrap();
+            assert_eq!(read.validity(now), Validity::Valid, "{year}-{month}-{day}");
+            assert_eq!(
+                read.validity(Timestamp::MAX),
+                if day == 31 {
+                    Validity::Valid
+                } else {
+                    Validity::Expired
+                }
+            );
         }
     }
 

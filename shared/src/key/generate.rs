@@ -133,7 +133,7 @@ impl KeySpec {
     }
 }
 
-fn new_rsa_key(size: KeySize) -> Option<Pkcs8V1Der<'static>> {
+pub(super) fn new_rsa_key(size: KeySize) -> Option<Pkcs8V1Der<'static>> {
     let size = match size {
         KeySize::Rsa2048 => aws_lc_rs::rsa::KeySize::Rsa2048,
         KeySize::Rsa3072 => aws_lc_rs::rsa::KeySize::Rsa3072,

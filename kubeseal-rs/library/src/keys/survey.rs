@@ -312,19 +312,18 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
             }
         };
         let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
-        if !is_mentioned && let Some(line) = loose::first_line(&bytes) {
-            let (place, why) = (place, loose::remark(line));
-            found.unread.insert(Unread { place, why });
-            continue;
-        }
-        if !is_mentioned && !walk::may_hide_kind(&bytes) {
-            continue;
-        }
         let contents = if named {
-            Contents::of(&path, bytes)
+            Contents::of(&path, bytes.clone())
+        } else if is_mentioned || walk::may_hide_kind(&bytes) {
+            Contents::of_found(&path, bytes.clone())
         } else {
-            Contents::of_found(&path, bytes)
+            Contents::default()
         };
+        let sealed: Vec<&SealedSecret> = contents.sealed.iter().collect();
+        if let Some(line) = loose::first_line_beside(&bytes, &sealed) {
+            let (place, why) = (place.clone(), loose::remark(line));
+            found.unread.insert(Unread { place, why });
+        }
         // Other unreadable parts of a file are recorded, and do not stop the command.
         if let Some(why) = contents.unread.first()
             && named

@@ -20,6 +20,7 @@ use kubeseal_library::loose;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
 use shared::key::Fingerprint;
 use shared::manifest::edit;
+use shared::resource::SealedSecret;
 use shared::sealed_file::{self, Changes, Found, HintRule};
 
 use super::session::Session;
@@ -183,6 +184,16 @@ impl New {
     }
 }
 
+/// Reports a sealed value outside of the SealedSecrets of a file. These are re-encrypted all the same.
+fn note_loose(candidate: &Candidate, found: &[Found]) -> Result<()> {
+    let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
+    if let Some(line) = loose::first_line_beside(&files::read(&candidate.path)?, &sealed) {
+        let path = candidate.path.shown();
+        report::fail_at_end(&format!("{path}: {}", loose::remark(line)));
+    }
+    Ok(())
+}
+
 impl Work {
     /// Reads a candidate. Returns `None` if it contains no SealedSecret.
     fn read(candidate: &Candidate) -> Result<Option<Self>> {
@@ -195,6 +206,7 @@ impl Work {
         };
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| candidate.path.shown())?;
+        note_loose(candidate, &found)?;
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)
