@@ -89,6 +89,18 @@ git -C inner worktree add -q ../linked
 try 'a change in a submodule' 0 'b added' "$seal set outer/sub/db.yaml b --generate --cert cert.pem && cd outer/sub && $seal diff"
 try 'the same from the outer repository' 2 'another repository' "cd outer && $seal diff sub/db.yaml"
 try 'a change in a linked work tree' 0 'b added' "$seal set linked/db.yaml b --generate --cert cert.pem && cd linked && $seal diff"
+# `safe.directory` does not apply: `git` is never run, and nothing that a configuration names is executed.
+if [ -n "$nobody" ]; then
+    cp -r inner foreign
+    printf 'apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\nstringData: {a: b}\n' >foreign/plain.yaml
+    git -C foreign add plain.yaml
+    chmod -R o+rX foreign
+    try 'a repository of another user: diff' 0 'no sealed item differs' "cd foreign && $nobody ../seal diff db.yaml"
+    try 'a repository of another user: view' 0 'shop/db' "cd foreign && $nobody ../seal view db.yaml"
+    try 'a repository of another user: lint --staged' 1 'plain.yaml' "cd foreign && $nobody ../seal lint --staged"
+else
+    echo 'not tried: a repository of another user, which takes root'
+fi
 
 # Names
 odd=$'line\nbreak \e[2K "quoted" \u202e.yaml'

@@ -13,16 +13,27 @@ use tracing::warn;
 const PERIOD: Duration = Duration::from_hours(1);
 
 /// Checks the key ring on every change and once an hour. Returns when the sender of the ring is dropped.
-pub(crate) async fn watch(mut ring: watch::Receiver<Arc<KeyRing>>) {
+pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
+    report(ring, Timestamp::now, &mut |Expired { fingerprint, end }| {
+        warn!(
+            %fingerprint,
+            %end,
+            "The certificate that is served has expired, and no newer key may seal: make one with `seal keys \
+             rotate`, or let --key-renew-period make them"
+        );
+    })
+    .await;
+}
+
+async fn report(
+    mut ring: watch::Receiver<Arc<KeyRing>>,
+    now: impl Fn() -> Timestamp,
+    warn: &mut impl FnMut(Expired),
+) {
     loop {
-        let expired = expired(&ring.borrow_and_update(), Timestamp::now());
-        if let Some(Expired { fingerprint, end }) = expired {
-            warn!(
-                %fingerprint,
-                %end,
-                "The certificate that is served has expired, and no newer key may seal: make one with `seal keys \
-                 rotate`, or let --key-renew-period make them"
-            );
+        let expired = expired(&ring.borrow_and_update(), now());
+        if let Some(expired) = expired {
+            warn(expired);
         }
         tokio::select! {
             changed = ring.changed() => if changed.is_err() {
@@ -46,4 +57,89 @@ fn expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
         fingerprint: certificate.fingerprint().to_string(),
         end: certificate.not_after(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use shared::key::{KeySize, KeySpec};
+    use shared::key_marks::Marks;
+    use shared::key_ring::RingKey;
+
+    use super::*;
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    /// A key whose certificate is valid for an hour.
+    fn key(made: Timestamp, is_compromised: bool) -> Arc<RingKey> {
+        let spec = KeySpec {
+            size: KeySize::Rsa2048,
+            ttl: HOUR,
+            common_name: String::new(),
+        };
+        let new = spec.generate(made, &mut shared::random::system()).unwrap();
+        let key = RingKey::new(made.to_string(), made, new.pair);
+        Arc::new(key.with_marks(Marks {
+            is_compromised,
+            ..Marks::default()
+        }))
+    }
+
+    #[test]
+    fn only_an_expired_certificate_that_seals_is_reported() {
+        let (oldest, old, new) = (START, START + HOUR * 10, START + HOUR * 20);
+        let now = new + HOUR / 2;
+        let [oldest, old, new] = [oldest, old, new].map(|made| key(made, false));
+        let compromised = key(now - HOUR / 2, true);
+        let end = old.order_time() + HOUR;
+        let second = SignedDuration::from_secs(1);
+        for (why, keys, now, want) in [
+            ("expired", vec![&old], now, Some(&old)),
+            ("valid", vec![&new], now, None),
+            ("a newer one is valid", vec![&old, &new], now, None),
+            ("two expired", vec![&oldest, &old], now, Some(&old)),
+            (
+                "the newer one is compromised",
+                vec![&old, &compromised],
+                now,
+                Some(&old),
+            ),
+            ("compromised alone", vec![&compromised], now + HOUR, None),
+            ("just before its end", vec![&old], end - second, None),
+            ("just after its end", vec![&old], end + second, Some(&old)),
+            ("no key", vec![], now, None),
+        ] {
+            let ring = KeyRing::new(keys.into_iter().cloned());
+            let want = want.map(|key| key.fingerprint().to_string());
+            let found = expired(&ring, now).map(|expired| expired.fingerprint);
+            assert_eq!(found, want, "{why}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_said_again_every_hour_and_at_once_of_another_key() {
+        let [old, newer] = [START, START + HOUR].map(|made| key(made, false));
+        let fingerprints = [&old, &newer].map(|key| key.fingerprint().to_string());
+        let ring = |key| Arc::new(KeyRing::new([key]));
+        let (sender, receiver) = watch::channel(ring(old));
+        let mut said = Vec::new();
+        let began = tokio::time::Instant::now();
+        let mut warn =
+            |expired: Expired| said.push((expired.fingerprint, began.elapsed().as_secs()));
+        let hour = PERIOD.as_secs();
+        let change = async {
+            tokio::time::sleep(PERIOD * 3 + PERIOD / 2).await;
+            sender.send_replace(ring(newer));
+            tokio::time::sleep(PERIOD / 2).await;
+            drop(sender);
+        };
+        let now = || START + HOUR * 100;
+        tokio::join!(report(receiver, now, &mut warn), change);
+        let [old, newer] = fingerprints;
+        let half = hour * 7 / 2;
+        let mut want: Vec<_> = (0..4).map(|n| (old.clone(), n * hour)).collect();
+        want.push((newer, half));
+        assert_eq!(said, want);
+    }
 }

@@ -1,7 +1,7 @@
 //! Converts between key Secrets in `DIR/keys` and the key ring.
 //!
-//! The files have the format of a cluster backup: one Secret, a `List`, or several documents. A Secret counts
-//! as a key if it has the label of an active key, or if its name equals the key prefix, as with the oldest
+//! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals
+//! it), or several documents. A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as with the oldest
 //! keys. Keys that cannot be used are reported and skipped. If a file becomes unreadable, its keys stay in
 //! use until the file is removed.
 
@@ -268,7 +268,7 @@ impl Found {
 
     fn take(&mut self, path: &Path, document: &Document, config: &KeyConfig) {
         let mut reading = Reading::default();
-        for secret in Secret::each_from_document(document, &mut reading) {
+        for secret in key_secret::secrets(document, &mut reading) {
             let taken = secret
                 .map_err(|error| error_chain(&error))
                 .and_then(|secret| self.take_secret(path, secret, config));

@@ -8,7 +8,7 @@ use controller::folder::Folder;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::{KeyRing, NoSealingKey};
-use support::{Case, KEYS, key_manifest, manifest_of, sealed};
+use support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
@@ -192,10 +192,16 @@ async fn manifests_of_every_form_are_read_and_bad_ones_are_skipped() {
         key_manifest("two", &KEYS[1])
     );
     case.write("keys/documents.yaml", &documents);
+    // As client-go marshals a list.
+    let without_kind = key_manifest("three", &key(1_700_000_002))
+        .replace("kind: Secret\n", "")
+        .replace("apiVersion: v1\n", "");
+    let list = format!("metadata: {{}}\nitems:\n{}\n", item(&without_kind));
+    case.write("keys/without-kind.yaml", &list);
     case.write("keys/broken.yaml", "a: [");
     case.start(&[]).await.unwrap();
     // The same key under two names counts once.
-    assert_eq!(names(&mut case), ["two", "again"]);
+    assert_eq!(names(&mut case), ["three", "two", "again"]);
 }
 
 #[tokio::test]

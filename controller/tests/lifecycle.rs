@@ -335,22 +335,30 @@ async fn another_folder_counts_as_soon_as_a_manifest_is_in_it() {
 
 #[tokio::test]
 async fn a_manifest_without_a_namespace_has_a_status_until_it_has_one() {
-    let mut case = Case::new().await;
-    let wide = "sealedsecrets.bitnami.com/cluster-wide: \"true\"";
-    case.write(
-        "sealed/x.yaml",
-        &format!("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: web, annotations: {{{wide}}}}}\nspec: {{encryptedData: {{}}}}\n"),
-    );
-    case.pass(SECOND * 3).await;
-    let path = case.dir.join("status/_no-namespace/web.yaml");
-    let status = std::fs::read_to_string(&path).unwrap();
-    let hint = "the values open in every";
-    assert!(status.contains(hint), "{status}");
-    assert!(!status.contains("namespace: "), "{status}");
-    case.seal("sealed/x.yaml", "ns/web", &[("a", "1")]);
-    case.pass(SECOND * 10).await;
-    assert_eq!(case.value("ns/web/a").as_deref(), Some("1"));
-    assert!(!path.exists() && !path.parent().unwrap().exists());
+    for (annotation, hint) in [
+        ("cluster-wide: \"true\"", "the values open in every"),
+        ("namespace-wide: \"true\"", "say which namespace"),
+        // Strict, which has no annotation.
+        ("managed: \"true\"", "say which namespace"),
+    ] {
+        let mut case = Case::new().await;
+        let scope = format!("sealedsecrets.bitnami.com/{annotation}");
+        case.write(
+            "sealed/x.yaml",
+            &format!("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: web, annotations: {{{scope}}}}}\nspec: {{encryptedData: {{}}}}\n"),
+        );
+        case.pass(SECOND * 3).await;
+        let path = case.dir.join("status/_no-namespace/web.yaml");
+        let status = std::fs::read_to_string(&path).unwrap();
+        // YAML breaks long lines.
+        let words: Vec<_> = status.split_whitespace().collect();
+        assert!(words.join(" ").contains(hint), "{annotation}: {status}");
+        assert!(!status.contains("namespace: "), "{annotation}: {status}");
+        case.seal("sealed/x.yaml", "ns/web", &[("a", "1")]);
+        case.pass(SECOND * 10).await;
+        assert_eq!(case.value("ns/web/a").as_deref(), Some("1"), "{annotation}");
+        assert!(!path.exists() && !path.parent().unwrap().exists());
+    }
 }
 
 #[tokio::test]

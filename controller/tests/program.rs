@@ -191,14 +191,13 @@ fn warns_while_the_certificate_that_it_serves_has_expired() {
     let key = spec.generate(old, &mut shared::random::system()).unwrap();
     put(dir.path(), "keys/one.yaml", &key_manifest("one", &key));
     let mut controller = Running::start(dir.path(), &["--key-renew-period=0"]);
-    controller.line("HTTP metrics server serving");
-    std::thread::sleep(Duration::from_secs(1));
-    controller.signal(Signal::TERM);
-    let (code, _, stderr) = controller.end();
-    assert_eq!(code, Some(0));
-    let line = stderr.lines().find(|line| line.contains("has expired"));
-    let line = line.unwrap_or_else(|| panic!("{stderr}"));
+    let mut warnings = BufReader::new(controller.child.stderr.take().unwrap()).lines();
+    let mut warnings = warnings.by_ref().map(Result::unwrap);
+    let line = warnings.find(|line| line.contains("has expired"));
+    let line = line.expect("it warns before it ends");
     assert!(line.contains("2023-11-14T23:13:20Z"), "{line}");
+    controller.signal(Signal::TERM);
+    assert_eq!(controller.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

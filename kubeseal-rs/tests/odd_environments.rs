@@ -106,6 +106,54 @@ fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
     fs::set_permissions(&closed, everyone).expect("ours");
 }
 
+const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
+
+#[test]
+fn one_file_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
+    for args in [
+        &["view", "tree"][..],
+        &["lint", "tree"],
+        &["lint", "tree", "--format", "json"],
+        &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
+        &["keys", "status", "tree", "--directory", "state"],
+        &["-i", "tree", "--cert", "cert.pem"],
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let everyone = fs::Permissions::from_mode(0o777);
+        new_file(folder.path());
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("tree")).expect("ours");
+        fs::create_dir_all(at("state/keys")).expect("ours");
+        for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
+            fs::copy(at("db.yaml"), at(name)).expect("ours");
+        }
+        fs::write(at("tree/z.yaml"), PLAIN).expect("ours");
+        for name in [
+            "",
+            "tree",
+            "state",
+            "state/keys",
+            "key.pem",
+            "tree/n.yaml",
+            "tree/z.yaml",
+        ] {
+            fs::set_permissions(at(name), everyone.clone()).expect("ours");
+        }
+        for name in ["tree/a.yaml", "tree/m.yaml"] {
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
+        }
+        let output = seal_as_nobody(folder.path(), args);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        for name in ["tree/a.yaml", "tree/m.yaml"] {
+            assert!(said.contains(name), "{args:?}: {said}");
+        }
+        let is_done = ["z.yaml", "n.yaml"].iter().any(|name| said.contains(name));
+        assert!(is_done, "{args:?}: {said}");
+        assert!(!said.contains("hunter2"), "{args:?}: {said}");
+    }
+}
+
 fn git(folder: &Path, args: &[&str]) {
     let mut git = command(
         folder,
@@ -224,7 +272,9 @@ fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
     let create = format!(
         "ulimit -f 0; exec {SEAL} create x -n shop --from-file key.pem --cert cert.pem -w x.yaml"
     );
-    for line in [set, create] {
+    let unset = format!("ulimit -f 0; exec {SEAL} unset db.yaml a");
+    let rotate = format!("ulimit -f 0; exec {SEAL} rotate db.yaml --key key.pem --cert other.pem");
+    for line in [set, create, unset, rotate] {
         let output = command(folder.path(), "sh", &["-c", &line])
             .output()
             .expect("it runs");

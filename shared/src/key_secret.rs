@@ -11,8 +11,9 @@ use crate::key::{
 };
 use crate::key_marks::Marks;
 use crate::key_ring::RingKey;
+use crate::manifest::{Document, Node, Reading, Value};
 use crate::plain::Plain;
-use crate::resource::{KEY_ACTIVE, KEY_LABEL, time};
+use crate::resource::{DocumentError, KEY_ACTIVE, KEY_LABEL, time};
 use crate::secret::Secret;
 
 /// Item with the private key.
@@ -45,6 +46,28 @@ pub enum KeySecretError {
     /// Key and certificate do not match.
     #[error(transparent)]
     Mismatch(#[from] MismatchedPair),
+}
+
+/// Returns the objects of a document with keys: the items of a list, or the object itself. Lists written by
+/// client-go may have no `kind`, for the list or its items, and are recognised by `items`.
+pub fn objects(root: &Node) -> Vec<&Node> {
+    const LISTS: [&str; 2] = ["List", "SecretList"];
+    let has_kind = root.text("kind").is_some_and(|kind| !kind.is_empty());
+    match root.field("items").map(|items| &items.value) {
+        Some(Value::List(items)) if !has_kind => items
+            .iter()
+            .flat_map(|item| item.list_items(&LISTS))
+            .collect(),
+        _ => root.list_items(&LISTS),
+    }
+}
+
+/// Returns the Secrets of a document with keys, with a separate result for each.
+pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret, DocumentError>> {
+    objects(&document.root)
+        .into_iter()
+        .map(|node| Secret::from_node(node, reading))
+        .collect()
 }
 
 /// Returns whether the key is in use. Any label value other than `active` (`compromised`, for example) takes

@@ -35,23 +35,12 @@ impl Secret {
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
         let mut reading = Reading::default();
-        let secrets = Self::each_from_document(document, &mut reading);
-        Ok((
-            secrets.into_iter().collect::<Result<_, _>>()?,
-            reading.coerced,
-        ))
-    }
-
-    /// Like [`Self::all_from_document`], with a separate result for each item of a list.
-    pub fn each_from_document(
-        document: &Document,
-        reading: &mut Reading,
-    ) -> Vec<Result<Self, DocumentError>> {
         let nodes = document.root.list_items(&["List", "SecretList"]);
-        nodes
+        let secrets = nodes
             .into_iter()
-            .map(|node| Self::from_node(node, reading))
-            .collect()
+            .map(|node| Self::from_node(node, &mut reading));
+        let secrets = secrets.collect::<Result<_, _>>()?;
+        Ok((secrets, reading.coerced))
     }
 
     /// Reads one object, which may come from a list of objects of several kinds.

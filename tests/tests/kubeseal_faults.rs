@@ -76,9 +76,14 @@ impl Busy {
     }
 
     fn validate(&self, timeout: &str) -> Output {
-        Command::new(binaries::kubeseal())
-            .args(["--validate", "-f", "db.json", "--controller-name", "seals"])
-            .args(["--request-timeout", timeout])
+        let args = ["--validate", "-f", "db.json", "--request-timeout", timeout];
+        self.run(&binaries::kubeseal(), &args)
+    }
+
+    fn run(&self, program: &Path, args: &[&str]) -> Output {
+        Command::new(program)
+            .args(args)
+            .args(["--controller-name", "seals"])
             .args(["--controller-namespace", self.namespace.name()])
             .current_dir(self.folder.path())
             .env("KUBECONFIG", self.plane.kubeconfig())
@@ -111,13 +116,23 @@ impl Busy {
 
 #[tokio::test]
 async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
-    let busy = Busy::new().await;
-    until("a request was answered with Retry-After", async || {
-        let output = busy.validate("5m");
-        assert!(output.status.success(), "{output:?}");
-        busy.has_refused().await.then_some(())
-    })
-    .await;
+    let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
+    for (program, args) in [
+        (&kubeseal, &["--validate", "-f", "db.json"][..]),
+        (
+            &kubeseal,
+            &["--re-encrypt", "-f", "db.json", "-w", "new.json"],
+        ),
+        (&seal, &["rotate", "db.json"]),
+    ] {
+        let busy = Busy::new().await;
+        until("a request was answered with Retry-After", async || {
+            let output = busy.run(program, args);
+            assert!(output.status.success(), "{args:?}: {output:?}");
+            busy.has_refused().await.then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

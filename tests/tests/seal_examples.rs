@@ -219,6 +219,8 @@ fn free_address() -> String {
 #[test]
 fn the_tour_of_the_readme_runs_as_pasted() {
     let folder = Scratch::new();
+    let ignored = folder.path().join(".gitignore");
+    fs::write(&ignored, "target/\n").unwrap();
     let stops_the_controller = "trap 'kill $! && wait' EXIT\n";
     let script = stops_the_controller.to_owned() + &with_free_ports(&tour());
     let output = successful(&script, &shell(folder.path(), &script));
@@ -230,6 +232,7 @@ fn the_tour_of_the_readme_runs_as_pasted() {
         "{output}"
     );
     assert!(after.contains("kind: Secret"), "{output}");
+    assert_eq!(fs::read_to_string(&ignored).unwrap(), "target/\n");
 }
 
 #[test]

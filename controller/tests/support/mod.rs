@@ -32,7 +32,8 @@ use shared::{key_secret, manifest};
 /// Two keys for all tests of a file, since generating a key is slow.
 pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
 
-fn key(second: i64) -> NewKey {
+/// Returns a new key whose certificate is valid from this second for ten years.
+pub fn key(second: i64) -> NewKey {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
         ttl: SignedDuration::from_hours(87_600),

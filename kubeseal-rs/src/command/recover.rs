@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
 use shared::key_ring::{KeyRing, RingKey};
-use shared::key_secret::PRIVATE_KEY_ITEM;
+use shared::key_secret::{self, PRIVATE_KEY_ITEM};
 use shared::manifest::{self, Node, ReadError, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::secret::Secret;
@@ -134,7 +134,7 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     }
     let mut keys = Vec::new();
     for document in manifest::read(bytes)? {
-        for node in objects(&document.root) {
+        for node in key_secret::objects(&document.root) {
             match Secret::from_node(&of_any_kind(node), &mut Reading::default())
                 .map_err(UnusableKey::from)
                 .and_then(|secret| keys_of_secret(&secret))
@@ -152,20 +152,6 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
         Err(KeyFileError::NoKey)
     } else {
         Ok(keys)
-    }
-}
-
-/// Returns the objects of a backup: the items of a list, or the object itself. Lists written by
-/// client-go may have no `kind`, for the list or its items, and are recognised by `items`.
-fn objects(root: &Node) -> Vec<&Node> {
-    const LISTS: [&str; 2] = ["List", "SecretList"];
-    let has_kind = root.text("kind").is_some_and(|kind| !kind.is_empty());
-    match root.field("items").map(|items| &items.value) {
-        Some(Value::List(items)) if !has_kind => items
-            .iter()
-            .flat_map(|item| item.list_items(&LISTS))
-            .collect(),
-        _ => root.list_items(&LISTS),
     }
 }
 

@@ -27,7 +27,6 @@ use shared::manifest::edit::{self, Change, Edit, Step};
 use shared::manifest::{self, Reading, Shape};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
-use shared::secret::Secret;
 use shared::unseal::{self, Randomness, Rules};
 use shared::{base64, envelope, hints};
 
@@ -315,7 +314,7 @@ pub fn sealed_secret_text(bytes: &[u8]) {
 /// Secrets, and keys in them.
 pub fn secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
-        let found = Secret::each_from_document(&document, &mut Reading::default());
+        let found = key_secret::secrets(&document, &mut Reading::default());
         for secret in found.into_iter().flatten() {
             let _ = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
             let _ = secret.to_document();

@@ -143,6 +143,55 @@ async fn no_correction(case: &Case) {
     );
 }
 
+/// The controller knows which items a type requires. Everything else the API server judges.
+#[tokio::test]
+async fn what_no_api_server_accepts_is_stalled() {
+    // Which item is at fault would say something of its value.
+    const BY_VALUES: &str = "the values do not make a Secret";
+    let case = Case::new("refused").await;
+    let rows: [(&str, &str, Items, &str); 4] = [
+        (
+            "no-key",
+            "kubernetes.io/tls",
+            &[("tls.crt", "hunter2")],
+            "requires the item tls.key",
+        ),
+        (
+            "no-object",
+            "kubernetes.io/dockerconfigjson",
+            &[(".dockerconfigjson", r#"["hunter2"]"#)],
+            BY_VALUES,
+        ),
+        (
+            "empty",
+            "kubernetes.io/ssh-auth",
+            &[("ssh-privatekey", "")],
+            BY_VALUES,
+        ),
+        ("label", "Opaque", &[("a", "hunter2")], "metadata.labels"),
+    ];
+    for (name, type_, items, _) in rows {
+        let mut sealed = of_type(&case, name, type_, items);
+        if name == "label" {
+            let labels = sealed.spec.template.metadata.labels.get_or_insert_default();
+            labels.insert("team".into(), "not valid!".into());
+        }
+        case.create(&sealed).await;
+    }
+    for (name, _, _, part) in rows {
+        let message = case.failure(name).await;
+        assert!(message.contains(part), "{name}: {message}");
+        let conditions = case.conditions(name).await;
+        let is_stalled = conditions
+            .iter()
+            .any(|condition| condition.type_ == "Stalled" && condition.status == "True");
+        assert!(is_stalled, "{name}: {conditions:?}");
+        let shown = format!("{conditions:?}");
+        assert!(!shown.contains("hunter2"), "{name}: {shown}");
+        assert!(case.secret(name).await.is_none(), "{name}");
+    }
+}
+
 /// Attack: makes the controller and Kubernetes overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {

@@ -56,9 +56,13 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
             assert!(said(&output).contains(word), "{args:?}: {output:?}");
         }
     }
+    let with_base = "apiVersion: v1\nkind: Secret\n<<<<<<< ours\na: 1\n||||||| base\n=======\na: 2\n>>>>>>> theirs\n";
+    let left_over = "apiVersion: v1\nkind: Secret\na: 1\n>>>>>>> left over\n";
     for (text, word) in [
         (template, "template"),
         (conflict, "conflict markers of Git"),
+        (with_base, "conflict markers of Git"),
+        (left_over, "conflict markers of Git"),
     ] {
         let tree = Tree::new();
         let sealed = text.replace(
@@ -71,6 +75,7 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
             &["set", "a.yaml", "a", "--from-file", "key.pem"],
             &["unset", "a.yaml", "a"],
             &["doctor", "a.yaml"],
+            &["lint", "a.yaml"],
             &["rotate", "a.yaml", "--key", "key.pem", "--cert", "cert.pem"],
         ] {
             let output = tree.seal(args);
@@ -121,6 +126,41 @@ fn what_is_no_identity_is_called_what_it_is() {
             || said(&output).contains("holds an age identity"),
         "{output:?}"
     );
+}
+
+/// The file may be as `age-keygen` wrote it, with the line ends of Windows, or not armored.
+#[test]
+fn an_identity_with_a_passphrase_is_called_that_wherever_one_is_taken() {
+    let armored = include_str!("passphrase.age");
+    let body: String = armored
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    let binary = shared::base64::decode(body.as_bytes()).unwrap();
+    let forms = [
+        ("armored", armored.as_bytes().to_vec()),
+        ("CRLF", armored.replace('\n', "\r\n").into_bytes()),
+        ("binary", binary),
+    ];
+    let given = ["--backup", "backup.age", "--identity", "identity"];
+    let restore = ["keys", "restore", "backup.age", "--identity", "identity"];
+    for (form, bytes) in &forms {
+        let tree = Tree::new();
+        tree.seal_without_hints("db", "a.yaml");
+        tree.write("state/keys/.keep", "");
+        tree.write("backup.age", "age-encryption.org/v1\n");
+        std::fs::write(tree.path("identity"), bytes).unwrap();
+        for args in [
+            [&restore[..], &["--directory", "state"]].concat(),
+            [&["exec", "a.yaml", "--all"][..], &given, &["--", "true"]].concat(),
+            [&["doctor", "a.yaml", "--offline"][..], &given].concat(),
+        ] {
+            let output = tree.seal(&args);
+            assert_eq!(output.status.code(), Some(2), "{form} {args:?}: {output:?}");
+            let is_named = said(&output).contains("protected by a passphrase");
+            assert!(is_named, "{form} {args:?}: {output:?}");
+        }
+    }
 }
 
 #[test]

@@ -171,6 +171,42 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_shown_and_its_line_removed() {
+        thread_local! {
+            static SHOWN: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        let show: StatusLine = |line| SHOWN.with_borrow_mut(|shown| shown.push(line.to_owned()));
+        let timeout = Timeout {
+            answer: None,
+            busy: Some(Duration::from_secs(20)),
+        };
+        let line = |seconds, attempt| {
+            format!("the controller is busy: asking again in {seconds} s (attempt {attempt})")
+        };
+        // The random extra wait is less than a second after the first two attempts.
+        for (why, waits, want) in [
+            ("none", &[][..], vec![]),
+            ("a final answer", &[0], vec![]),
+            ("one", &[3], vec![line(4, 2), String::new()]),
+            ("two", &[1, 5], vec![line(2, 2), line(6, 3), String::new()]),
+            ("longer than its patience", &[30], vec![]),
+            (
+                "the second longer than its patience",
+                &[1, 30],
+                vec![line(2, 2), String::new()],
+            ),
+        ] {
+            let mut attempts = Attempts::new(timeout, Some(show));
+            for seconds in waits {
+                let wait = Again::Busy(Duration::from_secs(*seconds));
+                let _ = attempts.next((*seconds > 0).then_some(wait));
+            }
+            drop(attempts);
+            assert_eq!(SHOWN.take(), want, "{why}");
+        }
+    }
+
+    #[test]
     fn a_connection_that_ends_is_tried_a_few_times() {
         let mut attempts = attempts(None);
         let waits = std::iter::from_fn(|| attempts.next(Some(Again::Broken)));

@@ -275,3 +275,49 @@ impl<'a> Removed<'a> {
 fn name(path: &BStr) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::Made;
+    use super::*;
+
+    /// Otherwise the time for a tree would grow with the product of its values and its commits.
+    #[test]
+    fn all_values_of_a_tree_are_dated_in_one_pass() {
+        let made = Made::new();
+        let folder = made.root().join("folder");
+        fs::create_dir(&folder).unwrap();
+        let (files, texts): (Vec<_>, Vec<_>) = (0..50)
+            .map(|i| (folder.join(format!("{i}.yaml")), format!("sealed-{i}")))
+            .unzip();
+        for commit in 0..3 {
+            for (file, text) in files.iter().zip(&texts) {
+                fs::write(file, format!("a: {text}\ncommit: {commit}\n")).unwrap();
+            }
+            made.commit("x");
+        }
+        let values = files.iter().zip(&texts);
+        let values: Vec<_> = values.map(|(file, text)| Dated { file, text }).collect();
+        let visited = |count: usize| {
+            let repository = Repository::around(made.root()).unwrap();
+            let mut times = vec![None; count];
+            let mut search = Search {
+                repository: &repository,
+                values: &values,
+                queue: BinaryHeap::new(),
+                open: BTreeMap::new(),
+                times: &mut times,
+            };
+            search.run(&(0..count).collect::<Vec<_>>()).unwrap();
+            assert!(times.iter().all(Option::is_some), "{count}");
+            repository.visited.get()
+        };
+        let one = visited(1);
+        assert!(one > 0);
+        for count in [10, 50] {
+            assert_eq!(visited(count), one, "{count}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value as Json;
+use shared::key_secret;
 use shared::manifest::{self, Reading, Shape};
 use shared::secret::Secret;
 use zeroize::Zeroizing;
@@ -12,7 +13,7 @@ use super::record::KeyRecord;
 use super::store::Change;
 use crate::files;
 use crate::shown::ShowPath as _;
-use crate::walk::{self, LISTS};
+use crate::walk;
 
 /// Returns the key Secrets in the files of a folder, in order of file name. Other objects are
 /// skipped. Ignore files have no effect, since the controller uses keys that they name.
@@ -43,9 +44,10 @@ pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
 pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
     let mut found = Vec::new();
     for document in manifest::read(bytes)? {
-        for node in document.root.list_items(&LISTS) {
+        for node in key_secret::objects(&document.root) {
             // Items of a list from the API have no `kind` of their own.
-            if matches!(node.text("kind"), None | Some("Secret")) && node.field("data").is_some() {
+            let is_secret = matches!(node.text("kind"), None | Some("" | "Secret"));
+            if is_secret && node.field("data").is_some() {
                 found.push(Secret::from_node(node, &mut Reading::default())?);
             }
         }
@@ -154,6 +156,68 @@ fn stem(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_the_keys_of_backups_by_other_tools() {
+        let key = r#""data":{"tls.key":"eA=="}"#;
+        for (name, text) in [
+            ("as client-go marshals", format!(r#"{{"metadata":{{}},"items":[{{{key}}}]}}"#)),
+            (
+                "the same in YAML",
+                "metadata: {resourceVersion: '42'}\nitems:\n- metadata: {creationTimestamp: null}\n  \
+                 data: {tls.key: eA==}\n"
+                    .to_owned(),
+            ),
+            (
+                "without kind, its items have both",
+                format!(r#"{{"items":[{{"kind":"Secret","apiVersion":"v1",{key}}}]}}"#),
+            ),
+            (
+                "empty kind and apiVersion",
+                format!(
+                    r#"{{"kind":"","apiVersion":"","items":[{{"kind":"","apiVersion":"",{key}}}]}}"#
+                ),
+            ),
+            (
+                "kind is null",
+                format!(r#"{{"kind":null,"apiVersion":null,"items":[{{"kind":null,{key}}}]}}"#),
+            ),
+            (
+                "without apiVersion",
+                format!(r#"{{"kind":"List","items":[{{"kind":"Secret",{key}}}]}}"#),
+            ),
+            (
+                "after a separator and a comment",
+                "# keys\n---\nitems:\n- data: {tls.key: eA==}\n".to_owned(),
+            ),
+            (
+                "a List in a list without kind",
+                format!(r#"{{"items":[{{"kind":"List","apiVersion":"v1","items":[{{{key}}}]}}]}}"#),
+            ),
+            (
+                "beside another object",
+                format!(r#"{{"items":[{{"kind":"ConfigMap","data":{{"a":"b"}}}},{{{key}}}]}}"#),
+            ),
+        ] {
+            let found = secrets(text.as_bytes()).unwrap();
+            assert_eq!(found.len(), 1, "{name}");
+            assert!(found[0].data.contains_key("tls.key"), "{name}");
+        }
+        for (name, text) in [
+            ("an empty list", r#"{"metadata":{},"items":[]}"#),
+            ("no list", r#"{"metadata":{},"items":null}"#),
+            (
+                "a mapping",
+                r#"{"items":{"k":{"data":{"tls.key":"eA=="}}}}"#,
+            ),
+            (
+                "another kind of list",
+                r#"{"kind":"KeyList","apiVersion":"example.com/v1","items":[{"data":{"tls.key":"eA=="}}]}"#,
+            ),
+        ] {
+            assert_eq!(secrets(text.as_bytes()).unwrap().len(), 0, "{name}");
+        }
+    }
 
     #[test]
     fn a_key_has_a_file_in_its_folder_and_nowhere_else() {

@@ -301,9 +301,17 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
         return Ok(found);
     }
     for Candidate { path, named } in candidates(paths, notices)? {
-        let bytes = files::read(&path)?;
-        let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
         let place = path.shown();
+        let bytes = match files::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if named => return Err(error.into()),
+            Err(error) => {
+                let why = error_chain(&error);
+                found.unread.insert(Unread { place, why });
+                continue;
+            }
+        };
+        let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
         let contents = if named {
             Contents::of(&path, bytes.clone())
         } else if is_mentioned || walk::may_hide_kind(&bytes) {

@@ -28,7 +28,8 @@ use kubeseal_library::files;
 use kubeseal_library::git::Repository;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::Source;
-use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
+use kubeseal_library::shown::ShowPath as _;
+use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, PassedOver};
 
 use self::object::{Against, Unjudged};
 use super::session::Session;
@@ -50,7 +51,8 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// A path cannot be read. Mistakes in a file are findings.
+/// A path cannot be read; for a file below a folder, the findings of the others are shown first. Mistakes in a file
+/// are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let known = |name: &String| RULES.iter().any(|rule| rule.name == name);
     if let Some(name) = args.ignore.iter().find(|name| !known(name)) {
@@ -76,27 +78,49 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         unjudged: Unjudged::default(),
         certificates: BTreeMap::new(),
     };
+    let mut unread = 0;
     for candidate in &candidates {
-        let bytes = match &staged {
-            Some(staged) => staged.staged(&candidate.path)?,
-            None => files::read(&candidate.path)?,
-        };
-        linter.look_at(candidate, bytes);
+        match bytes_of(candidate, staged.as_ref())? {
+            Some(bytes) => linter.look_at(candidate, bytes),
+            None => unread += 1,
+        }
     }
     let remarks = remarks(&linter);
     let mut findings = linter.findings;
     findings.retain(|finding| !args.ignore.iter().any(|name| name == finding.rule.name));
     findings.sort_by(|a, b| (&a.file, a.line, a.rule).cmp(&(&b.file, b.line, b.rule)));
     findings.dedup();
-    show(args, &findings, candidates.len(), environment)?;
+    show(args, &findings, candidates.len() - unread, environment)?;
     for remark in remarks {
         report::say(&remark);
     }
+    PassedOver::check(unread)?;
     Ok(if findings.is_empty() {
         Outcome::Done
     } else {
         Outcome::Findings
     })
+}
+
+/// Returns the content of a file, as staged or of the work tree. A file that was found and cannot be read is reported,
+/// and the others are checked; a named one is an error.
+fn bytes_of(
+    candidate: &Candidate,
+    staged: Option<&Repository>,
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let path = &candidate.path;
+    if let Some(staged) = staged {
+        return Ok(Some(staged.staged(path)?));
+    }
+    match files::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if candidate.named => Err(error.into()),
+        Err(error) => {
+            let problem = error_chain(&error);
+            report::say(&format!("{}: not checked: {problem}", path.shown()));
+            Ok(None)
+        }
+    }
 }
 
 /// Returns remarks about items that could not be checked and findings that are exempted.

@@ -14,6 +14,7 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::Source;
 use kubeseal_library::{certificate, files};
 use shared::key::{Certificate, Fingerprint};
+use shared::key_secret;
 use shared::manifest::{self, Reading};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use shared::secret::Secret;
@@ -116,7 +117,7 @@ fn secrets(bytes: &[u8]) -> Vec<Secret> {
     let documents = manifest::read(bytes).unwrap_or_default();
     let each = documents
         .iter()
-        .flat_map(|document| Secret::each_from_document(document, &mut Reading::default()));
+        .flat_map(|document| key_secret::secrets(document, &mut Reading::default()));
     each.filter_map(Result::ok).collect()
 }
 
