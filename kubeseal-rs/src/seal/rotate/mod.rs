@@ -185,13 +185,12 @@ impl New {
 }
 
 /// Reports a sealed value outside of the SealedSecrets of a file. These are re-encrypted all the same.
-fn note_loose(candidate: &Candidate, found: &[Found]) -> Result<()> {
+fn note_loose(file: &ManifestFile, found: &[Found]) {
     let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
-    if let Some(line) = loose::first_line_beside(&files::read(&candidate.path)?, &sealed) {
-        let path = candidate.path.shown();
+    if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {
+        let path = file.path.shown();
         report::fail_at_end(&format!("{path}: {}", loose::remark(line)));
     }
-    Ok(())
 }
 
 impl Work {
@@ -206,7 +205,7 @@ impl Work {
         };
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| candidate.path.shown())?;
-        note_loose(candidate, &found)?;
+        note_loose(&file, &found);
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)
