@@ -1,7 +1,6 @@
 //! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the
 //! template determines their name and scope, so they cannot be decrypted or re-encrypted here.
 
-use memchr::memmem;
 use shared::resource::SealedSecret;
 use shared::{base64, envelope};
 
@@ -21,7 +20,7 @@ pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize
         .iter()
         .flat_map(|one| one.spec.encrypted_data.values());
     let whole = sealed.iter().filter_map(|one| one.spec.data.as_ref());
-    let known: Vec<Vec<u8>> = items
+    let mut known: Vec<Vec<u8>> = items
         .chain(whole)
         .map(|value| {
             value
@@ -30,8 +29,13 @@ pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize
                 .collect()
         })
         .collect();
-    // The file may wrap a value, so a text in it may be a part of the value.
-    let is_known = |text: &[u8]| known.iter().any(|one| memmem::find(one, text).is_some());
+    known.sort_unstable();
+    // The file may wrap a value, so a text in it may be the beginning of the value. A binary search, since a file can
+    // hold tens of thousands of values.
+    let is_known = |text: &[u8]| {
+        let at = known.partition_point(|one| one.as_slice() < text);
+        known.get(at).is_some_and(|one| one.starts_with(text))
+    };
     let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
     let mut rest = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
