@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use anyhow::Context as _;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use memchr::memmem;
@@ -479,9 +480,9 @@ impl ManifestFile {
 ///
 /// Fails if the file cannot be read, contains no SealedSecret, or contains a malformed one.
 pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
-    let found: Vec<_> = ManifestFile::read(path)?
-        .sealed()
-        .collect::<Result<_, _>>()?;
+    let found = ManifestFile::read(path)?.sealed().collect();
+    let found: Result<Vec<_>, DocumentError> = found;
+    let found = found.with_context(|| path.shown())?;
     if found.is_empty() {
         anyhow::bail!("{} contains no SealedSecret", path.shown());
     }
