@@ -47,6 +47,7 @@ pub mod keys;
 pub mod lint;
 pub mod object;
 pub mod opening;
+pub mod requirements;
 pub mod rotate;
 pub mod sealing;
 pub mod session;

@@ -11,6 +11,7 @@ use shared::scope::Scope;
 use shared::seal::{self, Target};
 use shared::secret::Secret;
 
+use super::requirements;
 use super::session::Session;
 use super::settings::{Origin, Settings};
 use crate::report;
@@ -72,6 +73,7 @@ pub fn seal_secret(
     if secret.data.is_empty() && !allow_empty {
         return Err(SealingError::Empty(name).into());
     }
+    requirements::warn_of_size(&secret);
     aim(session, settings, &mut secret)?;
     let certificate = session.certificate(settings)?;
     let mut object = seal::seal(
