@@ -302,3 +302,21 @@ fn compares_a_file_in_another_repository_than_that_of_the_current_folder() {
         &["/etc/hostname is not in a Git work tree"],
     );
 }
+
+#[test]
+fn a_page_that_mentions_a_sealed_secret_is_no_manifest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    new_repository(folder.path());
+    for name in ["page.md", "program", "values.tpl"] {
+        fs::write(folder.path().join(name), "# SealedSecret: {{ a\n\0").expect("ours");
+    }
+    diff(folder.path(), &[], 0, &[]);
+    let hidden = sealed(&["a"]) + "---\na: {{ b\n";
+    fs::write(folder.path().join("hidden.txt"), hidden).expect("ours");
+    fs::write(
+        folder.path().join("broken.yml"),
+        "kind: SealedSecret\na: {{ b\n",
+    )
+    .expect("ours");
+    diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
+}

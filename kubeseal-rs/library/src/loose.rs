@@ -128,7 +128,7 @@ mod tests {
     fn many_values_take_few_comparisons_each() {
         const COUNT: usize = 20_000;
         let value = |number: usize, is_first: bool| {
-            let mut body = vec![7; 256 + TAG];
+            let mut body = vec![7; 256 + TAG + 90];
             let at = if is_first { 0 } else { body.len() - 8 };
             body[at..at + 8].copy_from_slice(&number.to_be_bytes());
             base64::encode(&[&256_u16.to_be_bytes()[..], &body].concat())
@@ -153,7 +153,7 @@ mod tests {
             let text: String = if is_wrapped {
                 let wrapped = values
                     .iter()
-                    .map(|value| format!("{}\n  {}\n", &value[..366], &value[366..]));
+                    .map(|value| format!("{}\n  {}\n", &value[..400], &value[400..]));
                 wrapped.collect()
             } else {
                 values.join("\n")

@@ -174,9 +174,10 @@ impl Repository {
             WithPath { path, .. } => path.strip_prefix(&self.root).ok()?,
             _ => return None,
         };
-        let cause = error.io_error()?;
-        let is_gone = cause.kind() == std::io::ErrorKind::NotFound;
-        (!is_gone).then(|| (path.to_owned(), files::system_text(cause)))
+        // The text of the error repeats the path.
+        let kind = error.io_error()?.kind();
+        let is_gone = kind == std::io::ErrorKind::NotFound;
+        (!is_gone).then(|| (path.to_owned(), files::system_text(&kind.into())))
     }
 
     /// Returns the hash of a file; `None` if it does not exist.

@@ -480,7 +480,10 @@ fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
     assert!(too_many(
         repository.differing(Some(bomb), head).unwrap_err()
     ));
-    let error = made.open().differing_from_work_tree(bomb).unwrap_err();
+    let error = made
+        .open()
+        .differing_from_work_tree(Some(bomb))
+        .unwrap_err();
     assert!(too_many(error));
     made.git(&["update-ref", "HEAD", "HEAD~1"]);
     assert!(too_many(made.open().staged_files().unwrap_err()));

@@ -357,7 +357,7 @@ mod tests {
             "[]",
         ] {
             let text = format!(
-                "metadata: {{name: {}, namespace: ns}}\nspec: {spec}",
+                "metadata: {{name: n{}, namespace: ns}}\nspec: {spec}",
                 spec.len()
             );
             let documents = manifest::read(text.as_bytes()).unwrap();
@@ -369,7 +369,7 @@ mod tests {
             .iter()
             .map(|unread| unread.place.as_str())
             .collect();
-        let want = ["2", "20", "23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
+        let want = ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
         assert_eq!(places, want);
     }
 

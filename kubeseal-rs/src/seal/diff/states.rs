@@ -133,12 +133,12 @@ fn unreadable(why: String) -> Change {
 fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Change>)> {
     let in_older_state = |why| format!("in the older state: {why}");
     let old = old.map_err(in_older_state);
-    let old = old.and_then(|old| objects(old).map_err(in_older_state));
+    let old = old.and_then(|old| objects(file, old).map_err(in_older_state));
     // The content of an unreadable file is not known, so its name or its older content has to tell what it is.
     let may_hold = walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
     let new = match new {
         Err(_) if !may_hold => return Vec::new(),
-        new => new.and_then(objects),
+        new => new.and_then(|new| objects(file, new)),
     };
     let (old, new) = match (old, new) {
         (Ok(old), Ok(new)) => (old, new),
@@ -151,9 +151,12 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
     changes.filter(|(_, changes)| !changes.is_empty()).collect()
 }
 
-/// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A file that cannot
-/// contain a SealedSecret has no objects, even if it is malformed.
-fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>, String> {
+/// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A malformed file has none
+/// if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions them.
+fn objects(
+    file: &Path,
+    bytes: Option<Zeroizing<Vec<u8>>>,
+) -> Result<BTreeMap<String, Object>, String> {
     let Some(bytes) = bytes else {
         return Ok(BTreeMap::new());
     };
@@ -161,9 +164,10 @@ fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>
     if !is_mentioned && !walk::may_hide_kind(&bytes) {
         return Ok(BTreeMap::new());
     }
-    let doubtful = (!is_mentioned).then(|| bytes.clone());
+    let is_sure = is_mentioned && walk::is_manifest_name(file);
+    let doubtful = (!is_sure).then(|| bytes.clone());
     let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
-    let file = match ManifestFile::parse(Path::new(""), bytes) {
+    let file = match ManifestFile::parse(file, bytes) {
         Ok(file) => file,
         Err(WalkError::Malformed { source, .. }) if may_hold() => return Err(source.to_string()),
         Err(_) => return Ok(BTreeMap::new()),
