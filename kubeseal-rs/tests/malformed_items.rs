@@ -155,7 +155,7 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
             (
                 &["keys", "status", "tree", "--directory", "state"],
                 2,
-                "1 file",
+                "key-2024",
             ),
             (
                 &["keys", "status", "tree/db.yaml", "--directory", "state"],
@@ -165,9 +165,10 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
             (
                 &[
                     "exec",
-                    "-f",
                     "tree/db.yaml",
-                    "--key",
+                    "--only",
+                    "a",
+                    "--backup",
                     "key.yaml",
                     "--",
                     "true",

@@ -245,9 +245,9 @@ mod tests {
                 c.repeat(42) + "A"
             )
         };
-        let plain = object("", "a: x, b: y", "");
+        let plain = object("", "a: x, b: w", "");
         for (why, new, want) in [
-            ("nothing", object("", "a: x, b: y", ""), vec![]),
+            ("nothing", object("", "a: x, b: w", ""), vec![]),
             (
                 "an item more and one less",
                 object("", "a: x, c: z", ""),
@@ -255,21 +255,21 @@ mod tests {
             ),
             (
                 "another ciphertext",
-                object("", "a: z, b: y", ""),
+                object("", "a: z, b: w", ""),
                 vec!["a:changed"],
             ),
             (
                 "a wider scope",
                 object(
                     "sealedsecrets.bitnami.com/cluster-wide: 'true'",
-                    "a: x, b: y",
+                    "a: x, b: w",
                     "",
                 ),
                 vec![":rescoped"],
             ),
             (
                 "a template",
-                object("", "a: x, b: y", "type: t"),
+                object("", "a: x, b: w", "type: t"),
                 vec![":template changed"],
             ),
         ] {
@@ -277,7 +277,7 @@ mod tests {
         }
         let (old, new) = (
             object(&hint("A"), "a: x", ""),
-            object(&hint("B"), "a: y", ""),
+            object(&hint("B"), "a: w", ""),
         );
         assert_eq!(args(&old, &new), ["a:rekeyed"]);
         assert_eq!(compare(None, Some(&plain))[0].what, What::Added);

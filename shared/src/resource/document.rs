@@ -382,13 +382,13 @@ mod tests {
             ),
         ] {
             let yaml =
-                format!("metadata: {{name: n, namespace: ns}}\nspec:\n  encryptedData: {items}");
+                format!("metadata: {{name: db, namespace: ns}}\nspec:\n  encryptedData: {items}");
             let documents = manifest::read(yaml.as_bytes()).unwrap();
             let error = SealedSecret::from_node(&documents[0].root, &mut Reading::default());
             let error = crate::error_chain(&error.unwrap_err());
             assert_eq!(
                 error,
-                format!("SealedSecret ns/n: line 3: {want}"),
+                format!("SealedSecret ns/db: line 3: {want}"),
                 "{items}"
             );
             let is_mapping = items.starts_with('{');

@@ -369,7 +369,8 @@ mod tests {
             .iter()
             .map(|unread| unread.place.as_str())
             .collect();
-        let want = ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
+        let want =
+            ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
         assert_eq!(places, want);
     }
 
