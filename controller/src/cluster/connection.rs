@@ -25,7 +25,7 @@ const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// After this long without a byte a connection counts as dead. A working API server answers an ordinary
 /// request much earlier.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How much longer than the duration of a watch its connection may be silent.
+/// How much longer than the API server serves a watch its connection may be silent.
 const SILENT_WATCH: Duration = Duration::from_secs(5);
 /// The API server records the text before the slash as the manager of the fields that this controller writes
 /// (`managedFields`), since no request sets a field manager.
@@ -84,8 +84,7 @@ impl Connection {
         };
         let client = |silence| Ok(builder(silence)?.build());
         let bounds = Bounds::new(place.rate, term);
-        let seconds = watches::seconds(1 + place.additional_namespaces.len());
-        let watch = Duration::from_secs(seconds.into());
+        let watch = Duration::from_secs(watches::MOST_SECONDS.into());
         Ok(Self {
             requests: builder(ANSWER)?.with_layer(&Bounded(bounds)).build(),
             questions: client(ANSWER)?,
