@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Far beyond what a correct start takes, so that a controller that waits for ever fails the test.
+/// Far beyond what a correct start takes, so that a controller that waits without limit fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LISTED: &str = "objects listed";
 const HELD: &str = "Lease held";

@@ -451,8 +451,8 @@ controller after the other, so that they do not share the processors.
 - *Next Secret*: the time from the end of the outage until an object that is created then has its Secret; where keys are
   deleted, while there is none.
 - *Requests*: those that the API server answered for the controller, from before the outage until five seconds after the Secret,
-  and in brackets those that change something. Here they include renewals of the Lease, two every two seconds, by which a second
-  replica could take over.
+  and in brackets those that change something. Here they include renewals of the Lease, a read and a write every two seconds, by
+  which a second replica could take over.
 - *Alerts*: those of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired meanwhile. An outage of a minute
   is no reason for one, the loss of every key is.
 
@@ -464,12 +464,13 @@ const TABLE: &str = "
 ";
 
 const TAIL: &str = "
-After a kill this controller takes up its Lease first, which is two requests that Bitnami's does without: it has no Lease, and no
-second replica can take over from it. Other differences of a tenth of a second are those of the machine.
+After a kill this controller acquires its Lease before it writes, which is two requests that Bitnami's does without: it has no
+Lease, and no second replica can take over from it. Meanwhile it reads the keys and lists the objects.
 
-When the Role is unbound, this controller notices within a minute and reports it; then it asks again after a second at most,
-which is the time in the last row. Bitnami's controller does not notice in that time: the API server looks at rights when a watch
-begins, and its watches last five to ten minutes. So its figure is that of a controller that was not disturbed.
+The API server checks permissions when a watch begins. This controller requests each watch again after a minute, so a Role that is
+unbound is reported within a minute, and the watch from before goes on until the next one is allowed, for up to five minutes. So
+neither controller is interrupted by a minute without the Role. After a longer one, this controller requests the watch again
+every second, and Bitnami's after pauses that grow to half a minute. Other namespaces, with Roles of their own, are not affected.
 
 A clock that was 40 days ahead leaves a key behind whose certificate is not valid for as long, and the program puts such a
 key there. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
