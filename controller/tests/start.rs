@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Far beyond what a correct start takes, so that a controller that waits without limit fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LISTED: &str = "objects listed";
 const HELD: &str = "Lease held";
 const WATCHED: &str = "Secrets watched";

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     const PERIODS: Periods = Periods {
-        allowed: Duration::from_secs(60),
+        allowed: Duration::from_mins(1),
         forbidden: Duration::from_secs(5),
     };
     const WATCH: &str = "/api/v1/secrets?watch=true";

@@ -68,8 +68,7 @@ const WORKS_AGAIN: Duration = Duration::from_secs(15);
 const SECONDS: u32 = 60;
 /// How long the API server may serve a watch, which goes on for so long while the next one is forbidden.
 pub(super) const MOST_SECONDS: u32 = 290;
-/// Average time between two requests for forbidden watches, over all namespaces, and for a single watch at least.
-const BETWEEN_FORBIDDEN: Duration = Duration::from_millis(10);
+/// How long a watch goes on before the next one is requested again, if that is forbidden.
 const FORBIDDEN: Duration = Duration::from_secs(5);
 /// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
 /// can have 256 KiB each, a SealedSecret 1.5 MiB.
@@ -116,7 +115,7 @@ impl Watches {
             let sealed = sealed_secrets(lasting, namespace.as_deref());
             let chosen = watcher::Config {
                 label_selector: place.label_selector.clone(),
-                ..begin.config().page_size(PAGE_OF_SEALED)
+                ..Begin::config().page_size(PAGE_OF_SEALED)
             };
             let (secrets, watches_secrets) = (begin.clone(), place.watches_secrets);
             let (client, namespace) = (client.clone(), namespace.clone());
@@ -304,7 +303,7 @@ impl Begin {
         let what = What::required(format!("the key Secrets in {own}"));
         let (lasting, denial) = self.lasting(&connection.watches, &what);
         let keys = Api::<Secret>::namespaced(lasting, own);
-        let labelled = self.config().labels(&cluster_keys::selector());
+        let labelled = Self::config().labels(&cluster_keys::selector());
         let events = watcher(keys, labelled);
         self.run(what, denial, events, Change::Key, || None, || ());
     }
@@ -318,7 +317,7 @@ impl Begin {
         }
         let periods = Periods {
             allowed: Duration::from_secs(seconds(self.namespaces).into()),
-            forbidden: FORBIDDEN.max(BETWEEN_FORBIDDEN.saturating_mul(clamped(self.namespaces))),
+            forbidden: FORBIDDEN,
         };
         let (text, name) = (what.text.clone(), what.name());
         let (health, denied) = (Arc::clone(&self.health), denial.clone());
@@ -342,7 +341,7 @@ impl Begin {
         (lasting, denial)
     }
 
-    fn config(&self) -> watcher::Config {
+    fn config() -> watcher::Config {
         watcher::Config::default().timeout(MOST_SECONDS)
     }
 
@@ -362,7 +361,7 @@ impl Begin {
         self.run(
             what,
             denial,
-            watcher(secrets, self.config().page_size(PAGE)),
+            watcher(secrets, Self::config().page_size(PAGE)),
             move |event| Change::Secret(number, event),
             move || Some(Change::Unseen(number)),
             || (),

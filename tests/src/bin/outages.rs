@@ -247,13 +247,12 @@ impl Case {
         self.begin(outage).await;
         let _alone = ALONE.lock().await;
         match outage {
-            Outage::None => {}
+            Outage::None | Outage::Keys => {}
             Outage::ApiServer => self.plane.start_api_server().await,
             Outage::Etcd => self.plane.start_etcd().await,
             Outage::Kill => self.restart().await,
             Outage::Lease => self.delete_lease().await,
             Outage::Definition => self.plane.install(&SealedSecret::crd()).await,
-            Outage::Keys => {}
             Outage::Clock => return self.start_with_a_key_of_the_future().await,
             Outage::Rights => self.bind().await,
             Outage::Elsewhere => {
@@ -398,7 +397,7 @@ impl Case {
     }
 
     async fn bind(&self) {
-        let binding = self.unbound.as_ref().expect("it was unbound before");
+        let binding = self.unbound.as_ref().unwrap();
         let bindings = self.api::<RoleBinding>();
         let create = PostParams::default();
         bindings.create(&create, binding).await.unwrap();
@@ -573,7 +572,7 @@ fn read(args: impl Iterator<Item = String>) -> (Vec<Outage>, usize) {
             .find(|outage| format!("{outage:?}").to_lowercase() == arg);
         match (outage, arg.strip_prefix("--runs=")) {
             (Some(outage), _) => named.push(outage),
-            (None, Some(number)) => runs = number.parse().expect("--runs=N takes a number"),
+            (None, Some(number)) => runs = number.parse().unwrap(),
             (None, None) => panic!("{arg:?} is no outage: see `.ci/extra`"),
         }
     }
