@@ -375,7 +375,9 @@ fn name_kinds(node: &mut Node) {
     let Value::Map(fields) = &mut node.value else {
         return;
     };
-    let items = fields.iter_mut().filter(|(name, _)| name == "items");
+    let items = fields
+        .iter_mut()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("items"));
     for (_, list) in items {
         let Value::List(items) = &mut list.value else {
             continue;
@@ -395,9 +397,12 @@ fn name_kind(item: &mut Node, version: &str, kind: &str) {
     }
     let line = item.line;
     if let Value::Map(fields) = &mut item.value {
-        fields.retain(|(name, _)| name != "kind");
+        fields.retain(|(name, _)| !name.eq_ignore_ascii_case("kind"));
         for (name, text) in [("apiVersion", version), ("kind", kind)] {
-            if !fields.iter().any(|(known, _)| known == name) {
+            if !fields
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(name))
+            {
                 let value = Value::Text(text.to_owned().into());
                 let source = None;
                 fields.push((

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use kubeseal_library::finding;
 pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
-use kubeseal_library::certificate::{self, is_url};
+use kubeseal_library::certificate::{self, UseError, is_url};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::git::Repository;
@@ -181,7 +181,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     }
     if uncompared > 0 {
         let why = if linter.certificates.values().any(Option::is_none) {
-            "the certificate cannot be used (see above)"
+            "the certificate cannot be used"
         } else {
             "no certificate is known; --cert FILE names it"
         };
@@ -480,10 +480,14 @@ impl Linter<'_> {
             Ok(certificate) => Some(certificate),
             Err(error) => {
                 let (file, line) = blamed(settings);
-                self.add(
-                    &file,
-                    (finding::CERTIFICATE, line, error_chain(error.as_ref())),
-                );
+                let message = match error.downcast_ref() {
+                    Some(UseError::Expired { date, .. }) => format!(
+                        "the certificate {} has expired on {date}; fetch the current one with `seal cert fetch`",
+                        certificate_name(source)
+                    ),
+                    _ => error_chain(error.as_ref()),
+                };
+                self.add(&file, (finding::CERTIFICATE, line, message));
                 None
             }
         };
@@ -493,16 +497,20 @@ impl Linter<'_> {
 }
 
 /// Returns whether a text may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret
-/// without `kind` has `data` or `stringData`.
+/// without `kind` has `data` or `stringData`, in any case.
 fn mentions_secrets(text: &[u8]) -> bool {
-    let has = |word: &[u8]| memchr::memmem::find(text, word).is_some();
-    let is_data = |at: usize| {
+    if memchr::memmem::find(text, b"ecret").is_some() {
+        return true;
+    }
+    let text = text.to_ascii_lowercase();
+    let is_word = |at: usize| {
         let before = text[..at].last();
-        let after = text.get(at + 4);
-        !before.is_some_and(u8::is_ascii_alphanumeric)
+        let is_whole = !before.is_some_and(u8::is_ascii_alphanumeric);
+        let after = text.get(at + b"data".len());
+        (is_whole || text[..at].ends_with(b"string"))
             && !after.is_some_and(u8::is_ascii_alphanumeric)
     };
-    has(b"ecret") || has(b"stringData") || memchr::memmem::find_iter(text, b"data").any(is_data)
+    memchr::memmem::find_iter(&text, b"data").any(is_word)
 }
 
 /// A malformed file is reported only if it names one of these kinds.
@@ -514,6 +522,13 @@ fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
     let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());
     matches!(error.problem, ReadProblem::Template(_)) && !is_json
+}
+
+fn certificate_name(source: &Source) -> String {
+    match source {
+        Source::At(at) => redacted_source(at).into_owned(),
+        Source::Controller { .. } => "of the controller".to_owned(),
+    }
 }
 
 /// Returns the file and line to report for a missing certificate: where the user can fix it.

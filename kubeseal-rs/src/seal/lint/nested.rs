@@ -84,7 +84,11 @@ impl Search {
             Value::Map(fields) => {
                 let is_list = node.text("kind").is_some_and(|kind| LISTS.contains(&kind));
                 for (name, field) in fields {
-                    self.node(field, is_object && is_list && name == "items", level);
+                    self.node(
+                        field,
+                        is_object && is_list && name.eq_ignore_ascii_case("items"),
+                        level,
+                    );
                 }
             }
             Value::List(items) => {

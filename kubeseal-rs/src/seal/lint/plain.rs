@@ -61,15 +61,23 @@ pub(super) fn is_secret_without_kind(node: &Node) -> bool {
 
 /// Returns the keys of a field whose values are plaintext.
 fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str> {
-    let entries = match secret.field(field).map(|node| &node.value) {
-        Some(Value::Map(entries)) => entries.as_slice(),
+    // The branches of a template may have the same field, so each counts.
+    let fields = match &secret.value {
+        Value::Map(fields) => fields.as_slice(),
         _ => &[],
     };
+    let same = fields
+        .iter()
+        .filter(move |(name, _)| name.eq_ignore_ascii_case(field));
+    let entries = same.flat_map(|(_, node)| match &node.value {
+        Value::Map(entries) => entries.as_slice(),
+        _ => &[],
+    });
     let has_sops = secret.field("sops").is_some();
     let is_plain = move |(_, node): &&(String, Node)| {
         !(has_sops && is_of_sops(node)) && is_value(node, field == "data")
     };
-    entries.iter().filter(is_plain).map(|(key, _)| key.as_str())
+    entries.filter(is_plain).map(|(key, _)| key.as_str())
 }
 
 /// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.

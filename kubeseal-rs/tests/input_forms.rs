@@ -1,5 +1,5 @@
-//! Every form of a plain Secret that the sealing commands accept, or that reaches a cluster by a template, a kustomization
-//! or a text in another object, is found by `seal lint` and by the hook.
+//! Inputs in every form: what the sealing commands accept as a Secret, or what reaches a cluster by a template, a
+//! kustomization or a text in another object, is found by `seal lint` and the hook; and what cannot be used is named.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -501,4 +501,262 @@ fn rules_that_cannot_be_used_are_an_error_without_a_sealed_secret() {
         git(at, &["add", "."]);
         assert_eq!(run(at, SEAL, &["lint", "--staged"]).status.code(), Some(0));
     }
+}
+
+/// Returns a certificate that was valid for one day.
+fn expired_certificate() -> String {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let mut params = rcgen::CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    params.self_signed(&key).expect("a certificate").pem()
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_with_its_reason() {
+    let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n";
+    let folder = folder_with(&[("expired.pem", &expired_certificate()), ("key.pem", key)]);
+    let at = folder.path();
+    let create = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--no-hints",
+        "--from-file",
+        "a=key.pem",
+        "--cert",
+        CERT,
+        "-w",
+        "db.yaml",
+    ];
+    assert!(run(at, SEAL, &create).status.success());
+    let output = run(at, SEAL, &["lint", "--cert", "expired.pem", "."]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("expired.pem:1: error: the certificate expired.pem has expired on "),
+        "{text}"
+    );
+    assert!(
+        text.contains("2020") && !text.contains("no certificate is known"),
+        "{text}"
+    );
+    for (cert, want) in [
+        ("missing.pem", "open missing.pem: no such file or directory"),
+        (
+            "key.pem",
+            "it contains a private key, which must not be given away",
+        ),
+        (
+            "db.yaml",
+            "data does not contain any valid RSA or ECDSA certificates",
+        ),
+    ] {
+        for args in [
+            &["lint", "--cert", cert, "."][..],
+            &["lint", "--cert", cert, "key.pem"],
+            &["cert", "show", cert],
+        ] {
+            let output = run(at, SEAL, args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+            assert!(said(&output).contains(want), "{args:?}: {}", said(&output));
+            assert!(!said(&output).contains("aHVudGVyMg"), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_not_named_twice() {
+    for place in [
+        &["--directory", "."][..],
+        &["--kubeconfig", "config"],
+        &["--context", "a"],
+        &["--controller-name", "a"],
+        &["--controller-namespace", "a"],
+    ] {
+        for verb in ["show", "fetch", "verify"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let against = ["--against", CERT];
+            let more = if verb == "verify" { &against[..] } else { &[] };
+            let output = run(
+                folder.path(),
+                SEAL,
+                &[&["cert", verb, CERT], place, more].concat(),
+            );
+            assert_eq!(output.status.code(), Some(2), "{verb} {place:?}");
+            assert!(
+                said(&output).contains("cannot be used with"),
+                "{}",
+                said(&output)
+            );
+        }
+    }
+}
+
+#[test]
+fn hints_of_an_import_name_no_flag_that_it_lacks() {
+    let folder = folder_with(&[
+        ("empty.env", "# nothing\n"),
+        (
+            "empty.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: shop}\n",
+        ),
+    ]);
+    for (args, has_flag) in [
+        (
+            &["import", "dotenv", "a", "empty.env", "-n", "shop"][..],
+            false,
+        ),
+        (&["import", "secret", "empty.yaml"], false),
+        (&["create", "a", "-n", "shop"], false),
+        (&["--stdout", "empty.yaml"], true),
+    ] {
+        let output = run(folder.path(), SEAL, &[args, &["--cert", CERT]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(
+            said(&output).contains("--allow-empty"),
+            has_flag,
+            "{args:?}: {}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
+    let folder = folder_with(&[
+        (
+            "a.env",
+            "\u{feff}A=1\nB=\u{feff}x\nC='\u{feff}y'\nD=x\u{feff}\n",
+        ),
+        ("b.env", "A=1\rB=2\r"),
+    ]);
+    let import = [
+        "import", "dotenv", "a", "a.env", "-n", "shop", "--cert", CERT,
+    ];
+    let text = said(&run(folder.path(), SEAL, &import));
+    let marks: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("byte order mark"))
+        .collect();
+    assert_eq!(marks.len(), 2, "{text}");
+    assert!(
+        marks[0].contains("a.env:2: the value of B")
+            && marks[1].contains("a.env:3: the value of C"),
+        "{text}"
+    );
+    let create = [
+        "create",
+        "a",
+        "--from-env-file",
+        "b.env",
+        "-n",
+        "shop",
+        "--cert",
+        CERT,
+    ];
+    let output = run(folder.path(), SEAL, &create);
+    assert!(
+        said(&output).contains("b.env: line 1: a carriage return"),
+        "{}",
+        said(&output)
+    );
+}
+
+/// Attack: keeps an unreadable backup among others, so that nothing is recovered; as upstream, an empty list has no keys.
+#[test]
+fn an_empty_list_among_recovery_keys_is_no_error() {
+    let folder = folder_with(&[
+        ("plain.txt", "hunter2"),
+        ("list.yaml", "apiVersion: v1\nkind: List\nitems: []\n"),
+        ("list.json", "{\"kind\": \"SecretList\", \"items\": null}"),
+        ("items.json", "{\"items\": []}"),
+    ]);
+    let at = folder.path();
+    let create = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--from-file",
+        "a=plain.txt",
+        "--cert",
+        CERT,
+        "-w",
+        "db.yaml",
+    ];
+    assert!(run(at, SEAL, &create).status.success());
+    let key = CERT.replace("cert.pem", "key.pem");
+    for list in ["list.yaml", "list.json", "items.json"] {
+        let unseal = |files: &str| {
+            run(
+                at,
+                KUBESEAL,
+                &[
+                    "--recovery-unseal",
+                    "--recovery-private-key",
+                    files,
+                    "-f",
+                    "db.yaml",
+                ],
+            )
+        };
+        for files in [format!("{list},{key}"), format!("{key},{list}")] {
+            let output = unseal(&files);
+            assert!(output.status.success(), "{files}: {}", said(&output));
+            assert!(
+                said(&output).contains("contains no private key"),
+                "{}",
+                said(&output)
+            );
+        }
+        let output = unseal(list);
+        assert!(
+            said(&output).contains("no key could decrypt secret"),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+/// Attack: names lines of a file so that the error of `sops` about them controls the terminal, or fills it.
+#[cfg(unix)]
+#[test]
+fn the_error_of_sops_is_shown_in_lines_escaped_and_bounded() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = "#!/bin/sh\nprintf 'Failed to get the data key\\n\\nGroup 0: FAILED\\n  age1x: FAILED\\n' >&2\n\
+                  printf '    - | \\033[31mno identity matched\\n' >&2\nfor i in $(seq 500); do echo line $i >&2; done\nexit 1\n";
+    let folder = folder_with(&[
+        ("bin/sops", script),
+        ("a.yaml", "a: ENC[x]\nsops: {mac: x}\n"),
+    ]);
+    let sops = folder.path().join("bin/sops");
+    fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("ours");
+    let output = Command::new(SEAL)
+        .args([
+            "import", "sops", "db", "a.yaml", "-n", "shop", "--cert", CERT,
+        ])
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .env(
+            "PATH",
+            format!("{}:/usr/bin:/bin", folder.path().join("bin").display()),
+        )
+        .output()
+        .expect("it starts");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for want in [
+        "Failed to get the data key",
+        "Group 0: FAILED",
+        "no identity matched",
+        "…",
+    ] {
+        assert!(text.contains(want), "{want}: {text}");
+    }
+    assert!(
+        !text.contains('\u{1b}') && !text.contains("line 50"),
+        "{text}"
+    );
 }
