@@ -93,7 +93,7 @@ impl Repository {
     }
 
     /// Returns the absolute paths and contents of the wanted files of the index, staged or committed. The
-    /// contents may be plain values.
+    /// contents may be plain values. Leaves out what a partial clone has not fetched.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Repository {
         let mut found = Vec::new();
         let mut take = |path: &BStr, entry: &Entry| {
             let path = self.root.join(to_path(path));
-            if is_file(entry) && is_wanted(&path) {
+            if is_file(entry) && is_wanted(&path) && self.git.has_object(entry.id) {
                 found.push((path, entry.id));
             }
         };

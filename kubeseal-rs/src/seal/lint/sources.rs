@@ -8,6 +8,7 @@ use anyhow::Result;
 use kubeseal_library::git::Repository;
 use kubeseal_library::walk;
 use shared::manifest;
+use zeroize::Zeroizing;
 
 use super::plain;
 
@@ -27,7 +28,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
     };
     let staged: BTreeSet<PathBuf> = staged.iter().map(|path| plainly(path)).collect();
     let contents = repository.indexed(may_read)?.into_iter();
-    let reads_staged = |(path, bytes): &(PathBuf, _)| {
+    let reads_staged = |(path, bytes): &(PathBuf, Zeroizing<Vec<u8>>)| {
         sources(path, bytes).iter().any(|source| {
             let resolved = repository.inside_work_tree(source);
             let resolved = resolved.map(|inside| repository.root().join(inside));

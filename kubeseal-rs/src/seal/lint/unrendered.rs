@@ -35,24 +35,30 @@ pub(super) fn readable(text: &str) -> Option<String> {
 
 /// Splits before and after the first action that ends.
 fn next_action(text: &str) -> Option<(&str, Action<'_>, &str)> {
-    let open = |(open, close)| Some((text.find(open)?, open, close));
-    let (at, open, close): (usize, &str, &str) = ACTIONS
-        .into_iter()
-        .filter_map(open)
-        .min_by_key(|(at, ..)| *at)?;
+    let actions = ACTIONS.into_iter();
+    let found = actions.filter_map(|(open, close)| action(text, open, close));
+    found.min_by_key(|(before, ..)| before.len())
+}
+
+/// Splits before and after the first action with these delimiters. Only those of Go may contain line breaks: other
+/// delimiters could be values, and hide what is between them.
+fn action<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, Action<'a>, &'a str)> {
+    let at = text.find(open)?;
     let inner = &text[at + open.len()..];
-    let is_comment = inner.trim_start_matches('-').trim_start().starts_with("/*");
-    let close = if is_comment { "*/" } else { close };
-    let end = inner.find(close)?;
-    let (content, mut after) = (&inner[..end], &inner[end + close.len()..]);
-    if is_comment {
-        after = &after[after.find("}}")? + 2..];
-    }
-    let whole = &text[at..text.len() - after.len()];
+    let end_of_line = inner.find('\n').unwrap_or(inner.len());
+    let within = if open == "{{" {
+        inner
+    } else {
+        &inner[..end_of_line]
+    };
+    let is_comment = open == "{{" && inner.trim_start_matches('-').trim_start().starts_with("/*");
+    let end_of_comment = is_comment.then(|| inner.find("*/")).flatten().unwrap_or(0);
+    let end = end_of_comment + within[end_of_comment..].find(close)?;
+    let (content, after) = (&inner[..end], &inner[end + close.len()..]);
     let is_comment = is_comment || open == "{#";
     let action = Action {
         content: content.trim_matches(['-', '~', '+']).trim(),
-        lines: whole.matches('\n').count(),
+        lines: content.matches('\n').count(),
         is_silent: is_comment || open == "{%" || open == "<%" && !content.starts_with('='),
         is_comment,
     };
@@ -81,7 +87,7 @@ impl Action<'_> {
         let (name, value) = content.split_once('=')?;
         let name = name.trim_end_matches(':').trim_end();
         let is_name = !name.contains(|c: char| c.is_whitespace() || "\"'`(|".contains(c));
-        is_name.then_some((name, value))
+        (is_name && !name.is_empty()).then_some((name, value))
     }
 }
 
@@ -176,6 +182,15 @@ mod tests {
             ("a: <%= x %>\n<% end %>\n", "a: $(TEMPLATE)\n\n"),
             ("a: {b: {{ .x }}}\n", "a: {b: $(TEMPLATE)}\n"),
             ("a: {{ .x\n", "a: {{ .x\n"),
+            (
+                "a: {# x\nb: <% y\nc: {{ .z }}\n",
+                "a: {# x\nb: <% y\nc: $(TEMPLATE)\n",
+            ),
+            (
+                "a: {#\nb: c\nd: \"#}\" {{ .e }}\n",
+                "a: {#\nb: c\nd: \"#}\" $(TEMPLATE)\n",
+            ),
+            ("a: {{ .x\n}}\nb: 1\n", "a: $(TEMPLATE)\n\nb: 1\n"),
         ] {
             assert_eq!(readable(text).as_deref(), Some(want), "{text}");
         }
