@@ -155,9 +155,11 @@ fn what_is_accepted_as_a_secret_is_reported() {
         ];
         let takes = |program, args: &[&str]| {
             let output = run(folder.path(), program, args);
-            output.status.success()
-                && String::from_utf8_lossy(&output.stdout).contains(" a:")
-                    | String::from_utf8_lossy(&output.stdout).contains("\"a\":")
+            let text = String::from_utf8_lossy(&output.stdout);
+            let has_item = text.contains(" a:") || text.contains("\"a\":");
+            // `seal` keeps other documents as they are.
+            let is_kept = text.contains("hunter2") || text.contains("aHVudGVyMg");
+            output.status.success() && has_item && !is_kept
         };
         if takes(KUBESEAL, &kubeseal) || takes(SEAL, &seal) {
             accepted += 1;
@@ -316,7 +318,7 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
             is_found,
             "{kustomization}, {text}: {found:?}"
         );
-        write(at, file, b"PASSWORD=${PASSWORD}\n");
+        write(at, file, b"${PASSWORD}\n");
         git(at, &["add", file]);
         assert_eq!(findings(at, &["--staged"]), BTreeSet::new(), "{text}");
     }
@@ -459,14 +461,10 @@ fn a_secret_inside_another_object_is_found_with_its_line() {
 fn repeated_texts_in_texts_cost_little_and_are_named() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
     let inner: String = inner.lines().map(|line| format!("  {line}\n")).collect();
-    let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(5000));
+    let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);
-    assert!(
-        said(&output).contains("not judged"),
-        "{}",
-        &said(&output)[..200]
-    );
+    assert!(said(&output).contains("not judged"), "{}", said(&output));
 }
 
 /// Attack: breaks the rules of a repository, which then apply to nothing.

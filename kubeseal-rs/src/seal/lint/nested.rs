@@ -23,7 +23,7 @@ pub(super) struct Search {
 /// The file, or a text inside it.
 #[derive(Clone, Copy)]
 struct Level<'a> {
-    text: &'a str,
+    text: &'a [&'a str],
     /// The number of lines of the file before the text, or its only known line.
     lines: Lines,
     depth: usize,
@@ -59,7 +59,7 @@ impl Search {
         documents: impl IntoIterator<Item = &'a Document>,
     ) {
         let level = Level {
-            text,
+            text: &text.lines().collect::<Vec<_>>(),
             lines: Lines::After(0),
             depth: 0,
         };
@@ -103,11 +103,9 @@ impl Search {
 
     /// Searches a text that may be a manifest.
     fn text(&mut self, text: &str, line: usize, outer: Level<'_>) {
-        let lines = match outer.lines {
-            Lines::After(before) if is_literal_block(outer.text, line) => {
-                Lines::After(before + line)
-            }
-            lines => Lines::Only(lines.of(line)),
+        let lines = match (outer.lines, head_of_block(outer.text, line)) {
+            (Lines::After(before), Some(head)) => Lines::After(before + head),
+            (lines, _) => Lines::Only(lines.of(line)),
         };
         let fits = outer.depth < MOST_LEVELS && text.len() <= self.bytes_left;
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
@@ -121,9 +119,13 @@ impl Search {
             self.unjudged.push(outer.lines.of(line));
             return;
         };
-        let depth = outer.depth + 1;
+        let level = Level {
+            text: &text.lines().collect::<Vec<_>>(),
+            lines,
+            depth: outer.depth + 1,
+        };
         for document in &documents {
-            self.node(&document.root, true, Level { text, lines, depth });
+            self.node(&document.root, true, level);
         }
     }
 }
@@ -138,10 +140,14 @@ fn may_hold_secret(text: &str) -> bool {
     is_manifest && names_kind(text.as_bytes(), &["Secret", "SecretList"])
 }
 
-/// Returns whether a value on this line is a literal block, whose lines are those of its text.
-fn is_literal_block(text: &str, line: usize) -> bool {
-    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let line = line.split(" #").next().unwrap_or_default().trim_end();
-    let head = line.trim_end_matches(|c: char| c.is_ascii_digit() || "+-".contains(c));
-    head.ends_with('|')
+/// Returns the line of the `|` above a value, if the value that begins on this line is a literal block, whose lines are
+/// those of its text.
+fn head_of_block(text: &[&str], line: usize) -> Option<usize> {
+    let above = text.get(..line.checked_sub(1)?)?;
+    let head = above.iter().rposition(|line| !line.trim().is_empty())?;
+    let text = above[head].split(" #").next().unwrap_or_default();
+    let text = text
+        .trim_end()
+        .trim_end_matches(|c: char| c.is_ascii_digit() || "+-".contains(c));
+    text.ends_with('|').then_some(head + 1)
 }
