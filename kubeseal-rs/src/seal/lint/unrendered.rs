@@ -121,7 +121,9 @@ impl Writer {
             return;
         }
         if let Some((name, value)) = action.sets() {
-            if self.outputs_literal(value) {
+            // A number is most likely that of rounds: `range until 3`.
+            let is_count = name == "." && !value.contains(['"', '`', '\'']);
+            if !is_count && self.outputs_literal(value) {
                 self.literals.insert(name.to_owned());
             }
             return;
@@ -212,6 +214,7 @@ mod tests {
             ("{{ $p := .Values.p }}", "{{ $p }}", false),
             ("{{ $p := 32 }}", "{{ randAlphaNum $p }}", false),
             ("{{ with .Values.a }}", "{{ .b }}", false),
+            ("{{ range $i := until 3 }}", "{{ tpl .Values.x . }}", false),
         ] {
             let text = readable(&format!("{set}\na: {used}\n")).unwrap();
             assert_eq!(text.contains(LITERAL), is_literal, "{set}: {text}");
