@@ -46,13 +46,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Returns the flags of a command and of all below it.
 fn flags(command: &Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_long());
-    let mut flags: BTreeSet<String> = own.map(|name| format!("--{name}")).collect();
-    flags.extend(command.get_subcommands().flat_map(flags_of));
-    flags
-}
-
-fn flags_of(command: &Command) -> BTreeSet<String> {
-    flags(command)
+    let mut found: BTreeSet<String> = own.map(|name| format!("--{name}")).collect();
+    found.extend(command.get_subcommands().flat_map(flags));
+    found
 }
 
 /// Returns the command that words such as `keys rotate` name, as far as they do.

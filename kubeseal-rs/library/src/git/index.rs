@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 
 use super::{GitError, Repository, folder, to_path};
 
+/// Absolute paths and contents of files.
+pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
+
 impl Repository {
     /// Returns whether the file is committed or staged.
     ///
@@ -98,10 +101,7 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if the repository is malformed.
-    pub fn indexed(
-        &self,
-        is_wanted: impl Fn(&Path) -> bool,
-    ) -> Result<Vec<(PathBuf, Zeroizing<Vec<u8>>)>, GitError> {
+    pub fn indexed(&self, is_wanted: impl Fn(&Path) -> bool) -> Result<Contents, GitError> {
         let index = self.index()?;
         let mut found = Vec::new();
         let mut take = |path: &BStr, entry: &Entry| {

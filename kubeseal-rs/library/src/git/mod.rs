@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 use crate::shown::ShowPath as _;
 pub use ages::{Dated, ages};
 pub use commits::{Branch, Version};
+pub use index::Contents;
 
 /// A Git repository cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -25,7 +25,7 @@ pub(super) fn readable(text: &str) -> Option<String> {
     let mut rest = text;
     while let Some((before, action, after)) = next_action(rest) {
         writer.text(before);
-        writer.action(action);
+        writer.action(&action);
         rest = after;
     }
     writer.text(rest);
@@ -114,7 +114,7 @@ impl Writer {
         }
     }
 
-    fn action(&mut self, action: Action<'_>) {
+    fn action(&mut self, action: &Action<'_>) {
         self.has_action = true;
         self.skipped += action.lines;
         if action.is_comment {
