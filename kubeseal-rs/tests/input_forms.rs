@@ -460,7 +460,7 @@ fn a_secret_inside_another_object_is_found_with_its_line() {
 #[test]
 fn repeated_texts_in_texts_cost_little_and_are_named() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
-    let inner: String = inner.lines().map(|line| format!("  {line}\n")).collect();
+    let inner = format!("  {}\n", inner.trim_end().replace('\n', "\n  "));
     let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);

@@ -350,7 +350,7 @@ impl Linter<'_> {
             // The cluster applies documents one by one, so the well-formed ones are checked.
             let documents = manifest::read_well_formed(&bytes);
             if walk::names_kind(&bytes, &SECRETS) && is_template(&error, &bytes) {
-                unrendered = self.unrendered(path, &text, &documents);
+                unrendered = unrendered_documents(path, &text, &documents);
             } else if candidate.named || walk::names_kind(&bytes, &SECRETS) {
                 let line = error.line().unwrap_or(1);
                 let message = error.problem.to_string();
@@ -362,7 +362,7 @@ impl Linter<'_> {
         let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered);
         let documents = || file.documents.iter().chain(&unrendered.documents);
         search.documents(&text, documents());
-        self.not_judged(path, &search.unjudged);
+        not_judged(path, &search.unjudged);
         let generators = documents().map(|document| &document.root);
         let roots = generators.clone();
         let files = roots.flat_map(|root| generated::files(root, path, self.staged));
@@ -375,31 +375,6 @@ impl Linter<'_> {
             self.sealed(path, &file);
         }
         self.add_repeated(path, repeated);
-    }
-
-    /// Returns the documents of a template that can only be read with placeholders for its actions.
-    fn unrendered(&self, path: &Path, text: &str, well_formed: &[Document]) -> Vec<Document> {
-        let readable = unrendered::readable(text).unwrap_or_else(|| text.to_owned());
-        let readable = Zeroizing::new(readable.into_bytes());
-        if let Err(error) = manifest::read(&readable) {
-            self.not_judged(path, &[error.line().unwrap_or(1)]);
-        }
-        let is_new = |document: &Document| {
-            let line = document.root.line;
-            !well_formed.iter().any(|known| known.root.line == line)
-        };
-        let documents = manifest::read_well_formed(&readable).into_iter();
-        documents.filter(is_new).collect()
-    }
-
-    fn not_judged(&self, path: &Path, lines: &[usize]) {
-        for line in lines {
-            report::say(&format!(
-                "{}:{line}: not judged: what names a Secret there can be read only when its template is rendered; render \
-                 it, and check the result",
-                files::from_here(path).shown()
-            ));
-        }
     }
 
     /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.
@@ -449,12 +424,11 @@ impl Linter<'_> {
         match self.session.settings(path) {
             Ok(settings) => Some(settings),
             Err(error) => {
-                match error.downcast_ref() {
-                    Some(error) => self.add_rules_error(error),
-                    None => {
-                        let message = error_chain(error.as_ref());
-                        self.add(path, (finding::RULES_FILE, 1, message));
-                    }
+                if let Some(error) = error.downcast_ref() {
+                    self.add_rules_error(error);
+                } else {
+                    let message = error_chain(error.as_ref());
+                    self.add(path, (finding::RULES_FILE, 1, message));
                 }
                 None
             }
@@ -493,6 +467,31 @@ impl Linter<'_> {
         };
         self.certificates.insert(key, certificate.clone());
         certificate
+    }
+}
+
+/// Returns the documents of a template that can only be read with placeholders for its actions.
+fn unrendered_documents(path: &Path, text: &str, well_formed: &[Document]) -> Vec<Document> {
+    let readable = unrendered::readable(text).unwrap_or_else(|| text.to_owned());
+    let readable = Zeroizing::new(readable.into_bytes());
+    if let Err(error) = manifest::read(&readable) {
+        not_judged(path, &[error.line().unwrap_or(1)]);
+    }
+    let is_new = |document: &Document| {
+        let line = document.root.line;
+        !well_formed.iter().any(|known| known.root.line == line)
+    };
+    let documents = manifest::read_well_formed(&readable).into_iter();
+    documents.filter(is_new).collect()
+}
+
+fn not_judged(path: &Path, lines: &[usize]) {
+    for line in lines {
+        report::say(&format!(
+            "{}:{line}: not judged: what names a Secret there can be read only when its template is rendered; render \
+             it, and check the result",
+            files::from_here(path).shown()
+        ));
     }
 }
 

@@ -147,7 +147,8 @@ impl Writer {
             && !self.has_literal
             && self.line.replace(PLACEHOLDER, "").trim().is_empty();
         if is_action {
-            self.line = if self.line.ends_with('\n') { "\n" } else { "" }.to_owned();
+            let end = if self.line.ends_with('\n') { "\n" } else { "" };
+            end.clone_into(&mut self.line);
         }
         self.done.push_str(&self.line);
         self.done.push_str(&"\n".repeat(self.skipped));
