@@ -48,7 +48,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     }
     let secret = secret(&args.name, &args.like, items)?;
     check_secret(&secret)?;
-    let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    let sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     args.destination.put(&[sealed])
 }
 
@@ -81,6 +81,7 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
             path.shown()
         };
         for variable in variables.context(shown)? {
+            values::remark_on_mark("", &variable.name, &variable.value);
             items.add(&variable.name, variable.value)?;
         }
     }

@@ -40,6 +40,8 @@ pub mod edit;
 pub mod exec;
 pub mod files;
 pub mod generate;
+#[cfg(test)]
+mod hints;
 pub mod hook;
 pub mod import;
 pub mod in_cluster;

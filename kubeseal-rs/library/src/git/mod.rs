@@ -31,6 +31,7 @@ use crate::shown::ShowPath as _;
 pub use ages::{Dated, ages};
 pub use changes::Differing;
 pub use commits::{Branch, Version};
+pub use index::Contents;
 pub use submodules::Submodule;
 
 /// A Git repository cannot be read.
