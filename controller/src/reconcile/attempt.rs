@@ -99,10 +99,26 @@ impl Done {
     }
 }
 
+/// Returns a text for the part of the policy that a record does not cover by itself. Takes the policy apart
+/// without `..`, so that the compiler asks about each new setting.
+fn judged_by(policy: &Policy) -> String {
+    let Policy {
+        author_limits,
+        added,
+        // `record::Origin` has these.
+        rules: _,
+        tolerates_drift: _,
+        // These do not change which Secret is right.
+        update_status: _,
+        retries: _,
+    } = policy;
+    author_limits.as_text() + &added.as_text()
+}
+
 impl<S: Store> Tools<S> {
     pub(super) fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
-            judged_by: [policy.author_limits.as_text(), &policy.added.as_text()].concat(),
+            judged_by: judged_by(&policy),
             store,
             pool,
             policy,
