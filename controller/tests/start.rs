@@ -221,6 +221,8 @@ async fn run_until(server: &ApiServer, what: &str) {
     }
 }
 
+/// Attack: the API server answers the request for the Lease late, so that a replica which has listed everything
+/// might write before it leads.
 #[tokio::test]
 async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_once_it_holds_it() {
     for (why, lease) in [
@@ -253,7 +255,8 @@ async fn a_container_that_was_started_again_lists_the_objects_while_it_waits_for
     assert_eq!(first.writes().1, 0, "{:?}", first.seen.borrow());
 }
 
-/// The class: however soon the objects are known, a replica that does not hold the Lease writes nothing.
+/// Attack: another replica holds the Lease, and everything is known to this one, whose writes would be those of a
+/// second writer. However soon the objects are known, a replica that does not hold the Lease writes nothing.
 #[tokio::test]
 async fn a_standby_that_has_listed_everything_writes_nothing() {
     let server = ApiServer::start(Some(lease_of("another"))).await;
