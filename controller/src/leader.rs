@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::args::{Election, Pod};
-use crate::store::api_answer;
+use crate::store::api_response;
 use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
 pub(crate) use lease::LONGEST_LEASE;
@@ -382,7 +382,7 @@ impl Failure {
 
     fn text(&self) -> String {
         match self {
-            Self::Api(error) => api_answer(error),
+            Self::Api(error) => api_response(error),
             Self::Silence => "the API server does not answer".into(),
         }
     }

@@ -1,4 +1,4 @@
-//! The report for an object whose values do not make a Secret. It does not depend on the values.
+//! The report for an object from whose values no valid Secret results. It does not depend on the values.
 //!
 //! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact
 //! that depends on a value (which template fails, where, why, how many do, which check of the API server)
@@ -20,7 +20,7 @@ const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows w
                     --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
                     token, ask the controller's /v1/unseal";
 
-/// The values do not make a Secret.
+/// No valid Secret results from the values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoSecret {
     is_legacy: bool,
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_fails_with_placeholders_or_nothing_but_that_it_fails() {
+    fn reports_only_failures_that_occur_with_placeholders() {
         let reported = |template| {
             NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
         };

@@ -23,7 +23,7 @@ use super::connection::Connection;
 use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
-use crate::store::api_answer;
+use crate::store::api_response;
 use crate::store::cluster::{ClusterStore, Watched, sealed_secrets};
 use crate::watch_health::{Cause, WatchHealth};
 
@@ -433,7 +433,7 @@ fn answer(error: &WatchError) -> String {
     match error {
         WatchError::InitialListFailed(error)
         | WatchError::WatchStartFailed(error)
-        | WatchError::WatchFailed(error) => api_answer(error),
+        | WatchError::WatchFailed(error) => api_response(error),
         WatchError::WatchError(status) => status.message.clone(),
         WatchError::NoResourceVersion => "the API server gave no resourceVersion".into(),
     }

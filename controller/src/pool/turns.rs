@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use controller_core::fair::{Shares, most_each};
+use controller_core::fair::{Shares, max_each};
 
 /// A fixed number of slots. Among waiting tenants, the one that has used least gets the next slot; among the
 /// jobs of one tenant, the job that has used least.
@@ -151,7 +151,7 @@ impl Turns {
 impl State {
     fn next(&self) -> Option<String> {
         let most = self.reserved.map_or(usize::MAX, |reserved| {
-            most_each(self.total, reserved, self.tenants.len())
+            max_each(self.total, reserved, self.tenants.len())
         });
         let waiting = self.tenants.iter().filter_map(|(name, tenant)| {
             let ((_, arrival), _) = tenant.waiting.first_key_value()?;

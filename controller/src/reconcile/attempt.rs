@@ -387,7 +387,7 @@ impl<S: Store> Tools<S> {
         ring: &KeyRing,
     ) -> Outcome<'a> {
         let keeps_values =
-            matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
+            matches!(&observed.existing, Existing::Owned(held) if !held.values().is_empty());
         match (&done.refusal, &done.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
@@ -467,7 +467,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<Attempted, Stopped> {
         let is_random = desired.is_random();
         let is_added_to = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            Existing::Owned(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
             _ => true,
         };
         let circumstances = Circumstances {
@@ -543,7 +543,7 @@ impl<S: Store> Tools<S> {
     /// first.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => {
+            Existing::Owned(Held::Secret(secret)) => {
                 let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
                 if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
@@ -623,7 +623,7 @@ fn has_public_size(observed: &Observed) -> bool {
         return false;
     };
     let is_alone = match &observed.existing {
-        Existing::Ours(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
+        Existing::Owned(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
         _ => true,
     };
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)

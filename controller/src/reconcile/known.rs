@@ -32,7 +32,7 @@ impl<S: Store> Tools<S> {
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
     pub(super) fn fits(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
-        let (Source::Sealed(sealed), Existing::Ours(Held::Secret(secret))) =
+        let (Source::Sealed(sealed), Existing::Owned(Held::Secret(secret))) =
             (&observed.source, &observed.existing)
         else {
             return None;
@@ -41,13 +41,13 @@ impl<S: Store> Tools<S> {
         let identity = Identity::of(sealed)?;
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
-        let asking = self.policy.added.asked_for(sealed);
+        let wanted = self.policy.added.with_added(sealed);
         let fits = self.trusts_records()
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
             && self.policy.added.are_on(&secret.metadata)
-            && record::fits(record, identity, &asking, ring, secret);
+            && record::fits(record, identity, &wanted, ring, secret);
         fits.then(|| Arc::clone(sealed))
     }
 
@@ -86,7 +86,7 @@ impl<S: Store> Tools<S> {
             return None;
         };
         let found = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => Some(&**secret),
+            Existing::Owned(Held::Secret(secret)) => Some(&**secret),
             _ => None,
         };
         let origin = self.origin(

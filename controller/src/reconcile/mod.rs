@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use controller_core::added_metadata::AddedMetadata;
 use controller_core::author_limits::AuthorLimits;
-use controller_core::fair::most_each;
+use controller_core::fair::max_each;
 use controller_core::object_id::ObjectId;
 use controller_core::queue::Queue;
 use controller_core::reason::Reason;
@@ -121,14 +121,14 @@ impl<S: Store> Reconciler<S> {
     /// an equal share, and a quarter is reserved for namespaces that hold no slot. Returns when to call
     /// again, unless that is when an attempt ends.
     pub fn begin(&mut self, places: usize, now: Timestamp) -> Option<Timestamp> {
-        self.queue.ripen(now);
+        self.queue.mark_due(now);
         let mut held = self.held();
         let mut working: usize = held.values().sum();
         let away = self.tools.pauses.attempts();
-        let most_away = most_each(AWAY, AWAY / 2, self.queue.active(&away, places));
+        let max_away = max_each(AWAY, AWAY / 2, self.queue.active(&away, places));
         while working < places {
             let active = self.queue.active(&held, places);
-            let most = most_each(places, places / 4, active);
+            let most = max_each(places, places / 4, active);
             // Slots are released late if attempts wait with large results, so the last quarter is reserved
             // for namespaces that hold none, even if fewer namespaces were active earlier.
             let most = if working < places - places / 4 {
@@ -138,7 +138,7 @@ impl<S: Store> Reconciler<S> {
             };
             let may_begin = |namespace: &str| {
                 held.get(namespace).is_none_or(|n| *n < most)
-                    && away.get(namespace).is_none_or(|n| *n < most_away)
+                    && away.get(namespace).is_none_or(|n| *n < max_away)
             };
             let Some((id, _)) = self.queue.take(may_begin) else {
                 break;
