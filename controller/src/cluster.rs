@@ -23,7 +23,7 @@ use tracing::{debug, error};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
-use crate::http::Facts;
+use crate::http::ServerState;
 use crate::http::reviews::Reviews;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::leader::{Candidate, Role, Term};
@@ -120,7 +120,7 @@ impl Cluster {
         let client = &connection.requests;
         let pool = Pool::new();
         let store = ClusterStore::new(client.clone(), place.deletes_secrets);
-        let store = Arc::new(store.announcing(place.announced));
+        let store = Arc::new(store.with_event_level(place.event_level));
         let (sender, changes) = mpsc::channel(BACKLOG);
         let election = place.election.clone();
         let (questions, pod) = (connection.questions.clone(), place.pod.clone());
@@ -262,8 +262,8 @@ impl Cluster {
     }
 
     /// Returns the state that the HTTP server serves.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn server_state(&self) -> ServerState {
+        ServerState {
             ring: self.ring.subscribe(),
             ready: Arc::clone(&self.ready),
         }
@@ -289,7 +289,7 @@ impl Cluster {
 
     /// Requests a new key as soon as possible.
     pub fn ask_for_key(&mut self) {
-        self.renewal.ask();
+        self.renewal.request();
     }
 
     /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
@@ -300,7 +300,7 @@ impl Cluster {
         }
         self.keys.expire(now);
         let next = now.saturating_add(RENEWAL).unwrap_or(now);
-        self.metrics.leads(self.leads());
+        self.metrics.is_leader(self.leads());
         if !self.leads() {
             self.follow().await;
             return next;
@@ -313,8 +313,8 @@ impl Cluster {
             self.take_over(now).await;
         }
         self.keys.announce(now).await;
-        if self.keys.asks_for_key() {
-            self.renewal.ask();
+        if self.keys.takes_key_request() {
+            self.renewal.request();
         }
         if let Some(new) = self.renewal.turn(self.newest(now), now).await {
             self.keep(&new, now).await;

@@ -1,16 +1,16 @@
 //! Leader election: a Lease decides which of several replicas may write.
 //!
-//! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica
-//! that has seen the Lease unchanged for the lease duration, by its own clock, may take it. The holder stops
-//! earlier by its own clock, whatever the API server answers: after the renew deadline it writes nothing
-//! more. A replica that was paused for longer detects this before its next write.
+//! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica that has
+//! observed the Lease unchanged for the lease duration, by its own clock, may acquire it. The holder stops writing
+//! earlier, at the renew deadline by its own clock, whatever the API server answers. A replica that was paused for
+//! longer detects this before its next write.
 //!
 //! A request that was already on its way to the connection when the process was paused can still be sent.
 //! Updates and deletes name the resource version that they are based on, and creates name the Secret, so the
 //! API server rejects them if another replica has written since. Two kinds of request are not protected in
 //! this way: events, which have no effect on Secrets, and renewed keys, where the harm is one key too many.
-//! The same holds for the last requests of a container that was killed, if the next container of its Pod
-//! takes the Lease over at once.
+//! The same applies to the last requests of a container that was killed, if the next container of its Pod acquires the
+//! Lease at once.
 
 mod identity;
 mod lease;
@@ -40,22 +40,22 @@ const LEASE: &str = "the Lease";
 /// The current role of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Not known yet.
+    /// The role is not known yet.
     Unknown,
-    /// Another replica writes.
+    /// Another replica is the leader.
     Follower,
-    /// This replica writes.
+    /// This replica is the leader.
     Leader,
 }
 
-/// Takes part in the leader election while it runs.
+/// A replica in the leader election.
 pub struct Candidate {
     api: Api<Lease>,
     election: Election,
     pod: Pod,
     identity: Identity,
-    /// The renew times, in microseconds, that this process wrote or tried to write since the last answer. If
-    /// the Lease has this identity and another renew time, another process renewed it.
+    /// The renew times, in microseconds, that this process wrote or tried to write since the last response. If the
+    /// Lease has this identity and another renew time, another process renewed it.
     renewals: Vec<i64>,
     term: Arc<Term>,
     role: watch::Sender<Role>,
@@ -112,10 +112,10 @@ impl Candidate {
         self.reached.subscribe()
     }
 
-    /// Campaigns until it is dropped. Without permission to use Leases the replica leads, logs this once, and
-    /// keeps asking, since the permission may be granted later, to this replica and to others.
+    /// Campaigns until it is dropped. Without permission to use Leases the replica is the leader, logs this once, and
+    /// retries, since the permission may be granted later, to this replica and to others.
     pub async fn run(&mut self) {
-        if !self.election.elects {
+        if !self.election.enabled {
             return self.lead_alone();
         }
         loop {
@@ -136,8 +136,8 @@ impl Candidate {
                 self.answered();
                 self.tell(
                     failure.text(),
-                    "This controller may not use Leases, so it takes itself for the only replica until it may: \
-                     grant get, create and update of leases in its namespace to run several, or say \
+                    "This controller may not use Leases, so it assumes to be the only replica: to run several replicas, \
+                     grant get, create and update of leases in its namespace; otherwise set \
                      --leader-elect=false",
                 );
                 self.lead_alone();
@@ -172,7 +172,7 @@ impl Candidate {
 
     /// Releases the Lease, so that another replica need not wait. This replica writes nothing afterwards.
     pub async fn release(&mut self) {
-        let led = *self.role.borrow() == Role::Leader && self.election.elects;
+        let led = *self.role.borrow() == Role::Leader && self.election.enabled;
         self.term.end();
         self.become_role(Role::Follower);
         let Some(view) = self.view.as_ref().filter(|_| led) else {
@@ -182,9 +182,9 @@ impl Candidate {
         lease.spec = Some(lease::released(lease.spec.unwrap_or_default()));
         let released = self.replace(&lease);
         if let Ok(Ok(_)) = timeout(self.election.retry_period, released).await {
-            info!("Gave the lead up");
+            info!("Released the Lease");
         } else {
-            debug!("Cannot give the lead up; it ends by itself");
+            debug!("Cannot release the Lease; it will expire");
         }
     }
 
@@ -228,8 +228,8 @@ impl Candidate {
         }
     }
 
-    /// Processes the answer to a write of the Lease. The term counts from before the request was sent, since
-    /// another replica may count from that time at the earliest.
+    /// Processes the response to a write of the Lease. The term counts from before the request was sent, since another
+    /// replica may count from that time at the earliest.
     fn written(
         &mut self,
         written: Result<Lease, kube::Error>,
@@ -297,7 +297,7 @@ impl Candidate {
         self.renewals.clear();
         warn!(
             "Another process renews the Lease under the identity of this one: POD_UID is not the uid of this Pod. \
-             This replica goes on under another identity, and waits for the Lease"
+             This replica continues under another identity, and waits for the Lease"
         );
     }
 
@@ -316,13 +316,13 @@ impl Candidate {
         match (before, role) {
             (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
             (_, Role::Leader) => info!(identity = self.identity.as_str(), "This replica leads"),
-            (Role::Leader, _) => warn!("This replica does not lead any more, and writes nothing"),
+            (Role::Leader, _) => warn!("This replica is no longer the leader and stops writing"),
             (_, Role::Follower) => self.log_leader(),
             (_, Role::Unknown) => {}
         }
     }
 
-    /// Logs which replica leads. A process that does not know its Pod cannot recognise a Lease that it held
+    /// Logs which replica is the leader. A process that does not know its Pod cannot recognise a Lease that it held
     /// itself before a crash.
     fn log_leader(&self) {
         let spec = self.view.as_ref().and_then(|view| view.lease.spec.as_ref());
@@ -334,14 +334,14 @@ impl Candidate {
         );
         if self.pod.uid.is_none() {
             info!(
-                "POD_UID is not set: if the holder was this Pod before a crash, the Lease ends by itself. Deleting it ends the \
-                 wait at once, and is safe only if no other replica runs"
+                "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first. Deleting the Lease \
+                 ends the wait at once, and is safe only if no other replica runs"
             );
         }
     }
 
-    /// Returns the pause before the next step: up to a fifth longer than configured, so that replicas do not
-    /// ask at the same moment, but not beyond the end of the current Lease. A replica without permission asks
+    /// Returns the pause before the next step: up to a fifth longer than configured, so that replicas do not send
+    /// requests at the same moment, but not beyond the end of the current Lease. A replica without permission retries
     /// less often, since that can last indefinitely.
     fn pause(&self) -> Duration {
         let is_alone = !self.was_served && self.term.lasts();

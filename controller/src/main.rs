@@ -137,7 +137,7 @@ async fn on_directory(
         () = end(&mut signals.ends) => return Ok(()),
         rounds = start => rounds?,
     };
-    let server = server.start(rounds.facts(), None);
+    let server = server.start(rounds.server_state(), None);
     loop {
         let next = tokio::select! {
             () = end(&mut signals.ends) => break,
@@ -162,7 +162,7 @@ async fn in_cluster(
 ) -> Result<(), Failure> {
     let mut cluster = Cluster::new(config, place, server.metrics()).await?;
     let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
-    let server = server.start(cluster.facts(), authorised);
+    let server = server.start(cluster.server_state(), authorised);
     let publishing = cluster
         .publisher()
         .map(|publisher| tokio::spawn(publisher.run()));

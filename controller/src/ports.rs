@@ -69,7 +69,7 @@ impl<'a> Server<'a> {
         Ok(Self {
             listener: listen("listen-addr", &config.listen).await?,
             metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
-            metrics: Arc::new(Metrics::new(config.omits_names)?.naming(config.max_named_objects)),
+            metrics: Arc::new(Metrics::new(config.omits_names)?.with_max_named_objects(config.max_named_objects)),
             config,
         })
     }
@@ -188,7 +188,7 @@ impl Authorised {
 /// answers.
 async fn may_ask(reviews: &Reviews) -> bool {
     loop {
-        match reviews.missing_right().await {
+        match reviews.missing_permission().await {
             Ok(None) => return true,
             Ok(Some(resource)) => {
                 error!(

@@ -122,7 +122,7 @@ impl Rounds {
 
     /// Requests a new key as soon as possible.
     pub fn ask_for_key(&mut self) {
-        self.renewal.ask();
+        self.renewal.request();
     }
 
     /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due. Returns the
@@ -153,7 +153,7 @@ impl Rounds {
             self.use_ring(now);
         }
         if lock(&self.keys).takes_key_request() {
-            self.renewal.ask();
+            self.renewal.request();
         }
         if let Some(new) = self.renewal.turn(self.newest(now), now).await {
             self.store_key(new, now).await;

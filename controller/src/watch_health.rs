@@ -96,7 +96,7 @@ impl WatchHealth {
         failing.values().filter(|failing| failing.cause == cause).count()
     }
 
-    /// Returns failing line per failure, at most twenty; empty if all watches work.
+    /// Returns one line per failure, at most twenty; empty if all watches work.
     pub fn report(&self) -> String {
         let failing = self.failing();
         let mut text = String::new();

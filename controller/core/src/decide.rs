@@ -35,7 +35,7 @@ impl Desired {
         matches!(self, Self::Secret { random_items, .. } if !random_items.is_empty())
     }
 
-    /// Returns the desired Secret, if existing is one.
+    /// Returns the desired Secret, if there is one.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Secret { secret, .. } => Some(secret),

@@ -114,7 +114,7 @@ impl Drift {
     }
 }
 
-/// Returns when the next correction may be corrections, or `None` if it need not wait.
+/// Returns when the next correction may be applied, or `None` if it need not wait.
 fn next(what: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
     let (since, wait) = match what {
         Interference::Edit => (corrections.front(), WINDOW),

@@ -115,7 +115,7 @@ mod tests {
     proptest! {
         /// Attack: a client queues expensive work under many names.
         ///
-        /// Between two turns of a tenant that always waits, each other tenant gets at max its share and one more turn.
+        /// Between two turns of a tenant that always waits, each other tenant gets at most its share and one more turn.
         #[test]
         fn each_other_tenant_gets_at_most_two_turns_before_a_waiting_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
             let names: Vec<String> = (0..costs.len()).map(|i| i.to_string()).collect();

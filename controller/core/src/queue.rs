@@ -46,9 +46,9 @@ pub struct Queue {
 /// Objects of one urgency.
 #[derive(Debug, Default)]
 struct Line {
-    /// Objects that are not entries yet.
+    /// Objects that are not due yet.
     later: BTreeSet<(Timestamp, ObjectId)>,
-    /// Objects that are entries, by namespace.
+    /// Objects that are due, by namespace.
     due: BTreeMap<String, BTreeSet<(Timestamp, ObjectId)>>,
 }
 
@@ -62,13 +62,13 @@ impl Queue {
         self.entries.insert(id, (at, urgency));
     }
 
-    /// Marks objects as entries whose time has come.
+    /// Marks objects as due whose time has come.
     pub fn mark_due(&mut self, now: Timestamp) {
         self.fresh.mark_due(now);
         self.backlog.mark_due(now);
     }
 
-    /// Removes and returns a entries object: a fresh one, or one of the backlog when it is the backlog's turn. Among
+    /// Removes and returns a due object: a fresh one, or one of the backlog when it is the backlog's turn. Among
     /// namespaces for which `may_begin` is true, the one with the fewest turns goes first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next(&self.shares, &may_begin);
@@ -93,14 +93,14 @@ impl Queue {
         Some((id, urgency))
     }
 
-    /// Returns how many namespaces have entries objects or are in `others`. The count may stop at `enough`.
+    /// Returns how many namespaces have due objects or are in `others`. The count may stop at `enough`.
     pub fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
         let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(enough));
         let all = due.into_iter().flatten().chain(others.keys());
         all.collect::<HashSet<_>>().len()
     }
 
-    /// Removes and returns all objects, whether or not they are entries.
+    /// Removes and returns all objects, whether or not they are due.
     pub fn drain(&mut self) -> Vec<ObjectId> {
         self.fresh = Line::default();
         self.backlog = Line::default();
@@ -112,7 +112,7 @@ impl Queue {
         self.entries.len()
     }
 
-    /// Returns when the next object becomes entries.
+    /// Returns when the next object becomes due.
     pub fn next(&self) -> Option<Timestamp> {
         let next_times = [self.fresh.later.first(), self.backlog.later.first()];
         next_times

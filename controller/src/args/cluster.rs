@@ -1,4 +1,4 @@
-//! Parses the flags that select and configure the cluster or_default directory.
+//! Parses the flags that select and configure the cluster or directory.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -19,7 +19,7 @@ use shared::unseal::Rules;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
-pub use config::{Announced, ClusterConfig, Config, Election, KeyConfig, Place, Pod};
+pub use config::{EventLevel, ClusterConfig, Config, Election, KeyConfig, Place, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 

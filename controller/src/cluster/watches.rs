@@ -39,7 +39,7 @@ pub(super) enum Change {
     Denied(usize),
 }
 
-/// What has been listed in each watched namespace.
+/// The objects that were listed in each watched namespace.
 #[derive(Debug)]
 pub(super) struct Watches {
     /// `None` means all namespaces.
@@ -65,8 +65,8 @@ const WORKS_AGAIN: Duration = Duration::from_secs(15);
 /// namespaces the duration is longer, up to the API server's maximum, to limit the load of restarts.
 const SECONDS: u32 = 60;
 const MOST_SECONDS: u32 = 290;
-/// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
-/// can have 256 KiB each, a SealedSecret 1.5 MiB.
+/// Number of objects per page, all of which are in memory at once as sent by the API server. Annotations can have 256
+/// KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
 const PAGE_OF_SEALED: u32 = 20;
 
@@ -137,9 +137,8 @@ impl Watches {
         }
     }
 
-    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too,
-    /// since that can be permanent. The exception is the first namespace (the controller's own, or all),
-    /// which must be listed.
+    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too, since that
+    /// can be permanent. Only the first namespace (the controller's own, or all) must have been listed.
     pub(super) fn are_complete(&self) -> bool {
         self.complete.len() == self.namespaces.len()
     }
@@ -242,7 +241,7 @@ fn place_of(namespace: Option<&str>) -> String {
     )
 }
 
-/// What starting a watch requires.
+/// The dependencies for starting a watch.
 #[derive(Clone)]
 struct Begin {
     changes: Sender<Change>,
@@ -256,7 +255,7 @@ struct Begin {
     health: Arc<WatchHealth>,
 }
 
-/// Describes what is watched.
+/// The objects of a watch.
 struct What {
     /// Text that completes the log message "Cannot watch".
     text: String,

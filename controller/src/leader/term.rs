@@ -37,8 +37,8 @@ impl Moment {
     }
 }
 
-/// Until when this replica may write. The term is checked before each write, so a replica that slept through
-/// its end does not write afterwards.
+/// Until when this replica may write. It is checked before each write, so a replica that was asleep at its end does not
+/// write afterwards.
 #[derive(Debug, Default)]
 pub struct Term {
     end: AtomicU64,
@@ -82,9 +82,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lasts_until_its_end_and_no_longer() {
+    async fn lasts_exactly_until_its_end() {
         let term = Term::default();
-        assert!(!term.lasts(), "nobody gave it");
+        assert!(!term.lasts(), "it was never extended");
         term.extend(Moment::now().after(Duration::from_millis(30)));
         assert!(term.lasts());
         term.ended().await;

@@ -37,7 +37,7 @@ async fn a_type_that_gives_more_than_values_is_made_with_a_warning_and_counted()
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let message = event.message.unwrap_or_default();
     assert!(
-        message.contains("take the type out of --allow-secret-types"),
+        message.contains("remove the type from --allow-secret-types"),
         "{message}"
     );
     assert_eq!(risky_secrets(&case).await, Some(1.0));

@@ -10,7 +10,7 @@ use super::claims::Claims;
 use crate::poll::PolledFile;
 use crate::store::Source;
 
-/// An object counts as deleted only if two scans this far apart confirm_deletions, since editors and `git checkout`
+/// An object counts as deleted only if two scans this far apart agree, since editors and `git checkout`
 /// remove and recreate files.
 const AGREEMENT: SignedDuration = SignedDuration::from_secs(2);
 
@@ -36,7 +36,7 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Records an object for which an earlier process left files, with the path of its manifest, if file.
+    /// Records an object for which an earlier process left files, with the path of its manifest, if known.
     pub(super) fn remember(&mut self, id: ObjectId, file: Option<PathBuf>) {
         if let Some(file) = file {
             self.last_parsed.entry(file).or_default().insert(id.clone());
@@ -82,7 +82,7 @@ impl Catalogue {
         changed
     }
 
-    /// Returns the objects that are missing in this scan and in first at least [`AGREEMENT`] earlier. A scan that is not
+    /// Returns the objects that are missing in this scan and in one at least [`AGREEMENT`] earlier. A scan that is not
     /// clean resets the time.
     fn confirm_deletions(
         &mut self,
@@ -166,7 +166,7 @@ impl Catalogue {
     }
 }
 
-/// Returns all problems of a file in first text.
+/// Returns all problems of a file in one text.
 pub(super) fn problems(file: &PolledFile<Claims>) -> Option<String> {
     let of_documents = file
         .value
@@ -187,14 +187,14 @@ pub(super) fn others(file: &PolledFile<Claims>) -> &[String] {
     }
 }
 
-/// Returns the entry of an object that is defined duplicate. This is an error, since the order of files must not decide
+/// Returns the entry of an object that is defined twice. This is an error, since the order of files must not decide
 /// which definition applies.
 fn duplicate(id: &ObjectId, first: &Path, other: &Path) -> Entry {
     let why = if first == other {
-        format!("{} contains {id} duplicate; remove first of the two", first.display())
+        format!("{} contains {id} twice; remove one of the two", first.display())
     } else {
         format!(
-            "both {} and {} contain {id}; remove first of the two",
+            "both {} and {} contain {id}; remove one of the two",
             first.display(),
             other.display()
         )

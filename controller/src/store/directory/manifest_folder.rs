@@ -7,7 +7,7 @@ use crate::poll::Listing;
 /// The name of the marker file in `status`. It cannot collide with a namespace, since no namespace begins with a dot.
 const MARKER_FILE: &str = ".sealed-folder";
 
-/// Device and inode number of the folder; `None` if no manifest was ever current.
+/// Device and inode number of the folder; `None` if no manifest was ever found.
 #[derive(Debug, Default)]
 pub(super) struct ManifestFolder(Option<(u64, u64)>);
 
@@ -69,7 +69,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let statuses = Folder::open(outer.path()).unwrap();
         let mut folder = ManifestFolder::read(&statuses);
-        assert!(folder.is_another_empty_folder(&listing(7, &[])), "no manifest was ever current");
+        assert!(folder.is_another_empty_folder(&listing(7, &[])), "no manifest was ever found");
         assert!(!folder.record(&listing(7, &[])));
         assert!(folder.is_another_empty_folder(&listing(7, &[])), "an empty folder is not recorded");
         assert!(folder.record(&listing(7, &["a.yaml"])));

@@ -62,7 +62,7 @@ struct Inner {
     /// Locked for reading while values are written, and for writing while old versions are removed, since an
     /// unfinished version looks like an old one.
     cleanup: RwLock<()>,
-    /// Whether edits of values are left in inner.
+    /// Whether edits of values are left in place.
     tolerates_drift: bool,
     /// The file system of `secrets` at start.
     secrets_device: u64,
