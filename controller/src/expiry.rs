@@ -78,7 +78,9 @@ mod tests {
             ttl: HOUR,
             common_name: String::new(),
         };
-        let new = spec.generate(created, &mut shared::random::system()).unwrap();
+        let new = spec
+            .generate(created, &mut shared::random::system())
+            .unwrap();
         let key = RingKey::new(created.to_string(), created, new.pair);
         Arc::new(key.with_marks(Marks {
             is_compromised,

@@ -175,7 +175,13 @@ mod tests {
             ("below the renewal age", false, Some(at(90)), monthly, false),
             ("at the renewal age", false, Some(at(70)), monthly, true),
             ("before the cutoff", false, Some(at(90)), cutoff, true),
-            ("requested, though below the renewal age", true, Some(at(90)), monthly, true),
+            (
+                "requested, though below the renewal age",
+                true,
+                Some(at(90)),
+                monthly,
+                true,
+            ),
             (
                 "requested, though renewal is disabled",
                 true,

@@ -136,7 +136,8 @@ impl KeyStore {
         let mut renewal_requests = parsed
             .filter_map(|file| file.value.as_ref())
             .flat_map(|f| &f.renewal_requests);
-        let is_requested = newest.is_some() && renewal_requests.any(|name| Some(name) == newest.as_ref());
+        let is_requested =
+            newest.is_some() && renewal_requests.any(|name| Some(name) == newest.as_ref());
         let is_new = is_requested && self.last_accepted != newest;
         if is_new {
             info!(secretname = newest, "New key requested by annotation");
@@ -221,8 +222,7 @@ impl KeyStore {
         for (path, file) in self.files.files() {
             let path = path.display();
             problems.extend(
-                file
-                    .problem
+                file.problem
                     .iter()
                     .map(|problem| format!("{path}: {problem}")),
             );

@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::expiry;
 use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
-use crate::http::{self, ServerState, Plain, RequestLimiter};
+use crate::http::{self, RequestLimiter, ServerState, Unauthenticated};
 use crate::metrics::Metrics;
 
 /// A port cannot be served.
@@ -69,7 +69,9 @@ impl<'a> Server<'a> {
         Ok(Self {
             listener: listen("listen-addr", &config.listen).await?,
             metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
-            metrics: Arc::new(Metrics::new(config.omits_names)?.with_max_named_objects(config.max_named_objects)),
+            metrics: Arc::new(
+                Metrics::new(config.omits_names)?.with_max_named_objects(config.max_named_objects),
+            ),
             config,
         })
     }
@@ -83,7 +85,7 @@ impl<'a> Server<'a> {
     pub fn start(self, state: ServerState, authorised: Option<Authorised>) -> Serving {
         let (end, ended) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
-        let plain = Plain {
+        let plain = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
             authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
         };

@@ -93,7 +93,10 @@ impl WatchHealth {
     /// Returns how many watches fail for this cause.
     pub fn count(&self, cause: Cause) -> usize {
         let failing = self.failing();
-        failing.values().filter(|failing| failing.cause == cause).count()
+        failing
+            .values()
+            .filter(|failing| failing.cause == cause)
+            .count()
     }
 
     /// Returns one line per failure, at most twenty; empty if all watches work.
@@ -103,7 +106,11 @@ impl WatchHealth {
         for (what, Failing { since, cause }) in failing.iter().take(MAX_REPORT_LINES) {
             let _ = writeln!(text, "{what}: {} since {since:.0}", cause.name());
         }
-        if let Some(more) = failing.len().checked_sub(MAX_REPORT_LINES).filter(|more| *more > 0) {
+        if let Some(more) = failing
+            .len()
+            .checked_sub(MAX_REPORT_LINES)
+            .filter(|more| *more > 0)
+        {
             let _ = writeln!(text, "and {more} more");
         }
         text

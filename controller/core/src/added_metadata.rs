@@ -109,7 +109,7 @@ impl AddedMetadata {
     /// Returns the owned Secret with the missing labels and annotations, otherwise unchanged; `None` if none is
     /// missing.
     pub fn missing_on(&self, existing: &Existing) -> Option<Box<Secret>> {
-        let Existing::Ours(Held::Secret(secret)) = existing else {
+        let Existing::Owned(Held::Secret(secret)) = existing else {
             return None;
         };
         let mut restored = secret.clone();

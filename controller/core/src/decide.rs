@@ -405,7 +405,12 @@ mod tests {
             ("not owned", want(), NotOwned, Refuse(not_owned)),
             ("deleted", Nothing, owned(&[("a", "1")]), Remove),
             ("deleted, and the Secret too", Nothing, Absent, Leave),
-            ("deleted, and the Secret is not owned", Nothing, NotOwned, Leave),
+            (
+                "deleted, and the Secret is not owned",
+                Nothing,
+                NotOwned,
+                Leave,
+            ),
             (
                 "broken and never good",
                 Unknown(broken()),

@@ -85,7 +85,11 @@ mod tests {
         shares.charge("busy", 100);
         shares.serve("busy");
         shares.charge("busy", 100);
-        assert_eq!(shares.used("idle"), 100, "equal to the first charge of busy");
+        assert_eq!(
+            shares.used("idle"),
+            100,
+            "equal to the first charge of busy"
+        );
         shares.charge("idle", 100);
         assert_eq!(shares.used("idle"), shares.used("busy"));
     }
@@ -100,7 +104,11 @@ mod tests {
             shares.charge("clock", 2);
             shares.serve("clock");
         }
-        assert!(shares.used.len() <= MAX_REMEMBERED + 1, "{}", shares.used.len());
+        assert!(
+            shares.used.len() <= MAX_REMEMBERED + 1,
+            "{}",
+            shares.used.len()
+        );
     }
 
     #[test]

@@ -115,11 +115,7 @@ impl Queue {
     /// Returns when the next object becomes due.
     pub fn next(&self) -> Option<Timestamp> {
         let next_times = [self.fresh.later.first(), self.backlog.later.first()];
-        next_times
-            .into_iter()
-            .flatten()
-            .map(|(at, _)| *at)
-            .min()
+        next_times.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {

@@ -12,7 +12,9 @@ pub struct Address {
 
 /// The text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid address; use a form like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535")]
+#[error(
+    "invalid address; use a form like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535"
+)]
 pub struct AddressError;
 
 impl FromStr for Address {

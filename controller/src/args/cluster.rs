@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::leader::LONGEST_LEASE;
 
-use super::{EventLevel, Checks, ClusterConfig, Election, Place, Pod};
+use super::{Checks, ClusterConfig, Election, EventLevel, Place, Pod};
 
 impl Checks<'_> {
     pub(super) fn place(&mut self, pod: Pod) -> Place {

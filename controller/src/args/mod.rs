@@ -19,7 +19,7 @@ use shared::unseal::Rules;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
-pub use config::{EventLevel, ClusterConfig, Config, Election, KeyConfig, Place, Pod};
+pub use config::{ClusterConfig, Config, Election, EventLevel, KeyConfig, Place, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
@@ -109,7 +109,7 @@ impl<'a> Checks<'a> {
     fn policy(&mut self) -> Policy {
         Policy {
             author_limits: Arc::new(self.author_limits()),
-            added_metadata: Arc::new(self.added_metadata()),
+            added: Arc::new(self.added_metadata()),
             rules: Rules {
                 accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
                 refuse_random: self.flags.switch("refuse-random-templates"),
@@ -130,7 +130,10 @@ impl<'a> Checks<'a> {
     fn author_limits(&mut self) -> AuthorLimits {
         let age = self.flags.duration("max-sealing-key-age");
         if age.is_negative() {
-            self.mistake("max-sealing-key-age", "must not be negative; 0 means no limit");
+            self.mistake(
+                "max-sealing-key-age",
+                "must not be negative; 0 means no limit",
+            );
         }
         let types = TypeRules::read(
             self.flags.text("forbid-secret-types"),
@@ -203,8 +206,8 @@ impl<'a> Checks<'a> {
             Place::Directory(_) => CLUSTER_ONLY,
             Place::Cluster(_) => &[],
         };
-        let warnings =
-            set_flags(without_effect).map(|name| format!("--{name} has no effect with --directory"));
+        let warnings = set_flags(without_effect)
+            .map(|name| format!("--{name} has no effect with --directory"));
         self.warnings.extend(warnings.collect::<Vec<_>>());
     }
 

@@ -169,7 +169,12 @@ const FLAGS: &[Flag] = &[
         "INFO",
         "Log level: DEBUG, INFO, WARN or ERROR.",
     ),
-    Flag::new("log-format", Kind::Text, "text", "Log format: text or json."),
+    Flag::new(
+        "log-format",
+        Kind::Text,
+        "text",
+        "Log format: text or json.",
+    ),
     Flag::new(
         "max-unseal-retries",
         Kind::Int,

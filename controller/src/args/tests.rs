@@ -72,7 +72,7 @@ fn reports_all_invalid_values_together() {
         "--listen-addr: invalid address",
         "--listen-metrics-addr: invalid address",
         "--read-timeout: must be longer than 0",
-        "--allow-secret-types: "Opaque" is not one of the types",
+        "--allow-secret-types: \"Opaque\" is not one of the types",
     ] {
         assert!(
             mistakes.iter().any(|m| m.starts_with(want)),

@@ -56,7 +56,8 @@ impl Folder {
                         names.push(name);
                     }
                     Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
-                        let target = fs::readlinkat(parent, &name, Vec::new()).map_err(|_| errno)?;
+                        let target =
+                            fs::readlinkat(parent, &name, Vec::new()).map_err(|_| errno)?;
                         links += 1;
                         if links > MAX_LINKS {
                             return Err(Errno::LOOP);

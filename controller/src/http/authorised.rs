@@ -22,7 +22,7 @@ use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
 use super::tokens::Tokens;
-use super::{ServerState, Peer};
+use super::{Peer, ServerState};
 
 #[derive(Clone)]
 struct Context {
@@ -109,12 +109,12 @@ impl Context {
     }
 
     async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
-        let token = token(headers).ok_or(Refused::Anonymous)?;
+        let token = token(headers).ok_or(Refused::Unauthenticated)?;
         self.tokens.may_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.owner(token).await;
         let owner = owner.map_err(|_| Refused::NoReview)?;
         self.tokens.record(token, owner.is_some(), Timestamp::now());
-        owner.ok_or(Refused::Anonymous)
+        owner.ok_or(Refused::Unauthenticated)
     }
 
     async fn authorise(
@@ -159,7 +159,11 @@ fn is_token(text: &str) -> bool {
 fn object_names(request: &Request) -> String {
     const MAX_NAMES: usize = 4;
     let all = &request.objects;
-    let mut object_names: Vec<String> = all.iter().take(MAX_NAMES).map(SealedSecret::place).collect();
+    let mut object_names: Vec<String> = all
+        .iter()
+        .take(MAX_NAMES)
+        .map(SealedSecret::place)
+        .collect();
     if all.len() > MAX_NAMES {
         object_names.push(format!("{} more", all.len() - MAX_NAMES));
     }

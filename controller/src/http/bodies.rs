@@ -76,7 +76,10 @@ impl Bodies {
             reservation.take(next.len()).await?;
             bytes.extend_from_slice(&next);
         }
-        Ok(HeldBody { bytes, _reservation: reservation })
+        Ok(HeldBody {
+            bytes,
+            _reservation: reservation,
+        })
     }
 
     /// Returns the next bytes, or `None` at the end of the body.

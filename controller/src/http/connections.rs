@@ -72,7 +72,10 @@ impl Connections {
     pub(super) fn admit(&self, address: IpAddr) -> Option<(Slot, Signals)> {
         let address = client_address(address);
         let mut state = self.state();
-        let open = state.by_address.get(&address).map_or(0, ClientConnections::open);
+        let open = state
+            .by_address
+            .get(&address)
+            .map_or(0, ClientConnections::open);
         if open >= state.share() {
             state.displace_from(address)?;
         } else if state.open >= MAX_CONNECTIONS {
@@ -112,7 +115,9 @@ impl State {
     /// Returns the connection limit of one address. Unfinished connections are not counted, because they can be
     /// displaced.
     fn share(&self) -> usize {
-        MAX_CONNECTIONS.saturating_sub(self.finished).min(MAX_PER_ADDRESS)
+        MAX_CONNECTIONS
+            .saturating_sub(self.finished)
+            .min(MAX_PER_ADDRESS)
     }
 
     /// Returns the address whose connection is displaced next: the address with the most unfinished connections, or,
@@ -176,7 +181,10 @@ impl Slot {
     /// Returns whether more than half of the port, or of the limit of this address, is in use.
     pub(super) fn is_crowded(&self) -> bool {
         let state = self.connections.state();
-        let client = state.by_address.get(&self.address).map_or(0, ClientConnections::open);
+        let client = state
+            .by_address
+            .get(&self.address)
+            .map_or(0, ClientConnections::open);
         state.open > MAX_CONNECTIONS / 2 || client > MAX_PER_ADDRESS / 2
     }
 }
@@ -234,7 +242,10 @@ mod tests {
                 if held.len() == before {
                     break;
                 }
-                assert!(round < MAX_PER_ADDRESS, "{greedy}: an address got more than a quarter");
+                assert!(
+                    round < MAX_PER_ADDRESS,
+                    "{greedy}: an address got more than a quarter"
+                );
             }
             assert!(held.len() < MAX_CONNECTIONS, "{greedy}");
             assert!(connections.admit(address(5000)).is_some(), "{greedy}");
@@ -343,9 +354,18 @@ mod tests {
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one_client() {
         let client_address = |text: &str| client_address(text.parse().unwrap());
-        assert_eq!(client_address("2001:db8::1"), client_address("2001:db8::ffff:1"));
-        assert_ne!(client_address("2001:db8::1"), client_address("2001:db8:0:1::1"));
+        assert_eq!(
+            client_address("2001:db8::1"),
+            client_address("2001:db8::ffff:1")
+        );
+        assert_ne!(
+            client_address("2001:db8::1"),
+            client_address("2001:db8:0:1::1")
+        );
         assert_ne!(client_address("192.0.2.1"), client_address("192.0.2.2"));
-        assert_eq!(client_address("::ffff:192.0.2.1"), client_address("192.0.2.1"));
+        assert_eq!(
+            client_address("::ffff:192.0.2.1"),
+            client_address("192.0.2.1")
+        );
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use shared::meter::Meter;
 
 use super::bodies::{Bodies, HeldBody};
-use super::rate::{Rate, LimitState};
+use super::rate::{LimitState, Rate};
 use super::refused::Refused;
 use crate::pool::turns::{Job, Turn, Turns};
 use crate::pool::{Budget, Pool};
@@ -138,7 +138,8 @@ impl RequestLimiter {
     }
 
     async fn slot(&self, caller: &Caller) -> Result<Slot, Refused> {
-        let counted = InProgress::enter(&self.in_progress, &caller.name).ok_or(Refused::TooOften(1))?;
+        let counted =
+            InProgress::enter(&self.in_progress, &caller.name).ok_or(Refused::TooOften(1))?;
         let turn = self.slots.wait(&mut Job::of(&caller.tenant));
         match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(turn)) => {
@@ -186,7 +187,11 @@ impl InProgress {
 
 impl Drop for CountedRequest {
     fn drop(&mut self) {
-        let mut callers = self.in_progress.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callers = self
+            .in_progress
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = callers.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
@@ -278,7 +283,10 @@ mod tests {
         for _ in 0..MAX_PER_CALLER {
             held.push(limiter.slot(&counted).await.unwrap());
         }
-        assert_eq!(limiter.slot(&counted).await.err(), Some(Refused::TooOften(1)));
+        assert_eq!(
+            limiter.slot(&counted).await.err(),
+            Some(Refused::TooOften(1))
+        );
         for i in 0..100 {
             let invented = caller(POD, &[&format!("name-{i}")]);
             held.extend(limiter.slot(&invented).await);

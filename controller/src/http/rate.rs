@@ -67,7 +67,12 @@ impl Rate {
         self.limit_state(after, now, None)
     }
 
-    fn limit_state(&self, counted_until: Timestamp, now: Timestamp, retry: Option<i64>) -> LimitState {
+    fn limit_state(
+        &self,
+        counted_until: Timestamp,
+        now: Timestamp,
+        retry: Option<i64>,
+    ) -> LimitState {
         let used = counted_until.duration_since(now);
         let used_requests = used.as_nanos().div_euclid(self.interval.as_nanos().max(1))
             + i128::from(used.as_nanos().rem_euclid(self.interval.as_nanos().max(1)) > 0);

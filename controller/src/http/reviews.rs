@@ -97,7 +97,9 @@ impl Reviews {
             .audiences
             .is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE));
         let is_accepted = status.authenticated == Some(true) && has_audience;
-        Ok(status.user.filter(|user| is_accepted && !is_anonymous(user)))
+        Ok(status
+            .user
+            .filter(|user| is_accepted && !is_anonymous(user)))
     }
 
     /// Returns whether the user may use this verb on that object.

@@ -91,8 +91,7 @@ impl Request {
     /// Parses one document with a SealedSecret or a list of SealedSecrets.
     pub(super) fn read(bytes: &[u8], meter: &mut dyn Meter) -> Result<Self, Refused> {
         meter.spend(bytes.len() as u64 / BYTES_PER_MICROSECOND)?;
-        let documents =
-            manifest::read_within(bytes, MAX_VALUES).map_err(|_| Refused::Malformed)?;
+        let documents = manifest::read_within(bytes, MAX_VALUES).map_err(|_| Refused::Malformed)?;
         let [document] = documents.as_slice() else {
             return Err(Refused::Malformed);
         };

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use super::Peer;
-use super::connections::{Connections, Slot, Signals, client_address};
+use super::connections::{Connections, Signals, Slot, client_address};
 use super::refused::Refused;
 use super::rest::Rest;
 

@@ -60,7 +60,11 @@ async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
     assert_eq!(role(&candidate), (Role::Follower, false));
     *answer.lock().unwrap() = refusal(403, "leases are forbidden");
     candidate.step().await;
-    assert_eq!(role(&candidate), (Role::Follower, false), "the Lease was used before");
+    assert_eq!(
+        role(&candidate),
+        (Role::Follower, false),
+        "the Lease was used before"
+    );
 }
 
 #[tokio::test]

@@ -249,7 +249,10 @@ impl Metrics {
 
     /// Records a response. Paths that are not served are not counted, since callers could create any number of series.
     pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
-        if PATHS.iter().all(|(path_of_route, _)| *path_of_route != path) {
+        if PATHS
+            .iter()
+            .all(|(path_of_route, _)| *path_of_route != path)
+        {
             return;
         }
         let method = match *method {

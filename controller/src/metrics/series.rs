@@ -41,9 +41,10 @@ impl Series {
     /// # Errors
     ///
     /// Returns an error if two series have the same name.
-    pub(super) fn registration() -> Result<Self, prometheus::Error> {
-        let registration = Registration(Registry::registration());
-        registration.gauges("build_info", "Build information.", &["revision"])?
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        let registration = Registration(Registry::new());
+        registration
+            .gauges("build_info", "Build information.", &["revision"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(0);
         Ok(Self {
@@ -152,7 +153,7 @@ impl Registration {
         help: &str,
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::registration(options(name, help), labels)?)
+        self.register(IntCounterVec::new(options(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
@@ -165,7 +166,7 @@ impl Registration {
         help: &str,
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::registration(options(name, help), labels)?)
+        self.register(IntGaugeVec::new(options(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
@@ -178,20 +179,17 @@ impl Registration {
         help: &str,
         labels: &[&str],
     ) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::registration(histogram_options(name, help), labels)?)
+        self.register(HistogramVec::new(histogram_options(name, help), labels)?)
     }
 
-    fn register<C: Collector + Clone + 'static>(
-        &self,
-        series: C,
-    ) -> Result<C, prometheus::Error> {
-        self.0.register(Box::registration(series.clone()))?;
+    fn register<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(series.clone()))?;
         Ok(series)
     }
 }
 
 fn options(name: &str, help: &str) -> Opts {
-    Opts::registration(format!("{PREFIX}_{name}"), help)
+    Opts::new(format!("{PREFIX}_{name}"), help)
 }
 
 fn histogram_options(name: &str, help: &str) -> HistogramOpts {

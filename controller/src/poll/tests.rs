@@ -192,6 +192,9 @@ fn files_below_an_unreadable_folder_are_kept() {
     case.scan(later());
     let mut listing = Listing::default();
     listing.problems.insert("top".into(), "no".into());
-    assert_eq!(case.polled.scan(&case.root, &listing, later(), text), UNCHANGED);
+    assert_eq!(
+        case.polled.scan(&case.root, &listing, later(), text),
+        UNCHANGED
+    );
     assert_eq!(case.file().0, Some("one"));
 }

@@ -43,7 +43,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn turns(tenant: &str) -> Self {
+    pub(crate) fn of(tenant: &str) -> Self {
         Self {
             tenant: tenant.into(),
             used: None,
@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn another_tenant_overtakes_a_backlog() {
         let turns = Turns::new(1);
-        let mut first = turns.wait(&mut Job::turns("busy"));
+        let mut first = turns.wait(&mut Job::of("busy"));
         let held = granted(&mut first).unwrap();
-        let mut backlog: Vec<_> = (0..100).map(|_| turns.wait(&mut Job::turns("busy"))).collect();
-        let mut quiet = turns.wait(&mut Job::turns("quiet"));
+        let mut backlog: Vec<_> = (0..100).map(|_| turns.wait(&mut Job::of("busy"))).collect();
+        let mut quiet = turns.wait(&mut Job::of("quiet"));
         turns.charge("busy", 10);
         drop(held);
         assert!(granted(&mut quiet).is_some());
@@ -208,12 +208,12 @@ mod tests {
     #[test]
     fn a_small_job_overtakes_a_large_one_of_its_tenant() {
         let turns = Turns::new(1);
-        let mut large = Job::turns("a");
+        let mut large = Job::of("a");
         let mut first = turns.wait(&mut large);
         let held = granted(&mut first).unwrap();
         large.charge(1000);
         let mut large = turns.wait(&mut large);
-        let mut small = turns.wait(&mut Job::turns("a"));
+        let mut small = turns.wait(&mut Job::of("a"));
         drop(held);
         let held = granted(&mut small).expect("the small job has used nothing yet");
         assert!(granted(&mut large).is_none());
@@ -224,12 +224,12 @@ mod tests {
     #[test]
     fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
         let turns = Turns::new(1);
-        let mut job = Job::turns("a");
+        let mut job = Job::of("a");
         let mut held = granted(&mut turns.wait(&mut job)).unwrap();
         job.charge(1000);
         let mut large = turns.wait(&mut job);
         for turn in 0..1000 {
-            let mut small = Job::turns("a");
+            let mut small = Job::of("a");
             let mut waits = turns.wait(&mut small);
             drop(held);
             if granted(&mut large).is_some() {
@@ -254,20 +254,20 @@ mod tests {
     fn one_tenant_never_gets_all_long_term_slots() {
         let turns = Turns::reserving(8, 2);
         let mut greedy: Vec<_> = (0..20)
-            .map(|_| turns.wait(&mut Job::turns("greedy")))
+            .map(|_| turns.wait(&mut Job::of("greedy")))
             .collect();
         let held: Vec<Turn> = greedy.iter_mut().filter_map(granted).collect();
         assert_eq!(held.len(), 6);
-        assert!(granted(&mut turns.wait(&mut Job::turns("quiet"))).is_some());
+        assert!(granted(&mut turns.wait(&mut Job::of("quiet"))).is_some());
     }
 
     #[test]
     fn a_turn_whose_receiver_is_dropped_goes_to_the_next_job() {
         let turns = Turns::new(1);
-        let held = granted(&mut turns.wait(&mut Job::turns("a"))).unwrap();
-        drop(turns.wait(&mut Job::turns("dropped before its turn")));
-        let unread = turns.wait(&mut Job::turns("b"));
-        let mut last = turns.wait(&mut Job::turns("c"));
+        let held = granted(&mut turns.wait(&mut Job::of("a"))).unwrap();
+        drop(turns.wait(&mut Job::of("dropped before its turn")));
+        let unread = turns.wait(&mut Job::of("b"));
+        let mut last = turns.wait(&mut Job::of("c"));
         drop(held);
         assert!(granted(&mut last).is_none());
         drop(unread);

@@ -172,13 +172,22 @@ mod tests {
     fn ends_when_its_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
         for (why, took, cost, want) in [
-            ("both within the budget", ms(10_000), 1_000_000, Some((0, ms(0)))),
+            (
+                "both within the budget",
+                ms(10_000),
+                1_000_000,
+                Some((0, ms(0))),
+            ),
             ("partly used", ms(400), 1_000, Some((999_000, ms(9_600)))),
             ("work used up", ms(0), 1_000_001, None),
             ("time used up", ms(10_001), 0, None),
         ] {
             let remaining = SECOND.after(took, cost);
-            assert_eq!(remaining.map(|remaining| (remaining.work, remaining.time)), want, "{why}");
+            assert_eq!(
+                remaining.map(|remaining| (remaining.work, remaining.time)),
+                want,
+                "{why}"
+            );
         }
         let mut worker = worker(&lanes(), "a", SECOND);
         let spent = (0..2000).take_while(|_| worker.spend(1_000).is_ok());

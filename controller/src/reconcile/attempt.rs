@@ -35,7 +35,7 @@ use super::timing::{Class, SlowClass};
 use crate::metrics::{Metrics, SEALED_TYPE, instance_label};
 use crate::pool::turns::Turns;
 use crate::pool::{Budget, Pool, Stopped};
-use crate::store::{Applied, ReadMode, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
 
 /// Maximum number of concurrent writes of Secrets from objects with templates.
 const MAX_WRITES: usize = 32;
@@ -147,7 +147,8 @@ impl<S: Store> Tools<S> {
         if event.is_some() {
             self.wait_to_report(id, &mut schedule).await;
         }
-        self.metrics.reconcile_took(schedule.shown(start.elapsed()));
+        self.metrics
+            .reconcile_took(schedule.rounded(start.elapsed()));
         if matches!(ended, Ended::UpToDate { .. }) {
             self.store.release(id);
             self.first_attempts().forget(id);
@@ -169,14 +170,18 @@ impl<S: Store> Tools<S> {
         }
         let observed = self.gather(id, ReadMode::Guess).await?;
         let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
-            return self.reconcile_or_refetch(id, observed, inputs, schedule).await;
+            return self
+                .reconcile_or_refetch(id, observed, inputs, schedule)
+                .await;
         };
         // An attempt that waits for its hold keeps no large data.
         drop(observed);
         let _away = self.pauses.leave(&id.namespace);
         schedule.hold(self.holds.wait(&id.namespace, class).await?);
         let observed = self.gather(id, ReadMode::Guess).await?;
-        let ended = self.reconcile_or_refetch(id, observed, inputs, schedule).await;
+        let ended = self
+            .reconcile_or_refetch(id, observed, inputs, schedule)
+            .await;
         schedule.release();
         ended
     }
@@ -193,12 +198,17 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         };
         let has_templates = sealed.spec.template.data.is_some();
-        if !has_templates || !self.store.is_public() || self.recognised_observed(observed, ring).is_some() {
+        if !has_templates
+            || !self.store.is_public()
+            || self.recognised_observed(observed, ring).is_some()
+        {
             return Ok(None);
         }
         let sealed = Arc::clone(sealed);
         let class = move |_: &mut dyn Meter| Class::of(slow_work(&sealed)).slow();
-        self.pool.work_for(&id.namespace, PARSING_BUDGET, class).await
+        self.pool
+            .work_for(&id.namespace, PARSING_BUDGET, class)
+            .await
     }
 
     async fn reconcile_or_refetch(
@@ -208,12 +218,17 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
-        if let Some(ended) = self.reconcile_observed(id, observed, inputs, schedule).await? {
+        if let Some(ended) = self
+            .reconcile_observed(id, observed, inputs, schedule)
+            .await?
+        {
             return Ok(ended);
         }
         // After a fetch nothing is assumed, so one more attempt is enough.
         let observed = self.gather(id, ReadMode::Fetch).await?;
-        let ended = self.reconcile_observed(id, observed, inputs, schedule).await?;
+        let ended = self
+            .reconcile_observed(id, observed, inputs, schedule)
+            .await?;
         ended.ok_or(StoreError::Exists)
     }
 
@@ -262,7 +277,8 @@ impl<S: Store> Tools<S> {
         }
         if let Some(risky_type) = risky_type.filter(|_| done.changed) {
             self.wait_to_report(id, schedule).await;
-            self.warn_about_risky_type(id, &observed.source, risky_type).await;
+            self.warn_about_risky_type(id, &observed.source, risky_type)
+                .await;
         }
         let ended = self.report(id, &observed, &done, &sealed_by, inputs, schedule);
         ended.await.map(Some)
@@ -412,7 +428,12 @@ impl<S: Store> Tools<S> {
         Ok(observed)
     }
 
-    async fn warn_about_risky_type(&self, id: &ObjectId, source: &Source, risky_type: &'static str) {
+    async fn warn_about_risky_type(
+        &self,
+        id: &ObjectId,
+        source: &Source,
+        risky_type: &'static str,
+    ) {
         let is_legacy = matches!(source, Source::Sealed(sealed) if no_secret::is_legacy(sealed));
         let (label, event) = if is_legacy {
             (SEALED_TYPE, ended::risky_unnamed())
@@ -499,7 +520,7 @@ impl<S: Store> Tools<S> {
             Plan::Refuse(why) => Some(why.clone()),
             _ => None,
         };
-        let slot = match &plan {
+        let place = match &plan {
             Plan::Leave => None,
             _ => self.wait_to_write(id, schedule).await?,
         };
@@ -508,7 +529,7 @@ impl<S: Store> Tools<S> {
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
-        drop(slot);
+        drop(place);
         if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
             self.store.note_unsealed(id, observed);
         }

@@ -116,9 +116,8 @@ pub(super) fn drift_corrected() -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::DriftCorrected,
-        message:
-            "another client changed the Secret; the values of the SealedSecret were restored"
-                .into(),
+        message: "another client changed the Secret; the values of the SealedSecret were restored"
+            .into(),
     }
 }
 

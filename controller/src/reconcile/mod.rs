@@ -4,9 +4,9 @@ mod attempt;
 mod ended;
 mod first_attempts;
 mod holds;
-mod recognised;
 mod pauses;
 mod progress;
+mod recognised;
 mod schedule;
 mod timing;
 mod unsealing;
@@ -131,11 +131,7 @@ impl<S: Store> Reconciler<S> {
             let max = max_each(slots, slots / 4, active);
             // Slots are released late if attempts wait with large results, so the last quarter is reserved for
             // namespaces without a slot, even if fewer namespaces were active earlier.
-            let max = if running < slots - slots / 4 {
-                max
-            } else {
-                1
-            };
+            let max = if running < slots - slots / 4 { max } else { 1 };
             let may_begin = |namespace: &str| {
                 held.get(namespace).is_none_or(|n| *n < max)
                     && away.get(namespace).is_none_or(|n| *n < max_away)
@@ -255,7 +251,8 @@ impl<S: Store> Reconciler<S> {
         self.requeued.insert(id.clone(), None);
         let object = id.clone();
         let attempt = async move { (tools.attempt(&object, &inputs).await, ring) };
-        self.in_progress.insert(self.attempts.spawn(attempt).id(), id);
+        self.in_progress
+            .insert(self.attempts.spawn(attempt).id(), id);
     }
 
     fn finish(&mut self, id: ObjectId, ended: Ended, now: Timestamp) {

@@ -19,7 +19,10 @@ impl<S: Store> Tools<S> {
     /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
     /// anything.
     pub(super) fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
-        let cached = self.store.cached(id).filter(|_| self.trusts_records())?;
+        let cached = self
+            .store
+            .cached_state(id)
+            .filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
         let is_recognised = record::names(record, cached.identity, ring, uid, version)
@@ -31,7 +34,11 @@ impl<S: Store> Tools<S> {
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
-    pub(super) fn recognised_observed(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
+    pub(super) fn recognised_observed(
+        &self,
+        observed: &Observed,
+        ring: &KeyRing,
+    ) -> Option<Arc<SealedSecret>> {
         let (Source::Sealed(sealed), Existing::Owned(Held::Secret(secret))) =
             (&observed.source, &observed.existing)
         else {

@@ -7,7 +7,7 @@ use controller_core::decide::{Existing, Plan};
 use shared::resource::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
 
 use super::*;
-use crate::store::{Applied, ReadMode, Observed, Source, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, StoreError};
 use crate::testing::id;
 
 /// A store of malformed objects that is slow and records which objects are in progress.
@@ -24,8 +24,12 @@ impl Store for Slow {
     async fn gather(&self, id: &ObjectId, _: ReadMode) -> Result<Observed, StoreError> {
         {
             let mut in_progress = self.in_progress.lock().unwrap();
-            assert!(in_progress.insert(id.clone()), "{id} is already in progress");
-            self.max_in_progress.fetch_max(in_progress.len(), Ordering::Relaxed);
+            assert!(
+                in_progress.insert(id.clone()),
+                "{id} is already in progress"
+            );
+            self.max_in_progress
+                .fetch_max(in_progress.len(), Ordering::Relaxed);
         }
         let delay = 10 + self.delay.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -124,7 +128,10 @@ async fn handed_over_objects_leave_the_queue() {
     handed_over.sort();
     assert_eq!(handed_over, [id("a"), id("b"), id("c")]);
     assert_eq!(reconciler.begin(8, now), None);
-    assert!(reconciler.end(|| now).await.is_none(), "nothing is in progress");
+    assert!(
+        reconciler.end(|| now).await.is_none(),
+        "nothing is in progress"
+    );
     assert!(store.attempts.lock().unwrap().is_empty());
 }
 
@@ -136,7 +143,10 @@ async fn cancelled_attempts_are_queued_again() {
     reconciler.begin(1, now);
     reconciler.suspend(now).await;
     store.in_progress.lock().unwrap().clear();
-    assert!(reconciler.end(|| now).await.is_none(), "nothing is in progress");
+    assert!(
+        reconciler.end(|| now).await.is_none(),
+        "nothing is in progress"
+    );
     reconciler.begin(8, now);
     while reconciler.end(|| now).await.is_some() {}
     let mut attempts = store.attempts.lock().unwrap().clone();
@@ -204,7 +214,11 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     let now = Timestamp::UNIX_EPOCH;
     store.delay.store(60_000, Ordering::Relaxed);
     reconciler.changed([id("slow")], Urgency::Fresh, now);
-    assert_eq!(reconciler.round(now).await, Some(now), "the round is continued");
+    assert_eq!(
+        reconciler.round(now).await,
+        Some(now),
+        "the round is continued"
+    );
     assert_eq!(reconciler.in_progress.len(), 1);
     while reconciler.round(now).await.is_some() {}
     assert_eq!(store.attempts.lock().unwrap().len(), 1);
@@ -292,7 +306,11 @@ async fn a_paused_attempt_occupies_no_slot() {
         let writes = store.writes.lock().unwrap();
         writes.iter().position(|id| id.namespace == name).unwrap()
     };
-    assert!(position("quiet") < 100, "{} were written before it", position("quiet"));
+    assert!(
+        position("quiet") < 100,
+        "{} were written before it",
+        position("quiet")
+    );
     assert_eq!(store.published.load(Ordering::Relaxed), 1_001);
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
@@ -300,8 +318,7 @@ async fn a_paused_attempt_occupies_no_slot() {
 /// Attack: many tenants create objects whose results are large and are published a minute later, so that they hold
 /// every slot when another tenant creates an object.
 #[tokio::test(start_paused = true)]
-async fn objects_that_are_published_late_do_not_delay_a_newcomer()
- {
+async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
     for newcomer in ["quiet", "plain"] {
         for namespaces in [10, 40] {
             let store = Arc::<Templated>::default();

@@ -63,8 +63,10 @@ impl Class {
     }
 
     /// Returns the class of templates whose slow functions cost this many microseconds, regardless of the values.
-    pub(super) fn unit(slow_work: u64) -> Self {
-        let class = CLASSES.into_iter().find(|(max_cost, _)| slow_work <= *max_cost);
+    pub(super) fn of(slow_work: u64) -> Self {
+        let class = CLASSES
+            .into_iter()
+            .find(|(max_cost, _)| slow_work <= *max_cost);
         class.map_or(SLOWEST, |(_, class)| class)
     }
 
@@ -128,7 +130,7 @@ mod tests {
             (1_500_001, 60_000),
             (u64::MAX, 60_000),
         ] {
-            let class = Class::unit(slow_work);
+            let class = Class::of(slow_work);
             assert!(class.longest < class.step, "{slow_work}");
             for took in [Duration::ZERO, MS, class.longest, class.step] {
                 assert_eq!(class.write(took), step * MS, "{slow_work}, {took:?}");
@@ -140,9 +142,9 @@ mod tests {
     fn late_outcomes_are_published_at_coarse_steps() {
         for (took, want) in [(0, 500), (500, 500), (501, 10_000), (10_001, 20_000)] {
             assert_eq!(report(took * MS), want * MS, "{took}");
-            assert_eq!(Class::unit(0).write(took * MS), want * MS, "{took}");
+            assert_eq!(Class::of(0).write(took * MS), want * MS, "{took}");
         }
-        assert_eq!(Class::unit(u64::MAX).write(60_001 * MS), 120_000 * MS);
+        assert_eq!(Class::of(u64::MAX).write(60_001 * MS), 120_000 * MS);
         assert_eq!(
             [1, 500, 501].map(|took| rounded(took * MS)),
             [500 * MS, 500 * MS, 1_000 * MS]

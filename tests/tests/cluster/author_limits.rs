@@ -54,8 +54,8 @@ async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     assert_eq!(
         message,
         format!(
-            "Secrets of type {TOKEN:?} are not made here (--forbid-secret-types); use another type, or ask the \
-             administrator of the controller"
+            "this controller does not create Secrets of type {TOKEN:?} (--forbid-secret-types); use another type, or \
+             ask the administrator of the controller"
         )
     );
     assert!(case.secret("join").await.is_none());

@@ -40,7 +40,12 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
     for (why, existing, template, want) in [
         ("without owner", metadata(&[], None), &plain, false),
         ("owned", metadata(&[], Some("u")), &plain, true),
-        ("owned by another object", metadata(&[], Some("v")), &plain, false),
+        (
+            "owned by another object",
+            metadata(&[], Some("v")),
+            &plain,
+            false,
+        ),
         (
             "managed",
             metadata(&[(MANAGED_ANNOTATION, "true")], None),
@@ -87,7 +92,10 @@ fn replacing_drops_metadata_of_other_clients_unless_settled() {
     );
     let desired = || secret(&[("ours", "new")], Some("u"), &[("a", "3")]);
     let next = successor(desired(), &existing, false);
-    assert_eq!(next.metadata.annotations, metadata_texts(&[("ours", "new")]));
+    assert_eq!(
+        next.metadata.annotations,
+        metadata_texts(&[("ours", "new")])
+    );
     assert_eq!(next.data, desired().data);
     assert!(is_controlled_by(&next.metadata, Some("u")));
     let next = successor(desired(), &existing, true);

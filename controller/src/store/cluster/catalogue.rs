@@ -179,7 +179,9 @@ impl Entry {
     /// Returns whether both versions are equal in everything that concerns the Secret. A change of the spec changes the
     /// generation; a change of the scope changes the annotations.
     fn has_same_content(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.generation == other.generation && self.metadata_digest == other.metadata_digest
+        self.uid == other.uid
+            && self.generation == other.generation
+            && self.metadata_digest == other.metadata_digest
     }
 }
 
@@ -255,7 +257,8 @@ impl Catalogue {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::of(object);
         let previous = self.entries.get(&id);
-        let is_old = previous.is_some_and(|previous| !previous.is_gone() && previous.has_same_content(&entry));
+        let is_old = previous
+            .is_some_and(|previous| !previous.is_gone() && previous.has_same_content(&entry));
         // An object that was reconciled stays shortened.
         let is_done = is_old && previous.is_some_and(|previous| previous.kept == Kept::Digest);
         if is_done || self.cached_bytes + entry.cached_bytes() > MAX_CACHED_BYTES {
@@ -389,7 +392,11 @@ impl Catalogue {
 
     /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed. If
     /// the Secret was never read, the object is already in the queue.
-    pub(super) fn observe_secret(&mut self, id: &ObjectId, version: Option<&SecretVersion>) -> bool {
+    pub(super) fn observe_secret(
+        &mut self,
+        id: &ObjectId,
+        version: Option<&SecretVersion>,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };

@@ -168,7 +168,14 @@ impl Events {
                 uid,
                 ..ObjectReference::default()
             },
-            type_: Some(if record.is_warning { "Warning" } else { "Normal" }.into()),
+            type_: Some(
+                if record.is_warning {
+                    "Warning"
+                } else {
+                    "Normal"
+                }
+                .into(),
+            ),
             reason: Some(record.reason.to_string()),
             message: Some(record.message.clone()),
             source: Some(EventSource {

@@ -27,7 +27,9 @@ use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
-use crate::store::{Applied, CachedState, ReadMode, EventRecord, Observed, Source, Store, StoreError, api};
+use crate::store::{
+    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api,
+};
 pub use catalogue::sealed_secrets;
 use catalogue::{Catalogue, Entry, Kept, SecretVersion};
 use events::{Events, Subject};
@@ -182,7 +184,8 @@ impl ClusterStore {
 
     fn stored(&self, id: &ObjectId, secret: core::Secret) -> Applied {
         let secret = secret::from_api(secret);
-        self.catalogue().set_secret(id, SecretVersion::of(&secret.metadata));
+        self.catalogue()
+            .set_secret(id, SecretVersion::of(&secret.metadata));
         Applied::Done(Some(Box::new(secret)))
     }
 

@@ -209,7 +209,11 @@ mod tests {
             (false, Value::Null),
         ] {
             let other = watched(&annotations, &json!([{ "manager": "m" }]));
-            assert_eq!(other.metadata_digest == one.metadata_digest, same, "{annotations}");
+            assert_eq!(
+                other.metadata_digest == one.metadata_digest,
+                same,
+                "{annotations}"
+            );
         }
     }
 }

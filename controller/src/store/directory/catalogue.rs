@@ -111,7 +111,10 @@ impl Catalogue {
         self.missing.clear();
     }
 
-    fn merge(&mut self, files: &BTreeMap<PathBuf, PolledFile<Claims>>) -> BTreeMap<ObjectId, Entry> {
+    fn merge(
+        &mut self,
+        files: &BTreeMap<PathBuf, PolledFile<Claims>>,
+    ) -> BTreeMap<ObjectId, Entry> {
         let mut merged: BTreeMap<ObjectId, Entry> = BTreeMap::new();
         for (path, file) in files.iter().filter(|(_, file)| file.problem.is_none()) {
             for claim in file.value.iter().flat_map(|claims| &claims.objects) {
@@ -168,12 +171,8 @@ impl Catalogue {
 
 /// Returns all problems of a file in one text.
 pub(super) fn problems(file: &PolledFile<Claims>) -> Option<String> {
-    let of_documents = file
-        .value
-        .as_ref()
-        .map(|claims| claims.problems.join("; "));
-    file
-        .problem
+    let of_documents = file.value.as_ref().map(|claims| claims.problems.join("; "));
+    file.problem
         .clone()
         .or(of_documents)
         .filter(|text| !text.is_empty())
@@ -191,7 +190,10 @@ pub(super) fn others(file: &PolledFile<Claims>) -> &[String] {
 /// which definition applies.
 fn duplicate(id: &ObjectId, first: &Path, other: &Path) -> Entry {
     let why = if first == other {
-        format!("{} contains {id} twice; remove one of the two", first.display())
+        format!(
+            "{} contains {id} twice; remove one of the two",
+            first.display()
+        )
     } else {
         format!(
             "both {} and {} contain {id}; remove one of the two",

@@ -39,7 +39,7 @@ impl FolderState {
     /// Returns the state of a folder; `None` if it exists and cannot be listed, or is not a folder.
     pub(super) fn of(values: &Result<Values, FileError>) -> Option<Self> {
         match values {
-            Ok(values) => values.state().ok(),
+            Ok(values) => values.folder_state().ok(),
             Err(error) if error.is_missing() => Some(Self::absent()),
             Err(_) => None,
         }

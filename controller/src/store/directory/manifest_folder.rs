@@ -45,7 +45,10 @@ impl ManifestFolder {
 }
 
 fn identity(marker: &[u8]) -> Option<(u64, u64)> {
-    let (device, inode) = std::str::from_utf8(marker).ok()?.trim_end().split_once(' ')?;
+    let (device, inode) = std::str::from_utf8(marker)
+        .ok()?
+        .trim_end()
+        .split_once(' ')?;
     Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
@@ -69,11 +72,20 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let statuses = Folder::open(outer.path()).unwrap();
         let mut folder = ManifestFolder::read(&statuses);
-        assert!(folder.is_another_empty_folder(&listing(7, &[])), "no manifest was ever found");
+        assert!(
+            folder.is_another_empty_folder(&listing(7, &[])),
+            "no manifest was ever found"
+        );
         assert!(!folder.record(&listing(7, &[])));
-        assert!(folder.is_another_empty_folder(&listing(7, &[])), "an empty folder is not recorded");
+        assert!(
+            folder.is_another_empty_folder(&listing(7, &[])),
+            "an empty folder is not recorded"
+        );
         assert!(folder.record(&listing(7, &["a.yaml"])));
-        assert!(!folder.record(&listing(7, &["a.yaml"])), "it is recorded once");
+        assert!(
+            !folder.record(&listing(7, &["a.yaml"])),
+            "it is recorded once"
+        );
         folder.write(&statuses).unwrap();
         for folder in [folder, ManifestFolder::read(&statuses)] {
             assert!(!folder.is_another_empty_folder(&listing(7, &[])));

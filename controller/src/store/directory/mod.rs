@@ -7,9 +7,9 @@
 
 mod catalogue;
 mod claims;
+mod folder_states;
 mod manifest_folder;
 pub(crate) mod names;
-mod folder_states;
 mod status_file;
 mod values;
 
@@ -31,11 +31,11 @@ use tracing::{error, warn};
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, ReadMode, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
-use manifest_folder::ManifestFolder;
 use folder_states::{FolderState, FolderStates};
+use manifest_folder::ManifestFolder;
 use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
 
@@ -219,7 +219,9 @@ impl Inner {
             return Vec::new();
         }
         let Scanned {
-            folder_states, catalogue, ..
+            folder_states,
+            catalogue,
+            ..
         } = &mut *scanned;
         let keeps_edits = |id: &ObjectId| {
             self.tolerates_drift
@@ -253,12 +255,18 @@ impl Inner {
     fn check_manifest_folder(&self, scanned: &mut Scanned, listing: &Listing) -> Option<String> {
         if scanned.manifest_folder.record(listing) {
             let statuses = self.root.child_or_new(STATUS);
-            if let Err(error) = statuses.and_then(|statuses| scanned.manifest_folder.write(&statuses)) {
+            if let Err(error) =
+                statuses.and_then(|statuses| scanned.manifest_folder.write(&statuses))
+            {
                 let error = error_chain(&error);
-                warn!(error, "Cannot write the marker file for the folder `sealed`");
+                warn!(
+                    error,
+                    "Cannot write the marker file for the folder `sealed`"
+                );
             }
         }
-        let is_suspicious = scanned.catalogue.tracks_any() && scanned.manifest_folder.is_another_file_system(listing);
+        let is_suspicious = scanned.catalogue.tracks_any()
+            && scanned.manifest_folder.is_another_empty_folder(listing);
         is_suspicious.then(|| {
             format!(
                 "{} is empty, and is not the folder that contained manifests before, so no Secret is removed: mount the \
@@ -337,7 +345,9 @@ impl Inner {
             return Ok(Existing::Absent);
         }
         let values = self.values(id);
-        self.scanned().folder_states.record(id, FolderState::of(&values));
+        self.scanned()
+            .folder_states
+            .record(id, FolderState::of(&values));
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
@@ -379,7 +389,9 @@ impl Inner {
         self.scanned().untidy.insert(id.clone(), None);
         let written = values.write(&secret.data, shared::random::number());
         let folder_state = written.is_ok().then(|| FolderState::of(&self.values(id)));
-        self.scanned().folder_states.record(id, folder_state.flatten());
+        self.scanned()
+            .folder_states
+            .record(id, folder_state.flatten());
         Ok(written?)
     }
 

@@ -23,8 +23,8 @@ use rustix::fs::FileType;
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
-use super::names::is_item;
 use super::folder_states::FolderState;
+use super::names::is_item;
 use crate::folder::{FileError, Folder};
 
 const DATA: &str = "..data";
@@ -150,7 +150,9 @@ impl Values {
     }
 
     fn is_other(&self, name: &str) -> bool {
-        self.other_files.iter().any(|other_files| other_files == name)
+        self.other_files
+            .iter()
+            .any(|other_files| other_files == name)
     }
 
     /// Returns the values that a program can open by their names.
