@@ -191,7 +191,7 @@ async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
 /// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with a probability that is
 /// a value.
 #[tokio::test(start_paused = true)]
-async fn retries_of_an_attempt_reveal_nothing_by_chance_failures() {
+async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";
     let mut reports = BTreeSet::new();
     for value in ["0", "60"] {

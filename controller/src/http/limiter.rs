@@ -267,7 +267,7 @@ mod tests {
     fn invented_names_before_the_real_address_count_as_one_caller() {
         let limiter = RequestLimiter::new((1, 2), Duration::from_secs(1), true);
         let admitted = |i: usize| {
-            let caller = caller(API_SERVER, &[&format!("made-up-{i}, 192.0.2.66")]);
+            let caller = caller(API_SERVER, &[&format!("invented-{i}, 192.0.2.66")]);
             let (_, admitted) = limiter.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
             admitted.is_ok()
         };

@@ -213,13 +213,13 @@ mod tests {
     #[tokio::test]
     async fn few_renderings_run_concurrently_and_another_tenant_gets_a_slot() {
         let pool = Pool::with(1, 1);
-        let (begun, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (started, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();
         for _ in 0..40 {
-            let (pool, begun, max) = (pool.clone(), Arc::clone(&begun), Arc::clone(&max));
+            let (pool, started, max) = (pool.clone(), Arc::clone(&started), Arc::clone(&max));
             hostile.spawn(async move {
                 let work = move |meter: &mut dyn Meter| {
-                    max.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    max.fetch_max(started.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     while meter.spend(2_000).is_ok() {
                         std::thread::sleep(Duration::from_micros(100));
                     }
@@ -227,7 +227,7 @@ mod tests {
                 pool.render_for("hostile", rendering(false), work).await
             });
         }
-        while begun.load(Ordering::SeqCst) < MAX_RENDERINGS - RESERVED_RENDERINGS {
+        while started.load(Ordering::SeqCst) < MAX_RENDERINGS - RESERVED_RENDERINGS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let quiet = pool.render_for("quiet", rendering(false), |meter| meter.spend(2_000));
@@ -251,13 +251,13 @@ mod tests {
     #[tokio::test]
     async fn quick_renderings_do_not_wait_for_slow_ones_of_any_number_of_tenants() {
         let pool = Pool::with(1, 1);
-        let begun = Arc::new(AtomicUsize::new(0));
+        let started = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();
         for i in 0..20 {
-            let (pool, begun) = (pool.clone(), Arc::clone(&begun));
+            let (pool, started) = (pool.clone(), Arc::clone(&started));
             hostile.spawn(async move {
                 let work = move |meter: &mut dyn Meter| {
-                    begun.fetch_add(1, Ordering::SeqCst);
+                    started.fetch_add(1, Ordering::SeqCst);
                     while meter.spend(2_000).is_ok() {
                         std::thread::sleep(Duration::from_micros(100));
                     }
@@ -266,13 +266,13 @@ mod tests {
                 pool.render_for(&tenant, rendering(true), work).await
             });
         }
-        while begun.load(Ordering::SeqCst) == 0 {
+        while started.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
         let quiet = pool.render_for("quiet", rendering(false), |meter| meter.spend(2_000));
         assert_eq!(quiet.await, Ok(Ok(())));
         assert!(
-            begun.load(Ordering::SeqCst) <= MAX_RENDERINGS,
+            started.load(Ordering::SeqCst) <= MAX_RENDERINGS,
             "the slow renderings still occupy their slots"
         );
         hostile.abort_all();

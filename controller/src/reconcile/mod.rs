@@ -170,7 +170,7 @@ impl<S: Store> Reconciler<S> {
         }
         let joined = tokio::select! {
             joined = self.attempts.join_next_with_id() => joined,
-            () = self.tools.pauses.begun() => return Some(()),
+            () = self.tools.pauses.started() => return Some(()),
         };
         let (task, ended) = match joined? {
             Ok((task, ended)) => (task, Some(ended)),
@@ -195,13 +195,13 @@ impl<S: Store> Reconciler<S> {
     /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts continue in the
     /// background. Returns when to call again: at once if more are due or in progress. Cancel safe.
     pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let begun = async {
+        let work = async {
             self.begin(MAX_IN_PROGRESS, now);
             while self.end(|| now).await.is_some() {
                 self.begin(MAX_IN_PROGRESS, now);
             }
         };
-        let is_done = tokio::time::timeout(MAX_ROUND, begun).await.is_ok();
+        let is_done = tokio::time::timeout(MAX_ROUND, work).await.is_ok();
         self.tools.metrics.queued(self.queue.waiting());
         if is_done {
             self.queue.next()

@@ -16,7 +16,7 @@ const OVERHEAD: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
     paused: Mutex<HashMap<String, Paused>>,
-    begun: Notify,
+    started: Notify,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -61,7 +61,7 @@ impl Pauses {
         let own = paused.entry(namespace.to_owned()).or_default();
         own.attempts += 1;
         own.bytes += bytes;
-        self.begun.notify_one();
+        self.started.notify_one();
         Pause {
             pauses: self,
             namespace,
@@ -70,8 +70,8 @@ impl Pauses {
     }
 
     /// Waits until an attempt gives up its slot. Cancel safe.
-    pub(super) async fn begun(&self) {
-        self.begun.notified().await;
+    pub(super) async fn started(&self) {
+        self.started.notified().await;
     }
 
     /// Returns the number of attempts without a slot by namespace.

@@ -297,11 +297,11 @@ async fn a_paused_attempt_occupies_no_slot() {
     reconciler.changed(in_namespace("many", 1_000), Urgency::Backlog, now);
     reconciler.begin(32, now);
     reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(32, now);
     }
-    let took = begun.elapsed();
+    let took = started.elapsed();
     let position = |name: &str| {
         let writes = store.writes.lock().unwrap();
         writes.iter().position(|id| id.namespace == name).unwrap()
@@ -339,13 +339,13 @@ async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
             };
             let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
             reconciler.changed(in_namespace(newcomer, 1), Urgency::Fresh, now);
-            let begun = tokio::time::Instant::now();
+            let started = tokio::time::Instant::now();
             reconciler.begin(32, now);
             while store.quiet.lock().unwrap().is_none() {
                 reconciler.end(|| now).await.unwrap();
                 reconciler.begin(32, now);
             }
-            let took = store.quiet.lock().unwrap().unwrap() - begun;
+            let took = store.quiet.lock().unwrap().unwrap() - started;
             assert!(
                 took < Duration::from_secs(2),
                 "{newcomer}, {namespaces} namespaces: {took:?}"
