@@ -65,8 +65,8 @@ const WORKS_AGAIN: Duration = Duration::from_secs(15);
 /// namespaces the duration is longer, up to the API server's maximum, to limit the load of restarts.
 const SECONDS: u32 = 60;
 const MOST_SECONDS: u32 = 290;
-/// Number of objects per page, all of which are in memory at once as sent by the API server. Annotations can have 256
-/// KiB each, a SealedSecret 1.5 MiB.
+/// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
+/// can have 256 KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
 const PAGE_OF_SEALED: u32 = 20;
 
