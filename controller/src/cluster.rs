@@ -2,6 +2,7 @@
 //! objects that are due.
 
 mod connection;
+mod lasting_watch;
 mod open_files;
 mod requests;
 mod watch_retry;
@@ -150,11 +151,19 @@ impl Cluster {
         })
     }
 
-    /// Joins the leader election, loads the keys and starts the watches. The leader makes a key if one is
+    /// Joins the leader election, watches the objects and loads the keys, all at the same time: listed objects
+    /// wait in the queue, so the leader writes as soon as it holds the Lease. The leader makes a key if one is
     /// due. Retries without limit and logs what it waits for, since an API server that is down now will come
     /// back. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.stand();
+        let watching = self.watches.start(
+            &self.connection,
+            &self.place,
+            &self.sender,
+            self.reached.clone(),
+            Arc::clone(self.metrics.watches()),
+        );
         let (mut failures, mut reported) = (0, String::new());
         while let Err(error) = self.load_keys(now()).await {
             let text = error_chain(&error);
@@ -169,13 +178,8 @@ impl Cluster {
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
-        self.watches.start(
-            &self.connection,
-            &self.place,
-            &self.sender,
-            self.reached.clone(),
-            Arc::clone(self.metrics.watches()),
-        );
+        // Not before: a list from before the first key was stored would take that key for a removed one.
+        watching.watch_keys(&self.connection);
     }
 
     /// Starts the election task. When the process ends, the task releases the leadership, with a time limit

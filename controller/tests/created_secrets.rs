@@ -298,6 +298,70 @@ async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() 
     }
 }
 
+/// Attack: an author has a SealedSecret refused on purpose, and removes the label by which the administrator's policy finds
+/// its Secret.
+#[tokio::test(start_paused = true)]
+async fn a_refused_author_keeps_no_edit_of_the_administrators_labels() {
+    fn without_key(_: SealedSecret) -> SealedSecret {
+        sealed(&KEYS[1], "ns/n", &[("a", "2")])
+    }
+    fn malformed(mut object: SealedSecret) -> SealedSecret {
+        let broken = ("a".to_owned(), "!".to_owned());
+        object.spec.encrypted_data.extend([broken]);
+        object
+    }
+    fn failing(mut object: SealedSecret) -> SealedSecret {
+        let template = ("t".to_owned(), Some("{{ fail \"x\" }}".to_owned()));
+        object.spec.template.data = Some([template].into());
+        object
+    }
+    fn forbidden(mut object: SealedSecret) -> SealedSecret {
+        object.spec.template.type_ = Some("kubernetes.io/service-account-token".into());
+        object
+    }
+    type Refused = fn(SealedSecret) -> SealedSecret;
+    for (case, refused) in [
+        ("no key", without_key as Refused),
+        ("malformed", malformed),
+        ("a template that fails", failing),
+        ("a forbidden type", forbidden),
+    ] {
+        let server = ApiServer::default();
+        server.put_sealed(&with_label("dev"), "u", 1);
+        let (server, store) = server.start();
+        let mut controller = Controller::with(store, adding("team=ops", "note=n"));
+        controller.look().await;
+        server.put_sealed(&refused(with_label("dev")), "u", 2);
+        controller.look().await;
+        for edit in [
+            (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
+            |m| m["labels"] = Value::Null,
+            |m| m["annotations"] = Value::Null,
+        ] {
+            server.label(edit);
+            controller.look().await;
+            let metadata = server.secret()["metadata"].clone();
+            assert_eq!(metadata["labels"]["team"], json!("ops"), "{case}");
+            assert_eq!(metadata["annotations"]["note"], json!("n"), "{case}");
+            assert_eq!(server.value("a"), "1", "{case}: the values stay");
+            assert!(!server.is_synced(), "{case}");
+        }
+        let writes = *server.writes.lock().unwrap();
+        controller.look().await;
+        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: at rest");
+        for _ in 0..10 {
+            server.label(|m| m["labels"] = Value::Null);
+            controller.look().await;
+        }
+        let more = *server.writes.lock().unwrap() - writes;
+        assert!(
+            more < 5,
+            "{case}: {more} corrections, as many as of other edits"
+        );
+        assert!(controller.next.is_some(), "{case}: and later again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn changed_flags_update_secrets_without_reporting_drift() {
     let server = ApiServer::default();

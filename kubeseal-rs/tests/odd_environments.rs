@@ -165,42 +165,182 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
+/// Attack: takes away the permission to read a file, so that a reviewer's `seal diff` shows a change as a removal or not
+/// at all.
 #[test]
-fn a_file_of_a_submodule_is_compared_there_and_nowhere_else() {
+fn a_file_that_cannot_be_read_is_not_called_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (inner, outer) = (folder.path().join("inner"), folder.path().join("outer"));
-    for repository in [&inner, &outer] {
-        fs::create_dir(repository).expect("ours");
-        git(repository, &["init", "-q"]);
-        new_file(repository);
-        git(repository, &["add", "db.yaml"]);
-        git(repository, &["commit", "-qm", "x"]);
+    let at = |name: &str| folder.path().join(name);
+    let everyone = fs::Permissions::from_mode(0o777);
+    new_file(folder.path());
+    for name in [
+        "closed/inner.yaml",
+        "file.yaml",
+        "pipe.yaml",
+        "changed.yaml",
+    ] {
+        fs::create_dir_all(at(name).parent().expect("it has one")).expect("ours");
+        fs::copy(at("db.yaml"), at(name)).expect("ours");
     }
-    git(&outer, &["submodule", "--quiet", "add", "../inner", "sub"]);
-    let changed = seal(
-        &outer,
-        &[
-            "set",
-            "sub/db.yaml",
-            "b",
-            "--generate",
-            "--cert",
-            "cert.pem",
-        ],
-    );
-    assert!(changed.status.success(), "{}", said(&changed));
-    for path in ["sub", "sub/db.yaml", "./sub/db.yaml"] {
-        let output = seal(&outer, &["diff", path]);
-        assert_eq!(output.status.code(), Some(2), "{path}: {}", said(&output));
+    git(folder.path(), &["init", "-q"]);
+    git(folder.path(), &["add", "."]);
+    git(folder.path(), &["commit", "-qm", "x"]);
+    fs::write(at("changed.yaml"), "").expect("ours");
+    fs::copy(at("db.yaml"), at("untracked.yaml")).expect("ours");
+    fs::write(at("untracked.pem"), "").expect("ours");
+    fs::create_dir(at("unlisted")).expect("ours");
+    fs::remove_file(at("pipe.yaml")).expect("ours");
+    let made = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
+    assert!(made.expect("it runs").success());
+    fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
+    for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
+        fs::set_permissions(at(name), everyone.clone()).expect("ours");
+    }
+    let closed = [
+        "closed",
+        "file.yaml",
+        "untracked.yaml",
+        "untracked.pem",
+        "unlisted",
+    ];
+    for name in closed {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
+    }
+    for (args, named) in [
+        (
+            &["diff"][..],
+            &[
+                "closed/inner.yaml",
+                "file.yaml",
+                "untracked.yaml",
+                "unlisted",
+                "pipe.yaml",
+                "changed.yaml",
+            ][..],
+        ),
+        (
+            &["diff", "-o", "json", "HEAD"],
+            &[
+                "closed/inner.yaml",
+                "file.yaml",
+                "untracked.yaml",
+                "unlisted",
+                "pipe.yaml",
+                "changed.yaml",
+            ],
+        ),
+        (&["diff", "file.yaml"], &["file.yaml"]),
+        (&["diff", "closed/inner.yaml"], &["closed/inner.yaml"]),
+        (&["diff", "closed"], &["closed/inner.yaml"]),
+        (&["diff", "unlisted"], &["unlisted"]),
+        (&["diff", "unlisted/x.yaml"], &["unlisted"]),
+        (&["diff", "pipe.yaml"], &["pipe.yaml"]),
+    ] {
+        let output = seal_as_nobody(folder.path(), args);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        for name in named {
+            assert!(said.contains(name), "{args:?}: {name} in {said}");
+        }
         assert!(
-            said(&output).contains("another repository"),
-            "{path}: {}",
-            said(&output)
+            said.contains("unreadable") && !said.contains(".pem"),
+            "{args:?}: {said}"
         );
+        let removed = said.matches("removed").count();
+        assert_eq!(
+            removed,
+            usize::from(named.contains(&"changed.yaml")),
+            "{args:?}: {said}"
+        );
+        assert!(!said.contains("no sealed item differs"), "{args:?}: {said}");
     }
-    let there = seal(&outer.join("sub"), &["diff", "db.yaml"]);
-    assert!(said(&there).contains("b added"), "{}", said(&there));
-    assert!(seal(&outer, &["diff", "db.yaml"]).status.success());
+    for name in closed {
+        fs::set_permissions(at(name), everyone.clone()).expect("ours");
+    }
+}
+
+/// Attack: another program puts a pipe, device or folder in place of the edited text or of the sealed file while the
+/// editor runs.
+#[test]
+fn an_edit_does_not_wait_for_what_is_no_file_and_says_that_the_text_is_gone() {
+    let replacements = [
+        "mkfifo $FILE",
+        "ln -s /dev/zero $FILE",
+        "mkdir $FILE",
+        "ln -s loop $FILE",
+    ];
+    for (file, before) in [
+        ("$1", ""),
+        ("$SEALED", "sed -i s/hunter2/hunter3/ \"$1\"\n"),
+    ] {
+        for replacement in replacements {
+            let folder = tempfile::tempdir().expect("a folder");
+            new_file(folder.path());
+            let sealed = folder.path().join("db.yaml").display().to_string();
+            let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
+            let script =
+                format!("#!/bin/sh\nSEALED={sealed}\n{before}rm \"{file}\"\n{replacement}\n");
+            let editor = folder.path().join("editor");
+            fs::write(&editor, script).expect("ours");
+            fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
+            let args = ["edit", "db.yaml", "--key", "key.pem", "--cert", "cert.pem"];
+            let mut edit = command(
+                folder.path(),
+                "timeout",
+                &[&["20", SEAL][..], &args].concat(),
+            );
+            let output = edit.env("EDITOR", &editor).output().expect("it runs");
+            let said = said(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{file} {replacement}: {said}"
+            );
+            for part in ["nothing was changed", "the edited text is discarded"] {
+                assert!(said.contains(part), "{file} {replacement}: {said}");
+            }
+            let names_it = said.contains("values.yaml") || said.contains("db.yaml");
+            assert!(
+                names_it && !said.contains("hunter"),
+                "{file} {replacement}: {said}"
+            );
+        }
+    }
+}
+
+/// Attack: another program puts a pipe or device in place of a sealed file, so that a command which changes it hangs.
+#[test]
+fn no_change_waits_for_a_pipe_in_place_of_a_file() {
+    for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
+        for args in [
+            &["set", "db.yaml", "a", "--generate", "--cert", "cert.pem"][..],
+            &["unset", "db.yaml", "a"],
+            &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            new_file(folder.path());
+            fs::remove_file(folder.path().join("db.yaml")).expect("ours");
+            let made = command(folder.path(), "sh", &["-c", replacement]).status();
+            assert!(made.expect("it runs").success());
+            let mut run = command(
+                folder.path(),
+                "timeout",
+                &[&["20", SEAL][..], args].concat(),
+            );
+            let output = run.env("EDITOR", "true").output().expect("it runs");
+            let said = said(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{args:?} {replacement}: {said}"
+            );
+            let why = said.contains("not a regular file") || said.contains("is a directory");
+            assert!(
+                why && said.contains("db.yaml"),
+                "{args:?} {replacement}: {said}"
+            );
+        }
+    }
 }
 
 #[test]

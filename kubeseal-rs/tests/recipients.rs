@@ -4,19 +4,18 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api_server;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use api_server::{Body, certificate_of, path_of, service, text};
+use support::{NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, said, write_files};
 
-const OLD_CERT: &str = include_str!("seal/key-fixtures/key-2024.pem");
 const OLD_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
-const NEW_CERT: &str = include_str!("seal/key-fixtures/key-2025.pem");
 const NEW_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2025.yaml");
-const ATTACKER_CERT: &str = include_str!("seal/fixtures/other.pem");
 
 const OF_NEW: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
 const OF_ATTACKER: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
@@ -32,7 +31,7 @@ struct Scene(tempfile::TempDir);
 impl Scene {
     fn new(rules: &str) -> Self {
         let scene = Self(tempfile::tempdir().expect("a folder"));
-        for (path, text) in [
+        let files = [
             ("old.pem", OLD_CERT),
             ("old.yaml", OLD_KEY),
             ("new.pem", NEW_CERT),
@@ -45,11 +44,8 @@ impl Scene {
                 "repository/x/stolen.enc",
                 "{\"data\": \"ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]\", \"sops\": {\"mac\": \"x\"}}",
             ),
-        ] {
-            let path = scene.0.path().join(path);
-            fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-            fs::write(path, text).expect("ours");
-        }
+        ];
+        write_files(scene.0.path(), &files);
         scene.program(
             "editor",
             "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
@@ -72,23 +68,20 @@ impl Scene {
     }
 
     fn program(&self, name: &str, text: &str) {
-        let path = self.0.path().join("programs").join(name);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-        fs::write(&path, text).expect("ours");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+        let name = format!("programs/{name}");
+        write_files(self.0.path(), &[(&name, text)]);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.0.path().join(name), mode).expect("ours");
     }
 
     fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
         let programs = self.0.path().join("programs").display().to_string();
-        Command::new(env!("CARGO_BIN_EXE_seal"))
+        command(env!("CARGO_BIN_EXE_seal"), self.0.path(), "/nowhere")
             .args(args)
             .current_dir(self.path("."))
-            .env("HOME", self.0.path())
-            .env("KUBECONFIG", "/nowhere")
             .env("PATH", format!("{programs}:/usr/bin:/bin"))
             .env("EDITOR", "editor")
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
             .output()
             .expect("it starts")
     }
@@ -112,10 +105,6 @@ impl Scene {
         found.sort();
         found
     }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn done(output: &Output) {

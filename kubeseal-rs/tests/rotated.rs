@@ -4,20 +4,18 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api_server;
+mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use api_server::{certificate_of, endpoint_of, path_of, service, text};
 use serde_json::{Value as Json, json};
+use support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, said, write_files};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
-const OLD_CERT: &str = include_str!("seal/key-fixtures/key-2024.pem");
-const NEW_CERT: &str = include_str!("seal/key-fixtures/key-2025.pem");
-/// A certificate with a key of another length than the controller's.
-const LARGER_CERT: &str = include_str!("seal/fixtures/other.pem");
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
@@ -39,14 +37,13 @@ impl Scene {
         };
         let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
                       annotations: {owner: team}\nstringData: {p: value, q: other}\n";
-        for (path, text) in [
+        let files = [
             ("secret.yaml", secret),
             ("old.pem", OLD_CERT),
             ("new.pem", NEW_CERT),
-            ("larger.pem", LARGER_CERT),
-        ] {
-            fs::write(scene.path(path), text).expect("ours");
-        }
+            ("larger.pem", OTHER_CERT),
+        ];
+        write_files(scene.folder.path(), &files);
         scene.answer = scene.sealed("new.pem");
         let mut old = scene.sealed("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
@@ -68,15 +65,12 @@ impl Scene {
 
     fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
         let kubeconfig = answer.map_or_else(|| "/nowhere".into(), |answer| self.cluster(answer));
-        let input = fs::File::open(self.path("db.yaml"));
-        Command::new(program)
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("HOME", self.folder.path())
-            .env("KUBECONFIG", kubeconfig)
-            .stdin(input.map_or_else(|_| Stdio::null(), Stdio::from))
-            .output()
-            .expect("it starts")
+        let mut command = command(program, self.folder.path(), kubeconfig);
+        if let Ok(input) = fs::File::open(self.path("db.yaml")) {
+            command.stdin(input);
+        }
+        let command = command.args(args).current_dir(self.folder.path());
+        command.output().expect("it starts")
     }
 
     /// Starts a cluster whose controller gives this answer to every re-encryption.
@@ -117,10 +111,6 @@ impl Scene {
             assert!(program == SEAL || output.stdout.is_empty(), "{why}");
         }
     }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Returns a function that puts a value at a path of the answer.

@@ -10,10 +10,11 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, CustomResourceExt as _};
+use serde_json::json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
@@ -191,4 +192,41 @@ async fn revoked_rights_show_within_a_minute_and_a_secret_follows_soon_after_the
         .unwrap();
     is_soon(case.becomes_a_secret("after").await, &case);
     case.all_is_watched().await;
+}
+
+/// The API server checks rights when a watch begins, so a watch from before goes on while the next one is forbidden. Without
+/// that, none of the three would be noticed before the rights are back.
+#[tokio::test]
+async fn while_watches_are_forbidden_those_from_before_go_on() {
+    let plane = ControlPlane::start().await;
+    let mut case = Case::new(&plane).await;
+    let roles = case.api::<Role>();
+    let mut role = roles.get("secrets-unsealer").await.unwrap();
+    for rule in role.rules.iter_mut().flatten() {
+        rule.verbs.retain(|verb| verb != "watch");
+    }
+    let replace = PostParams::default();
+    roles
+        .replace("secrets-unsealer", &replace, &role)
+        .await
+        .unwrap();
+    for what in ["SealedSecrets in", "key Secrets in", "\nSecrets in"] {
+        case.fails_to_watch(what).await;
+    }
+    case.becomes_a_secret("meanwhile").await;
+    let secrets = case.api::<ApiSecret>();
+    let edit = json!({ "data": { "a": "ZWRpdGVk" } });
+    secrets
+        .patch("before", &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .unwrap();
+    until("the edit is undone", async || {
+        let secret = secrets.get("before").await.unwrap();
+        (secret.data?.get("a")?.0 == b"1").then_some(())
+    })
+    .await;
+    put_key(&plane.existing(&case.namespace), "key-1", &KEYS[1]).await;
+    case.controller
+        .logs("registered private key\" secretname=key-1")
+        .await;
 }

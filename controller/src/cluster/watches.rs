@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use controller_core::object_id::ObjectId;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::connection::Connection;
+use super::lasting_watch::{self, Periods};
 use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
@@ -61,10 +63,13 @@ const BETWEEN_RESTARTS: Duration = Duration::from_millis(4);
 /// A watch that is silent for this long after a failure counts as working again: a broken connection fails
 /// sooner, and an established one is silent while nothing changes.
 const WORKS_AGAIN: Duration = Duration::from_secs(15);
-/// Duration of a watch, after which it restarts and the API server checks the permissions again. With many
-/// namespaces the duration is longer, up to the API server's maximum, to limit the load of restarts.
+/// After this long a watch restarts, and the API server checks the permissions again. With many namespaces it is
+/// longer, up to what the API server is asked for, to limit the load of restarts.
 const SECONDS: u32 = 60;
-const MOST_SECONDS: u32 = 290;
+/// How long the API server may serve a watch, which goes on for so long while the next one is forbidden.
+pub(super) const MOST_SECONDS: u32 = 290;
+/// How long a watch goes on before the next one is requested again, if that is forbidden.
+const FORBIDDEN: Duration = Duration::from_secs(5);
 /// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
 /// can have 256 KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
@@ -83,9 +88,9 @@ impl Watches {
         }
     }
 
-    /// Starts the watches. A namespace that does not exist yet is watched when it appears. The watch of
-    /// Secrets starts when the SealedSecrets of the namespace are known, so that no data of other Secrets has
-    /// to be stored.
+    /// Starts the watches of objects; the returned value starts that of keys. A namespace that does not exist
+    /// yet is watched when it appears. The watch of Secrets starts when the SealedSecrets of the namespace are
+    /// known, so that no data of other Secrets has to be stored.
     pub(super) fn start(
         &self,
         connection: &Connection,
@@ -93,8 +98,8 @@ impl Watches {
         changes: &Sender<Change>,
         reached: watch::Receiver<u64>,
         health: Arc<WatchHealth>,
-    ) {
-        let (client, own) = (&connection.watches, connection.own_namespace.as_str());
+    ) -> Begin {
+        let client = &connection.watches;
         let begin = Begin {
             changes: changes.clone(),
             lists: Arc::new(Semaphore::new(LISTS)),
@@ -103,38 +108,31 @@ impl Watches {
             namespaces: self.namespaces.len(),
             health,
         };
-        let keys = Api::<Secret>::namespaced(client.clone(), own);
-        let labelled = begin.config().labels(&cluster_keys::selector());
-        let what = format!("the key Secrets in {own}");
-        let what = What {
-            text: what,
-            is_optional: false,
-        };
-        begin.run(what, watcher(keys, labelled), Change::Key, || None, || ());
         for (number, namespace) in self.namespaces.iter().enumerate() {
             let place_of = place_of(namespace.as_deref());
-            let sealed = sealed_secrets(client.clone(), namespace.as_deref());
+            let what = What::required(format!("SealedSecrets in {place_of}"));
+            let (lasting, denial) = begin.lasting(client, &what);
+            let sealed = sealed_secrets(lasting, namespace.as_deref());
             let chosen = watcher::Config {
                 label_selector: place.label_selector.clone(),
-                ..begin.config().page_size(PAGE_OF_SEALED)
+                ..Begin::config().page_size(PAGE_OF_SEALED)
             };
             let (secrets, watches_secrets) = (begin.clone(), place.watches_secrets);
             let (client, namespace) = (client.clone(), namespace.clone());
             begin.run(
-                What {
-                    text: format!("SealedSecrets in {place_of}"),
-                    is_optional: false,
-                },
+                what,
+                denial,
                 watcher(sealed, chosen),
                 move |event| Change::Sealed(number, event),
                 move || Some(Change::Denied(number)),
                 move || {
                     if watches_secrets {
-                        secrets.watch_secrets(number, namespace.as_deref(), client);
+                        secrets.watch_secrets(number, namespace.as_deref(), &client);
                     }
                 },
             );
         }
+        begin
     }
 
     /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too, since that
@@ -243,7 +241,7 @@ fn place_of(namespace: Option<&str>) -> String {
 
 /// The dependencies for starting a watch.
 #[derive(Clone)]
-struct Begin {
+pub(super) struct Begin {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
@@ -263,25 +261,106 @@ struct What {
     is_optional: bool,
 }
 
-impl Begin {
-    fn config(&self) -> watcher::Config {
-        watcher::Config::default().timeout(seconds(self.namespaces))
+impl What {
+    fn required(text: String) -> Self {
+        Self {
+            text,
+            is_optional: false,
+        }
     }
 
-    fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: Client) {
-        let secrets = match namespace {
-            Some(name) => Api::<PartialObjectMeta<Secret>>::namespaced(client, name),
-            None => Api::all(client),
+    /// Returns the name in reports of watches that fail.
+    fn name(&self) -> String {
+        self.text.split(',').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// Whether a watch goes on although the next one is forbidden.
+#[derive(Debug, Clone, Default)]
+struct Denial(Arc<AtomicBool>);
+
+impl Denial {
+    /// Returns whether it began now.
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    /// Returns whether it lasted until now.
+    fn ends(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+
+    fn lasts(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Begin {
+    /// Starts the watch of the key Secrets.
+    pub(super) fn watch_keys(&self, connection: &Connection) {
+        let own = connection.own_namespace.as_str();
+        let what = What::required(format!("the key Secrets in {own}"));
+        let (lasting, denial) = self.lasting(&connection.watches, &what);
+        let keys = Api::<Secret>::namespaced(lasting, own);
+        let labelled = Self::config().labels(&cluster_keys::selector());
+        let events = watcher(keys, labelled);
+        self.run(what, denial, events, Change::Key, || None, || ());
+    }
+
+    /// Returns a client for a watch that goes on while the next one is forbidden, and whether it is. With so many
+    /// namespaces that a restart is left to the API server, no watch is left to go on.
+    fn lasting(&self, client: &Client, what: &What) -> (Client, Denial) {
+        let denial = Denial::default();
+        if seconds(self.namespaces) >= MOST_SECONDS {
+            return (client.clone(), denial);
+        }
+        let periods = Periods {
+            allowed: Duration::from_secs(seconds(self.namespaces).into()),
+            forbidden: FORBIDDEN,
         };
+        let (text, name) = (what.text.clone(), what.name());
+        let (health, denied) = (Arc::clone(&self.health), denial.clone());
+        let report = move |begun: Result<(), String>| match begun {
+            Ok(()) => {
+                if denied.ends() {
+                    health.works(&name);
+                }
+            }
+            Err(error) => {
+                if denied.begins() {
+                    warn!(
+                        error,
+                        "Cannot watch {text}, except for as long as the API server lets a watch from before go on"
+                    );
+                }
+                health.fails(&name, Cause::Forbidden, Timestamp::now());
+            }
+        };
+        let lasting = lasting_watch::client(client.clone(), periods, Arc::new(report));
+        (lasting, denial)
+    }
+
+    fn config() -> watcher::Config {
+        watcher::Config::default().timeout(MOST_SECONDS)
+    }
+
+    fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: &Client) {
         let place_of = place_of(namespace);
+        let what = What {
+            text: format!(
+                "Secrets in {place_of}, so those that others edit or delete are not put right"
+            ),
+            is_optional: true,
+        };
+        let (lasting, denial) = self.lasting(client, &what);
+        let secrets = match namespace {
+            Some(name) => Api::<PartialObjectMeta<Secret>>::namespaced(lasting, name),
+            None => Api::all(lasting),
+        };
         self.run(
-            What {
-                text: format!(
-                    "Secrets in {place_of}, so those that others edit or delete are not put right"
-                ),
-                is_optional: true,
-            },
-            watcher(secrets, self.config().page_size(PAGE)),
+            what,
+            denial,
+            watcher(secrets, Self::config().page_size(PAGE)),
             move |event| Change::Secret(number, event),
             move || Some(Change::Unseen(number)),
             || (),
@@ -295,6 +374,7 @@ impl Begin {
     fn run<K: Debug + Send + 'static>(
         &self,
         what: What,
+        denial: Denial,
         events: impl futures::Stream<Item = Result<Event<K>, WatchError>> + Send + 'static,
         change: impl Fn(Event<K>) -> Change + Send + 'static,
         denied: impl Fn() -> Option<Change> + Send + 'static,
@@ -314,13 +394,15 @@ impl Begin {
             let mut events = Box::pin(events);
             let (mut reported, mut listed) = (None, Some(listed));
             let (mut retry, mut pause) = (WatchRetry::of(namespaces), Duration::ZERO);
-            let name = what.text.split(',').next().unwrap_or_default().to_owned();
+            let name = what.name();
             loop {
                 let next = after(pause, spread, &mut reached, events.next());
                 let works = || {
-                    health.works(&name);
+                    if !denial.lasts() {
+                        health.works(&name);
+                    }
                 };
-                let Some(event) = noticing(next, pause + WORKS_AGAIN, works).await else {
+                let Some(event) = noticing(next, pause + WORKS_AGAIN, &works).await else {
                     break;
                 };
                 pause = Duration::ZERO;
@@ -332,7 +414,7 @@ impl Begin {
                     Ok(event) => {
                         reported = None;
                         retry.works();
-                        health.works(&name);
+                        works();
                         Some(change(event))
                     }
                     Err(error) => {

@@ -386,7 +386,7 @@ impl<S: Store> Tools<S> {
         };
         let done = Done {
             refusal: Some(Refusal::Values(report)),
-            fight: None,
+            fight: done.fight,
             changed: false,
             corrected: false,
             is_random: false,
@@ -519,6 +519,16 @@ impl<S: Store> Tools<S> {
         let refusal = match &plan {
             Plan::Refuse(why) => Some(why.clone()),
             _ => None,
+        };
+        let (plan, fight) = match restored {
+            // What the administrator asks for comes back even if the object is refused, and only that.
+            Some(secret) if refusal.is_some() && fight.is_none() => {
+                match self.correct(id, Interference::Edit, now) {
+                    Ok(()) => (Plan::Replace(secret), None),
+                    Err(fight) => (plan, Some(fight)),
+                }
+            }
+            _ => (plan, fight),
         };
         let place = match &plan {
             Plan::Leave => None,

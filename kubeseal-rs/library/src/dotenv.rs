@@ -5,7 +5,7 @@
 //! literally) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`). Quoted values may span
 //! several lines. Nothing is expanded: `$OTHER` is kept, and [`Variable::has_dollar`] reports it.
 
-use shared::manifest;
+use shared::manifest::{self, ReadProblem};
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
@@ -34,11 +34,19 @@ pub struct DotenvError {
 }
 
 /// Why a line cannot be parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvProblem {
     /// The text is neither UTF-8 nor UTF-16.
     #[error("the text is neither UTF-8 nor UTF-16")]
     Encoding,
+    /// The encoding is another one.
+    #[error(transparent)]
+    WrongEncoding(ReadProblem),
+    /// A line end of another system, or a part of the value.
+    #[error(
+        "a carriage return is inside the line, where `kubectl` reads no line end; write line feeds"
+    )]
+    CarriageReturn,
     /// The line has no equals sign.
     #[error("it is neither NAME=value nor a comment")]
     NoValue,
@@ -59,7 +67,7 @@ pub enum DotenvProblem {
 ///
 /// Fails at the first line that cannot be parsed.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
-    let text = text(bytes)?;
+    let text = text_of_any_lines(bytes)?;
     let mut rest = text.as_str();
     let (mut variables, mut line) = (Vec::new(), 1);
     while !rest.is_empty() {
@@ -96,6 +104,9 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
         let wrong = |problem| DotenvError { line, problem };
         let (name, value) = text.split_once('=').ok_or(wrong(DotenvProblem::NoValue))?;
         check_name(name).map_err(wrong)?;
+        if value.contains('\r') {
+            return Err(wrong(DotenvProblem::CarriageReturn));
+        }
         variables.push(Variable {
             name: name.to_owned(),
             value: Plain::from(value.to_owned()),
@@ -110,6 +121,10 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
 /// read it.
 fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     let bytes = manifest::as_utf8(bytes);
+    if let Some(problem) = manifest::wrong_encoding(&bytes) {
+        let problem = DotenvProblem::WrongEncoding(problem);
+        return Err(DotenvError { line: 1, problem });
+    }
     let text = std::str::from_utf8(&bytes).map_err(|error| DotenvError {
         line: memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count() + 1,
         problem: DotenvProblem::Encoding,
@@ -117,17 +132,22 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     Ok(Zeroizing::new(text.replace("\r\n", "\n")))
 }
 
+/// Like [`text`], where a carriage return alone also ends a line, as the dotenv libraries read it.
+fn text_of_any_lines(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
+    Ok(Zeroizing::new(text(bytes)?.replace('\r', "\n")))
+}
+
 type Found<'a> = Option<(&'a str, Plain, bool)>;
 
 /// Parses the first line. Returns its variable, if it has one, and the text after it.
 fn next(text: &str) -> Result<(Found<'_>, &str), DotenvProblem> {
     let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
-    let line = text[..line_end].trim();
+    let line = text[..line_end].trim_ascii();
     if line.is_empty() || line.starts_with('#') {
         return Ok((None, &text[line_end..]));
     }
     let equals = text[..line_end].find('=').ok_or(DotenvProblem::NoValue)?;
-    let name = text[..equals].trim();
+    let name = text[..equals].trim_ascii();
     let name = match name.strip_prefix("export") {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
         _ => name,
@@ -158,7 +178,7 @@ fn unquoted(value: &str) -> (Plain, bool, &str) {
     let comment = line
         .char_indices()
         .find(|(at, c)| *c == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
-    let text = line[..comment.map_or(end, |(at, _)| at)].trim_end();
+    let text = line[..comment.map_or(end, |(at, _)| at)].trim_ascii_end();
     (Plain::from(text.to_owned()), text.contains('$'), rest)
 }
 
@@ -192,7 +212,7 @@ fn quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem>
 
 fn after_quotes(text: &str) -> Result<&str, DotenvProblem> {
     let end = text.find('\n').unwrap_or(text.len());
-    let line = text[..end].trim();
+    let line = text[..end].trim_ascii();
     if line.is_empty() || line.starts_with('#') {
         Ok(text.get(end + 1..).unwrap_or_default())
     } else {
@@ -229,6 +249,22 @@ mod tests {
                 "A=\"a\r\nb\r\n\"\r\nB='x\r\ny'\r\nC=\"\\r\\n\"\r\n",
                 vec![("A", "a\nb\n", 1), ("B", "x\ny", 4), ("C", "\r\n", 6)],
             ),
+            (
+                "A=1\rB=2\r# c\rC='x\ry'\r",
+                vec![("A", "1", 1), ("B", "2", 2), ("C", "x\ny", 4)],
+            ),
+            (
+                "A=1\r\nB=2\rC=3\n",
+                vec![("A", "1", 1), ("B", "2", 2), ("C", "3", 3)],
+            ),
+            (
+                "A=x\u{a0}\nB=\u{a0}y\u{2003} \t\nC=\u{85}\n",
+                vec![
+                    ("A", "x\u{a0}", 1),
+                    ("B", "\u{a0}y\u{2003}", 2),
+                    ("C", "\u{85}", 3),
+                ],
+            ),
         ] {
             assert_eq!(pairs(&parse(text.as_bytes()).unwrap()), want, "{text:?}");
             for unit in [u16::to_le_bytes, u16::to_be_bytes] {
@@ -252,6 +288,8 @@ mod tests {
         for (text, line, problem) in [
             ("A=1\nhunter2\n", 2, DotenvProblem::NoValue),
             ("hun ter2=x", 1, DotenvProblem::Name),
+            ("A\u{a0}=x", 1, DotenvProblem::Name),
+            ("A='x'\u{a0}", 1, DotenvProblem::AfterQuotes),
             ("A='x\ny'\nB=\"hunter2", 3, DotenvProblem::OpenQuotes),
             ("A='x' hunter2", 1, DotenvProblem::AfterQuotes),
             ("A=\"\\", 1, DotenvProblem::OpenQuotes),
@@ -270,6 +308,31 @@ mod tests {
             parse_plain(b"A").unwrap_err().problem,
             DotenvProblem::NoValue
         );
+        assert_eq!(
+            parse_plain(b"A=1\rB=2\r").unwrap_err().problem,
+            DotenvProblem::CarriageReturn
+        );
+    }
+
+    #[test]
+    fn names_an_encoding_that_it_does_not_decode() {
+        let little =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let mut cut = little("A=1\n");
+        cut.pop();
+        let mut marked = little("\u{feff}A=1\n");
+        marked.pop();
+        let wide = "A=1\n".chars().flat_map(|c| u32::from(c).to_le_bytes());
+        for (bytes, want) in [
+            (cut, "UTF-16"),
+            (marked, "UTF-16"),
+            (wide.collect(), "UTF-32"),
+        ] {
+            for read in [parse, parse_plain] {
+                let error = read(&bytes).unwrap_err().to_string();
+                assert!(error.contains(want), "{error}");
+            }
+        }
     }
 
     proptest::proptest! {
@@ -286,7 +349,7 @@ mod tests {
         #[test]
         fn what_is_quoted_reads_back(value in "[^']{0,30}") {
             let variables = parse(format!("A='{value}'\n").as_bytes()).unwrap();
-            let want = value.replace("\r\n", "\n");
+            let want = value.replace("\r\n", "\n").replace('\r', "\n");
             proptest::prop_assert_eq!(variables[0].value.expose(), want.as_bytes());
         }
     }

@@ -31,7 +31,7 @@ pub struct FileError {
 }
 
 /// Formats a system error as Go does: in lower case and without the error number.
-fn system_text(error: &io::Error) -> String {
+pub(crate) fn system_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = match error.raw_os_error() {
         Some(number) => text
@@ -49,6 +49,17 @@ impl FileError {
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the reason, without the name of the file.
+    pub fn reason(&self) -> String {
+        system_text(&self.cause)
+    }
+
+    /// Returns whether there is no file of this name, but nothing or a folder.
+    pub fn is_no_file(&self) -> bool {
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+        matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
     }
 
     /// Returns whether the file does not exist.
@@ -89,6 +100,16 @@ impl FileError {
 /// Fails like [`read_as`].
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_as(path, Kind::Manifests)
+}
+
+/// Reads a whole file of manifests that is to be changed. Unlike [`read`], never waits for the writer of a pipe: nothing
+/// but a regular file can be changed.
+///
+/// # Errors
+///
+/// Fails like [`read_regular`].
+pub fn read_to_change(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_regular(path, Kind::Manifests.limit())
 }
 
 /// Reads a whole file, up to the size limit for its kind of content.
@@ -274,11 +295,11 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Updates a file: `change` maps the old content to the new. A lock keeps other runs of this
 /// program out. If another program changes the file meanwhile, its content is kept and passed to
-/// `change` again. Like [`replace`], does not follow a link out of a work tree.
+/// `change` again. Like [`replace`], does not follow a link out of a work tree. Never waits for a pipe.
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails for such a link, if the file cannot be read or written, or
+/// Returns the error of `change`. Fails for such a link, for anything but a regular file, if the file cannot be read or written, or
 /// if another program keeps changing it.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
@@ -289,7 +310,7 @@ pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     let mut attempts = 0;
     loop {
         let lock = lock::hold(path);
-        let before = read(path)?;
+        let before = read_to_change(path)?;
         let after = change(&before)?;
         match replace_same(path, &before, after.as_ref()) {
             Err(error) if error.is_changed() && attempts < ATTEMPTS => attempts += 1,
@@ -315,7 +336,7 @@ pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), File
     let failed = |cause| FileError::new("cannot write", path, cause);
     let there = fs::metadata(path).map_err(failed)?;
     if !there.is_file() {
-        return replace(path, bytes);
+        return Err(failed(io::Error::other("it is not a regular file")));
     }
     let whole = fs::canonicalize(path).map_err(failed)?;
     let temporary = Temporary::write(folder_of(&whole), bytes, Some(&there));

@@ -72,6 +72,9 @@ rules! {
     EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it must not exempt from.";
 }
 
+/// Rules that `.seal.yaml` cannot leave out: their findings are about that file, the certificate, or an exemption itself.
+pub const NEVER_EXEMPT: [Rule; 3] = [RULES_FILE, CERTIFICATE, EXEMPTION];
+
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -113,6 +116,25 @@ mod tests {
                 rule.means
             );
             assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_rules_names_those_that_cannot_be_exempted() {
+        let page = include_str!("../../docs/lint.md");
+        for rule in RULES {
+            let row = format!("\n| `{}` | ", rule.name);
+            let row = page.split(&row).nth(1).unwrap();
+            let by = row.lines().next().unwrap().trim_end_matches(" |");
+            let by = by.rsplit("| ").next().unwrap();
+            let is_never = NEVER_EXEMPT.contains(rule);
+            let is_by_comment = [PLAIN_SECRET, MALFORMED_FILE].contains(rule);
+            let want = match (is_never, is_by_comment) {
+                (true, _) => "no",
+                (_, true) => "comment, rule",
+                _ => "rule",
+            };
+            assert_eq!(by, want, "{}", rule.name);
         }
     }
 }

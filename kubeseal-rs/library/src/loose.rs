@@ -1,6 +1,8 @@
 //! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the
 //! template determines their name and scope, so they cannot be decrypted or re-encrypted here.
 
+use std::cell::Cell;
+
 use shared::resource::SealedSecret;
 use shared::{base64, envelope};
 
@@ -16,26 +18,10 @@ pub fn first_line(bytes: &[u8]) -> Option<usize> {
 
 /// Like [`first_line`], but skips the values of these SealedSecrets, which are in the same file.
 pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize> {
-    let items = sealed
-        .iter()
-        .flat_map(|one| one.spec.encrypted_data.values());
-    let whole = sealed.iter().filter_map(|one| one.spec.data.as_ref());
-    let mut known: Vec<Vec<u8>> = items
-        .chain(whole)
-        .map(|value| {
-            value
-                .bytes()
-                .filter(|byte| !byte.is_ascii_whitespace())
-                .collect()
-        })
-        .collect();
-    known.sort_unstable();
-    // The file may wrap a value, so a text in it may be the beginning of the value. A binary search, since a file can
-    // hold tens of thousands of values.
-    let is_known = |text: &[u8]| {
-        let at = known.partition_point(|one| one.as_slice() < text);
-        known.get(at).is_some_and(|one| one.starts_with(text))
-    };
+    first_line_except(bytes, &Known::of(sealed))
+}
+
+fn first_line_except(bytes: &[u8], known: &Known) -> Option<usize> {
     let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
     let mut rest = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
@@ -45,13 +31,45 @@ pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize
         let tail = &rest[at..];
         let end = tail.iter().position(|byte| !is_of_text(*byte));
         let end = end.unwrap_or(tail.len());
-        if begins && is_sealed(&tail[..end]) && !is_known(&tail[..end]) {
+        if begins && is_sealed(&tail[..end]) && !known.begins_with(&tail[..end]) {
             let before = bytes.len() - tail.len();
             return Some(1 + memchr::memchr_iter(b'\n', &bytes[..before]).count());
         }
         rest = &tail[end..];
     }
     None
+}
+
+/// The values of SealedSecrets, without white space, in order.
+struct Known {
+    values: Vec<Vec<u8>>,
+    /// The number of comparisons so far, for a test.
+    compared: Cell<usize>,
+}
+
+impl Known {
+    fn of(sealed: &[&SealedSecret]) -> Self {
+        let items = sealed
+            .iter()
+            .flat_map(|one| one.spec.encrypted_data.values());
+        let whole = sealed.iter().filter_map(|one| one.spec.data.as_ref());
+        let is_kept = |byte: &u8| !byte.is_ascii_whitespace();
+        let value = |value: &String| value.bytes().filter(is_kept).collect();
+        let mut values: Vec<Vec<u8>> = items.chain(whole).map(value).collect();
+        values.sort_unstable();
+        let compared = Cell::new(0);
+        Self { values, compared }
+    }
+
+    /// Returns whether a value begins with this text, since a file may wrap values. A binary search: a file can hold tens
+    /// of thousands of values.
+    fn begins_with(&self, text: &[u8]) -> bool {
+        let at = self.values.partition_point(|one| {
+            self.compared.set(self.compared.get() + 1);
+            one.as_slice() < text
+        });
+        self.values.get(at).is_some_and(|one| one.starts_with(text))
+    }
 }
 
 /// Returns the message about a sealed value on this line.
@@ -102,6 +120,48 @@ mod tests {
                 want,
                 "{text}"
             );
+        }
+    }
+
+    /// Attack: fills a file with tens of thousands of sealed values, so that searching it takes hours.
+    #[test]
+    fn many_values_take_few_comparisons_each() {
+        const COUNT: usize = 20_000;
+        let value = |number: usize, is_first: bool| {
+            let mut body = vec![7; 256 + TAG + 90];
+            let at = if is_first { 0 } else { body.len() - 8 };
+            body[at..at + 8].copy_from_slice(&number.to_be_bytes());
+            base64::encode(&[&256_u16.to_be_bytes()[..], &body].concat())
+        };
+        let object = |values: &[String]| {
+            let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
+            let items = values.iter().enumerate();
+            let items = items.map(|(i, value)| (i.to_string(), value.clone()));
+            sealed.spec.encrypted_data = items.collect();
+            sealed
+        };
+        for (why, is_first, per_object, is_wrapped) in [
+            ("in one object", true, COUNT, false),
+            ("that begin alike", false, COUNT, false),
+            ("in many objects", true, 1, false),
+            ("that are wrapped", true, COUNT, true),
+            ("that begin alike and are wrapped", false, COUNT, true),
+        ] {
+            let values: Vec<String> = (0..COUNT).map(|number| value(number, is_first)).collect();
+            let objects: Vec<_> = values.chunks(per_object).map(object).collect();
+            let objects: Vec<&SealedSecret> = objects.iter().collect();
+            let text: String = if is_wrapped {
+                let wrapped = values
+                    .iter()
+                    .map(|value| format!("{}\n  {}\n", &value[..400], &value[400..]));
+                wrapped.collect()
+            } else {
+                values.join("\n")
+            };
+            let known = Known::of(&objects);
+            assert_eq!(first_line_except(text.as_bytes(), &known), None, "{why}");
+            let per_value = known.compared.get() / COUNT;
+            assert!((1..=20).contains(&per_value), "{why}: {per_value}");
         }
     }
 

@@ -31,6 +31,21 @@ pub fn first_line(said: &[u8]) -> String {
     line.unwrap_or_default().chars().take(300).collect()
 }
 
+/// Returns the first lines of a program's error output that are not blank, at most 12 and 1500
+/// characters; `…` stands for the rest. The caller escapes them for display.
+pub fn first_lines(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = said.lines().map(str::trim_end).collect();
+    let mut lines = lines.into_iter().filter(|line| !line.is_empty());
+    let mut text = lines.by_ref().take(12).collect::<Vec<_>>().join("\n");
+    let end = text.char_indices().nth(1500).map(|(at, _)| at);
+    text.truncate(end.unwrap_or(text.len()));
+    if end.is_some() || lines.next().is_some() {
+        text.push('…');
+    }
+    text
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "child processes inherit the same variable"

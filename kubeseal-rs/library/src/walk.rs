@@ -1,9 +1,11 @@
 //! Finds manifests: named files, and below folders the files that Git sees.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use anyhow::Context as _;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use memchr::memmem;
@@ -345,10 +347,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the kind of an object; `None` for any other kind, and for a document without one.
+    /// Returns the kind of an object; `None` for any other kind, and for a document without one. A
+    /// Secret may lack its `apiVersion`, as for `kubeseal`.
     pub fn of(node: &Node) -> Option<Self> {
-        match (node.text("apiVersion")?, node.text("kind")?) {
-            ("v1", "Secret") => Some(Self::Secret),
+        match (
+            node.text("apiVersion").unwrap_or_default(),
+            node.text("kind")?,
+        ) {
+            ("v1" | "", "Secret") => Some(Self::Secret),
             ("bitnami.com/v1alpha1", "SealedSecret") => Some(Self::SealedSecret),
             _ => None,
         }
@@ -370,7 +376,9 @@ fn name_kinds(node: &mut Node) {
     let Value::Map(fields) = &mut node.value else {
         return;
     };
-    let items = fields.iter_mut().filter(|(name, _)| name == "items");
+    let items = fields
+        .iter_mut()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("items"));
     for (_, list) in items {
         let Value::List(items) = &mut list.value else {
             continue;
@@ -385,13 +393,17 @@ fn name_kinds(node: &mut Node) {
 }
 
 fn name_kind(item: &mut Node, version: &str, kind: &str) {
-    if item.field("kind").is_some() {
+    if item.text("kind").is_some_and(|kind| !kind.is_empty()) {
         return;
     }
     let line = item.line;
     if let Value::Map(fields) = &mut item.value {
+        fields.retain(|(name, _)| !name.eq_ignore_ascii_case("kind"));
         for (name, text) in [("apiVersion", version), ("kind", kind)] {
-            if !fields.iter().any(|(known, _)| known == name) {
+            if !fields
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(name))
+            {
                 let value = Value::Text(text.to_owned().into());
                 let source = None;
                 fields.push((
@@ -479,9 +491,9 @@ impl ManifestFile {
 ///
 /// Fails if the file cannot be read, contains no SealedSecret, or contains a malformed one.
 pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
-    let found: Vec<_> = ManifestFile::read(path)?
-        .sealed()
-        .collect::<Result<_, _>>()?;
+    let found = ManifestFile::read(path)?.sealed().collect();
+    let found: Result<Vec<_>, DocumentError> = found;
+    let found = found.with_context(|| path.shown())?;
     if found.is_empty() {
         anyhow::bail!("{} contains no SealedSecret", path.shown());
     }
@@ -546,9 +558,10 @@ fn could_hold(bytes: &[u8], kind: Kind) -> bool {
         && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
 }
 
-/// Returns whether a text contains the `kind` of one of these objects. Always true for UTF-16,
-/// which is not searched.
+/// Returns whether a text contains the `kind` of one of these objects. Always true for UTF-16 with a
+/// byte order mark, which is not searched.
 pub fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
+    let text = &*without_nulls(text);
     is_utf16(text)
         || memmem::find_iter(text, b"kind").any(|at| {
             let (before, rest) = text.split_at(at);
@@ -577,14 +590,22 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
-/// Returns whether the bytes contain the kind's name. Always true for UTF-16, where every other
-/// byte is zero.
+/// Returns the bytes without zeros, which only UTF-16, UTF-32 and binary files contain, so that ASCII
+/// words are found in any of them.
+pub fn without_nulls(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(0, bytes).is_none() {
+        return Cow::Borrowed(bytes);
+    }
+    Cow::Owned(bytes.iter().copied().filter(|byte| *byte != 0).collect())
+}
+
+/// Returns whether the bytes contain the kind's name. Always true for UTF-16 with a byte order mark.
 pub fn mentions(bytes: &[u8], kind: Kind) -> bool {
     let word: &[u8] = match kind {
         Kind::Secret => b"Secret",
         Kind::SealedSecret => b"SealedSecret",
     };
-    memmem::find(bytes, word).is_some() || is_utf16(bytes)
+    memmem::find(&without_nulls(bytes), word).is_some() || is_utf16(bytes)
 }
 
 fn is_utf16(bytes: &[u8]) -> bool {

@@ -63,18 +63,28 @@ impl RecoveryKeys {
     /// Fails if a file cannot be read, or if some files contain keys and others do not: then the
     /// user has named a wrong file.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
-        let mut read = Self::default();
+        let (mut read, mut empty) = (Self::default(), Vec::new());
         for file in key_files {
             if file.is_dir() {
                 return Err(CommandError::RecoveryFolder(file.clone()));
             }
             match keys_of(&files::read_as(file, Kind::Keys)?) {
+                Ok(found) if found.is_empty() => empty.push(CommandError::RecoveryKey {
+                    file: file.clone(),
+                    source: KeyFileError::NoKey,
+                }),
                 Ok(found) => read.take(file, found),
                 Err(source) => read.unusable.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source,
                 }),
             }
+        }
+        if read.keys.is_empty() {
+            read.unusable.append(&mut empty);
+        }
+        for problem in &empty {
+            report::warn(&error_chain(problem));
         }
         if read.keys.is_empty() || read.unusable.is_empty() {
             return Ok(read);
@@ -132,9 +142,12 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut keys = Vec::new();
-    for document in manifest::read(bytes)? {
+    let (mut keys, mut is_empty) = (Vec::new(), true);
+    let documents = manifest::read(bytes)?;
+    let has_documents = !documents.is_empty();
+    for document in documents {
         for node in key_secret::objects(&document.root) {
+            is_empty = false;
             match Secret::from_node(&of_any_kind(node), &mut Reading::default())
                 .map_err(UnusableKey::from)
                 .and_then(|secret| keys_of_secret(&secret))
@@ -148,7 +161,8 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
             }
         }
     }
-    if keys.is_empty() {
+    // As upstream, takes a list without items, such as the backup of a cluster without keys.
+    if keys.is_empty() && !(is_empty && has_documents) {
         Err(KeyFileError::NoKey)
     } else {
         Ok(keys)

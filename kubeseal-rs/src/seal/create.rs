@@ -8,9 +8,9 @@ use kubeseal_library::environment::Environment;
 use shared::names;
 use shared::plain::Plain;
 use shared::secret::Secret;
-use shared::secret_types::{check_names, check_values};
 
 use super::Outcome;
+use super::requirements::check_secret;
 use super::sealing;
 use super::session::Session;
 use super::values::{self, Stdin, ValueError};
@@ -47,18 +47,9 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
         return Err(CreateError::NoValues.into());
     }
     let secret = secret(&args.name, &args.like, items)?;
-    check_type(&secret)?;
-    let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    check_secret(&secret)?;
+    let sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     args.destination.put(&[sealed])
-}
-
-/// Checks items and values against the type of the Secret, so that a mistake shows here and not in the cluster.
-fn check_type(secret: &Secret) -> Result<()> {
-    check_names(secret.type_.as_deref(), |item| {
-        secret.data.contains_key(item)
-    })?;
-    check_values(secret)?;
-    Ok(())
 }
 
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
@@ -90,6 +81,7 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
             path.shown()
         };
         for variable in variables.context(shown)? {
+            values::remark_on_mark("", &variable.name, &variable.value);
             items.add(&variable.name, variable.value)?;
         }
     }

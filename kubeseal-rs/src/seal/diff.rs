@@ -1,14 +1,14 @@
 //! `seal diff`: the changes of sealed items between two states of a Git tree.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+mod chosen;
+mod states;
+
+use std::collections::BTreeSet;
 
 use anyhow::Result;
-use gix::ObjectId;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
-use kubeseal_library::git::{self, GitError, Repository};
-use kubeseal_library::walk::{self, Kind, ManifestFile, PassedOver, WalkError};
+use kubeseal_library::walk::PassedOver;
 use serde_json::{Value as Json, json};
 use shared::resource::SecretTemplate;
 use shared::scope::Scope;
@@ -16,28 +16,10 @@ use zeroize::Zeroizing;
 
 use super::object::Object;
 use super::{Outcome, print};
-use crate::report::{self, Paint, ShowPath as _, path_text, shown};
+use crate::report::{self, Paint, shown};
 use crate::seal_args::Diff;
-
-/// An argument or a work tree that cannot be compared.
-#[derive(Debug, thiserror::Error)]
-pub enum DiffError {
-    /// The current folder is not in a Git work tree.
-    #[error("not a Git work tree; diff compares with a commit")]
-    NoTree,
-    /// The repository has no commit yet.
-    #[error("no commit yet to compare with")]
-    NoCommit,
-    /// An argument that is neither a revision nor a file.
-    #[error("{0:?} is neither a revision nor a file")]
-    NoSuchWord(PathBuf),
-    /// A path in another repository, such as a submodule, with the root of that repository.
-    #[error(
-        "{} lies in another repository, {}; run `seal diff` there",
-        .0.shown(), .1.shown()
-    )]
-    OtherRepository(PathBuf, PathBuf),
-}
+use chosen::chosen;
+use states::Comparison;
 
 /// A change of an item, or of the object itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +45,7 @@ pub enum What {
     Rescoped(String, String),
     /// The template changed.
     Template,
-    /// The file cannot be read, with the reason.
+    /// The file, folder or submodule cannot be read, with the reason.
     Unreadable(String),
 }
 
@@ -71,28 +53,16 @@ pub enum What {
 ///
 /// # Errors
 ///
-/// The current folder is not in a work tree, or an argument is neither a revision nor a file.
+/// The current folder and the paths are in no work tree, or an argument is neither a revision nor a file. A file that
+/// cannot be read is an error after the others are compared.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
-    let repository = match Repository::around(&here) {
-        Err(GitError::NoRepository(_)) => return Err(DiffError::NoTree.into()),
-        repository => repository?,
-    };
-    let root = repository.root();
-    let Compared { from, to, paths } = compared(args, &here, &repository)?;
     let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
-    for file in changed_files(&repository, from, to, &paths)? {
-        let old = repository.file_at(from, &file)?;
-        let new = match to {
-            Some(to) => repository.file_at(to, &file)?,
-            None => repository.in_work_tree(&file),
-        };
-        let path = path_from(root, &here, &file);
-        changes.extend(
-            compare_files(old, new)
-                .into_iter()
-                .map(|(place, found)| (path.clone(), place, found)),
-        );
+    for chosen in chosen(args, &here)? {
+        let comparison = Comparison::new(&chosen.paths);
+        for (file, place, found) in comparison.run(&chosen.repository, chosen.from, chosen.to)? {
+            changes.push((chosen.path_from(&here, &file), place, found));
+        }
     }
     let text = match args.output {
         Some(format) => write(&[facts(&changes)], format),
@@ -110,136 +80,6 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     } else {
         Outcome::Done
     })
-}
-
-/// The two states and the paths to compare.
-struct Compared {
-    from: ObjectId,
-    /// `None` for the work tree.
-    to: Option<ObjectId>,
-    /// Absolute paths; all files if empty.
-    paths: Vec<PathBuf>,
-}
-
-fn compared(args: &Diff, here: &Path, repository: &Repository) -> Result<Compared> {
-    let mut paths: Vec<PathBuf> = args.args.iter().map(PathBuf::from).collect();
-    let mut revision = None;
-    // A revision is valid UTF-8; a path may not be.
-    if let Some(first) = args.args.first().and_then(|first| first.to_str()) {
-        let is_file = here.join(first).exists();
-        if (!is_file || args.paths.is_empty() && first.contains(".."))
-            && let Some(ends) = ends(repository, first)
-        {
-            revision = Some(ends);
-            paths.remove(0);
-        }
-    }
-    let head = || ends(repository, "HEAD");
-    let (from, to) = revision.or_else(head).ok_or(DiffError::NoCommit)?;
-    for path in &paths {
-        let whole = here.join(path);
-        // A removed file may still exist in a commit.
-        if !whole.exists() && !repository.knew(&whole)? {
-            return Err(DiffError::NoSuchWord(path.clone()).into());
-        }
-    }
-    paths.extend(args.paths.iter().cloned());
-    let paths: Vec<PathBuf> = paths.iter().map(|path| here.join(path)).collect();
-    for path in &paths {
-        refuse_other_repository(path, repository.root())?;
-    }
-    Ok(Compared { from, to, paths })
-}
-
-/// Rejects a path in another repository, such as a submodule. This repository does not track its files, and would
-/// report no difference.
-fn refuse_other_repository(path: &Path, root: &Path) -> Result<(), DiffError> {
-    let there = path.ancestors().find(|above| above.is_dir());
-    let there = there.and_then(|folder| folder.canonicalize().ok());
-    match there.as_deref().and_then(git::work_tree) {
-        Some(other) if other != root => Err(DiffError::OtherRepository(path.to_owned(), other)),
-        _ => Ok(()),
-    }
-}
-
-/// Returns both commits of `A..B`, or the commit of a single revision.
-fn ends(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<ObjectId>)> {
-    let commit = |name: &str| repository.commit(if name.is_empty() { "HEAD" } else { name });
-    match revision.split_once("..") {
-        Some((from, to)) => Some((commit(from)?, Some(commit(to)?))),
-        None => Some((commit(revision)?, None)),
-    }
-}
-
-/// Returns the paths of the changed files, relative to the root of the work tree.
-fn changed_files(
-    repository: &Repository,
-    from: ObjectId,
-    to: Option<ObjectId>,
-    paths: &[PathBuf],
-) -> Result<BTreeSet<PathBuf>, GitError> {
-    let mut changed = match to {
-        Some(to) => repository.differing(from, to)?,
-        None => repository.differing_from_work_tree(from)?,
-    };
-    if !paths.is_empty() {
-        let inside = paths.iter().map(|path| repository.inside_work_tree(path));
-        let wanted: Vec<PathBuf> = inside.flatten().collect();
-        changed.retain(|file| wanted.iter().any(|path| file.starts_with(path)));
-    }
-    Ok(changed)
-}
-
-fn path_from(root: &Path, here: &Path, file: &Path) -> String {
-    let whole = root.join(file);
-    let path = whole.strip_prefix(here).unwrap_or(file);
-    path_text(path.as_os_str()).into_owned()
-}
-
-/// Returns the changes of each object that differs, with its namespace and name.
-fn compare_files(
-    old: Option<Zeroizing<Vec<u8>>>,
-    new: Option<Zeroizing<Vec<u8>>>,
-) -> Vec<(String, Vec<Change>)> {
-    let (old, new) = match (objects(old), objects(new)) {
-        (Ok(old), Ok(new)) => (old, new),
-        (_, Err(why)) => return unreadable(why),
-        (Err(why), _) => return unreadable(format!("in the older state: {why}")),
-    };
-    let places: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changes = places
-        .into_iter()
-        .map(|place| (place.clone(), compare(old.get(place), new.get(place))));
-    changes.filter(|(_, changes)| !changes.is_empty()).collect()
-}
-
-fn unreadable(why: String) -> Vec<(String, Vec<Change>)> {
-    let what = What::Unreadable(why);
-    vec![(String::new(), vec![Change { item: None, what }])]
-}
-
-/// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A file that cannot
-/// contain a SealedSecret has no objects, even if it is malformed.
-fn objects(bytes: Option<Zeroizing<Vec<u8>>>) -> Result<BTreeMap<String, Object>, String> {
-    let Some(bytes) = bytes else {
-        return Ok(BTreeMap::new());
-    };
-    let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
-    if !is_mentioned && !walk::may_hide_kind(&bytes) {
-        return Ok(BTreeMap::new());
-    }
-    let doubtful = (!is_mentioned).then(|| bytes.clone());
-    let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
-    let file = match ManifestFile::parse(Path::new(""), bytes) {
-        Ok(file) => file,
-        Err(WalkError::Malformed { source, .. }) if may_hold() => return Err(source.to_string()),
-        Err(_) => return Ok(BTreeMap::new()),
-    };
-    let read = |node| Object::read(node).map_err(|error| shared::error_chain(error.as_ref()));
-    let objects = file.of_kind(Kind::SealedSecret).map(read);
-    objects
-        .map(|object| object.map(|object| (object.sealed.place(), object)))
-        .collect()
 }
 
 /// Returns the changes between two versions of an object.
@@ -405,9 +245,9 @@ mod tests {
                 c.repeat(42) + "A"
             )
         };
-        let plain = object("", "a: x, b: y", "");
+        let plain = object("", "a: x, b: w", "");
         for (why, new, want) in [
-            ("nothing", object("", "a: x, b: y", ""), vec![]),
+            ("nothing", object("", "a: x, b: w", ""), vec![]),
             (
                 "an item more and one less",
                 object("", "a: x, c: z", ""),
@@ -415,21 +255,21 @@ mod tests {
             ),
             (
                 "another ciphertext",
-                object("", "a: z, b: y", ""),
+                object("", "a: z, b: w", ""),
                 vec!["a:changed"],
             ),
             (
                 "a wider scope",
                 object(
                     "sealedsecrets.bitnami.com/cluster-wide: 'true'",
-                    "a: x, b: y",
+                    "a: x, b: w",
                     "",
                 ),
                 vec![":rescoped"],
             ),
             (
                 "a template",
-                object("", "a: x, b: y", "type: t"),
+                object("", "a: x, b: w", "type: t"),
                 vec![":template changed"],
             ),
         ] {
@@ -437,7 +277,7 @@ mod tests {
         }
         let (old, new) = (
             object(&hint("A"), "a: x", ""),
-            object(&hint("B"), "a: y", ""),
+            object(&hint("B"), "a: w", ""),
         );
         assert_eq!(args(&old, &new), ["a:rekeyed"]);
         assert_eq!(compare(None, Some(&plain))[0].what, What::Added);

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use shared::manifest::{self, Node, Reading, Shape};
 use zeroize::Zeroizing;
 
-use super::sealing::{self, Sealed};
+use super::sealing::{self, Empty, Sealed};
 use super::session::Session;
 use super::settings::Settings;
 use super::{Outcome, print};
@@ -311,12 +311,17 @@ fn seal_file(
     }
     let format = format_of(args, &file.bytes);
     let shown = file.path.shown();
+    let empty = if args.allow_empty {
+        Empty::Allowed
+    } else {
+        Empty::NeedsFlag
+    };
     let mut sealed = Vec::new();
     let mut seal = |node: &Node| -> Result<Vec<Json>> {
         let mut documents = Vec::new();
         for node in node.list_items(&LISTS) {
             let secret = sealing::read_secret(node, &shown)?;
-            let one = sealing::seal_secret(session, settings, secret, args.allow_empty)
+            let one = sealing::seal_secret(session, settings, secret, empty)
                 .with_context(|| shown.clone())?;
             documents.push(one.object.to_document());
             sealed.push(one);

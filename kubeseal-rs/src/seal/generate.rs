@@ -58,7 +58,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     }
     let mut secret = create::secret(&args.name, &args.like, items)?;
     set_type(&mut secret, &public);
-    let mut sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    let mut sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     for key in public.keys() {
         report::say(&format!(
             "{key} is public, and in plain text in spec.template.data"

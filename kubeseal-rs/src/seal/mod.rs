@@ -40,6 +40,8 @@ pub mod edit;
 pub mod exec;
 pub mod files;
 pub mod generate;
+#[cfg(test)]
+mod hints;
 pub mod hook;
 pub mod import;
 pub mod in_cluster;
@@ -47,6 +49,7 @@ pub mod keys;
 pub mod lint;
 pub mod object;
 pub mod opening;
+pub mod requirements;
 pub mod rotate;
 pub mod sealing;
 pub mod session;

@@ -55,18 +55,34 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Fails if the object is malformed.
+    /// Fails if the object is malformed, or a sealed value is not text.
     pub fn read(node: &Node) -> Result<Self> {
-        let sealed = SealedSecret::from_node(node, &mut Reading::default())?;
+        Ok(Self::of(
+            node,
+            SealedSecret::from_node(node, &mut Reading::default())?,
+        ))
+    }
+
+    /// Like [`Self::read`], but takes sealed values of any type, which [`Item::form`] shows.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the object is malformed otherwise.
+    pub fn read_leniently(node: &Node) -> Result<Self> {
+        let sealed = SealedSecret::from_node_leniently(node, &mut Reading::default())?;
+        Ok(Self::of(node, sealed))
+    }
+
+    fn of(node: &Node, sealed: SealedSecret) -> Self {
         let annotations = sealed.metadata.annotations.as_ref();
         let hints = hints::read(annotations);
-        Ok(Self {
+        Self {
             line: node.line,
             scope: Scope::from_annotations(annotations),
             items: items(node, &hints),
             hints,
             sealed,
-        })
+        }
     }
 
     /// Returns the sealed texts by item name.
@@ -126,7 +142,7 @@ mod tests {
     fn form_in_yaml(text: &str) -> Form {
         let yaml = format!("spec: {{encryptedData: {{a: {text}}}}}");
         let documents = manifest::read(yaml.as_bytes()).unwrap();
-        let object = Object::read(&documents[0].root).unwrap();
+        let object = Object::read_leniently(&documents[0].root).unwrap();
         object.items[0].form.clone()
     }
 

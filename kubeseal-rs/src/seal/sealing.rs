@@ -11,6 +11,7 @@ use shared::scope::Scope;
 use shared::seal::{self, Target};
 use shared::secret::Secret;
 
+use super::requirements;
 use super::session::Session;
 use super::settings::{Origin, Settings};
 use crate::report;
@@ -19,8 +20,13 @@ use crate::report;
 #[derive(Debug, thiserror::Error)]
 pub enum SealingError {
     /// The Secret has no values.
-    #[error("the Secret {0:?} has no values; if that is meant, pass --allow-empty")]
-    Empty(String),
+    #[error("the Secret {name:?} has no values{}", if *has_flag { "; if that is meant, pass --allow-empty" } else { "" })]
+    Empty {
+        /// The name of the Secret.
+        name: String,
+        /// Whether the command has the flag that allows it.
+        has_flag: bool,
+    },
     /// The namespace is not known, and the scope needs one.
     #[error(
         "the Secret {0:?} has no namespace, and its scope needs one: pass --namespace, or a wider --scope"
@@ -55,6 +61,17 @@ impl Sealed {
     }
 }
 
+/// Whether a Secret may have no values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// It may.
+    Allowed,
+    /// It may not, unless the user passes `--allow-empty`.
+    NeedsFlag,
+    /// It may not, and the command has no flag for it.
+    Refused,
+}
+
 /// Seals a Secret. Its scope comes from a flag, else from its own annotations, else from the rule
 /// or environment variable.
 ///
@@ -66,12 +83,14 @@ pub fn seal_secret(
     session: &Session<'_>,
     settings: &Settings,
     mut secret: Secret,
-    allow_empty: bool,
+    empty: Empty,
 ) -> Result<Sealed> {
     let name = secret.metadata.name.clone().unwrap_or_default();
-    if secret.data.is_empty() && !allow_empty {
-        return Err(SealingError::Empty(name).into());
+    if secret.data.is_empty() && empty != Empty::Allowed {
+        let has_flag = empty == Empty::NeedsFlag;
+        return Err(SealingError::Empty { name, has_flag }.into());
     }
+    requirements::warn_of_size(&secret);
     aim(session, settings, &mut secret)?;
     let certificate = session.certificate(settings)?;
     let mut object = seal::seal(

@@ -44,6 +44,7 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;
     let session = Session::new(&args.sealing, environment);
     let values = values(args, environment)?;
+    target.check_change(&values, &[])?;
     let (texts, certificate) = target.seal(&session, &values)?;
     target.write(&Changes {
         texts,

@@ -16,9 +16,10 @@ use shared::sealed_file::{self, Changes, Found, HintRule};
 use shared::{base64, envelope};
 use zeroize::Zeroizing;
 
+use super::requirements;
 use super::session::Session;
 use super::settings::Settings;
-use crate::report::{ShowPath as _, shown};
+use crate::report::{self, ShowPath as _, shown};
 
 /// The file, or the requested change, is not valid.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +120,7 @@ impl Target {
     ///
     /// Fails if the file cannot be read, or the SealedSecret is ambiguous.
     pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
-        let file = ManifestFile::read(path)?;
+        let file = ManifestFile::parse(path, files::read_to_change(path)?)?;
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| path.shown())?;
         let found = pick(path, found, name)?;
@@ -136,6 +137,19 @@ impl Target {
     /// Returns the scope of the object.
     pub fn scope(&self) -> Scope {
         Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
+    }
+
+    /// Checks a change of items against the type and the size limit of the Secret, and prints warnings.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the API server would refuse the Secret because of the change.
+    pub fn check_change(&self, set: &BTreeMap<String, Plain>, removed: &[String]) -> Result<()> {
+        let warnings = requirements::check_change(&self.found.sealed, set, removed);
+        for warning in warnings.with_context(|| place(&self.found))? {
+            report::warn(&format!("{}: {warning}", place(&self.found)));
+        }
+        Ok(())
     }
 
     /// Seals values for this object.
@@ -233,7 +247,7 @@ impl Target {
     pub fn write_what_is_untouched(&self, changes: &Changes<'_>) -> Result<()> {
         let items =
             |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
-        let file = ManifestFile::read(&self.path)?;
+        let file = ManifestFile::parse(&self.path, files::read_to_change(&self.path)?)?;
         if *file.bytes != *self.bytes {
             let now = self.found_again(&file.bytes)?;
             let mut keys = changes.texts.keys().chain(&changes.removed);

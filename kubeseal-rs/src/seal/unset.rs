@@ -24,7 +24,7 @@ pub struct NoItem {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read or edited safely, or an item does not exist.
+/// Fails if the file cannot be read or edited safely, or an item does not exist or is required by the type of the Secret.
 pub fn run(args: &Unset) -> Result<Outcome> {
     let target = Target::read(&args.file, args.name.as_deref())?;
     let items = &target.found.sealed.spec.encrypted_data;
@@ -42,6 +42,7 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         }
         .into());
     }
+    target.check_change(&BTreeMap::new(), &keys)?;
     target.write(&Changes {
         texts: BTreeMap::new(),
         removed: keys.clone(),

@@ -186,17 +186,21 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
 
 /// Warns about a value that is most likely not what the user wants.
 pub fn remark_on(key: &str, value: &Plain) {
+    if value.expose().is_empty() {
+        report::warn(&format!("the value of {key} is empty"));
+    }
+    remark_on_mark("", key, value);
+}
+
+/// Warns about a value that begins with a byte order mark. The place begins the message.
+pub fn remark_on_mark(place: &str, key: &str, value: &Plain) {
     let mark = match value.expose() {
-        [] => {
-            report::warn(&format!("the value of {key} is empty"));
-            return;
-        }
         [0xef, 0xbb, 0xbf, ..] => "UTF-8",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
         _ => return,
     };
     report::warn(&format!(
-        "the value of {key} begins with a byte order mark of {mark}, which is sealed with it; write the file \
+        "{place}the value of {key} begins with a byte order mark of {mark}, which is sealed with it; write the file \
          without one if a program is to read it"
     ));
 }

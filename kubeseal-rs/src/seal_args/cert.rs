@@ -29,7 +29,10 @@ pub enum CertVerb {
 #[derive(Debug, Clone, Default, Args)]
 pub struct CertSource {
     /// Use this certificate instead of the controller's
-    #[arg(value_name = "FILE|URL")]
+    #[arg(
+        value_name = "FILE|URL",
+        conflicts_with_all = ["directory", "kubeconfig", "context", "controller_name", "controller_namespace"]
+    )]
     pub cert: Option<OsString>,
     /// The cluster and controller, if no certificate is given.
     #[command(flatten)]

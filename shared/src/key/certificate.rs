@@ -5,6 +5,7 @@ use x509_cert::der::Decode;
 use super::pem;
 use super::{Fingerprint, PublicKey, PublicKeyError};
 use crate::base64;
+use crate::manifest::{self, ReadProblem};
 
 /// A certificate with an RSA key: all that sealing needs. Contains no secrets.
 #[derive(Debug)]
@@ -21,6 +22,15 @@ pub enum CertificateError {
     /// No well-formed `CERTIFICATE` block. Also for DER, a bare public key and `TRUSTED CERTIFICATE`.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
+    /// No certificate, but a private key. The message begins as upstream's.
+    #[error(
+        "data does not contain any valid RSA or ECDSA certificates: it contains a private key, which must not be given \
+         away; name the certificate, its public half"
+    )]
+    PrivateKey,
+    /// No certificate, in an encoding that is not decoded. The message begins as upstream's.
+    #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
+    Encoding(ReadProblem),
     /// The block is not X.509.
     #[error("the certificate is malformed: the PEM block does not hold an X.509 certificate")]
     Malformed,
@@ -65,7 +75,7 @@ impl Certificate {
             .map(|block| parse(&block.der))
             .collect::<Result<Vec<_>, _>>()?;
         let (Some(block), Some(first)) = (found.first(), parsed.first()) else {
-            return Err(CertificateError::Missing);
+            return Err(missing(text));
         };
         Ok((Self::from_parsed(block.der.to_vec(), first)?, found.len()))
     }
@@ -124,6 +134,17 @@ impl Certificate {
     pub fn to_pem(&self) -> String {
         super::generate::pem_block("CERTIFICATE", &base64::encode(&self.der))
     }
+}
+
+/// Returns the most helpful error for a text without a certificate.
+fn missing(text: &[u8]) -> CertificateError {
+    // The PEM label of every kind of key, the item of a key Secret, and an age identity.
+    let marks: [&[u8]; 3] = [b"PRIVATE KEY-----", b"tls.key", b"AGE-SECRET-KEY-"];
+    let has = |mark: &&[u8]| text.windows(mark.len()).any(|part| part == *mark);
+    if marks.iter().any(has) {
+        return CertificateError::PrivateKey;
+    }
+    manifest::wrong_encoding(text).map_or(CertificateError::Missing, CertificateError::Encoding)
 }
 
 /// Parses with a lenient profile, to accept certificates that other tools issued.
@@ -211,6 +232,42 @@ mod tests {
         ] {
             let got = Certificate::from_pem(text.as_bytes()).unwrap_err();
             assert_eq!(got, CertificateError::Missing);
+        }
+    }
+
+    /// Attack: asks a user for the certificate, who sends or names the private key.
+    #[test]
+    fn a_private_key_is_called_one_and_not_shown() {
+        let body = "aHVudGVyMg==";
+        let pem = |label: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        for text in [
+            pem("PRIVATE KEY"),
+            pem("RSA PRIVATE KEY"),
+            pem("ENCRYPTED PRIVATE KEY"),
+            pem("PRIVATE KEY").replace("-----END", "----END"),
+            format!("kind: Secret\ndata: {{tls.key: {body}}}\n"),
+            "AGE-SECRET-KEY-1X\n".to_owned(),
+        ] {
+            let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
+            assert_eq!(error, CertificateError::PrivateKey, "{text}");
+            assert!(!error.to_string().contains(body));
+        }
+    }
+
+    #[test]
+    fn an_encoding_that_is_not_decoded_is_named() {
+        let pem = test_key().certificate().to_pem();
+        let little: Vec<u8> = pem.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let cut = &little[..little.len() - 1];
+        let marked = [b"\xff\xfe", cut].concat();
+        let wide: Vec<u8> = pem
+            .chars()
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect();
+        for (bytes, want) in [(cut, "UTF-16"), (&marked, "UTF-16"), (&wide, "UTF-32")] {
+            let error = Certificate::from_pem(bytes).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+            assert!(error.starts_with(&CertificateError::Missing.to_string()));
         }
     }
 

@@ -47,8 +47,10 @@ pub enum PrivateKeyError {
     /// The key is protected by a passphrase.
     #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
     Encrypted,
-    /// The DER is not a key, its numbers are inconsistent, or its size is out of range.
-    #[error("the RSA private key is malformed, inconsistent, or not of 2048 to 8192 bits")]
+    /// The DER is not a key, its numbers are inconsistent, or its size or public exponent is out of range.
+    #[error(
+        "the RSA private key is malformed, inconsistent, not of 2048 to 8192 bits, or its public exponent is not supported"
+    )]
     Malformed,
 }
 

@@ -29,6 +29,12 @@ pub enum PublicKeyError {
         /// Length of the modulus in bits.
         bits: usize,
     },
+    /// aws-lc refuses public exponents that are even, 1, or longer than 33 bits.
+    #[error(
+        "the public exponent of the RSA key is not supported; sealing takes an odd one from 3 to 33 bits long, and 65537 \
+         is usual"
+    )]
+    Exponent,
 }
 
 impl PublicKey {
@@ -41,12 +47,20 @@ impl PublicKey {
         if spki.algorithm.oid != pkcs1::ALGORITHM_OID {
             return Err(PublicKeyError::NotRsa(algorithm_name(spki)));
         }
-        let (bits, fingerprint) = describe(spki).ok_or(PublicKeyError::Malformed)?;
+        let Description {
+            bits,
+            fingerprint,
+            has_usable_exponent,
+        } = describe(spki).ok_or(PublicKeyError::Malformed)?;
         let der = spki.to_der().map_err(|_| PublicKeyError::Malformed)?;
         let oaep = PublicEncryptingKey::from_der(&der)
             .ok()
             .and_then(|key| OaepPublicEncryptingKey::new(key).ok())
-            .ok_or(PublicKeyError::Size { bits })?;
+            .ok_or(match bits {
+                2048..=8192 if !has_usable_exponent => PublicKeyError::Exponent,
+                2048..=8192 => PublicKeyError::Malformed,
+                _ => PublicKeyError::Size { bits },
+            })?;
         Ok(Self { oaep, fingerprint })
     }
 
@@ -82,17 +96,28 @@ impl PublicKey {
     }
 }
 
-fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<(usize, Fingerprint)> {
+/// What is known of an RSA key before aws-lc reads it.
+struct Description {
+    bits: usize,
+    fingerprint: Fingerprint,
+    has_usable_exponent: bool,
+}
+
+fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<Description> {
     let key = RsaPublicKeyRef::try_from(spki.subject_public_key.as_bytes()?).ok()?;
-    let modulus = key.modulus.as_bytes();
-    let leading = modulus
-        .first()
-        .map_or(0, |byte| byte.leading_zeros() as usize);
-    let bits = modulus.len() * 8 - leading;
-    Some((
-        bits,
-        Fingerprint::of_rsa(key.public_exponent.as_bytes(), modulus),
-    ))
+    let (modulus, exponent) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
+    let is_odd = exponent.last().is_some_and(|byte| byte % 2 == 1);
+    Some(Description {
+        bits: bits(modulus),
+        fingerprint: Fingerprint::of_rsa(exponent, modulus),
+        has_usable_exponent: is_odd && (2..=33).contains(&bits(exponent)),
+    })
+}
+
+/// Returns the length of a big-endian number without leading zero bytes.
+fn bits(number: &[u8]) -> usize {
+    let leading = number.first().map_or(0, |byte| byte.leading_zeros());
+    number.len() * 8 - leading as usize
 }
 
 fn algorithm_name(spki: &SubjectPublicKeyInfoOwned) -> &'static str {
@@ -130,9 +155,13 @@ mod tests {
     }
 
     fn rsa(modulus: &[u8]) -> SubjectPublicKeyInfoOwned {
+        rsa_with(modulus, &[1, 0, 1])
+    }
+
+    fn rsa_with(modulus: &[u8], exponent: &[u8]) -> SubjectPublicKeyInfoOwned {
         let key = RsaPublicKeyRef {
             modulus: UintRef::new(modulus).unwrap(),
-            public_exponent: UintRef::new(&[1, 0, 1]).unwrap(),
+            public_exponent: UintRef::new(exponent).unwrap(),
         };
         spki("1.2.840.113549.1.1.1", &key.to_der().unwrap())
     }
@@ -155,6 +184,30 @@ mod tests {
             let error = PublicKey::from_spki(&spki).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[test]
+    fn names_the_exponent_of_a_key_of_a_good_size() {
+        for (exponent, want) in [
+            (&[1][..], Some(PublicKeyError::Exponent)),
+            (&[2], Some(PublicKeyError::Exponent)),
+            (&[1, 0, 0], Some(PublicKeyError::Exponent)),
+            (&[2, 0, 0, 0, 1], Some(PublicKeyError::Exponent)),
+            (&[1, 0, 0, 0, 0, 0, 0, 0, 1], Some(PublicKeyError::Exponent)),
+            (&[3], None),
+            (&[1, 0, 1], None),
+            (&[1, 0, 0, 0, 1], None),
+        ] {
+            for len in [256, 512, 1024] {
+                let found = PublicKey::from_spki(&rsa_with(&vec![0xff; len], exponent));
+                assert_eq!(found.err(), want, "{exponent:?}, {len}");
+            }
+            let small = PublicKey::from_spki(&rsa_with(&[0xff; 128], exponent));
+            assert_eq!(small.unwrap_err(), PublicKeyError::Size { bits: 1024 });
+        }
+        let even = [&[0xff; 255][..], &[0xfe]].concat();
+        let error = PublicKey::from_spki(&rsa(&even)).unwrap_err();
+        assert_eq!(error, PublicKeyError::Malformed);
     }
 
     #[test]

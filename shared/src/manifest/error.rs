@@ -15,6 +15,12 @@ pub enum ReadProblem {
     /// Neither UTF-8 nor UTF-16 with a byte order mark.
     #[error("the text is not UTF-8 (nor UTF-16 with a byte order mark); save it as UTF-8")]
     Encoding,
+    /// UTF-16 that cannot be decoded with certainty.
+    #[error("the text is UTF-16 {0}; save it as UTF-8")]
+    Utf16(&'static str),
+    /// An encoding with four bytes a character, which no Kubernetes tool reads.
+    #[error("the text is UTF-32; save it as UTF-8")]
+    Utf32,
     /// The parser's message, which names tokens and never values.
     #[error("malformed YAML: {0}")]
     Yaml(String),

@@ -34,7 +34,7 @@ pub use error::{ReadError, ReadProblem, ShapeError};
 pub use json_out::to_json;
 pub use node::{Node, Value};
 pub use shape::{Coercion, Reading, Shape};
-pub use text::as_utf8;
+pub use text::{as_utf8, wrong_encoding};
 pub use yaml_keys::RepeatedKey;
 pub use yaml_out::{to_inert_yaml, to_visible_yaml, to_yaml};
 

@@ -61,8 +61,58 @@ pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     decoded.map_or(Cow::Borrowed(bytes), |text| Cow::Owned(text.into_bytes()))
 }
 
+/// Returns the problem of bytes in an encoding that [`read`](super::read) and [`as_utf8`] do not decode: UTF-16 that is cut
+/// off, malformed or, for a manifest, without a byte order mark; and UTF-32. `None` for anything else, such as UTF-8.
+pub fn wrong_encoding(bytes: &[u8]) -> Option<ReadProblem> {
+    const CUT: &str = "that ends in the middle of a character, or has a malformed one";
+    let nulls = Nulls::of(bytes);
+    let (encoding, rest) = Encoding::of(bytes);
+    match encoding {
+        _ if is_utf32(bytes, &nulls) => Some(ReadProblem::Utf32),
+        Encoding::Utf16Little => utf16(rest, u16::from_le_bytes)
+            .is_none()
+            .then_some(ReadProblem::Utf16(CUT)),
+        Encoding::Utf16Big => utf16(rest, u16::from_be_bytes)
+            .is_none()
+            .then_some(ReadProblem::Utf16(CUT)),
+        _ if !nulls.is_wide() => None,
+        _ if !bytes.len().is_multiple_of(2) => Some(ReadProblem::Utf16(CUT)),
+        _ => Some(ReadProblem::Utf16("without a byte order mark")),
+    }
+}
+
+fn is_utf32(bytes: &[u8], nulls: &Nulls) -> bool {
+    let has_mark = matches!(bytes, [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..]);
+    has_mark || nulls.count * 8 >= nulls.of * 5 && nulls.of >= 4
+}
+
+/// The share of zero bytes at the beginning of an input. No UTF-8 manifest, certificate or key has any. Of ASCII text,
+/// half of the bytes are zero in UTF-16, and three quarters in UTF-32.
+struct Nulls {
+    count: usize,
+    of: usize,
+}
+
+impl Nulls {
+    fn of(bytes: &[u8]) -> Self {
+        let sample = &bytes[..bytes.len().min(4096)];
+        Self {
+            count: sample.split(|byte| *byte == 0).count() - 1,
+            of: sample.len(),
+        }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.count * 4 >= self.of && self.count > 1
+    }
+}
+
 /// Decodes a text. Keeps the byte order marks inside it, but not the one at its beginning.
 pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
+    let place = None;
+    if let Some(problem) = wrong_encoding(bytes) {
+        return Err(ReadError { place, problem });
+    }
     let (encoding, rest) = Encoding::of(bytes);
     let text = match encoding {
         Encoding::Utf8 | Encoding::Utf8WithMark => utf8(rest),
@@ -70,10 +120,8 @@ pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), Re
         Encoding::Utf16Big => utf16(rest, u16::from_be_bytes),
     };
     let problem = ReadProblem::Encoding;
-    text.map(|text| (encoding, text)).ok_or(ReadError {
-        place: None,
-        problem,
-    })
+    text.map(|text| (encoding, text))
+        .ok_or(ReadError { place, problem })
 }
 
 /// Removes inner byte order marks. A file that was concatenated from several has one before each part. No
@@ -159,8 +207,41 @@ mod tests {
     /// Attack: an author writes texts in encodings that hung other decoders (CVE-2020-14040).
     #[test]
     fn refuses_other_bytes() {
-        for bytes in [&[0xc3][..], &[0xff, 0xfe, 0x61], &[0xff, 0xfe, 0x00, 0xd8]] {
-            assert_eq!(decode(bytes).unwrap_err().problem, ReadProblem::Encoding);
+        assert_eq!(decode(&[0xc3]).unwrap_err().problem, ReadProblem::Encoding);
+        for bytes in [&[0xff, 0xfe, 0x61][..], &[0xff, 0xfe, 0x00, 0xd8]] {
+            let error = decode(bytes).unwrap_err();
+            assert!(matches!(error.problem, ReadProblem::Utf16(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_encoding_that_is_not_decoded_is_named() {
+        let text = "kind: Secret\n# \u{fc}\n";
+        let utf16 =
+            |unit: fn(u16) -> [u8; 2]| -> Vec<u8> { text.encode_utf16().flat_map(unit).collect() };
+        let utf32 = |mark: &str, unit: fn(u32) -> [u8; 4]| -> Vec<u8> {
+            let text = [mark, text].concat();
+            text.chars().flat_map(|c| unit(u32::from(c))).collect()
+        };
+        for (why, bytes, want) in [
+            ("little", utf16(u16::to_le_bytes), "UTF-16 without"),
+            ("big", utf16(u16::to_be_bytes), "UTF-16 without"),
+            (
+                "cut",
+                utf16(u16::to_le_bytes)[1..].to_vec(),
+                "UTF-16 that ends",
+            ),
+            ("a mark, cut", b"\xff\xfea\0b".to_vec(), "UTF-16 that ends"),
+            ("UTF-32", utf32("", u32::to_le_bytes), "UTF-32"),
+            ("UTF-32, big", utf32("", u32::to_be_bytes), "UTF-32"),
+            ("a mark", utf32("\u{feff}", u32::to_le_bytes), "UTF-32"),
+            ("a mark, big", utf32("\u{feff}", u32::to_be_bytes), "UTF-32"),
+        ] {
+            let error = decode(&bytes).unwrap_err().to_string();
+            assert!(error.contains(want), "{why}: {error}");
+        }
+        for text in ["", "a", "kind: Secret", "\u{feff}a", "a\0b: c"] {
+            assert_eq!(wrong_encoding(text.as_bytes()), None, "{text:?}");
         }
     }
 }

@@ -7,11 +7,12 @@ use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Valu
 
 impl SealedSecret {
     /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
-    /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text.
+    /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text. A sealed value
+    /// that is not text reads as an empty one, as for upstream.
     ///
     /// # Errors
     ///
-    /// Returns an error if the document has another kind, or a value of the wrong type, with its line.
+    /// Returns an error if the document has another kind, or a field of the wrong type, with its line.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
@@ -19,7 +20,7 @@ impl SealedSecret {
         let nodes = document.root.list_items(&["List", "SealedSecretList"]);
         let sealed = nodes
             .into_iter()
-            .map(|node| Self::from_node(node, &mut reading));
+            .map(|node| Self::from_node_leniently(node, &mut reading));
         Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
     }
 
@@ -27,9 +28,24 @@ impl SealedSecret {
     ///
     /// # Errors
     ///
-    /// As [`Self::all_from_document`].
+    /// As [`Self::all_from_document`], and for a sealed value that is not text.
     pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
-        read_sealed_secret(node, reading)
+        let sealed = Self::from_node_leniently(node, reading)?;
+        let of_object = |source| in_object(&sealed, source);
+        check_items(node, reading, check_text).map_err(of_object)?;
+        Ok(sealed)
+    }
+
+    /// Reads one object, with an empty value for each sealed value that is not text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::all_from_document`].
+    pub fn from_node_leniently(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
+        let sealed = read_sealed_secret(node, reading)?;
+        let of_object = |source| in_object(&sealed, source);
+        check_items(node, reading, |_, _| Ok(())).map_err(of_object)?;
+        Ok(sealed)
     }
 
     /// Returns the document as upstream writes it: field order of its types, no status, no empty generated
@@ -61,6 +77,40 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     }
     // After the check of types, serde refuses only times and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
+}
+
+/// Checks `spec.encryptedData` and each of its values. The controller and upstream take any other type for no items,
+/// so that an object which loses all values would look like one that is in order.
+fn check_items(
+    node: &Node,
+    reading: &mut Reading,
+    check: fn(&Node, &mut Reading) -> Result<(), ShapeError>,
+) -> Result<(), ShapeError> {
+    let spec = node.field("spec");
+    let Some(items) = spec.and_then(|spec| spec.field("encryptedData")) else {
+        return Ok(());
+    };
+    reading.inside("spec", |reading| {
+        reading.inside("encryptedData", |reading| match &items.value {
+            Value::Map(items) => items
+                .iter()
+                .try_for_each(|(key, value)| reading.inside(key, |reading| check(value, reading))),
+            Value::Null => Ok(()),
+            _ => Err(reading.wrong(items, "a mapping of item keys to sealed values")),
+        })
+    })
+}
+
+fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {
+    match value.value {
+        Value::Text(_) | Value::Null => Ok(()),
+        _ => Err(reading.wrong(value, "text, a sealed value in base64")),
+    }
+}
+
+fn in_object(sealed: &SealedSecret, source: ShapeError) -> DocumentError {
+    let place = sealed.place();
+    DocumentError::Items { place, source }
 }
 
 /// Checks the kind. Absent `kind` and `apiVersion` count as the expected ones, as for upstream.
@@ -104,6 +154,14 @@ pub enum DocumentError {
     /// A field has the wrong type of value.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// The field `encryptedData` or one of its values has the wrong type.
+    #[error("SealedSecret {place}")]
+    Items {
+        /// Namespace and name of the object.
+        place: String,
+        /// The field and the expected type.
+        source: ShapeError,
+    },
     /// A time, an owner reference or a managed field is malformed.
     #[error(
         "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
@@ -244,7 +302,6 @@ mod tests {
                 "spec: {encryptedData: {a: 5, b: [x], c: z}}",
                 json!({"a": "", "b": "", "c": "z"}),
             ),
-            ("no mapping at all", "spec: {encryptedData: [x]}", json!({})),
             (
                 "null metadata in the template",
                 "spec: {template: {metadata: null, data: null}}",
@@ -281,6 +338,61 @@ mod tests {
         ] {
             let error = read(yaml).unwrap_err();
             assert!(error.starts_with(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_the_object_and_field_of_items_of_another_type() {
+        for (items, want) in [
+            (
+                "[{a: AgB}]",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not a list",
+            ),
+            (
+                "AgB",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not text",
+            ),
+            (
+                "''",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not text",
+            ),
+            (
+                "5",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not a number",
+            ),
+            (
+                "true",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not a boolean",
+            ),
+            (
+                "{b: AgB, a: 5}",
+                "spec.encryptedData.a must be text, a sealed value in base64, not a number",
+            ),
+            (
+                "{a: [AgB]}",
+                "spec.encryptedData.a must be text, a sealed value in base64, not a list",
+            ),
+            (
+                "{a: {b: AgB}}",
+                "spec.encryptedData.a must be text, a sealed value in base64, not a mapping",
+            ),
+            (
+                "{a: false}",
+                "spec.encryptedData.a must be text, a sealed value in base64, not a boolean",
+            ),
+        ] {
+            let yaml =
+                format!("metadata: {{name: db, namespace: ns}}\nspec:\n  encryptedData: {items}");
+            let documents = manifest::read(yaml.as_bytes()).unwrap();
+            let error = SealedSecret::from_node(&documents[0].root, &mut Reading::default());
+            let error = crate::error_chain(&error.unwrap_err());
+            assert_eq!(
+                error,
+                format!("SealedSecret ns/db: line 3: {want}"),
+                "{items}"
+            );
+            let is_mapping = items.starts_with('{');
+            assert_eq!(read(&yaml).is_ok(), is_mapping, "{items}");
         }
     }
 

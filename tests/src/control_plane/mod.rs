@@ -23,6 +23,7 @@ mod programs;
 mod service_proxy;
 mod settings;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs};
@@ -43,6 +44,9 @@ pub use programs::build;
 use crate::scratch::Scratch;
 use own::Own;
 use programs::Programs;
+
+/// The verbs of requests that change something.
+const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
 
 /// A cluster whose API server answers.
 pub struct ControlPlane {
@@ -238,6 +242,24 @@ impl ControlPlane {
     /// # Panics
     /// Panics in a cluster from `TEST_KUBECONFIG`, whose audit log is not accessible.
     pub fn audit(&self) -> Vec<serde_json::Value> {
+        let is_write = |event: &serde_json::Value| {
+            let verb = event["verb"].as_str();
+            verb.is_some_and(|verb| WRITES.contains(&verb))
+        };
+        self.audited().into_iter().filter(is_write).collect()
+    }
+
+    /// Returns how many requests service accounts have sent so far. A watch counts once, when it begins.
+    ///
+    /// # Panics
+    /// As [`ControlPlane::audit`].
+    pub fn requests(&self) -> usize {
+        let audited = self.audited();
+        let ids = audited.iter().filter_map(|event| event["auditID"].as_str());
+        ids.collect::<HashSet<_>>().len()
+    }
+
+    fn audited(&self) -> Vec<serde_json::Value> {
         let own = self.own.as_ref().expect("the plane is our own");
         let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");
         let events = text.lines().map(serde_json::from_str);

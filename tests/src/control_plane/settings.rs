@@ -89,16 +89,15 @@ impl Settings {
         self.store(&format!("{user}.kubeconfig"), kubeconfig::text(&kubeconfig));
     }
 
-    /// Records each write by a service account, without its content.
+    /// Records each request by a service account, without its content.
     fn write_audit_policy(&self) {
-        let writes = ["create", "update", "patch", "delete"];
         let accounts = ["system:serviceaccounts"];
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
             "omitStages": ["RequestReceived"],
             "rules": [
-                { "level": "Metadata", "verbs": writes, "userGroups": accounts },
+                { "level": "Metadata", "userGroups": accounts },
                 { "level": "None" },
             ],
         });

@@ -20,46 +20,71 @@ const LARGEST_FILE: u64 = 256 << 20;
 /// Hashes of files, by path from the root.
 type Files = BTreeMap<BString, ObjectId>;
 
+/// What differs between two states of a repository.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Differing {
+    /// The paths of the files, from the root.
+    pub files: BTreeSet<PathBuf>,
+    /// The paths, from the root, of folders that cannot be listed, with the reason. Untracked files in them are unknown.
+    pub unlisted: BTreeMap<PathBuf, String>,
+}
+
 impl Repository {
-    /// Returns the paths, from the root, of files that differ between two commits.
+    /// Returns the files that differ between two commits, or all files of the second one if there is no first one.
     ///
     /// # Errors
     ///
     /// Fails if the repository is malformed.
-    pub fn differing(&self, from: ObjectId, to: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
-        let changes = self.changes(Some(from), to, &|_, _| true)?;
+    pub fn differing(&self, from: Option<ObjectId>, to: ObjectId) -> Result<Differing, GitError> {
+        let changes = self.changes(from, to, &|_, _| true)?;
         let paths = changes.iter().map(|change| to_path(change.path.as_bstr()));
-        Ok(paths.collect())
+        let (files, unlisted) = (paths.collect(), BTreeMap::new());
+        Ok(Differing { files, unlisted })
     }
 
-    /// Returns the paths, from the root, of files that differ between a commit and the work tree.
-    /// Untracked files that are not ignored count as added.
+    /// Returns the files that differ between a commit and the work tree, or all files if there is no commit. Untracked
+    /// files that are not ignored count as added. A file that cannot be read counts as different.
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed, or a folder cannot be read.
-    pub fn differing_from_work_tree(&self, from: ObjectId) -> Result<BTreeSet<PathBuf>, GitError> {
-        let committed = self.committed(from)?;
+    /// Fails if the repository is malformed.
+    pub fn differing_from_work_tree(&self, from: Option<ObjectId>) -> Result<Differing, GitError> {
+        let committed = from.map(|from| self.committed(from)).transpose()?;
+        let committed = committed.unwrap_or_default();
         let unchanged = self.unchanged()?;
+        let (in_work_tree, unlisted) = self.files_of_work_tree()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
-        paths.extend(self.files_of_work_tree()?);
+        paths.extend(in_work_tree);
         paths.retain(|path| match (committed.get(path), unchanged.get(path)) {
             (Some(before), Some(now)) if before == now => false,
-            (before, _) => self.hash_in_work_tree(path) != before.copied(),
+            (before, _) => self.hash_in_work_tree(path).as_ref() != Ok(&before.copied()),
         });
         let paths = paths.iter().map(|path| to_path(path.as_bstr()));
-        Ok(paths.filter(|path| is_inside(path)).collect())
+        let files = paths.filter(|path| is_inside(path)).collect();
+        Ok(Differing { files, unlisted })
     }
 
-    /// Returns the content of a regular file in the work tree by its path from the root. The
-    /// content may be a plain value. Never follows a symbolic link: its target is not part of the
-    /// work tree.
-    pub fn in_work_tree(&self, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
-        let is_link = |path: &Path| self.root.join(path).is_symlink();
-        if !is_inside(file) || file.ancestors().any(is_link) {
-            return None;
+    /// Returns the content of a regular file in the work tree by its path from the root, or `None` if there is none. The
+    /// content may be a plain value. Never follows a symbolic link: its target is not part of the work tree.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason if the file cannot be read, or is a pipe, a device or too large.
+    pub fn in_work_tree(&self, file: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+        if !self.is_without_link(file) {
+            return Ok(None);
         }
-        files::read_regular(&self.root.join(file), LARGEST_FILE).ok()
+        match files::read_regular(&self.root.join(file), LARGEST_FILE) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_no_file() => Ok(None),
+            Err(error) => Err(error.reason()),
+        }
+    }
+
+    /// Returns whether a path from the root stays in the work tree, with no symbolic link on the way.
+    pub(super) fn is_without_link(&self, path: &Path) -> bool {
+        let is_link = |path: &Path| self.root.join(path).is_symlink();
+        is_inside(path) && !path.ancestors().any(is_link)
     }
 
     /// Returns whether HEAD or one of its ancestors contains the file.
@@ -107,8 +132,10 @@ impl Repository {
         Ok(same.map(|(path, entry)| (path, entry.id)).collect())
     }
 
-    /// Returns the tracked files, and the untracked files that are not ignored.
-    fn files_of_work_tree(&self) -> Result<BTreeSet<BString>, GitError> {
+    /// Returns the tracked files and the untracked files that are not ignored, and the folders that cannot be listed.
+    fn files_of_work_tree(
+        &self,
+    ) -> Result<(BTreeSet<BString>, BTreeMap<PathBuf, String>), GitError> {
         let index = self.index()?;
         let mut found: BTreeSet<_> = index::tracked(&index).map(|(path, _)| path).collect();
         let failed = Arc::new(Mutex::new(None));
@@ -122,19 +149,44 @@ impl Repository {
                 move |entry| is_visited(entry, &failed)
             })
             .build();
-        for entry in walk.flatten() {
+        let mut unlisted = BTreeMap::new();
+        for entry in walk {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    unlisted.extend(self.unlisted(&error));
+                    continue;
+                }
+            };
             let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
             let path = entry.path().strip_prefix(&self.root);
             found.extend(path.ok().filter(|_| is_file).and_then(of_path));
         }
         let failed = failed.lock().ok().and_then(|mut failed| failed.take());
-        failed.map_or(Ok(found), Err)
+        failed.map_or(Ok((found, unlisted)), Err)
     }
 
-    /// Returns the hash of a file, if it exists.
-    fn hash_in_work_tree(&self, path: &BString) -> Option<ObjectId> {
-        let bytes = self.in_work_tree(&to_path(path.as_bstr()))?;
-        gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes).ok()
+    /// Returns the folder that cannot be listed, with the reason. A folder that was removed meanwhile is none.
+    fn unlisted(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
+        use ignore::Error::{WithDepth, WithPath};
+        let path = match error {
+            WithDepth { err, .. } => return self.unlisted(err),
+            WithPath { path, .. } => path.strip_prefix(&self.root).ok()?,
+            _ => return None,
+        };
+        // The text of the error repeats the path.
+        let kind = error.io_error()?.kind();
+        let is_gone = kind == std::io::ErrorKind::NotFound;
+        (!is_gone).then(|| (path.to_owned(), files::system_text(&kind.into())))
+    }
+
+    /// Returns the hash of a file; `None` if it does not exist.
+    fn hash_in_work_tree(&self, path: &BString) -> Result<Option<ObjectId>, String> {
+        let Some(bytes) = self.in_work_tree(&to_path(path.as_bstr()))? else {
+            return Ok(None);
+        };
+        let hash = gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes);
+        hash.map(Some).map_err(|error| error.to_string())
     }
 }
 

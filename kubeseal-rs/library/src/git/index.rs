@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 
 use super::{GitError, Repository, folder, to_path};
 
+/// Absolute paths and contents of files.
+pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
+
 impl Repository {
     /// Returns whether the file is committed or staged.
     ///
@@ -90,6 +93,37 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+
+    /// Returns the absolute paths and contents of the wanted files of the index, staged or committed. The
+    /// contents may be plain values. Leaves out what a partial clone has not fetched.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed.
+    pub fn indexed(&self, is_wanted: impl Fn(&Path) -> bool) -> Result<Contents, GitError> {
+        let index = self.index()?;
+        let mut found = Vec::new();
+        let mut take = |path: &BStr, entry: &Entry| {
+            let path = self.root.join(to_path(path));
+            if is_file(entry) && is_wanted(&path) && self.git.has_object(entry.id) {
+                found.push((path, entry.id));
+            }
+        };
+        for entry in index.entries() {
+            if entry.mode != Mode::DIR {
+                take(entry.path(&index), entry);
+                continue;
+            }
+            let below = self.index_of(entry.id)?;
+            for inner in below.entries() {
+                let mut whole = entry.path(&index).to_owned();
+                whole.extend_from_slice(inner.path(&below));
+                take(whole.as_bstr(), inner);
+            }
+        }
+        let read = |(path, id)| Ok((path, self.blob(id)?));
+        found.into_iter().map(read).collect()
     }
 
     fn files_of_sparse(

@@ -14,6 +14,7 @@ mod commits;
 mod folder;
 mod hooks;
 mod index;
+mod submodules;
 #[cfg(test)]
 #[cfg(unix)]
 pub(crate) mod tests;
@@ -28,7 +29,10 @@ use zeroize::Zeroizing;
 
 use crate::shown::ShowPath as _;
 pub use ages::{Dated, ages};
+pub use changes::Differing;
 pub use commits::{Branch, Version};
+pub use index::Contents;
+pub use submodules::Submodule;
 
 /// A Git repository cannot be read.
 #[derive(Debug, thiserror::Error)]

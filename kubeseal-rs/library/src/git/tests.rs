@@ -295,7 +295,12 @@ fn finds_what_differs_from_a_commit() {
         "sub/new.yaml",
     ];
     assert_eq!(
-        names(repository.differing_from_work_tree(head).unwrap()),
+        names(
+            repository
+                .differing_from_work_tree(Some(head))
+                .unwrap()
+                .files
+        ),
         want
     );
     made.git(&["rm", "-rq", "--cached", "--ignore-unmatch", "inner"]);
@@ -306,8 +311,14 @@ fn finds_what_differs_from_a_commit() {
         repository.commit("HEAD~1").unwrap(),
         repository.commit("HEAD").unwrap(),
     );
-    assert_eq!(names(repository.differing(from, to).unwrap()), want);
-    assert!(repository.differing_from_work_tree(to).unwrap().is_empty());
+    assert_eq!(
+        names(repository.differing(Some(from), to).unwrap().files),
+        want
+    );
+    assert_eq!(
+        repository.differing_from_work_tree(Some(to)).unwrap(),
+        Differing::default()
+    );
     assert!(repository.knew(&made.root().join("removed.yaml")).unwrap());
     assert!(!repository.knew(&made.root().join("never.yaml")).unwrap());
     assert_eq!(repository.commit("--help"), None);
@@ -466,8 +477,13 @@ fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
     let head = repository.commit("HEAD").unwrap();
     assert!(too_many(repository.versions(|_| true).unwrap_err()));
     assert!(too_many(repository.files(bomb).unwrap_err()));
-    assert!(too_many(repository.differing(bomb, head).unwrap_err()));
-    let error = made.open().differing_from_work_tree(bomb).unwrap_err();
+    assert!(too_many(
+        repository.differing(Some(bomb), head).unwrap_err()
+    ));
+    let error = made
+        .open()
+        .differing_from_work_tree(Some(bomb))
+        .unwrap_err();
     assert!(too_many(error));
     made.git(&["update-ref", "HEAD", "HEAD~1"]);
     assert!(too_many(made.open().staged_files().unwrap_err()));
@@ -565,12 +581,13 @@ fn a_pipe_in_the_work_tree_is_not_waited_for() {
     put_special(&made.root().join("a.yaml"), true);
     let repository = made.open();
     let head = repository.commit("HEAD").unwrap();
-    let differing = repository.differing_from_work_tree(head).unwrap();
-    assert_eq!(differing, [PathBuf::from("a.yaml")].into());
-    assert_eq!(repository.in_work_tree(Path::new("a.yaml")), None);
+    let differing = repository.differing_from_work_tree(Some(head)).unwrap();
+    assert_eq!(differing.files, [PathBuf::from("a.yaml")].into());
+    let why = repository.in_work_tree(Path::new("a.yaml")).unwrap_err();
+    assert!(why.contains("not a regular file"), "{why}");
     for list in [".gitignore", "sub/.gitignore"] {
         put_special(&made.root().join(list), true);
-        let error = repository.differing_from_work_tree(head).unwrap_err();
+        let error = repository.differing_from_work_tree(Some(head)).unwrap_err();
         assert!(matches!(error, GitError::Irregular { .. }), "{error}");
         let error = repository.ignores(&made.root().join("sub/x")).unwrap_err();
         assert!(matches!(error, GitError::Irregular { .. }), "{error}");
@@ -594,19 +611,22 @@ fn a_path_out_of_the_work_tree_is_not_read() {
         "/etc/hostname",
         ".git/config",
     ] {
-        assert_eq!(repository.in_work_tree(Path::new(path)), None, "{path}");
+        assert_eq!(repository.in_work_tree(Path::new(path)), Ok(None), "{path}");
     }
     let folder = outer.path().canonicalize().unwrap();
     std::os::unix::fs::symlink(folder, made.root().join("link")).unwrap();
-    assert_eq!(repository.in_work_tree(Path::new("link/secret.yaml")), None);
+    assert_eq!(
+        repository.in_work_tree(Path::new("link/secret.yaml")),
+        Ok(None)
+    );
     fs::remove_file(made.root().join("link")).unwrap();
     let tree = made.git(&["rev-parse", "HEAD^{tree}"]);
     let list = format!("040000 tree {}\t..\n", tree.trim());
     let tree = write_tree(&made, &list);
     let commit = made.git(&["commit-tree", "-m", "x", &tree]);
     let commit = ObjectId::from_hex(commit.trim().as_bytes()).unwrap();
-    let differing = repository.differing_from_work_tree(commit).unwrap();
-    assert_eq!(differing, [PathBuf::from("a.yaml")].into());
+    let differing = repository.differing_from_work_tree(Some(commit)).unwrap();
+    assert_eq!(differing.files, [PathBuf::from("a.yaml")].into());
 }
 
 /// Writes a tree object with any names.

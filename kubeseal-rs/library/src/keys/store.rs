@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value as Json, json};
-use shared::manifest::{self, Reading};
+use shared::error_chain;
+use shared::manifest::{self, Node, Reading};
 use shared::resource::{KEY_LABEL, SealedSecret};
 use shared::secret::Secret;
 
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
-use super::survey::{Found, Holder, Origin};
+use super::survey::{Found, Holder, Origin, Unread};
 use crate::cluster::{Access, Created, Objects};
 use crate::files;
 use crate::notice::Notice;
@@ -240,10 +241,7 @@ impl KeyStore {
     /// Fails if they cannot all be read.
     pub fn sealed(&self, namespaces: &[String], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
         match self {
-            Self::Cluster { objects, .. } => Ok(Found {
-                holders: sealed_in_cluster(objects, namespaces)?,
-                ..Found::default()
-            }),
+            Self::Cluster { objects, .. } => sealed_in_cluster(objects, namespaces),
             Self::Folder {
                 sealed: Some(sealed),
                 ..
@@ -297,7 +295,8 @@ fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Fo
     Ok(found)
 }
 
-fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Holder>> {
+/// Returns the SealedSecrets of the cluster. A malformed one is recorded, since one of many must not stop the survey.
+fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Found> {
     let api = "/apis/bitnami.com/v1alpha1";
     let paths = if namespaces.is_empty() {
         vec![format!("{api}/sealedsecrets")]
@@ -305,17 +304,12 @@ fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Hol
         let path = |namespace| format!("{api}/namespaces/{namespace}/sealedsecrets");
         namespaces.iter().map(path).collect()
     };
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for path in paths {
         for page in objects.list("cannot list the SealedSecrets", &path)? {
             for document in manifest::read(&page)? {
                 for node in document.root.list_items(&["SealedSecretList"]) {
-                    let sealed = SealedSecret::from_node(node, &mut Reading::default())?;
-                    let origin = Origin::Cluster {
-                        namespace: sealed.namespace_or_empty().to_owned(),
-                        name: sealed.name_or_empty().to_owned(),
-                    };
-                    found.push(Holder { origin, sealed });
+                    add_of_cluster(node, &mut found);
                 }
             }
         }
@@ -323,9 +317,62 @@ fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Vec<Hol
     Ok(found)
 }
 
+fn add_of_cluster(node: &Node, found: &mut Found) {
+    match SealedSecret::from_node(node, &mut Reading::default()) {
+        Ok(sealed) => {
+            let origin = Origin::Cluster {
+                namespace: sealed.namespace_or_empty().to_owned(),
+                name: sealed.name_or_empty().to_owned(),
+            };
+            found.holders.push(Holder { origin, sealed });
+        }
+        Err(error) => {
+            let field = |name| {
+                node.field("metadata")
+                    .and_then(|metadata| metadata.text(name))
+            };
+            let (namespace, name) = (field("namespace"), field("name"));
+            let place = format!(
+                "SealedSecret {}/{} in the cluster",
+                namespace.unwrap_or_default(),
+                name.unwrap_or_default()
+            );
+            let why = error_chain(&error);
+            found.unread.insert(Unread { place, why });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_malformed_object_of_the_cluster_is_recorded_beside_the_others() {
+        let mut found = Found::default();
+        for spec in [
+            "{encryptedData: {a: AgB}}",
+            "{encryptedData: [x]}",
+            "{encryptedData: {a: 5}}",
+            "[]",
+        ] {
+            let text = format!(
+                "metadata: {{name: n{}, namespace: ns}}\nspec: {spec}",
+                spec.len()
+            );
+            let documents = manifest::read(text.as_bytes()).unwrap();
+            add_of_cluster(&documents[0].root, &mut found);
+        }
+        assert_eq!(found.holders.len(), 1);
+        let places: Vec<&str> = found
+            .unread
+            .iter()
+            .map(|unread| unread.place.as_str())
+            .collect();
+        let want =
+            ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
+        assert_eq!(places, want);
+    }
 
     #[test]
     fn a_new_folder_gets_its_keys_where_a_controller_looks_for_them() {

@@ -6,7 +6,7 @@ use shared::manifest::{self, Node, ReadError, Value};
 use shared::scope::{Scope, UnknownScope};
 
 use super::{Rule, Rules, Source};
-use crate::finding::RULES;
+use crate::finding::{NEVER_EXEMPT, RULES};
 
 /// The text does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +96,9 @@ pub enum RuleProblem {
     /// The rule names both a certificate and a controller, so the controller would not be used.
     #[error("a controller is asked only where no certificate is named")]
     ControllerUnused,
+    /// The reason for ignoring a rule has no words.
+    #[error("the reason says nothing; write why the rule is ignored")]
+    NoReason,
     /// The key size is out of range.
     #[error("keySize is a number of bits from 2048 to 8192")]
     KeySize,
@@ -234,14 +237,18 @@ fn key_size(node: &Node) -> Parsed<usize> {
     }
 }
 
-/// Parses the rules of `seal lint` to ignore, with reasons. `rules-file` cannot be ignored, since
-/// it reports that this file is not valid.
+/// Parses the rules of `seal lint` to ignore, with reasons.
 fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
-    let names = RULES.iter().map(|rule| rule.name);
-    let known: Vec<&str> = names.filter(|name| *name != "rules-file").collect();
+    let rules = RULES.iter().filter(|rule| !NEVER_EXEMPT.contains(rule));
+    let known: Vec<&str> = rules.map(|rule| rule.name).collect();
     let fields = Fields::of(node, "ignore", &known)?;
-    let reason =
-        |(name, node): &(String, Node)| Ok((name.clone(), text(node, "a reason")?.to_owned()));
+    let reason = |(name, node): &(String, Node)| {
+        let reason = text(node, "a reason")?;
+        if !reason.contains(char::is_alphanumeric) {
+            return Err(at(node, RuleProblem::NoReason));
+        }
+        Ok((name.clone(), reason.to_owned()))
+    };
     fields.0.iter().map(reason).collect()
 }
 
@@ -474,6 +481,26 @@ mod tests {
             (
                 "rules:\n- path: a\n  certificate: c\n  context: d\n",
                 "line 2: a rule has either",
+            ),
+            (
+                "rules:\n- path: a\n  ignore: {scope: ' '}\n",
+                "line 3: the reason says nothing",
+            ),
+            (
+                "rules:\n- path: a\n  ignore:\n    scope: \"\\u00a0\\t\"\n",
+                "line 4: the reason says nothing",
+            ),
+            (
+                "rules:\n- path: a\n  ignore: {plain-secret: '--', scope: fine}\n",
+                "line 3: the reason says nothing",
+            ),
+            (
+                "rules:\n- path: a\n  ignore: {scope: ''}\n",
+                "line 3: a reason must be text, not empty",
+            ),
+            (
+                "rules:\n- path: a\n  ignore: {rules-file: why}\n",
+                "line 3: unknown field \"rules-file\"",
             ),
             (
                 "rules:\n- path: a\n  keySize: 1024\n",

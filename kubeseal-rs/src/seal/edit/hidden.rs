@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use kubeseal_library::environment::Environment;
-use kubeseal_library::files::{has_ended, process_of};
+use kubeseal_library::files::{self, FileError, has_ended, process_of};
 use kubeseal_library::platform::memory;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -82,13 +82,9 @@ impl Hidden {
         self.folder.path()
     }
 
-    /// Reads the file.
-    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, HiddenError> {
-        let bytes = fs::read(&self.file).map_err(|source| HiddenError::Folder {
-            folder: self.folder.path().to_owned(),
-            source,
-        })?;
-        Ok(Zeroizing::new(bytes))
+    /// Reads the file, unless the editor left something other than a regular file in its place.
+    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, FileError> {
+        files::read_to_change(&self.file)
     }
 }
 

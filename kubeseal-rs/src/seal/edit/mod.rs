@@ -6,7 +6,6 @@ mod guarded;
 mod hidden;
 
 use std::io::BufRead as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
@@ -66,25 +65,52 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         session.certificate(&settings)?;
     }
     let before = values(args, &session, &target, ring.as_ref())?;
-    let (after, took) = edited(&editor, environment, args, &target, &before)?;
-    let Some(after) = after else {
-        report::say("nothing was changed");
-        return Ok(Outcome::Done);
-    };
-    let changes = difference(&before, &after);
-    if changes == Difference::default() {
-        report::say("nothing was changed");
-        let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
-        if let Some(remark) = editor.remark(took, is_person) {
-            report::warn(&remark);
+    let text = document::write(&target::place(&target.found), &before, args.blind);
+    let guarded = Guarded::new(environment, "values.yaml", text.as_bytes())?;
+    let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
+    loop {
+        let took = editor.open(&guarded)?;
+        let error = match take_over(&guarded, &session, &mut target, &before) {
+            Ok(is_changed) => {
+                let remark = editor.remark(took, is_person).filter(|_| !is_changed);
+                remark.iter().for_each(|remark| report::warn(remark));
+                return Ok(Outcome::Done);
+            }
+            Err(error) => error,
+        };
+        // Until the user gives up, the edited text stays in the folder in memory.
+        if !is_person || !wants_another_try(&shared::error_chain(error.as_ref())) {
+            return Err(error).context(DISCARDED);
         }
-        return Ok(Outcome::Done);
     }
-    apply(&session, &mut target, changes)
 }
 
-fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<Outcome> {
+/// The context of an error after editing. Plain values are never left behind, so the user has to know that they are gone.
+const DISCARDED: &str =
+    "nothing was changed, and the edited text is discarded, since plain values are not kept";
+
+/// Reads the edited text and applies its changes. Returns whether there are any.
+fn take_over(
+    guarded: &Guarded,
+    session: &Session<'_>,
+    target: &mut Target,
+    before: &Values,
+) -> Result<bool> {
+    let after = document::read(&guarded.hidden().read()?)?;
+    // An empty text means that the user gave up.
+    let changes = after.as_ref().map(|after| difference(before, after));
+    match changes.filter(|changes| *changes != Difference::default()) {
+        Some(changes) => apply(session, target, changes).map(|()| true),
+        None => {
+            report::say("nothing was changed");
+            Ok(false)
+        }
+    }
+}
+
+fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<()> {
     let Difference { set, removed } = changes;
+    target.check_change(&set, &removed)?;
     let (texts, certificate) = target.seal(session, &set)?;
     target.write_what_is_untouched(&Changes {
         texts,
@@ -105,7 +131,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     for key in &removed {
         report::say(&format!("{path}: {place}: {key} removed"));
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// Reads the private keys, if any are given.
@@ -138,29 +164,7 @@ fn values(
         .collect())
 }
 
-/// Opens the editor until the text can be parsed or the user gives up.
-fn edited(
-    editor: &Editor,
-    environment: &Environment,
-    args: &Edit,
-    target: &Target,
-    before: &Values,
-) -> Result<(Option<Values>, Duration)> {
-    let text = document::write(&target::place(&target.found), before, args.blind);
-    let guarded = Guarded::new(environment, "values.yaml", text.as_bytes())?;
-    loop {
-        let took = editor.open(&guarded)?;
-        let error = match document::read(&guarded.hidden().read()?) {
-            Ok(values) => return Ok((values, took)),
-            Err(error) => error,
-        };
-        let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
-        if !is_person || !wants_another_try(&shared::error_chain(&error)) {
-            return Err(error).context("nothing was changed");
-        }
-    }
-}
-
+/// Asks a person whether to open the editor again with the same text.
 fn wants_another_try(problem: &str) -> bool {
     report::say_lines(&format!(
         "{problem}\nEnter edits again, n and Enter gives up."

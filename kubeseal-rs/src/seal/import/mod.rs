@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 use self::found::{Found, refuse_twins, secrets_in};
 use super::create::{self, Items};
 use super::destination::Exists;
-use super::sealing::{self, Sealed, SealingError};
+use super::sealing::{self, Empty, Sealed, SealingError};
 use super::session::Session;
-use super::values::Stdin;
+use super::values::{self, Stdin};
 use super::{Outcome, names};
 use crate::report;
 use crate::report::ShowPath as _;
@@ -51,7 +51,7 @@ pub enum ImportError {
     Sops {
         /// The path of the file.
         file: String,
-        /// The first line of its message.
+        /// The first lines of its message.
         said: String,
     },
     /// `sops` would send the user's credentials to an address that only the file names.
@@ -174,12 +174,14 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
                 variable.line, variable.name
             ));
         }
+        let line = format!("{shown}:{}: ", variable.line);
+        values::remark_on_mark(&line, &variable.name, &variable.value);
         items
             .add(&variable.name, variable.value)
             .with_context(|| shown.clone())?;
     }
     let secret = create::secret(&args.name, &Like::default(), items)?;
-    let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
     args.destination.put(&[sealed])
 }
 
@@ -197,7 +199,7 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     let session = Session::new(&args.sealing, environment);
     let name = secret.metadata.name.clone().unwrap_or_default();
     let settings = session.settings(&args.destination.path(&name))?;
-    let sealed = sealing::seal_secret(&session, &settings, secret, false)?;
+    let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
     args.destination.put(&[sealed])
 }
 
@@ -252,7 +254,12 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
             None => args.destination.path(&name),
         };
         let settings = session.settings(&path)?;
-        sealed.push(sealing::seal_secret(&session, &settings, secret, false)?);
+        sealed.push(sealing::seal_secret(
+            &session,
+            &settings,
+            secret,
+            Empty::Refused,
+        )?);
         paths.push(path);
     }
     if sealed.is_empty() {

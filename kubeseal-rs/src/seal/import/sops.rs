@@ -26,6 +26,7 @@ use super::key_services::{self, Trusted};
 use super::{ImportError, from_server, say_all};
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
+use crate::seal::sealing::Empty;
 use crate::seal::session::Session;
 use crate::seal::{Outcome, names, sealing};
 use crate::seal_args::{ImportSops, Like};
@@ -52,7 +53,7 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
     let seal = |secret: Secret| {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let settings = session.settings(&args.destination.path(&name))?;
-        sealing::seal_secret(&session, &settings, secret, false)
+        sealing::seal_secret(&session, &settings, secret, Empty::Refused)
     };
     let sealed: Result<Vec<_>> = secrets.into_iter().map(seal).collect();
     args.destination.put(&sealed?)
@@ -218,9 +219,9 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     if output.status.success() {
         return Ok(Zeroizing::new(output.stdout));
     }
-    let said = match programs::first_line(&output.stderr) {
+    let said = match programs::first_lines(&output.stderr) {
         said if said.is_empty() => "it says nothing".to_owned(),
-        said => report::shown(&said).into_owned(),
+        said => report::lines_shown(&said).into_owned(),
     };
     Err(ImportError::Sops {
         file: path.shown(),

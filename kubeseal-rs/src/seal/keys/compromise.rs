@@ -9,7 +9,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
-use kubeseal_library::keys::survey::{Dependent, Depth};
+use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{KeyRecord, Unread, marked};
 use serde_json::{Value as Json, json};
 use shared::error_chain;
@@ -20,9 +20,9 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{again, fetch_step, find, look, rotate_step, step, store, survey, unread_facts};
+use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_facts};
 use crate::report::{self, shown};
-use crate::seal::{Outcome, opening, print};
+use crate::seal::{Outcome, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
 
 /// The values that are known to others and have to be replaced.
@@ -50,16 +50,8 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let store = store(&args.place, environment)?;
     let records = store.read()?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
-    let search = &args.search;
-    let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
-    let mut found = look(&store, &args.paths, search)?;
-    let survey = survey(
-        &found.holders,
-        &ring,
-        (search, &args.place),
-        Depth::All,
-        environment,
-    )?;
+    let asked = (&args.search, &args.place);
+    let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, asked, environment)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
     found.unread.extend(unread);
     let damage = Damage {

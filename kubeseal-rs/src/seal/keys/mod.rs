@@ -31,7 +31,7 @@ use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 
-use super::Outcome;
+use super::{Outcome, opening};
 use crate::report::{self, shown};
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
@@ -267,6 +267,26 @@ fn survey(
         }
     }
     Ok(survey)
+}
+
+/// Reads everything sealed in the store and in files, and surveys which keys it needs. Also returns the
+/// keys that were used.
+///
+/// # Errors
+///
+/// Fails if the store, a named file or a backup cannot be read.
+fn survey_all(
+    store: &KeyStore,
+    records: &[KeyRecord],
+    paths: &[PathBuf],
+    (search, place): (&Search, &Place),
+    environment: &Environment,
+) -> Result<(KeyRing, Found, Survey)> {
+    let ring = opening::ring(records, &search.backups, &search.opening, environment)?;
+    let found = look(store, paths, search)?;
+    let asked = (search, place);
+    let survey = survey(&found.holders, &ring, asked, Depth::All, environment)?;
+    Ok((ring, found, survey))
 }
 
 /// Prints a message that may contain untrusted names.

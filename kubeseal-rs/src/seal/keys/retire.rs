@@ -7,15 +7,15 @@ use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
-use kubeseal_library::keys::survey::{Dependent, Depth};
+use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{KeyRecord, Unread, record};
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{again, find, look, rotate_step, say, served, store, survey};
+use super::{again, find, rotate_step, say, served, store, survey_all};
 use crate::report::shown;
-use crate::seal::{Outcome, opening, print};
+use crate::seal::{Outcome, print};
 use crate::seal_args::KeysRetire;
 
 /// Runs the command. If anything needs the key, lists it and does not retire the key.
@@ -36,16 +36,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         .map(|(_, state)| *state);
     check(record, state, &again(&args.place))?;
 
-    let search = &args.search;
-    let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
-    let mut found = look(&store, &args.paths, search)?;
-    let survey = survey(
-        &found.holders,
-        &ring,
-        (search, &args.place),
-        Depth::All,
-        environment,
-    )?;
+    let asked = (&args.search, &args.place);
+    let (_, mut found, survey) = survey_all(&store, &records, &args.paths, asked, environment)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if args.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);

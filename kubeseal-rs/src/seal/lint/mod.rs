@@ -3,48 +3,55 @@
 mod exempt;
 mod format;
 mod generated;
+mod nested;
 mod object;
 mod placeholder;
 mod plain;
 mod repeated;
+mod sources;
+mod unrendered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::error_chain;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
-use shared::manifest::{self, ReadError, ReadProblem};
+use shared::manifest::{self, Document, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
 use kubeseal_library::finding;
 pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 
-use kubeseal_library::certificate::is_url;
+use kubeseal_library::certificate::{self, UseError, is_url};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::git::Repository;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::rules::Source;
+use kubeseal_library::rules::{self, RulesFileError, Source};
 use kubeseal_library::shown::ShowPath as _;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, PassedOver};
 
+use self::nested::Search;
 use self::object::{Against, Unjudged};
 use super::session::Session;
 use super::settings::{Origin, Settings};
 use super::{Outcome, print};
 use crate::command::read_keys;
 use crate::report::{self, Paint, path_text};
-use crate::seal_args::{Lint, LintFormat};
+use crate::seal_args::{Lint, LintFormat, Sealing};
 
-/// The arguments are invalid.
+/// The arguments are invalid, or the rules are.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` names a rule that does not exist.
     #[error("unknown rule {0:?}; `seal lint --help` lists the rules")]
     NoSuchRule(String),
+    /// Files could not be checked against the rules that their repository sets.
+    #[error("rules cannot be used (see above), so files were not checked against them")]
+    Rules,
 }
 
 /// Runs the command.
@@ -58,6 +65,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     if let Some(name) = args.ignore.iter().find(|name| !known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
+    check_certificate(&args.sealing)?;
     let staged = args.staged.then(Repository::of_hook).transpose()?;
     let candidates = match &staged {
         Some(staged) => staged_candidates(args, staged)?,
@@ -85,6 +93,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
             None => unread += 1,
         }
     }
+    linter.look_at_rules(&candidates);
     let remarks = remarks(&linter);
     let mut findings = linter.findings;
     findings.retain(|finding| !args.ignore.iter().any(|name| name == finding.rule.name));
@@ -95,11 +104,33 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         report::say(&remark);
     }
     PassedOver::check(unread)?;
+    if findings
+        .iter()
+        .any(|finding| finding.rule == finding::RULES_FILE)
+    {
+        return Err(LintError::Rules.into());
+    }
     Ok(if findings.is_empty() {
         Outcome::Done
     } else {
         Outcome::Findings
     })
+}
+
+/// Checks the file of `--cert`, which may not be needed, as other commands do. What can be read only once, such as a pipe,
+/// is read when it is needed.
+fn check_certificate(args: &Sealing) -> Result<()> {
+    let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
+        return Ok(());
+    };
+    let path = Path::new(at);
+    if path.exists() && !path.is_file() && !path.is_dir() {
+        return Ok(());
+    }
+    let pem = certificate::read(at)?;
+    let parsed = Certificate::from_pem(&pem);
+    parsed.with_context(|| format!("the certificate of {}", redacted_source(at)))?;
+    Ok(())
 }
 
 /// Returns the content of a file, as staged or of the work tree. A file that was found and cannot be read is reported,
@@ -149,10 +180,12 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         ));
     }
     if uncompared > 0 {
-        remarks.push(format!(
-            "{} could not be judged: no certificate is known; --cert FILE names it",
-            items(uncompared)
-        ));
+        let why = if linter.certificates.values().any(Option::is_none) {
+            "the certificate cannot be used"
+        } else {
+            "no certificate is known; --cert FILE names it"
+        };
+        remarks.push(format!("{} could not be judged: {why}", items(uncompared)));
     }
     match linter.exempted {
         0 => {}
@@ -171,15 +204,24 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// Returns the named files, or else every staged manifest. The files may be missing in the work tree.
+/// Returns the named files, or else every staged manifest; and the kustomizations that read one of them, or of all
+/// staged files. The files may be missing in the work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
-    let paths: BTreeSet<PathBuf> = if args.paths.is_empty() {
-        let files = staged.staged_files()?.into_iter();
-        let manifests = files.filter(|path| walk::is_manifest_name(path));
-        manifests.map(|path| files::from_here(&path)).collect()
+    let named = !args.paths.is_empty();
+    let files: Vec<PathBuf> = if named {
+        let whole = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
+        args.paths.iter().filter_map(whole).collect()
     } else {
-        args.paths.iter().cloned().collect()
+        staged.staged_files()?
     };
+    let readers = sources::readers(staged, &files)?;
+    let mut paths: BTreeSet<PathBuf> = readers.iter().map(|path| files::from_here(path)).collect();
+    if named {
+        paths.extend(args.paths.iter().cloned());
+    } else {
+        let manifests = files.iter().filter(|path| walk::is_manifest_name(path));
+        paths.extend(manifests.map(|path| files::from_here(path)));
+    }
     let found = |path| Candidate { path, named: false };
     Ok(paths.into_iter().map(found).collect())
 }
@@ -226,9 +268,47 @@ struct Linter<'a> {
 }
 
 impl Linter<'_> {
+    /// Reports rules that cannot be used, although no object may need them now.
+    fn look_at_rules(&mut self, candidates: &[Candidate]) {
+        let mut known = BTreeSet::new();
+        for candidate in candidates {
+            if !known.insert(candidate.path.parent()) {
+                continue;
+            }
+            let error = self.session.settings(&candidate.path).err();
+            if let Some(error) = error.as_ref().and_then(|error| error.downcast_ref()) {
+                self.add_rules_error(error);
+            }
+        }
+    }
+
+    /// Checks a file of rules as it was read: it may be staged, and differ from that of the work tree.
+    fn rules_file(&mut self, path: &Path, bytes: &[u8]) {
+        if let Err(source) = rules::parse(bytes) {
+            let path = path.to_owned();
+            self.add_rules_error(&RulesFileError::Rules { path, source });
+        }
+    }
+
+    fn add_rules_error(&mut self, error: &RulesFileError) {
+        let (file, line) = error.file();
+        let message = match error {
+            RulesFileError::Rules { source, .. } => error_chain(source),
+            error => error_chain(error),
+        };
+        self.add(&file, (finding::RULES_FILE, line, message));
+    }
+
     fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
-        // Part of both `Secret` and `secretGenerator`.
-        let is_mentioned = memchr::memmem::find(&bytes, b"ecret").is_some();
+        if candidate
+            .path
+            .file_name()
+            .is_some_and(|name| name == rules::FILE_NAME)
+        {
+            self.rules_file(&candidate.path, &bytes);
+            return;
+        }
+        let is_mentioned = mentions_secrets(&walk::without_nulls(&bytes));
         if !candidate.named && !is_mentioned && !walk::may_hide_kind(&bytes) && bytes.is_ascii() {
             return;
         }
@@ -261,24 +341,34 @@ impl Linter<'_> {
 
     fn look_into(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         let path = &candidate.path;
-        let documents = manifest::read(&bytes).unwrap_or_else(|error| {
-            let is_meant = || walk::names_kind(&bytes, &SECRETS) && !is_template(&error, &bytes);
-            if candidate.named || is_meant() {
+        let read = manifest::read(&bytes);
+        let repeated = repeated::keys(&bytes);
+        let text = Zeroizing::new(String::from_utf8_lossy(&manifest::as_utf8(&bytes)).into_owned());
+        let mut search = Search::of_file(text.len());
+        let mut unrendered = Vec::new();
+        let documents = read.unwrap_or_else(|error| {
+            // The cluster applies documents one by one, so the well-formed ones are checked.
+            let documents = manifest::read_well_formed(&bytes);
+            if walk::names_kind(&bytes, &SECRETS) && is_template(&error, &bytes) {
+                unrendered = unrendered_documents(path, &text, &documents);
+            } else if candidate.named || walk::names_kind(&bytes, &SECRETS) {
                 let line = error.line().unwrap_or(1);
                 let message = error.problem.to_string();
                 self.add(path, (finding::MALFORMED_FILE, line, message));
             }
-            // The cluster applies documents one by one, so the well-formed ones are checked.
-            manifest::read_well_formed(&bytes)
+            documents
         });
-        let repeated = repeated::keys(&bytes);
         let file = ManifestFile::of(path, bytes, documents);
-        let secrets = file.of_kind(Kind::Secret).filter_map(plain::secret);
-        let generators = file.documents.iter().map(|document| &document.root);
+        let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered);
+        let documents = || file.documents.iter().chain(&unrendered.documents);
+        search.documents(&text, documents());
+        not_judged(path, &search.unjudged);
+        let generators = documents().map(|document| &document.root);
         let roots = generators.clone();
         let files = roots.flat_map(|root| generated::files(root, path, self.staged));
         let literals = generators.flat_map(plain::generators);
-        for found in secrets.chain(literals).chain(files).collect::<Vec<_>>() {
+        let found = search.found.into_iter().chain(literals).chain(files);
+        for found in found.collect::<Vec<_>>() {
             self.add(path, found);
         }
         if file.of_kind(Kind::SealedSecret).next().is_some() {
@@ -334,12 +424,12 @@ impl Linter<'_> {
         match self.session.settings(path) {
             Ok(settings) => Some(settings),
             Err(error) => {
-                let file = error
-                    .downcast_ref()
-                    .map(|error: &kubeseal_library::rules::RulesFileError| error.file());
-                let (file, line) = file.unwrap_or_else(|| (path.to_owned(), 1));
-                let message = error_chain(error.as_ref());
-                self.add(&file, (finding::RULES_FILE, line, message));
+                if let Some(error) = error.downcast_ref() {
+                    self.add_rules_error(error);
+                } else {
+                    let message = error_chain(error.as_ref());
+                    self.add(path, (finding::RULES_FILE, 1, message));
+                }
                 None
             }
         }
@@ -364,16 +454,62 @@ impl Linter<'_> {
             Ok(certificate) => Some(certificate),
             Err(error) => {
                 let (file, line) = blamed(settings);
-                self.add(
-                    &file,
-                    (finding::CERTIFICATE, line, error_chain(error.as_ref())),
-                );
+                let message = match error.downcast_ref() {
+                    Some(UseError::Expired { date, .. }) => format!(
+                        "the certificate {} has expired on {date}; fetch the current one with `seal cert fetch`",
+                        certificate_name(source)
+                    ),
+                    _ => error_chain(error.as_ref()),
+                };
+                self.add(&file, (finding::CERTIFICATE, line, message));
                 None
             }
         };
         self.certificates.insert(key, certificate.clone());
         certificate
     }
+}
+
+/// Returns the documents of a template that can only be read with placeholders for its actions.
+fn unrendered_documents(path: &Path, text: &str, well_formed: &[Document]) -> Vec<Document> {
+    let readable = unrendered::readable(text).unwrap_or_else(|| text.to_owned());
+    let readable = Zeroizing::new(readable.into_bytes());
+    if let Err(error) = manifest::read(&readable) {
+        not_judged(path, &[error.line().unwrap_or(1)]);
+    }
+    let is_new = |document: &Document| {
+        let line = document.root.line;
+        !well_formed.iter().any(|known| known.root.line == line)
+    };
+    let documents = manifest::read_well_formed(&readable).into_iter();
+    documents.filter(is_new).collect()
+}
+
+fn not_judged(path: &Path, lines: &[usize]) {
+    for line in lines {
+        report::say(&format!(
+            "{}:{line}: not judged: what names a Secret there can be read only when its template is rendered; render \
+             it, and check the result",
+            files::from_here(path).shown()
+        ));
+    }
+}
+
+/// Returns whether a text may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret
+/// without `kind` has `data` or `stringData`, in any case.
+fn mentions_secrets(text: &[u8]) -> bool {
+    if memchr::memmem::find(text, b"ecret").is_some() {
+        return true;
+    }
+    let text = text.to_ascii_lowercase();
+    let is_word = |at: usize| {
+        let before = text[..at].last();
+        let is_whole = !before.is_some_and(u8::is_ascii_alphanumeric);
+        let after = text.get(at + b"data".len());
+        (is_whole || text[..at].ends_with(b"string"))
+            && !after.is_some_and(u8::is_ascii_alphanumeric)
+    };
+    memchr::memmem::find_iter(&text, b"data").any(is_word)
 }
 
 /// A malformed file is reported only if it names one of these kinds.
@@ -385,6 +521,13 @@ fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
     let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());
     matches!(error.problem, ReadProblem::Template(_)) && !is_json
+}
+
+fn certificate_name(source: &Source) -> String {
+    match source {
+        Source::At(at) => redacted_source(at).into_owned(),
+        Source::Controller { .. } => "of the controller".to_owned(),
+    }
 }
 
 /// Returns the file and line to report for a missing certificate: where the user can fix it.

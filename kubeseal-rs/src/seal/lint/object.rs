@@ -49,7 +49,7 @@ impl Unjudged {
 
 /// Checks a SealedSecret, and returns its findings and the numbers of items that could not be checked.
 pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
-    let object = match Object::read(node) {
+    let object = match Object::read_leniently(node) {
         Ok(object) => object,
         Err(error) => {
             let message = shared::error_chain(error.as_ref());

@@ -20,6 +20,11 @@ const NAMING: &[&str] = &[
     "include",
     "template",
     "lookup",
+    // A file of the chart, whose name is the literal.
+    ".Files.Get",
+    ".Files.Glob",
+    "$.Files.Get",
+    "$.Files.Glob",
     "get",
     "hasKey",
     "dig",
@@ -130,6 +135,11 @@ fn without_actions(text: &str) -> Option<String> {
 /// Returns whether an action outputs a literal. Names of keys and templates are literals too, so this depends on the
 /// function that they are passed to.
 fn makes_value(action: &str) -> bool {
+    outputs_literal(action, &|_| false)
+}
+
+/// Like [`makes_value`], where also some variables are known to be literals.
+pub(super) fn outputs_literal(action: &str, is_known: &dyn Fn(&str) -> bool) -> bool {
     // The function of each open parenthesis, the innermost last, and the number of its arguments so far; empty where
     // a function is expected.
     let mut functions = vec![("", 0)];
@@ -149,6 +159,7 @@ fn makes_value(action: &str) -> bool {
             }
             ")" => drop(functions.pop()),
             _ if is_literal(token, function, *arguments) => return true,
+            _ if is_known(token) && !is_naming(function) => return true,
             _ if function.is_empty() => *function = token,
             // `if eq .a "b"`: the condition is a separate call.
             _ if matches!(*function, "if" | "else") => {}
@@ -168,7 +179,11 @@ fn is_literal(token: &str, function: &str, arguments: usize) -> bool {
     let is_number = text.starts_with(|c: char| c.is_ascii_digit());
     // The first argument of `required` is an error message.
     let is_message = function == "required" && arguments == 0;
-    (is_text || is_number) && !is_message && !NAMING.contains(&function)
+    (is_text || is_number) && !is_message && !is_naming(function)
+}
+
+fn is_naming(function: &str) -> bool {
+    NAMING.contains(&function)
 }
 
 /// Returns the first token and the rest of the text.
@@ -218,6 +233,7 @@ mod tests {
             "{{ (lookup \"v1\" \"Secret\" .Release.Namespace \"db\").data.password }}",
             "{{ randAlphaNum 32 | b64enc }}",
             "{{ .Values.a }}-{{ .Values.b }}\n",
+            "{{ .Files.Get \"files/password\" | b64enc }}",
             "${{ secrets.TOKEN }}",
             "{{ \"{{\" }}",
             "{{ printf \"%s:%s\" .Values.user .Values.password }}",

@@ -39,17 +39,45 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
     Some((finding::PLAIN_SECRET, node.line, message))
 }
 
+/// Returns whether an object without `kind` is a Secret for `kubeseal`, which takes such objects: it has `stringData`, or
+/// metadata and `data` in base64. `data` alone is a common name in files that are no manifests.
+pub(super) fn is_secret_without_kind(node: &Node) -> bool {
+    let text = |name| node.text(name).unwrap_or_default();
+    let map = |name| match node.field(name).map(|node| &node.value) {
+        Some(Value::Map(entries)) => Some(entries),
+        _ => None,
+    };
+    let is_encoded = |(_, node): &(String, Node)| match &node.value {
+        Value::Null => true,
+        Value::Text(text) => is_placeholder(text) || base64::decode(text.as_bytes()).is_ok(),
+        _ => false,
+    };
+    let is_data =
+        || map("metadata").is_some() && map("data").is_some_and(|data| data.iter().all(is_encoded));
+    text("kind").is_empty()
+        && matches!(text("apiVersion"), "" | "v1")
+        && (map("stringData").is_some() || is_data())
+}
+
 /// Returns the keys of a field whose values are plaintext.
 fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str> {
-    let entries = match secret.field(field).map(|node| &node.value) {
-        Some(Value::Map(entries)) => entries.as_slice(),
+    // The branches of a template may have the same field, so each counts.
+    let fields = match &secret.value {
+        Value::Map(fields) => fields.as_slice(),
         _ => &[],
     };
+    let same = fields
+        .iter()
+        .filter(move |(name, _)| name.eq_ignore_ascii_case(field));
+    let entries = same.flat_map(|(_, node)| match &node.value {
+        Value::Map(entries) => entries.as_slice(),
+        _ => &[],
+    });
     let has_sops = secret.field("sops").is_some();
     let is_plain = move |(_, node): &&(String, Node)| {
         !(has_sops && is_of_sops(node)) && is_value(node, field == "data")
     };
-    entries.iter().filter(is_plain).map(|(key, _)| key.as_str())
+    entries.filter(is_plain).map(|(key, _)| key.as_str())
 }
 
 /// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.

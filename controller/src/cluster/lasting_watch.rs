@@ -1,0 +1,307 @@
+//! A watch that outlasts the permission to begin it.
+//!
+//! The API server checks permissions only when a watch begins, so each watch is begun again after a period, to notice
+//! revoked permissions soon. Until the next one is allowed, the one before goes on, as the API server itself lets it: a
+//! Role that is bound again within minutes interrupts nothing and needs no retry.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Bytes, Frame};
+use kube::Client;
+use kube::client::Body;
+use kube::core::Status;
+use tokio::time::{Instant, sleep_until};
+use tower::{BoxError, service_fn};
+
+/// How long a watch goes on by itself before the next one is requested.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Periods {
+    /// After a watch that was allowed.
+    pub(super) allowed: Duration,
+    /// After one that was forbidden.
+    pub(super) forbidden: Duration,
+}
+
+/// Reports whether the last request for a watch was allowed, or the answer that forbade it.
+pub(super) type Report = dyn Fn(Result<(), String>) + Send + Sync;
+
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+/// The watch that goes on if the next one is forbidden.
+type Before = Arc<Mutex<Option<Body>>>;
+
+/// Returns a client for a single watch.
+pub(super) fn client(inner: Client, periods: Periods, report: Arc<Report>) -> Client {
+    let namespace = inner.default_namespace().to_owned();
+    let before = Before::default();
+    let service = service_fn(move |request: Request<Body>| {
+        let (inner, before, report) = (inner.clone(), Arc::clone(&before), Arc::clone(&report));
+        async move { answer(&inner, request, before, periods, &*report).await }
+    });
+    Client::new(service, namespace)
+}
+
+async fn answer(
+    inner: &Client,
+    request: Request<Body>,
+    before: Before,
+    periods: Periods,
+    report: &Report,
+) -> kube::Result<Answer> {
+    let is_watch = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("watch=true"));
+    // After a list, or after any other answer, the version to continue from can be a later one.
+    let old = take(&before);
+    let response = inner.send(request).await?;
+    if !is_watch {
+        return Ok(response.map(plain));
+    }
+    match (response.status(), old) {
+        (StatusCode::FORBIDDEN, Some(old)) => {
+            report(Err(reason(response).await));
+            let watch = lasting(old, before, periods.forbidden);
+            Ok(Response::new(watch))
+        }
+        (StatusCode::OK, _) => {
+            report(Ok(()));
+            Ok(response.map(|body| lasting(body, before, periods.allowed)))
+        }
+        _ => Ok(response.map(plain)),
+    }
+}
+
+fn take(before: &Before) -> Option<Body> {
+    let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+    before.take()
+}
+
+fn plain(body: Body) -> UnsyncBoxBody<Bytes, BoxError> {
+    body.map_err(BoxError::from).boxed_unsync()
+}
+
+async fn reason(response: Response<Body>) -> String {
+    let body = response.into_body().collect_bytes().await;
+    let status = body
+        .ok()
+        .and_then(|body| serde_json::from_slice(&body).ok());
+    status.map_or_else(|| "forbidden".to_owned(), |status: Status| status.message)
+}
+
+/// A watch until the next one is requested.
+struct Turn {
+    body: Body,
+    before: Before,
+    end: Instant,
+    /// Whether nothing was passed on yet of the next event.
+    is_between_events: bool,
+}
+
+fn lasting(body: Body, before: Before, period: Duration) -> UnsyncBoxBody<Bytes, BoxError> {
+    let turn = Turn {
+        body,
+        before,
+        end: Instant::now() + period,
+        is_between_events: true,
+    };
+    StreamBody::new(stream::unfold(turn, next)).boxed_unsync()
+}
+
+/// Passes on what arrives. At the end of the turn keeps the rest of the watch, but not the rest of an event.
+async fn next(mut turn: Turn) -> Option<(Result<Frame<Bytes>, BoxError>, Turn)> {
+    let frame = tokio::select! {
+        biased;
+        () = sleep_until(turn.end), if turn.is_between_events => None,
+        frame = turn.body.frame() => Some(frame?),
+    };
+    let Some(frame) = frame else {
+        *turn.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn.body);
+        return None;
+    };
+    if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
+        turn.is_between_events = data.last().is_none_or(|last| *last == b'\n');
+    }
+    Some((frame.map_err(BoxError::from), turn))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use futures::channel::mpsc::{UnboundedSender, unbounded};
+
+    use super::*;
+
+    const PERIODS: Periods = Periods {
+        allowed: Duration::from_mins(1),
+        forbidden: Duration::from_secs(5),
+    };
+    const WATCH: &str = "/api/v1/secrets?watch=true";
+
+    /// An API server with prepared answers, and what was reported.
+    struct Case {
+        client: Client,
+        answers: Arc<Mutex<VecDeque<Answer>>>,
+        reports: Arc<Mutex<Vec<Result<(), String>>>>,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let answers = Arc::<Mutex<VecDeque<Answer>>>::default();
+            let prepared = Arc::clone(&answers);
+            let server = service_fn(move |_: Request<Body>| {
+                let next = prepared.lock().unwrap().pop_front();
+                async move { Ok::<_, BoxError>(next.expect("a prepared answer")) }
+            });
+            let reports = Arc::<Mutex<Vec<Result<(), String>>>>::default();
+            let log = Arc::clone(&reports);
+            let report = Arc::new(move |report| log.lock().unwrap().push(report));
+            Self {
+                client: client(Client::new(server, "ns"), PERIODS, report),
+                answers,
+                reports,
+            }
+        }
+
+        /// Prepares a watch, whose events the test sends.
+        fn allows(&self) -> UnboundedSender<&'static str> {
+            let (events, sent) = unbounded();
+            let frames = futures::StreamExt::map(sent, |text: &str| {
+                Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+            });
+            let body = StreamBody::new(frames).boxed_unsync();
+            self.answers.lock().unwrap().push_back(Response::new(body));
+            events
+        }
+
+        fn answers(&self, code: u16) {
+            let status = Status::failure("no", "Reason").with_code(code);
+            let text = serde_json::to_vec(&status).unwrap();
+            let response = Response::builder().status(code);
+            let response = response.body(plain(Body::from(text))).unwrap();
+            self.answers.lock().unwrap().push_back(response);
+        }
+
+        async fn asks(&self, path: &str) -> Response<Body> {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            self.client.send(request).await.unwrap()
+        }
+
+        fn reports(&self) -> Vec<Result<(), String>> {
+            std::mem::take(&mut *self.reports.lock().unwrap())
+        }
+    }
+
+    async fn next_of(watch: &mut Response<Body>) -> Option<Bytes> {
+        let frame = watch.body_mut().frame().await?;
+        frame.unwrap().into_data().ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_on_while_the_next_is_forbidden_and_loses_no_event() {
+        let case = Case::new();
+        let events = case.allows();
+        let mut watch = case.asks(WATCH).await;
+        events.unbounded_send("1\n").unwrap();
+        assert_eq!(next_of(&mut watch).await.unwrap(), "1\n");
+        for event in ["2\n", "3\n", "4\n"] {
+            assert_eq!(next_of(&mut watch).await, None);
+            events.unbounded_send(event).unwrap();
+            case.answers(403);
+            watch = case.asks(WATCH).await;
+            assert_eq!(watch.status(), 200);
+            assert_eq!(next_of(&mut watch).await.unwrap(), event);
+        }
+        let no = Err("no".to_owned());
+        assert_eq!(case.reports(), [Ok(()), no.clone(), no.clone(), no]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_requested_again_after_a_minute_and_while_forbidden_after_five_seconds() {
+        let case = Case::new();
+        let _events = case.allows();
+        for seconds in [60, 5, 5] {
+            let start = Instant::now();
+            let mut watch = case.asks(WATCH).await;
+            assert_eq!(next_of(&mut watch).await, None);
+            assert_eq!(start.elapsed().as_secs(), seconds);
+            case.answers(403);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_replaced_by_the_next_that_is_allowed() {
+        let case = Case::new();
+        let old = case.allows();
+        let mut watch = case.asks(WATCH).await;
+        assert_eq!(next_of(&mut watch).await, None);
+        let new = case.allows();
+        let mut watch = case.asks(WATCH).await;
+        assert!(old.is_closed());
+        new.unbounded_send("2\n").unwrap();
+        assert_eq!(next_of(&mut watch).await.unwrap(), "2\n");
+        assert_eq!(case.reports(), [Ok(()), Ok(())]);
+    }
+
+    /// The watcher may continue from a later version after these, so an earlier watch would repeat old events.
+    #[tokio::test(start_paused = true)]
+    async fn does_not_go_on_after_any_other_answer_nor_after_a_list() {
+        for (path, code) in [
+            (WATCH, 410),
+            (WATCH, 500),
+            (WATCH, 401),
+            (WATCH, 429),
+            ("/api/v1/secrets?limit=1", 200),
+            ("/api/v1/secrets?limit=1", 403),
+        ] {
+            let case = Case::new();
+            let old = case.allows();
+            let mut watch = case.asks(WATCH).await;
+            assert_eq!(next_of(&mut watch).await, None);
+            case.answers(code);
+            assert_eq!(case.asks(path).await.status(), code);
+            assert!(old.is_closed(), "{path} {code}");
+            case.answers(403);
+            assert_eq!(case.asks(WATCH).await.status(), 403, "{path} {code}");
+            assert_eq!(case.reports(), [Ok(())], "{path} {code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_was_never_allowed_is_refused() {
+        let case = Case::new();
+        case.answers(403);
+        assert_eq!(case.asks(WATCH).await.status(), 403);
+        assert_eq!(case.reports(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_between_two_events_and_never_within_one() {
+        let case = Case::new();
+        let events = case.allows();
+        let mut watch = case.asks(WATCH).await;
+        events.unbounded_send("{\"a\":").unwrap();
+        assert_eq!(next_of(&mut watch).await.unwrap(), "{\"a\":");
+        tokio::time::sleep(PERIODS.allowed * 2).await;
+        events.unbounded_send("1}\n").unwrap();
+        assert_eq!(next_of(&mut watch).await.unwrap(), "1}\n");
+        assert_eq!(next_of(&mut watch).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_the_api_server_ends_does_not_go_on() {
+        let case = Case::new();
+        let events = case.allows();
+        let mut watch = case.asks(WATCH).await;
+        drop(events);
+        assert_eq!(next_of(&mut watch).await, None);
+        case.answers(403);
+        assert_eq!(case.asks(WATCH).await.status(), 403);
+    }
+}

@@ -1,0 +1,264 @@
+//! Tests of the start in a cluster, on a simulated API server that chooses the order of its answers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Method, Response, Uri};
+use controller::args::{Config, Place};
+use controller::cluster::Cluster;
+use controller::metrics::Metrics;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::manifest::{self, Reading, Shape};
+use support::{KEYS, key_manifest, manifest_of, sealed};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Far beyond what a correct start takes, so that a controller that waits without limit fails the test.
+const PATIENCE: Duration = Duration::from_mins(1);
+const LISTED: &str = "objects listed";
+const HELD: &str = "Lease held";
+const WATCHED: &str = "Secrets watched";
+const CREATED: &str = "write /api/v1/namespaces/ns/secrets";
+
+/// What the API server has seen, in order, and its Lease.
+struct ApiServer {
+    seen: watch::Sender<Vec<String>>,
+    lease: Mutex<Option<Value>>,
+    address: String,
+}
+
+impl ApiServer {
+    async fn start(lease: Option<Value>) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Arc::new(Self {
+            seen: watch::Sender::default(),
+            lease: Mutex::new(lease),
+            address: listener.local_addr().unwrap().to_string(),
+        });
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&server));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        server
+    }
+
+    fn sees(&self, what: &str) {
+        self.seen.send_modify(|seen| seen.push(what.to_owned()));
+    }
+
+    async fn has_seen(&self, what: &str) {
+        let mut seen = self.seen.subscribe();
+        let is_seen = seen.wait_for(|seen| seen.iter().any(|one| one == what));
+        let waited = timeout(PATIENCE, is_seen).await.map(drop);
+        assert!(waited.is_ok(), "no {what:?}: {:?}", self.seen.borrow());
+    }
+
+    /// Requests that change something, other than the Lease, and how many of them came before it was held.
+    fn writes(&self) -> (usize, usize) {
+        let seen = self.seen.borrow();
+        let is_write = |one: &&String| one.starts_with("write ");
+        let held = seen.iter().position(|one| one == HELD);
+        let early = seen.iter().take(held.unwrap_or(seen.len()));
+        (
+            seen.iter().filter(is_write).count(),
+            early.filter(is_write).count(),
+        )
+    }
+
+    /// Holds back what it knows of the Lease until the objects are listed.
+    async fn lease(&self, method: &Method, body: &[u8]) -> (u16, Value) {
+        if *method == Method::GET {
+            self.has_seen(LISTED).await;
+            let lease = self.lease.lock().unwrap().clone();
+            return lease.map_or_else(|| (404, status(404)), |lease| (200, lease));
+        }
+        let mut lease: Value = serde_json::from_slice(body).unwrap();
+        lease["metadata"]["resourceVersion"] = json!("2");
+        *self.lease.lock().unwrap() = Some(lease.clone());
+        self.sees(HELD);
+        (201, lease)
+    }
+}
+
+async fn answer(
+    State(server): State<Arc<ApiServer>>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> Response<Body> {
+    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    if query.contains("watch=true") {
+        if path.ends_with("/secrets") && !query.contains("labelSelector") {
+            server.sees(WATCHED);
+        }
+        let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        return Response::new(silent);
+    }
+    let (code, answer) = match path.rsplit('/').next().unwrap_or_default() {
+        _ if path.contains("/leases") => server.lease(&method, &body).await,
+        _ if method != Method::GET => {
+            server.sees(&format!("write {path}"));
+            (201, serde_json::from_slice(&body).unwrap())
+        }
+        "sealedsecrets" => {
+            server.sees(LISTED);
+            (
+                200,
+                list("bitnami.com/v1alpha1", "SealedSecretList", object()),
+            )
+        }
+        "secrets" if query.contains("labelSelector") => {
+            (200, list("v1", "SecretList", key_secret()))
+        }
+        "secrets" => (200, list("v1", "SecretList", Value::Null)),
+        _ => (404, status(404)),
+    };
+    let answer = Body::from(answer.to_string());
+    Response::builder().status(code).body(answer).unwrap()
+}
+
+fn status(code: u16) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound",
+        "message": "not found", "code": code,
+    })
+}
+
+fn list(api_version: &str, kind: &str, item: Value) -> Value {
+    let items: Vec<Value> = Some(item)
+        .filter(|item| !item.is_null())
+        .into_iter()
+        .collect();
+    json!({
+        "apiVersion": api_version, "kind": kind, "items": items,
+        "metadata": { "resourceVersion": "1" },
+    })
+}
+
+fn json_of(yaml: &str) -> Value {
+    let document = &manifest::read(yaml.as_bytes()).unwrap()[0];
+    let json = Reading::default().json(&document.root, Shape::Any).unwrap();
+    serde_json::to_value(json).unwrap()
+}
+
+fn object() -> Value {
+    let mut object = json_of(&manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")])));
+    for (name, value) in [
+        ("uid", json!("u")),
+        ("resourceVersion", json!("1")),
+        ("generation", json!(1)),
+    ] {
+        object["metadata"][name] = value;
+    }
+    object
+}
+
+fn key_secret() -> Value {
+    let mut key = json_of(&key_manifest("k", &KEYS[0]));
+    key["metadata"]["uid"] = json!("k");
+    key["metadata"]["resourceVersion"] = json!("1");
+    key
+}
+
+fn lease_of(holder: &str) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "sealed-secrets-controller", "namespace": "ns", "resourceVersion": "1" },
+        "spec": { "holderIdentity": holder, "leaseDurationSeconds": 3600 },
+    })
+}
+
+/// Runs a controller on the API server until the server has seen `what`.
+async fn run_until(server: &ApiServer, what: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    let cluster = json!({ "server": format!("http://{}", server.address) });
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "clusters": [{ "name": "c", "cluster": cluster }],
+        "users": [{ "name": "u", "user": {} }],
+    });
+    std::fs::write(&kubeconfig, text.to_string()).unwrap();
+    let args = [
+        "--all-namespaces=false".into(),
+        "--key-renew-period=0".into(),
+        format!("--kubeconfig={}", kubeconfig.display()),
+    ];
+    // Unique, because processes of one machine may share the network namespace in which the uid is claimed.
+    let uid = server.address.clone();
+    let variables = BTreeMap::from([("POD_NAMESPACE", "ns".to_owned()), ("POD_UID", uid)]);
+    let config = Config::read(args.map(Into::into), |name| variables.get(name).cloned()).unwrap();
+    let Place::Cluster(place) = &config.place else {
+        panic!("a cluster");
+    };
+    let metrics = Arc::new(Metrics::new(false).unwrap());
+    let mut cluster = Cluster::new(&config, place, metrics).await.unwrap();
+    let works = async {
+        cluster.begin(Timestamp::now).await;
+        loop {
+            cluster.turn(Timestamp::now()).await;
+            // A standby has no change to wait for.
+            let _ = timeout(Duration::from_millis(50), cluster.changed(Timestamp::now)).await;
+        }
+    };
+    tokio::select! {
+        () = works => {}
+        () = server.has_seen(what) => {}
+    }
+}
+
+#[tokio::test]
+async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_once_it_holds_it() {
+    for (why, lease) in [
+        ("there is none", None),
+        ("it was released", Some(lease_of(""))),
+    ] {
+        let server = ApiServer::start(lease).await;
+        run_until(&server, CREATED).await;
+        let (writes, early) = server.writes();
+        assert!(
+            writes > 0 && early == 0,
+            "{why}: {:?}",
+            server.seen.borrow()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_was_started_again_lists_the_objects_while_it_waits_for_the_lease() {
+    let first = ApiServer::start(None).await;
+    run_until(&first, CREATED).await;
+    let lease = first.lease.lock().unwrap().clone();
+    let holder = lease.unwrap()["spec"]["holderIdentity"].clone();
+    assert!(
+        holder.as_str().unwrap().contains(&first.address),
+        "{holder}"
+    );
+    first.seen.send_replace(Vec::new());
+    run_until(&first, CREATED).await;
+    assert_eq!(first.writes().1, 0, "{:?}", first.seen.borrow());
+}
+
+/// The class: however soon the objects are known, a replica that does not hold the Lease writes nothing.
+#[tokio::test]
+async fn a_standby_that_has_listed_everything_writes_nothing() {
+    let server = ApiServer::start(Some(lease_of("another"))).await;
+    // The Secrets are listed after the objects, so all lists are complete when their watch begins.
+    run_until(&server, WATCHED).await;
+    assert_eq!(server.writes(), (0, 0), "{:?}", server.seen.borrow());
+    assert!(server.seen.borrow().iter().all(|one| one != HELD));
+}

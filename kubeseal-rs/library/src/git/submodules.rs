@@ -1,0 +1,112 @@
+//! Finds the submodules of a repository. Git stores only the commit of each; the files are in a repository of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::bstr::{BString, ByteSlice as _};
+use gix::index::entry::{Mode, Stage};
+
+use super::{GitError, Repository, to_path};
+
+/// A submodule in two states of the repository that contains it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submodule {
+    /// The path from the root of the repository that contains it.
+    pub path: PathBuf,
+    /// Its commit in the older state; `None` if it is new.
+    pub before: Option<ObjectId>,
+    /// Its commit in the newer state, or in the index if that is the work tree; `None` if it was removed.
+    pub after: Option<ObjectId>,
+}
+
+impl Repository {
+    /// Returns the submodules of two commits, or of a commit and the work tree. Of two commits, only those that differ.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed.
+    pub fn submodules(
+        &self,
+        from: Option<ObjectId>,
+        to: Option<ObjectId>,
+    ) -> Result<Vec<Submodule>, GitError> {
+        let mut before = match from {
+            Some(from) => self.submodules_of(from)?,
+            None => BTreeMap::new(),
+        };
+        let after = match to {
+            Some(to) => self.submodules_of(to)?,
+            None => self.submodules_of_index()?,
+        };
+        let both = after.into_iter().map(|(path, after)| Submodule {
+            before: before.remove(&path),
+            path: to_path(path.as_bstr()),
+            after: Some(after),
+        });
+        let mut found: Vec<_> = both.collect();
+        found.retain(|one| to.is_none() || one.before != one.after);
+        found.extend(before.into_iter().map(|(path, before)| Submodule {
+            path: to_path(path.as_bstr()),
+            before: Some(before),
+            after: None,
+        }));
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Opens the repository of a submodule by its path from the root; `None` if it is not checked out. Never follows a
+    /// symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository of the submodule is malformed.
+    pub fn submodule(&self, path: &Path) -> Result<Option<Self>, GitError> {
+        let root = self.root.join(path);
+        let is_there = self.is_without_link(path) && root.join(".git").exists();
+        is_there
+            .then(|| Self::open(&root.join(".git"), root))
+            .transpose()
+    }
+
+    /// Returns whether a folder is a submodule of this repository, or of one of its submodules.
+    pub fn contains_submodule(&self, folder: &Path) -> bool {
+        let mut folder = folder;
+        while folder != self.root {
+            let Some(outer) = folder.parent().and_then(|above| Self::around(above).ok()) else {
+                return false;
+            };
+            let path = outer.inside(folder);
+            let known = outer.submodules_of_index().unwrap_or_default();
+            let is_known = path.is_some_and(|path| known.contains_key(&path));
+            match folder.ancestors().find(|above| *above == outer.root) {
+                Some(above) if is_known => folder = above,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Returns whether the repository has this commit. That of a submodule may not be fetched.
+    pub fn has_commit(&self, id: ObjectId) -> bool {
+        self.git.find_commit(id).is_ok()
+    }
+
+    fn submodules_of(&self, commit: ObjectId) -> Result<BTreeMap<BString, ObjectId>, GitError> {
+        let entries = self.changes(None, commit, &|_, _| true)?.into_iter();
+        let module = entries.filter_map(|entry| Some((entry.path, entry.after?)));
+        let module = module.filter(|(_, entry)| entry.mode.is_commit());
+        Ok(module.map(|(path, entry)| (path, entry.id)).collect())
+    }
+
+    fn submodules_of_index(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
+        let index = self.index()?;
+        let is_module = |entry: &&gix::index::Entry| {
+            entry.mode == Mode::COMMIT && entry.stage() == Stage::Unconflicted
+        };
+        let entries = index.entries().iter().filter(is_module);
+        Ok(entries
+            .map(|entry| (entry.path(&index).to_owned(), entry.id))
+            .collect())
+    }
+}

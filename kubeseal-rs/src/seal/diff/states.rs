@@ -1,0 +1,180 @@
+//! Finds the files that differ between two states of a repository and its submodules, and compares their objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use kubeseal_library::git::{Differing, GitError, Repository, Submodule};
+use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
+use shared::error_chain;
+use zeroize::Zeroizing;
+
+use super::{Change, What, compare};
+use crate::report::path_text;
+use crate::seal::object::Object;
+
+/// The changes of an object: its absolute path, and its namespace and name.
+pub(super) type Changed = (PathBuf, String, Vec<Change>);
+
+/// The content of a file in one state; `None` if there is no file. Else the reason why it cannot be read.
+type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
+
+/// Compares files, all or those below some paths.
+pub(super) struct Comparison<'a> {
+    /// Absolute paths; all files if empty.
+    paths: &'a [PathBuf],
+}
+
+impl<'a> Comparison<'a> {
+    /// Creates a comparison of everything below these absolute paths, or of all files if there are none.
+    pub(super) fn new(paths: &'a [PathBuf]) -> Self {
+        Self { paths }
+    }
+
+    /// Returns the changes between a commit, or nothing, and another commit, or the work tree. What cannot be read is
+    /// among them, with the reason.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository cannot be read.
+    pub(super) fn run(
+        &self,
+        repository: &Repository,
+        from: Option<ObjectId>,
+        to: Option<ObjectId>,
+    ) -> Result<Vec<Changed>, GitError> {
+        let Differing { files, unlisted } = match to {
+            Some(to) => repository.differing(from, to)?,
+            None => repository.differing_from_work_tree(from)?,
+        };
+        let mut found = Vec::new();
+        for file in files {
+            let path = repository.root().join(&file);
+            if !self.wants(&path) {
+                continue;
+            }
+            let at = |commit| repository.file_at(commit, &file);
+            let at = |commit| at(commit).map_err(|error| error_chain(&error));
+            let old = from.map_or(Ok(None), at);
+            let new = to.map_or_else(|| repository.in_work_tree(&file), at);
+            let changes = compare_files(&file, old, new).into_iter();
+            found.extend(changes.map(|(place, changes)| (path.clone(), place, changes)));
+        }
+        for (folder, why) in unlisted {
+            let path = repository.root().join(folder);
+            if self.may_want_below(&path) {
+                found.push(unreadable_at(path, why));
+            }
+        }
+        for module in repository.submodules(from, to)? {
+            let path = repository.root().join(&module.path);
+            if self.may_want_below(&path) {
+                let changes = self.in_submodule(repository, &module, to.is_none());
+                found.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
+            }
+        }
+        Ok(found)
+    }
+
+    fn wants(&self, path: &Path) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|wanted| path.starts_with(wanted))
+    }
+
+    fn may_want_below(&self, folder: &Path) -> bool {
+        self.wants(folder) || self.paths.iter().any(|wanted| wanted.starts_with(folder))
+    }
+
+    /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that
+    /// the containing repository has recorded.
+    fn in_submodule(
+        &self,
+        outer: &Repository,
+        module: &Submodule,
+        in_work_tree: bool,
+    ) -> Result<Vec<Changed>, String> {
+        let path = path_text(module.path.as_os_str());
+        let Some(after) = module.after else {
+            return Err("the submodule was removed, and its older files are not compared".into());
+        };
+        let opened = outer.submodule(&module.path);
+        let Some(inner) = opened.map_err(|error| error_chain(&error))? else {
+            if module.before == module.after {
+                return Ok(Vec::new());
+            }
+            return Err(format!(
+                "the commit of the submodule differs, and the submodule is not checked out; run \
+                 `git submodule update --init -- {path}` in {} first",
+                path_text(outer.root().as_os_str())
+            ));
+        };
+        let to = (!in_work_tree).then_some(after);
+        let mut needed = module.before.into_iter().chain(to);
+        if let Some(commit) = needed.find(|commit| !inner.has_commit(*commit)) {
+            return Err(format!(
+                "the submodule lacks its commit {commit}; run `git fetch` in {} first",
+                path_text(inner.root().as_os_str())
+            ));
+        }
+        let changes = self.run(&inner, module.before, to);
+        changes.map_err(|error| error_chain(&error))
+    }
+}
+
+fn unreadable_at(path: PathBuf, why: String) -> Changed {
+    (path, String::new(), vec![unreadable(why)])
+}
+
+fn unreadable(why: String) -> Change {
+    let what = What::Unreadable(why);
+    Change { item: None, what }
+}
+
+/// Returns the changes of each object that differs, with its namespace and name.
+fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Change>)> {
+    let in_older_state = |why| format!("in the older state: {why}");
+    let old = old.map_err(in_older_state);
+    let old = old.and_then(|old| objects(file, old).map_err(in_older_state));
+    // The content of an unreadable file is not known, so its name or its older content has to tell what it is.
+    let may_hold = walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
+    let new = match new {
+        Err(_) if !may_hold => return Vec::new(),
+        new => new.and_then(|new| objects(file, new)),
+    };
+    let (old, new) = match (old, new) {
+        (Ok(old), Ok(new)) => (old, new),
+        (_, Err(why)) | (Err(why), _) => return vec![(String::new(), vec![unreadable(why)])],
+    };
+    let places: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changes = places
+        .into_iter()
+        .map(|place| (place.clone(), compare(old.get(place), new.get(place))));
+    changes.filter(|(_, changes)| !changes.is_empty()).collect()
+}
+
+/// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A malformed file has none
+/// if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions them.
+fn objects(
+    file: &Path,
+    bytes: Option<Zeroizing<Vec<u8>>>,
+) -> Result<BTreeMap<String, Object>, String> {
+    let Some(bytes) = bytes else {
+        return Ok(BTreeMap::new());
+    };
+    let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
+    if !is_mentioned && !walk::may_hide_kind(&bytes) {
+        return Ok(BTreeMap::new());
+    }
+    let is_sure = is_mentioned && walk::is_manifest_name(file);
+    let doubtful = (!is_sure).then(|| bytes.clone());
+    let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+    let file = match ManifestFile::parse(file, bytes) {
+        Ok(file) => file,
+        Err(WalkError::Malformed { source, .. }) if may_hold() => return Err(source.to_string()),
+        Err(_) => return Ok(BTreeMap::new()),
+    };
+    let read = |node| Object::read(node).map_err(|error| error_chain(error.as_ref()));
+    let objects = file.of_kind(Kind::SealedSecret).map(read);
+    objects
+        .map(|object| object.map(|object| (object.sealed.place(), object)))
+        .collect()
+}

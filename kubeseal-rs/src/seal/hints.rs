@@ -1,0 +1,125 @@
+//! Checks every message of `seal` that names a flag: the command that prints it has the flag, and so has a command that
+//! the message names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use regex::Regex;
+
+use crate::seal_args;
+
+/// Flags of another program or command, which the message names otherwise: file, flag, whose it is.
+const OF_OTHERS: [(&str, &str, &str); 7] = [
+    ("doctor/object", "--additional-namespaces", "the controller"),
+    ("doctor/object", "--label-selector", "the controller"),
+    ("doctor/controller", "--cert", "the sealing commands"),
+    ("keys/rotate", "--require-backup", "the controller"),
+    (
+        "keys/mod",
+        "--key",
+        "`seal rotate`, whose arguments this completes",
+    ),
+    ("edit/editor", "--wait", "an editor"),
+    ("import/mod", "--extract", "sops"),
+];
+
+fn is_of_others(file: &str, flag: &str) -> bool {
+    flag == "--help"
+        || OF_OTHERS
+            .iter()
+            .any(|(known, name, _)| (*known, *name) == (file, flag))
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Returns the flags of a command and of all below it.
+fn flags(command: &Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|arg| arg.get_long());
+    let mut found: BTreeSet<String> = own.map(|name| format!("--{name}")).collect();
+    found.extend(command.get_subcommands().flat_map(flags));
+    found
+}
+
+/// Returns the command that words such as `keys rotate` name, as far as they do.
+fn named<'a>(program: &'a Command, words: &str) -> &'a Command {
+    let mut command = program;
+    for word in words.split_whitespace() {
+        match command.find_subcommand(word) {
+            Some(below) => command = below,
+            None => break,
+        }
+    }
+    command
+}
+
+/// Returns the string literals of the code, without those of its tests and comments.
+fn literals(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join("\n").replace("'\"'", "' '");
+    let literal = Regex::new(r#"(?s)"((?:\\.|[^"\\])*)""#).unwrap();
+    let broken = Regex::new(r"\\\n\s*").unwrap();
+    let text = |found: regex::Captures<'_>| broken.replace_all(&found[1], "").into_owned();
+    literal.captures_iter(&code).map(text).collect()
+}
+
+#[test]
+fn a_message_names_only_flags_that_its_command_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/seal");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let program = seal_args::program();
+    let flag = Regex::new(r"--[a-z][a-z-]+").unwrap();
+    let quoted = Regex::new(r"`([^`]*)`").unwrap();
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for file in files {
+        let below = file.strip_prefix(&root).unwrap().with_extension("");
+        let name = below.iter().next().unwrap().to_str().unwrap().to_owned();
+        let shown = below.to_str().unwrap();
+        if shown == "hook" {
+            // Its literals are scripts.
+            continue;
+        }
+        // A file that is no command serves several, so any of them may have the flag.
+        let own = program
+            .find_subcommand(&name)
+            .map_or_else(|| flags(&program), flags);
+        for text in literals(&fs::read_to_string(&file).unwrap()) {
+            let is_argument = text.starts_with("--") && !text.contains(' ');
+            for words in quoted.captures_iter(&text) {
+                let Some(words) = words[1].strip_prefix("seal ") else {
+                    continue;
+                };
+                let known = flags(named(&program, words));
+                let used = flag.find_iter(words).map(|found| found.as_str());
+                let unknown =
+                    used.filter(|flag| !known.contains(*flag) && !is_of_others(shown, flag));
+                wrong.extend(unknown.map(|flag| format!("{shown}: {flag}: {text}")));
+            }
+            for found in flag
+                .find_iter(&quoted.replace_all(&text, ""))
+                .map(|found| found.as_str())
+            {
+                checked += 1;
+                if !is_argument && !own.contains(found) && !is_of_others(shown, found) {
+                    wrong.push(format!("{shown}: {found}: {text}"));
+                }
+            }
+        }
+    }
+    assert!(checked > 30, "{checked}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

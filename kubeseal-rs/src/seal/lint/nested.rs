@@ -1,0 +1,153 @@
+//! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the `manifests`
+//! of a Helm chart, and as the text of a value, such as a file in a ConfigMap.
+
+use kubeseal_library::walk::{Kind, LISTS, names_kind};
+use shared::manifest::{self, Document, Node, Value};
+
+use super::object::Found;
+use super::{plain, unrendered};
+
+/// How many texts may be inside each other.
+const MOST_LEVELS: usize = 4;
+
+/// The findings of a file.
+#[derive(Default)]
+pub(super) struct Search {
+    pub(super) found: Vec<Found>,
+    /// The lines of texts that name a Secret and could not be read.
+    pub(super) unjudged: Vec<usize>,
+    /// How many more bytes of texts inside texts are read. Aliases can make them much larger than the file.
+    bytes_left: usize,
+}
+
+/// The file, or a text inside it.
+#[derive(Clone, Copy)]
+struct Level<'a> {
+    text: &'a [&'a str],
+    /// The number of lines of the file before the text, or its only known line.
+    lines: Lines,
+    depth: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Lines {
+    After(usize),
+    Only(usize),
+}
+
+impl Lines {
+    fn of(self, line: usize) -> usize {
+        match self {
+            Self::After(before) => before + line,
+            Self::Only(only) => only,
+        }
+    }
+}
+
+impl Search {
+    pub(super) fn of_file(size: usize) -> Self {
+        Self {
+            bytes_left: 4 * size + (1 << 20),
+            ..Self::default()
+        }
+    }
+
+    /// Searches documents of the file, which is `text`.
+    pub(super) fn documents<'a>(
+        &mut self,
+        text: &str,
+        documents: impl IntoIterator<Item = &'a Document>,
+    ) {
+        let level = Level {
+            text: &text.lines().collect::<Vec<_>>(),
+            lines: Lines::After(0),
+            depth: 0,
+        };
+        for document in documents {
+            self.node(&document.root, true, level);
+        }
+    }
+
+    /// Searches a value. An object may be a Secret without `kind`.
+    fn node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
+        match &node.value {
+            Value::Map(_) if is_secret(node, is_object) => {
+                let found = plain::secret(node);
+                let found =
+                    found.map(|(rule, line, message)| (rule, level.lines.of(line), message));
+                self.found.extend(found);
+                // `kubectl apply` keeps a copy of the object in an annotation.
+                if let Some(metadata) = node.field("metadata") {
+                    self.node(metadata, false, level);
+                }
+            }
+            Value::Map(fields) => {
+                let is_list = node.text("kind").is_some_and(|kind| LISTS.contains(&kind));
+                for (name, field) in fields {
+                    self.node(
+                        field,
+                        is_object && is_list && name.eq_ignore_ascii_case("items"),
+                        level,
+                    );
+                }
+            }
+            Value::List(items) => {
+                for item in items {
+                    self.node(item, is_object, level);
+                }
+            }
+            Value::Text(text) if may_hold_secret(text) => self.text(text, node.line, level),
+            _ => {}
+        }
+    }
+
+    /// Searches a text that may be a manifest.
+    fn text(&mut self, text: &str, line: usize, outer: Level<'_>) {
+        let lines = match (outer.lines, head_of_block(outer.text, line)) {
+            (Lines::After(before), Some(head)) => Lines::After(before + head),
+            (lines, _) => Lines::Only(lines.of(line)),
+        };
+        let fits = outer.depth < MOST_LEVELS && text.len() <= self.bytes_left;
+        self.bytes_left = self.bytes_left.saturating_sub(text.len());
+        let most = 4 * text.len();
+        let readable = || unrendered::readable(text);
+        let read = |text: &str| manifest::read_within(text.as_bytes(), most).ok();
+        let documents = fits
+            .then(|| read(text).or_else(|| read(&readable()?)))
+            .flatten();
+        let Some(documents) = documents else {
+            self.unjudged.push(outer.lines.of(line));
+            return;
+        };
+        let level = Level {
+            text: &text.lines().collect::<Vec<_>>(),
+            lines,
+            depth: outer.depth + 1,
+        };
+        for document in &documents {
+            self.node(&document.root, true, level);
+        }
+    }
+}
+
+fn is_secret(node: &Node, is_object: bool) -> bool {
+    Kind::of(node) == Some(Kind::Secret) || is_object && plain::is_secret_without_kind(node)
+}
+
+/// Returns whether a text has several lines, or is an object of JSON, and names a Secret.
+fn may_hold_secret(text: &str) -> bool {
+    let is_manifest = text.contains('\n') || text.trim_start().starts_with('{');
+    is_manifest && names_kind(text.as_bytes(), &["Secret", "SecretList"])
+}
+
+/// Returns the line of the `|` above a value, if the value that begins on this line is a literal block, whose lines are
+/// those of its text.
+fn head_of_block(text: &[&str], line: usize) -> Option<usize> {
+    let above = text.get(..line.checked_sub(1)?)?;
+    let head = above.iter().rposition(|line| !line.trim().is_empty())?;
+    let text = above[head].split(" #").next().unwrap_or_default();
+    let text = text
+        .trim_end()
+        .trim_end_matches(|c: char| c.is_ascii_digit() || "+-".contains(c));
+    text.ends_with('|').then_some(head + 1)
+}

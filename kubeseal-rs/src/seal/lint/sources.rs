@@ -1,0 +1,73 @@
+//! Finds the kustomizations of the index that make Secrets of staged files. Such a file is often staged alone, and is no
+//! manifest.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Result;
+use kubeseal_library::git::Repository;
+use kubeseal_library::walk;
+use shared::manifest;
+use zeroize::Zeroizing;
+
+use super::plain;
+
+/// The file names of kustomize, in lower case.
+const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
+
+/// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` reads one of the staged files. A
+/// generator in a file of another name counts if it is in the folder of the staged file, or in one above.
+pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let above: BTreeSet<&Path> = staged
+        .iter()
+        .flat_map(|path| path.ancestors().skip(1))
+        .collect();
+    let may_read = |path: &Path| {
+        let is_near = || path.parent().is_some_and(|folder| above.contains(folder));
+        is_kustomization(path) || walk::is_manifest_name(path) && is_near()
+    };
+    let staged: BTreeSet<PathBuf> = staged.iter().map(|path| plainly(path)).collect();
+    let contents = repository.indexed(may_read)?.into_iter();
+    let reads_staged = |(path, bytes): &(PathBuf, Zeroizing<Vec<u8>>)| {
+        sources(path, bytes).iter().any(|source| {
+            let resolved = repository.inside_work_tree(source);
+            let resolved = resolved.map(|inside| repository.root().join(inside));
+            staged.contains(&plainly(source)) || resolved.is_some_and(|path| staged.contains(&path))
+        })
+    };
+    Ok(contents
+        .filter(reads_staged)
+        .map(|(path, _)| path)
+        .collect())
+}
+
+fn is_kustomization(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
+    NAMES.iter().any(|known| name == *known)
+}
+
+/// Returns the files that the generators of a manifest read.
+fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    if memchr::memmem::find(&walk::without_nulls(bytes), b"ecretGenerator").is_none() {
+        return Vec::new();
+    }
+    let documents = manifest::read(bytes).unwrap_or_else(|_| manifest::read_well_formed(bytes));
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let files = documents
+        .iter()
+        .flat_map(|document| plain::generator_files(&document.root));
+    files.map(|file| folder.join(file.path)).collect()
+}
+
+/// Returns a path without `.` and `..`, judged by its text.
+fn plainly(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
+}

@@ -1,0 +1,271 @@
+//! Checks what the API server requires of the Secret that a SealedSecret makes, so that a mistake shows here and not in
+//! the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use shared::plain::Plain;
+use shared::resource::{SealedSecret, SealedSecretSpec};
+use shared::secret::Secret;
+use shared::secret_types::{LARGEST, check_names, check_values, values_len};
+use shared::{envelope, sealed_text};
+
+use crate::report;
+
+/// Checks items and values of a Secret against its type.
+///
+/// # Errors
+///
+/// Fails if an item that the type requires is missing, or its value has another form.
+pub fn check_secret(secret: &Secret) -> Result<()> {
+    let has = |item: &str| secret.data.contains_key(item);
+    check_names(secret.type_.as_deref(), has)?;
+    check_values(secret)?;
+    Ok(())
+}
+
+/// Warns about a Secret that is too large.
+pub fn warn_of_size(secret: &Secret) {
+    if let Some(warning) = size_warning(values_len(secret)) {
+        report::warn(&warning);
+    }
+}
+
+/// Checks new values and removed items of an object against its type. Returns warnings: an item that was missing before
+/// may be added by a later run.
+///
+/// # Errors
+///
+/// Fails if the change removes an item that the type requires, or a new value has another form than it requires.
+pub fn check_change(
+    sealed: &SealedSecret,
+    set: &BTreeMap<String, Plain>,
+    removed: &[String],
+) -> Result<Vec<String>> {
+    let spec = &sealed.spec;
+    let type_ = spec.template.type_.as_deref();
+    check_values(&values_in_secret(spec, set))?;
+    let items = spec.encrypted_data.keys();
+    let before: BTreeSet<&String> = items.clone().collect();
+    let after = items
+        .chain(set.keys())
+        .filter(|item| !removed.contains(item));
+    let after: BTreeSet<&String> = after.collect();
+    let missing = |items: &BTreeSet<&String>| check_names(type_, |item| has(spec, items, item));
+    let was_complete = missing(&before).is_ok();
+    let mut warnings = Vec::new();
+    match missing(&after) {
+        Err(missing) if was_complete => return Err(missing.into()),
+        Err(missing) => warnings.push(missing.to_string()),
+        Ok(()) => {}
+    }
+    let is_kept = |item: &String| !set.contains_key(item) && !removed.contains(item);
+    let kept = spec.encrypted_data.iter().filter(|(item, _)| is_kept(item));
+    let kept = kept.filter(|(item, _)| template(spec, item).is_none());
+    let kept: usize = kept.map(|(_, text)| plain_len(text)).sum();
+    warnings.extend(size_warning(
+        kept + values_len(&values_in_secret(spec, set)),
+    ));
+    Ok(warnings)
+}
+
+/// Returns the new values that the Secret will contain: a template replaces the item of its name.
+fn values_in_secret(spec: &SealedSecretSpec, set: &BTreeMap<String, Plain>) -> Secret {
+    let values = set
+        .iter()
+        .filter(|(item, _)| template(spec, item).is_none());
+    Secret {
+        type_: spec.template.type_.clone(),
+        data: values
+            .map(|(item, value)| (item.clone(), value.clone()))
+            .collect(),
+        ..Secret::default()
+    }
+}
+
+/// Returns whether the Secret will contain an item. A template that is `null` removes the item of its name.
+fn has(spec: &SealedSecretSpec, items: &BTreeSet<&String>, item: &str) -> bool {
+    match template(spec, item) {
+        Some(template) => template.is_some(),
+        None => items.iter().any(|known| *known == item),
+    }
+}
+
+fn template<'a>(spec: &'a SealedSecretSpec, item: &str) -> Option<&'a Option<String>> {
+    spec.template.data.as_ref()?.get(item)
+}
+
+/// Returns the length of the value in a sealed text; 0 if it is malformed.
+fn plain_len(text: &str) -> usize {
+    let sealed = sealed_text::decode(text).ok();
+    let len = sealed.and_then(|sealed| envelope::plain_len(&sealed));
+    len.unwrap_or_default()
+}
+
+fn size_warning(len: usize) -> Option<String> {
+    let is_too_large = len > LARGEST;
+    is_too_large.then(|| {
+        format!(
+            "the values of the Secret have {len} bytes, and Kubernetes accepts {LARGEST}; split the object"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::base64;
+    use shared::manifest::{self, Reading};
+
+    use super::*;
+
+    fn object(type_: &str, items: &[&str], templates: &str) -> SealedSecret {
+        let items: Vec<String> = items.iter().map(|item| format!("{item}: AgB")).collect();
+        let yaml = format!(
+            "metadata: {{name: n}}\nspec: {{encryptedData: {{{}}}, template: {{type: {type_}, data: {{{templates}}}}}}}",
+            items.join(", ")
+        );
+        let documents = manifest::read(yaml.as_bytes()).unwrap();
+        SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap()
+    }
+
+    fn values(values: &[(&str, &str)]) -> BTreeMap<String, Plain> {
+        let values = values.iter();
+        values
+            .map(|(key, value)| ((*key).to_owned(), Plain::from((*value).to_owned())))
+            .collect()
+    }
+
+    const TLS: &str = "kubernetes.io/tls";
+    const DOCKER: &str = "kubernetes.io/dockerconfigjson";
+    const SSH: &str = "kubernetes.io/ssh-auth";
+
+    #[test]
+    fn refuses_a_change_that_breaks_what_the_type_requires() {
+        let config = ".dockerconfigjson";
+        for (why, object, set, removed, want) in [
+            (
+                "a required item goes",
+                object(TLS, &["tls.crt", "tls.key"], ""),
+                vec![],
+                vec!["tls.key"],
+                Err("requires the item tls.key"),
+            ),
+            (
+                "another item goes",
+                object(TLS, &["tls.crt", "tls.key", "ca"], ""),
+                vec![],
+                vec!["ca"],
+                Ok(0),
+            ),
+            (
+                "it is not complete yet",
+                object(TLS, &[], ""),
+                vec![("tls.crt", "x")],
+                vec![],
+                Ok(1),
+            ),
+            (
+                "it gets complete",
+                object(TLS, &["tls.crt"], ""),
+                vec![("tls.key", "x")],
+                vec![],
+                Ok(0),
+            ),
+            (
+                "a template makes it",
+                object(TLS, &["tls.crt"], "tls.key: x"),
+                vec![("tls.crt", "x")],
+                vec![],
+                Ok(0),
+            ),
+            (
+                "a template removes it",
+                object(TLS, &["tls.crt", "tls.key"], "tls.key: null"),
+                vec![("tls.crt", "x")],
+                vec![],
+                Ok(1),
+            ),
+            (
+                "not JSON",
+                object(DOCKER, &[config], ""),
+                vec![(config, "hunter2")],
+                vec![],
+                Err("is a JSON object"),
+            ),
+            (
+                "JSON",
+                object(DOCKER, &[config], ""),
+                vec![(config, "{}")],
+                vec![],
+                Ok(0),
+            ),
+            (
+                "a template decides",
+                object(DOCKER, &[config], "'.dockerconfigjson': x"),
+                vec![(config, "hunter2")],
+                vec![],
+                Ok(0),
+            ),
+            (
+                "empty",
+                object(SSH, &["ssh-privatekey"], ""),
+                vec![("ssh-privatekey", "")],
+                vec![],
+                Err("is not empty"),
+            ),
+            (
+                "one of two stays",
+                object("kubernetes.io/basic-auth", &["username", "password"], ""),
+                vec![],
+                vec!["password"],
+                Ok(0),
+            ),
+            (
+                "no rule",
+                object("Opaque", &["a"], ""),
+                vec![("b", "")],
+                vec!["a"],
+                Ok(0),
+            ),
+        ] {
+            let removed: Vec<String> = removed.into_iter().map(str::to_owned).collect();
+            let found = check_change(&object, &values(&set), &removed);
+            match (found, want) {
+                (Ok(warnings), Ok(count)) => assert_eq!(warnings.len(), count, "{why}"),
+                (Err(error), Err(want)) => {
+                    let error = error.to_string();
+                    assert!(
+                        error.contains(want) && !error.contains("hunter2"),
+                        "{why}: {error}"
+                    );
+                }
+                (found, want) => panic!("{why}: {found:?}, not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn warns_of_values_above_the_limit_in_all() {
+        let sealed = |len: usize| {
+            let bytes = [&256_u16.to_be_bytes()[..], &vec![7; 256 + len + 16]].concat();
+            base64::encode(&bytes)
+        };
+        let half = LARGEST / 2;
+        for (kept, new, replaced, want) in [
+            (half, half, 0, false),
+            (half, half + 1, 0, true),
+            (0, LARGEST + 1, 0, true),
+            (half, half, LARGEST, false),
+        ] {
+            let mut object = object("Opaque", &[], "");
+            let items = &mut object.spec.encrypted_data;
+            items.insert("kept".to_owned(), sealed(kept));
+            items.insert("new".to_owned(), sealed(replaced));
+            items.insert("removed".to_owned(), sealed(LARGEST));
+            let new = "x".repeat(new);
+            let warnings =
+                check_change(&object, &values(&[("new", &new)]), &["removed".to_owned()]);
+            assert_eq!(!warnings.unwrap().is_empty(), want, "{kept}, {replaced}");
+        }
+    }
+}

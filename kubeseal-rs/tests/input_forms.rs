@@ -1,0 +1,760 @@
+//! Inputs in every form: what the sealing commands accept as a Secret, or what reaches a cluster by a template, a
+//! kustomization or a text in another object, is found by `seal lint` and the hook; and what cannot be used is named.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
+
+fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+    Command::new(program)
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "/nowhere")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts")
+}
+
+fn git(folder: &Path, args: &[&str]) {
+    let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+    let output = run(folder, "git", &[&identity, args].concat());
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+fn said(output: &Output) -> String {
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        write(folder.path(), name, text.as_bytes());
+    }
+    folder
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("ours");
+    fs::write(path, bytes).expect("ours");
+}
+
+/// Returns what lint finds below a folder: `rule file:line`.
+fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
+    let lint = ["lint", "--format", "json"];
+    let output = run(folder, SEAL, &[&lint, args].concat());
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let findings = findings.as_array().cloned().unwrap_or_default();
+    let finding = |one: &serde_json::Value| {
+        let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        format!("{} {}:{}", text("rule"), text("file"), one["line"])
+    };
+    findings.iter().map(finding).collect()
+}
+
+fn is_plain(found: &BTreeSet<String>, file: &str) -> bool {
+    let start = format!("plain-secret {file}:");
+    found.iter().any(|finding| finding.starts_with(&start))
+}
+
+/// Returns an object in one form: fields of the head, in a container, in YAML or JSON.
+fn shape(
+    version: Option<&str>,
+    kind: Option<&str>,
+    container: &str,
+    is_json: bool,
+    data: &str,
+) -> String {
+    let field = |name: &str, value: Option<&str>| {
+        value.map_or_else(String::new, |value| format!("\"{name}\": {value}, "))
+    };
+    let object = format!(
+        "{{{}{}\"metadata\": {{\"name\": \"db\", \"namespace\": \"shop\"}}, {data}}}",
+        field("apiVersion", version),
+        field("kind", kind),
+    );
+    let list = |kind: &str, item: &str| format!("{{\"kind\": \"{kind}\", \"items\": [{item}]}}");
+    let whole = match container {
+        "alone" => object,
+        "after" => {
+            format!("{{\"kind\": \"Secret\", \"metadata\": {{\"name\": \"a\"}}}}\n---\n{object}")
+        }
+        "nested" => list("List", &list("List", &object)),
+        kind => list(kind, &object),
+    };
+    // A line before it makes the file YAML for every reader.
+    if is_json {
+        whole
+    } else {
+        format!("# a file\n--- \n{whole}\n")
+    }
+}
+
+/// Attack: writes a Secret in a form that the sealing commands and the cluster accept, and lint does not recognise.
+#[test]
+fn what_is_accepted_as_a_secret_is_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut count, mut names) = (0, Vec::new());
+    for version in [
+        None,
+        Some("\"v1\""),
+        Some("\"\""),
+        Some("null"),
+        Some("\"v2\""),
+    ] {
+        for kind in [
+            None,
+            Some("\"Secret\""),
+            Some("\"\""),
+            Some("null"),
+            Some("\"secret\""),
+            Some("\"ConfigMap\""),
+        ] {
+            for container in ["alone", "after", "List", "SecretList", "nested"] {
+                count += 1;
+                let data = [
+                    "\"stringData\": {\"a\": \"hunter2\"}",
+                    "\"data\": {\"a\": \"aHVudGVyMg==\"}",
+                ];
+                let is_json = count % 4 < 2;
+                let text = shape(version, kind, container, is_json, data[count % 2]);
+                let name = format!("{count}.{}", if is_json { "json" } else { "yaml" });
+                write(folder.path(), &name, text.as_bytes());
+                names.push((name, text));
+            }
+        }
+    }
+    let found = findings(folder.path(), &["."]);
+    let mut accepted = 0;
+    for (name, text) in &names {
+        let kubeseal = [
+            "--cert",
+            CERT,
+            "--allow-empty-data",
+            "-n",
+            "shop",
+            "-f",
+            name,
+        ];
+        let seal = [
+            "--cert",
+            CERT,
+            "--stdout",
+            "--allow-empty",
+            "-n",
+            "shop",
+            name,
+        ];
+        let takes = |program, args: &[&str]| {
+            let output = run(folder.path(), program, args);
+            let text = String::from_utf8_lossy(&output.stdout);
+            let has_item = text.contains(" a:") || text.contains("\"a\":");
+            // `seal` keeps other documents as they are.
+            let is_kept = text.contains("hunter2") || text.contains("aHVudGVyMg");
+            output.status.success() && has_item && !is_kept
+        };
+        if takes(KUBESEAL, &kubeseal) || takes(SEAL, &seal) {
+            accepted += 1;
+            assert!(is_plain(&found, name), "{text}\n{found:?}");
+        }
+    }
+    assert!(accepted > 50, "{accepted}");
+}
+
+#[test]
+fn files_that_are_no_secrets_are_not_reported() {
+    let folder = folder_with(&[
+        ("values.yaml", "data: {user: abcd}\nsecretName: db\n"),
+        (
+            "answer.json",
+            "{\"data\": {\"id\": \"abcd1234\"}, \"secret\": true}",
+        ),
+        (
+            "map.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: secrets}\ndata: {a: abcd}\n",
+        ),
+        (
+            "ref.yaml",
+            "kind: Deployment\nref: {kind: Secret, name: db}\n",
+        ),
+        (
+            "patch.yaml",
+            "metadata: {name: secret}\ndata: {a: 'no base64'}\n",
+        ),
+        (
+            "text.yaml",
+            "kind: ConfigMap\ndata:\n  a: |\n    kind: Secret\n    metadata: {name: a}\n",
+        ),
+    ]);
+    assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
+}
+
+fn utf16(text: &str, mark: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    [mark, text]
+        .concat()
+        .encode_utf16()
+        .flat_map(unit)
+        .collect()
+}
+
+/// Attack: commits a Secret in an encoding that a search for words does not find.
+#[test]
+fn a_file_in_another_encoding_is_named() {
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: hunter2}\n";
+    let sealed =
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {encryptedData: {a: b}}\n";
+    let utf32 = |text: &str| -> Vec<u8> {
+        text.chars()
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect()
+    };
+    let mut cut = utf16(text, "\u{feff}", u16::to_le_bytes);
+    cut.pop();
+    for (why, bytes, want) in [
+        ("little", utf16(text, "", u16::to_le_bytes), "UTF-16"),
+        ("big", utf16(text, "", u16::to_be_bytes), "UTF-16"),
+        ("cut", cut, "UTF-16"),
+        (
+            "a sealed one",
+            utf16(sealed, "", u16::to_le_bytes),
+            "UTF-16",
+        ),
+        ("UTF-32", utf32(text), "UTF-32"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), "db.yaml", &bytes);
+        for args in [&["lint", "."][..], &["lint", "db.yaml"]] {
+            let output = run(folder.path(), SEAL, args);
+            assert_eq!(output.status.code(), Some(1), "{why}");
+            assert!(said(&output).contains(want), "{why}: {}", said(&output));
+        }
+        git(folder.path(), &["init", "-q"]);
+        git(folder.path(), &["add", "."]);
+        let output = run(folder.path(), SEAL, &["lint", "--staged"]);
+        assert!(said(&output).contains(want), "{why}: {}", said(&output));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        "db.yaml",
+        &utf16(sealed, "", u16::to_le_bytes),
+    );
+    let output = run(
+        folder.path(),
+        SEAL,
+        &["rotate", "--dry-run", "--key", CERT, "."],
+    );
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let other = utf16("kind: ConfigMap\n", "", u16::to_le_bytes);
+    write(folder.path(), "db.yaml", &other);
+    assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
+}
+
+/// Attack: stages the file with the value of a `secretGenerator` alone, after the kustomization was committed.
+#[test]
+fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
+    for (kustomization, text, file, is_found) in [
+        (
+            "kustomization.yaml",
+            "secretGenerator: [{name: a, envs: [password.env]}]\n",
+            "password.env",
+            true,
+        ),
+        (
+            "kustomization.yaml",
+            "secretGenerator: [{name: a, files: [a=./sub/../sub/p.txt]}]\n",
+            "sub/p.txt",
+            true,
+        ),
+        (
+            "base/kustomization.yml",
+            "secretGenerator: [{name: a, files: [../secrets/p.txt]}]\n",
+            "secrets/p.txt",
+            true,
+        ),
+        (
+            "base/app/Kustomization",
+            "secretGenerator: [{name: a, env: ../../p.env}]\n",
+            "p.env",
+            true,
+        ),
+        (
+            "app/generator.yaml",
+            "kind: SecretGenerator\nmetadata: {name: a}\nfiles: [p.txt]\n",
+            "app/p.txt",
+            true,
+        ),
+        (
+            "kustomization.yaml",
+            "configMapGenerator: [{name: a, envs: [p.env]}]\n",
+            "p.env",
+            false,
+        ),
+        (
+            "kustomization.yaml",
+            "secretGenerator: [{name: a, envs: [other.env]}]\n",
+            "p.env",
+            false,
+        ),
+    ] {
+        let folder = folder_with(&[(kustomization, text)]);
+        let at = folder.path();
+        git(at, &["init", "-q"]);
+        git(at, &["add", "."]);
+        git(at, &["commit", "-qm", "a"]);
+        write(at, file, b"PASSWORD=hunter2\n");
+        git(at, &["add", file]);
+        let found = findings(at, &["--staged"]);
+        assert_eq!(
+            is_plain(&found, kustomization),
+            is_found,
+            "{kustomization}, {text}: {found:?}"
+        );
+        write(at, file, b"${PASSWORD}\n");
+        git(at, &["add", file]);
+        assert_eq!(findings(at, &["--staged"]), BTreeSet::new(), "{text}");
+    }
+}
+
+const HELM: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
+                    {{- include \"app.labels\" . | nindent 4 }}\nstringData:\n";
+
+/// Attack: writes one true value into a template, beside actions that keep YAML readers from the file.
+#[test]
+fn one_true_value_beside_template_actions_is_found() {
+    for items in [
+        "  a: {{ .Values.a }}\n  b: hunter2\n",
+        "  a: {{ .Values.a | quote }}\n  b: \"{{ .Values.b | default \"hunter2\" }}\"\n",
+        "  {{- if .Values.on }}\n  b: hunter2\n  {{- end }}\n",
+        "  {{- if .Values.on }}\n  b: hunter2\n  {{- else }}\n  b: {{ .Values.b }}\n  {{- end }}\n",
+        "  {{- if .Values.on }}\n  b: {{ .Values.b }}\n  {{- else }}\n  b: hunter2\n  {{- end }}\n",
+        "  b: {{ .Values.user }}:hunter2\n",
+        "  b: |\n    hunter2\n  c: {{ .Values.c }}\n",
+        "  {{ .Values.key }}: hunter2\n",
+        "  {{- range $k, $v := .Values.all }}\n  {{ $k }}: {{ $v }}\n  {{- end }}\n  b: hunter2\n",
+        "  {{- $p := \"hunter2\" }}\n  b: {{ $p }}\n",
+        "  {{- /* a: b }} */}}\n  b: hunter2\n",
+        "  {% if on %}\n  b: hunter2\n  {% endif %}\n",
+    ] {
+        for head in [
+            "",
+            "{{- if .Values.secret }}\n",
+            "{{/* a comment */}}\n---\n{{ template \"x\" . }}\n---\n",
+        ] {
+            let text = format!("{head}{HELM}{items}");
+            let folder = folder_with(&[("templates/db.yaml", &text)]);
+            let found = findings(folder.path(), &["."]);
+            assert!(is_plain(&found, "templates/db.yaml"), "{text}\n{found:?}");
+            git(folder.path(), &["init", "-q"]);
+            git(folder.path(), &["add", "."]);
+            let found = findings(folder.path(), &["--staged"]);
+            assert!(
+                is_plain(&found, "templates/db.yaml"),
+                "staged: {text}\n{found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_template_without_a_value_passes() {
+    for items in [
+        "  a: {{ .Values.a }}\n  b: {{ .Values.b | b64enc | quote }}\n",
+        "  {{- range $k, $v := .Values.all }}\n  {{ $k }}: {{ $v | quote }}\n  {{- end }}\n",
+        "  {{- toYaml .Values.data | nindent 2 }}\n",
+        "  a: {{ required \"set a\" .Values.a }}\n  {{- with .Values.b }}\n  b: {{ . }}\n  {{- end }}\n",
+        "  a: {{ include \"app.password\" . | b64enc }} # from the vault\n",
+        "  a: {{ if .Values.a }}{{ .Values.a }}{{ else }}{{ randAlphaNum 32 }}{{ end }}\n",
+    ] {
+        let folder = folder_with(&[("templates/db.yaml", &format!("{HELM}{items}"))]);
+        let output = run(folder.path(), SEAL, &["lint", "."]);
+        assert_eq!(output.status.code(), Some(0), "{items}: {}", said(&output));
+        assert!(
+            !said(&output).contains("not judged"),
+            "{items}: {}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn a_template_that_cannot_be_judged_is_named() {
+    for text in [
+        format!("{HELM}  a: {{{{ .a }}}}\n b: hunter2\n: - x\n"),
+        format!("{HELM}  {{{{ \"b: hunter2\" }}}}\n  a: [\n"),
+        format!("{HELM}  a: {{{{ .a\n"),
+    ] {
+        let folder = folder_with(&[("db.yaml", &text)]);
+        let output = run(folder.path(), SEAL, &["lint", "."]);
+        assert!(
+            said(&output).contains("db.yaml:") && said(&output).contains("not judged"),
+            "{text}: {}",
+            said(&output)
+        );
+    }
+}
+
+/// Attack: commits a Secret as a value or a text of another object.
+#[test]
+fn a_secret_inside_another_object_is_found_with_its_line() {
+    for (why, text, line) in [
+        (
+            "a text of a ConfigMap",
+            "kind: ConfigMap\ndata:\n  db.yaml: |\n    # a\n    kind: Secret\n    stringData: {a: hunter2}\n",
+            5,
+        ),
+        (
+            "two documents in Helm values",
+            "extraDeploy:\n- |-\n  kind: ConfigMap\n  ---\n  apiVersion: v1\n  kind: Secret\n  stringData:\n    a: hunter2\n",
+            5,
+        ),
+        (
+            "a value",
+            "extraManifests:\n- apiVersion: v1\n  kind: Secret\n  data: {a: aHVudGVyMg==}\n",
+            2,
+        ),
+        (
+            "a template in Helm values",
+            "deploy:\n  - |\n    kind: Secret\n    metadata: {name: {{ .x }}}\n    stringData: {a: hunter2, b: {{ .y }}}\n",
+            3,
+        ),
+        (
+            "a text inside a text",
+            "a: |\n  b: |\n    kind: Secret\n    stringData: {a: hunter2}\n",
+            3,
+        ),
+        (
+            "an annotation of kubectl",
+            "kind: Secret\nmetadata:\n  annotations:\n    a: '{\"kind\":\"Secret\",\"data\":{\"a\":\"aHVudGVyMg==\"}}'\n",
+            4,
+        ),
+        (
+            "a folded text",
+            "a: b\nkept: \"kind: Secret\\nstringData: {a: hunter2}\\n\"\n",
+            2,
+        ),
+        (
+            "an openshift template",
+            "kind: Template\nobjects:\n- kind: Secret\n  stringData: {a: hunter2}\n",
+            3,
+        ),
+    ] {
+        let folder = folder_with(&[("x.yaml", text)]);
+        let found = findings(folder.path(), &["."]);
+        assert!(
+            found.contains(&format!("plain-secret x.yaml:{line}")),
+            "{why}: {found:?}"
+        );
+    }
+}
+
+/// Attack: makes a file whose aliases repeat a text with manifests, so that lint works for minutes.
+#[test]
+fn repeated_texts_in_texts_cost_little_and_are_named() {
+    let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
+    let inner = format!("  {}\n", inner.trim_end().replace('\n', "\n  "));
+    let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
+    let folder = folder_with(&[("x.yaml", &text)]);
+    let output = run(folder.path(), SEAL, &["lint", "."]);
+    assert!(said(&output).contains("not judged"), "{}", said(&output));
+}
+
+/// Attack: breaks the rules of a repository, which then apply to nothing.
+#[test]
+fn rules_that_cannot_be_used_are_an_error_without_a_sealed_secret() {
+    for (text, line) in [
+        ("rules:\n- path: a\n  scope: wide\n", 3),
+        ("rules:\n- path: [\n", 3),
+        ("rules: {}\n", 1),
+        ("rules:\n- path: a\n  ignore: {plain-secret: ' '}\n", 3),
+        ("rules:\n- path: a\n  ignore: {exemption: why}\n", 3),
+    ] {
+        let folder = folder_with(&[(".seal.yaml", text), ("sub/a.yaml", "a: b\n")]);
+        let at = folder.path();
+        git(at, &["init", "-q"]);
+        git(at, &["add", "."]);
+        for args in [
+            &["lint"][..],
+            &["lint", "sub"],
+            &["lint", "sub/a.yaml"],
+            &["lint", "--staged"],
+            &["lint", ".seal.yaml"],
+        ] {
+            let output = run(at, SEAL, args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+            let want = format!(".seal.yaml:{line}: error: ");
+            assert!(said(&output).contains(&want), "{args:?}: {}", said(&output));
+        }
+        // What is staged counts, although the work tree has been corrected.
+        write(at, ".seal.yaml", b"rules: []\n");
+        assert_eq!(run(at, SEAL, &["lint", "--staged"]).status.code(), Some(2));
+        git(at, &["add", "."]);
+        assert_eq!(run(at, SEAL, &["lint", "--staged"]).status.code(), Some(0));
+    }
+}
+
+/// Returns a certificate that was valid for one day.
+fn expired_certificate() -> String {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let mut params = rcgen::CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    params.self_signed(&key).expect("a certificate").pem()
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_with_its_reason() {
+    let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n";
+    let folder = folder_with(&[("expired.pem", &expired_certificate()), ("key.pem", key)]);
+    let at = folder.path();
+    let create = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--no-hints",
+        "--from-file",
+        "a=key.pem",
+        "--cert",
+        CERT,
+        "-w",
+        "db.yaml",
+    ];
+    assert!(run(at, SEAL, &create).status.success());
+    let output = run(at, SEAL, &["lint", "--cert", "expired.pem", "."]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("expired.pem:1: error: the certificate expired.pem has expired on "),
+        "{text}"
+    );
+    assert!(
+        text.contains("2020") && !text.contains("no certificate is known"),
+        "{text}"
+    );
+    for (cert, want) in [
+        ("missing.pem", "open missing.pem: no such file or directory"),
+        (
+            "key.pem",
+            "it contains a private key, which must not be given away",
+        ),
+        (
+            "db.yaml",
+            "data does not contain any valid RSA or ECDSA certificates",
+        ),
+    ] {
+        for args in [
+            &["lint", "--cert", cert, "."][..],
+            &["lint", "--cert", cert, "key.pem"],
+            &["cert", "show", cert],
+        ] {
+            let output = run(at, SEAL, args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+            assert!(said(&output).contains(want), "{args:?}: {}", said(&output));
+            assert!(!said(&output).contains("aHVudGVyMg"), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_not_named_twice() {
+    for place in [
+        &["--directory", "."][..],
+        &["--kubeconfig", "config"],
+        &["--context", "a"],
+        &["--controller-name", "a"],
+        &["--controller-namespace", "a"],
+    ] {
+        for verb in ["show", "fetch", "verify"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let against = ["--against", CERT];
+            let more = if verb == "verify" { &against[..] } else { &[] };
+            let output = run(
+                folder.path(),
+                SEAL,
+                &[&["cert", verb, CERT], place, more].concat(),
+            );
+            assert_eq!(output.status.code(), Some(2), "{verb} {place:?}");
+            assert!(
+                said(&output).contains("cannot be used with"),
+                "{}",
+                said(&output)
+            );
+        }
+    }
+}
+
+#[test]
+fn hints_of_an_import_name_no_flag_that_it_lacks() {
+    let folder = folder_with(&[
+        ("empty.env", "# nothing\n"),
+        (
+            "empty.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: shop}\n",
+        ),
+    ]);
+    for (args, has_flag) in [
+        (
+            &["import", "dotenv", "a", "empty.env", "-n", "shop"][..],
+            false,
+        ),
+        (&["import", "secret", "empty.yaml"], false),
+        (&["create", "a", "-n", "shop"], false),
+        (&["--stdout", "empty.yaml"], true),
+    ] {
+        let output = run(folder.path(), SEAL, &[args, &["--cert", CERT]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(
+            said(&output).contains("--allow-empty"),
+            has_flag,
+            "{args:?}: {}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
+    let folder = folder_with(&[
+        (
+            "a.env",
+            "\u{feff}A=1\nB=\u{feff}x\nC='\u{feff}y'\nD=x\u{feff}\n",
+        ),
+        ("b.env", "A=1\rB=2\r"),
+    ]);
+    let import = [
+        "import", "dotenv", "a", "a.env", "-n", "shop", "--cert", CERT,
+    ];
+    let text = said(&run(folder.path(), SEAL, &import));
+    let marks: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("byte order mark"))
+        .collect();
+    assert_eq!(marks.len(), 2, "{text}");
+    assert!(
+        marks[0].contains("a.env:2: the value of B")
+            && marks[1].contains("a.env:3: the value of C"),
+        "{text}"
+    );
+    let create = [
+        "create",
+        "a",
+        "--from-env-file",
+        "b.env",
+        "-n",
+        "shop",
+        "--cert",
+        CERT,
+    ];
+    let output = run(folder.path(), SEAL, &create);
+    assert!(
+        said(&output).contains("b.env: line 1: a carriage return"),
+        "{}",
+        said(&output)
+    );
+}
+
+/// Attack: keeps an unreadable backup among others, so that nothing is recovered; as upstream, an empty list has no keys.
+#[test]
+fn an_empty_list_among_recovery_keys_is_no_error() {
+    let folder = folder_with(&[
+        ("plain.txt", "hunter2"),
+        ("list.yaml", "apiVersion: v1\nkind: List\nitems: []\n"),
+        ("list.json", "{\"kind\": \"SecretList\", \"items\": null}"),
+        ("items.json", "{\"items\": []}"),
+    ]);
+    let at = folder.path();
+    let create = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--from-file",
+        "a=plain.txt",
+        "--cert",
+        CERT,
+        "-w",
+        "db.yaml",
+    ];
+    assert!(run(at, SEAL, &create).status.success());
+    let key = CERT.replace("cert.pem", "key.pem");
+    for list in ["list.yaml", "list.json", "items.json"] {
+        let unseal = |files: &str| {
+            run(
+                at,
+                KUBESEAL,
+                &[
+                    "--recovery-unseal",
+                    "--recovery-private-key",
+                    files,
+                    "-f",
+                    "db.yaml",
+                ],
+            )
+        };
+        for files in [format!("{list},{key}"), format!("{key},{list}")] {
+            let output = unseal(&files);
+            assert!(output.status.success(), "{files}: {}", said(&output));
+            assert!(
+                said(&output).contains("contains no private key"),
+                "{}",
+                said(&output)
+            );
+        }
+        let output = unseal(list);
+        assert!(
+            said(&output).contains("no key could decrypt secret"),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+/// Attack: names lines of a file so that the error of `sops` about them controls the terminal, or fills it.
+#[cfg(unix)]
+#[test]
+fn the_error_of_sops_is_shown_in_lines_escaped_and_bounded() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = "#!/bin/sh\nprintf 'Failed to get the data key\\n\\nGroup 0: FAILED\\n  age1x: FAILED\\n' >&2\n\
+                  printf '    - | \\033[31mno identity matched\\n' >&2\nfor i in $(seq 500); do echo line $i >&2; done\nexit 1\n";
+    let folder = folder_with(&[
+        ("bin/sops", script),
+        ("a.yaml", "a: ENC[x]\nsops: {mac: x}\n"),
+    ]);
+    let sops = folder.path().join("bin/sops");
+    fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("ours");
+    let output = Command::new(SEAL)
+        .args([
+            "import", "sops", "db", "a.yaml", "-n", "shop", "--cert", CERT,
+        ])
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .env(
+            "PATH",
+            format!("{}:/usr/bin:/bin", folder.path().join("bin").display()),
+        )
+        .output()
+        .expect("it starts");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for want in [
+        "Failed to get the data key",
+        "Group 0: FAILED",
+        "no identity matched",
+        "…",
+    ] {
+        assert!(text.contains(want), "{want}: {text}");
+    }
+    assert!(
+        !text.contains('\u{1b}') && !text.contains("line 50"),
+        "{text}"
+    );
+}

@@ -1,0 +1,268 @@
+//! SealedSecrets whose `encryptedData` is not a mapping of texts. Read as no items, they would look like objects that are
+//! in order.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{NEW_CERT, OLD_CERT, command, git, shown, write_files};
+
+const KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+
+fn object(items: &str) -> String {
+    format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db, namespace: shop}}\nspec:\n  \
+         encryptedData: {items}\n"
+    )
+}
+
+/// A folder with keys, certificates and a Git repository, `tree`, with a sealed file.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\nstringData: {a: hunter2}\n";
+    let files = [
+        ("old.pem", OLD_CERT),
+        ("new.pem", NEW_CERT),
+        ("key.yaml", KEY),
+        ("secret.yaml", secret),
+        ("state/keys/key.yaml", KEY),
+        ("tree/db.yaml", ""),
+    ];
+    write_files(folder.path(), &files);
+    let good = run(
+        folder.path(),
+        KUBESEAL,
+        &["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"],
+    );
+    let good = good.2;
+    fs::write(folder.path().join("tree/good.yaml"), good).expect("ours");
+    git(&folder.path().join("tree"), &["init", "-q"]);
+    git(&folder.path().join("tree"), &["add", "."]);
+    git(&folder.path().join("tree"), &["commit", "-qm", "x"]);
+    folder
+}
+
+/// Returns the exit code, all output, and stdout.
+fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = command(program, folder, "/nowhere");
+    command.env("EDITOR", "true").args(args).current_dir(folder);
+    let output = command.output().expect("it runs");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code(), shown(&output), stdout)
+}
+
+const NO_MAPPING: [(&str, &str); 6] = [
+    ("[{a: AgB}]", "a list"),
+    ("[]", "a list"),
+    ("AgB", "text"),
+    ("\"\"", "text"),
+    ("7", "a number"),
+    ("true", "a boolean"),
+];
+
+const NO_TEXT: [(&str, &str); 4] = [
+    ("{b: AgB, a: 7}", "a number"),
+    ("{a: [AgB]}", "a list"),
+    ("{a: {b: AgB}}", "a mapping"),
+    ("{a: false}", "a boolean"),
+];
+
+#[test]
+fn every_command_names_file_object_and_field_of_items_of_another_type() {
+    let folder = folder();
+    let mappings = NO_MAPPING.map(|(items, found)| {
+        (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {found}"))
+    });
+    let texts = NO_TEXT.map(|(items, found)| {
+        (
+            items,
+            format!("spec.encryptedData.a must be text, a sealed value in base64, not {found}"),
+        )
+    });
+    for (items, want) in mappings.into_iter().chain(texts) {
+        let file = folder.path().join("tree/db.yaml");
+        fs::write(&file, object(items)).expect("ours");
+        for (args, code, others) in [
+            (&["view", "tree/db.yaml"][..], 2, ""),
+            (&["view", "tree"], 2, "shop/web"),
+            (&["view", "tree", "-o", "json"], 2, "\"web\""),
+            (&["diff", "tree"], 2, "tree/db.yaml"),
+            (
+                &[
+                    "rotate",
+                    "tree/db.yaml",
+                    "--key",
+                    "key.yaml",
+                    "--cert",
+                    "new.pem",
+                ],
+                2,
+                "",
+            ),
+            (
+                &["rotate", "tree", "--key", "key.yaml", "--cert", "old.pem"],
+                2,
+                "1 for the newest key",
+            ),
+            (
+                &[
+                    "rotate",
+                    "tree",
+                    "--key",
+                    "key.yaml",
+                    "--cert",
+                    "old.pem",
+                    "--dry-run",
+                ],
+                2,
+                "1 for the newest key",
+            ),
+            (
+                &[
+                    "set",
+                    "tree/db.yaml",
+                    "b",
+                    "--generate",
+                    "--cert",
+                    "new.pem",
+                ],
+                2,
+                "",
+            ),
+            (&["unset", "tree/db.yaml", "a"], 2, ""),
+            (
+                &[
+                    "edit",
+                    "tree/db.yaml",
+                    "--key",
+                    "key.yaml",
+                    "--cert",
+                    "new.pem",
+                ],
+                2,
+                "",
+            ),
+            (
+                &["edit", "tree/db.yaml", "--blind", "--cert", "new.pem"],
+                2,
+                "",
+            ),
+            (
+                &["keys", "status", "tree", "--directory", "state"],
+                2,
+                "key-2024",
+            ),
+            (
+                &["keys", "status", "tree/db.yaml", "--directory", "state"],
+                2,
+                "",
+            ),
+            (
+                &[
+                    "exec",
+                    "tree/db.yaml",
+                    "--only",
+                    "a",
+                    "--backup",
+                    "key.yaml",
+                    "--",
+                    "true",
+                ],
+                2,
+                "",
+            ),
+        ] {
+            let (found, shown, _) = run(folder.path(), SEAL, args);
+            assert_eq!(found, Some(code), "{items} {args:?}: {shown}");
+            for part in ["db.yaml", "shop/db", &want, others] {
+                assert!(
+                    shown.contains(part),
+                    "{items} {args:?}: {part:?} in {shown}"
+                );
+            }
+            let now = fs::read_to_string(&file).expect("ours");
+            assert_eq!(now, object(items), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn lint_finds_items_of_another_type() {
+    let folder = folder();
+    for (items, found) in NO_MAPPING.into_iter().chain(NO_TEXT) {
+        fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
+        let (code, shown, _) = run(folder.path(), SEAL, &["lint", "tree"]);
+        assert_eq!(code, Some(1), "{items}: {shown}");
+        let is_named =
+            shown.contains("encryptedData must be a mapping") || shown.contains("a is not text");
+        assert!(
+            is_named && (shown.contains("tree/db.yaml:5") || shown.contains("line 5")),
+            "{items} {found}: {shown}"
+        );
+    }
+}
+
+#[test]
+fn kubeseal_refuses_items_of_another_type() {
+    let folder = folder();
+    let recover = [
+        "--recovery-unseal",
+        "--recovery-private-key",
+        "key.yaml",
+        "-f",
+        "tree/db.yaml",
+    ];
+    let merge = [
+        "--merge-into",
+        "tree/db.yaml",
+        "-f",
+        "secret.yaml",
+        "--cert",
+        "new.pem",
+    ];
+    for (items, found) in NO_MAPPING {
+        let file = folder.path().join("tree/db.yaml");
+        fs::write(&file, object(items)).expect("ours");
+        for args in [
+            &recover[..],
+            &merge,
+            &["--re-encrypt", "-f", "tree/db.yaml"],
+            &["--validate", "-f", "tree/db.yaml"],
+        ] {
+            let (code, shown, stdout) = run(folder.path(), KUBESEAL, args);
+            assert_eq!(code, Some(1), "{items} {args:?}: {shown}");
+            assert!(stdout.is_empty(), "{items} {args:?}: {stdout}");
+            for part in [
+                "shop/db",
+                "line 5: spec.encryptedData must be a mapping",
+                found,
+            ] {
+                assert!(
+                    shown.contains(part),
+                    "{items} {args:?}: {part:?} in {shown}"
+                );
+            }
+            assert_eq!(
+                fs::read_to_string(&file).expect("ours"),
+                object(items),
+                "{args:?}"
+            );
+        }
+    }
+    for (items, _) in NO_TEXT {
+        fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
+        let (code, shown, stdout) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {shown}");
+        // Upstream reads such a value as an empty one, which no key decrypts.
+        assert!(
+            shown.contains("no key could decrypt secret (a"),
+            "{items}: {shown}"
+        );
+        assert!(stdout.is_empty(), "{items}: {stdout}");
+    }
+}
