@@ -298,10 +298,10 @@ async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() 
     }
 }
 
-/// Attack: an author has a SealedSecret refused on purpose, and removes the label by which the administrator's policy finds
-/// its Secret.
+/// Attack: an author causes the refusal of a SealedSecret, and removes the label by which the administrator's policy
+/// selects its Secret.
 #[tokio::test(start_paused = true)]
-async fn a_refused_author_keeps_no_edit_of_the_administrators_labels() {
+async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() {
     fn without_key(_: SealedSecret) -> SealedSecret {
         sealed(&KEYS[1], "ns/n", &[("a", "2")])
     }
@@ -319,46 +319,46 @@ async fn a_refused_author_keeps_no_edit_of_the_administrators_labels() {
         object.spec.template.type_ = Some("kubernetes.io/service-account-token".into());
         object
     }
-    type Refused = fn(SealedSecret) -> SealedSecret;
-    for (case, refused) in [
-        ("no key", without_key as Refused),
+    type Refuse = fn(SealedSecret) -> SealedSecret;
+    for (case, refuse) in [
+        ("no key", without_key as Refuse),
         ("malformed", malformed),
-        ("a template that fails", failing),
+        ("a failing template", failing),
         ("a forbidden type", forbidden),
     ] {
         let server = ApiServer::default();
         server.put_sealed(&with_label("dev"), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::with(store, adding("team=ops", "note=n"));
-        controller.look().await;
-        server.put_sealed(&refused(with_label("dev")), "u", 2);
-        controller.look().await;
+        controller.reconcile().await;
+        server.put_sealed(&refuse(with_label("dev")), "u", 2);
+        controller.reconcile().await;
         for edit in [
             (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
             |m| m["labels"] = Value::Null,
             |m| m["annotations"] = Value::Null,
         ] {
-            server.label(edit);
-            controller.look().await;
+            server.edit_metadata(edit);
+            controller.reconcile().await;
             let metadata = server.secret()["metadata"].clone();
             assert_eq!(metadata["labels"]["team"], json!("ops"), "{case}");
             assert_eq!(metadata["annotations"]["note"], json!("n"), "{case}");
-            assert_eq!(server.value("a"), "1", "{case}: the values stay");
+            assert_eq!(server.value("a"), "1", "{case}: the values are kept");
             assert!(!server.is_synced(), "{case}");
         }
         let writes = *server.writes.lock().unwrap();
-        controller.look().await;
-        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: at rest");
+        controller.reconcile().await;
+        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: nothing to write");
         for _ in 0..10 {
-            server.label(|m| m["labels"] = Value::Null);
-            controller.look().await;
+            server.edit_metadata(|m| m["labels"] = Value::Null);
+            controller.reconcile().await;
         }
         let more = *server.writes.lock().unwrap() - writes;
         assert!(
             more < 5,
-            "{case}: {more} corrections, as many as of other edits"
+            "{case}: {more} corrections"
         );
-        assert!(controller.next.is_some(), "{case}: and later again");
+        assert!(controller.next.is_some(), "{case}: no later attempt");
     }
 }
 

@@ -530,7 +530,7 @@ impl<S: Store> Tools<S> {
             }
             _ => (plan, fight),
         };
-        let place = match &plan {
+        let slot = match &plan {
             Plan::Leave => None,
             _ => self.wait_to_write(id, schedule).await?,
         };
@@ -539,7 +539,7 @@ impl<S: Store> Tools<S> {
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
-        drop(place);
+        drop(slot);
         if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
             self.store.note_unsealed(id, observed);
         }
