@@ -14,7 +14,7 @@
 
 mod identity;
 mod lease;
-mod term;
+mod write_lease;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
 pub(crate) use lease::LONGEST_LEASE;
 use lease::{Step, Times, View, decide, taken};
-pub use term::{Moment, Term};
+pub use write_lease::{Moment, WriteLease};
 
 /// Name of the Lease in the list of watches.
 const LEASE: &str = "the Lease";
@@ -57,7 +57,7 @@ pub struct Candidate {
     /// The renew times, in microseconds, that this process wrote or tried to write since the last response. If the
     /// Lease has this identity and another renew time, another process renewed it.
     renewals: Vec<i64>,
-    term: Arc<Term>,
+    write_lease: Arc<WriteLease>,
     role: watch::Sender<Role>,
     /// Counts how often the API server answered after a failure.
     reached: watch::Sender<u64>,
@@ -73,17 +73,17 @@ pub struct Candidate {
 /// A request to the API server failed.
 enum Failure {
     Api(kube::Error),
-    Silence,
+    NoResponse,
 }
 
 impl Candidate {
-    /// Creates a candidate that does not campaign yet. `term` allows writes while this replica leads.
+    /// Creates a candidate that does not campaign yet. `write_lease` allows writes while this replica leads.
     pub fn new(
         client: Client,
         namespace: &str,
         election: Election,
         pod: Pod,
-        term: Arc<Term>,
+        write_lease: Arc<WriteLease>,
         health: Arc<WatchHealth>,
     ) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Candidate {
             reached: watch::Sender::default(),
             health,
             election,
-            term,
+            write_lease,
             view: None,
             was_served: false,
             reported: None,
@@ -116,7 +116,7 @@ impl Candidate {
     /// retries, since the permission may be granted later, to this replica and to others.
     pub async fn run(&mut self) {
         if !self.election.enabled {
-            return self.lead_alone();
+            return self.lead_without_lease();
         }
         loop {
             self.step().await;
@@ -125,43 +125,43 @@ impl Candidate {
     }
 
     async fn step(&mut self) {
-        let turn = timeout(self.election.renew_deadline, self.turn()).await;
-        match turn.unwrap_or(Err(Failure::Silence)) {
+        let result = timeout(self.election.renew_deadline, self.check_lease()).await;
+        match result.unwrap_or(Err(Failure::NoResponse)) {
             Ok(()) => {
                 self.was_served = true;
                 self.reported = None;
-                self.answered();
+                self.record_response();
             }
             Err(failure) if failure.is_denial() && !self.was_served => {
-                self.answered();
-                self.tell(
+                self.record_response();
+                self.log_problem(
                     failure.text(),
                     "This controller may not use Leases, so it assumes to be the only replica: to run several replicas, \
                      grant get, create and update of leases in its namespace; otherwise set \
                      --leader-elect=false",
                 );
-                self.lead_alone();
+                self.lead_without_lease();
             }
             Err(failure) => {
                 self.health
                     .fails(LEASE, failure.cause(), jiff::Timestamp::now());
-                self.tell(
+                self.log_problem(
                     failure.text(),
                     "Cannot use the Lease; no replica can take over until this is fixed",
                 );
             }
         }
-        self.see();
+        self.update_role();
     }
 
-    fn answered(&self) {
+    fn record_response(&self) {
         if self.health.works(LEASE) {
             self.reached.send_modify(|count| *count += 1);
         }
     }
 
     /// Logs a problem: at WARN the first time, at DEBUG while it continues.
-    fn tell(&mut self, error: String, what: &str) {
+    fn log_problem(&mut self, error: String, what: &str) {
         if self.reported.as_ref() == Some(&error) {
             debug!(error, "Still: {what}");
         } else {
@@ -173,7 +173,7 @@ impl Candidate {
     /// Releases the Lease, so that another replica need not wait. This replica writes nothing afterwards.
     pub async fn release(&mut self) {
         let led = *self.role.borrow() == Role::Leader && self.election.enabled;
-        self.term.end();
+        self.write_lease.end();
         self.become_role(Role::Follower);
         let Some(view) = self.view.as_ref().filter(|_| led) else {
             return;
@@ -188,17 +188,17 @@ impl Candidate {
         }
     }
 
-    fn lead_alone(&mut self) {
-        self.term.extend(Moment::END);
+    fn lead_without_lease(&mut self) {
+        self.write_lease.extend(Moment::END);
         self.become_role(Role::Leader);
     }
 
-    async fn turn(&mut self) -> Result<(), Failure> {
+    async fn check_lease(&mut self) -> Result<(), Failure> {
         let asked = Moment::now();
         let lease = self.api.get_opt(&self.election.lease_name).await;
         // The holder may have renewed the Lease just before the answer, so no replica may count from an
         // earlier time.
-        let answered = Moment::now();
+        let response_time = Moment::now();
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
             let spec = self.renewed(None);
@@ -209,13 +209,13 @@ impl Candidate {
         if self.is_renewed_by_another(&lease) {
             self.change_identity();
         }
-        self.view = Some(View::after(self.view.take(), lease, answered));
+        self.view = Some(View::after(self.view.take(), lease, response_time));
         let Some(view) = &self.view else {
             return Ok(());
         };
         match decide(view, self.identity.as_str(), Moment::now()) {
             Step::Wait => {
-                self.term.end();
+                self.write_lease.end();
                 Ok(())
             }
             Step::Take => {
@@ -239,14 +239,15 @@ impl Candidate {
             Ok(lease) => {
                 self.renewals = renewal(&lease).into_iter().collect();
                 self.view = Some(View::after(None, lease, asked));
-                self.term.extend(asked.after(self.election.renew_deadline));
+                self.write_lease
+                    .extend(asked.after(self.election.renew_deadline));
                 Ok(())
             }
             // Another replica was faster. If this one was leading without a Lease for lack of permission,
             // that ends now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
-                    self.term.end();
+                    self.write_lease.end();
                 }
                 Ok(())
             }
@@ -292,7 +293,7 @@ impl Candidate {
     }
 
     fn change_identity(&mut self) {
-        self.term.end();
+        self.write_lease.end();
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
@@ -302,9 +303,9 @@ impl Candidate {
     }
 
     /// Updates the role from the term, which may have ended while the API server did not answer.
-    fn see(&self) {
+    fn update_role(&self) {
         let is_known = self.view.is_some() || self.was_served;
-        self.become_role(match self.term.lasts() {
+        self.become_role(match self.write_lease.is_valid() {
             true => Role::Leader,
             false if is_known => Role::Follower,
             false => *self.role.borrow(),
@@ -344,8 +345,8 @@ impl Candidate {
     /// requests at the same moment, but not beyond the end of the current Lease. A replica without permission retries
     /// less often, since that can last indefinitely.
     fn pause(&self) -> Duration {
-        let is_alone = !self.was_served && self.term.lasts();
-        let usual = if is_alone {
+        let is_without_lease = !self.was_served && self.write_lease.is_valid();
+        let usual = if is_without_lease {
             self.election.renew_deadline
         } else {
             self.election.retry_period
@@ -356,7 +357,7 @@ impl Candidate {
             .as_ref()
             .map(|view| Moment::now().until(view.end()));
         match rest {
-            Some(rest) if !rest.is_zero() && !self.term.lasts() => usual.min(rest),
+            Some(rest) if !rest.is_zero() && !self.write_lease.is_valid() => usual.min(rest),
             _ => usual,
         }
     }
@@ -376,14 +377,14 @@ impl Failure {
     fn cause(&self) -> Cause {
         match self {
             Self::Api(error) => error.into(),
-            Self::Silence => Cause::Unreachable,
+            Self::NoResponse => Cause::Unreachable,
         }
     }
 
     fn text(&self) -> String {
         match self {
             Self::Api(error) => api_response(error),
-            Self::Silence => "the API server does not answer".into(),
+            Self::NoResponse => "the API server does not answer".into(),
         }
     }
 }

@@ -348,16 +348,17 @@ async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() 
         }
         let writes = *server.writes.lock().unwrap();
         controller.reconcile().await;
-        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: nothing to write");
+        assert_eq!(
+            *server.writes.lock().unwrap(),
+            writes,
+            "{case}: nothing to write"
+        );
         for _ in 0..10 {
             server.edit_metadata(|m| m["labels"] = Value::Null);
             controller.reconcile().await;
         }
         let more = *server.writes.lock().unwrap() - writes;
-        assert!(
-            more < 5,
-            "{case}: {more} corrections"
-        );
+        assert!(more < 5, "{case}: {more} corrections");
         assert!(controller.next.is_some(), "{case}: no later attempt");
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tower::buffer::Buffer;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
-use crate::leader::Term;
+use crate::leader::WriteLease;
 
 /// Maximum number of requests in flight. An API server can process hundreds, and schedules them with API Priority and
 /// Fairness (APF); more requests would only wait there instead of here.
@@ -34,7 +34,7 @@ pub(super) struct Bounds {
     /// The end of the pause that the API server requested.
     pause: Mutex<Option<Instant>>,
     /// Whether writes are allowed.
-    term: Arc<Term>,
+    write_lease: Arc<WriteLease>,
 }
 
 /// A rate limit: requests per second, with a burst after idle time.
@@ -53,13 +53,13 @@ struct NotLeading;
 
 impl Bounds {
     /// Creates the limits. `rate` is the number of requests per second and the burst; `None` for no rate limit.
-    pub(super) fn new(rate: Option<(f64, u32)>, term: Arc<Term>) -> Arc<Self> {
+    pub(super) fn new(rate: Option<(f64, u32)>, write_lease: Arc<WriteLease>) -> Arc<Self> {
         let rate = rate.map(|(per_second, burst)| Rate::new(per_second, burst));
         Arc::new(Self {
             slots: Semaphore::new(MAX_IN_FLIGHT),
             rate,
             pause: Mutex::new(None),
-            term,
+            write_lease,
         })
     }
 
@@ -171,13 +171,13 @@ where
         request = copy_of(&current).filter(|_| retries < MAX_RETRIES);
         let service = inner.ready().await?;
         let response = if writes {
-            if !bounds.term.lasts() {
+            if !bounds.write_lease.is_valid() {
                 return Err(NotLeading.into());
             }
             tokio::select! {
                 // Check the leadership first: when a paused replica resumes, all of these events are ready at once.
                 biased;
-                () = bounds.term.ended() => return Err(NotLeading.into()),
+                () = bounds.write_lease.expired() => return Err(NotLeading.into()),
                 response = service.call(current) => response?,
             }
         } else {
@@ -219,10 +219,10 @@ mod tests {
     use super::*;
     use crate::leader::Moment;
 
-    fn leading() -> Arc<Term> {
-        let term = Term::default();
-        term.extend(Moment::END);
-        Arc::new(term)
+    fn as_leader() -> Arc<WriteLease> {
+        let write_lease = WriteLease::default();
+        write_lease.extend(Moment::END);
+        Arc::new(write_lease)
     }
 
     fn request(method: Method) -> Request<Body> {
@@ -257,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retries_after_the_time_that_the_server_sets() {
-        let (mut service, requests) = server(Bounds::new(None, leading()), 2);
+        let (mut service, requests) = server(Bounds::new(None, as_leader()), 2);
         let start = Instant::now();
         let answer = service.call(request(Method::POST)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
@@ -267,7 +267,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn returns_the_response_after_the_maximum_of_retries() {
-        let (mut service, requests) = server(Bounds::new(None, leading()), u32::MAX);
+        let (mut service, requests) = server(Bounds::new(None, as_leader()), u32::MAX);
         let answer = service.call(request(Method::GET)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(requests.load(Ordering::Relaxed), MAX_RETRIES + 1);
@@ -275,7 +275,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn obeys_the_rate_after_the_burst() {
-        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), leading()), 0);
+        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), as_leader()), 0);
         let start = Instant::now();
         for _ in 0..25 {
             service.call(request(Method::GET)).await.unwrap();
@@ -287,10 +287,10 @@ mod tests {
 
     #[tokio::test]
     async fn sends_no_write_unless_leader() {
-        let term = leading();
-        let (mut service, requests) = server(Bounds::new(None, Arc::clone(&term)), 0);
+        let write_lease = as_leader();
+        let (mut service, requests) = server(Bounds::new(None, Arc::clone(&write_lease)), 0);
         service.call(request(Method::PUT)).await.unwrap();
-        term.end();
+        write_lease.end();
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let refused = service.call(request(method)).await.unwrap_err();
             assert!(refused.is::<NotLeading>(), "{refused}");

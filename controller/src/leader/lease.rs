@@ -47,7 +47,7 @@ impl View {
 
     /// Returns when other replicas may acquire the Lease.
     pub(super) fn end(&self) -> Moment {
-        self.since.after(self.lasts())
+        self.since.after(self.duration())
     }
 
     fn holder(&self) -> &str {
@@ -56,11 +56,12 @@ impl View {
             .unwrap_or_default()
     }
 
-    fn lasts(&self) -> Duration {
+    fn duration(&self) -> Duration {
         let spec = self.lease.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
-        let lasts = Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0));
-        lasts.min(LONGEST_LEASE)
+        let duration =
+            Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0));
+        duration.min(LONGEST_LEASE)
     }
 }
 

@@ -31,7 +31,7 @@ fn candidate(client: Client) -> Candidate {
     )
 }
 
-fn answering(answer: &Answer) -> Candidate {
+fn responding(answer: &Answer) -> Candidate {
     let answer = Arc::clone(answer);
     candidate(client(move |_, _| answer.lock().unwrap().clone()))
 }
@@ -43,13 +43,13 @@ fn lease_of(holder: &str) -> (u16, Value) {
 }
 
 fn role(candidate: &Candidate) -> (Role, bool) {
-    (*candidate.role().borrow(), candidate.term.lasts())
+    (*candidate.role().borrow(), candidate.write_lease.is_valid())
 }
 
 #[tokio::test]
 async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
     let answer = Answer::new(Mutex::new(refusal(403, "leases are forbidden")));
-    let mut candidate = answering(&answer);
+    let mut candidate = responding(&answer);
     for _ in 0..2 {
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Leader, true));
@@ -69,8 +69,8 @@ async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
 
 #[tokio::test]
 async fn yields_if_another_replica_acquired_the_lease() {
-    let may_not = Arc::new(Mutex::new(true));
-    let server = Arc::clone(&may_not);
+    let is_forbidden = Arc::new(Mutex::new(true));
+    let server = Arc::clone(&is_forbidden);
     let mut candidate = candidate(client(move |method, _| {
         match (*server.lock().unwrap(), method.as_str()) {
             (true, _) => refusal(403, "leases are forbidden"),
@@ -79,7 +79,7 @@ async fn yields_if_another_replica_acquired_the_lease() {
         }
     }));
     candidate.step().await;
-    *may_not.lock().unwrap() = false;
+    *is_forbidden.lock().unwrap() = false;
     candidate.step().await;
     assert_eq!(role(&candidate), (Role::Follower, false));
 }
@@ -87,10 +87,10 @@ async fn yields_if_another_replica_acquired_the_lease() {
 #[tokio::test]
 async fn the_lease_duration_counts_from_the_response() {
     let answered = Arc::new(Mutex::new(None));
-    let noted = Arc::clone(&answered);
+    let in_server = Arc::clone(&answered);
     let mut candidate = candidate(client(move |_, _| {
         std::thread::sleep(Duration::from_millis(20));
-        *noted.lock().unwrap() = Some(Moment::now());
+        *in_server.lock().unwrap() = Some(Moment::now());
         lease_of("other")
     }));
     candidate.step().await;
@@ -101,7 +101,7 @@ async fn the_lease_duration_counts_from_the_response() {
 #[tokio::test]
 async fn a_problem_with_the_lease_is_logged_once_each_time_it_starts() {
     let answer = Answer::new(Mutex::new(lease_of("other")));
-    let mut candidate = answering(&answer);
+    let mut candidate = responding(&answer);
     let mut reported = Vec::new();
     for next in [
         lease_of("other"),

@@ -17,24 +17,24 @@ impl ClusterStore {
     }
 
     /// Records that a SealedSecret was deleted.
-    pub fn lose(&self, object: &Watched) -> Option<ObjectId> {
+    pub fn mark_deleted(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         self.catalogue().mark_deleted(&id).then_some(id)
     }
 
     /// Marks the objects of that namespace (or of all) that are not in a complete list as deleted, and
     /// returns them.
-    pub fn lose_all_but(
+    pub fn mark_missing_as_deleted(
         &self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
         let mut catalogue = self.catalogue();
-        let lost = catalogue.missing(namespace, listed);
-        for id in &lost {
+        let missing = catalogue.missing(namespace, listed);
+        for id in &missing {
             catalogue.mark_deleted(id);
         }
-        lost
+        missing
     }
 
     /// Records the metadata of a Secret. Returns the object to reconcile, if its Secret has changed. Nothing is stored
@@ -68,7 +68,10 @@ impl ClusterStore {
     }
 
     /// Records that a Secret was deleted.
-    pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
+    pub fn record_secret_deletion(
+        &self,
+        secret: &PartialObjectMeta<core::Secret>,
+    ) -> Option<ObjectId> {
         let id = id_of(&secret.metadata)?;
         self.catalogue().observe_secret(&id, None).then_some(id)
     }
@@ -110,7 +113,7 @@ mod tests {
         for name in ["gone", "there"] {
             store.take(object(name));
         }
-        store.lose(&object("gone"));
+        store.mark_deleted(&object("gone"));
         for name in ["gone", "there"] {
             store.leave_to_others(&id(name));
         }
