@@ -521,7 +521,7 @@ impl<S: Store> Tools<S> {
             _ => None,
         };
         let (plan, fight) = match restored {
-            // What the administrator asks for comes back even if the object is refused, and only that.
+            // The metadata of the administrator is restored even if the object is refused, and nothing else.
             Some(secret) if refusal.is_some() && fight.is_none() => {
                 match self.correct(id, Interference::Edit, now) {
                     Ok(()) => (Plan::Replace(secret), None),
