@@ -316,7 +316,10 @@ impl Candidate {
         let before = self.role.send_replace(role);
         match (before, role) {
             (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
-            (_, Role::Leader) => info!(identity = self.identity.as_str(), "This replica leads"),
+            (_, Role::Leader) => info!(
+                identity = self.identity.as_str(),
+                "This replica is the leader"
+            ),
             (Role::Leader, _) => warn!("This replica is no longer the leader and stops writing"),
             (_, Role::Follower) => self.log_leader(),
             (_, Role::Unknown) => {}
@@ -331,7 +334,7 @@ impl Candidate {
         info!(
             holder = holder.unwrap_or_default(),
             lease = self.election.lease_name,
-            "Another replica leads; this one is ready to take over"
+            "Another replica is the leader; this one is ready to take over"
         );
         if self.pod.uid.is_none() {
             info!(

@@ -190,7 +190,7 @@ async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
             "metadata.labels: no label",
             true,
         ),
-        (value, "the values do not make a Secret", false),
+        (value, "the values do not form a valid Secret", false),
     ] {
         let server = ApiServer::with_check(check);
         server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 1);

@@ -142,7 +142,7 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
         (
             "a template that fails",
             &good.replace("template:\n", "template:\n    data: {t: '{{ fail .a }}'}\n"),
-            "the values do not make a Secret: a template fails, ",
+            "the values do not form a valid Secret: a template fails, ",
         ),
     ] {
         case.write("sealed/x.yaml", text);

@@ -35,8 +35,8 @@ const TERMS: [&str; 4] = [
     "--leader-elect-retry-period=500ms",
     "--key-renew-period=0",
 ];
-const LEADS: &str = "This replica leads";
-const FOLLOWS: &str = "Another replica leads";
+const LEADS: &str = "This replica is the leader";
+const FOLLOWS: &str = "Another replica is the leader";
 const OBJECTS: usize = 60;
 const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
