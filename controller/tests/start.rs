@@ -222,6 +222,8 @@ async fn run_until(server: &ApiServer, what: &str) {
     }
 }
 
+/// Attack: the API server responds to the request for the Lease late, so that a replica that has listed every object
+/// writes before it is the leader.
 #[tokio::test]
 async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds_it() {
     for (why, lease) in [("no Lease", None), ("released Lease", Some(lease_of("")))] {
@@ -247,7 +249,8 @@ async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() 
     assert_eq!(first.writes().1, 0, "{:?}", first.log.borrow());
 }
 
-/// The whole class: a replica that does not hold the Lease writes nothing, however early the objects are known.
+/// Attack: another replica holds the Lease while this one has listed every object, so that two replicas write. A replica
+/// that does not hold the Lease writes nothing, however early the objects are known.
 #[tokio::test]
 async fn a_standby_that_has_listed_everything_writes_nothing() {
     let server = ApiServer::start(Some(lease_of("another"))).await;

@@ -6,6 +6,35 @@
 //! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error
 //! text.
 //!
+//! Sealing one value needs only the certificate; opening it needs the private key:
+//!
+//! ```
+//! use jiff::{SignedDuration, Timestamp};
+//! use shared::envelope;
+//! use shared::key::{KeySize, KeySpec};
+//! use shared::random;
+//! use shared::scope::Scope;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let spec = KeySpec {
+//!     size: KeySize::Rsa2048,
+//!     ttl: SignedDuration::from_hours(24 * 30),
+//!     common_name: String::new(),
+//! };
+//! let pair = spec.generate(Timestamp::now(), &mut random::system())?.pair;
+//!
+//! let label = Scope::Strict.label_for_sealing("shop", "db")?;
+//! let public = pair.certificate().public_key();
+//! let sealed = envelope::seal(public, &label, b"hunter2", &mut random::system())?;
+//!
+//! assert_eq!(envelope::open(pair.private(), &label, &sealed)?.expose(), b"hunter2");
+//! // A strict value opens under its own namespace and name only.
+//! let elsewhere = Scope::Strict.label_for_sealing("shop", "web")?;
+//! assert!(envelope::open(pair.private(), &elsewhere, &sealed).is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | module | content |
 //! |---|---|
 //! | [`scope`] | where a value may be opened: strict, namespace-wide, cluster-wide; label bytes |
@@ -31,7 +60,6 @@
 //! | [`random`] | the operating system's random generator, which programs pass in |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; Go's base64 |
 
-pub mod base64;
 pub mod envelope;
 pub mod hints;
 pub mod key;
@@ -57,6 +85,7 @@ pub mod secret_types;
 pub mod unseal;
 mod visible;
 
+pub use go::base64;
 pub use visible::{visible, visible_line};
 
 /// Formats an error with its causes, joined by colons, for the user. Omits a cause whose text the error

@@ -216,16 +216,23 @@ fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
     digest.end()
 }
 
+/// Takes the settings apart without `..`, so that the compiler asks about each new one: a proof that left
+/// one out would still count after that setting has changed.
 fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Tag {
-    let allowed = [
-        origin.rules.accept_legacy,
-        origin.rules.refuse_random,
-        origin.tolerates_drift,
-    ];
+    let Origin {
+        identity,
+        rules: Rules {
+            accept_legacy,
+            refuse_random,
+        },
+        limits,
+        tolerates_drift,
+    } = origin;
+    let allowed = [accept_legacy, refuse_random, tolerates_drift];
     let mut digest = Digest::new(key, b"proof of a generation");
-    digest.add(&origin.identity.0);
+    digest.add(&identity.0);
     digest.add(&allowed.map(u8::from));
-    digest.add(origin.limits.as_bytes());
+    digest.add(limits.as_bytes());
     digest.add(record.secret_uid.as_bytes());
     digest.add(record.secret_version.as_bytes());
     digest.add(record.content.as_bytes());

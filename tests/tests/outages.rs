@@ -194,6 +194,8 @@ async fn revoked_rights_show_within_a_minute_and_a_secret_follows_soon_after_the
     case.all_is_watched().await;
 }
 
+/// Attack: takes the right to watch away for a minute, so that changes of that minute are missed.
+///
 /// The API server checks rights when a watch begins, so a watch from before goes on while the next one is forbidden. Without
 /// that, none of the three would be noticed before the rights are back.
 #[tokio::test]

@@ -80,7 +80,12 @@ impl AddedMetadata {
         if self.is_empty() {
             return String::new();
         }
-        format!(";added:{:?}{:?}", self.labels, self.annotations)
+        // Without `..`, so that the compiler requires a decision about each new field.
+        let Self {
+            labels,
+            annotations,
+        } = self;
+        format!(";added:{labels:?}{annotations:?}")
     }
 
     fn is_empty(&self) -> bool {

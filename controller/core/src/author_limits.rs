@@ -33,7 +33,6 @@ pub struct AuthorLimits {
     /// Patterns of namespaces in which no templates are rendered.
     without_templates: Vec<String>,
     forbidden_metadata: Vec<ForbiddenText>,
-    text: String,
 }
 
 /// A rule that forbids labels and annotations on Secrets.
@@ -138,7 +137,6 @@ impl AuthorLimits {
     pub fn new(types: TypeRules, scopes: ScopeRules, oldest_key: Option<SignedDuration>) -> Self {
         Self {
             keys: None,
-            text: format!("{types:?};{scopes:?};{oldest_key:?}"),
             types,
             scopes,
             without_templates: Vec::new(),
@@ -151,7 +149,6 @@ impl AuthorLimits {
     /// rendering succeeds or fails tells the author something about the values.
     #[must_use]
     pub fn forbidding_templates(mut self, namespaces: &str) -> Self {
-        self.text.extend([";templates:", namespaces]);
         self.without_templates = by_comma(namespaces).map(str::to_owned).collect();
         self
     }
@@ -160,7 +157,6 @@ impl AuthorLimits {
     /// prefixes and `key=value` pairs.
     #[must_use]
     pub fn forbidding_metadata(mut self, texts: &str) -> Self {
-        self.text.extend([";metadata:", texts]);
         self.forbidden_metadata = by_comma(texts).map(ForbiddenText::read).collect();
         self
     }
@@ -169,7 +165,6 @@ impl AuthorLimits {
     /// read what others seal for it. The key label is refused with any value, since it has no other use.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabelled: &str) -> Self {
-        self.text.extend([";", namespace, "/", unlabelled]);
         self.keys = Some(KeyPlace {
             namespace: namespace.to_owned(),
             unlabelled: unlabelled.to_owned(),
@@ -177,9 +172,20 @@ impl AuthorLimits {
         self
     }
 
-    /// Returns a text that is equal for equal limits and differs otherwise.
-    pub fn as_text(&self) -> &str {
-        &self.text
+    /// Returns a text that is equal for equal limits and differs otherwise. It contains every field, which the compiler
+    /// checks: records that were created under other limits must not count.
+    pub fn as_text(&self) -> String {
+        let Self {
+            keys,
+            types,
+            scopes,
+            oldest_key,
+            without_templates,
+            forbidden_metadata,
+        } = self;
+        format!(
+            "{keys:?};{types:?};{scopes:?};{oldest_key:?};{without_templates:?};{forbidden_metadata:?}"
+        )
     }
 
     /// Returns whether a SealedSecret that was allowed can be refused later, by the passage of time alone.
@@ -496,15 +502,33 @@ mod tests {
     }
 
     #[test]
-    fn different_type_rules_have_different_texts() {
-        let text = |types| AuthorLimits::new(types, ScopeRules::default(), None).text;
+    fn different_limits_have_different_texts() {
+        let with_types = |types| AuthorLimits::new(types, ScopeRules::default(), None);
+        let with_age = |hours| {
+            let age = SignedDuration::from_hours(hours);
+            AuthorLimits::new(TypeRules::default(), ScopeRules::default(), Some(age))
+        };
+        let with_scopes = |rules: &str| {
+            let rules = rules.parse().unwrap();
+            AuthorLimits::new(TypeRules::default(), rules, None)
+        };
         let all = [
-            types("", ""),
-            types("", RISKY_TYPES[0]),
-            types(RISKY_TYPES[0], ""),
+            AuthorLimits::default(),
+            with_types(types("", RISKY_TYPES[0])),
+            with_types(types(RISKY_TYPES[0], "")),
+            with_scopes("prod=strict"),
+            with_scopes("prod=namespace-wide"),
+            with_age(1),
+            with_age(2),
+            AuthorLimits::default().forbidding_templates("a"),
+            AuthorLimits::default().forbidding_templates("b"),
+            AuthorLimits::default().forbidding_metadata("a"),
+            AuthorLimits::default().forbidding_metadata("a=b"),
+            AuthorLimits::default().guarding_keys("a", "b"),
+            AuthorLimits::default().guarding_keys("b", "a"),
         ];
-        let texts: BTreeSet<String> = all.into_iter().map(text).collect();
-        assert_eq!(texts.len(), 3);
+        let texts: BTreeSet<String> = all.iter().map(AuthorLimits::as_text).collect();
+        assert_eq!(texts.len(), all.len());
     }
 
     /// Attack: an author labels the Secret so that another operator copies it elsewhere or acts on it.

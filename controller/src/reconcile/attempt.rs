@@ -99,10 +99,26 @@ impl Done {
     }
 }
 
+/// Returns a text for the settings of the policy that a record does not cover otherwise. Destructures the policy
+/// without `..`, so that the compiler requires a decision about each new setting.
+fn limits_text(policy: &Policy) -> String {
+    let Policy {
+        author_limits,
+        added,
+        // `record::Origin` contains these.
+        rules: _,
+        tolerates_drift: _,
+        // These do not affect the desired Secret.
+        update_status: _,
+        retries: _,
+    } = policy;
+    author_limits.as_text() + &added.as_text()
+}
+
 impl<S: Store> Tools<S> {
     pub(super) fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
-            limits_text: [policy.author_limits.as_text(), &policy.added.as_text()].concat(),
+            limits_text: limits_text(&policy),
             store,
             pool,
             policy,

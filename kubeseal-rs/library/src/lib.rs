@@ -3,6 +3,21 @@
 //! The library never prints and does not depend on clap. The crate `kubeseal-rs` parses arguments, calls it and
 //! prints the results.
 //!
+//! Every program that uses it decides what to show. For example, the values of a dotenv file:
+//!
+//! ```
+//! use kubeseal_library::dotenv;
+//!
+//! let variables = dotenv::parse(b"# the database\nexport DB_PASSWORD='hunter2'\n")?;
+//! assert_eq!(variables[0].name, "DB_PASSWORD");
+//! assert_eq!(variables[0].value.expose(), b"hunter2");
+//! assert_eq!(variables[0].line, 2);
+//!
+//! let error = dotenv::parse(b"DB_PASSWORD='hunter2\n").unwrap_err();
+//! assert_eq!(error.to_string(), "line 1: its quotes are never closed");
+//! # Ok::<(), dotenv::DotenvError>(())
+//! ```
+//!
 //! | module | owns |
 //! |---|---|
 //! | [`recipe`], [`dotenv`] | random values; files of variables |

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use kubeseal_library::certificate::{self, ObtainError, UseError, Wanted};
 use kubeseal_library::cluster::rotated::NotRotated;
-use kubeseal_library::cluster::{Access, ClusterError, Controller};
+use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files::{self, FileError};
 use kubeseal_library::kubeconfig::{self, KubeconfigError};
@@ -299,7 +299,10 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             let input = Prepared::new(request, environment)?;
             let mut objects = online::read(&input.read()?)?;
             online::fill_namespaces(&mut objects, namespace.as_ref(), access, environment)?;
-            online::validate(&objects, &Controller::find(access)?)
+            online::validate(
+                &objects,
+                &Controller::find(access, &Clusters::new(environment))?,
+            )
         }
         Command::ReEncrypt { access, namespace } => {
             let input = Prepared::new(request, environment)?;
@@ -307,7 +310,10 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             let (place, format) = online::target(request)?;
             let mut placed = objects.clone();
             online::fill_namespaces(&mut placed, namespace.as_ref(), access, environment)?;
-            let mut rotated = online::rotate(&placed, &Controller::find(access)?)?;
+            let mut rotated = online::rotate(
+                &placed,
+                &Controller::find(access, &Clusters::new(environment))?,
+            )?;
             online::empty_namespaces(&mut rotated, &objects);
             let bytes = secrets::write(&rotated, format);
             match place {
@@ -369,7 +375,7 @@ fn obtain(
     wanted: &Wanted,
     environment: &Environment,
 ) -> Result<certificate::Obtained, CommandError> {
-    let obtained = certificate::obtain(wanted, environment)?;
+    let obtained = certificate::obtain(wanted, &Clusters::new(environment))?;
     for remark in &obtained.remarks {
         report::warn(remark);
     }

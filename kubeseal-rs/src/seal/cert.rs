@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
-use kubeseal_library::cluster::Controller;
+use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record;
 use kubeseal_library::redacted::redacted_source;
@@ -184,7 +184,9 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
         (Some(at), _) => read_at(at),
         (None, Some(folder)) => of_folder(folder, &source.place, environment),
         (None, None) => {
-            let controller = Controller::find(&access(&source.place, environment))?;
+            let clusters = Clusters::new(environment);
+            let access = access(&source.place, environment);
+            let controller = Controller::find(&access, &clusters)?;
             let pem = controller.certificate()?;
             Certificate::from_pem(&pem).context("the certificate of the controller")
         }
@@ -193,7 +195,7 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
 
 /// Returns the certificate of the sealing key in a folder.
 fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<Certificate> {
-    let records = store(place, environment)?.read()?;
+    let records = store(place, &Clusters::new(environment))?.read()?;
     let states = record::states(&records, None);
     let mut seals = records.iter().zip(states);
     let seals = seals.find(|(_, state)| *state == KeyState::Sealing);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record;
 use kubeseal_library::platform::{self, memory};
@@ -145,7 +146,8 @@ fn give(
 
 fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
     if args.backups.is_empty() {
-        let records = store(&args.place, environment).and_then(|store| store.read());
+        let records =
+            store(&args.place, &Clusters::new(environment)).and_then(|store| store.read());
         let records = records.context(
             "no keys to decrypt with: name a backup with --backup, or a folder with --directory",
         )?;

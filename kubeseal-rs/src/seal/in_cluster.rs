@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{self, ClusterError};
+use kubeseal_library::cluster::ClusterError;
 use shared::base64;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, place};
@@ -46,7 +46,9 @@ pub fn values(
     };
     let namespace = namespace.ok_or_else(|| TargetError::NoNamespace(name.to_owned()))?;
     let access = session.access(&settings.certificate.value);
-    let secret = cluster::secret(&access, &namespace, name).map_err(|error| NoValues {
+    let cluster = session.clusters.connect(&access);
+    let secret = cluster.and_then(|cluster| cluster.secret(&namespace, name));
+    let secret = secret.map_err(|error| NoValues {
         place: place(&namespace, name),
         otherwise,
         source: Box::new(error),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use kubeseal_library::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
-use kubeseal_library::cluster::{Access, Overrides};
+use kubeseal_library::cluster::{Access, Clusters, Overrides};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::marked;
 use kubeseal_library::kubeconfig;
@@ -43,6 +43,8 @@ enum Recipients<'a> {
 pub struct Session<'a> {
     /// Clock, environment and terminal.
     pub environment: &'a Environment,
+    /// The connections to API servers.
+    pub clusters: Clusters<'a>,
     /// The options for sealing.
     pub args: &'a Sealing,
     recipients: Recipients<'a>,
@@ -55,6 +57,7 @@ impl<'a> Session<'a> {
     pub fn new(args: &'a Sealing, environment: &'a Environment) -> Self {
         Self {
             environment,
+            clusters: Clusters::new(environment),
             args,
             recipients: Recipients::OfSettings,
             rules: Mutex::default(),
@@ -209,7 +212,7 @@ impl<'a> Session<'a> {
                 ..Wanted::default()
             },
         };
-        Ok(certificate::obtain(&wanted, self.environment)?)
+        Ok(certificate::obtain(&wanted, &self.clusters)?)
     }
 
     /// Returns how to reach the controller of a source.

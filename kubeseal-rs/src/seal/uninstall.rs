@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
-use kubeseal_library::cluster::{ClusterError, Objects};
+use kubeseal_library::cluster::{ClusterError, Clusters, Objects};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::notice::StatusLine;
 use kubeseal_library::parallel;
@@ -49,7 +49,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
         controller: args.controller.clone(),
     };
     let access = keys::access(&place, environment);
-    let objects = Objects::connect(&access)?;
+    let objects = Objects::connect(&access, &Clusters::new(environment))?;
     if !args.force {
         check_lease(
             &objects,

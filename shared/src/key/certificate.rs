@@ -1,10 +1,9 @@
+use go::pem;
 use jiff::Timestamp;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 
-use super::pem;
 use super::{Fingerprint, PublicKey, PublicKeyError};
-use crate::base64;
 use crate::manifest::{self, ReadProblem};
 
 /// A certificate with an RSA key: all that sealing needs. Contains no secrets.
@@ -67,9 +66,8 @@ impl Certificate {
     ///
     /// Those of [`Self::from_pem`].
     pub fn first_of_pem(text: &[u8]) -> Result<(Self, usize), CertificateError> {
-        let blocks = pem::blocks(text);
-        let is_certificate = |b: &&pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
-        let found: Vec<&pem::Block> = blocks.iter().filter(is_certificate).collect();
+        let is_certificate = |b: &pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
+        let found: Vec<pem::Block> = pem::blocks(text).filter(is_certificate).collect();
         let parsed = found
             .iter()
             .map(|block| parse(&block.der))
@@ -132,7 +130,7 @@ impl Certificate {
 
     /// Returns one `CERTIFICATE` block with lines of 64 characters and a final line break.
     pub fn to_pem(&self) -> String {
-        super::generate::pem_block("CERTIFICATE", &base64::encode(&self.der))
+        pem::encode("CERTIFICATE", &self.der)
     }
 }
 

@@ -1,5 +1,6 @@
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::PrivateDecryptingKey;
+use go::pem;
 use jiff::{SignedDuration, Timestamp};
 use pkcs8::der::Decode;
 use rand::CryptoRng;
@@ -7,10 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose,
     SerialNumber,
 };
-use zeroize::Zeroizing;
 
 use super::{Certificate, KeyPair, PrivateKey};
-use crate::base64;
 use crate::plain::Plain;
 
 /// Size in bits of a new RSA key.
@@ -155,28 +154,8 @@ fn date_time(at: Timestamp) -> Option<time::OffsetDateTime> {
 
 fn pkcs1_pem(pkcs8: &[u8]) -> Option<Plain> {
     let info = pkcs8::PrivateKeyInfoRef::from_der(pkcs8).ok()?;
-    let encoded = Zeroizing::new(base64::encode(info.private_key.as_bytes()));
-    Some(Plain::from(pem_block("RSA PRIVATE KEY", &encoded)))
-}
-
-/// Encodes a PEM block. Allocates the buffer at once, so that a private key leaves no copies behind while it
-/// grows.
-pub(super) fn pem_block(label: &str, encoded: &str) -> String {
-    let mut text = String::with_capacity(encoded.len() + encoded.len() / 32 + 2 * label.len() + 64);
-    text.push_str("-----BEGIN ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    let mut rest = encoded;
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = tail;
-    }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    text
+    let der = info.private_key.as_bytes();
+    Some(Plain::from(pem::encode("RSA PRIVATE KEY", der)))
 }
 
 #[cfg(test)]
@@ -202,7 +181,7 @@ pub(crate) mod tests {
     fn issues_the_same_certificate_as_upstream() {
         let new = new_key(1_700_000_000);
         let pem = new.pair.certificate().to_pem();
-        let block = &super::super::pem::blocks(pem.as_bytes())[0];
+        let block = pem::blocks(pem.as_bytes()).next().unwrap();
         let parsed = CertificateInner::<Raw>::from_der(&block.der).unwrap();
         let tbs = parsed.tbs_certificate();
         assert_eq!(tbs.issuer().to_string(), "");

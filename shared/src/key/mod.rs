@@ -6,7 +6,6 @@
 mod certificate;
 mod fingerprint;
 mod generate;
-mod pem;
 mod private;
 mod public;
 

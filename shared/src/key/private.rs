@@ -5,12 +5,12 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use go::pem::{self, Block};
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{Decode, Encode};
 use pkcs8::spki::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
-use super::pem::{self, Block};
 use super::{Fingerprint, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;

@@ -19,7 +19,6 @@ use crate::text::Text;
 use crate::value::{List, Value};
 
 mod key;
-mod pem;
 
 use key::{Form, PrivateKey};
 
@@ -139,10 +138,12 @@ fn value(cert: Vec<u8>, key: Vec<u8>) -> Value {
 }
 
 fn parse_certificate(pem: &[u8]) -> Result<(Vec<u8>, x509_cert::Certificate), Fault> {
-    let block = pem::decode(pem).ok_or(Fault::failed("the certificate is not PEM"))?;
+    let block = go::pem::blocks(pem)
+        .next()
+        .ok_or(Fault::failed("the certificate is not PEM"))?;
     let parsed = x509_cert::Certificate::from_der(&block.der)
         .map_err(|_| Fault::failed("the certificate is not an X.509 certificate"))?;
-    Ok((block.der, parsed))
+    Ok((block.der.to_vec(), parsed))
 }
 
 /// `genCA` and `genCAWithKey`: returns a CA certificate and its key.
@@ -244,7 +245,7 @@ fn issue(params: &CertificateParams, key: &PrivateKey, signer: &Signer) -> Outco
         }
     };
     Ok(value(
-        pem::encode("CERTIFICATE", certificate.der()),
+        go::pem::encode("CERTIFICATE", certificate.der()).into_bytes(),
         key.pem(),
     ))
 }

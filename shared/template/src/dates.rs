@@ -9,7 +9,7 @@ mod duration;
 mod layout;
 mod parsing;
 
-pub(crate) use duration::{duration_text, parse_duration, round_duration, truncate_duration};
+pub(crate) use duration::{round_duration, truncate_duration};
 pub(crate) use parsing::parse;
 
 const SECOND: i64 = 1_000_000_000;

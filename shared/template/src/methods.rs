@@ -33,7 +33,7 @@ impl Value {
             Self::Int(Int {
                 kind: IntKind::Duration,
                 bits,
-            }) => Some(dates::duration_text(*bits)),
+            }) => Some(go::duration::text(*bits)),
             Self::Int(Int {
                 kind: IntKind::Month,
                 bits,

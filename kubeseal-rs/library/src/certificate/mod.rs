@@ -18,8 +18,7 @@ use std::ffi::{OsStr, OsString};
 
 use shared::key::{Certificate, CertificateError};
 
-use crate::cluster::{Access, ClusterError, Service};
-use crate::environment::Environment;
+use crate::cluster::{Access, ClusterError, Clusters, Service};
 use crate::redacted::redacted_source;
 
 pub use source::{OfRule, SourceError, is_url, read, read_named_by_rule};
@@ -91,7 +90,7 @@ pub enum ObtainError {
 /// # Errors
 ///
 /// Returns an [`ObtainError`] if there is no certificate, or it is not trusted.
-pub fn obtain(wanted: &Wanted, environment: &Environment) -> Result<Obtained, ObtainError> {
+pub fn obtain(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, ObtainError> {
     let Wanted {
         source,
         access,
@@ -101,9 +100,9 @@ pub fn obtain(wanted: &Wanted, environment: &Environment) -> Result<Obtained, Ob
     } = wanted;
     match (source.is_empty(), offline) {
         (false, _) => given(source, fingerprints),
-        (true, false) => of_cluster::fetch(wanted, environment),
+        (true, false) => of_cluster::fetch(wanted, clusters),
         (true, true) => {
-            let seen = of_cluster::last(access, environment)?;
+            let seen = of_cluster::last(access, clusters.environment)?;
             check(&seen.pem, "the cache", fingerprints)?;
             Ok(seen)
         }

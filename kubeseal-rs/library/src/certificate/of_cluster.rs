@@ -11,7 +11,7 @@ use shared::key::Certificate;
 use super::known::Known;
 use super::trust::{self, Memory, Vouched, Way, judge, memory, vouched_by};
 use super::{ObtainError, Obtained, Origin, Wanted};
-use crate::cluster::{Access, Address, Cluster, ClusterError, NoService, Service};
+use crate::cluster::{Access, Address, Cluster, ClusterError, Clusters, NoService, Service};
 use crate::environment::Environment;
 
 /// The item of the `ConfigMap` with the published certificate; see [`config_map`].
@@ -33,8 +33,9 @@ struct Offer {
 }
 
 /// Gets the certificate from the cluster, and caches it.
-pub(super) fn fetch(wanted: &Wanted, environment: &Environment) -> Result<Obtained, ObtainError> {
-    let cluster = Cluster::new(&wanted.access, environment)?;
+pub(super) fn fetch(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, ObtainError> {
+    let environment = clusters.environment;
+    let cluster = clusters.connect(&wanted.access)?;
     let known = Known::of(environment.cache_folder().as_deref(), cluster.address());
     let offer = offer(&cluster, &wanted.access, &wanted.fingerprints, &known)?;
     accept(offer, wanted, &known, environment)

@@ -6,6 +6,7 @@ mod authorised;
 mod busy;
 mod by_token;
 mod candidates;
+mod clusters;
 mod connection;
 mod error;
 mod error_text;
@@ -29,11 +30,11 @@ use crate::environment::Environment;
 use api::{Answer, Api};
 pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
 pub use by_token::{ByToken, NoToken};
+pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{Created, Objects};
 pub use overrides::{Hidden, Overrides};
-pub use secret::secret;
 
 const FETCH: &str = "cannot fetch certificate";
 const AUTHORITY: &str =
@@ -139,7 +140,7 @@ impl Cluster {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the kubeconfig or the flags cannot be used.
-    pub fn new(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
+    fn new(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
         Ok(Self {
             api: Arc::new(Api::new(access, environment)?),
         })
@@ -232,13 +233,13 @@ impl Cluster {
 }
 
 impl Controller {
-    /// Looks up the Service that `access` names, with the environment of this process.
+    /// Looks up the Service that `access` names.
     ///
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the settings cannot be used or the request fails.
-    pub fn find(access: &Access) -> Result<Self, ClusterError> {
-        Cluster::new(access, &Environment::of_this_process())?.controller(access)
+    pub fn find(access: &Access, clusters: &Clusters<'_>) -> Result<Self, ClusterError> {
+        clusters.connect(access)?.controller(access)
     }
 
     /// Returns the controller's Service.

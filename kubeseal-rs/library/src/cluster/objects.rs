@@ -1,20 +1,21 @@
 //! Reads and writes objects of the API server as JSON bytes, for the commands about keys.
 
+use std::sync::Arc;
+
 use http::{Method, StatusCode};
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
 use super::api::{Answer, Api};
-use super::{Access, ClusterError};
+use super::{Access, ClusterError, Clusters};
 use crate::bounded::Kind;
-use crate::environment::Environment;
 
 /// The number of objects in one page of a list.
 const PAGE: usize = 200;
 
 /// An authenticated client of an API server.
 pub struct Objects {
-    api: Api,
+    api: Arc<Api>,
 }
 
 /// The outcome of creating an object.
@@ -27,14 +28,14 @@ pub enum Created {
 }
 
 impl Objects {
-    /// Creates a client from the kubeconfig. Sends no request yet.
+    /// Uses the connection of the run. Sends no request yet.
     ///
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the settings cannot be used.
-    pub fn connect(access: &Access) -> Result<Self, ClusterError> {
+    pub fn connect(access: &Access, clusters: &Clusters<'_>) -> Result<Self, ClusterError> {
         Ok(Self {
-            api: Api::new(access, &Environment::of_this_process())?,
+            api: clusters.connect(access)?.api,
         })
     }
 

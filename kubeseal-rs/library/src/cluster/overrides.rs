@@ -11,7 +11,7 @@ use super::ClusterError;
 use crate::bounded::{self, Kind};
 
 /// Values of the flags. Unset fields leave the kubeconfig as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// The value of `--context`.
     pub context: Option<String>,
@@ -50,7 +50,7 @@ pub struct Overrides {
 }
 
 /// A text that `Debug` does not show.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub String);
 
 impl std::fmt::Debug for Hidden {

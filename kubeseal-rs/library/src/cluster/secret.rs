@@ -3,20 +3,20 @@
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
-use super::api::Api;
-use super::{Access, ClusterError};
-use crate::environment::Environment;
+use super::{Cluster, ClusterError};
 
-/// Returns a Secret as the API server stores it. **The result contains plain values**, in base64.
-///
-/// # Errors
-///
-/// Returns a [`ClusterError`] if the request fails, for example because the Secret does not exist
-/// or the caller may not read it.
-pub fn secret(access: &Access, namespace: &str, name: &str) -> Result<Json, ClusterError> {
-    let what = "cannot read the Secret";
-    let api = Api::new(access, &Environment::of_this_process())?;
-    let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
-    let body = Zeroizing::new(api.get(&path)?.success(what)?);
-    serde_json::from_slice(&body).map_err(|_| ClusterError::Nonsense { what })
+impl Cluster {
+    /// Returns a Secret as the API server stores it. **The result contains plain values**, in
+    /// base64.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if the request fails, for example because the Secret does not
+    /// exist or the caller may not read it.
+    pub fn secret(&self, namespace: &str, name: &str) -> Result<Json, ClusterError> {
+        let what = "cannot read the Secret";
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+        let body = Zeroizing::new(self.api.get(&path)?.success(what)?);
+        serde_json::from_slice(&body).map_err(|_| ClusterError::Nonsense { what })
+    }
 }

@@ -12,7 +12,7 @@ use shared::secret::Secret;
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Found, Holder, Origin, Unread};
-use crate::cluster::{Access, Created, Objects};
+use crate::cluster::{Access, Clusters, Created, Objects};
 use crate::files;
 use crate::notice::Notice;
 use crate::shown::ShowPath as _;
@@ -113,9 +113,9 @@ impl KeyStore {
     /// # Errors
     ///
     /// Fails if the kubeconfig cannot be used.
-    pub fn cluster(access: &Access) -> Result<Self> {
+    pub fn cluster(access: &Access, clusters: &Clusters<'_>) -> Result<Self> {
         Ok(Self::Cluster {
-            objects: Box::new(Objects::connect(access)?),
+            objects: Box::new(Objects::connect(access, clusters)?),
             namespace: access.namespace.clone(),
         })
     }

@@ -1,6 +1,6 @@
 //! Checks the controller behind the Service, and the certificate that it serves.
 
-use kubeseal_library::cluster::{Access, ClusterError, Controller, Objects};
+use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, Objects};
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{Certificate, Validity};
@@ -9,8 +9,12 @@ use super::findings::Found;
 use super::way::WENT_AWAY;
 
 /// Checks that the controller is running and has finished its initial sync. Returns no controller if it is not running.
-pub(super) fn look(objects: &Objects, access: &Access) -> (Option<Controller>, Found) {
-    let controller = match Controller::find(access) {
+pub(super) fn look(
+    objects: &Objects,
+    access: &Access,
+    clusters: &Clusters<'_>,
+) -> (Option<Controller>, Found) {
+    let controller = match Controller::find(access, clusters) {
         Ok(controller) => controller,
         Err(error) => {
             let remedy = "ask for the right to `get` the Service";

@@ -1,6 +1,6 @@
 //! Checks the key Secrets, if the user may read them.
 
-use kubeseal_library::cluster::Access;
+use kubeseal_library::cluster::{Access, Clusters};
 use kubeseal_library::keys::{KeyRecord, KeyStore, record};
 use shared::key::Certificate;
 use shared::key_marks::KeyState;
@@ -12,12 +12,12 @@ const NAME: &str = "keys";
 /// Reads and checks the keys of the cluster. Without permission to read them, the step is skipped and the other steps
 /// still run.
 pub(super) fn look(
-    access: &Access,
+    (access, clusters): (&Access, &Clusters<'_>),
     again: &str,
     served: Option<&Certificate>,
     findings: &mut Findings,
 ) -> Vec<KeyRecord> {
-    let Ok(records) = KeyStore::cluster(access).and_then(|store| store.read()) else {
+    let Ok(records) = KeyStore::cluster(access, clusters).and_then(|store| store.read()) else {
         let why = format!("you may not read the Secrets of {}", access.namespace);
         findings.add(NAME, Found::skipped(why));
         return Vec::new();

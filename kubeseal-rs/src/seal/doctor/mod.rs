@@ -22,6 +22,7 @@ mod templates;
 mod way;
 
 use anyhow::Result;
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::{KeyRecord, record};
 use kubeseal_library::redacted::redacted_source;
@@ -45,14 +46,15 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut findings = Findings::default();
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
     findings.add("seal", Found::good(version));
+    let clusters = Clusters::new(environment);
     let mut way = way::Way::default();
     if !args.offline {
         // A rule must not choose which server receives a token: `--authorized` follows the arguments alone.
         let args = &under_rule(args, environment, &mut findings);
-        way = way::look(args, environment, &mut findings);
+        way = way::look(args, &clusters, &mut findings);
     }
     if let Some(file) = &args.file {
-        way.authorised = authorised(&args.asking, &args.place, environment)?;
+        way.authorised = authorised(&args.asking, &args.place, &clusters)?;
         let keys = key_ring(args, environment, &way.records)?;
         object::look(args, file, &keys, &way, environment, &mut findings)?;
     }

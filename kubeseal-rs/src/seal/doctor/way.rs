@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use kubeseal_library::cluster::{Access, Authorised, Controller, Objects};
-use kubeseal_library::environment::Environment;
+use kubeseal_library::cluster::{Access, Authorised, Clusters, Controller, Objects};
 use kubeseal_library::keys::{KeyRecord, KeyStore};
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -38,7 +37,7 @@ impl Way {
 }
 
 /// Checks each step, and stops at the first failure.
-pub(super) fn look(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Way {
+pub(super) fn look(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Way {
     let mut way = Way::default();
     let again = again(&args.place);
     let _ = if let Some(folder) = &args.place.directory {
@@ -46,9 +45,9 @@ pub(super) fn look(args: &Doctor, environment: &Environment, findings: &mut Find
     } else {
         let access = Access {
             by_token: args.asking.by_token(),
-            ..access(&args.place, environment)
+            ..access(&args.place, clusters.environment)
         };
-        cluster(&access, &again, &mut way, findings)
+        cluster((&access, clusters), &again, &mut way, findings)
     };
     way
 }
@@ -70,18 +69,23 @@ fn directory(folder: &Path, again: &str, way: &mut Way, findings: &mut Findings)
 }
 
 /// Checks the cluster and the controller. Returns `None` after a failure.
-fn cluster(access: &Access, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
-    let objects = Objects::connect(access);
+fn cluster(
+    (access, clusters): (&Access, &Clusters<'_>),
+    again: &str,
+    way: &mut Way,
+    findings: &mut Findings,
+) -> Option<()> {
+    let objects = Objects::connect(access, clusters);
     findings.add("kubeconfig", kubeconfig(objects.as_ref()))?;
     let objects = objects.ok()?;
     findings.add("API server", api_server(&objects))?;
     findings.add("definition of SealedSecret", definition(&objects))?;
     findings.add("Service", service(&objects, access))?;
-    let (controller, found) = controller::look(&objects, access);
+    let (controller, found) = controller::look(&objects, access, clusters);
     if findings.add("controller", found).is_some() {
         let (served, found) = controller::certificate(&objects, access);
         findings.add("certificate", found);
-        way.records = keys::look(access, again, served.as_ref(), findings);
+        way.records = keys::look((access, clusters), again, served.as_ref(), findings);
     }
     (way.objects, way.controller) = (Some(objects), controller);
     Some(())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive::{self, Lock};
@@ -28,7 +29,7 @@ use crate::seal_args::KeysBackup;
 /// Fails before any key is marked if the archive is not complete. If marking fails, the error names
 /// the keys without a mark, and the archive stays.
 pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.place, environment)?;
+    let store = store(&args.place, &Clusters::new(environment))?;
     let records = store.read()?;
     if records.is_empty() {
         bail!("no key in {} to back up", store.place());

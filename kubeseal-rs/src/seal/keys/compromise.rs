@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
@@ -47,11 +48,12 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 ///
 /// Fails if something cannot be read; then nothing is marked.
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.place, environment)?;
+    let clusters = Clusters::new(environment);
+    let store = store(&args.place, &clusters)?;
     let records = store.read()?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
     let asked = (&args.search, &args.place);
-    let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, asked, environment)?;
+    let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, asked, &clusters)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
     found.unread.extend(unread);
     let damage = Damage {

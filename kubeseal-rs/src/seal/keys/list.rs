@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::survey::Depth;
 use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
@@ -22,8 +23,9 @@ use crate::seal_args::{Form, KeysList, KeysStatus};
 ///
 /// Fails if the keys cannot be read.
 pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
-    let records = store(&args.place, environment)?.read()?;
-    let states = record::states(&records, served(&args.place, environment).as_ref());
+    let clusters = Clusters::new(environment);
+    let records = store(&args.place, &clusters)?.read()?;
+    let states = record::states(&records, served(&args.place, &clusters).as_ref());
     let rows = rows(&records, &states, None);
     show(&rows, None, args.output, environment.now)
 }
@@ -34,9 +36,10 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
 ///
 /// Fails if keys, objects or files cannot be read.
 pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.place, environment)?;
+    let clusters = Clusters::new(environment);
+    let store = store(&args.place, &clusters)?;
     let records = store.read()?;
-    let states = record::states(&records, served(&args.place, environment).as_ref());
+    let states = record::states(&records, served(&args.place, &clusters).as_ref());
     let search = &args.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
     let found = look(&store, &args.paths, search)?;
@@ -46,7 +49,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
         Depth::Unnamed
     };
     let place = (search, &args.place);
-    let survey = survey(&found.holders, &ring, place, depth, environment)?;
+    let survey = survey(&found.holders, &ring, place, depth, &clusters)?;
     let rows = rows(&records, &states, Some(&survey));
     let looked = Some((&found, &survey));
     show(&rows, looked, args.output, environment.now)?;

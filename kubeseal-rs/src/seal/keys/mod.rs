@@ -21,7 +21,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
-use kubeseal_library::cluster::{Access, Authorised, ByToken, ClusterError, Controller, Overrides};
+use kubeseal_library::cluster::{
+    Access, Authorised, ByToken, ClusterError, Clusters, Controller, Overrides,
+};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::survey::{self, Depth, Holder};
@@ -101,10 +103,10 @@ pub fn access(place: &Place, environment: &Environment) -> Access {
 /// # Errors
 ///
 /// Fails if the folder does not exist, or the kubeconfig cannot be used.
-pub fn store(place: &Place, environment: &Environment) -> Result<KeyStore> {
+pub fn store(place: &Place, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &place.directory {
         Some(folder) => KeyStore::folder(folder),
-        None => KeyStore::cluster(&access(place, environment)),
+        None => KeyStore::cluster(&access(place, clusters.environment), clusters),
     }
 }
 
@@ -166,12 +168,12 @@ fn quoted(word: &str) -> Cow<'_, str> {
 
 /// Returns the key whose certificate the controller serves; `None` if it serves none or cannot be
 /// reached.
-fn served(place: &Place, environment: &Environment) -> Option<Fingerprint> {
+fn served(place: &Place, clusters: &Clusters<'_>) -> Option<Fingerprint> {
     if place.directory.is_some() {
         return None;
     }
-    let pem = Controller::find(&access(place, environment)).and_then(|c| c.certificate());
-    match pem {
+    let controller = Controller::find(&access(place, clusters.environment), clusters);
+    match controller.and_then(|controller| controller.certificate()) {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
             warn(&format!(
@@ -221,7 +223,7 @@ fn find<'a>(
 pub fn authorised(
     args: &Asking,
     place: &Place,
-    environment: &Environment,
+    clusters: &Clusters<'_>,
 ) -> Result<Option<Authorised>> {
     let by_token = args.by_token();
     if by_token == ByToken::default() {
@@ -229,10 +231,10 @@ pub fn authorised(
     }
     let access = Access {
         by_token,
-        ..access(place, environment)
+        ..access(place, clusters.environment)
     };
     let (Some(url), Some(token)) = (&args.authorized, &args.token_file) else {
-        let made = Controller::find(&access).and_then(Controller::into_authorised);
+        let made = Controller::find(&access, clusters).and_then(Controller::into_authorised);
         return made
             .map(Some)
             .context("without --token-file the cluster is asked for a token");
@@ -241,12 +243,12 @@ pub fn authorised(
     let token = files::read_as(token, Kind::Credential)?;
     let authority = match &args.authority {
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
-        None => Controller::find(&access)
+        None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
             .context("name the authority with --authority")?,
     };
     Authorised::new(url, &token, &authority)
-        .map(|port| Some(port.with_status_line(environment.status_line)))
+        .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
         .with_context(|| format!("--authorized {url} with --token-file {file}"))
 }
 
@@ -257,10 +259,10 @@ fn survey(
     ring: &KeyRing,
     (search, place): (&Search, &Place),
     depth: Depth,
-    environment: &Environment,
+    clusters: &Clusters<'_>,
 ) -> Result<Survey> {
-    let mut survey = Survey::of(holders, ring, depth, environment.status_line);
-    if let Some(controller) = authorised(&search.asking, place, environment)? {
+    let mut survey = Survey::of(holders, ring, depth, clusters.environment.status_line);
+    if let Some(controller) = authorised(&search.asking, place, clusters)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
             warn(&format!("{origin}: the controller does not say: {why}"));
@@ -280,12 +282,17 @@ fn survey_all(
     records: &[KeyRecord],
     paths: &[PathBuf],
     (search, place): (&Search, &Place),
-    environment: &Environment,
+    clusters: &Clusters<'_>,
 ) -> Result<(KeyRing, Found, Survey)> {
-    let ring = opening::ring(records, &search.backups, &search.opening, environment)?;
+    let ring = opening::ring(
+        records,
+        &search.backups,
+        &search.opening,
+        clusters.environment,
+    )?;
     let found = look(store, paths, search)?;
     let asked = (search, place);
-    let survey = survey(&found.holders, &ring, asked, Depth::All, environment)?;
+    let survey = survey(&found.holders, &ring, asked, Depth::All, clusters)?;
     Ok((ring, found, survey))
 }
 

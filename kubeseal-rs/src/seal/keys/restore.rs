@@ -13,6 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::KeyStore;
@@ -59,7 +60,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
             path.shown()
         );
     }
-    let store = store(&args.place, environment)?;
+    let store = store(&args.place, &Clusters::new(environment))?;
     let there = store.read()?;
     let plan = Plan::new(
         backup.secrets,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
+use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
@@ -25,10 +26,11 @@ use crate::seal_args::KeysRetire;
 /// Fails if the key seals, or if a named file cannot be read. Other files that cannot be read are
 /// listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.place, environment)?;
+    let clusters = Clusters::new(environment);
+    let store = store(&args.place, &clusters)?;
     let records = store.read()?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
-    let states = record::states(&records, served(&args.place, environment).as_ref());
+    let states = record::states(&records, served(&args.place, &clusters).as_ref());
     let state = records
         .iter()
         .zip(&states)
@@ -37,7 +39,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     check(record, state, &again(&args.place))?;
 
     let asked = (&args.search, &args.place);
-    let (_, mut found, survey) = survey_all(&store, &records, &args.paths, asked, environment)?;
+    let (_, mut found, survey) = survey_all(&store, &records, &args.paths, asked, &clusters)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if args.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use kubeseal_library::certificate;
-use kubeseal_library::cluster::Controller;
+use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore};
@@ -30,7 +30,8 @@ const SOON: Duration = Duration::from_secs(10);
 ///
 /// Fails if there is no key to annotate, or no new certificate is served within the time limit.
 pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.place, environment)?;
+    let clusters = Clusters::new(environment);
+    let store = store(&args.place, &clusters)?;
     let records = store.read()?;
     let Some(newest) = newest(&records, &BTreeSet::new()) else {
         bail!(
@@ -41,7 +42,7 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     };
     ask(&store, newest)?;
     let known = fingerprints(&records);
-    let (name, fingerprint) = wait(args, environment, &store, &known)?;
+    let (name, fingerprint) = wait(args, &clusters, &store, &known)?;
     report::say(if is_asked(args) {
         "the new key seals from now on; older keys still decrypt. Next:"
     } else {
@@ -87,7 +88,7 @@ fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
 
 fn wait(
     args: &KeysRotate,
-    environment: &Environment,
+    clusters: &Clusters<'_>,
     store: &KeyStore,
     known: &BTreeSet<Fingerprint>,
 ) -> Result<(String, Fingerprint)> {
@@ -100,7 +101,7 @@ fn wait(
             newest(&records, known).and_then(|r| Some((r, r.fingerprint()?.clone())))
         {
             let name = record.name().to_owned();
-            if is_served(args, environment, &fingerprint) {
+            if is_served(args, clusters, &fingerprint) {
                 return Ok((name, fingerprint));
             }
             let (since, _) = appeared.get_or_insert((Instant::now(), name.clone()));
@@ -149,14 +150,14 @@ fn is_asked(args: &KeysRotate) -> bool {
 
 /// Returns whether the controller serves the key's certificate. If it cannot be fetched, the
 /// existence of the key is enough.
-fn is_served(args: &KeysRotate, environment: &Environment, key: &Fingerprint) -> bool {
+fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> bool {
     if !is_asked(args) {
         return true;
     }
     let pem = match (&args.place.directory, &args.cert) {
         (Some(_), None) => None,
         (Some(_), Some(url)) => certificate::read(url.as_ref()).ok(),
-        (None, _) => Controller::find(&access(&args.place, environment))
+        (None, _) => Controller::find(&access(&args.place, clusters.environment), clusters)
             .and_then(|controller| controller.certificate())
             .ok(),
     };

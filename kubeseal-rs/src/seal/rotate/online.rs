@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{Access, ByToken, ClusterError, Controller, rotated};
+use kubeseal_library::cluster::{Access, ByToken, ClusterError, Clusters, Controller, rotated};
 use kubeseal_library::progress::Progress;
 use kubeseal_library::rules::Source;
 use kubeseal_library::walk::Candidate;
@@ -125,7 +125,7 @@ impl Rotation<'_> {
         let Some(source) = source else { return Ok(()) };
         let cluster = match self.clusters.remove(&source) {
             Some(cluster) => cluster,
-            None => Cluster::find(&self.access(&source))?,
+            None => Cluster::find(&self.access(&source), &self.session.clusters)?,
         };
         let done = self.rotate_files(&cluster, files);
         self.clusters.insert(source, cluster);
@@ -216,8 +216,8 @@ const CLOSED: &str = "the controller cannot decrypt it: it is for another cluste
     are not those that it was sealed for";
 
 impl Cluster {
-    fn find(access: &Access) -> Result<Self> {
-        let controller = Controller::find(access)?;
+    fn find(access: &Access, clusters: &Clusters<'_>) -> Result<Self> {
+        let controller = Controller::find(access, clusters)?;
         let pem = controller.certificate()?;
         let (certificate, _) = Certificate::first_of_pem(&pem)?;
         Ok(Self {

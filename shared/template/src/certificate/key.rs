@@ -7,8 +7,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
-use super::pem;
 use crate::error::Fault;
+use go::pem;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -37,7 +37,9 @@ const BAD_KEY: Fault = Fault {
 
 impl PrivateKey {
     pub(super) fn parse_pem(text: &[u8]) -> Result<Self, Fault> {
-        let block = pem::decode(text).ok_or(Fault::failed("the private key is not PEM"))?;
+        let block = pem::blocks(text)
+            .next()
+            .ok_or(Fault::failed("the private key is not PEM"))?;
         let form = match &*block.label {
             "PRIVATE KEY" => Form::Pkcs8,
             "RSA PRIVATE KEY" => Form::Pkcs1,
@@ -49,7 +51,9 @@ impl PrivateKey {
 
     /// Like [`Self::parse_pem`], but also accepts DSA keys, which are only stored, not used.
     pub(super) fn check_pem(text: &[u8]) -> Result<(), Fault> {
-        let block = pem::decode(text).ok_or(Fault::failed("the private key is not PEM"))?;
+        let block = pem::blocks(text)
+            .next()
+            .ok_or(Fault::failed("the private key is not PEM"))?;
         if block.label == "DSA PRIVATE KEY" {
             return pkcs8::der::asn1::AnyRef::from_der(&block.der)
                 .map(|_| ())
@@ -115,7 +119,7 @@ impl PrivateKey {
     }
 
     pub(super) fn pem(&self) -> Vec<u8> {
-        pem::encode(self.label, &self.shown)
+        pem::encode(self.label, &self.shown).into_bytes()
     }
 
     pub(super) fn pair(&self) -> Result<KeyPair, Fault> {

@@ -4,8 +4,7 @@ use aws_lc_rs::cipher::{
     AES_256, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
 };
 use aws_lc_rs::digest;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use go::base64;
 
 use super::encoding::decode64;
 use super::{Args, Function, Outcome, Type};
@@ -146,7 +145,7 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         xor(block, &done[at - BLOCK..]);
         key.encrypt(block).map_err(|_| AES_FAILED)?;
     }
-    Ok(Value::text(STANDARD.encode(&out)))
+    Ok(Value::text(base64::encode(&out)))
 }
 
 /// Decrypts the output of `encrypt`. Like sprig, it trusts the last byte for the padding length and checks

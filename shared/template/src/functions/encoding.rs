@@ -1,7 +1,6 @@
 //! Base64, base32, JSON, URLs, versions.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use go::base64;
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
@@ -14,7 +13,7 @@ use crate::value::{Pointer, Value};
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("b64enc", &[Type::Text], |_, args| {
-        Ok(encode64(&args.text(0)).into())
+        Ok(base64::encode(&args.text(0)).into_bytes().into())
     }),
     Function::new("b64dec", &[Type::Text], |_, args| {
         Ok(decoded(decode64(&args.text(0)), "base64"))
@@ -112,63 +111,13 @@ fn decoded(result: Result<Vec<u8>, usize>, name: &str) -> Value {
     }
 }
 
-/// Encodes base64 with padding (RFC 4648).
-fn encode64(bytes: &[u8]) -> Vec<u8> {
-    STANDARD.encode(bytes).into_bytes()
-}
-
-/// Decodes base64; skips line breaks and ignores stray bits. An error is the offset at which Go's decoder
-/// gives up.
+/// Decodes base64; an error is the offset at which Go's decoder gives up.
 pub(crate) fn decode64(text: &[u8]) -> Result<Vec<u8>, usize> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut used) = (0_u32, 0_usize);
-    for (at, &byte) in text
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| !is_line_break(**byte))
-    {
-        let code = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' if used >= 2 => {
-                padding64(text, at, used)?;
-                bytes.extend_from_slice(&(bits << (6 * (4 - used))).to_be_bytes()[1..used]);
-                return Ok(bytes);
-            }
-            _ => return Err(at),
-        };
-        bits = bits << 6 | u32::from(code);
-        used += 1;
-        if used == 4 {
-            bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
-            (bits, used) = (0, 0);
-        }
-    }
-    if used == 0 {
-        Ok(bytes)
-    } else {
-        Err(text.len() - used)
-    }
+    base64::decode(text).map_err(|error| error.position)
 }
 
 fn is_line_break(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
-}
-
-/// Checks for one or two padding signs at the end.
-fn padding64(text: &[u8], first: usize, used: usize) -> Result<(), usize> {
-    let next = |from: usize| (from..text.len()).find(|&at| !is_line_break(text[at]));
-    let mut last = first;
-    if used == 2 {
-        last = next(first + 1).ok_or(text.len())?;
-        if text[last] != b'=' {
-            return Err(last - 1);
-        }
-    }
-    next(last + 1).map_or(Ok(()), Err)
 }
 
 const ALPHABET32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";

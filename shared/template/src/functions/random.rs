@@ -1,7 +1,6 @@
 //! Random texts and numbers from the caller's random source.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use go::base64;
 use rand::CryptoRng;
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -34,7 +33,7 @@ pub(super) static TABLE: &[Function] = &[
         env.gauge.memory(count)?;
         let mut bytes = vec![0; count];
         env.rng.fill_bytes(&mut bytes);
-        Ok(Value::text(STANDARD.encode(&bytes)))
+        Ok(Value::text(base64::encode(&bytes)))
     })
     .non_deterministic(),
     Function::new("randInt", &[Type::Int, Type::Int], |env, args| {

@@ -1,5 +1,7 @@
 //! Dates and durations.
 
+use go::duration;
+
 use super::cast::clamped_int;
 use super::{Args, Function, Outcome, Type};
 use crate::dates::{self, Time};
@@ -44,7 +46,7 @@ pub(super) static TABLE: &[Function] = &[
             value => unix_time(env, &value),
         };
         let elapsed = Time::from_timestamp(env.now).since(&time);
-        Ok(Value::text(dates::duration_text(dates::round_duration(
+        Ok(Value::text(duration::text(dates::round_duration(
             elapsed, SECOND,
         ))))
     })
@@ -84,9 +86,7 @@ pub(super) static TABLE: &[Function] = &[
             Value::Int(int) if int.kind == IntKind::Int64 => int.bits,
             _ => 0,
         };
-        Ok(Value::text(dates::duration_text(
-            seconds.wrapping_mul(SECOND),
-        )))
+        Ok(Value::text(duration::text(seconds.wrapping_mul(SECOND))))
     }),
     Function::new("durationRound", &[Type::Any], duration_round).non_deterministic(),
 ];
@@ -127,8 +127,13 @@ fn html_date(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
         .into()
 }
 
+/// Parses a duration; `None` for one that is invalid or too long.
+fn parse_duration(text: &[u8]) -> Option<i64> {
+    duration::parse(std::str::from_utf8(text).ok()?)
+}
+
 fn modified(args: &Args<'_>) -> Option<Value> {
-    let by = dates::parse_duration(&args.text(0))?;
+    let by = parse_duration(&args.text(0))?;
     match args.value(1) {
         Value::Time(time) => Some(Value::Time(time.add(by))),
         _ => None,
@@ -138,7 +143,7 @@ fn modified(args: &Args<'_>) -> Option<Value> {
 /// Returns the duration in its largest whole unit: `3mo`, `2h`.
 fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let nanos = match args.value(0) {
-        Value::Text(text) => dates::parse_duration(&text).unwrap_or(0),
+        Value::Text(text) => parse_duration(&text).unwrap_or(0),
         Value::Int(int) if int.kind == IntKind::Int64 => int.bits,
         Value::Time(time) => Time::from_timestamp(env.now).since(&time),
         _ => 0,

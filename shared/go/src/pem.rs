@@ -8,28 +8,48 @@ use zeroize::Zeroizing;
 use crate::base64;
 
 /// One well-formed block. `der` may be a private key, and is wiped on drop.
-pub(super) struct Block {
-    pub(super) label: String,
-    pub(super) has_headers: bool,
-    pub(super) der: Zeroizing<Vec<u8>>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The text behind `BEGIN`.
+    pub label: String,
+    /// Whether headers stand before the body, as in an encrypted key.
+    pub has_headers: bool,
+    /// The decoded body.
+    pub der: Zeroizing<Vec<u8>>,
 }
 
 /// Returns every well-formed block, in order. Skips text between blocks and malformed blocks.
-pub(super) fn blocks(text: &[u8]) -> Vec<Block> {
-    let mut lines = text
-        .split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii_end);
-    let mut found = Vec::new();
-    while let Some(line) = lines.next() {
-        let mut begun = label_of(line, b"-----BEGIN ");
-        while let Some(label) = begun.take() {
-            match read_block(label, &mut lines) {
-                Ok(block) => found.push(block),
-                Err(next) => begun = next,
+pub fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
+    let lines = text.split(|byte| *byte == b'\n');
+    let mut lines = lines.map(<[u8]>::trim_ascii_end);
+    std::iter::from_fn(move || {
+        loop {
+            let line = lines.next()?;
+            let mut begun = label_of(line, b"-----BEGIN ");
+            while let Some(label) = begun.take() {
+                match read_block(label, &mut lines) {
+                    Ok(block) => return Some(block),
+                    Err(next) => begun = next,
+                }
             }
         }
+    })
+}
+
+/// Writes a block with lines of 64 characters. Allocates the buffer at once, so that a private key leaves no
+/// copies behind while it grows.
+pub fn encode(label: &str, der: &[u8]) -> String {
+    let body = Zeroizing::new(base64::encode(der));
+    let mut text = String::with_capacity(body.len() + body.len() / 32 + 2 * label.len() + 64);
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        text.extend([line, "\n"]);
+        rest = tail;
     }
-    found
+    text.extend(["-----END ", label, "-----\n"]);
+    text
 }
 
 /// Reads up to the matching END line. A BEGIN line inside means that the previous block was never terminated:
@@ -73,10 +93,7 @@ mod tests {
     use super::*;
 
     fn labels(text: &str) -> Vec<String> {
-        blocks(text.as_bytes())
-            .into_iter()
-            .map(|b| b.label)
-            .collect()
+        blocks(text.as_bytes()).map(|b| b.label).collect()
     }
 
     #[test]
@@ -112,10 +129,18 @@ mod tests {
         }
     }
 
+    /// Attack: puts many unterminated blocks before a good one, so that each of them is a search through the
+    /// whole text.
+    #[test]
+    fn reads_each_line_once_however_many_blocks_do_not_end() {
+        let text = "-----BEGIN OTHER-----\n".repeat(100_000) + &encode("A", b"hi");
+        assert_eq!(labels(&text), ["A"]);
+    }
+
     #[test]
     fn detects_headers() {
         let text = b"-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END A-----\n";
-        let found = blocks(text);
+        let found: Vec<Block> = blocks(text).collect();
         assert!(found[0].has_headers);
         assert_eq!(found[0].der.as_slice(), b"hi");
     }
@@ -123,14 +148,14 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn never_panics(text: Vec<u8>) {
-            let _ = blocks(&text);
+            let _ = blocks(&text).count();
         }
 
         #[test]
         fn finds_the_block_that_it_wrote(der: Vec<u8>) {
-            let text = format!("-----BEGIN A-----\n{}\n-----END A-----\n", base64::encode(&der));
-            let found = blocks(text.as_bytes());
-            proptest::prop_assert_eq!(found[0].der.as_slice(), &der[..]);
+            let text = encode("A", &der);
+            let found = blocks(text.as_bytes()).next().unwrap();
+            proptest::prop_assert_eq!(found.der.as_slice(), &der[..]);
         }
     }
 }

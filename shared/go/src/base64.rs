@@ -1,11 +1,12 @@
 //! Standard base64, as tolerant as Go's decoder, because existing manifests rely on it.
 //!
 //! CR and LF are ignored anywhere, and trailing bits need not be zero. Missing padding, spaces and the URL
-//! alphabet are errors.
+//! alphabet are errors, at the position that Go says.
 
+use ::base64::Engine as _;
 use ::base64::alphabet::STANDARD;
 use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use ::base64::{DecodeError, Engine as _};
+use zeroize::Zeroizing;
 
 const ENGINE: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -33,46 +34,41 @@ pub fn encode(bytes: &[u8]) -> String {
 ///
 /// Returns [`Base64Error`] with the position of the first wrong byte.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
-    if !text.iter().any(|b| is_line_break(*b)) {
-        return ENGINE.decode(text).map_err(|e| at(position_in(&e, text)));
-    }
-    let kept: Vec<u8> = text
-        .iter()
-        .copied()
-        .filter(|b| !is_line_break(*b))
-        .collect();
-    ENGINE
-        .decode(&kept)
-        .map_err(|e| at(original_position(text, position_in(&e, &kept))))
+    let decoded = if text.iter().any(|byte| is_line_break(*byte)) {
+        let kept = text.iter().copied().filter(|byte| !is_line_break(*byte));
+        ENGINE.decode(Zeroizing::new(kept.collect::<Vec<u8>>()))
+    } else {
+        ENGINE.decode(text)
+    };
+    decoded.map_err(|_| Base64Error {
+        position: error_position(text),
+    })
 }
 
 fn is_line_break(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-fn at(position: usize) -> Base64Error {
-    Base64Error { position }
-}
-
-/// Returns the position to report: the first byte that is not base64, or as in Go the start of an incomplete last
-/// group.
-fn position_in(error: &DecodeError, text: &[u8]) -> usize {
-    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-    let first_unknown = text.iter().position(|byte| !is_known(byte));
-    let position = match error {
-        DecodeError::InvalidByte(position, _) => *position,
-        DecodeError::InvalidLastSymbol { offset, .. } => *offset,
-        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len() / 4 * 4,
-    };
-    first_unknown.map_or(position, |first| first.min(position))
-}
-
-/// Returns the position in `text` of the `kept`-th byte that is not a line break.
-fn original_position(text: &[u8], kept: usize) -> usize {
-    let mut positions = text.iter().enumerate().filter(|(_, b)| !is_line_break(**b));
-    positions
-        .nth(kept)
-        .map_or(text.len(), |(position, _)| position)
+/// Returns the position at which Go's decoder gives up.
+fn error_position(text: &[u8]) -> usize {
+    let bytes = text.iter().enumerate();
+    let mut kept = bytes.filter(|(_, byte)| !is_line_break(**byte));
+    let mut used = 0;
+    while let Some((at, &byte)) = kept.next() {
+        match byte {
+            b'=' if used == 2 => {
+                return match kept.next() {
+                    None => text.len(),
+                    Some((next, b'=')) => kept.next().map_or(next, |(extra, _)| extra),
+                    Some((next, _)) => next - 1,
+                };
+            }
+            b'=' if used == 3 => return kept.next().map_or(at, |(extra, _)| extra),
+            byte if byte.is_ascii_alphanumeric() || b"+/".contains(&byte) => used = (used + 1) % 4,
+            _ => return at,
+        }
+    }
+    text.len() - used
 }
 
 #[cfg(test)]

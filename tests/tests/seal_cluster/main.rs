@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod connections;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
