@@ -38,7 +38,7 @@ const EDITS: &[(&str, Edit)] = &[
         remove(&folder.join("..data/a"));
     }),
     ("deletes the name of a value", |folder| {
-        remove(&folder.join("a"))
+        remove(&folder.join("a"));
     }),
     ("replaces the file behind a value", |folder| {
         remove(&folder.join("..data/a"));

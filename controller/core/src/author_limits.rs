@@ -603,7 +603,7 @@ mod tests {
             base().guarding_keys("x", ""),
             AuthorLimits::new(types("x", ""), ScopeRules::default(), None),
         ];
-        let texts: BTreeSet<&str> = all.iter().map(AuthorLimits::as_text).collect();
+        let texts: BTreeSet<String> = all.iter().map(AuthorLimits::as_text).collect();
         assert_eq!(texts.len(), all.len(), "{texts:?}");
     }
 
