@@ -37,7 +37,7 @@ async fn a_type_that_gives_more_than_values_is_made_with_a_warning_and_counted()
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let message = event.message.unwrap_or_default();
     assert!(
-        message.contains("take the type out of --allow-secret-types"),
+        message.contains("remove the type from --allow-secret-types"),
         "{message}"
     );
     assert_eq!(risky_secrets(&case).await, Some(1.0));
@@ -54,8 +54,8 @@ async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     assert_eq!(
         message,
         format!(
-            "Secrets of type {TOKEN:?} are not made here (--forbid-secret-types); use another type, or ask the \
-             administrator of the controller"
+            "this controller does not create Secrets of type {TOKEN:?} (--forbid-secret-types); use another type, or \
+             ask the administrator of the controller"
         )
     );
     assert!(case.secret("join").await.is_none());

@@ -102,7 +102,7 @@ async fn a_fight_over_a_secret_is_suspended_and_reported() {
         .await;
     let message = case.failure("db").await;
     assert!(
-        message.contains("put right 5 times in 10 minutes"),
+        message.contains("corrected 5 times in 10 minutes"),
         "{message}"
     );
     case.event("db", "DriftFight").await;

@@ -49,7 +49,7 @@ async fn a_value_reaches_no_log_event_or_status() {
     case.create(&shouting).await;
     let message = case.failure("shouting").await;
     assert!(
-        message.starts_with("the values do not make a Secret: "),
+        message.starts_with("the values do not form a valid Secret: "),
         "{message}"
     );
     case.patch_secret("good", json!({ "stringData": { "a": "edited" } }))

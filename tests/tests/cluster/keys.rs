@@ -39,7 +39,7 @@ async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
     case.logs("secretname=key-1").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });
     case.patch_secret("key-0", label("compromised")).await;
-    case.logs("msg=\"private key taken out\"").await;
+    case.logs("msg=\"private key removed\"").await;
     case.seal("db", &[("a", "1")]).await;
     case.failure("db").await;
     case.patch_secret("key-0", label("active")).await;

@@ -31,7 +31,7 @@ async fn a_persistent_failure_is_reported_once_more_and_retried() {
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
     case.seal("db", &[("a", "1")]).await;
-    case.logs("Keeps failing, and is tried again").await;
+    case.logs("Failing permanently").await;
     let consent = json!({ "metadata": { "annotations": { MANAGED_ANNOTATION: "true" } } });
     case.patch_secret("db", consent).await;
     case.holds("db", &[("a", "1")]).await;

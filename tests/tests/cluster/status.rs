@@ -119,7 +119,7 @@ async fn writes_no_status_if_updates_are_disabled() {
 #[tokio::test]
 async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let case = Case::without_right_to_watch_secrets("unwatched").await;
-    case.logs("so those that others edit or delete are not put right")
+    case.logs("so edits and deletions of them are not corrected")
         .await;
     case.seal("db", &[("a", "1")]).await;
     case.holds("db", &[("a", "1")]).await;
@@ -127,7 +127,7 @@ async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let log = case.controller.log();
     let warnings = log
         .lines()
-        .filter(|line| line.contains("level=WARN") && line.contains("are not put right"));
+        .filter(|line| line.contains("level=WARN") && line.contains("are not corrected"));
     assert_eq!(warnings.count(), 1, "{log}");
 }
 

@@ -147,7 +147,7 @@ async fn no_correction(case: &Case) {
 #[tokio::test]
 async fn what_no_api_server_accepts_is_stalled() {
     // Which item is at fault would say something of its value.
-    const BY_VALUES: &str = "the values do not make a Secret";
+    const BY_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
     let rows: [(&str, &str, Items, &str); 4] = [
         (
