@@ -150,9 +150,9 @@ mod tests {
     }
 
     /// Attack: an author puts the ciphertext of the strict value `db` in `shop` into a namespace-wide object
-    /// of the namespace `shop/db`, and opens, recovers or re-encrypts it offline.
+    /// of the namespace `shop/db`, and unseals, recovers or re-encrypts it offline.
     #[test]
-    fn a_strict_value_opens_under_no_namespace_with_a_slash() {
+    fn a_namespace_with_a_slash_unseals_no_strict_value() {
         let strict = Scope::Strict.label("shop", "db");
         assert_ne!(Scope::NamespaceWide.label("shop/db", "evil"), strict);
         assert_ne!(Scope::NamespaceWide.label("shop/db", "db"), strict);

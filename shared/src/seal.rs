@@ -360,7 +360,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn every_scope_opens_only_where_it_applies() {
+    fn every_scope_unseals_only_where_it_applies() {
         let ring = ring();
         for scope in Scope::ALL {
             for (name, namespace) in [("web", "ns"), ("other", "ns"), ("web", "other")] {

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_a_type_requires_and_lacks() {
+    fn reports_the_items_that_a_type_requires() {
         for (type_, items, want) in [
             ("Opaque", &[][..], None),
             ("example.com/own", &[], None),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_values_as_the_api_server_does() {
+    fn checks_values_like_the_api_server() {
         let docker = "kubernetes.io/dockerconfigjson";
         for (type_, item, value, is_fit) in [
             (docker, ".dockerconfigjson", "{\"auths\":{}}", true),

@@ -11,10 +11,10 @@ use super::error::{ReadError, ReadProblem};
 use super::node::{Node, Value};
 use super::yaml_in;
 
-/// Reads a sequence of objects. As for upstream, a text that only begins like JSON is a YAML flow mapping, or
-/// one JSON document before YAML documents: up to the second object, YAML is tried.
+/// Reads a sequence of objects. A text that only begins like JSON may be a YAML flow mapping, or one JSON object before
+/// YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
 pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
-    let inside = most_values(text);
+    let inside = values_bound(text);
     let mut documents = Vec::new();
     let (mut at, mut line, mut counted) = (0, 1, 0);
     loop {
@@ -60,7 +60,7 @@ fn as_yaml(
 
 /// Returns an upper bound for the number of values in a JSON text of these bytes: each value except the
 /// outermost follows one of these characters.
-fn most_values(text: &str) -> usize {
+fn values_bound(text: &str) -> usize {
     let (mut count, mut quoted, mut escaped) = (0, false, false);
     for byte in text.bytes() {
         match byte {
@@ -81,7 +81,7 @@ fn leading_space(text: &str) -> usize {
 /// Converts an error. `serde_json`'s messages can quote the input, so only their category is kept.
 fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadError {
     let problem = match error.classify() {
-        Category::Eof => "it ends too early",
+        Category::Eof => "unexpected end of input",
         _ => "unexpected character",
     };
     ReadError::at(
@@ -91,12 +91,12 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-/// Reads the objects at the beginning of a text with every one of equal fields. Returns the rest, too, and the number
-/// of lines before it. Of a text with more values than `most`, returns nothing.
-pub(super) fn with_equal_fields(text: &str, most: usize) -> (Vec<Node>, &str, usize) {
+/// Reads the objects at the beginning of a text, with duplicate fields. Also returns the rest of the text, and the
+/// number of lines before it. Returns nothing for a text with more values than `most`.
+pub(super) fn read_with_duplicates(text: &str, most: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut at, mut lines_before, mut counted) = (0, 0, 0);
-    if most_values(text) >= most {
+    if values_bound(text) >= most {
         return (documents, "", 0);
     }
     loop {
@@ -113,8 +113,8 @@ pub(super) fn with_equal_fields(text: &str, most: usize) -> (Vec<Node>, &str, us
     }
 }
 
-/// A value. Of equal fields, it has all or, if it merges, one: Go decodes the second of two equal fields into the
-/// result of the first.
+/// A value with all of its duplicate fields or, with `MERGES`, one merged field: Go decodes the second of two equal
+/// fields into the result of the first.
 struct Raw<const MERGES: bool>(Node);
 
 impl<'de, const MERGES: bool> Deserialize<'de> for Raw<MERGES> {

@@ -109,7 +109,7 @@ pub(super) fn to_text(value: &Value) -> Option<String> {
 fn format_float(number: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "upstream's loss, and warned about"
+        reason = "upstream also loses precision, and the caller warns about it"
     )]
     let number = number as f32;
     if number.is_nan() {

@@ -41,7 +41,7 @@ impl Encoding {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
-    decode_as_it_stands(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
+    decode_with_marks(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
 }
 
 /// Returns a text file as UTF-8 without a byte order mark. Windows shells write redirected output as UTF-16.
@@ -62,7 +62,7 @@ pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Decodes a text. Keeps the byte order marks inside it, but not the one at its beginning.
-pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
+pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
     let (encoding, rest) = Encoding::of(bytes);
     let text = match encoding {
         Encoding::Utf8 | Encoding::Utf8WithMark => utf8(rest),
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_windows_becomes_utf8_and_other_bytes_stay() {
+    fn converts_utf16_to_utf8_and_keeps_other_bytes() {
         let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
             text.encode_utf16().flat_map(unit).collect()
         };
@@ -143,7 +143,7 @@ mod tests {
             ("UTF-16 big-endian", utf16(u16::to_be_bytes)),
         ] {
             assert_eq!(*decode(&bytes).unwrap(), "a: ü", "{why}");
-            let (encoding, text) = decode_as_it_stands(&bytes).unwrap();
+            let (encoding, text) = decode_with_marks(&bytes).unwrap();
             assert_eq!(encoding.encode(&text), bytes, "{why}");
         }
     }
@@ -158,7 +158,7 @@ mod tests {
 
     /// Attack: an author writes texts in encodings that hung other decoders (CVE-2020-14040).
     #[test]
-    fn refuses_other_bytes() {
+    fn refuses_other_encodings() {
         for bytes in [&[0xc3][..], &[0xff, 0xfe, 0x61], &[0xff, 0xfe, 0x00, 0xd8]] {
             assert_eq!(decode(bytes).unwrap_err().problem, ReadProblem::Encoding);
         }

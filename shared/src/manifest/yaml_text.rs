@@ -125,7 +125,7 @@ pub(super) fn is_printable(c: char) -> bool {
         | '\u{ff00}'..='\u{fffd}')
 }
 
-/// Returns whether a YAML 1.1 reader reads the unquoted text as text.
+/// Returns whether a YAML 1.1 parser reads the unquoted text as text.
 pub(super) fn reads_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }

@@ -6,7 +6,7 @@ use super::errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
 use super::{Effort, Opened};
 use crate::hints::Hints;
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, Unopened};
+use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::meter::{Interrupted, Meter};
 use crate::plain::Plain;
 use crate::scope::Label;
@@ -84,8 +84,8 @@ fn open_item(
     let sealed = sealed_text::decode(text).map_err(|why| Failure::Item(why.into()))?;
     match ring.open_within(label, &sealed, first, meter) {
         Ok((plain, key)) => Ok((plain, key.fingerprint().clone())),
-        Err(Unopened::NoKey(why)) => Err(Failure::Item(why.into())),
-        Err(Unopened::Interrupted(_)) => Err(Failure::Interrupted),
+        Err(UnsealFailure::NoKey(why)) => Err(Failure::Item(why.into())),
+        Err(UnsealFailure::Interrupted(_)) => Err(Failure::Interrupted),
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
             let items = object(good.chain((0..wrong).map(garbage)));
             let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
             let Err(UnsealError::Items(errors)) = result else {
-                panic!("{wrong} wrong items open");
+                panic!("{wrong} wrong items were unsealed");
             };
             let most = 20 + KEYS as u64 + AFTER_A_FAILURE;
             assert!(operations <= most, "{wrong}: {operations} operations");
@@ -227,7 +227,7 @@ mod tests {
 
     /// Attack: an author stores an object that takes more work than one attempt may use.
     #[test]
-    fn work_that_is_interrupted_goes_on_where_it_was_and_ends() {
+    fn interrupted_work_resumes_and_finishes() {
         let ring = ring();
         let items = object((0..60).map(|i| value(&ring, i % KEYS)));
         // At least what all items need, with every key tried for one of them.
@@ -252,7 +252,7 @@ mod tests {
 
     /// Attack: a reader learns from the status how far an attempt came.
     #[test]
-    fn what_is_said_of_a_budget_is_the_same_however_far_it_came() {
+    fn the_error_of_an_interruption_does_not_depend_on_the_progress() {
         let ring = ring();
         let items = object((0..20).map(|_| value(&ring, 0)));
         let said = |most| opened(&items, &ring, &Hints::new(), most).0.unwrap_err();

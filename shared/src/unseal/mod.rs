@@ -12,7 +12,7 @@ use rand::CryptoRng;
 
 use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, Unopened};
+use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::manifest;
 use crate::meter::{Meter, Unmetered};
 use crate::needs::LEGACY_ITEM;
@@ -26,16 +26,16 @@ pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
 
-/// What may be unsealed.
+/// The rules for unsealing.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
-    /// Whether templates are refused that give another value in each rendering.
+    /// Whether templates are refused whose result differs between renderings.
     pub refuse_random: bool,
 }
 
-/// What templates may use besides values.
+/// The time and the randomness that templates may use.
 pub struct Randomness<'a> {
     /// The time that `now` and related functions return.
     pub now: Timestamp,
@@ -59,9 +59,9 @@ pub struct Unsealed {
 /// keys that names all of them; with 24 keys some twenty.
 pub const AFTER_A_FAILURE: u64 = 500;
 
-/// How much unsealing may cost.
+/// The limits on the cost of unsealing.
 pub(crate) struct Effort<'a> {
-    /// Asked before each operation.
+    /// The meter, which is asked before each operation.
     pub(crate) meter: &'a mut dyn Meter,
     /// Number of operations after the first failing item.
     pub(crate) after_a_failure: u64,
@@ -105,7 +105,7 @@ pub fn unseal_within(
     remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let opened = open_only(sealed, ring, rules.accept_legacy, remembered, meter)?;
+    let opened = unseal_items(sealed, ring, rules.accept_legacy, remembered, meter)?;
     opened.render(sealed, rules.refuse_random, randomness, meter)
 }
 
@@ -115,24 +115,24 @@ pub fn unseal_within(
 /// # Errors
 ///
 /// As [`unseal_within`], without errors of templates.
-pub fn open_only(
+pub fn unseal_items(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
     remembered: &Hints,
     meter: &mut dyn Meter,
-) -> Result<OpenedOnly, UnsealError> {
+) -> Result<UnsealedItems, UnsealError> {
     let effort = Effort {
         meter,
         after_a_failure: AFTER_A_FAILURE,
     };
-    open(sealed, ring, accept_legacy, remembered, effort).map(OpenedOnly)
+    open(sealed, ring, accept_legacy, remembered, effort).map(UnsealedItems)
 }
 
 /// An object whose items are unsealed and whose templates are not rendered yet.
-pub struct OpenedOnly(Contents);
+pub struct UnsealedItems(Contents);
 
-impl OpenedOnly {
+impl UnsealedItems {
     /// Performs the second half of [`unseal_within`], whose duration depends on the values. `sealed` is the
     /// object that was unsealed.
     ///
@@ -193,7 +193,7 @@ pub fn check_within(
 /// # Errors
 ///
 /// As [`unseal`], without errors of templates.
-pub fn open_values(
+pub fn unseal_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
 ) -> Result<BTreeMap<String, Plain>, UnsealError> {
@@ -323,8 +323,8 @@ fn unseal_legacy(
     let sealed = sealed_text::decode(data)?;
     let opened = ring.open_within(label, &sealed, &[], meter);
     let (plain, key) = opened.map_err(|why| match why {
-        Unopened::NoKey(why) => UnsealError::from(why),
-        Unopened::Interrupted(_) => UnsealError::BudgetUsedUp {
+        UnsealFailure::NoKey(why) => UnsealError::from(why),
+        UnsealFailure::Interrupted(_) => UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         },
     })?;

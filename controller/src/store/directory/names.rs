@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_an_api_server_takes() {
+    fn accepts_the_names_that_the_api_server_accepts() {
         let long = "a".repeat(63);
         let longer = "a".repeat(64);
         for (text, namespace, name) in [

@@ -32,7 +32,7 @@ pub(super) fn apply(root: &mut Node, edit: &Edit) {
     }
 }
 
-/// Returns the key under which the reader finds a step.
+/// Returns the key of the mapping that a step selects.
 fn name_in(node: &Node, step: &Step) -> Option<String> {
     let Value::Map(entries) = &node.value else {
         return None;

@@ -1,5 +1,5 @@
-//! Finds the positions of the values in a JSON text. The reader has already parsed it as JSON; malformed text
-//! gives no positions.
+//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; malformed text gives no
+//! positions.
 
 use super::place::{Entry, Kind, Place, quoted_end};
 
@@ -16,7 +16,7 @@ pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     }
 }
 
-/// The reader's own nesting limit.
+/// The nesting limit of `serde_json`.
 const MAX_DEPTH: usize = 128;
 
 struct Finder<'a> {

@@ -373,7 +373,7 @@ fn adds_a_mapping_once_when_two_edits_miss_it() {
 }
 
 #[test]
-fn a_colon_needs_quotes_where_old_readers_take_it_for_syntax() {
+fn quotes_a_colon_that_old_parsers_treat_as_syntax() {
     for (before, after) in [
         ("a: SHA256:x\n", "a: SHA256:y\n"),
         ("a: x\n", "a: \"SHA256:y\"\n"),
@@ -385,7 +385,7 @@ fn a_colon_needs_quotes_where_old_readers_take_it_for_syntax() {
 }
 
 #[test]
-fn refuses_what_a_block_scalar_cannot_represent() {
+fn refuses_values_that_a_block_scalar_cannot_represent() {
     let set = |before: &str, value: &str| {
         let edit = Edit {
             document: 1,
@@ -542,7 +542,7 @@ fn keeps_byte_order_marks_and_encodings() {
 
 /// A file that was concatenated from several, with any content where one of them begins.
 #[test]
-fn an_edit_next_to_an_inner_byte_order_mark_keeps_the_mark() {
+fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
     let mark = '\u{feff}';
     for (why, before, words, after) in [
         (
@@ -581,7 +581,7 @@ fn an_edit_next_to_an_inner_byte_order_mark_keeps_the_mark() {
 }
 
 #[test]
-fn values_next_to_an_edit_stay_the_same_whatever_their_type() {
+fn keeps_values_of_any_type_next_to_an_edit() {
     for beside in [
         "null",
         "~",

@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_added_can_be_removed_without_a_trace(text in document()) {
+    fn removing_an_added_value_restores_the_text(text in document()) {
         // A mapping that was empty is `{}` afterwards.
         let is_hollow = text.contains("m:\nz") || text.contains("m:\r\nz");
         if !is_hollow
