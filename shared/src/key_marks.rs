@@ -121,8 +121,9 @@ impl KeyProperties {
 /// unknown, the newest key that may seal takes its place. A key newer than the served one is waiting for its
 /// backup.
 pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let may_seal =
-        |key: &&KeyProperties| key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing();
+    let may_seal = |key: &&KeyProperties| {
+        key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing()
+    };
     let newest = keys
         .iter()
         .filter(may_seal)

@@ -265,12 +265,12 @@ impl KeyRing {
 
     /// Returns the newest of [`Self::own_keys`], whether or not it may seal.
     pub fn newest(&self) -> Option<&Arc<RingKey>> {
-        self.made().next()
+        self.own_keys().next()
     }
 
     /// Returns the controller's own keys, which count for renewals and records, newest first. Opening-only keys do not
     /// count: whoever created the backup chose their date and may know them. Removed keys do not count either.
-    pub fn made(&self) -> impl Iterator<Item = &Arc<RingKey>> {
+    pub fn own_keys(&self) -> impl Iterator<Item = &Arc<RingKey>> {
         let stored = self.keys.iter().filter(|_| !self.is_removed);
         stored.filter(|key| !key.marks.is_opening_only)
     }
@@ -465,7 +465,12 @@ mod tests {
                 false,
                 Err(OpeningOnly),
             ),
-            ("compromised, and the other not backed up", vec![&plain1, &known3], true, Err(NotBackedUp)),
+            (
+                "compromised, and the other not backed up",
+                vec![&plain1, &known3],
+                true,
+                Err(NotBackedUp),
+            ),
             (
                 "some compromised, the others opening-only",
                 vec![&known1, &restored4, &known3],
@@ -529,7 +534,12 @@ mod tests {
                 day(1),
                 "old",
             ),
-            ("the newer key became valid", vec![&old, &new], day(40), "new"),
+            (
+                "the newer key became valid",
+                vec![&old, &new],
+                day(40),
+                "new",
+            ),
             ("there is no other key", vec![&new], day(1), "new"),
             (
                 "the older one has expired",

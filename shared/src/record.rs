@@ -99,8 +99,8 @@ pub fn vouches(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> boo
     let computed = key(record, ring).map(|key| unsealed_tag(key, identity));
     let proofs = decoded(&record.proof);
     computed.is_some_and(|tag| {
-        let given = proofs.get(..tag.as_ref().len()).unwrap_or_default();
-        are_equal(tag.as_ref(), given)
+        let received = proofs.get(..tag.as_ref().len()).unwrap_or_default();
+        are_equal(tag.as_ref(), received)
     })
 }
 
@@ -147,8 +147,8 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 /// Compares in constant time, so that a forger does not learn how many bytes are right.
-fn are_equal(computed: &[u8], given: &[u8]) -> bool {
-    verify_slices_are_equal(computed, given).is_ok()
+fn are_equal(computed: &[u8], received: &[u8]) -> bool {
+    verify_slices_are_equal(computed, received).is_ok()
 }
 
 /// Returns whether the Secret has all labels and annotations of the template. In the deprecated form these
@@ -533,8 +533,9 @@ mod tests {
         }
     }
 
-    /// Attack: a reader compares the records of two versions with the same value. The version of a Secret
-    /// stays the same if nothing changes, and so would any function of only the version.
+    /// Attack: a reader compares the records of two versions with the same value.
+    ///
+    /// The version of a Secret stays the same if nothing changes, and so would any function of only the version.
     #[test]
     fn records_of_two_generations_share_only_the_uid_and_the_key() {
         let ring = ring([(1, new_test_key(1))]);

@@ -46,7 +46,7 @@ pub enum Reason {
 /// future, since otherwise a clock that was ahead once would delay renewals for as long. If all are from the
 /// future, returns the time of the newest.
 pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
-    let times = || ring.made().map(|key| made(key, now));
+    let times = || ring.own_keys().map(|key| creation_time(key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
     newest.or_else(|| times().max())
 }
@@ -54,7 +54,7 @@ pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
 /// Returns the creation time of a key. Only the time in a certificate shows that a key is from the future:
 /// this controller set it by the clock that it uses now, while order times can come from the API server's
 /// clock.
-fn made(key: &RingKey, now: Timestamp) -> Timestamp {
+fn creation_time(key: &RingKey, now: Timestamp) -> Timestamp {
     let begins = key.certificate().map(Certificate::not_before);
     match begins {
         Some(begins) if is_future(begins, now) || is_future(key.order_time(), now) => begins,
@@ -120,7 +120,11 @@ mod tests {
                 Some(9),
             ),
         ] {
-            assert_eq!(newest_key_time(&ring(keys), day(10)), want.map(day), "{why}");
+            assert_eq!(
+                newest_key_time(&ring(keys), day(10)),
+                want.map(day),
+                "{why}"
+            );
         }
         let removed = ring(&[(1, 1)]).removed();
         assert_eq!(newest_key_time(&removed, day(10)), None);

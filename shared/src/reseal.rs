@@ -51,7 +51,7 @@ pub enum ResealError {
 /// only in their own item.
 ///
 /// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
-/// object. The number of its items is known only after it is unsealed; more than `most_items` are refused.
+/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused.
 /// The meter is asked before each operation, and nothing is tried after the first item that cannot be
 /// unsealed.
 ///
@@ -63,7 +63,7 @@ pub fn reseal(
     ring: &KeyRing,
     now: Timestamp,
     accept_legacy: bool,
-    most_items: usize,
+    max_items: usize,
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
@@ -91,7 +91,7 @@ pub fn reseal(
         }
         Contents::Legacy(unsealed) => {
             let mut secret = unsealed.secret;
-            if secret.data.len() > most_items {
+            if secret.data.len() > max_items {
                 return Err(ResealError::TooManyItems(secret.data.len()));
             }
             meter.spend(SEALING * secret.data.len() as u64)?;
@@ -462,8 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn converts_the_deprecated_form_to_items_with_the_scope_of_the_object()
-     {
+    fn converts_the_deprecated_form_to_items_with_the_scope_of_the_object() {
         let (old, both) = rings();
         for inner in Scope::ALL {
             for outer in Scope::ALL {

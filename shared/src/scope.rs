@@ -38,14 +38,14 @@ impl Scope {
     /// Returns the scope that annotations declare. The value must be exactly `true`; if both annotations are
     /// present, the wider scope wins.
     pub fn from_annotations(annotations: Option<&BTreeMap<String, String>>) -> Self {
-        let says = |name| {
+        let is_set = |name| {
             annotations
                 .and_then(|a| a.get(name))
                 .is_some_and(|value| value == "true")
         };
-        if says(CLUSTER_WIDE_ANNOTATION) {
+        if is_set(CLUSTER_WIDE_ANNOTATION) {
             Self::ClusterWide
-        } else if says(NAMESPACE_WIDE_ANNOTATION) {
+        } else if is_set(NAMESPACE_WIDE_ANNOTATION) {
             Self::NamespaceWide
         } else {
             Self::Strict

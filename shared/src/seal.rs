@@ -243,7 +243,7 @@ mod tests {
         };
         let cluster_wide =
             "metadata: {name: web, annotations: {sealedsecrets.bitnami.com/cluster-wide: 'true'}}";
-        let given = |namespace| Target {
+        let target = |namespace| Target {
             namespace: Some(namespace),
             ..Target::default()
         };
@@ -259,32 +259,32 @@ mod tests {
                 "metadata: {}",
                 Target {
                     name: Some("x"),
-                    ..given("a")
+                    ..target("a")
                 },
                 Ok("a/x"),
             ),
             (
                 "a namespace filled in",
                 "metadata: {name: web}",
-                given("a"),
+                target("a"),
                 Ok("a/web"),
             ),
             (
                 "one that agrees",
                 "metadata: {name: web, namespace: a}",
-                given("a"),
+                target("a"),
                 Ok("a/web"),
             ),
             (
                 "one that does not",
                 "metadata: {name: web, namespace: a}",
-                given("b"),
+                target("b"),
                 mismatch("a", "b"),
             ),
             (
                 "cluster-wide needs none",
                 cluster_wide,
-                given("a"),
+                target("a"),
                 Ok("/web"),
             ),
             (
@@ -292,7 +292,7 @@ mod tests {
                 cluster_wide,
                 Target {
                     scope: Some(Scope::Strict),
-                    ..given("a")
+                    ..target("a")
                 },
                 Ok("a/web"),
             ),

@@ -80,6 +80,7 @@ impl fmt::Display for Bytes {
 /// Decodes the text of a sealed value. The result has the form of an envelope; only decryption shows whether it is one.
 ///
 /// # Errors
+///
 /// Returns [`NotSealed`], which depends only on the text.
 pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     let not_sealed = |what, len| NotSealed { what, len };
@@ -146,8 +147,8 @@ fn format_of(bytes: &[u8]) -> Option<&'static str> {
         (b"vault:v", "a HashiCorp Vault value"),
         (b"{{", "an unrendered template"),
     ];
-    let known = FORMATS.iter().find(|(start, _)| bytes.starts_with(start));
-    known.map(|(_, name)| *name)
+    let format = FORMATS.iter().find(|(start, _)| bytes.starts_with(start));
+    format.map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -181,10 +182,7 @@ mod tests {
                 "it is readable text, visible to everyone who can read the object (if it is a secret, replace it), 7 bytes",
             ),
             ("AAAA".into(), "its format is unknown, 3 bytes"),
-            (
-                base64::encode(&packet),
-                "its format is unknown, 304 bytes",
-            ),
+            (base64::encode(&packet), "its format is unknown, 304 bytes"),
             (
                 "-----BEGIN PGP MESSAGE-----\n\nhQEMA".into(),
                 "it is a PGP message, 34 bytes",
@@ -232,10 +230,10 @@ mod tests {
     #[test]
     fn no_error_quotes_the_text() {
         for text in ["hunter2", "hunter2!", "aHVudGVyMg==", "aHVudGVyMg"] {
-            let said = decode(text).unwrap_err().to_string();
+            let message = decode(text).unwrap_err().to_string();
             assert!(
-                !said.contains("hunter2") && !said.contains("aHVu"),
-                "{said}"
+                !message.contains("hunter2") && !message.contains("aHVu"),
+                "{message}"
             );
         }
     }

@@ -201,12 +201,12 @@ mod tests {
                 .unwrap();
         assert_eq!(value(&secrets[0], "big"), b"1.2345679e+06");
         assert_eq!(value(&secrets[0], "quoted"), b"1e3");
-        let said: Vec<_> = coerced
+        let reported: Vec<_> = coerced
             .iter()
             .map(|c| (c.line, c.path.as_str(), c.kind))
             .collect();
         assert_eq!(
-            said,
+            reported,
             [
                 (3, "stringData.big", "a number"),
                 (4, "stringData.true", "a boolean")

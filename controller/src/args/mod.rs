@@ -169,10 +169,10 @@ impl<'a> Checks<'a> {
     /// if neither address is given.
     fn listen_metrics(&mut self, place: &Place) -> Address {
         let metrics = self.address("listen-metrics-addr");
-        if matches!(place, Place::Cluster(_)) || self.flags.given("listen-metrics-addr") {
+        if matches!(place, Place::Cluster(_)) || self.flags.is_set("listen-metrics-addr") {
             return metrics;
         }
-        let host = if self.flags.given("listen-addr") {
+        let host = if self.flags.is_set("listen-addr") {
             self.flags
                 .text("listen-addr")
                 .parse()
@@ -198,7 +198,7 @@ impl<'a> Checks<'a> {
     }
 
     fn warn_of_flags_without_effect(&mut self, place: &Place) {
-        let given = |names: &'static [&str]| names.iter().filter(|name| self.flags.given(name));
+        let given = |names: &'static [&str]| names.iter().filter(|name| self.flags.is_set(name));
         let out_of_place = match place {
             Place::Directory(_) => CLUSTER_ONLY,
             Place::Cluster(_) => &[],

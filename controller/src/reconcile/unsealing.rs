@@ -15,7 +15,7 @@ use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
-use shared::unseal::{UnsealedItems, Randomness, UnsealError, Unsealed, unseal_items, slow_work};
+use shared::unseal::{Randomness, UnsealError, Unsealed, UnsealedItems, slow_work, unseal_items};
 use tokio::time::Instant;
 
 use super::attempt::{Occasion, Tools};

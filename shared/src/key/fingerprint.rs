@@ -12,7 +12,9 @@ pub struct Fingerprint([u8; 32]);
 
 /// The text is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid fingerprint: expected `SHA256:` and 43 characters of base64, as `ssh-keygen -l` prints it")]
+#[error(
+    "invalid fingerprint: expected `SHA256:` and 43 characters of base64, as `ssh-keygen -l` prints it"
+)]
 pub struct MalformedFingerprint;
 
 impl Fingerprint {

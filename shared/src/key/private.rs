@@ -48,7 +48,9 @@ pub enum PrivateKeyError {
     #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
     Encrypted,
     /// The DER is not a key, its numbers are inconsistent, or its size is out of range.
-    #[error("the RSA private key is malformed or inconsistent, or its size is not between 2048 and 8192 bits")]
+    #[error(
+        "the RSA private key is malformed or inconsistent, or its size is not between 2048 and 8192 bits"
+    )]
     Malformed,
 }
 
@@ -56,6 +58,7 @@ impl PrivateKey {
     /// Reads the first usable key in a PEM text, as upstream reads `tls.key`.
     ///
     /// # Errors
+    ///
     /// Returns the error of the first private-key block, or an error if there is no such block.
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         let mut keys = Self::all_from_pem(text)?;

@@ -44,13 +44,13 @@ pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Commen
         return comments;
     }
     let marked = marked(&text, &comments);
-    let mut known = Known::default();
+    let mut lines = ParsedLines::default();
     for (lines_before, piece) in pieces(&marked) {
-        known.read(piece, lines_before);
+        lines.read(piece, lines_before);
     }
-    comments.retain(|comment| known.in_texts.binary_search(&comment.line).is_err());
+    comments.retain(|comment| lines.in_texts.binary_search(&comment.line).is_err());
     for comment in &mut comments {
-        comment.is_certain = known.is_read(comment.line);
+        comment.is_certain = lines.is_read(comment.line);
     }
     comments
 }
@@ -69,14 +69,14 @@ fn marked(text: &str, comments: &[Comment]) -> String {
 
 /// The lines that the parser has assigned.
 #[derive(Default)]
-struct Known {
+struct ParsedLines {
     /// Lines inside scalars, sorted.
     in_texts: Vec<usize>,
     /// The ranges of lines that the parser has read; the second line is excluded.
     read: Vec<(usize, usize)>,
 }
 
-impl Known {
+impl ParsedLines {
     /// Reads one document, up to its first error.
     fn read(&mut self, marked: &str, lines_before: usize) {
         let first = lines_before + 1;

@@ -13,7 +13,7 @@ use super::yaml_in;
 
 /// Reads a sequence of objects. A text that only begins like JSON may be a YAML flow mapping, or one JSON object before
 /// YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
-pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
+pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
     let inside = values_bound(text);
     let mut documents = Vec::new();
     let (mut at, mut line, mut counted) = (0, 1, 0);
@@ -22,9 +22,9 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
         line += text[counted..at].matches('\n').count();
         counted = at;
         // Check before parsing, which takes the memory.
-        if at < text.len() && inside + documents.len() >= most {
+        if at < text.len() && inside + documents.len() >= max_values {
             let number = documents.len() + 1;
-            return Err(ReadError::at(number, line, ReadProblem::Size(most)));
+            return Err(ReadError::at(number, line, ReadProblem::Size(max_values)));
         }
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw<true>>();
         match stream.next() {
@@ -38,7 +38,7 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
                 return if documents.len() > 1 {
                     Err(error)
                 } else {
-                    as_yaml(&text[at..], documents, line, most, error)
+                    as_yaml(&text[at..], documents, line, max_values, error)
                 };
             }
         }
@@ -51,10 +51,10 @@ fn as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
     line: usize,
-    most: usize,
+    max_values: usize,
     error: ReadError,
 ) -> Result<Vec<Node>, ReadError> {
-    documents.extend(yaml_in::read(rest, line - 1, most).map_err(|_| error)?);
+    documents.extend(yaml_in::read(rest, line - 1, max_values).map_err(|_| error)?);
     Ok(documents)
 }
 
@@ -92,11 +92,11 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
 }
 
 /// Reads the objects at the beginning of a text, with duplicate fields. Also returns the rest of the text, and the
-/// number of lines before it. Returns nothing for a text with more values than `most`.
-pub(super) fn read_with_duplicates(text: &str, most: usize) -> (Vec<Node>, &str, usize) {
+/// number of lines before it. Returns nothing for a text with more values than `max_values`.
+pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut at, mut lines_before, mut counted) = (0, 0, 0);
-    if values_bound(text) >= most {
+    if values_bound(text) >= max_values {
         return (documents, "", 0);
     }
     loop {
@@ -181,17 +181,17 @@ impl<'de, const MERGES: bool> Visitor<'de> for RawVisitor<MERGES> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw<MERGES>, A::Error> {
-        let mut known = Fields::default();
+        let mut merged = Fields::default();
         let mut all = Vec::new();
         while let Some((name, Raw(node))) = fields.next_entry::<String, Raw<MERGES>>()? {
             if MERGES {
-                known.add(name, node);
+                merged.add(name, node);
             } else {
                 all.push((name, node));
             }
         }
         Ok(Raw::new(if MERGES {
-            known.merged()
+            merged.merged()
         } else {
             Value::Map(all)
         }))

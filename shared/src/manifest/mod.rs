@@ -70,9 +70,9 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
 /// # Errors
 ///
 /// As [`read`], and [`ReadProblem::Size`].
-pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError> {
+pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let roots = roots(&text, most).map_err(|error| likely::cause(&text, error))?;
+    let roots = roots(&text, max_values).map_err(|error| likely::cause(&text, error))?;
     let filled = roots.into_iter().filter(is_filled);
     Ok(filled
         .enumerate()
@@ -121,8 +121,8 @@ fn is_separator(line: &str) -> bool {
 /// Returns the roots of a piece, or `None` if it is malformed. A stream of JSON values is not YAML, so it is
 /// read separately.
 fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
-    let most = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
-    let yaml = yaml_in::read(text, lines_before, most);
+    let max_values = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
+    let yaml = yaml_in::read(text, lines_before, max_values);
     yaml.or_else(|_| roots(text, MAX_VALUES)).ok()
 }
 
@@ -147,13 +147,13 @@ pub fn comments(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> 
 }
 
 /// Returns the root of every document, including empty documents.
-fn roots(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
+fn roots(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
     // Without anchors, two bytes create at most two values.
-    let most = most.min(MIN_ANCHOR_VALUES + 2 * text.len());
+    let max_values = max_values.min(MIN_ANCHOR_VALUES + 2 * text.len());
     if is_json(text) {
-        json_in::read(text, most)
+        json_in::read(text, max_values)
     } else {
-        yaml_in::read(text, 0, most)
+        yaml_in::read(text, 0, max_values)
     }
 }
 

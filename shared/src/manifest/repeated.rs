@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::node::{Node, Value};
 use super::yaml_keys::{self, RepeatedKey};
-use super::{MIN_ANCHOR_VALUES, MAX_VALUES, is_json, json_in, pieces, yaml_in};
+use super::{MAX_VALUES, MIN_ANCHOR_VALUES, is_json, json_in, pieces, yaml_in};
 
 pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
     let (objects, rest, lines_before) = if is_json(text) {
@@ -28,9 +28,9 @@ fn of_object(node: &Node, found: &mut Vec<RepeatedKey>) {
     match &node.value {
         Value::List(items) => items.iter().for_each(|item| of_object(item, found)),
         Value::Map(entries) => {
-            let mut known = HashSet::new();
+            let mut seen = HashSet::new();
             for (key, value) in entries {
-                if !known.insert(key) {
+                if !seen.insert(key) {
                     let (line, key) = (value.line, key.clone());
                     found.push(RepeatedKey { line, key });
                 }
@@ -49,8 +49,8 @@ fn of_text(
     found: &mut Vec<RepeatedKey>,
 ) -> Option<()> {
     let documents = yaml_keys::of_documents(text, lines_before);
-    let most = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
-    let roots = yaml_in::read(text, lines_before, most).ok()?;
+    let max_values = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
+    let roots = yaml_in::read(text, lines_before, max_values).ok()?;
     for (root, keys) in roots.iter().zip(documents) {
         if !keys.is_empty() && is_wanted(root) {
             found.extend(keys);

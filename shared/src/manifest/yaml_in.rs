@@ -20,10 +20,14 @@ const MERGE_KEY: &str = "<<";
 
 /// Reads every document of a text, with this weight at most in total. `lines_before` is added to all line
 /// numbers.
-pub(super) fn read(text: &str, lines_before: usize, most: usize) -> Result<Vec<Node>, ReadError> {
+pub(super) fn read(
+    text: &str,
+    lines_before: usize,
+    max_values: usize,
+) -> Result<Vec<Node>, ReadError> {
     let mut builder = Builder {
         lines_before,
-        most,
+        max_values,
         ..Builder::default()
     };
     for event in Parser::new_from_str(text) {
@@ -65,7 +69,7 @@ struct Builder {
     aliased: usize,
     /// Weight of all nodes, including copies made for anchors.
     weight: usize,
-    most: usize,
+    max_values: usize,
     line: usize,
 }
 
@@ -160,8 +164,8 @@ impl Builder {
 
     fn weigh(&mut self, more: usize) -> Result<(), ReadError> {
         self.weight += more;
-        if self.weight > self.most {
-            return Err(self.error(ReadProblem::Size(self.most)));
+        if self.weight > self.max_values {
+            return Err(self.error(ReadProblem::Size(self.max_values)));
         }
         Ok(())
     }

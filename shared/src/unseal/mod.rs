@@ -57,14 +57,14 @@ pub struct Unsealed {
 
 /// How many private-key operations are spent to name further failing items, after one has failed. With a few
 /// keys that names all of them; with 24 keys some twenty.
-pub const AFTER_A_FAILURE: u64 = 500;
+pub const MAX_AFTER_FAILURE: u64 = 500;
 
 /// The limits on the cost of unsealing.
 pub(crate) struct Effort<'a> {
     /// The meter, which is asked before each operation.
     pub(crate) meter: &'a mut dyn Meter,
     /// Number of operations after the first failing item.
-    pub(crate) after_a_failure: u64,
+    pub(crate) after_failure: u64,
 }
 
 /// Unseals a SealedSecret: [`unseal_within`] without a meter and without remembered keys.
@@ -124,7 +124,7 @@ pub fn unseal_items(
 ) -> Result<UnsealedItems, UnsealError> {
     let effort = Effort {
         meter,
-        after_a_failure: AFTER_A_FAILURE,
+        after_failure: MAX_AFTER_FAILURE,
     };
     open(sealed, ring, accept_legacy, remembered, effort).map(UnsealedItems)
 }
@@ -199,7 +199,7 @@ pub fn unseal_values(
 ) -> Result<BTreeMap<String, Plain>, UnsealError> {
     let effort = Effort {
         meter: &mut Unmetered,
-        after_a_failure: u64::MAX,
+        after_failure: u64::MAX,
     };
     match open(sealed, ring, true, &Hints::new(), effort)? {
         Contents::Items((items, _)) => Ok(items),
@@ -224,7 +224,7 @@ pub(crate) fn open_all_or_stop(
 ) -> Result<Contents, UnsealError> {
     let effort = Effort {
         meter,
-        after_a_failure: 0,
+        after_failure: 0,
     };
     open(sealed, ring, accept_legacy, &Hints::new(), effort)
 }
@@ -311,7 +311,7 @@ pub(crate) fn open_item(
 
 /// Maximum number of values in a deprecated `spec.data`. An API server does not store a Secret with even a
 /// quarter of them.
-const LARGEST_SECRET: usize = 200_000;
+const MAX_LEGACY_VALUES: usize = 200_000;
 
 /// Unseals `spec.data`, whose plaintext is the JSON of a whole Secret. The template is not used.
 fn unseal_legacy(
@@ -328,7 +328,7 @@ fn unseal_legacy(
             opened: Hints::new(),
         },
     })?;
-    let documents = manifest::read_within(plain.expose(), LARGEST_SECRET)
+    let documents = manifest::read_within(plain.expose(), MAX_LEGACY_VALUES)
         .map_err(|_| UnsealError::LegacyContent)?;
     let [document] = documents.as_slice() else {
         return Err(UnsealError::LegacyContent);

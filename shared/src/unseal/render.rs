@@ -381,9 +381,9 @@ mod tests {
             ),
         ] {
             let error = rendered(&[("a", b"hunter2")], texts, true).unwrap_err();
-            let said = error.exact();
-            assert!(said.starts_with(&want), "{why}: {said}");
-            assert!(!format!("{error:?} {said}").contains("hunter2"), "{why}");
+            let message = error.exact();
+            assert!(message.starts_with(&want), "{why}: {message}");
+            assert!(!format!("{error:?} {message}").contains("hunter2"), "{why}");
         }
         let texts: Texts = &[("t", Some("{{ fail .a }}")), ("u", Some("{{ fail .a }}"))];
         let error = rendered(&[], texts, true).unwrap_err();

@@ -177,8 +177,8 @@ fn a_diagnosis_begins_with_the_likely_cause() {
     hints::annotate(annotations, &hints.into());
     sealed.spec.template.metadata.name = Some("old".into());
     let error = open(&sealed, &ring).unwrap_err();
-    let said = error.diagnosis();
-    let lines: Vec<_> = said.lines().collect();
+    let message = error.diagnosis();
+    let lines: Vec<_> = message.lines().collect();
     assert!(lines[0].starts_with("probably renamed or moved: the template has the name old"));
     assert_eq!(
         lines[1],
@@ -211,7 +211,7 @@ fn a_diagnosis_depends_only_on_public_data() {
     let elsewhere = envelope::seal(key, &label, b"x", &mut StdRng::seed_from_u64(5)).unwrap();
     let mut damaged = base64::decode(sealed_value(&ring, b"x").as_bytes()).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
-    let said = [
+    let message = [
         value_for_no_key(),
         base64::encode(&elsewhere),
         base64::encode(&damaged),
@@ -225,8 +225,8 @@ fn a_diagnosis_depends_only_on_public_data() {
         );
         open(&sealed, &ring).unwrap_err().diagnosis()
     });
-    assert_eq!(said[0], said[1]);
-    assert_eq!(said[0], said[2]);
+    assert_eq!(message[0], message[1]);
+    assert_eq!(message[0], message[2]);
 }
 
 /// Returns every field of `ObjectMeta`, with a value.

@@ -118,8 +118,7 @@ async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item
         json!({ "spec": { "encryptedData": { "b": "AAAA" } } }),
     )
     .await;
-    let finding =
-        "item b is not a sealed value: its format is unknown, 3 bytes; seal it again";
+    let finding = "item b is not a sealed value: its format is unknown, 3 bytes; seal it again";
     assert_eq!(
         case.failure("db").await,
         format!("no key could decrypt secret (b)\nhint: {finding}")

@@ -27,8 +27,8 @@
 mod guard;
 mod json_places;
 mod place;
+mod scalar_style;
 mod splice;
-mod words;
 mod yaml_places;
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let (encoding, whole) = text::decode_with_marks(bytes)?;
     let before = roots(&text::decode(bytes)?, MAX_VALUES)?;
     let mut source = Source::new(whole);
-    let (simple, structural) = source.sorted(edits)?;
+    let (simple, structural) = source.partition(edits)?;
     source.replace_all(&simple)?;
     for edit in structural {
         source.replace_all(&[edit])?;
@@ -189,7 +189,10 @@ impl Source {
 
     /// Separates the edits that only replace a scalar. They can be applied together, because none moves a
     /// value that another one has to find.
-    fn sorted<'a>(&self, edits: &'a [Edit]) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
+    fn partition<'a>(
+        &self,
+        edits: &'a [Edit],
+    ) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
         let (places, text) = (self.places()?, self.text());
         let mut seen = std::collections::HashSet::new();
         Ok(edits.iter().partition(|edit| {
@@ -245,11 +248,11 @@ impl Source {
     }
 
     fn refused(&self, path: &[Step], Refusal { at, problem }: Refusal) -> EditError {
-        let words = |step: &Step| match step {
+        let name = |step: &Step| match step {
             Step::Item(index) => index.to_string(),
             step => step.name().unwrap_or_default().to_owned(),
         };
-        let path: Vec<String> = path.iter().map(words).collect();
+        let path: Vec<String> = path.iter().map(name).collect();
         EditError::Refused {
             line: 1 + self.clean[..at].matches('\n').count(),
             path: if path.is_empty() {

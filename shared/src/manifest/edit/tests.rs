@@ -16,18 +16,18 @@ fn text(fenced: &str) -> String {
         .collect()
 }
 
-fn path(words: &str) -> Vec<Step> {
+fn path(text: &str) -> Vec<Step> {
     let step = |word: &str| match (word, word.parse()) {
         ("spec", _) => Step::Field("spec"),
         ("encryptedData", _) => Step::Field("encryptedData"),
         (_, Ok(index)) => Step::Item(index),
         _ => Step::Key(word.to_owned()),
     };
-    words.split('/').map(step).collect()
+    text.split('/').map(step).collect()
 }
 
 /// Parses `+path=value` or `-path`, with the prefix `2:` for another document.
-fn edits(words: &str) -> Vec<Edit> {
+fn edits(edits_text: &str) -> Vec<Edit> {
     let one = |word: &str| {
         let (document, word) = match word.split_once(':') {
             Some((number, rest)) if number.parse::<usize>().is_ok() => {
@@ -49,21 +49,25 @@ fn edits(words: &str) -> Vec<Edit> {
             _ => unreachable!("{word}"),
         }
     };
-    words.split(' ').map(one).collect()
+    edits_text.split(' ').map(one).collect()
 }
 
-fn edited(before: &str, words: &str) -> Result<String, String> {
-    let done = apply(before.as_bytes(), &edits(words)).map_err(|e| e.to_string())?;
+fn edited(before: &str, edits_text: &str) -> Result<String, String> {
+    let done = apply(before.as_bytes(), &edits(edits_text)).map_err(|e| e.to_string())?;
     Ok(String::from_utf8(done).unwrap())
 }
 
 #[track_caller]
-fn becomes(words: &str, before: &str, after: &str) {
+fn becomes(edits_text: &str, before: &str, after: &str) {
     let (before, after) = (text(before), text(after));
-    assert_eq!(edited(&before, words), Ok(after.clone()), "{words}");
+    assert_eq!(
+        edited(&before, edits_text),
+        Ok(after.clone()),
+        "{edits_text}"
+    );
     let crlf = |text: &str| text.replace('\n', "\r\n");
-    let done = edited(&crlf(&before), words);
-    assert_eq!(done, Ok(crlf(&after)), "{words} with CRLF");
+    let done = edited(&crlf(&before), edits_text);
+    assert_eq!(done, Ok(crlf(&after)), "{edits_text} with CRLF");
 }
 
 #[test]
@@ -412,7 +416,7 @@ fn refuses_values_that_a_block_scalar_cannot_represent() {
 
 #[test]
 fn fills_braces_in_their_own_style() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("{a:, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
         ("{a: {}, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
         (r#"{"a":{}}"#, "a/x=V", r#"{"a":{"x": "V"}}"#),
@@ -429,13 +433,13 @@ fn fills_braces_in_their_own_style() {
         ("{\n  a: 1}\n", "b=B", "{\n  a: 1,\n  b: B}\n"),
         ("{b: 2, \"a\":1}\n", "c=V", "{b: 2, \"a\":1, \"c\": V}\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after));
+        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
     }
 }
 
 #[test]
 fn removing_a_key_from_braces_keeps_the_comment() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("{ a: 1 }\n", "-a", "{}\n"),
         ("{ # note\n a: 1 }\n", "-a", "{ # note\n  }\n"),
         ("{ a: 1 # note\n }\n", "-a", "{  # note\n }\n"),
@@ -443,7 +447,7 @@ fn removing_a_key_from_braces_keeps_the_comment() {
         ("{a: 1 , b: 2}\n", "-b", "{a: 1}\n"),
         ("{? a : b, c: d}\n", "-a", "{c: d}\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after));
+        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
     }
 }
 
@@ -474,27 +478,35 @@ fn a_block_may_begin_with_what_looks_like_a_comment() {
 
 #[test]
 fn values_may_be_empty_and_have_anchors_or_tags() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("a: &x\nb: c\n", "a=V", "a: &x V\nb: c\n"),
         ("a: !!str\nb: c\n", "a=V", "a: !!str V\nb: c\n"),
         ("a: &x !!str\nb: c\n", "a=V", "a: &x !!str V\nb: c\n"),
         ("a:\nb: c\n", "a=V", "a: V\nb: c\n"),
         ("a: |-", "b=V", "a: |-\nb: V"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after), "{before:?}");
+        assert_eq!(
+            edited(before, edits_text).as_deref(),
+            Ok(after),
+            "{before:?}"
+        );
     }
 }
 
 #[test]
 fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("!!str :\nb: c\n", "/k=V", "!!str :\n  k: V\nb: c\n"),
         ("&x a:\nb: c\n", "a/k=V", "&x a:\n  k: V\nb: c\n"),
         ("a: &x k\n*x : v\nb: c\n", "b=V", "a: &x k\n*x : v\nb: V\n"),
         ("{'a' : 1}\n", "b=V", "{'a' : 1, 'b' : V}\n"),
         ("{&x 'a' : 1}\n", "b=V", "{&x 'a' : 1, b : V}\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after), "{before:?}");
+        assert_eq!(
+            edited(before, edits_text).as_deref(),
+            Ok(after),
+            "{before:?}"
+        );
     }
 }
 
@@ -544,7 +556,7 @@ fn keeps_byte_order_marks_and_encodings() {
 #[test]
 fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
     let mark = '\u{feff}';
-    for (why, before, words, after) in [
+    for (why, before, edits_text, after) in [
         (
             "behind one of many",
             format!("k: A\n---\n{mark}k: A\n---\n{mark}k: A\n---\n{mark}k: A\n"),
@@ -576,7 +588,7 @@ fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
             format!("l: L\n{mark}m: X\nn: N\n"),
         ),
     ] {
-        assert_eq!(edited(&before, words), Ok(after), "{why}");
+        assert_eq!(edited(&before, edits_text), Ok(after), "{why}");
     }
 }
 
@@ -601,13 +613,13 @@ fn keeps_values_of_any_type_next_to_an_edit() {
 
 #[test]
 fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("~\n---\na: A\n", "a=B", "~\n---\na: B\n"),
         ("null\n---\na: A\n", "a=B", "null\n---\na: B\n"),
         ("{}\n---\na: A\n", "2:a=B", "{}\n---\na: B\n"),
         ("# c\n---\na: A\n", "a=B", "# c\n---\na: B\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after));
+        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
     }
 }
 

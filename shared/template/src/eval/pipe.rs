@@ -44,7 +44,9 @@ impl<'t> Evaluator<'t, '_, '_> {
             if command.rest.is_empty() && last.is_none() {
                 Ok(())
             } else {
-                Err(Fault::misuse("arguments for something that is no function"))
+                Err(Fault::misuse(
+                    "arguments for something that is not a function",
+                ))
             }
         };
         match &first.kind {
@@ -137,7 +139,11 @@ impl<'t> Evaluator<'t, '_, '_> {
         self.env.gauge.bytes(name.len())?;
         match &receiver {
             Value::Missing => return Ok(Value::Missing),
-            Value::Nil => return Err(Fault::field("a field of nil; guard it with if or with")),
+            Value::Nil => {
+                return Err(Fault::field(
+                    "a field of nil; check it first with if or with",
+                ));
+            }
             _ => {}
         }
         if let Some(method) = methods::find(&receiver, name) {
@@ -168,6 +174,6 @@ fn ideal(number: &Number) -> Result<Value, Fault> {
     match (number.float, number.int) {
         (Some(float), _) if number.floating => Ok(Value::Float(float)),
         (_, Some(int)) => Ok(Value::int(int)),
-        _ => Err(Fault::misuse("a whole number too large for an int")),
+        _ => Err(Fault::misuse("an integer too large for an int")),
     }
 }

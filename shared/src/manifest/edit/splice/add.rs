@@ -1,7 +1,9 @@
 //! Adds a key with its value and the missing mappings around it.
 
 use super::super::place::{begins_line, column, line_break, line_end, line_start, skip_blank};
-use super::{Entry, Kind, ScalarStyle, Place, Problem, Splice, Splices, Step, Text, refuse, splice};
+use super::{
+    Entry, Kind, Place, Problem, ScalarStyle, Splice, Splices, Step, Text, refuse, splice,
+};
 
 impl<'t> Text<'t> {
     pub(super) fn add(

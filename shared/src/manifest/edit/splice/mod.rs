@@ -7,7 +7,7 @@ mod replace;
 use std::ops::Range;
 
 use super::place::{Entry, Kind, Place, line_end};
-use super::words::ScalarStyle;
+use super::scalar_style::ScalarStyle;
 use super::{Problem, Step};
 
 /// Text that replaces a range, or is inserted before it if the range is empty.

@@ -127,8 +127,8 @@ const REFUSED: &[[&str; 4]] = &[
 
 #[test]
 fn refuses_edits_that_would_change_more_than_requested() {
-    for [why, before, words, want] in REFUSED {
-        let error = edited(before, words).expect_err(why);
+    for [why, before, edits_text, want] in REFUSED {
+        let error = edited(before, edits_text).expect_err(why);
         assert!(error.starts_with(want), "{why}: {error}");
     }
 }
