@@ -69,9 +69,9 @@ impl Deployed {
     }
 
     async fn becomes_ready(&mut self, path: &str) {
-        until(&format!("{path} says 200"), async || {
+        until(&format!("{path} returns 200"), async || {
             let ended = self.pod.ended();
-            assert!(ended.is_none(), "it ended early:\n{}", self.pod.log());
+            assert!(ended.is_none(), "it exited early:\n{}", self.pod.log());
             let answer = http::get(self.port, path).await;
             answer
                 .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -101,7 +101,7 @@ fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, Stri
             "metadata.name" => Some(pod.clone()),
             "metadata.namespace" => Some(home.to_owned()),
             "metadata.uid" => Some(uid.clone()),
-            other => panic!("no kubelet knows {other}"),
+            other => panic!("unknown field reference {other}"),
         }
     };
     let variables = container.env.iter().flatten();

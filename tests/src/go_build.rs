@@ -151,8 +151,8 @@ fn go(source_dir: &Path) -> Command {
 
 fn missing(error: &io::Error) -> ! {
     panic!(
-        "the program `go` cannot be started ({error}), and the tests build programs with it; install Go 1.26 \
-         or newer (https://go.dev/dl) and see that `go version` works"
+        "cannot start the program `go`, with which the tests build programs ({error}); install Go 1.26 or newer \
+         (https://go.dev/dl) and check that `go version` works"
     )
 }
 
@@ -184,7 +184,7 @@ fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) 
     let status = child.wait().unwrap();
     assert!(
         status.success(),
-        "{name} cannot be built ({status}):\n{}",
+        "cannot build {name} ({status}):\n{}",
         last_lines.join("\n")
     );
     fs::rename(scratch.join("program"), program).unwrap();

@@ -79,7 +79,7 @@ impl<'a> User<'a> {
     pub async fn sealed(&self, name: &str, value: &str) -> Value {
         let metadata = json!({ "name": name, "namespace": self.namespace.name() });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });
-        let sealed = until("the roles have spread", async || {
+        let sealed = until("the roles take effect", async || {
             let answer = self.kubeseal(&[], &secret);
             match answer {
                 Err(said) if said.contains("forbid") => None,
@@ -115,7 +115,7 @@ impl<'a> User<'a> {
         .await
     }
 
-    /// Waits until its status says that it is synced.
+    /// Waits until the object's status is synced.
     pub async fn is_synced(&self, name: &str) {
         until(&format!("{name} is synced"), async || {
             let api: Api<SealedSecret> = self.namespace.api();
@@ -126,7 +126,7 @@ impl<'a> User<'a> {
         .await;
     }
 
-    /// Seals, applies, changes, validates and deletes. Leaves one object named `kept`.
+    /// Runs the lifecycle test: seals, applies, changes, validates and deletes objects. Leaves one object named `kept`.
     pub async fn lives(&self, controller: &Deployed) {
         for (name, value) in [("kept", "1"), ("goes", "1"), ("goes", "2")] {
             let sealed = self.apply(name, value).await;
@@ -135,7 +135,7 @@ impl<'a> User<'a> {
         }
         let api: Api<SealedSecret> = self.namespace.api();
         api.delete("goes", &DeleteParams::default()).await.unwrap();
-        until("its Secret goes with it", async || {
+        until("its Secret is deleted with it", async || {
             let secret = self.namespace.api::<ApiSecret>().get_opt("goes").await;
             secret.unwrap().is_none().then_some(())
         })

@@ -35,15 +35,15 @@ impl Logged {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until `look` finds something in the log.
+    /// Waits until `find` returns a value for the log.
     ///
     /// # Panics
-    /// Panics with the log, if the process exits before.
+    /// Panics with the log, if the process exits first.
     pub async fn shows<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let ended = self.process.ended();
             let log = self.log();
-            assert!(ended.is_none(), "it ended before {what}:\n{log}");
+            assert!(ended.is_none(), "it exited before {what}:\n{log}");
             look(&log)
         })
         .await
@@ -64,7 +64,7 @@ impl Logged {
             .expect("it runs, and this is Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes = kibibytes.expect("the kernel says it");
+        let kibibytes = kibibytes.expect("the kernel reports it");
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 

@@ -13,7 +13,7 @@ const CHUNK: usize = 1 << 20;
 /// Panics if this process may not read it: the controller allows that only to root.
 pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
-        panic!("the memory of the controller cannot be read ({error}): run this test as root")
+        panic!("cannot read the memory of the controller ({error}): run this test as root")
     });
     let regions = writable(process);
     let stands = |needle: &[u8]| {

@@ -7,10 +7,10 @@ pub const LIMIT: Duration = Duration::from_mins(1);
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// Calls `look` repeatedly until it returns a value.
+/// Calls `poll` repeatedly until it returns a value.
 ///
 /// # Panics
-/// If there is none within [`LIMIT`]; the message contains `what`.
+/// Panics if there is no value within [`LIMIT`]; the message contains `what`.
 pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(LIMIT, what, look).await
 }
@@ -18,7 +18,7 @@ pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
 /// Like [`until`], for work that takes long in a development build.
 ///
 /// # Panics
-/// If there is no value within `limit`; the message contains `what`.
+/// Panics if there is no value within `limit`; the message contains `what`.
 pub async fn until_within<T>(
     limit: Duration,
     what: &str,
@@ -31,7 +31,7 @@ pub async fn until_within<T>(
         }
         assert!(
             Instant::now() < deadline,
-            "waited {limit:?} in vain until {what}"
+            "not within {limit:?}: {what}"
         );
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
@@ -43,5 +43,5 @@ pub async fn until_within<T>(
 /// Panics if it is not ready within [`LIMIT`]; the message contains `what`.
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     let done = tokio::time::timeout(LIMIT, future).await;
-    done.unwrap_or_else(|_| panic!("waited {LIMIT:?} in vain until {what}"))
+    done.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
 }

@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes one controller, often.
+//! A Prometheus that scrapes one controller every second.
 
 use std::fs;
 use std::net::TcpListener;
@@ -70,10 +70,10 @@ impl Prometheus {
         serde_json::from_value(answer["data"]["result"].take()).ok()
     }
 
-    /// Waits until a query finds something.
+    /// Waits until a query returns series.
     pub async fn finds(&self, query: &str) {
         until(
-            &format!("{query} finds something\n{}", self.process.log()),
+            &format!("{query} returns series\n{}", self.process.log()),
             async || {
                 let series = self.series(query).await?;
                 (!series.is_empty()).then_some(())

@@ -1,5 +1,5 @@
-//! The rights that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A
-//! drop-in replacement has to work with them.
+//! The rights that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A drop-in
+//! replacement must work with them.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -89,7 +89,7 @@ pub async fn grant_reviews(namespace: &Namespace<'_>) {
         .unwrap();
 }
 
-/// Creates an account with this name and these verbs on SealedSecrets.
+/// Creates an account with this name that has these verbs on SealedSecrets.
 pub async fn caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
     let rules =
         json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs }]);

@@ -42,7 +42,7 @@ impl Scratch {
             .unwrap();
         assert!(
             made > 0,
-            "no temporary folder can be made in {}; set TMPDIR",
+            "cannot create a temporary folder in {}; set TMPDIR",
             parent.display()
         );
         Self {

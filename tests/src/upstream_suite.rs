@@ -86,7 +86,7 @@ impl Expected {
         let mut seen = BTreeSet::new();
         for entry in &expected.fails {
             if entry.why.trim().is_empty() {
-                return Err(format!("no reason is given for {:?}", entry.spec));
+                return Err(format!("{:?} has no reason", entry.spec));
             }
             if !seen.insert(&entry.spec) {
                 return Err(format!("{:?} is listed twice", entry.spec));
@@ -99,11 +99,11 @@ impl Expected {
 /// The result of one spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Its full name.
+    /// Full name of the spec.
     pub spec: String,
     /// Ginkgo's state, for example `passed`.
     pub state: String,
-    /// Why it failed.
+    /// The failure message.
     pub message: String,
 }
 
@@ -295,7 +295,7 @@ mod tests {
         assert!(
             Expected::read(&entry(" "))
                 .unwrap_err()
-                .contains("no reason")
+                .contains("has no reason")
         );
         let twice = entry("x") + &entry("y");
         assert!(Expected::read(&twice).unwrap_err().contains("listed twice"));

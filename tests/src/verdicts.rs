@@ -42,7 +42,7 @@ pub fn judge(object: &Value) -> Verdict {
     writeln!(input, "{object}").expect("it reads all it gets");
     drop(input);
     let output = child.wait_with_output().expect("it is our child");
-    assert!(output.status.success(), "it said on stderr why it failed");
+    assert!(output.status.success(), "it failed: see its stderr");
     serde_json::from_slice(&output.stdout).expect("it prints verdicts")
 }
 
@@ -63,7 +63,7 @@ fn rule() -> PathBuf {
     let module: Result<Module, _> = serde_json::from_slice(&output.stdout);
     let module = module.unwrap_or_else(|_| {
         let said = String::from_utf8_lossy(&output.stdout);
-        panic!("{ARGO_CD} can be downloaded, or is in Go's module cache: {said}")
+        panic!("cannot download {ARGO_CD}: {stdout}")
     });
     assert_eq!(module.sum, ARGO_CD_SUM, "of {ARGO_CD}");
     module.dir.join(RULE)

@@ -51,7 +51,7 @@ async fn main() {
     let controller = Deployed::start(&plane, HOME, NAME, Program::InRoot(root)).await;
     let user = User::new(&plane, HOME, NAME).await;
     user.lives(&controller).await;
-    println!("the image carries the lifecycle");
+    println!("the image passes the lifecycle test");
 }
 
 /// Unpacks the files of the image for this machine.

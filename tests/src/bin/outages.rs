@@ -1,11 +1,11 @@
 //! Measures how soon a Secret follows after outages of several kinds, beside Bitnami's controller, and writes
-//! `deploy/docs/outages.md`. Each outage is one of a control plane that was started for it. With names of outages as
-//! arguments, only these are measured, and nothing is written.
+//! `deploy/docs/outages.md`. Each outage disturbs its own control plane. With names of outages as arguments, measures
+//! only these, and writes nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a check that people run fails by panicking, and speaks"
+    reason = "a check prints its results, and fails by panicking"
 )]
 
 use std::collections::BTreeSet;
@@ -33,13 +33,13 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 use tests::{binaries, http, patience, upstream};
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// A Secret that does not follow within this counts as none.
+/// Maximum wait for a Secret; later ones count as missing.
 const LONGEST: Duration = Duration::from_mins(5);
-/// Before and after an outage, so that what was begun comes to an end.
+/// Pause before and after an outage, so that work in progress finishes.
 const REST: Duration = Duration::from_secs(5);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// What happens.
+/// A kind of outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outage {
     None,
@@ -71,19 +71,19 @@ impl Outage {
             Self::None => "nothing, for comparison",
             Self::ApiServer => "no API server for 60 s",
             Self::Etcd => "no etcd for 60 s",
-            Self::Kill => "the controller killed (`kill -9`) and started again by the kubelet",
+            Self::Kill => "the controller killed (`kill -9`) and restarted by the kubelet",
             Self::Lease => "the Lease deleted",
-            Self::Definition => "the definition deleted with all objects, and made again",
+            Self::Definition => "the CRD deleted with all objects, and recreated",
             Self::Keys => "every key Secret deleted, and restored 60 s later",
             Self::Clock => {
-                "a key made while the clock was 40 days ahead; the clock set back, the controller started again"
+                "a key generated while the clock was 40 days ahead; the clock set back, the controller restarted"
             }
             Self::Rights => "the Role unbound for 60 s, and bound again",
         }
     }
 }
 
-/// Which controller.
+/// The controller under test.
 #[derive(Debug, Clone, Copy)]
 enum Side {
     Ours,
@@ -99,13 +99,13 @@ impl Side {
     }
 }
 
-/// The time to a Secret; none if there was none in time.
+/// The time until a Secret existed; `None` if it did not exist in time.
 type Took = Option<Duration>;
 
-/// What was measured of one outage.
+/// The measurements of one outage.
 #[derive(Debug)]
 struct Row {
-    /// From the end of the outage to the next Secret.
+    /// The time from the end of the outage to the next Secret.
     took: Took,
     writes: usize,
     lines: usize,
@@ -120,7 +120,7 @@ struct Case {
     args: Vec<String>,
     port: u16,
     pod: Option<Pod>,
-    /// What containers logged that are gone.
+    /// Number of lines that earlier containers logged.
     logged: usize,
 }
 
@@ -156,7 +156,7 @@ impl Case {
         case
     }
 
-    /// The next container of the same Pod.
+    /// Starts the next container of the same Pod.
     async fn run(&mut self) {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         // On this machine all Pods share one network namespace, in which the uid is claimed.
@@ -180,7 +180,7 @@ impl Case {
         self.logged + log.lines().count()
     }
 
-    /// The time until a new object has its Secret.
+    /// Measures the time until a new object has its Secret.
     async fn next_secret(&self, name: &str) -> Took {
         self.secret_of(&KEYS[0], name, Instant::now()).await
     }
@@ -208,7 +208,7 @@ impl Case {
         secret.is_ok_and(|secret| secret.is_some())
     }
 
-    /// Goes through the outage, and gives the time from its end to the next Secret.
+    /// Causes the outage. Returns the time from its end to the next Secret.
     async fn suffers(&mut self, outage: Outage) -> Took {
         match outage {
             Outage::None => {}
@@ -243,8 +243,8 @@ impl Case {
         self.run().await;
     }
 
-    /// The time until an object that is sealed for a certificate that is valid now, as the controller serves it, has its
-    /// Secret.
+    /// Adds a key from the future and restarts the controller. Returns the time until it serves a valid certificate and
+    /// an object sealed for it has its Secret.
     async fn keep_a_key_of_the_future(&mut self) -> Took {
         let now = Timestamp::now();
         let spec = KeySpec {
@@ -292,7 +292,7 @@ impl Case {
         let name = SealedSecret::crd().name_any();
         let delete = DeleteParams::default();
         definitions.delete(&name, &delete).await.unwrap();
-        patience::until("the definition is gone", async || {
+        patience::until("the CRD is deleted", async || {
             let found = definitions.get_opt(&name).await.unwrap();
             found.is_none().then_some(())
         })
@@ -302,7 +302,7 @@ impl Case {
         self.plane.install(&SealedSecret::crd()).await;
     }
 
-    /// The time counts while there is no key.
+    /// Deletes all keys, and restores them later. Returns the time to the next Secret while no key is stored.
     async fn lose_keys(&self) -> Took {
         let secrets = self.api::<ApiSecret>();
         let names: Vec<_> = (0..KEYS.len())
@@ -373,7 +373,7 @@ Written by `.ci/extra outages`. It runs both controllers on a real control plane
 one machine), one outage after the other, each controller on a control plane of its own at the same time.
 
 - *Next Secret*: the time from the end of the outage until an object that is created then has its Secret; where keys are
-  deleted, while there is none.
+  deleted, while no key is stored.
 - *Writes*: requests of the controller that change something, from before the outage until five seconds after the Secret. Here
   they include renewals of the Lease, one every two seconds, by which a second replica could take over.
 - *Alerts*: those of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired meanwhile. An outage of a minute
@@ -387,17 +387,16 @@ const TABLE: &str = "
 ";
 
 const TAIL: &str = "
-After a kill this controller takes up its Lease first, which is two requests that Bitnami's does without: it has no Lease, and no
-second replica can take over from it. Other differences of a tenth of a second are those of the machine.
+After a kill this controller first acquires its Lease, which takes two requests. Bitnami's controller has no Lease, and no
+second replica can take over from it. Other differences of a tenth of a second are noise of the machine.
 
-When the Role is unbound, this controller notices within a minute and reports it; then it asks again after a second at most,
-which is the time in the last row. Bitnami's controller does not notice in that time: the API server looks at rights when a watch
-begins, and its watches last five to ten minutes. So its figure is that of a controller that was not disturbed.
+When the Role is unbound, this controller notices within a minute and reports it; then it retries within a second,
+which is the time in the last row. Bitnami's controller does not notice in that time: the API server checks permissions when a
+watch begins, and watches last five to ten minutes. So its figure is that of a controller that was not disturbed.
 
-A clock that was 40 days ahead leaves a key behind whose certificate is not valid for as long, and the program puts such a
-key there. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
-has its Secret. Bitnami's controller goes on sealing with the key from the future, and makes no new one before that is due. The
-clock itself is moved by the tests `a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_next` and
+A clock that was 40 days ahead leaves a key whose certificate is not valid until then; the program stores such a key. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
+has its Secret. Bitnami's controller continues to seal with the key from the future, and generates no new key before the next renewal.
+The clock itself is changed by the tests `a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_next` and
 `if_every_key_is_from_the_future_one_is_made_that_is_not` in `controller/tests/keys.rs`; `tests/alerts/tests.yaml` shows which
 alert fires.
 ";
@@ -432,7 +431,7 @@ fn shown(outage: Outage, took: Took) -> String {
     }
 }
 
-/// Figures of a development build are worse.
+/// Describes the builds: the figures of a development build are worse.
 fn build() -> &'static str {
     let is_release = binaries::controller()
         .components()

@@ -1,7 +1,7 @@
 //! Starts a Kubernetes control plane for manual experiments: prints how to reach it, and runs until Ctrl-C.
 //!
-//! The custom resource is installed, and our controller works in all namespaces, behind the Service where
-//! `kubeseal` looks for it.
+//! The custom resource is installed, and our controller works in all namespaces, behind the Service where `kubeseal`
+//! expects it.
 
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
@@ -17,6 +17,6 @@ async fn main() -> std::io::Result<()> {
         system.route("sealed-secrets-controller", port).await;
     }
     println!("export KUBECONFIG={}", plane.kubeconfig().display());
-    eprintln!("the cluster is gone after Ctrl-C");
+    eprintln!("Ctrl-C deletes the cluster");
     tokio::signal::ctrl_c().await
 }

@@ -5,7 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a check that people run fails by panicking, and speaks"
+    reason = "a check prints its results, and fails by panicking"
 )]
 
 use std::fs;

@@ -44,7 +44,7 @@ use crate::scratch::Scratch;
 use own::Own;
 use programs::Programs;
 
-/// A cluster whose API server answers.
+/// A cluster whose API server is ready.
 pub struct ControlPlane {
     /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
     own: Option<Own>,
@@ -57,7 +57,7 @@ impl ControlPlane {
     /// Returns the plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// Panics with a message that says what to install or set, if no plane is available.
+    /// Panics with instructions, if no plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -124,7 +124,7 @@ impl ControlPlane {
             .path()
             .join(format!("{namespace}.{account}.kubeconfig"));
         let text = kubeconfig::text(&kubeconfig::with_token(&self.kubeconfig, &token));
-        fs::write(&path, text).expect("the folder is ours");
+        fs::write(&path, text).expect("a writable folder");
         path
     }
 

@@ -133,7 +133,7 @@ impl Upstream {
         wire::bytes(&answer, "value")
     }
 
-    /// Returns the plaintext of one ciphertext, decrypted with whichever key fits.
+    /// Returns the plaintext of one ciphertext, decrypted with the key that fits.
     ///
     /// # Errors
     /// Returns an error if no key fits.

@@ -127,7 +127,7 @@ async fn says_which_program_kubebuilder_assets_lacks() {
     let mut user = User::start("pass", &[("KUBEBUILDER_ASSETS", assets.path())]);
     assert!(!user.ended().success());
     assert!(
-        user.errors().contains("there is no kube-apiserver in it"),
+        user.errors().contains("which does not contain kube-apiserver"),
         "{}",
         user.errors()
     );

@@ -46,8 +46,8 @@ impl Who {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
-            Self::Upstream => "peer, limits lifted",
-            Self::UpstreamAsItComes => "peer, as it comes",
+            Self::Upstream => "upstream, no limits",
+            Self::UpstreamAsItComes => "upstream, defaults",
         }
     }
 
@@ -211,7 +211,7 @@ impl<'a> Field<'a> {
         since.elapsed()
     }
 
-    /// Waits until every object has a status that says it is synced; returns the time since `since`.
+    /// Waits until the status of every object is synced; returns the time since `since`.
     pub async fn all_are_synced(&self, since: Instant) -> Duration {
         let api: Api<SealedSecret> = self.api();
         loop {
@@ -290,10 +290,10 @@ pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
         .await;
 }
 
-/// Returns the value of one of our metrics without labels.
+/// Returns the value of one of our metrics that has no labels.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");
     let value = answer.lines().find_map(|line| line.strip_prefix(&start));
-    value.expect("it is one of ours").parse().unwrap()
+    value.expect("our controller exports it").parse().unwrap()
 }

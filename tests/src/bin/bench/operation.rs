@@ -15,7 +15,7 @@ pub fn run(sizes: &Sizes) {
     let times = sizes.size("operations", 50, 400);
     let upstream = Upstream::start().expect("Go is installed");
     let label = Scope::Strict.label("ns", "n");
-    head(&["key", "ours", "peer, with its pipe", "ratio"]);
+    head(&["key", "ours", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
         let ours = open_often(&key.pair, &label, times);

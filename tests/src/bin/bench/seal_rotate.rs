@@ -101,7 +101,7 @@ pub async fn run(sizes: Sizes) {
     let online = timed(&mut command);
 
     let floor = floor(&old[0], files * items);
-    head(&["", "time", "peer's loop / this", "this / floor"]);
+    head(&["", "time", "upstream's loop / ours", "ours / floor"]);
     let row = |name: &str, took: Duration| {
         line(&[
             name.to_owned(),

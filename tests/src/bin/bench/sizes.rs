@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Sizes given on the command line.
+/// Sizes from the command line.
 pub struct Sizes {
     small: bool,
     given: BTreeMap<String, usize>,
@@ -23,7 +23,7 @@ impl Sizes {
         Self { small, given }
     }
 
-    /// Returns the size with this name: the given one, or `small` with `--small`, or `full`. Prints it.
+    /// Returns the size with this name: that of the command line, or `small` with `--small`, or `full`. Prints it.
     pub fn size(&self, name: &str, small: usize, full: usize) -> usize {
         let usual = if self.small { small } else { full };
         let size = self.given.get(name).copied().unwrap_or(usual);

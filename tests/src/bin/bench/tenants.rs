@@ -19,10 +19,10 @@ use crate::sizes::Sizes;
 
 /// Time between two new objects of the quiet tenant.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// The most that one object may ask of templates: seven and a half seconds of keys, a second of hashes.
+/// The maximum cost of the templates of one object: seven and a half seconds of keys, a second of hashes.
 const COSTLY: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
-/// Well-formed values that no key can open.
+/// Number of well-formed values that no key can unseal.
 const WRONG_ITEMS: usize = 300;
 
 pub async fn run(sizes: Sizes) {
@@ -72,7 +72,7 @@ pub async fn run(sizes: Sizes) {
     let (p99, before) = (percentile(&beside, 99), percentile(&alone, 99));
     let left = undone(&plane, &hostile).await;
     println!(
-        "| p99 grows {} | {left} of {} hostile objects not done at the end | | |",
+        "| p99 grows {} | {left} of {} hostile objects unfinished at the end | | |",
         ratio(p99, before),
         wanted.len()
     );
@@ -128,14 +128,14 @@ async fn create_namespace(plane: &ControlPlane, name: &str) {
         .unwrap();
 }
 
-/// Adds a template that asks for as much as it may.
+/// Adds a template with the maximum allowed cost.
 fn costly(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     object.spec.template.data = Some([("t".to_owned(), Some(COSTLY.to_owned()))].into());
     object
 }
 
-/// Replaces the values with ones that no key can open.
+/// Replaces the values with ones that no key can unseal.
 fn wrong(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     for i in 0..WRONG_ITEMS {

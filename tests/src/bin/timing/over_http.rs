@@ -1,4 +1,4 @@
-//! Sends the same values to a controller, as any client that can reach it could.
+//! Measures the response times of a controller over HTTP, for the values of [`crate::causes`].
 
 use std::collections::BTreeMap;
 use std::fs;
