@@ -29,10 +29,10 @@ fn user_cache() -> PathBuf {
 
 /// Locks the file `path` until the value is dropped; calls `on_wait` if another process holds the lock. The
 /// operating system releases the lock when the process dies for any reason.
-pub(crate) fn lock(path: &Path, waits: impl FnOnce()) -> File {
+pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
     let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if file.try_lock().is_err() {
-        waits();
+        on_wait();
         file.lock()
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }

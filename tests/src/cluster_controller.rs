@@ -136,7 +136,7 @@ impl ClusterController {
     pub async fn logs(&mut self, text: &str) {
         let found = |log: &str| log.contains(text).then_some(());
         let what = format!("the log contains {text:?}");
-        self.process.shows(&what, found).await;
+        self.process.wait_for_log(&what, found).await;
     }
 
     /// Waits until the controller's initial sync is complete.

@@ -37,7 +37,7 @@ impl Deployed {
             Program::Ours | Program::InRoot(_) => "/readyz",
         };
         let mut deployed = Self::start_without_waiting(plane, home, name, program).await;
-        deployed.becomes_ready(path).await;
+        deployed.wait_until_ready(path).await;
         plane.existing(home).route(name, deployed.port).await;
         deployed
     }
@@ -68,7 +68,7 @@ impl Deployed {
         Self { pod, port }
     }
 
-    async fn becomes_ready(&mut self, path: &str) {
+    async fn wait_until_ready(&mut self, path: &str) {
         until(&format!("{path} returns 200"), async || {
             let ended = self.pod.ended();
             assert!(ended.is_none(), "it exited early:\n{}", self.pod.log());

@@ -67,12 +67,12 @@ impl<'a> User<'a> {
         stdin.write_all(input.to_string().as_bytes()).unwrap();
         drop(stdin);
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         output
             .status
             .success()
             .then(|| String::from_utf8(output.stdout).unwrap())
-            .ok_or(said)
+            .ok_or(stderr)
     }
 
     /// Returns a SealedSecret of one value, sealed by the real `kubeseal` over the API server's proxy.
@@ -82,7 +82,7 @@ impl<'a> User<'a> {
         let sealed = until("the roles take effect", async || {
             let answer = self.kubeseal(&[], &secret);
             match answer {
-                Err(said) if said.contains("forbid") => None,
+                Err(stderr) if stderr.contains("forbid") => None,
                 answer => Some(answer),
             }
         });
@@ -101,22 +101,25 @@ impl<'a> User<'a> {
     }
 
     /// Waits until the Secret has that value.
-    pub async fn holds(&self, name: &str, value: &str, log: &str) -> ApiSecret {
-        until(&format!("{name} holds {value}\n{log}"), async || {
-            let secret = self
-                .namespace
-                .api::<ApiSecret>()
-                .get_opt(name)
-                .await
-                .unwrap()?;
-            let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
-            found.then_some(secret)
-        })
+    pub async fn wait_for_value(&self, name: &str, value: &str, log: &str) -> ApiSecret {
+        until(
+            &format!("{name} has the value {value}\n{log}"),
+            async || {
+                let secret = self
+                    .namespace
+                    .api::<ApiSecret>()
+                    .get_opt(name)
+                    .await
+                    .unwrap()?;
+                let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
+                found.then_some(secret)
+            },
+        )
         .await
     }
 
     /// Waits until the object's status is synced.
-    pub async fn is_synced(&self, name: &str) {
+    pub async fn wait_until_synced(&self, name: &str) {
         until(&format!("{name} is synced"), async || {
             let api: Api<SealedSecret> = self.namespace.api();
             let status = api.get(name).await.unwrap().status?;
@@ -127,10 +130,10 @@ impl<'a> User<'a> {
     }
 
     /// Runs the lifecycle test: seals, applies, changes, validates and deletes objects. Leaves one object named `kept`.
-    pub async fn lives(&self, controller: &Deployed) {
+    pub async fn run_lifecycle(&self, controller: &Deployed) {
         for (name, value) in [("kept", "1"), ("goes", "1"), ("goes", "2")] {
             let sealed = self.apply(name, value).await;
-            self.holds(name, value, &controller.log()).await;
+            self.wait_for_value(name, value, &controller.log()).await;
             self.kubeseal(&["--validate"], &sealed).unwrap();
         }
         let api: Api<SealedSecret> = self.namespace.api();

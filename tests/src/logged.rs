@@ -39,12 +39,12 @@ impl Logged {
     ///
     /// # Panics
     /// Panics with the log, if the process exits first.
-    pub async fn shows<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+    pub async fn wait_for_log<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let ended = self.process.ended();
             let log = self.log();
             assert!(ended.is_none(), "it exited before {what}:\n{log}");
-            look(&log)
+            find(&log)
         })
         .await
     }
@@ -55,7 +55,7 @@ impl Logged {
     }
 
     /// Returns the peak memory of the process in bytes.
-    pub fn most_memory(&self) -> usize {
+    pub fn peak_memory(&self) -> usize {
         self.figure("VmHWM:")
     }
 

@@ -62,9 +62,9 @@ pub fn ssh_keygen() -> Command {
 /// Panics with its stderr, if it failed.
 pub fn successful(command: &mut Command) -> String {
     let output = output(command);
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8(output.stdout).expect("text");
-    assert!(output.status.success(), "{command:?}:\n{said}\n{printed}");
+    assert!(output.status.success(), "{command:?}:\n{stderr}\n{printed}");
     printed
 }
 

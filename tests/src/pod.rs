@@ -119,7 +119,7 @@ impl Pod {
     ) -> Self {
         let root = Root::Ours(program.to_owned());
         let mut pod = Self::spawn(plane, namespace, account, root, args, &[]).await;
-        pod.serves().await;
+        pod.wait_until_serving().await;
         pod
     }
 
@@ -137,7 +137,7 @@ impl Pod {
         fs::remove_file(file).expect("a writable folder");
         let root = Root::Ours(program.to_owned());
         let mut pod = Self::spawn_with(plane, files, root, args, variables);
-        pod.serves().await;
+        pod.wait_until_serving().await;
         pod
     }
 
@@ -176,9 +176,11 @@ impl Pod {
         }
     }
 
-    async fn serves(&mut self) {
-        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-        self.process.shows("it serves HTTP", serves).await;
+    async fn wait_until_serving(&mut self) {
+        let is_serving = |log: &str| log.contains("HTTP server serving").then_some(());
+        self.process
+            .wait_for_log("it serves HTTP", is_serving)
+            .await;
     }
 
     /// Returns the output so far.
@@ -196,9 +198,9 @@ impl Pod {
         self.process.memory()
     }
 
-    /// See [`Logged::most_memory`].
-    pub fn most_memory(&self) -> usize {
-        self.process.most_memory()
+    /// See [`Logged::peak_memory`].
+    pub fn peak_memory(&self) -> usize {
+        self.process.peak_memory()
     }
 
     /// Returns the unauthenticated port on 127.0.0.1 where the program listens.

@@ -53,7 +53,7 @@ impl Prometheus {
         }
     }
 
-    /// Returns the series that a query finds now; `None` if Prometheus does not answer yet.
+    /// Returns the series that a query returns now; `None` if Prometheus does not answer yet.
     ///
     /// # Panics
     /// Panics if Prometheus rejects the query.
@@ -71,7 +71,7 @@ impl Prometheus {
     }
 
     /// Waits until a query returns series.
-    pub async fn finds(&self, query: &str) {
+    pub async fn wait_for(&self, query: &str) {
         until(
             &format!("{query} returns series\n{}", self.process.log()),
             async || {

@@ -90,14 +90,14 @@ pub async fn grant_reviews(namespace: &Namespace<'_>) {
 }
 
 /// Creates an account with this name that has these verbs on SealedSecrets.
-pub async fn caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
+pub async fn create_caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
     let rules =
         json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs }]);
-    caller_with(namespace, name, &rules).await;
+    create_caller_with(namespace, name, &rules).await;
 }
 
 /// Creates an account with this name and these rights in the namespace.
-pub async fn caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
+pub async fn create_caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
     let account = json!({ "metadata": { "name": name } });
     let _: ServiceAccount = namespace.create_object(account).await;
     let _: Role = namespace.create_object(role(name, rules)).await;

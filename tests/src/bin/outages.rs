@@ -34,10 +34,10 @@ use tests::{binaries, http, patience, upstream};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// Maximum wait for a Secret; later ones count as missing.
-const LONGEST: Duration = Duration::from_mins(5);
+const MAX_WAIT: Duration = Duration::from_mins(5);
 /// Pause before and after an outage, so that work in progress finishes.
-const REST: Duration = Duration::from_secs(5);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A kind of outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +85,12 @@ impl Outage {
 
 /// The controller under test.
 #[derive(Debug, Clone, Copy)]
-enum Side {
+enum Implementation {
     Ours,
     Bitnami,
 }
 
-impl Side {
+impl Implementation {
     fn program(self) -> PathBuf {
         match self {
             Self::Ours => binaries::controller(),
@@ -125,7 +125,7 @@ struct Case {
 }
 
 impl Case {
-    async fn start(side: Side, metrics: u16) -> Self {
+    async fn start(implementation: Implementation, metrics: u16) -> Self {
         let plane = ControlPlane::start().await;
         let namespace = plane.namespace("outage").await;
         roles::grant(&namespace, Reach::Namespace).await;
@@ -145,7 +145,7 @@ impl Case {
         let mut case = Self {
             client: plane.admin(),
             namespace: name,
-            program: side.program(),
+            program: implementation.program(),
             args: args.into(),
             port,
             pod: None,
@@ -189,7 +189,7 @@ impl Case {
         let items = [("a", "1")];
         let sealed = sealed_for(key, &self.namespace, name, &items, Scope::Strict);
         let mut is_created = false;
-        while start.elapsed() < LONGEST {
+        while start.elapsed() < MAX_WAIT {
             if !is_created {
                 let sealed_secrets = self.api::<SealedSecret>();
                 let created = sealed_secrets.create(&PostParams::default(), &sealed).await;
@@ -198,7 +198,7 @@ impl Case {
             if self.has_secret(name).await {
                 return Some(start.elapsed());
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         None
     }
@@ -209,7 +209,7 @@ impl Case {
     }
 
     /// Causes the outage. Returns the time from its end to the next Secret.
-    async fn suffers(&mut self, outage: Outage) -> Took {
+    async fn cause(&mut self, outage: Outage) -> Took {
         match outage {
             Outage::None => {}
             Outage::ApiServer => {
@@ -229,9 +229,9 @@ impl Case {
                 let delete = DeleteParams::default();
                 leases.delete_collection(&delete, &all).await.unwrap();
             }
-            Outage::Definition => self.remake_definition().await,
+            Outage::Definition => self.recreate_definition().await,
             Outage::Keys => return self.lose_keys().await,
-            Outage::Clock => return self.keep_a_key_of_the_future().await,
+            Outage::Clock => return self.recover_from_a_future_key().await,
             Outage::Rights => self.lose_rights().await,
         }
         self.next_secret("after").await
@@ -245,7 +245,7 @@ impl Case {
 
     /// Adds a key from the future and restarts the controller. Returns the time until it serves a valid certificate and
     /// an object sealed for it has its Secret.
-    async fn keep_a_key_of_the_future(&mut self) -> Took {
+    async fn recover_from_a_future_key(&mut self) -> Took {
         let now = Timestamp::now();
         let spec = KeySpec {
             size: KeySize::Rsa2048,
@@ -260,7 +260,7 @@ impl Case {
             &key,
         )
         .await;
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(SETTLE_TIME).await;
         self.restart().await;
         let start = Instant::now();
         while start.elapsed() < MINUTE {
@@ -274,7 +274,7 @@ impl Case {
             if let Some(key) = key {
                 return self.secret_of(key, "after", start).await;
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         None
     }
@@ -287,7 +287,7 @@ impl Case {
         Certificate::from_pem(pem.as_bytes()).ok()
     }
 
-    async fn remake_definition(&self) {
+    async fn recreate_definition(&self) {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = SealedSecret::crd().name_any();
         let delete = DeleteParams::default();
@@ -298,7 +298,7 @@ impl Case {
         })
         .await;
         // Long enough for a watch to notice.
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(SETTLE_TIME).await;
         self.plane.install(&SealedSecret::crd()).await;
     }
 
@@ -312,7 +312,7 @@ impl Case {
             let delete = DeleteParams::default();
             secrets.delete(name, &delete).await.unwrap();
         }
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(SETTLE_TIME).await;
         let took = self.next_secret("after").await;
         tokio::time::sleep(MINUTE).await;
         let namespace = self.plane.existing(&self.namespace);
@@ -337,25 +337,28 @@ impl Case {
     }
 }
 
-async fn measure(side: Side, outage: Outage) -> Row {
+async fn measure(implementation: Implementation, outage: Outage) -> Row {
     let metrics = http::free_port();
-    let mut case = Case::start(side, metrics).await;
+    let mut case = Case::start(implementation, metrics).await;
     let rules = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/helm/sealed-secrets/files/alerts.yaml");
     let prometheus = Prometheus::scraping(metrics, Some(&rules));
-    assert!(case.next_secret("before").await.is_some(), "{side:?}");
-    prometheus.finds("up == 1").await;
-    tokio::time::sleep(REST).await;
+    assert!(
+        case.next_secret("before").await.is_some(),
+        "{implementation:?}"
+    );
+    prometheus.wait_for("up == 1").await;
+    tokio::time::sleep(SETTLE_TIME).await;
     let (lines, writes) = (case.lines(), case.plane.audit().len());
-    let took = case.suffers(outage).await;
-    tokio::time::sleep(REST).await;
+    let took = case.cause(outage).await;
+    tokio::time::sleep(SETTLE_TIME).await;
     let row = Row {
         took,
         writes: case.plane.audit().len() - writes,
         lines: case.lines() - lines,
         alerts: alerts(&prometheus).await,
     };
-    println!("{}, {side:?}: {row:?}", outage.title());
+    println!("{}, {implementation:?}: {row:?}", outage.title());
     row
 }
 
@@ -411,28 +414,28 @@ fn line(outage: Outage, ours: &Row, bitnamis: &Row) -> String {
     let mut line = format!(
         "| {} | {} | {}",
         outage.title(),
-        shown(outage, ours.took),
-        shown(outage, bitnamis.took)
+        format_time(outage, ours.took),
+        format_time(outage, bitnamis.took)
     );
     let _ = write!(line, " | {} | {}", ours.writes, bitnamis.writes);
     let _ = writeln!(line, " | {} | {} | {alerts} |", ours.lines, bitnamis.lines);
     line
 }
 
-fn shown(outage: Outage, took: Took) -> String {
-    let longest = if outage == Outage::Clock {
+fn format_time(outage: Outage, took: Took) -> String {
+    let max_wait = if outage == Outage::Clock {
         MINUTE
     } else {
-        LONGEST
+        MAX_WAIT
     };
     match took {
         Some(took) => format!("{:.2} s", took.as_secs_f64()),
-        None => format!("none in {} s", longest.as_secs()),
+        None => format!("none in {} s", max_wait.as_secs()),
     }
 }
 
 /// Describes the builds: the figures of a development build are worse.
-fn build() -> &'static str {
+fn describe_builds() -> &'static str {
     let is_release = binaries::controller()
         .components()
         .any(|part| part.as_os_str() == "release");
@@ -444,8 +447,10 @@ fn build() -> &'static str {
 }
 
 async fn compared(outage: Outage) -> String {
-    let (ours, bitnamis) =
-        tokio::join!(measure(Side::Ours, outage), measure(Side::Bitnami, outage));
+    let (ours, bitnamis) = tokio::join!(
+        measure(Implementation::Ours, outage),
+        measure(Implementation::Bitnami, outage)
+    );
     line(outage, &ours, &bitnamis)
 }
 
@@ -467,7 +472,7 @@ async fn main() {
     }
     let text = format!(
         "{HEAD}{}\n{TABLE}{}{TAIL}",
-        build(),
+        describe_builds(),
         table(&Outage::ALL).await
     );
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/docs/outages.md");

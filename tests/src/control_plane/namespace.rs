@@ -97,7 +97,7 @@ impl<'a> Namespace<'a> {
     async fn default_service_account(&self) {
         let exists = |account: Option<&ServiceAccount>| account.is_some();
         let made = await_condition(self.api(), "default", exists);
-        patience::soon("the namespace has its ServiceAccount", made)
+        patience::within_limit("the namespace has its ServiceAccount", made)
             .await
             .expect("an admin may watch");
     }

@@ -45,10 +45,10 @@ impl Process {
     }
 
     fn end_of_log(&self) -> String {
-        const KEPT: usize = 20;
+        const MAX_LINES: usize = 20;
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(KEPT)..].join("\n")
+        lines[lines.len().saturating_sub(MAX_LINES)..].join("\n")
     }
 
     pub(super) fn signal(&mut self, signal: Signal) {

@@ -29,7 +29,7 @@ static EFFECTS: LazyLock<Effects> = LazyLock::new(|| {
 });
 
 const POD: &str = "Deployment /spec/template/spec/";
-const BOX: &str = "Deployment /spec/template/spec/containers/0/";
+const CONTAINER: &str = "Deployment /spec/template/spec/containers/0/";
 
 /// Values whose effect other tests check: H7, and one that needs a cluster.
 const ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
@@ -40,14 +40,14 @@ const HIDDEN: &[&str] = &["service.labels", "metrics.service.labels"];
 #[test]
 fn every_value_of_bitnamis_chart_has_its_effect() {
     for effect in &EFFECTS.peers {
-        shows(effect);
+        assert_effect(effect);
     }
 }
 
 #[test]
 fn every_added_value_has_its_effect() {
     for effect in &EFFECTS.others {
-        shows(effect);
+        assert_effect(effect);
     }
 }
 
@@ -56,7 +56,11 @@ fn an_empty_container_port_means_the_default() {
     let usual = Render::of("networkPolicy: {enabled: true}");
     let render =
         Render::of("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
-    for place in ["BOX ports", "BOX args", "NetworkPolicy /spec/ingress"] {
+    for place in [
+        "CONTAINER ports",
+        "CONTAINER args",
+        "NetworkPolicy /spec/ingress",
+    ] {
         assert_eq!(found(&render, place), found(&usual, place), "{place}");
     }
 }
@@ -88,12 +92,12 @@ fn no_value_is_without_an_effect() {
     assert_eq!(
         all.difference(&ours).collect::<Vec<_>>(),
         [""; 0],
-        "no such value"
+        "unknown values"
     );
 }
 
 #[test]
-fn the_schema_knows_every_value_and_refuses_another_type() {
+fn the_schema_has_every_value_and_refuses_another_type() {
     let schema = fs::read_to_string(format!("{}/values.schema.json", chart())).unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();
     for leaf in leaves_of(&format!("{}/values.yaml", chart())) {
@@ -106,7 +110,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
             assert!(place.is_object(), "values.schema.json lacks {leaf}");
         }
     }
-    for (values, said) in [
+    for (values, error) in [
         ("replicas: two", "replicas"),
         ("keyttl: 30d", "keyttl"),
         ("keyttl: 0", "keyttl"),
@@ -125,7 +129,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
         ("service: {ports: 80}", "ports"),
     ] {
         let refusal = Render::refusal(values);
-        assert!(refusal.contains(said), "{values}: {refusal}");
+        assert!(refusal.contains(error), "{values}: {refusal}");
     }
     // Values that Helm itself or a parent chart passes, and values that are copied.
     for values in [
@@ -142,7 +146,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
 }
 
 #[test]
-fn the_controller_knows_every_flag_of_the_chart() {
+fn the_controller_has_every_flag_of_the_chart() {
     let mut controller = Command::new(binaries::controller());
     let help = operators::successful(controller.arg("--help"));
     let flag = Regex::new("--[a-z0-9-]+").unwrap();
@@ -158,7 +162,7 @@ fn the_controller_knows_every_flag_of_the_chart() {
     }
 }
 
-fn shows(effect: &Effect) {
+fn assert_effect(effect: &Effect) {
     let [leaf, base, set, place, want] = effect;
     let line = nested(leaf, set);
     let render = Render::with(base, &["-f", &crate::render::file(&line)]);
@@ -170,7 +174,7 @@ fn shows(effect: &Effect) {
     };
     assert!(fits, "{line} gives {found} at {place}, not {want}");
     let before = self::found(&Render::of(base_of(base)), place);
-    assert_ne!(before, found, "{leaf}: it was there without");
+    assert_ne!(before, found, "{leaf}: rendered without it, too");
 }
 
 /// Some needed values are incomplete without the value under test.
@@ -186,7 +190,7 @@ fn found(render: &Render, place: &str) -> String {
     if place == "args" {
         return render.arguments();
     }
-    let place = place.replace("POD ", POD).replace("BOX ", BOX);
+    let place = place.replace("POD ", POD).replace("CONTAINER ", CONTAINER);
     let (object, pointer) = place.split_once(' ').unwrap();
     let found = render
         .find(object)

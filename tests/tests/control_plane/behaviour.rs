@@ -1,4 +1,4 @@
-//! The shared control plane behaves like a cluster.
+//! Tests that the shared control plane behaves like a cluster.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -45,7 +45,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
         "secret",
         conditions::is_deleted(&uid),
     );
-    patience::soon("the owned Secret is gone", gone)
+    patience::within_limit("the owned Secret is deleted", gone)
         .await
         .unwrap();
     assert_eq!(
@@ -182,7 +182,9 @@ async fn empties_a_deleted_namespace() {
         .unwrap();
 
     let gone = await_condition(namespaces, namespace.name(), conditions::is_deleted(&uid));
-    patience::soon("the namespace is gone", gone).await.unwrap();
+    patience::within_limit("the namespace is deleted", gone)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use shared::key::KeySize;
 use tests::control_plane::ControlPlane;
 use tests::pod::Pod;
 
-use crate::field::{Field, Load, Who, each};
+use crate::field::{Field, Implementation, Load, each};
 use crate::operation::new_key;
 use crate::report::{head, line, time};
 use crate::sizes::Sizes;
@@ -34,7 +34,7 @@ pub async fn run(sizes: Sizes) {
         "at most",
         "after a restart",
     ]);
-    for who in [Who::Ours, Who::Upstream] {
+    for implementation in [Implementation::Ours, Implementation::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let value = "x".repeat(bytes);
         let put = async |i| {
@@ -44,15 +44,15 @@ pub async fn run(sizes: Sizes) {
         each(0..foreign, put).await;
         field.put(&load).await;
         let start = Instant::now();
-        let pod = field.run(who, &[]).await;
-        let took = field.has_secrets(objects + foreign, start).await;
-        field.all_are_synced(start).await;
-        let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.most_memory()));
+        let pod = field.run(implementation, &[]).await;
+        let took = field.wait_for_secrets(objects + foreign, start).await;
+        field.wait_until_synced(start).await;
+        let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
         pod.stop();
-        let pod = field.run(who, &[]).await;
+        let pod = field.run(implementation, &[]).await;
         settle(&pod).await;
         let cells = [
-            who.name().into(),
+            implementation.name().into(),
             time(took),
             now,
             most,

@@ -12,7 +12,7 @@ use shared::key::KeySize;
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Load, Who, each};
+use crate::field::{Field, Implementation, Load, each};
 use crate::operation::new_key;
 use crate::report::{head, line, percentile, ratio, time};
 use crate::sizes::Sizes;
@@ -42,7 +42,7 @@ pub async fn run(sizes: Sizes) {
     })
     .await;
     let all = format!("--additional-namespaces={}", names.join(","));
-    let pod = field.run(Who::Ours, &[&all]).await;
+    let pod = field.run(Implementation::Ours, &[&all]).await;
     let quiet = Quiet {
         secrets: Api::namespaced(plane.admin(), "quiet"),
         sealed: Api::namespaced(plane.admin(), "quiet"),
@@ -70,7 +70,7 @@ pub async fn run(sizes: Sizes) {
         &beside,
     ));
     let (p99, before) = (percentile(&beside, 99), percentile(&alone, 99));
-    let left = undone(&plane, &hostile).await;
+    let left = unfinished(&plane, &hostile).await;
     println!(
         "| p99 grows {} | {left} of {} hostile objects unfinished at the end | | |",
         ratio(p99, before),
@@ -149,8 +149,8 @@ fn wrong(object: &SealedSecret) -> SealedSecret {
 }
 
 /// Counts the objects without a result. Under our CRD every object has a status, without conditions.
-async fn undone(plane: &ControlPlane, namespaces: &[String]) -> usize {
-    let mut undone = 0;
+async fn unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
+    let mut unfinished = 0;
     for namespace in namespaces {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
         let objects = api.list(&ListParams::default()).await.unwrap();
@@ -158,7 +158,7 @@ async fn undone(plane: &ControlPlane, namespaces: &[String]) -> usize {
             let status = object.status.as_ref();
             status.is_none_or(|status| status.conditions.is_empty())
         };
-        undone += objects.iter().filter(is_undone).count();
+        unfinished += objects.iter().filter(is_undone).count();
     }
-    undone
+    unfinished
 }

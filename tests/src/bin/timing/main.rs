@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
         differs |= show(&name, found);
     }
     println!("\nPOST /v1/verify of upstream's controller, for comparison:");
-    for (name, found) in over_http::the_peers(count).await {
+    for (name, found) in over_http::upstreams(count).await {
         show(&name, found);
     }
     ExitCode::from(u8::from(differs))

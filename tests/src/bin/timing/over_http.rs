@@ -36,7 +36,7 @@ pub(crate) fn ours(count: usize) -> Vec<(String, Comparison)> {
     measure(port, count)
 }
 
-pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
+pub(crate) async fn upstreams(count: usize) -> Vec<(String, Comparison)> {
     let plane = ControlPlane::start().await;
     let namespace = plane.namespace("timing").await;
     roles::grant(&namespace, Reach::Namespace).await;
