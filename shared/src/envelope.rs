@@ -67,11 +67,11 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// Opens one value with one key.
+/// Decrypts one value with one key.
 ///
-/// For a value of valid structure, every failure takes the same time: if OAEP yields no session key, the
-/// value is decrypted with a substitute key. So timing does not reveal whether the RSA block contained a
-/// valid session key.
+/// For a well-formed value, every failure takes the same time: if OAEP yields no session key, the value is
+/// decrypted with a substitute key. So timing does not reveal whether the RSA block contained a valid session
+/// key.
 ///
 /// # Errors
 ///

@@ -27,7 +27,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Reads the marks of the Secret that holds this key.
+    /// Reads the marks of the Secret that contains this key.
     pub fn read(metadata: &ObjectMeta, key: &Fingerprint) -> Self {
         let annotation = |name| metadata.annotations.as_ref().and_then(|a| a.get(name));
         let label = metadata.labels.as_ref().and_then(|l| l.get(KEY_LABEL));

@@ -161,8 +161,9 @@ pub enum UnsealFailure {
 }
 
 impl KeyRing {
-    /// Orders keys that are given in order of registration. The key with the greatest order time is the
-    /// newest; of equal times, the one registered first. A duplicate key counts once, at its first position.
+    /// Creates a ring from keys in the order of their registration. The key with the greatest order time is
+    /// the newest; of equal times, the one registered first. A duplicate key counts once, at its first
+    /// position.
     pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
         let mut keys: Vec<Arc<RingKey>> = Vec::new();
         for key in registered {
@@ -320,7 +321,7 @@ impl KeyRing {
         opened.map_err(|_| NoKey)
     }
 
-    /// Like [`Self::open`], but asks a meter before each private-key operation.
+    /// Like [`Self::open`], but reports to a meter before each private-key operation.
     ///
     /// # Errors
     ///
@@ -395,7 +396,7 @@ mod tests {
         assert!(KeyRing::default().newest().is_none());
     }
 
-    /// Attack: a client makes the controller choose a compromised, expired or unknown key for sealing.
+    /// Attack: a client causes the controller to choose a compromised, expired or unknown key for sealing.
     #[test]
     fn seals_only_with_permitted_keys() {
         use NoSealingKey::{

@@ -51,9 +51,8 @@ pub enum ResealError {
 /// only in their own item.
 ///
 /// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
-/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused.
-/// The meter is asked before each operation, and nothing is tried after the first item that cannot be
-/// unsealed.
+/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused. The
+/// meter is called before each operation, and nothing is tried after the first item that cannot be unsealed.
 ///
 /// # Errors
 ///

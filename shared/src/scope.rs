@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn annotating_declares_exactly_the_given_scope() {
+    fn annotating_declares_exactly_one_scope() {
         for scope in Scope::ALL {
             let mut a = annotations(&[
                 (NAMESPACE_WIDE_ANNOTATION, "true"),

@@ -23,7 +23,7 @@ pub struct Target<'a> {
     pub scope: Option<Scope>,
 }
 
-/// A Secret cannot be sealed as it is.
+/// The reason why a Secret cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The Secret has no name.
@@ -50,7 +50,7 @@ pub enum SealError {
     Key(#[from] envelope::SealError),
 }
 
-/// Sets the name, scope and namespace that the caller asks for. The namespace of a cluster-wide Secret is
+/// Sets the name, scope and namespace that the caller requests. The namespace of a cluster-wide Secret is
 /// neither set nor compared.
 ///
 /// # Errors

@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Attack: a reader of errors learns the text that stands in place of a sealed value.
+    /// Attack: a reader of errors learns the text that is stored instead of a sealed value.
     #[test]
     fn no_error_quotes_the_text() {
         for text in ["hunter2", "hunter2!", "aHVudGVyMg==", "aHVudGVyMg"] {

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_no_data_and_an_empty_value() {
+    fn treats_null_as_no_data_or_an_empty_value() {
         assert!(
             read("{data: , stringData: null}").unwrap().0[0]
                 .data

@@ -1,4 +1,4 @@
-//! Makes untrusted text safe to display.
+//! Escapes untrusted text for display.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

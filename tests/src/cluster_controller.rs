@@ -127,7 +127,7 @@ impl ClusterController {
         self.process.signal(signal);
     }
 
-    /// Asks the controller to stop; returns its exit code.
+    /// Stops the controller with SIGTERM; returns its exit code.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }

@@ -1,5 +1,5 @@
-//! Runs the controller that a Deployment describes. No kubelet runs here, so this module takes its place: it
-//! uses the arguments and environment variables in the cluster, as the Deployment's service account.
+//! Runs the controller that a Deployment describes. No kubelet runs here, so this module replaces it: it uses the
+//! arguments and environment variables in the cluster, as the Deployment's service account.
 
 use std::path::PathBuf;
 
@@ -85,13 +85,13 @@ impl Deployed {
         self.pod.log()
     }
 
-    /// Asks the controller to stop, and waits.
+    /// Stops the controller with SIGTERM, and waits.
     pub fn stop(self) {
         self.pod.stop();
     }
 }
 
-/// Returns the environment variables that a kubelet would set; each `Deployed` is a Pod of its own.
+/// Returns the environment variables that a kubelet would set; each `Deployed` has its own Pod.
 fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
     let pod = format!("{name}-{:08x}", shared::random::number::<u32>());
     let uid = format!("{:032x}", shared::random::number::<u128>());

@@ -83,7 +83,7 @@ impl Logged {
         self.process.signal(signal);
     }
 
-    /// Asks the process to stop; returns its exit code.
+    /// Stops the process with SIGTERM; returns its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.process.signal(Signal::TERM);
         self.process.wait().code()

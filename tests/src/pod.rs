@@ -228,7 +228,7 @@ impl Pod {
         digits.parse().expect("the log contains the port")
     }
 
-    /// Asks the program to stop, and waits.
+    /// Stops the program with SIGTERM, and waits.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }

@@ -19,7 +19,7 @@ until rm -rf -- "$folder"; do sleep 0.1; done
 pub struct Scratch {
     path: PathBuf,
     sweeper: Child,
-    /// The folder stays while this end of a pipe is open.
+    /// The folder exists while this end of a pipe is open.
     held: Option<OwnedFd>,
 }
 

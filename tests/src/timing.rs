@@ -40,7 +40,7 @@ pub fn compare(
     judge(&a, &b)
 }
 
-/// Returns the time that the work takes.
+/// Measures the time of the work.
 pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
     std::hint::black_box(work());

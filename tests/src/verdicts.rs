@@ -1,4 +1,4 @@
-//! How Argo CD and Flux judge a status: their own rules, run by a Go program.
+//! Evaluates a status as Argo CD and Flux do: a Go program runs their own rules.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub struct Verdict {
     pub kstatus: String,
 }
 
-/// Judges an object.
+/// Evaluates an object.
 ///
 /// # Panics
 /// Panics if Go is missing, or neither the network nor Go's module cache has the rules.

@@ -69,7 +69,7 @@ mod tests {
 
     /// The highest bit of the second modulus is not set.
     #[test]
-    fn equals_what_ssh_keygen_prints() {
+    fn equals_the_fingerprint_of_ssh_keygen() {
         for (first, want) in [
             (0xff, "SHA256:jCksjk3E9ggMRNa2DsRvQUA4V/lh6mbjDxN3zo0ukHY"),
             (0x7f, "SHA256:qq3Gh6DpvkBI/m/sSQYDFRIi/j9bLLuW6zM9PGJQ5hE"),

@@ -2,11 +2,10 @@
 //!
 //! [`edit`] changes single values in a user's file and keeps the rest of it byte for byte.
 //!
-//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys
-//! wins, `<<` merges. Two things are better: a malformed document is an error with its number and line
-//! instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`] knows its line, and
-//! each unquoted scalar its source text, so that a value that YAML 1.1 changes to another text can be
-//! reported ([`Reading::coerced`]).
+//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys wins, `<<`
+//! merges. Two things are better: a malformed document is an error with its number and line instead of being skipped,
+//! and UTF-16 with a byte order mark is decoded. Each [`Node`] has its line, and each unquoted scalar its source text,
+//! so that a value that YAML 1.1 changes to another text can be reported ([`Reading::coerced`]).
 //!
 //! `saphyr-parser` parses the YAML syntax. We use it instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
@@ -424,7 +423,7 @@ mod tests {
         );
     }
 
-    /// Attack: an author makes a file malformed, so that the error quotes secret characters from it.
+    /// Attack: an author submits a malformed file, so that the error quotes secret characters from it.
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();

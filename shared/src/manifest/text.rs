@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_what_editors_write() {
+    fn decodes_the_encodings_of_editors() {
         let utf16 = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
             "\u{feff}a: ü".encode_utf16().flat_map(unit).collect()
         };

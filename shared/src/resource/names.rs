@@ -12,7 +12,7 @@ pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key: no value needs it.
 pub const KEY_RETIRED: &str = "retired";
-/// Value of [`KEY_LABEL`] with which upstream takes a key out of use that others may know.
+/// Value of [`KEY_LABEL`] by which upstream marks a key that others may know as not in use.
 pub const KEY_COMPROMISED: &str = "compromised";
 /// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";

@@ -125,7 +125,7 @@ pub struct ItemErrors {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hinted {
     items: Vec<String>,
-    is_here: bool,
+    is_in_ring: bool,
 }
 
 /// The template names another Secret than the object, and the values may be bound to that one.
@@ -194,7 +194,7 @@ impl ItemErrors {
         for ItemError { key, .. } in self.items.iter().filter(is_for_no_key) {
             if let Some(hint) = hints.get(key) {
                 let hinted = self.hinted.entry(hint.clone()).or_default();
-                hinted.is_here = ring.key(hint).is_some();
+                hinted.is_in_ring = ring.key(hint).is_some();
                 hinted.items.push(key.clone());
             }
         }
@@ -266,13 +266,13 @@ impl ItemErrors {
 impl Hinted {
     fn line(&self, key: &Fingerprint) -> String {
         let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
-        let so = if self.is_here {
+        let conclusion = if self.is_in_ring {
             "which is in the key ring: the value was probably sealed for another name, namespace or scope, or changed since"
         } else {
             "which is not in the key ring"
         };
         format!(
-            "hint: according to its annotation, this was sealed for {key} ({}), {so}",
+            "hint: according to its annotation, this was sealed for {key} ({}), {conclusion}",
             items.join(", ")
         )
     }

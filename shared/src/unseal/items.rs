@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Attack: an author stores an object that takes more work than one attempt may use.
+    /// Attack: an author stores an object that needs more work than one attempt may use.
     #[test]
     fn interrupted_work_resumes_and_finishes() {
         let ring = ring();

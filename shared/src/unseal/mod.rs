@@ -61,7 +61,7 @@ pub const MAX_AFTER_FAILURE: u64 = 500;
 
 /// The limits on the cost of unsealing.
 pub(crate) struct Effort<'a> {
-    /// The meter, which is asked before each operation.
+    /// The meter, which is called before each operation.
     pub(crate) meter: &'a mut dyn Meter,
     /// Number of operations after the first failing item.
     pub(crate) after_failure: u64,
@@ -88,10 +88,9 @@ pub fn unseal(
     )
 }
 
-/// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`,
-/// then the keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace
-/// are those of the object itself; the template does not affect them. The meter is asked before each slow
-/// operation, also in templates.
+/// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`, then the
+/// keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace are those of the
+/// object itself; the template does not affect them. The meter is called before each slow operation, also in templates.
 ///
 /// # Errors
 ///
@@ -109,8 +108,8 @@ pub fn unseal_within(
     opened.render(sealed, rules.refuse_random, randomness, meter)
 }
 
-/// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and how far
-/// it gets within the meter, does not depend on the values.
+/// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and its progress
+/// before the meter ends it, do not depend on the values.
 ///
 /// # Errors
 ///
@@ -173,7 +172,7 @@ pub fn check(
     check_within(sealed, ring, accept_legacy, &mut Unmetered)
 }
 
-/// Like [`check`], but asks a meter before each operation, and stops at the first item that cannot be
+/// Like [`check`], but calls a meter before each operation, and stops at the first item that cannot be
 /// unsealed, since the result is known then.
 ///
 /// # Errors

@@ -288,7 +288,7 @@ mod tests {
         )
     }
 
-    /// Attack: an author makes a template access anything beyond the items of its own object.
+    /// Attack: an author writes a template that accesses anything beyond the items of its own object.
     #[test]
     fn renders_items_and_templates_to_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn without_values_the_failures_are_those_of_placeholders() {
+    fn failures_without_values_are_those_of_placeholders() {
         let failures = |items: &[&str], texts: Texts| {
             let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
             let items = items

@@ -289,7 +289,7 @@ fn copies_only_labels_and_annotations_of_a_template() {
 }
 
 #[test]
-fn type_and_immutable_are_those_of_the_template() {
+fn takes_type_and_immutable_from_the_template() {
     let mut sealed = object(&[]);
     sealed.spec.template.type_ = Some("t".into());
     sealed.spec.template.immutable = Some(true);

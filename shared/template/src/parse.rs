@@ -1,4 +1,4 @@
-//! Parses tokens to a tree, with the checks that Go makes while parsing.
+//! Parses tokens to a tree, with the checks of Go's parser.
 
 use std::collections::{HashMap, HashSet};
 

@@ -467,7 +467,7 @@ fn detects_deterministic_templates() {
 }
 
 #[test]
-fn slow_work_is_bounded_by_the_text_alone() {
+fn the_text_determines_the_bound_of_slow_work() {
     use template::cost::{BCRYPT, CURVE_KEY, RSA_2048, RSA_4096, SCRYPT};
     for (template, want) in [
         ("{{ .a | upper }}", 0),
@@ -680,7 +680,7 @@ fn each_slow_function_is_metered_at_its_cost() {
     assert!(spent.len() > 10 && spent.iter().all(|cost| *cost < 3_000));
 }
 
-/// Attack: an author asks for seven RSA keys and 31 password hashes in one object, each kind just below its
+/// Attack: an author requests seven RSA keys and 31 password hashes in one object, each kind just below its
 /// own limit.
 #[test]
 fn keys_and_hashes_together_have_one_limit() {

@@ -105,7 +105,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     controller.stop();
     let keys = keys(&plane, "kube-system").await;
 
-    // Now the chart changes too. The CRD does not belong to the release, and the notes say what to do.
+    // Now the chart changes too. The CRD does not belong to the release, and the notes describe what to do.
     let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
     assert!(notes.contains("does not belong to this release"), "{notes}");
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
@@ -125,7 +125,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     user.wait_for_value("back", "2", &controller.log()).await;
     controller.stop();
 
-    // Adopt the CRD as the notes say.
+    // Adopt the CRD as described in the notes.
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     let marks = json!({ "metadata": {
         "labels": { "app.kubernetes.io/managed-by": "Helm" },

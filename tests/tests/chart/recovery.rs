@@ -133,7 +133,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     let user = User::new(&plane, HOME, NAME).await;
     let namespace = user.namespace.name().to_owned();
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
-        let secret = others_secret(name, immutable);
+        let secret = unowned_secret(name, immutable);
         let _: ApiSecret = user.namespace.create_object(secret).await;
     }
     let scratch = Scratch::new();
@@ -201,7 +201,7 @@ async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &s
 }
 
 /// Returns a Secret as External Secrets Operator creates it.
-fn others_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
+fn unowned_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
     let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": name,
                          "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
     let labels = json!({ "reconcile.external-secrets.io/managed": "true", "team": "red" });

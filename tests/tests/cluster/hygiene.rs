@@ -106,7 +106,7 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
 /// Attack: an attacker reads the memory of the running controller and searches it for values and keys.
 ///
 /// The live key has to remain, in the form in which aws-lc computes with it. The search includes the stack,
-/// where later calls overwrite a needle, so the controller gets some time first.
+/// where later calls overwrite a needle, so the test waits first.
 #[tokio::test]
 async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
     const VALUE: &str = "a unique value: 0d6f2b7e-71c5";

@@ -133,7 +133,7 @@ async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
 }
 
 #[tokio::test]
-async fn c19_a_status_is_written_as_soon_as_it_can_be() {
+async fn c19_retries_a_failed_write_of_a_status() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;

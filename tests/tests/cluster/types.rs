@@ -118,7 +118,7 @@ async fn versions(case: &Case) -> BTreeMap<String, (Option<String>, Vec<u8>)> {
     versions
 }
 
-/// Makes the controller reconcile each object again.
+/// Triggers another reconciliation of each object.
 async fn reconcile_again(case: &Case, count: &str) {
     for (name, ..) in TYPES {
         case.patch(
@@ -192,7 +192,7 @@ async fn objects_that_no_api_server_accepts_are_stalled() {
     }
 }
 
-/// Attack: an author makes the controller and Kubernetes overwrite each other without end.
+/// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
     let case = Case::with("types", &[ALLOW]).await;

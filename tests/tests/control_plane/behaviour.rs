@@ -55,7 +55,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
 }
 
 #[tokio::test]
-async fn denies_a_service_account_what_its_role_does_not_allow() {
+async fn denies_requests_that_the_role_does_not_allow() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("roles").await;
     let elsewhere = plane.namespace("roles").await;

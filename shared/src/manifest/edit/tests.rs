@@ -624,7 +624,7 @@ fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
 }
 
 #[test]
-fn a_value_between_braces_alone_is_not_json() {
+fn a_lone_value_between_braces_is_not_json() {
     assert_eq!(
         edited("{a: A}\n", "a=B c=D").as_deref(),
         Ok("{a: B, c: D}\n")

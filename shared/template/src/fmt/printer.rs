@@ -201,7 +201,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.pad(&quoted)
     }
 
-    /// Truncates to the number of characters given by the precision.
+    /// Truncates to the number of characters that the precision specifies.
     fn cut<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         match self.flags.precision {
             Some(count) => match runes::indexed(bytes).nth(count) {

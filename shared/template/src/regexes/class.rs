@@ -147,7 +147,7 @@ fn property(text: &str, out: &mut String) -> Option<usize> {
     Some(len)
 }
 
-/// Returns the character that an escape stands for, and the rest.
+/// Returns the character that an escape represents, and the rest.
 fn escaped_char(text: &str) -> Option<(char, &str)> {
     let body = &text[1..];
     let char = body.chars().next()?;

@@ -138,7 +138,7 @@ async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell
     }
 }
 
-/// Sends verify and rotate requests in turn at the given rate, without waiting for responses. Counts the
+/// Sends verify and rotate requests in turn at this rate, without waiting for responses. Counts the
 /// responses.
 async fn requests(
     port: u16,

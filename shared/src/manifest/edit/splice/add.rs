@@ -162,7 +162,7 @@ impl<'t> Text<'t> {
         lines.iter().flat_map(|line| [line_break, line]).collect()
     }
 
-    /// Formats `{key: value}`, or one entry per line if the indentation of the surrounding line is given.
+    /// Formats `{key: value}`, or one entry per line if the indentation of the surrounding line is passed.
     fn flow(self, names: &[&str], value: &str, on_lines: Option<(usize, usize)>) -> String {
         let style = if self.json {
             ScalarStyle::Json
