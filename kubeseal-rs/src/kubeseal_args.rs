@@ -275,7 +275,7 @@ fn with_hint(stop: Stop) -> Stop {
 /// The scope, if it was asked for.
 fn scope(flags: &Flags) -> Option<Scope> {
     flags
-        .given("scope")
+        .is_set("scope")
         .then(|| flags.text("scope").parse().unwrap_or_default())
 }
 

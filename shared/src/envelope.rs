@@ -80,7 +80,7 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
     let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
     let session = key.decrypt(label, wrapped);
     let session = session.and_then(|session| session_key(session.expose()));
-    let was_had = session.is_some();
+    let is_decrypted = session.is_some();
     let aead = session
         .or_else(|| session_key(&NO_SESSION))
         .ok_or(OpenError)?;
@@ -89,7 +89,7 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
         .open_in_place(zero_nonce(), Aad::empty(), &mut value)
         .map_err(|_| OpenError)?
         .len();
-    if !was_had {
+    if !is_decrypted {
         return Err(OpenError);
     }
     value.truncate(len);

@@ -169,7 +169,7 @@ impl KeyRing {
         for key in registered {
             if keys
                 .iter()
-                .all(|known| known.fingerprint() != key.fingerprint())
+                .all(|earlier| earlier.fingerprint() != key.fingerprint())
             {
                 keys.push(key);
             }
@@ -285,7 +285,7 @@ impl KeyRing {
     /// are both stored or both removed.
     pub fn same_keys(&self, other: &Self) -> bool {
         let contents = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
-            let fact = |k: &Arc<RingKey>| {
+            let content = |k: &Arc<RingKey>| {
                 (
                     k.name.clone(),
                     k.order_time,
@@ -293,7 +293,7 @@ impl KeyRing {
                     k.marks,
                 )
             };
-            ring.keys.iter().map(fact).collect()
+            ring.keys.iter().map(content).collect()
         };
         self.is_removed == other.is_removed && contents(self) == contents(other)
     }

@@ -387,18 +387,18 @@ mod tests {
         let (own, other) = (ring_key(1), ring_key(2));
         let ring = KeyRing::new([Arc::clone(&own)]);
         let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
-        let named_as = |object: &mut SealedSecret, key: &Fingerprint| {
+        let name_key = |object: &mut SealedSecret, key: &Fingerprint| {
             let annotations = object.metadata.annotations.get_or_insert_default();
             hints::annotate(annotations, &[("a".to_owned(), key.clone())].into());
         };
         object.metadata.annotations = None;
         assert_eq!(named(&object, &ring), None, "no key is named");
-        named_as(&mut object, own.fingerprint());
+        name_key(&mut object, own.fingerprint());
         let need = Need::Key(own.fingerprint().clone());
         assert_eq!(named(&object, &ring).unwrap()["a"], need);
-        named_as(&mut object, other.fingerprint());
+        name_key(&mut object, other.fingerprint());
         assert_eq!(named(&object, &ring), None, "not in the ring");
-        named_as(&mut object, own.fingerprint());
+        name_key(&mut object, own.fingerprint());
         let text = object.spec.encrypted_data.get_mut("a").unwrap();
         let mut bytes = base64::decode(text.as_bytes()).unwrap();
         bytes[1] = 1;

@@ -603,10 +603,10 @@ mod tests {
     #[test]
     fn no_part_can_imitate_a_separator() {
         for byte in [0, 1] {
-            let like_a_length = [byte; 8];
+            let length_bytes = [byte; 8];
             assert_ne!(
-                digest_of([&like_a_length, &[]]),
-                digest_of([&[], &like_a_length])
+                digest_of([&length_bytes, &[]]),
+                digest_of([&[], &length_bytes])
             );
         }
     }

@@ -128,8 +128,8 @@ impl FromStr for Scope {
     type Err = UnknownScope;
 
     /// Parses the values of `--scope`; the empty text means strict.
-    fn from_str(word: &str) -> Result<Self, UnknownScope> {
-        match word {
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        match text {
             "" | "strict" => Ok(Self::Strict),
             "namespace-wide" => Ok(Self::NamespaceWide),
             "cluster-wide" => Ok(Self::ClusterWide),

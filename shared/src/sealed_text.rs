@@ -17,14 +17,14 @@ const OVERHEAD: usize = 2 + 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a sealed value: {what}, {}", Bytes(*.len))]
 pub struct NotSealed {
-    what: What,
+    what: Actual,
     /// Bytes of the decoded value, or of the text if it is not base64.
     len: usize,
 }
 
 /// What the text is instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
+enum Actual {
     Empty,
     Format(&'static str),
     Text,
@@ -39,7 +39,7 @@ impl NotSealed {
     /// Returns the error that Bitnami's controller reports, for scripts that search for it.
     pub fn upstream(&self) -> String {
         match &self.what {
-            What::NotBase64(error) | What::CutBase64(error) => error.to_string(),
+            Actual::NotBase64(error) | Actual::CutBase64(error) => error.to_string(),
             _ => NoKey.to_string(),
         }
     }
@@ -50,7 +50,7 @@ impl NotSealed {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Actual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty"),
@@ -85,7 +85,7 @@ impl fmt::Display for Bytes {
 pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     let not_sealed = |what, len| NotSealed { what, len };
     if let Some(format) = format_of(text.trim_start().as_bytes()) {
-        return Err(not_sealed(What::Format(format), text.len()));
+        return Err(not_sealed(Actual::Format(format), text.len()));
     }
     match base64::decode(text.as_bytes()) {
         Err(error) => Err(not_sealed(not_base64(text, error), text.len())),
@@ -97,34 +97,34 @@ pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
 }
 
 /// Returns the error for text that is not base64. If all characters are valid, some are missing at the end.
-fn not_base64(text: &str, error: Base64Error) -> What {
+fn not_base64(text: &str, error: Base64Error) -> Actual {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/\r\n".contains(&byte);
     let is_long = text.len() > *BLOCK_LENGTHS.start();
     if is_long && text.bytes().all(is_base64) {
-        What::CutBase64(error)
+        Actual::CutBase64(error)
     } else {
-        What::NotBase64(error)
+        Actual::NotBase64(error)
     }
 }
 
-fn why_no_envelope(bytes: &[u8]) -> Option<What> {
+fn why_no_envelope(bytes: &[u8]) -> Option<Actual> {
     if bytes.is_empty() {
-        return Some(What::Empty);
+        return Some(Actual::Empty);
     }
     if let Some(format) = format_of(bytes) {
-        return Some(What::Format(format));
+        return Some(Actual::Format(format));
     }
     if is_readable(bytes) {
-        return Some(What::Text);
+        return Some(Actual::Text);
     }
     let Some(block) = envelope::announced_len(bytes) else {
-        return Some(What::Other);
+        return Some(Actual::Other);
     };
     let needed = block + OVERHEAD;
     if !BLOCK_LENGTHS.contains(&block) {
-        Some(What::Other)
+        Some(Actual::Other)
     } else if bytes.len() < needed {
-        Some(What::Short(needed))
+        Some(Actual::Short(needed))
     } else {
         None
     }
@@ -245,8 +245,8 @@ mod tests {
         fn accepts_every_sealed_value_and_no_truncated_one(plain: Vec<u8>, at: prop::sample::Index) {
             let whole = sealed(&plain);
             prop_assert_eq!(decode(&base64::encode(&whole)), Ok(whole.clone()));
-            let least = whole.len() - plain.len();
-            let cut = base64::encode(&whole[..at.index(least)]);
+            let min_len = whole.len() - plain.len();
+            let cut = base64::encode(&whole[..at.index(min_len)]);
             prop_assert!(decode(&cut).is_err());
         }
 

@@ -131,15 +131,17 @@ impl<'a> User<'a> {
 
     /// Runs the lifecycle test: seals, applies, changes, validates and deletes objects. Leaves one object named `kept`.
     pub async fn run_lifecycle(&self, controller: &Deployed) {
-        for (name, value) in [("kept", "1"), ("goes", "1"), ("goes", "2")] {
+        for (name, value) in [("kept", "1"), ("deleted", "1"), ("deleted", "2")] {
             let sealed = self.apply(name, value).await;
             self.wait_for_value(name, value, &controller.log()).await;
             self.kubeseal(&["--validate"], &sealed).unwrap();
         }
         let api: Api<SealedSecret> = self.namespace.api();
-        api.delete("goes", &DeleteParams::default()).await.unwrap();
+        api.delete("deleted", &DeleteParams::default())
+            .await
+            .unwrap();
         until("its Secret is deleted with it", async || {
-            let secret = self.namespace.api::<ApiSecret>().get_opt("goes").await;
+            let secret = self.namespace.api::<ApiSecret>().get_opt("deleted").await;
             secret.unwrap().is_none().then_some(())
         })
         .await;

@@ -16,11 +16,11 @@ pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
         panic!("cannot read the memory of the controller ({error}): run this test as root")
     });
     let regions = writable(process);
-    let stands = |needle: &[u8]| {
+    let occurs = |needle: &[u8]| {
         let contains = |&(start, end): &(u64, u64)| contains(&memory, start, end, needle);
         regions.iter().any(contains)
     };
-    let found = needles.iter().filter(|(_, needle)| stands(needle));
+    let found = needles.iter().filter(|(_, needle)| occurs(needle));
     found.map(|(name, _)| *name).collect()
 }
 

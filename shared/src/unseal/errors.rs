@@ -210,13 +210,13 @@ impl ItemErrors {
             lines.push(format!("probably renamed or moved: {renamed}"));
         }
         lines.extend(self.not_sealed());
-        let unopened = self.grouped(|problem| match problem {
+        let undecryptable = self.grouped(|problem| match problem {
             ItemProblem::NotSealed(_) => None,
             ItemProblem::NoKey(why) => Some(why.to_string()),
         });
         let with_keys =
             |(text, keys): (String, Vec<Cow<'_, str>>)| format!("{text} ({})", keys.join(", "));
-        lines.extend(unopened.into_iter().map(with_keys));
+        lines.extend(undecryptable.into_iter().map(with_keys));
         lines.extend(self.hinted.iter().map(|(key, hinted)| hinted.line(key)));
         lines.extend(self.not_tried());
         lines.join("\n")
@@ -254,7 +254,10 @@ impl ItemErrors {
             let (key, Some(text)) = (visible_line(key), text(problem)) else {
                 continue;
             };
-            match groups.iter_mut().find(|(known, _)| *known == text) {
+            match groups
+                .iter_mut()
+                .find(|(group_text, _)| *group_text == text)
+            {
                 Some((_, keys)) => keys.push(key),
                 None => groups.push((text, vec![key])),
             }

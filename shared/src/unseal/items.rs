@@ -14,7 +14,7 @@ use crate::sealed_text;
 
 /// Number of keys that recently unsealed items of the same object and are tried first, so that items for a
 /// few alternating keys cost only a few operations each.
-const RECENT: usize = 4;
+const MAX_RECENT: usize = 4;
 
 /// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
 /// earlier items, the most recent first, since the items of one object were mostly sealed together.
@@ -64,9 +64,9 @@ pub(super) fn open_items(
 
 /// Moves a key to the front of the recent keys.
 fn note(recent: &mut Vec<Fingerprint>, opener: &Fingerprint) {
-    recent.retain(|known| known != opener);
+    recent.retain(|recent_key| recent_key != opener);
     recent.insert(0, opener.clone());
-    recent.truncate(RECENT);
+    recent.truncate(MAX_RECENT);
 }
 
 enum Failure {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn items_for_a_few_keys_in_turn_cost_a_few_operations_each() {
         let ring = ring();
-        for keys in 1..=RECENT {
+        for keys in 1..=MAX_RECENT {
             let items = object((0..200).map(|i| value(&ring, KEYS - 1 - i % keys)));
             let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
             assert_eq!(result.unwrap().0.len(), 200);

@@ -258,10 +258,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     fn place(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.floor..];
         let back = scope.iter().rev().position(|(known, _)| **known == *name);
-        let looked_at = back.unwrap_or(scope.len()) + 1;
-        self.env
-            .gauge
-            .steps(looked_at * (1 + name.len() / 64) / 64)?;
+        let visited = back.unwrap_or(scope.len()) + 1;
+        self.env.gauge.steps(visited * (1 + name.len() / 64) / 64)?;
         Ok(back.map(|back| self.variables.len() - 1 - back))
     }
 

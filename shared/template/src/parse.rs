@@ -590,7 +590,7 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
     if pipe.commands.is_empty() {
         return Err((at, "a value is missing"));
     }
-    let passive = pipe.commands[1..].iter().find(|command| {
+    let not_callable = pipe.commands[1..].iter().find(|command| {
         matches!(
             command.first.kind,
             TermKind::Bool(_)
@@ -600,7 +600,7 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
                 | TermKind::Text(_)
         )
     });
-    passive.map_or(Ok(()), |command| {
+    not_callable.map_or(Ok(()), |command| {
         Err((command.at, "only a function can follow a pipe sign"))
     })
 }

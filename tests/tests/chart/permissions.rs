@@ -35,11 +35,11 @@ fn the_table_lists_what_the_chart_grants() {
         .flat_map(granted)
         .collect();
     assert_eq!(table(), granted);
-    let asked_for = NEEDED
+    let needed = NEEDED
         .iter()
         .map(|(resource, verb)| format!("{resource} {verb}"));
     assert_eq!(
-        asked_for.collect::<BTreeSet<_>>(),
+        needed.collect::<BTreeSet<_>>(),
         of_the_controller(&granted),
         "each verb of the controller is revoked once"
     );
@@ -60,8 +60,8 @@ fn the_table_lists_what_the_chart_grants() {
 fn of_the_controller(granted: &BTreeSet<String>) -> BTreeSet<String> {
     let right = |row: &String| {
         let (role, right) = row.split_once(' ')?;
-        let is_a_callers = ["certificate-reader", "service-proxier"].contains(&role);
-        (!is_a_callers).then(|| right.to_owned())
+        let is_for_callers = ["certificate-reader", "service-proxier"].contains(&role);
+        (!is_for_callers).then(|| right.to_owned())
     };
     granted.iter().filter_map(right).collect()
 }

@@ -219,11 +219,11 @@ async fn installed(plane: &ControlPlane) -> Deployed {
 async fn renew(plane: &ControlPlane, controller: &Deployed) {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), HOME);
     let before = keys(plane, HOME).await;
-    let asked =
+    let requested =
         json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/renew": "true" } } });
     for (name, _) in &before {
         secrets
-            .patch(name, &PatchParams::default(), &Patch::Merge(&asked))
+            .patch(name, &PatchParams::default(), &Patch::Merge(&requested))
             .await
             .unwrap();
     }

@@ -17,7 +17,7 @@ use crate::render::Render;
 /// The content of `tests/operator/values.toml`, which explains the columns.
 #[derive(Deserialize)]
 struct Effects {
-    peers: Vec<Effect>,
+    upstreams: Vec<Effect>,
     others: Vec<Effect>,
 }
 
@@ -39,7 +39,7 @@ const HIDDEN: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
 fn every_value_of_bitnamis_chart_has_its_effect() {
-    for effect in &EFFECTS.peers {
+    for effect in &EFFECTS.upstreams {
         assert_effect(effect);
     }
 }
@@ -71,19 +71,22 @@ fn no_value_is_without_an_effect() {
     let ours = leaves_of(&format!("{}/values.yaml", chart()));
     let named = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();
     let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|leaf| (*leaf).to_owned()).collect();
-    let (peers, others): (BTreeSet<String>, BTreeSet<String>) =
-        (named(&EFFECTS.peers), named(&EFFECTS.others));
+    let (upstreams, others): (BTreeSet<String>, BTreeSet<String>) =
+        (named(&EFFECTS.upstreams), named(&EFFECTS.others));
 
     let lacking: Vec<_> = theirs.difference(&ours).collect();
     assert!(
         lacking.is_empty(),
         "values of upstream that ours lacks: {lacking:?}"
     );
-    let mut known = theirs;
-    known.extend(HIDDEN.iter().map(|leaf| (*leaf).to_owned()));
-    let known_there: BTreeSet<_> = &peers | &elsewhere;
-    assert_eq!(known.difference(&known_there).collect::<Vec<_>>(), [""; 0]);
-    let all = &(&peers | &others) | &elsewhere;
+    let mut documented = theirs;
+    documented.extend(HIDDEN.iter().map(|leaf| (*leaf).to_owned()));
+    let upstream_values: BTreeSet<_> = &upstreams | &elsewhere;
+    assert_eq!(
+        documented.difference(&upstream_values).collect::<Vec<_>>(),
+        [""; 0]
+    );
+    let all = &(&upstreams | &others) | &elsewhere;
     assert_eq!(
         ours.difference(&all).collect::<Vec<_>>(),
         [""; 0],
@@ -150,7 +153,7 @@ fn the_controller_has_every_flag_of_the_chart() {
     let mut controller = Command::new(binaries::controller());
     let help = operators::successful(controller.arg("--help"));
     let flag = Regex::new("--[a-z0-9-]+").unwrap();
-    let known: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
+    let flags: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
     let arguments = fs::read_to_string(format!("{}/templates/_arguments.tpl", chart())).unwrap();
     let used: BTreeSet<_> = flag
         .find_iter(&arguments)
@@ -158,7 +161,7 @@ fn the_controller_has_every_flag_of_the_chart() {
         .collect();
     assert!(used.len() > 20, "{used:?}");
     for flag in &used {
-        assert!(known.contains(flag), "the controller has no {flag}");
+        assert!(flags.contains(flag), "the controller has no {flag}");
     }
 }
 

@@ -80,7 +80,7 @@ impl Case {
 #[tokio::test]
 async fn returns_401_403_or_the_result_by_permission() {
     let case = Case::new().await;
-    roles::create_caller(&case.namespace, "powerless", &["get", "list"]).await;
+    roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
     roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
     let body = case.sealed().to_document().to_string();
@@ -95,9 +95,9 @@ async fn returns_401_403_or_the_result_by_permission() {
             let (code, answer) = case.post(path, token, &body).await;
             assert_eq!(code, 401, "{path} {answer}");
         }
-        let powerless = case.token("powerless", &[AUDIENCE]).await;
+        let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
         assert_eq!(
-            case.post(path, Some(&powerless), &body).await.0,
+            case.post(path, Some(&unprivileged), &body).await.0,
             403,
             "{path}"
         );
@@ -158,7 +158,7 @@ fn keys(answer: &str) -> Value {
 #[tokio::test]
 async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let case = Case::new().await;
-    roles::create_caller(&case.namespace, "powerless", &["get", "list"]).await;
+    roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
     roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     let verifier = case.token("verifier", &[AUDIENCE]).await;
     let whole = case.wait_for_code(200, "/v1/verify", &verifier).await;
@@ -187,9 +187,9 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let want = json!({ "a": key, "foreign": null, "moved": null, "no-value": null });
     assert_eq!(keys(&answer), want);
 
-    let powerless = case.token("powerless", &[AUDIENCE]).await;
+    let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
     let opens = case.sealed().to_document().to_string();
-    for token in [None, Some(powerless.as_str())] {
+    for token in [None, Some(unprivileged.as_str())] {
         let answers = [&body, &opens].map(|body| case.post("/v1/verify", token, body));
         let [mixed, opens] = answers;
         let (mixed, opens) = (mixed.await, opens.await);

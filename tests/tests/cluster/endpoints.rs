@@ -15,15 +15,16 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     let case = Case::with("flood", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
     // Each item costs a private-key operation for each key, and no key unseals it.
-    let mut dear = case.sealed("elsewhere", &[("a", "1")]);
-    let value = dear.spec.encrypted_data["a"].clone();
+    let mut expensive = case.sealed("elsewhere", &[("a", "1")]);
+    let value = expensive.spec.encrypted_data["a"].clone();
     for i in 0..900 {
-        dear.spec
+        expensive
+            .spec
             .encrypted_data
             .insert(format!("k{i}"), value.clone());
     }
-    dear.metadata.name = Some("here".into());
-    let body = Arc::new(dear.to_document().to_string());
+    expensive.metadata.name = Some("here".into());
+    let body = Arc::new(expensive.to_document().to_string());
     let (ends, answers) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU32::new(0)),

@@ -43,11 +43,11 @@ async fn a_value_reaches_no_log_event_or_status() {
         ".dockerconfigjson".to_owned(),
         Some("{{ \"{\" }}{{ .a }}".to_owned()),
     )];
-    let mut shouting = case.sealed("shouting", &[("a", CANARY)]);
-    shouting.spec.template.type_ = typed.spec.template.type_;
-    shouting.spec.template.data = Some(text.into());
-    case.create(&shouting).await;
-    let message = case.wait_for_failure("shouting").await;
+    let mut failing = case.sealed("failing", &[("a", CANARY)]);
+    failing.spec.template.type_ = typed.spec.template.type_;
+    failing.spec.template.data = Some(text.into());
+    case.create(&failing).await;
+    let message = case.wait_for_failure("failing").await;
     assert!(
         message.starts_with("the values do not make a Secret: "),
         "{message}"

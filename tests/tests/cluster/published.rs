@@ -57,7 +57,7 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
 
 #[tokio::test]
 async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission() {
-    let silent = Case::new("unpublished").await;
+    let unpublished = Case::new("unpublished").await;
     let mut case = Case::with("unpublished", ARGS).await;
     case.controller
         .logs("--certificate-configmap: the certificate is not published")
@@ -73,8 +73,8 @@ async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission
         "{log}"
     );
     assert_eq!(certificate(&case).await, None);
-    assert_eq!(certificate(&silent).await, None);
-    assert!(!silent.controller.log().contains("configmap"));
+    assert_eq!(certificate(&unpublished).await, None);
+    assert!(!unpublished.controller.log().contains("configmap"));
 }
 
 impl Case {

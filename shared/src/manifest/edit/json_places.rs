@@ -56,7 +56,7 @@ impl Finder<'_> {
                 self.at = quoted_end(self.text, start);
                 Kind::DoubleQuoted
             }
-            _ => self.word()?,
+            _ => self.keyword()?,
         };
         Some(Place {
             kind,
@@ -103,7 +103,7 @@ impl Finder<'_> {
         })
     }
 
-    fn word(&mut self) -> Option<Kind> {
+    fn keyword(&mut self) -> Option<Kind> {
         let rest = &self.text[self.at..];
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
         let len = end.unwrap_or(rest.len());

@@ -58,7 +58,7 @@ fn edited(before: &str, edits_text: &str) -> Result<String, String> {
 }
 
 #[track_caller]
-fn becomes(edits_text: &str, before: &str, after: &str) {
+fn assert_edit(edits_text: &str, before: &str, after: &str) {
     let (before, after) = (text(before), text(after));
     assert_eq!(
         edited(&before, edits_text),
@@ -72,7 +72,7 @@ fn becomes(edits_text: &str, before: &str, after: &str) {
 
 #[test]
 fn replaces_a_value_and_nothing_else() {
-    becomes(
+    assert_edit(
         "a=AgX= b=AgX= c=AgX= d=AgX= e=AgX= f=AgX= g=AgX=",
         "
         |# head|
@@ -116,7 +116,7 @@ fn replaces_a_value_and_nothing_else() {
 
 #[test]
 fn finds_values_in_any_document_and_list() {
-    becomes(
+    assert_edit(
         "2:spec/encryptedData/a=AgX items/0/a=AgY items/1/a=AgZ",
         "
         |---|
@@ -147,7 +147,7 @@ fn finds_values_in_any_document_and_list() {
 
 #[test]
 fn fills_empty_mappings() {
-    becomes(
+    assert_edit(
         "a=x b=x c/d=x",
         "
         |a:   # nothing|
@@ -161,7 +161,7 @@ fn fills_empty_mappings() {
         |  d: x|
         ",
     );
-    becomes(
+    assert_edit(
         "m/q/o=AgX m/q/p=AgY",
         "
         |m:|
@@ -182,7 +182,7 @@ fn fills_empty_mappings() {
 
 #[test]
 fn adds_after_the_last_neighbour_in_its_style() {
-    becomes(
+    assert_edit(
         "spec/encryptedData/c=AgC spec/template/x/w=1 z=yes",
         "
         |spec:|
@@ -207,7 +207,7 @@ fn adds_after_the_last_neighbour_in_its_style() {
         |         w: \"1\"|
         |z: \"yes\"",
     );
-    becomes(
+    assert_edit(
         "l/0/b=AgB k/o=AgO",
         "
         |l:|
@@ -238,7 +238,7 @@ fn adds_after_the_last_neighbour_in_its_style() {
 
 #[test]
 fn adds_between_braces() {
-    becomes(
+    assert_edit(
         "a/w=AgY b/w=AgY c/w=AgY d/w=AgY e/w=a:b",
         "
         |a: {x: AgX} # one|
@@ -269,7 +269,7 @@ fn adds_between_braces() {
 
 #[test]
 fn removes_a_key_with_its_lines() {
-    becomes(
+    assert_edit(
         "-a -m/b -l/0/c -f/g -f/i -x/w -z/q",
         "
         |a: >-|
@@ -306,7 +306,7 @@ fn removes_a_key_with_its_lines() {
         |  r: 2|
         |}",
     );
-    becomes("-b", "|a: 1|\n|b: 2", "|a: 1");
+    assert_edit("-b", "|a: 1|\n|b: 2", "|a: 1");
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn keeps_the_layout_of_json() {
         |}|
         |{"spec":{"encryptedData":{}}}|
         "#;
-    becomes(
+    assert_edit(
         "spec/encryptedData/a=AgX spec/encryptedData/d=AgD -spec/encryptedData/b \
          metadata/annotations/h=SHA256:x spec/template/x=<\"ü> -2:spec/encryptedData/c"
             .replace("-2:", "2:-")
@@ -364,7 +364,7 @@ fn a_json_list_is_also_json() {
 
 #[test]
 fn adds_a_mapping_once_when_two_edits_miss_it() {
-    becomes(
+    assert_edit(
         "x/p=P x/q=Q",
         "|a: 1|",
         "
@@ -453,7 +453,7 @@ fn removing_a_key_from_braces_keeps_the_comment() {
 
 #[test]
 fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
-    becomes(
+    assert_edit(
         "-l/0/m/a",
         "
         |l:|
@@ -512,7 +512,7 @@ fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
 
 #[test]
 fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
-    becomes(
+    assert_edit(
         "a=AgX b=AgY",
         "
         |a: &x !!str AgA # a|
@@ -529,7 +529,7 @@ fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
 
 #[test]
 fn a_merge_is_overridden_and_not_touched() {
-    becomes(
+    assert_edit(
         "b/k=AgX",
         "|a: &x {k: AgA}|\n|b:|\n|  <<: *x|",
         "|a: &x {k: AgA}|\n|b:|\n|  <<: *x|\n|  k: AgX|",

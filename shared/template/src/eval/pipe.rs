@@ -40,7 +40,7 @@ impl<'t> Evaluator<'t, '_, '_> {
     ) -> Result<Value, Fault> {
         self.env.gauge.steps(1)?;
         let first = &command.first;
-        let passive = |last: Option<Value>| {
+        let not_callable = |last: Option<Value>| {
             if command.rest.is_empty() && last.is_none() {
                 Ok(())
             } else {
@@ -63,21 +63,21 @@ impl<'t> Evaluator<'t, '_, '_> {
                 self.call(dot, function, None, &command.rest, last, command.at)
             }
             TermKind::Pipe(pipe) => {
-                passive(last)?;
+                not_callable(last)?;
                 self.deeper(|this| this.pipe(dot, pipe))
             }
             TermKind::Variable(name, names) => {
                 self.at = first.at;
                 let value = self.variable(name)?;
                 if names.is_empty() {
-                    passive(last)?;
+                    not_callable(last)?;
                     return Ok(value);
                 }
                 self.fields(dot, value, names, &command.rest, last, first.at)
             }
             _ => {
                 self.at = first.at;
-                passive(last)?;
+                not_callable(last)?;
                 match &first.kind {
                     TermKind::Nil => Err(Fault::misuse("nil is not a command")),
                     _ => self.literal(dot, first),

@@ -14,7 +14,7 @@ use crate::sizes::Sizes;
 pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 60, 2000);
     let items = sizes.size("items", 3, 3);
-    let as_it_comes = sizes.size("objects-as-it-comes", 20, 200);
+    let with_defaults = sizes.size("objects-defaults", 20, 200);
     let key = new_key(KeySize::Rsa4096);
     let keys = std::slice::from_ref(&key);
     let operation = time_opening(&key.pair, &Scope::ClusterWide.label("", ""), 40);
@@ -28,7 +28,7 @@ pub async fn run(sizes: Sizes) {
             both(&plane, implementation, keys, &load).await,
         ));
     }
-    let few = Load::new(keys, as_it_comes, items);
+    let few = Load::new(keys, with_defaults, items);
     let mut slow = Vec::new();
     for implementation in [Implementation::Ours, Implementation::UpstreamDefaults] {
         slow.push((
@@ -70,7 +70,7 @@ pub async fn run(sizes: Sizes) {
         line(&cells);
     }
     head(&[
-        &format!("{as_it_comes} objects"),
+        &format!("{with_defaults} objects"),
         "cold start",
         "restart",
         "cold start to ours",

@@ -114,8 +114,8 @@ const BENCHMARKS: &[Benchmark] = &[
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let asked = args.next().unwrap_or_default();
-    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == asked) else {
+    let requested = args.next().unwrap_or_default();
+    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == requested) else {
         eprintln!("usage: bench NAME [--small] [SIZE=NUMBER ...]\n");
         for Benchmark { name, about, .. } in BENCHMARKS {
             eprintln!("  {name:<16}{about}");

@@ -154,11 +154,11 @@ async fn unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
     for namespace in namespaces {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
         let objects = api.list(&ListParams::default()).await.unwrap();
-        let is_undone = |object: &&SealedSecret| {
+        let is_unfinished = |object: &&SealedSecret| {
             let status = object.status.as_ref();
             status.is_none_or(|status| status.conditions.is_empty())
         };
-        unfinished += objects.iter().filter(is_undone).count();
+        unfinished += objects.iter().filter(is_unfinished).count();
     }
     unfinished
 }

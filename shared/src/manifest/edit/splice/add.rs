@@ -55,9 +55,9 @@ impl<'t> Text<'t> {
         let indent = column(self.text, first.start);
         let like = Some(&last.value).filter(|_| names.len() == 1);
         let key = ScalarStyle::of(&self.text[last.start..last.key_end]);
-        let manners = (key, self.style(like));
+        let styles = (key, self.style(like));
         let step = self.step(outer, map);
-        let lines = block_lines(names, value, indent, step, manners);
+        let lines = block_lines(names, value, indent, step, styles);
         let text = self.lines(&lines, at);
         Ok(vec![splice(at..at, text)])
     }

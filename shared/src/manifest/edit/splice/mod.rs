@@ -100,9 +100,9 @@ fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     };
     match step {
         Step::Item(_) => None,
-        Step::Key(key) => last(&|known| known == key),
+        Step::Key(key) => last(&|name| name == key),
         Step::Field(name) => {
-            last(&|known| known == *name).or_else(|| last(&|k| k.eq_ignore_ascii_case(name)))
+            last(&|key| key == *name).or_else(|| last(&|k| k.eq_ignore_ascii_case(name)))
         }
     }
 }
