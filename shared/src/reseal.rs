@@ -143,7 +143,7 @@ pub struct NewTexts {
     pub from: BTreeMap<Fingerprint, usize>,
     /// Items that no key of the ring can unseal, but whose hints say that they are already sealed for the new
     /// key: its private key may be missing from the ring.
-    pub from_hints: Vec<String>,
+    pub believed: Vec<String>,
 }
 
 /// Re-encrypts what is not yet sealed for the key, keeping the form: `spec.data` stays `spec.data`. The ring need not
@@ -176,7 +176,7 @@ pub fn new_texts(
                 }
             }
             Err(ItemProblem::NoKey(_)) if hint == Some(key.fingerprint()) => {
-                new.from_hints.push(item.clone());
+                new.believed.push(item.clone());
             }
             Err(problem) => errors.push(ItemError {
                 key: item.clone(),
@@ -432,11 +432,8 @@ mod tests {
             sealed.metadata.annotations.get_or_insert_default(),
             &hints.into(),
         );
-        let from_hints = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
-        assert_eq!(
-            (from_hints.items.len(), from_hints.from_hints.len()),
-            (0, 2)
-        );
+        let hinted = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        assert_eq!((hinted.items.len(), hinted.believed.len()), (0, 2));
     }
 
     /// Returns an object with scope `outer` in the deprecated form, which contains a Secret that declares scope

@@ -35,7 +35,7 @@ pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str
                     key,
                     &label,
                     &content,
-                    &format!("{what}, {scope:?}, {}", key.maker),
+                    &format!("{what}, {scope:?}, {}", key.generator),
                 );
             }
         }
