@@ -148,9 +148,15 @@ mod tests {
             ),
             (spki("1.2.3", &[4]), "found a key of another algorithm"),
             (spki("1.2.840.113549.1.1.1", &[4]), "is malformed"),
-            (rsa(&[0xff; 128]), "has 1024 bits"),
-            (rsa(&[&[1], &[0xff; 127][..]].concat()), "has 1017 bits"),
-            (rsa(&[&[1], &[0xff; 1024][..]].concat()), "has 8193 bits"),
+            (rsa(&[0xff; 128]), "unsupported RSA key size 1024"),
+            (
+                rsa(&[&[1], &[0xff; 127][..]].concat()),
+                "unsupported RSA key size 1017",
+            ),
+            (
+                rsa(&[&[1], &[0xff; 1024][..]].concat()),
+                "unsupported RSA key size 8193",
+            ),
         ] {
             let error = PublicKey::from_spki(&spki).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");

@@ -15,7 +15,7 @@ pub enum UpstreamError {
     /// The process could not be started, or its pipe broke.
     #[error("cannot use the upstream process")]
     Pipe(#[from] std::io::Error),
-    /// The answer does not have the form that `tests/upstream` documents.
+    /// The answer does not have the form that `tests/peer` documents.
     #[error("unexpected answer of upstream: expected {0}")]
     Answer(&'static str),
     /// Upstream refused, with this message.
