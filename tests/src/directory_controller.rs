@@ -88,8 +88,8 @@ fn is_ready(port: u16) -> io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
-/// Reads up to the line with the address, and continues to read on a thread, so that the controller never
-/// blocks on a full pipe.
+/// Returns the port from the log line with the address. Continues to read the log on a thread, so that the controller
+/// never blocks on a full pipe.
 fn port_from(log: ChildStdout) -> u16 {
     let mut lines = BufReader::new(log).lines().map_while(Result::ok);
     let mut seen = Vec::new();

@@ -15,7 +15,7 @@ const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
 const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
 const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
 
-/// The verdicts of both on one object.
+/// The verdicts of Argo CD and of kstatus on one object.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Verdict {
     /// Argo CD's verdict: `Progressing`, `Healthy` or `Degraded`.

@@ -9,7 +9,7 @@ use super::{pieces, text};
 /// A comment that begins in the first column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comment {
-    /// Its line, counted from one.
+    /// Line of the comment, counted from one.
     pub line: usize,
     /// The text after the `#`.
     pub text: String,
@@ -67,7 +67,7 @@ fn marked(text: &str, comments: &[Comment]) -> String {
     text.split_inclusive('\n').enumerate().map(mark).collect()
 }
 
-/// The lines that the parser has assigned.
+/// The lines that the parser has read.
 #[derive(Default)]
 struct ParsedLines {
     /// Lines inside scalars, sorted.

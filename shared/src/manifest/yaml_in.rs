@@ -62,7 +62,7 @@ fn without_input(info: &str) -> String {
 #[derive(Default)]
 struct Builder {
     lines_before: usize,
-    begun: usize,
+    document: usize,
     documents: Vec<Node>,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
@@ -90,7 +90,7 @@ impl Builder {
         self.line = span.start.line() + self.lines_before;
         match event {
             Event::DocumentStart(_) => {
-                self.begun += 1;
+                self.document += 1;
                 self.anchors.clear();
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -198,15 +198,15 @@ impl Builder {
             },
             _ => Ok(()),
         };
-        placed.map_err(|problem| ReadError::at(self.begun, line, problem))
+        placed.map_err(|problem| ReadError::at(self.document, line, problem))
     }
 
     fn error(&self, problem: ReadProblem) -> ReadError {
-        ReadError::at(self.begun, self.line, problem)
+        ReadError::at(self.document, self.line, problem)
     }
 
     fn error_at(&self, line: usize, problem: ReadProblem) -> ReadError {
-        ReadError::at(self.begun.max(1), line + self.lines_before, problem)
+        ReadError::at(self.document.max(1), line + self.lines_before, problem)
     }
 }
 

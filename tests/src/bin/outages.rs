@@ -373,7 +373,7 @@ const HEAD: &str = "\
 # Outages
 
 Written by `.ci/extra outages`. It runs both controllers on a real control plane (etcd, API server and controller manager on
-one machine), one outage after the other, each controller on a control plane of its own at the same time.
+one machine), one outage after the other, each controller on its own control plane at the same time.
 
 - *Next Secret*: the time from the end of the outage until an object that is created then has its Secret; where keys are
   deleted, while no key is stored.

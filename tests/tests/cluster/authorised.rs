@@ -166,7 +166,7 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     assert_eq!(keys(&whole), json!({ "a": key }));
 
     let mut mixed = case.sealed();
-    for (item, key, name) in [("foreign", 1, "db"), ("moved", 0, "other")] {
+    for (item, key, name) in [("other-key", 1, "db"), ("moved", 0, "other")] {
         let items = [(item, "hunter2")];
         let other = sealed_for(
             &KEYS[key],
@@ -184,7 +184,7 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let body = mixed.to_document().to_string();
     let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
     assert_eq!(code, 409);
-    let want = json!({ "a": key, "foreign": null, "moved": null, "no-value": null });
+    let want = json!({ "a": key, "other-key": null, "moved": null, "no-value": null });
     assert_eq!(keys(&answer), want);
 
     let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
@@ -200,7 +200,7 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
 #[tokio::test]
 async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     let plane = ControlPlane::shared().await;
-    let namespace = plane.namespace("unasked").await;
+    let namespace = plane.namespace("no-reviews").await;
     roles::grant(&namespace, Reach::Namespace).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;

@@ -8,7 +8,7 @@ use crate::case::{Case, template_annotations};
 /// Attack: an author seals an object with the name of a Secret of another owner.
 #[tokio::test]
 async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
-    let case = Case::new("foreign").await;
+    let case = Case::new("unowned").await;
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
     case.seal("db", &[("a", "ours")]).await;

@@ -27,7 +27,7 @@ async fn renders_templates_and_keeps_the_old_secret_when_one_fails() {
 /// Attack: an author fails a template with the value as its message, and reads status, events and logs.
 #[tokio::test]
 async fn s2_a_template_error_does_not_reveal_the_value() {
-    let case = Case::new("shout").await;
+    let case = Case::new("failing-template").await;
     case.seal_with(
         "db",
         &[("password", "hunter2")],

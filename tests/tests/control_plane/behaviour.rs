@@ -75,10 +75,10 @@ async fn denies_requests_that_the_role_does_not_allow() {
     );
     let maps: Api<ConfigMap> = Api::namespaced(reader.clone(), namespace.name());
     assert_forbidden("another kind", &maps.list(&ListParams::default()).await);
-    let foreign: Api<Secret> = Api::namespaced(reader, elsewhere.name());
+    let other_namespace: Api<Secret> = Api::namespaced(reader, elsewhere.name());
     assert_forbidden(
         "another namespace",
-        &foreign.list(&ListParams::default()).await,
+        &other_namespace.list(&ListParams::default()).await,
     );
 }
 

@@ -1,4 +1,4 @@
-//! The format string of `printf`: flags, width, precision, argument numbers and their errors.
+//! Evaluates the format string of `printf`: flags, width, precision, argument numbers and their errors.
 
 use super::printer::{Flags, Printer};
 use crate::error::Fault;
@@ -13,9 +13,9 @@ struct Format<'f> {
     at: usize,
     values: &'f [Value],
     next: usize,
-    /// Some verb used an argument number.
+    /// Whether a verb has used an argument number.
     reordered: bool,
-    /// No invalid argument number in this verb so far.
+    /// Whether this verb has had no invalid argument number so far.
     good: bool,
     after_index: bool,
     /// Position of the last closing bracket. No argument number can end after it; without this, each opening

@@ -76,7 +76,7 @@ pub struct Field<'a> {
     keys: usize,
 }
 
-/// The objects for both controllers, sealed cluster-wide, so that both get exactly the same.
+/// The objects for both controllers. They are sealed cluster-wide, so that both controllers get the same objects.
 pub struct Load {
     pub objects: Vec<SealedSecret>,
 }

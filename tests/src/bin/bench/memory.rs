@@ -16,7 +16,7 @@ use crate::sizes::Sizes;
 pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 200, 10_000);
     let items = sizes.size("items", 5, 5);
-    let foreign = sizes.size("foreign", 1000, 50_000);
+    let others = sizes.size("others", 1000, 50_000);
     let bytes = sizes.size("bytes", 4096, 4096);
     let bits = sizes.size("bits", 4096, 4096);
     let size = if bits == 2048 {
@@ -38,14 +38,14 @@ pub async fn run(sizes: Sizes) {
         let field = Field::new(&plane, &keys).await;
         let value = "x".repeat(bytes);
         let put = async |i| {
-            let secret = json!({ "metadata": { "name": format!("foreign-{i}") }, "stringData": { "a": value } });
+            let secret = json!({ "metadata": { "name": format!("others-{i}") }, "stringData": { "a": value } });
             field.create_object::<ApiSecret>(secret).await;
         };
-        each(0..foreign, put).await;
+        each(0..others, put).await;
         field.put(&load).await;
         let start = Instant::now();
         let pod = field.run(implementation, &[]).await;
-        let took = field.wait_for_secrets(objects + foreign, start).await;
+        let took = field.wait_for_secrets(objects + others, start).await;
         field.wait_until_synced(start).await;
         let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
         pod.stop();
