@@ -17,7 +17,7 @@ use kube::runtime::watcher::Event;
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use shared::renewal::made_last;
+use shared::renewal::newest_key_time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -397,7 +397,7 @@ impl Cluster {
     }
 
     fn newest(&self, now: Timestamp) -> Option<Timestamp> {
-        made_last(self.keys.ring(), now)
+        newest_key_time(self.keys.ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

@@ -140,7 +140,7 @@ impl ClusterKeys {
     /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
     /// each key.
     pub fn takes_key_request(&mut self) -> bool {
-        let newest = self.ring.last_made().map(|key| key.name().to_owned());
+        let newest = self.ring.newest().map(|key| key.name().to_owned());
         let is_requested = newest
             .as_ref()
             .is_some_and(|name| self.renewal_requests.contains(name));

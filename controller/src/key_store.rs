@@ -72,7 +72,7 @@ pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &Key
 
 /// Returns the newest key if it does not seal because it is not backed up.
 pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
-    let last = ring.last_made()?;
+    let last = ring.newest()?;
     (ring.hindrance(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
 }
 
@@ -131,7 +131,7 @@ impl KeyStore {
     /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
     /// each key.
     pub fn takes_key_request(&mut self) -> bool {
-        let newest = self.ring.last_made().map(|key| key.name().to_owned());
+        let newest = self.ring.newest().map(|key| key.name().to_owned());
         let parsed = self.files.files().values();
         let mut renewal_requests = parsed
             .filter_map(|file| file.value.as_ref())

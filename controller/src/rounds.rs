@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use shared::renewal::made_last;
+use shared::renewal::newest_key_time;
 use tokio::sync::watch;
 use tracing::error;
 
@@ -186,7 +186,7 @@ impl Rounds {
     }
 
     fn newest(&self, now: Timestamp) -> Option<Timestamp> {
-        made_last(lock(&self.keys).ring(), now)
+        newest_key_time(lock(&self.keys).ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

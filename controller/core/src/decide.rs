@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::plain::Plain;
 use shared::secret::Secret;
-use shared::secret_types::{LARGEST, Missing, check_names, values_len};
+use shared::secret_types::{MAX_SECRET_LEN, Missing, check_names, values_len};
 use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
@@ -129,7 +129,7 @@ pub enum Refusal {
     /// Its values are larger than an API server accepts. If an object has no templates, the size of its
     /// values is public.
     #[error(
-        "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {LARGEST}; split the object"
+        "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {MAX_SECRET_LEN}; split the object"
     )]
     TooLarge(usize),
     /// A Secret that is not owned has the name. The text equals upstream's.
@@ -217,7 +217,7 @@ pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
         return Plan::Refuse(missing.into());
     }
     let size = values_len(secret);
-    if is_size_public && size > LARGEST {
+    if is_size_public && size > MAX_SECRET_LEN {
         return Plan::Refuse(Refusal::TooLarge(size));
     }
     plan
@@ -351,13 +351,13 @@ mod tests {
                 "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; seal that item \
                  too, or change the type"
             );
-            let large = "x".repeat(LARGEST);
+            let large = "x".repeat(MAX_SECRET_LEN);
             for (size, is_public, is_refused) in [
-                (LARGEST, true, false),
-                (LARGEST + 1, true, true),
-                (LARGEST + 1, false, false),
+                (MAX_SECRET_LEN, true, false),
+                (MAX_SECRET_LEN + 1, true, true),
+                (MAX_SECRET_LEN + 1, false, false),
             ] {
-                let rest = "x".repeat(size - LARGEST);
+                let rest = "x".repeat(size - MAX_SECRET_LEN);
                 let plan = acceptable(write(secret(&[("a", &large), ("b", &rest)])), is_public);
                 let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
                 assert_eq!(got, is_refused, "{size} {is_public}");

@@ -57,7 +57,8 @@ impl Checks<'_> {
 
     /// Returns the renewal period. The deprecated flag is used only if the new one is not set.
     fn period(&mut self) -> Option<SignedDuration> {
-        let deprecated = self.flags.given("rotate-period") && !self.flags.given("key-renew-period");
+        let deprecated =
+            self.flags.is_set("rotate-period") && !self.flags.is_set("key-renew-period");
         let name = if deprecated {
             self.warnings
                 .push("--rotate-period is deprecated; use --key-renew-period".into());

@@ -172,10 +172,10 @@ impl<'a> Checks<'a> {
     /// neither address is set.
     fn listen_metrics(&mut self, place: &Place) -> Address {
         let metrics = self.address("listen-metrics-addr");
-        if matches!(place, Place::Cluster(_)) || self.flags.given("listen-metrics-addr") {
+        if matches!(place, Place::Cluster(_)) || self.flags.is_set("listen-metrics-addr") {
             return metrics;
         }
-        let host = if self.flags.given("listen-addr") {
+        let host = if self.flags.is_set("listen-addr") {
             self.flags
                 .text("listen-addr")
                 .parse()
@@ -201,7 +201,8 @@ impl<'a> Checks<'a> {
     }
 
     fn warn_of_flags_without_effect(&mut self, place: &Place) {
-        let set_flags = |names: &'static [&str]| names.iter().filter(|name| self.flags.given(name));
+        let set_flags =
+            |names: &'static [&str]| names.iter().filter(|name| self.flags.is_set(name));
         let without_effect = match place {
             Place::Directory(_) => CLUSTER_ONLY,
             Place::Cluster(_) => &[],

@@ -18,7 +18,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
-use shared::renewal::made_last;
+use shared::renewal::newest_key_time;
 use shared::visible_line;
 
 use self::series::Series;
@@ -308,7 +308,7 @@ impl Metrics {
     /// Updates the metrics that change with time.
     fn update(&self, state: &State, now: Timestamp) {
         self.update_conditions(state);
-        let newest = made_last(&state.ring, now);
+        let newest = newest_key_time(&state.ring, now);
         let age = newest.map(|made| now.duration_since(made).as_secs().max(0));
         self.series.newest_key_age.set(age.unwrap_or(-1));
         for (validity_label, validity) in [

@@ -15,7 +15,7 @@ use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
-use shared::unseal::{OpenedOnly, Randomness, UnsealError, Unsealed, open_only, slow_work};
+use shared::unseal::{Randomness, UnsealError, Unsealed, UnsealedItems, slow_work, unseal_items};
 use tokio::time::Instant;
 
 use super::attempt::{Inputs, Tools};
@@ -82,12 +82,12 @@ impl<S: Store> Tools<S> {
         sealed: &Arc<SealedSecret>,
         ring: &Arc<KeyRing>,
         remembered: BTreeMap<String, Fingerprint>,
-    ) -> Result<Result<(OpenedOnly, Class), Refusal>, Stopped> {
+    ) -> Result<Result<(UnsealedItems, Class), Refusal>, Stopped> {
         let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
         let limits = Arc::clone(&self.policy.author_limits);
         let open = move |meter: &mut dyn Meter| {
             limits.allow_templates(&sealed)?;
-            let opened = open_only(&sealed, &ring, rules.accept_legacy, &remembered, meter)?;
+            let opened = unseal_items(&sealed, &ring, rules.accept_legacy, &remembered, meter)?;
             Ok((opened, Class::of(slow_work(&sealed))))
         };
         self.pool.work_for(&id.namespace, UNSEAL_BUDGET, open).await
@@ -99,7 +99,7 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         sealed: &Arc<SealedSecret>,
-        (opened, class): (OpenedOnly, Class),
+        (opened, class): (UnsealedItems, Class),
         ring: Arc<KeyRing>,
         now: Timestamp,
         schedule: &mut Schedule,

@@ -1,7 +1,7 @@
 //! Starts a Kubernetes control plane for manual experiments: prints how to reach it, and runs until Ctrl-C.
 //!
-//! The custom resource is installed, and our controller works in all namespaces, behind the Service where
-//! `kubeseal` looks for it.
+//! The custom resource is installed, and our controller works in all namespaces, behind the Service where `kubeseal`
+//! expects it.
 
 use std::process::ExitCode;
 

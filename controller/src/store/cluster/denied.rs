@@ -9,7 +9,7 @@
 use kube::core::Status;
 use kube::core::response::StatusCause;
 use shared::secret::Secret;
-use shared::secret_types::{LARGEST, values_len};
+use shared::secret_types::{MAX_SECRET_LEN, values_len};
 
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
@@ -31,7 +31,7 @@ const LARGEST_WITH_NAMES: usize = 1_400_000;
 /// Returns [`StoreError::Rejected`] if the Secret is too large.
 pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(), StoreError> {
     let values = values_len(secret);
-    if values > LARGEST || values + names_len(secret) > LARGEST_WITH_NAMES {
+    if values > MAX_SECRET_LEN || values + names_len(secret) > LARGEST_WITH_NAMES {
         return Err(StoreError::Rejected {
             operation,
             public: None,
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_secret_of_more_than_a_mebibyte_is_not_sent() {
-        for (size, is_sent) in [(LARGEST, true), (LARGEST + 1, false)] {
+        for (size, is_sent) in [(MAX_SECRET_LEN, true), (MAX_SECRET_LEN + 1, false)] {
             let mut secret = Secret::default();
             secret
                 .data
