@@ -21,7 +21,7 @@ const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGT
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Starts to watch.
+    /// Starts watching for signals.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Interrupt {
     }
 
     /// Returns whether a signal was received.
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn was_received(&self) -> bool {
         self.0.load(Ordering::SeqCst) != 0
     }
 

@@ -46,12 +46,12 @@ fn an_explicit_scope_differs_from_none() {
 }
 
 #[test]
-fn refuses_words_that_do_not_fit_together() {
+fn refuses_conflicting_arguments() {
     for (args, want) in [
         (vec!["--from-file", "x"], "--from-file requires --raw"),
         (
             vec!["--merge-into", "a", "-w", "b"],
-            "--merge-into changes its own file",
+            "--merge-into cannot be combined",
         ),
     ] {
         let Err(Stop::Refused(text)) = parsed(&args, &[]) else {

@@ -9,7 +9,7 @@ use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
 use zeroize::Zeroizing;
 
-use super::{Change, What, compare};
+use super::{Change, ChangeKind, compare};
 use crate::report::path_text;
 use crate::seal::object::Object;
 
@@ -125,8 +125,8 @@ fn unreadable_at(path: PathBuf, why: String) -> Changed {
 }
 
 fn unreadable(why: String) -> Change {
-    let what = What::Unreadable(why);
-    Change { item: None, what }
+    let kind = ChangeKind::Unreadable(why);
+    Change { item: None, kind }
 }
 
 /// Returns the changes of each object that differs, with its namespace and name.
@@ -134,7 +134,7 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
     let in_older_state = |why| format!("in the older state: {why}");
     let old = old.map_err(in_older_state);
     let old = old.and_then(|old| objects(file, old).map_err(in_older_state));
-    // The content of an unreadable file is not known, so its name or its older content has to tell what it is.
+    // The content of an unreadable file is unknown, so its name or its older content decides whether it is reported.
     let may_hold = walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
     let new = match new {
         Err(_) if !may_hold => return Vec::new(),

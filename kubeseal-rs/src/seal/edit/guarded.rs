@@ -32,7 +32,7 @@ pub(super) struct Guarded {
 impl Guarded {
     /// Creates the folder and starts the guard.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
-        let watching = "signals cannot be watched for";
+        let watching = "cannot watch for signals";
         let held = HeldSignals::new(SIGNALS).context(watching)?;
         // A signal that arrives before the watcher runs is handled by it later.
         let signals = Signals::new(SIGNALS).context(watching)?;

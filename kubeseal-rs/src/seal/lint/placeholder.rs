@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_filled_in_later_holds_no_value() {
+    fn placeholders_contain_no_value() {
         for text in [
             "",
             "  \n",
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_templated_in_part() {
+    fn recognises_partly_templated_names() {
         for (text, want) in [
             ("{{ .Release.Name }}-db", true),
             ("db-${CLUSTER}", true),
