@@ -288,7 +288,12 @@ fn compares_a_file_of_another_repository() {
         &["+ one added", "+ two added"],
     );
     diff(&at("none"), &["."], 2, &["not in a Git work tree"]);
-    diff(&at("none"), &[], 2, &["the current folder is not in a Git work tree"]);
+    diff(
+        &at("none"),
+        &[],
+        2,
+        &["the current folder is not in a Git work tree"],
+    );
     diff(
         &at("none"),
         &["nowhere.yaml"],

@@ -67,6 +67,9 @@ fn a_dry_run_requests_only_the_certificate() {
         stderr.contains("tree-old.yaml") && !stderr.contains("tree-new.yaml: "),
         "{stderr}"
     );
-    assert!(stderr.contains("based on sizes and key hints alone"), "{stderr}");
+    assert!(
+        stderr.contains("based on sizes and key hints alone"),
+        "{stderr}"
+    );
     assert!(stderr.contains("1 without a key hint"), "{stderr}");
 }

@@ -262,7 +262,11 @@ fn reads_variables_and_rules_in_windows_encodings() {
             ],
         );
         for value in ["MQ==", "dHdvCmxpbmVz", "eAp5"] {
-            assert!(printed(&view).contains(value), "{encoding}: {}", printed(&view));
+            assert!(
+                printed(&view).contains(value),
+                "{encoding}: {}",
+                printed(&view)
+            );
         }
     }
     for (encoding, bytes) in encodings("rules:\n- path: '**'\n  namespace: other\n")
@@ -361,7 +365,12 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
     for args in [&set[..], &create[..]] {
         let before = fs::read(folder.path().join("db.yaml")).expect("ours");
         let output = run(folder.path(), SEAL, args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", printed(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            printed(&output)
+        );
         assert!(
             printed(&output).contains("--allow-empty"),
             "{args:?}: {}",
@@ -370,7 +379,12 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
         for redirection in ["<&-", "</dev/null"] {
             let line = format!("{SEAL} {} {redirection}", args.join(" "));
             let output = run(folder.path(), "sh", &["-c", &line]);
-            assert_eq!(output.status.code(), Some(2), "{line}: {}", printed(&output));
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{line}: {}",
+                printed(&output)
+            );
         }
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),

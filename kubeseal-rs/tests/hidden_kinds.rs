@@ -120,7 +120,11 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
             ],
         );
         let place = format!("{branch}:tree/db.yaml");
-        assert!(printed(&output).contains(&place), "{text}: {}", printed(&output));
+        assert!(
+            printed(&output).contains(&place),
+            "{text}: {}",
+            printed(&output)
+        );
         assert_eq!(output.status.code(), Some(1), "{text}");
         tree.git(&["branch", "-qD", &branch]);
     }

@@ -153,7 +153,10 @@ fn a_credential_plug_in_of_the_folder_is_not_run() {
         ],
     );
     assert_eq!(folder.ran(), None);
-    assert!(stderr(&output).contains("plug-in-of-the-cloud"), "{output:?}");
+    assert!(
+        stderr(&output).contains("plug-in-of-the-cloud"),
+        "{output:?}"
+    );
 }
 
 /// Attack: puts a `.sops.yaml` beside the file, and a program beside both.

@@ -235,12 +235,20 @@ fn reports_a_file_in_another_encoding() {
         for args in [&["lint", "."][..], &["lint", "db.yaml"]] {
             let output = run(folder.path(), SEAL, args);
             assert_eq!(output.status.code(), Some(1), "{why}");
-            assert!(printed(&output).contains(want), "{why}: {}", printed(&output));
+            assert!(
+                printed(&output).contains(want),
+                "{why}: {}",
+                printed(&output)
+            );
         }
         git(folder.path(), &["init", "-q"]);
         git(folder.path(), &["add", "."]);
         let output = run(folder.path(), SEAL, &["lint", "--staged"]);
-        assert!(printed(&output).contains(want), "{why}: {}", printed(&output));
+        assert!(
+            printed(&output).contains(want),
+            "{why}: {}",
+            printed(&output)
+        );
     }
     let folder = tempfile::tempdir().expect("a folder");
     write(
@@ -377,7 +385,12 @@ fn a_template_without_a_value_passes() {
     ] {
         let folder = folder_with(&[("templates/db.yaml", &format!("{HELM}{items}"))]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
-        assert_eq!(output.status.code(), Some(0), "{items}: {}", printed(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{items}: {}",
+            printed(&output)
+        );
         assert!(
             !printed(&output).contains("not checked"),
             "{items}: {}",
@@ -465,7 +478,11 @@ fn nested_texts_are_limited_and_reported() {
     let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);
-    assert!(printed(&output).contains("not checked"), "{}", printed(&output));
+    assert!(
+        printed(&output).contains("not checked"),
+        "{}",
+        printed(&output)
+    );
 }
 
 /// Attack: breaks the rules of a repository, which then apply to nothing.
@@ -490,9 +507,18 @@ fn invalid_rules_are_an_error_without_a_sealed_secret() {
             &["lint", ".seal.yaml"],
         ] {
             let output = run(at, SEAL, args);
-            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", printed(&output));
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{args:?}: {}",
+                printed(&output)
+            );
             let want = format!(".seal.yaml:{line}: error: ");
-            assert!(printed(&output).contains(&want), "{args:?}: {}", printed(&output));
+            assert!(
+                printed(&output).contains(&want),
+                "{args:?}: {}",
+                printed(&output)
+            );
         }
         // The staged content is checked, although the work tree has been corrected.
         write(at, ".seal.yaml", b"rules: []\n");
@@ -558,8 +584,17 @@ fn reports_an_unusable_certificate_with_its_reason() {
             &["cert", "show", cert],
         ] {
             let output = run(at, SEAL, args);
-            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", printed(&output));
-            assert!(printed(&output).contains(want), "{args:?}: {}", printed(&output));
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{args:?}: {}",
+                printed(&output)
+            );
+            assert!(
+                printed(&output).contains(want),
+                "{args:?}: {}",
+                printed(&output)
+            );
             assert!(!printed(&output).contains("aHVudGVyMg"), "{args:?}");
         }
     }

@@ -112,7 +112,11 @@ fn refuses_key_services_at_an_attackers_address() {
         let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);
         fs::write(scene.path("x.json"), text).expect("ours");
         let output = scene.import("x.json", &[], &[]);
-        assert!(!scene.path("ran").exists(), "{service}: {}", stderr(&output));
+        assert!(
+            !scene.path("ran").exists(),
+            "{service}: {}",
+            stderr(&output)
+        );
         assert!(
             stderr(&output).contains("evil.example"),
             "{service}: {}",

@@ -94,13 +94,19 @@ fn reports_an_unreadable_folder_and_continues() {
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
     ] {
         let output = seal_as_nobody(folder.path(), args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", printed(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            printed(&output)
+        );
         assert!(
             printed(&output).contains("tree/closed"),
             "{args:?}: {}",
             printed(&output)
         );
-        let is_done = printed(&output).contains("z/db.yaml") || printed(&output).contains("in 2 files");
+        let is_done =
+            printed(&output).contains("z/db.yaml") || printed(&output).contains("in 2 files");
         assert!(is_done, "{args:?}: {}", printed(&output));
     }
     fs::set_permissions(&closed, everyone).expect("ours");
@@ -148,7 +154,9 @@ fn reports_an_unreadable_file_and_continues() {
         for name in ["tree/a.yaml", "tree/m.yaml"] {
             assert!(printed.contains(name), "{args:?}: {printed}");
         }
-        let is_done = ["z.yaml", "n.yaml"].iter().any(|name| printed.contains(name));
+        let is_done = ["z.yaml", "n.yaml"]
+            .iter()
+            .any(|name| printed.contains(name));
         assert!(is_done, "{args:?}: {printed}");
         assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
     }
@@ -252,7 +260,10 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
             usize::from(named.contains(&"changed.yaml")),
             "{args:?}: {printed}"
         );
-        assert!(!printed.contains("no sealed item changed"), "{args:?}: {printed}");
+        assert!(
+            !printed.contains("no sealed item changed"),
+            "{args:?}: {printed}"
+        );
     }
     for name in closed {
         fs::set_permissions(at(name), everyone.clone()).expect("ours");
@@ -354,7 +365,12 @@ fn reports_a_repository_without_a_commit() {
         &["diff", "--", "db.yaml"],
     ] {
         let output = seal(folder.path(), args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", printed(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            printed(&output)
+        );
         assert!(
             printed(&output).contains("no commit to compare with"),
             "{args:?}: {}",

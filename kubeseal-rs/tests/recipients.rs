@@ -187,7 +187,11 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
             let scene = Scene::new(of_new);
             fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
             let output = scene.run(&[args, more].concat(), variables);
-            assert!(output.status.success(), "{args:?} {why}: {}", stderr(&output));
+            assert!(
+                output.status.success(),
+                "{args:?} {why}: {}",
+                stderr(&output)
+            );
             if args != EDIT {
                 assert!(
                     stderr(&output).contains(OF_NEW),
@@ -227,7 +231,12 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
         let scene = Scene::new(RULE);
         let before = scene.files();
         let output = scene.run(args, &pin);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            stderr(&output)
+        );
         assert!(
             stderr(&output).contains(OF_ATTACKER),
             "{args:?}: {}",
@@ -309,7 +318,12 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
             let kubeconfig = cluster(scene.0.path()).display().to_string();
             let before = scene.stolen();
             let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
-            assert_eq!(scene.stolen(), before, "{rule} {args:?}: {}", stderr(&output));
+            assert_eq!(
+                scene.stolen(),
+                before,
+                "{rule} {args:?}: {}",
+                stderr(&output)
+            );
             assert!(
                 stderr(&output).contains("--cert-fingerprint"),
                 "{rule}: {}",

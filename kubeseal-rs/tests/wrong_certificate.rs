@@ -101,7 +101,11 @@ fn fetch_replaces_another_certificate_only_on_request() {
         assert_eq!(read(out), before, "{out}");
     }
     let (_, stderr) = seal(folder.path(), "cert fetch key-2025.pem -o cert.pem");
-    assert_eq!(stderr.matches("SHA256:").count(), 4, "old and new: {stderr}");
+    assert_eq!(
+        stderr.matches("SHA256:").count(),
+        4,
+        "old and new: {stderr}"
+    );
     let (is_done, stderr) = seal(
         folder.path(),
         "cert fetch key-2025.pem -o cert.pem --replace",

@@ -44,7 +44,7 @@ pub struct Request {
     pub output: Option<PathBuf>,
     /// The value of `--format`, checked when output is written.
     pub format: String,
-    /// Whether `--format` is set.
+    /// Whether `--format` is set explicitly.
     pub has_format: bool,
     /// Warnings to print first.
     pub warnings: Vec<String>,
@@ -209,7 +209,7 @@ pub enum CommandError {
         place: String,
         /// Why the SealedSecret cannot be decrypted.
         problem: UnsealError,
-        /// What the user can do about it.
+        /// Hints for the user.
         hints: Vec<String>,
     },
     /// There is no private key to decrypt with.
@@ -240,7 +240,7 @@ pub enum CommandError {
     NotRotated {
         /// The name of the SealedSecret.
         name: String,
-        /// What is wrong with the answer.
+        /// The problem with the answer.
         problem: NotRotated,
     },
 }

@@ -24,7 +24,7 @@ pub fn run(args: &Config, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.path)?;
     match args.output {
-        Some(format) => print(&write(&[json_of(args, &settings)], format)),
+        Some(format) => print(&write(&[to_json(args, &settings)], format)),
         None => print(text(args, &settings).as_bytes()),
     }
 }
@@ -128,7 +128,7 @@ fn text(args: &Explain, settings: &Settings) -> String {
     text
 }
 
-fn json_of(args: &Explain, settings: &Settings) -> Json {
+fn to_json(args: &Explain, settings: &Settings) -> Json {
     let mut json = json!({"path": path_text(args.path.as_os_str())});
     if let Some(file) = &settings.rules {
         json["file"] = path_text(file.path.as_os_str()).into();

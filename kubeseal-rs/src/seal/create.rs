@@ -54,8 +54,8 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
 
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
     let mut stdin = Stdin::new(environment);
-    for word in &args.from_literal {
-        let (key, value) = word
+    for arg in &args.from_literal {
+        let (key, value) = arg
             .split_once('=')
             .ok_or(ValueError::Form("from-literal", "KEY=VALUE"))?;
         items.add(key, Plain::from(value.to_owned()))?;
@@ -67,8 +67,8 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
              history; use --stdin KEY or --prompt KEY instead",
         );
     }
-    for word in &args.from_file {
-        for (key, value) in stdin.from_file(word)? {
+    for arg in &args.from_file {
+        for (key, value) in stdin.from_file(arg)? {
             values::warn_about(&key, &value);
             items.add(&key, value)?;
         }
@@ -125,7 +125,7 @@ impl Items {
 /// A label or annotation does not have the form `KEY=VALUE`.
 pub fn secret(name: &str, like: &Like, items: Items) -> Result<Secret> {
     let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
-        let pairs = args.iter().map(|word| values::public_pair(word, flag));
+        let pairs = args.iter().map(|arg| values::public_pair(arg, flag));
         let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
         Ok((!pairs.is_empty()).then_some(pairs))
     };

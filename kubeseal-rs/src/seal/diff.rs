@@ -65,7 +65,7 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
         }
     }
     let text = match args.output {
-        Some(format) => write(&[facts(&changes)], format),
+        Some(format) => write(&[to_json(&changes)], format),
         None => Zeroizing::new(text(&changes, Paint::for_stdout(environment)).into_bytes()),
     };
     print(&text)?;
@@ -200,7 +200,7 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
     text
 }
 
-fn facts(changes: &[(String, String, Vec<Change>)]) -> Json {
+fn to_json(changes: &[(String, String, Vec<Change>)]) -> Json {
     let change = |Change { item, kind }: &Change| {
         let mut json = json!({"item": item, "change": kind.word()});
         if let Some((from, to)) = kind.ends() {

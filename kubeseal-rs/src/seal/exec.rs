@@ -105,9 +105,9 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 /// Formats files and command for a shell.
 fn arguments(args: &Exec) -> String {
     let paths = args.paths.iter().map(|path| path_text(path.as_os_str()));
-    let command = args.command.iter().map(|word| path_text(word));
-    let quoted = |word: std::borrow::Cow<'_, str>| {
-        shlex::try_quote(&word).map_or_else(|_| word.clone().into_owned(), Into::into)
+    let command = args.command.iter().map(|arg| path_text(arg));
+    let quoted = |arg: std::borrow::Cow<'_, str>| {
+        shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
     let dashes = std::iter::once("--".to_owned());
     let all = paths.map(quoted).chain(dashes).chain(command.map(quoted));

@@ -1,5 +1,6 @@
-//! Checks every message of `seal` that names a flag: the command that prints it has the flag, and so has a command that
-//! the message names.
+//! Checks every message of `seal` that names a flag: the command that prints it must have the flag, and so must a
+//! command
+//! that the message names.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -20,7 +20,7 @@ pub type Values = BTreeMap<String, Option<Plain>>;
 #[error("cannot read the values of {place} from the cluster ({otherwise})")]
 pub struct NoValues {
     place: String,
-    /// What the user can do instead.
+    /// The alternative for the user.
     otherwise: &'static str,
     source: Box<ClusterError>,
 }

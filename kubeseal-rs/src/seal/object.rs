@@ -39,7 +39,7 @@ pub struct Item {
     pub hint: Option<Fingerprint>,
 }
 
-/// The form of a sealed value, as far as it is visible without decrypting.
+/// The form of a sealed value that is visible without decrypting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A sealed value for a key with this many bits.

@@ -167,12 +167,12 @@ pub fn decide(
 }
 
 fn first_set<T>(
-    word: Option<(&'static str, T)>,
+    flag: Option<(&'static str, T)>,
     rule: Option<T>,
     variable: Option<(&'static str, T)>,
 ) -> Option<Setting<T>> {
     let setting = |by| move |value| Setting { value, by };
-    word.map(|(name, value)| setting(Origin::Flag(name))(value))
+    flag.map(|(name, value)| setting(Origin::Flag(name))(value))
         .or_else(|| rule.map(setting(Origin::Rule)))
         .or_else(|| variable.map(|(name, value)| setting(Origin::Variable(name))(value)))
 }

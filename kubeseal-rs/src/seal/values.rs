@@ -132,18 +132,18 @@ impl<'a> Stdin<'a> {
     /// # Errors
     ///
     /// Fails if a file cannot be read, or has no name to use as a key.
-    pub fn from_file(&mut self, word: &OsStr) -> Result<Vec<(String, Plain)>> {
-        if let Some((key, path)) = word.split_once("=") {
+    pub fn from_file(&mut self, arg: &OsStr) -> Result<Vec<(String, Plain)>> {
+        if let Some((key, path)) = arg.split_once("=") {
             let key = key
                 .to_str()
                 .ok_or_else(|| ValueError::KeyBytes(path_text(key).into()))?;
             return Ok(vec![(key.to_owned(), self.read_file(Path::new(path))?)]);
         }
-        let path = Path::new(word);
+        let path = Path::new(arg);
         if path.is_dir() {
             return from_folder(path);
         }
-        let key = path.file_name().filter(|_| word != "-");
+        let key = path.file_name().filter(|_| arg != "-");
         let key = key.ok_or(ValueError::Form(
             "from-file",
             "[KEY=]FILE, or KEY=- for stdin",
@@ -210,8 +210,8 @@ pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
 /// # Errors
 ///
 /// Fails if there is no equals sign.
-pub fn public_pair(word: &str, flag: &'static str) -> Result<(String, String), ValueError> {
-    let pair = word
+pub fn public_pair(arg: &str, flag: &'static str) -> Result<(String, String), ValueError> {
+    let pair = arg
         .split_once('=')
         .ok_or(ValueError::Form(flag, "KEY=VALUE"))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))

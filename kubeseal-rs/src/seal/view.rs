@@ -84,7 +84,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         );
     }
     let text = if let Some(format) = args.output {
-        write(&seen.iter().map(facts).collect::<Vec<_>>(), format)
+        write(&seen.iter().map(to_json).collect::<Vec<_>>(), format)
     } else {
         let texts: Vec<_> = seen.iter().map(text).collect();
         let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
@@ -256,7 +256,7 @@ fn revealed(value: &Plain) -> Zeroizing<String> {
     }
 }
 
-fn facts(seen: &Seen) -> Json {
+fn to_json(seen: &Seen) -> Json {
     let object = &seen.object;
     let item = |(i, item): (usize, &Item)| {
         let mut json = json!({"key": item.key, "line": item.line});

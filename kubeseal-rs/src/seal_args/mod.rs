@@ -149,11 +149,11 @@ Examples:
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     // `help` has no help text of its own, so show the one of the program.
-    if let Some(at) = args.iter().position(|word| word == "help")
+    if let Some(at) = args.iter().position(|arg| arg == "help")
         && args[at..]
             .iter()
             .skip(1)
-            .all(|word| word == "--help" || word == "-h")
+            .all(|arg| arg == "--help" || arg == "-h")
     {
         args.truncate(at + 1);
     }

@@ -261,7 +261,11 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     let pin = pin();
     let editor = "sed -i s/hunter2/hunter3/";
     let edited = applied.seal(&reader, editor, &["edit", "db.yaml"]);
-    assert!(said(&edited).contains("could decrypt existing values"), "{}", said(&edited));
+    assert!(
+        said(&edited).contains("could decrypt existing values"),
+        "{}",
+        said(&edited)
+    );
     let edited = applied.seal(&reader, editor, &["edit", "db.yaml", &pin]);
     assert!(edited.status.success(), "{}", said(&edited));
     assert_eq!(

@@ -121,7 +121,10 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
         assert!(reported.contains(&line), "{reported}");
     }
     let whole = doctor("opens.json", "verifier").await;
-    assert!(whole.contains("/db: the controller can unseal it"), "{whole}");
+    assert!(
+        whole.contains("/db: the controller can unseal it"),
+        "{whole}"
+    );
 
     let refused = doctor("mixed.json", "powerless").await;
     assert!(

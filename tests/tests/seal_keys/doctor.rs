@@ -122,7 +122,10 @@ async fn names_the_first_broken_step_on_the_way() {
         .kubeconfig_of(site.namespace.name(), "nobody")
         .await;
     let found = broken(&site, &["--kubeconfig", nobody.to_str().unwrap()]);
-    assert!(found.contains("ask an administrator for permission"), "{found}");
+    assert!(
+        found.contains("ask an administrator for permission"),
+        "{found}"
+    );
 
     // The controller is gone.
     let Site {
@@ -163,7 +166,8 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     site.write("db.json", &sealed);
     let whole = site.done(&["doctor", "db.json"]);
     assert!(
-        whole.contains("the controller can unseal it") && whole.contains("not found in the cluster"),
+        whole.contains("the controller can unseal it")
+            && whole.contains("not found in the cluster"),
         "{whole}"
     );
     site.create(&sealed).await;
@@ -193,7 +197,9 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let reported = until("the role has spread", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
         let reported = said(&output);
-        reported.contains("the controller cannot unseal it").then_some(reported)
+        reported
+            .contains("the controller cannot unseal it")
+            .then_some(reported)
     })
     .await;
     assert!(

@@ -1,4 +1,4 @@
-//! Decides which states of which repositories the arguments mean.
+//! Determines which states of which repositories the arguments select.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -31,8 +31,8 @@ impl<'a> Comparison<'a> {
         Self { paths }
     }
 
-    /// Returns the changes between a commit, or nothing, and another commit, or the work tree. What cannot be read is
-    /// among them, with the reason.
+    /// Returns the changes between a commit, or nothing, and another commit, or the work tree. Unreadable
+    /// files are included, with the reason.
     ///
     /// # Errors
     ///

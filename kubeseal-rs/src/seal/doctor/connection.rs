@@ -70,7 +70,7 @@ fn directory(
     findings.add("folder", found)?;
     connection.records = records.ok()?;
     let remedy = "copy a backup to DIR/keys, or start the controller, which generates a key";
-    keys::judge(&connection.records, None, (remedy, again), findings)
+    keys::check_states(&connection.records, None, (remedy, again), findings)
 }
 
 /// Checks the cluster and the controller. Returns `None` after a failure.

@@ -26,13 +26,13 @@ pub(super) fn check(
         "restore a backup: seal keys restore BACKUP{again}; a controller without a sealing key generates one when it \
          starts"
     );
-    let _ = judge(&records, served, (&remedy, again), findings);
+    let _ = check_states(&records, served, (&remedy, again), findings);
     records
 }
 
 /// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` says how to get a key, and
 /// `again` contains the flags that select the same keys in another command.
-pub(super) fn judge(
+pub(super) fn check_states(
     records: &[KeyRecord],
     served: Option<&Certificate>,
     (remedy, again): (&str, &str),

@@ -134,10 +134,10 @@ fn waiting_flag(program: &Path) -> Option<&'static str> {
 }
 
 /// Returns whether an argument is the flag, in its short or long form.
-fn waits(word: &str, flag: &str) -> bool {
-    word == flag
+fn waits(arg: &str, flag: &str) -> bool {
+    arg == flag
         || matches!(
-            (word, flag),
+            (arg, flag),
             ("-w", "--wait") | ("--wait", "-w") | ("-b", "--block") | ("--nofork", "-f")
         )
 }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn warns_about_an_editor_that_does_not_wait() {
         let (at_once, later) = (Duration::from_millis(20), Duration::from_secs(5));
-        for (program, word, after, want) in [
+        for (program, arg, after, want) in [
             ("code", None, at_once, Some("code --wait")),
             ("code", None, later, Some("code --wait")),
             ("code", Some("--wait"), at_once, None),
@@ -218,7 +218,7 @@ mod tests {
         ] {
             let editor = Editor {
                 program: Path::new("/usr/bin").join(program),
-                args: word.into_iter().map(str::to_owned).collect(),
+                args: arg.into_iter().map(str::to_owned).collect(),
             };
             let remark = editor.remark(after, true);
             let is_right = match (&remark, want) {

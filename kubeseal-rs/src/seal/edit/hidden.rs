@@ -1,4 +1,4 @@
-//! A folder in memory for one file with plain values, accessible to this user only and removed
+//! An in-memory folder for one file with plain values. Only this user can access it, and it is removed
 //! however the run ends. The next run removes what a killed run left.
 
 use std::fs;
@@ -17,10 +17,10 @@ use crate::report::ShowPath as _;
 /// The prefix of folder names; the process id and random characters follow.
 const PREFIX: &str = "seal-edit-";
 
-/// There is no safe place for plain values.
+/// Plain values cannot be stored safely.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HiddenError {
-    /// There is no file system in memory.
+    /// There is no in-memory file system.
     #[error(
         "no in-memory file system found: neither $XDG_RUNTIME_DIR nor /dev/shm is a writable tmpfs, and plaintext is \
          never written to disk\nhint: change a single item with `seal set FILE KEY`"

@@ -1,4 +1,4 @@
-//! `seal edit` on systems without folders in memory, where it is refused.
+//! `seal edit` on systems without in-memory folders, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;

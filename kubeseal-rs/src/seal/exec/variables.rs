@@ -1,4 +1,4 @@
-//! Decides which items become which environment variables, from names alone.
+//! Assigns items to environment variables, using only their names.
 //!
 //! Anyone with the certificate can seal an item of any name, so the user of the command decides:
 //! either `--only` names the items, or `--all` is given. A variable that is already set is replaced

@@ -21,7 +21,7 @@ const AZURE: [&str; 6] = [
 /// A field and its value.
 type Service = (&'static str, String);
 
-/// What the user trusts with credentials.
+/// The addresses that may receive the user's credentials.
 pub(super) struct Trusted<'a> {
     /// The user's Vault, `VAULT_ADDR`.
     pub(super) vault: Option<String>,

@@ -68,7 +68,7 @@ pub enum ImportError {
         field: &'static str,
         /// The address.
         address: String,
-        /// What to do if the address is right.
+        /// The remedy if the address is correct.
         remedy: String,
     },
     /// The file contains data, not a Secret manifest, and no name was given.

@@ -21,7 +21,7 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_facts};
+use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_json};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
@@ -306,7 +306,7 @@ impl Damage {
             "since": self.since,
             "present": present.collect::<Vec<_>>(),
             "commits": commits.collect::<Vec<_>>(),
-            "unread": unread_facts(&self.unread),
+            "unread": unread_json(&self.unread),
         })
     }
 }

@@ -11,7 +11,7 @@ use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{look, served, store, survey, unread_facts};
+use super::{look, served, store, survey, unread_json};
 use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
@@ -92,13 +92,13 @@ fn rows<'a>(
     records.iter().zip(states).map(row).rev().collect()
 }
 
-/// What was searched, and the keys that it needs.
+/// The searched objects and files, and the keys that they need.
 type Looked<'a> = Option<(&'a Found, &'a Survey)>;
 
 fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
     match form {
         Form::Text => print(text(rows, looked, now).as_bytes()),
-        Form::Json => print(&super::json_bytes(&facts(rows, looked))?),
+        Form::Json => print(&super::json_bytes(&to_json(rows, looked))?),
     }
 }
 
@@ -209,19 +209,19 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
     text
 }
 
-fn facts(rows: &[Row], looked: Looked<'_>) -> Json {
-    let mut facts = json!({ "keys": rows.iter().map(fact).collect::<Vec<_>>() });
+fn to_json(rows: &[Row], looked: Looked<'_>) -> Json {
+    let mut facts = json!({ "keys": rows.iter().map(entry).collect::<Vec<_>>() });
     if let Some((found, survey)) = looked {
         let item = |(origin, item): &(&kubeseal_library::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
         facts["unopened"] = survey.unopened.into();
-        facts["unread"] = unread_facts(&found.unread);
+        facts["unread"] = unread_json(&found.unread);
     }
     facts
 }
 
-fn fact(row: &Row) -> Json {
+fn entry(row: &Row) -> Json {
     let record = row.record;
     let mut fact = json!({
         "name": record.name(),

@@ -110,7 +110,7 @@ pub fn store(place: &Place, clusters: &Clusters<'_>) -> Result<KeyStore> {
     }
 }
 
-/// Returns the flags that lead the next command to the same keys.
+/// Returns the flags that select the same keys in the next command.
 pub(super) fn again(place: &Place) -> String {
     let path = |path: &Option<PathBuf>| Some(path_text(path.as_ref()?.as_os_str()).into_owned());
     let args = [
@@ -157,12 +157,12 @@ fn step(command: &str, does: &str) -> String {
 }
 
 /// Quotes an argument for a shell, if needed.
-fn quoted(word: &str) -> Cow<'_, str> {
+fn quoted(arg: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        Cow::Borrowed(word)
+    if !arg.is_empty() && arg.chars().all(is_plain) {
+        Cow::Borrowed(arg)
     } else {
-        Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+        Cow::Owned(format!("'{}'", arg.replace('\'', r"'\''")))
     }
 }
 
@@ -193,24 +193,24 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
 /// Finds the key with that name or fingerprint.
 fn find<'a>(
     records: &'a [KeyRecord],
-    word: &str,
+    arg: &str,
     place: &Place,
 ) -> Result<(&'a KeyRecord, Fingerprint)> {
     let list = format!("`seal keys list{}`", again(place));
     let is_meant = |record: &&KeyRecord| {
-        record.name() == word || record.fingerprint().is_some_and(|f| f.to_string() == word)
+        record.name() == arg || record.fingerprint().is_some_and(|f| f.to_string() == arg)
     };
     let mut meant = records.iter().filter(is_meant);
     let Some(record) = meant.next() else {
-        bail!("no key {word:?}; {list} lists the keys");
+        bail!("no key {arg:?}; {list} lists the keys");
     };
     if meant.any(|other| other.fingerprint() != record.fingerprint()) {
-        bail!("several keys have the name {word:?}; pass a fingerprint from {list}");
+        bail!("several keys have the name {arg:?}; pass a fingerprint from {list}");
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
-        (None, Err(problem)) => bail!("the Secret {word} has no usable key: {problem}"),
-        (None, Ok(_)) => bail!("the Secret {word} has no key"),
+        (None, Err(problem)) => bail!("the Secret {arg} has no usable key: {problem}"),
+        (None, Ok(_)) => bail!("the Secret {arg} has no key"),
     }
 }
 
@@ -313,7 +313,7 @@ pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
 }
 
 /// Returns unreadable files and objects, for programs.
-fn unread_facts<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
+fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
     let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
     unread.into_iter().map(fact).collect()
 }
@@ -394,14 +394,14 @@ mod tests {
 
     #[test]
     fn a_shell_reads_a_quoted_argument_as_one() {
-        for (word, want) in [
+        for (arg, want) in [
             ("state/keys", "state/keys"),
             ("my state", "'my state'"),
             ("it's", r"'it'\''s'"),
             ("", "''"),
             ("$HOME", "'$HOME'"),
         ] {
-            assert_eq!(quoted(word), want);
+            assert_eq!(quoted(arg), want);
         }
     }
 }

@@ -137,7 +137,7 @@ fn print_result(
             }
         }
         Form::Json => {
-            let facts = report::facts(plan, &store.place(), args.dry_run, signed);
+            let facts = report::to_json(plan, &store.place(), args.dry_run, signed);
             print(&json_bytes(&facts)?)?;
         }
     }

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Keywords and functions of templates whose literals are not part of the value: names, conditions, lengths, separators.
-/// A literal anywhere else is a value.
+/// Keywords and functions of templates whose literal arguments are not part of the value: names, conditions, lengths,
+/// separators. All other literals are values.
 const NAMING: &[&str] = &[
     "if",
     "else",

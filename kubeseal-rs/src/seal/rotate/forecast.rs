@@ -1,5 +1,5 @@
-//! Forecasts a rotation with as few private-key operations as possible: a value of another size is not for the new
-//! key, a hint names the key of its item, and for each remaining item only the new private key is tried.
+//! Forecasts a rotation with as few private-key operations as possible: a value of another size is not sealed for the
+//! new key, a hint names the key of its item, and only the new private key is tried on each remaining item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

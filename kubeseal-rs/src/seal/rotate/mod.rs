@@ -52,7 +52,7 @@ pub enum RotateError {
         certificate: String,
         /// The name of the key.
         key: String,
-        /// What the user can do.
+        /// The remedy.
         remedy: String,
     },
     /// No named path contains a SealedSecret.

@@ -192,7 +192,7 @@ impl Total {
     }
 }
 
-/// Returns the remark on what a dry run through the controller cannot determine.
+/// Returns a remark about values that a dry run through the controller cannot determine.
 pub(super) fn unknown(reports: &[FileReport]) -> String {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let unhinted: usize = objects

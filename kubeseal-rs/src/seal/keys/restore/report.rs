@@ -113,19 +113,24 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
 }
 
 /// Formats the result for programs.
-pub(super) fn facts(plan: &Plan<'_>, place: &str, dry_run: bool, signed: Option<&Signed>) -> Json {
+pub(super) fn to_json(
+    plan: &Plan<'_>,
+    place: &str,
+    dry_run: bool,
+    signed: Option<&Signed>,
+) -> Json {
     json!({
         "place": place,
         "dryRun": dry_run,
         "signedBy": signed.map(|signed| json!({ "principals": signed.principals, "key": signed.key })),
-        "keys": plan.steps.iter().map(fact).collect::<Vec<_>>(),
+        "keys": plan.steps.iter().map(entry).collect::<Vec<_>>(),
         "sealing": plan.sealing.as_ref().map(|sealing| json!({
             "name": sealing.name, "fingerprint": sealing.fingerprint.to_string(),
         })),
     })
 }
 
-fn fact(step: &Step<'_>) -> Json {
+fn entry(step: &Step<'_>) -> Json {
     let outcome = match &step.action {
         Action::Put(_) => "restored",
         Action::LetSeal(_) => "letSeal",
