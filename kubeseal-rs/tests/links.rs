@@ -365,7 +365,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         for out in links.iter().chain(missing) {
             let scene = writer.scene();
             let before = scene.outside();
-            // The same holds when the command runs in another folder.
+            // The result is the same if the command runs in another folder.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
                 ("tree/folder", format!("../{out}")),

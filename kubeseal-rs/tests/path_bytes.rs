@@ -18,7 +18,7 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
     contexts: [{name: c, context: {cluster: c, user: u, namespace: shop}}]\n\
     clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\n";
 
-/// Converts an argument: `%` stands for the byte 0xff.
+/// Converts an argument: `%` becomes the byte 0xff.
 fn argument(text: &str) -> OsString {
     let bytes = text
         .bytes()

@@ -51,7 +51,7 @@ fn wait_for_success(run: Child) -> Output {
     output
 }
 
-/// Runs twenty commands at once, each with its own item: `set`, `unset` and `--merge-into`.
+/// Runs twenty commands concurrently, each with its own item: `set`, `unset` and `--merge-into`.
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -20,7 +20,7 @@ pub(super) fn explain_failure(sealed: &SealedSecret, shown: &[Fingerprint]) -> S
         Scope::NamespaceWide => format!("namespace {namespace:?}"),
         Scope::ClusterWide => "any name and namespace".to_owned(),
     };
-    let opens = format!("With scope {scope}, it must be sealed for {place}.");
+    let target = format!("With scope {scope}, it must be sealed for {place}.");
     let hints = hints(sealed);
     let foreign: Vec<&Fingerprint> = hints.iter().filter(|f| !shown.contains(f)).collect();
     let advice = match (hints.is_empty(), foreign.is_empty()) {
@@ -43,7 +43,7 @@ pub(super) fn explain_failure(sealed: &SealedSecret, shown: &[Fingerprint]) -> S
         [] => "The controller publishes no certificate.".to_owned(),
         shown => format!("The controller publishes {}.", list(shown.iter())),
     };
-    format!("{opens} {shown}\n{advice}")
+    format!("{target} {shown}\n{advice}")
 }
 
 /// Returns the keys in the hints that `seal` wrote, and in the status that the controller wrote.

@@ -80,8 +80,8 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails. Upstream writes whatever the controller answers;
-/// here an answer with anything but new ciphertexts is refused.
+/// Re-encrypts all objects, or none if one fails. Upstream writes any answer of the controller; here an answer
+/// with anything but new ciphertexts is refused.
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,

@@ -172,7 +172,7 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
 }
 
 /// Removes `kind` and `apiVersion` from an object with an item `tls.key`, which is then read as a
-/// key Secret whatever its kind. Upstream accepts these too.
+/// key Secret of any kind. Upstream accepts these too.
 fn of_any_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")

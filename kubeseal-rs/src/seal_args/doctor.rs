@@ -7,9 +7,10 @@ use super::{Asking, Form, Opening, Place};
 /// Arguments of `seal doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Other names and namespaces are tried only with keys that you hold: those of --backup, or the key Secrets if \
-you may read them. The controller is asked about the file as it is, and nothing else; with --authorized it answers \
-for each item, to callers who may verify the object.\n\n\
+    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
+        Secrets if \
+you may read them. The controller only gets the unmodified file; with --authorized it reports the result for each \
+item to callers that may verify the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
 )]
 pub struct Doctor {

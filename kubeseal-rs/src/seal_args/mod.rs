@@ -148,7 +148,7 @@ Examples:
 /// Returns [`Stop`] if help was requested or the arguments are not valid.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    // `help` has no help text of its own, so show the one of the program.
+    // `help` has no separate help text, so show that of the program.
     if let Some(at) = args.iter().position(|arg| arg == "help")
         && args[at..]
             .iter()

@@ -50,7 +50,7 @@ impl<'a> Comparison<'a> {
         let mut found = Vec::new();
         for file in files {
             let path = repository.root().join(&file);
-            if !self.wants(&path) {
+            if !self.includes(&path) {
                 continue;
             }
             let at = |commit| repository.file_at(commit, &file);
@@ -62,13 +62,13 @@ impl<'a> Comparison<'a> {
         }
         for (folder, why) in unlisted {
             let path = repository.root().join(folder);
-            if self.may_want_below(&path) {
+            if self.may_include_below(&path) {
                 found.push(unreadable_at(path, why));
             }
         }
         for module in repository.submodules(from, to)? {
             let path = repository.root().join(&module.path);
-            if self.may_want_below(&path) {
+            if self.may_include_below(&path) {
                 let changes = self.in_submodule(repository, &module, to.is_none());
                 found.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
             }
@@ -76,12 +76,12 @@ impl<'a> Comparison<'a> {
         Ok(found)
     }
 
-    fn wants(&self, path: &Path) -> bool {
+    fn includes(&self, path: &Path) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|wanted| path.starts_with(wanted))
     }
 
-    fn may_want_below(&self, folder: &Path) -> bool {
-        self.wants(folder) || self.paths.iter().any(|wanted| wanted.starts_with(folder))
+    fn may_include_below(&self, folder: &Path) -> bool {
+        self.includes(folder) || self.paths.iter().any(|wanted| wanted.starts_with(folder))
     }
 
     /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that

@@ -41,7 +41,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let objects = sealed_in(file)?;
     let names = names(args, file, &objects);
-    // Listed lazily: not needed if the controller opens every object.
+    // Listed lazily: not needed if the controller can unseal every object.
     let namespaces = LazyCell::new(|| namespaces(args, connection, &objects));
     for mut sealed in objects.iter().cloned() {
         if sealed.metadata.namespace.is_none() {
@@ -116,8 +116,8 @@ fn with_keys(
         let found = Found::bad("it has no values", "seal its Secret again");
         return findings.add(&title, found);
     }
-    let opens = |reason: &Reason| matches!(reason, Reason::Opens(_));
-    if reasons.values().all(opens) && *answer != Answer::Unknown {
+    let unsealable = |reason: &Reason| matches!(reason, Reason::Opens(_));
+    if reasons.values().all(unsealable) && *answer != Answer::Unknown {
         let found = Found::bad(
             "an available key can unseal it, but the controller cannot",
             "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether it \
@@ -125,7 +125,7 @@ fn with_keys(
         );
         return findings.add(&title, found);
     }
-    for (item, key) in answer.opened() {
+    for (item, key) in answer.unsealed() {
         reasons.insert(item.clone(), Reason::Opens(key.clone()));
     }
     for (item, reason) in &reasons {
@@ -158,7 +158,7 @@ impl Answer {
             .map(|(item, key)| (item, key.as_ref()))
     }
 
-    fn opened(&self) -> impl Iterator<Item = (&String, &Fingerprint)> {
+    fn unsealed(&self) -> impl Iterator<Item = (&String, &Fingerprint)> {
         self.items().filter_map(|(item, key)| Some((item, key?)))
     }
 }

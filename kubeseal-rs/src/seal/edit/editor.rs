@@ -146,7 +146,7 @@ fn waits(arg: &str, flag: &str) -> bool {
 /// of another author would set options.
 const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
-/// Returns the arguments that keep Vim from writing text to files of its own.
+/// Returns the arguments that keep Vim from writing the text to other files.
 fn quiet_args(program: &Path) -> Vec<String> {
     if !names(program).any(|name| is_vim(&name)) {
         return Vec::new();

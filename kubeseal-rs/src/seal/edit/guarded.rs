@@ -59,8 +59,8 @@ impl Guarded {
     }
 }
 
-/// A shell that removes the folder when this process ends, for whatever reason: then the shell's
-/// stdin, which no other process holds open, ends.
+/// A shell that removes the folder after this process ends for any reason: then the shell's stdin
+/// ends, because no other process has it open.
 struct Sweeper(Child);
 
 /// The script of the shell. It ignores signals from the terminal, since they end this process first.

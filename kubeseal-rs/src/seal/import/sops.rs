@@ -334,7 +334,7 @@ fn ciphertext_len(text: &str) -> Option<usize> {
     Some(base64::decode(data.as_bytes()).ok()?.len())
 }
 
-/// Checks text of formats that cannot be compared: a replacement character most likely stands for a
+/// Checks text of formats that cannot be compared: a replacement character most likely replaces a
 /// lost byte.
 fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
     for document in documents {

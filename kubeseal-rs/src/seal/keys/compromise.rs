@@ -144,7 +144,7 @@ fn needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<Stri
     ours.map(|(item, _)| format!("{name}/{item}")).collect()
 }
 
-/// Sealed values of earlier commits, with the name and namespace that each opens in. Encryption
+/// Sealed values of earlier commits, with the scope, namespace and name that each was sealed for. Encryption
 /// never produces the same ciphertext twice.
 #[derive(Default)]
 struct Seen(BTreeSet<(Scope, String, String)>);

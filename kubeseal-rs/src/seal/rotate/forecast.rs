@@ -53,7 +53,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         .map(|(item, text)| (item, state(text, hints.get(item), keys)))
         .collect();
     let unknown = states.iter().filter(|(_, state)| *state == State::Unknown);
-    let current = opened(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
+    let current = unsealed(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
     let mut forecast = Forecast::default();
     for (item, state) in states {
         let hint = hints.get(item);
@@ -102,7 +102,7 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
 }
 
 /// Returns the items that the new private key can unseal, with one private-key operation per item.
-fn opened(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
+fn unsealed(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
     let new = keys.ring.key(keys.certificate.fingerprint());
     let Some(new) = new.filter(|_| !items.is_empty()) else {
         return BTreeSet::new();

@@ -67,7 +67,7 @@ pub enum RotateError {
 /// # Errors
 ///
 /// The tree or the keys cannot be read, the controller does not answer, or some objects cannot be
-/// re-encrypted; the others are re-encrypted all the same.
+/// re-encrypted; the others are still re-encrypted.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
@@ -186,7 +186,7 @@ impl New {
     }
 }
 
-/// Reports a sealed value outside of the SealedSecrets of a file. These are re-encrypted all the same.
+/// Reports a sealed value outside of the SealedSecrets of a file. The SealedSecrets are still re-encrypted.
 fn note_loose(file: &ManifestFile, found: &[Found]) {
     let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {

@@ -140,7 +140,7 @@ impl After {
     }
 }
 
-/// Marks all copies of a key as compromised if one copy is, in whatever order they come.
+/// Marks all copies of a key as compromised if one copy is, in any order.
 fn mark_copies(records: &mut [KeyRecord]) {
     let is_known = |record: &&KeyRecord| record.facts.marks.is_compromised;
     let known: BTreeSet<Fingerprint> = records
@@ -453,7 +453,7 @@ mod tests {
                 "",
             ),
             (
-                "the operator's own, which stays as it is",
+                "the operator's own key stays unchanged",
                 vec![key("2024", "other-name", "compromised")],
                 own(),
                 "other-name there sealing",
