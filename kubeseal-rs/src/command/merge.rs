@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::secrets::{self, ManifestError, Places};
 use super::{CommandError, Format, SealOptions};
 
-/// The file cannot take new items.
+/// New items cannot be added to the file.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// The file cannot be parsed.

@@ -27,7 +27,7 @@ use crate::seal_args::Exec;
 use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
 
-/// What to do about a value that no environment variable can hold.
+/// The hint for a value that an environment variable cannot contain.
 const OTHERWISE: &str = if memory::IS_THERE {
     "\nhint: pass values as files with --files"
 } else {

@@ -41,8 +41,8 @@ pub fn read(args: &Opening, environment: &Environment) -> Result<Unlock> {
     Ok(unlock)
 }
 
-/// Returns the error for a file that was named as an identity and contains none. It says what the
-/// file is.
+/// Returns the error for a file that was named as an identity and contains none. It describes
+/// the file.
 fn no_identity(path: &Path, bytes: &[u8]) -> String {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
@@ -137,7 +137,7 @@ pub struct Backup {
 ///
 /// # Errors
 ///
-/// Fails if the backup does not open or contains no key.
+/// Fails if the backup cannot be decrypted or contains no key.
 pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
     backup_in(path, files::read_as(path, Kind::Keys)?, unlock)
 }

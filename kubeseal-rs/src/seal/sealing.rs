@@ -27,7 +27,7 @@ pub enum SealingError {
         /// Whether the command has the flag that allows it.
         has_flag: bool,
     },
-    /// The namespace is not known, and the scope needs one.
+    /// The scope requires a namespace, and none is known.
     #[error(
         "the Secret {0:?} has no namespace, which its scope requires\nhint: pass --namespace, or a wider --scope"
     )]

@@ -177,8 +177,8 @@ fn first_set<T>(
         .or_else(|| variable.map(|(name, value)| setting(Origin::Variable(name))(value)))
 }
 
-/// Returns the user's pins. They apply whatever names the certificate, since another person may
-/// have written the rule.
+/// Returns the user's pins. They apply to a certificate from any source, since another person
+/// may have written the rule.
 fn pins(
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,

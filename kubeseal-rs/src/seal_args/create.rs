@@ -24,7 +24,7 @@ pub struct Create {
     /// Accept an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
-    /// Ask for the value of this item without showing it
+    /// Prompt for the value of this item without showing it
     #[arg(long, value_name = "KEY")]
     pub prompt: Vec<String>,
     /// Add an item from a file (`-` for stdin), or one item for each file of a folder

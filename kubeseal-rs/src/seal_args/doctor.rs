@@ -45,7 +45,7 @@ pub struct Doctor {
     /// How to reach the controller's port for callers with a token.
     #[command(flatten)]
     pub asking: Asking,
-    /// The cluster or folder with the keys. What is missing comes from the rule of `.seal.yaml` for the file.
+    /// The cluster or folder with the keys. Missing options come from the rule of `.seal.yaml` for the file.
     #[command(flatten)]
     pub place: Place,
 }

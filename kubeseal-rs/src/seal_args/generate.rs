@@ -32,7 +32,7 @@ pub struct Generate {
     /// Read the password of htpasswd and docker from stdin
     #[arg(long)]
     pub password_stdin: bool,
-    /// Ask for the password of htpasswd and docker without showing it
+    /// Prompt for the password of htpasswd and docker without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
     /// Properties of the Secret besides its values.

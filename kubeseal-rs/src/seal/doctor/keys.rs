@@ -30,7 +30,8 @@ pub(super) fn check(
     records
 }
 
-/// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` says how to get a key, and
+/// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` describes how to get
+/// a key, and
 /// `again` contains the flags that select the same keys in another command.
 pub(super) fn check_states(
     records: &[KeyRecord],

@@ -92,8 +92,8 @@ impl Editor {
         Err(EditorError::Failed(status))
     }
 
-    /// Returns a warning if the editor probably did not wait: many editors that open a window leave
-    /// the work to another process. For an unknown editor, only a very short time indicates this,
+    /// Returns a warning if the editor probably did not wait: many editors that open a window pass
+    /// the file to another process. For an unknown editor, only a very short time indicates this,
     /// and only if a person is at the terminal, since a script is as fast.
     pub(super) fn remark(&self, after: Duration, is_person: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);

@@ -85,7 +85,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// The context of an error after editing. Plain values are never left behind, so the user has to know that they are gone.
+/// The context of an error after editing. Plaintext is never kept, so the error reports that it is lost.
 const DISCARDED: &str =
     "nothing was changed, and the edited text was discarded, because plaintext is never kept";
 

@@ -33,7 +33,7 @@ use crate::seal_args::{Form, KeysRestore};
 ///
 /// # Errors
 ///
-/// Fails before any change if the backup does not open or contains no key, if no allowed signer
+/// Fails before any change if the backup cannot be decrypted or contains no key, if no allowed signer
 /// signed it, or if another object has the name or the file of a key. If storing fails halfway, the
 /// error says so; the command can be run again.
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {

@@ -167,7 +167,7 @@ fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> b
     pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
 }
 
-/// Returns the newest key in use that is not in `known`. Keys for unsealing only do not count,
+/// Returns the newest key in use that is not in `known`. Opening-only keys do not count,
 /// since the controller ignores requests on them.
 fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {

@@ -117,8 +117,9 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// Checks the file of `--cert`, which may not be needed, as other commands do. What can be read only once, such as a pipe,
-/// is read when it is needed.
+/// Checks the file of `--cert`, like other commands, even if it is not needed. A file that can be read only once,
+/// such as
+/// a pipe, is read when it is needed.
 fn check_certificate(args: &Sealing) -> Result<()> {
     let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
         return Ok(());

@@ -138,7 +138,7 @@ fn makes_value(action: &str) -> bool {
     outputs_literal(action, &|_| false)
 }
 
-/// Like [`makes_value`], where also some variables are known to be literals.
+/// Like [`makes_value`], but some variables are also known to be literals.
 pub(super) fn outputs_literal(action: &str, is_known: &dyn Fn(&str) -> bool) -> bool {
     // The function of each open parenthesis, the innermost last, and the number of its arguments so far; empty where
     // a function is expected.

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(readable("a: ${b}\n"), None);
     }
 
-    /// Attack: gives a variable of the template the value, and uses it in another line.
+    /// Attack: assigns the value to a variable of the template, and uses the variable in another line.
     #[test]
     fn a_variable_with_a_literal_is_a_literal() {
         for (set, used, is_literal) in [

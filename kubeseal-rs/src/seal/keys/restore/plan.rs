@@ -569,7 +569,7 @@ mod tests {
         }
     }
 
-    /// Attack: the name of a key leads out of the folder, is hidden, or contains terminal escapes.
+    /// Attack: gives a key a name that leads out of the folder, is hidden, or contains terminal escapes.
     #[test]
     fn refuses_names_that_an_api_server_would_refuse() {
         for name in [
