@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_shows_what_help_shows() {
+    fn the_manual_contains_the_help() {
         let page = String::from_utf8(manual(command())).unwrap();
         assert!(page.contains("shown") && page.contains("inner"), "{page}");
         assert!(!page.contains("secret"), "{page}");

@@ -181,7 +181,7 @@ fn a_template_that_inserts_an_item_that_does_not_exist_is_a_finding() {
 }
 
 #[test]
-fn a_template_may_test_an_item_or_use_what_exists() {
+fn accepts_templates_that_test_or_use_existing_items() {
     for template in [
         "{{ .password }}:{{ .user }}{{ .other }}{{ $.user }}",
         "{{ if .tls }}{{ .tls }}{{ end }}",

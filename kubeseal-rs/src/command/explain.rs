@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_the_scope_binds() {
+    fn names_the_name_and_namespace_of_the_scope() {
         let wide = [("sealedsecrets.bitnami.com/namespace-wide", "true")];
         for (object, want) in [
             (

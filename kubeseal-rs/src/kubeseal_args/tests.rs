@@ -30,7 +30,7 @@ fn the_first_of_several_commands_wins_in_upstreams_order() {
 }
 
 #[test]
-fn an_explicit_scope_differs_from_none() {
+fn an_explicit_strict_scope_differs_from_no_scope() {
     let scope = |args: &[&str], variables: &[(&str, &str)]| {
         let Command::Seal(options) = parsed(args, variables).unwrap().command else {
             unreachable!("sealing")

@@ -140,7 +140,7 @@ mod tests {
     const SSH: &str = "kubernetes.io/ssh-auth";
 
     #[test]
-    fn refuses_a_change_that_breaks_what_the_type_requires() {
+    fn refuses_a_change_that_violates_the_type() {
         let config = ".dockerconfigjson";
         for (why, object, set, removed, want) in [
             (

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_come_before_the_rule_and_the_rule_before_variables() {
+    fn flags_override_rules_and_rules_override_variables() {
         let variables = [
             ("SEALED_SECRETS_CERT", "v.pem"),
             ("SEALED_SECRETS_NAMESPACE", "v"),

@@ -247,7 +247,7 @@ impl Target {
     /// # Errors
     ///
     /// Fails like [`Self::write`], or with [`TargetError::Conflict`].
-    pub fn write_what_is_untouched(&self, changes: &Changes<'_>) -> Result<()> {
+    pub fn write_unless_changed(&self, changes: &Changes<'_>) -> Result<()> {
         let items =
             |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
         let file = ManifestFile::parse(&self.path, files::read_to_change(&self.path)?)?;

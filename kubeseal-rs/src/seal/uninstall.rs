@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_only_this_project_writes_and_keeps_the_rest() {
+    fn removes_only_the_data_of_this_project() {
         let synced = json!({ "type": "Synced", "status": "True" });
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn is_a_plugin_of_kubectl_when_so_named() {
+    fn is_a_kubectl_plug_in_under_that_name() {
         let help =
             |program: &str| match parse([program, "keys", "list", "--help"].map(OsString::from)) {
                 Err(Stop::Help(text)) => text,

@@ -14,7 +14,7 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fou
     match reason {
         Reason::Opens(key) => Found::good(format!("can be unsealed with {key}")),
         Reason::Elsewhere(place, _) => {
-            let (finding, remedy) = elsewhere(place, &own_place(sealed));
+            let (finding, remedy) = other_place(place, &own_place(sealed));
             Found::bad(finding, remedy)
         }
         Reason::Damaged(key) => Found::bad(
@@ -50,7 +50,7 @@ fn unknown(sealed: &SealedSecret, item: &str) -> Found {
 }
 
 /// Returns the difference between the place that an item was sealed for and its own place, and the remedy.
-fn elsewhere(place: &Place, own: &Place) -> (String, String) {
+fn other_place(place: &Place, own: &Place) -> (String, String) {
     let (finding, way_back) = if place.scope == own.scope {
         in_its_scope(place, own)
     } else {

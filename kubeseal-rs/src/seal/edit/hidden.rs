@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_a_killed_run_left() {
+    fn removes_leftovers_of_a_killed_run() {
         let base = tempfile::tempdir().unwrap();
         // Above the largest process id of Linux.
         let (ended, running) = (

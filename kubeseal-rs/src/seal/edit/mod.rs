@@ -112,7 +112,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     let Difference { set, removed } = changes;
     target.check_change(&set, &removed)?;
     let (texts, certificate) = target.seal(session, &set)?;
-    target.write_what_is_untouched(&Changes {
+    target.write_unless_changed(&Changes {
         texts,
         removed: removed.clone(),
         data: None,

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_secret_wherever_it_is() {
+    fn finds_every_secret_at_any_position() {
         for (why, text, want) in [
             ("alone", SECRET.to_owned(), Some((1, 0))),
             ("without a version", "kind: Secret".into(), Some((1, 0))),

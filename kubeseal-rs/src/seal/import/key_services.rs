@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_address_wherever_it_is() {
+    fn finds_every_address_at_any_position() {
         for text in [
             "sops: {hc_vault: [{vault_address: http://evil}]}",
             "sops: {key_groups: [{hc_vault: [{vault_address: http://evil}]}]}",

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn one_true_value_beside_placeholders_is_named_alone() {
+    fn names_only_real_values_beside_placeholders() {
         for (text, want) in [
             ("stringData: {a: '${A}', b: '{{ .b }}', c: '', d: }", None),
             (
