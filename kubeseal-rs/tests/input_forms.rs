@@ -1,6 +1,6 @@
 //! Inputs in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
-//! that
-//! reaches a cluster through a template, a kustomization or a text in another object. Unusable inputs are reported.
+//! that reaches a cluster through a template, a kustomization or a text in another object. Unusable inputs are
+//! reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;

@@ -1,6 +1,5 @@
 //! SealedSecrets whose `encryptedData` is not a mapping of texts. If they were read as objects without items, they
-//! would
-//! look valid.
+//! would look valid.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -94,8 +94,7 @@ fn agree(
     let what = match existing {
         Existing::Certificate(old) => format!(
             "{} contains another certificate, {old}; with {new}, values are sealed for another key. This is correct \
-             if the \
-             key was renewed, and an attack otherwise",
+             if the key was renewed, and an attack otherwise",
             out.shown()
         ),
         _ => format!("{} already exists and is not a certificate", out.shown()),
@@ -165,8 +164,7 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
         report::info(&format!(
             "the certificate is {found}, but the pinned one is {}. If the key was renewed, `seal keys list` shows \
-             the new \
-             key (this needs permission to read the keys); otherwise another server may have answered",
+             the new key (this needs permission to read the keys); otherwise another server may have answered",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;

@@ -63,8 +63,7 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
     if !args.from_literal.is_empty() {
         report::warn(
             "--from-literal puts values into the argument list, which other processes can read and shells keep in \
-             their \
-             history; use --stdin KEY or --prompt KEY instead",
+             their history; use --stdin KEY or --prompt KEY instead",
         );
     }
     for arg in &args.from_file {

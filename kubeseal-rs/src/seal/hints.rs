@@ -1,6 +1,5 @@
 //! Checks every message of `seal` that names a flag: the command that prints it must have the flag, and so must a
-//! command
-//! that the message names.
+//! command that the message names.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -106,8 +106,7 @@ pub fn ask(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
         anyhow::anyhow!(if is_new {
             "no terminal to prompt for the new passphrase of the archive; pass it with --passphrase-file FILE (- \
-             for stdin), \
-             or encrypt for a recipient with --recipient"
+             for stdin), or encrypt for a recipient with --recipient"
         } else {
             "the archive is encrypted with a passphrase, and there is no terminal to prompt for it; pass it with \
              --passphrase-file FILE (- for stdin)"
@@ -191,8 +190,7 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     if let Some(line) = manifest::repeated_key(&plain) {
         bail!(
             "{}, line {line}: duplicate field, as if files had been joined without a line `---` between them: the \
-             Secret \
-             before it would be lost. Insert `---` above this line",
+             Secret before it would be lost. Insert `---` above this line",
             place()
         );
     }

@@ -96,8 +96,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     if let Some(holder) = holder {
         bail!(
             "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would write \
-             the data \
-             again\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
+             the data again\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
         );
     }
     Ok(())
@@ -205,8 +204,7 @@ fn summary(total: usize, leftovers: usize) -> String {
         0 => format!("none of {total} SealedSecrets has anything to remove"),
         _ => format!(
             "nothing was changed: {leftovers} of {total} SealedSecrets have conditions or fields of this project's \
-             controller; \
-             --yes removes them"
+             controller; --yes removes them"
         ),
     }
 }

@@ -8,13 +8,12 @@ use super::{Asking, Form, Opening, Place};
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
-        Secrets if \
-you may read them. The controller only gets the unmodified file; with --authorized it reports the result for each \
-item to callers that may verify the object.\n\n\
+Secrets if you may read them. The controller only gets the unmodified file; with --authorized it reports the \
+result for each item to callers that may verify the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
 )]
 pub struct Doctor {
-    /// File with SealedSecrets that do not decrypt
+    /// File with SealedSecrets that cannot be unsealed
     pub file: Option<PathBuf>,
     /// Also try this namespace; repeatable
     #[arg(long, value_name = "NAME")]

@@ -157,10 +157,8 @@ pub struct KeysBackup {
     after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys can unseal but do not seal: a backup does not prove who created it, and the creator of a key can read \
 everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
-of \
-the backup, compare its fingerprint with a certificate that you trust (seal cert show cert.pem) and pass it with \
---seal-with. Bitnami's \
-controller ignores this mark: it seals with the newest key.\n\n\
+of the backup, compare its fingerprint with a certificate that you trust (seal cert show cert.pem) and pass it with \
+--seal-with. Bitnami's controller ignores this mark: it seals with the newest key.\n\n\
 Only the key, its certificate and the marks of this project are restored; other labels and annotations are only \
 listed.\n\n\
 Exit codes: 0 success, 1 a key of the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
@@ -238,7 +236,7 @@ pub struct KeysRetire {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The marked key can still unseal, but never seals again. Treat every listed value as known to \
-        others.\n\n\
+others.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {

@@ -103,7 +103,7 @@ pub enum Command {
     Keys(Keys),
     /// Fetch, show or verify the certificate of the controller
     Cert(Cert),
-    /// Diagnose the connection to the controller, and values that do not decrypt
+    /// Diagnose the connection to the controller, and values that cannot be unsealed
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),

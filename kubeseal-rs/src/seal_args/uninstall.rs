@@ -6,9 +6,8 @@ use super::{Cluster, Controller};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Run this command after every controller of this project is stopped, before or after Bitnami's \
-        controller starts. \
-Bitnami's controller updates only the condition Synced, so Ready and Stalled would never change again and would \
-mislead \
+controller starts. Bitnami's controller updates only the condition Synced, so Ready and Stalled would never \
+change again and would mislead \
 `kubectl wait` and Flux. Secrets, keys and SealedSecrets are not changed.\n\n\
 Examples:\n  seal uninstall\n  seal uninstall --yes"
 )]

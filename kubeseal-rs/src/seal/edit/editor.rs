@@ -106,8 +106,7 @@ impl Editor {
         let flag = flag.unwrap_or("--wait");
         Some(format!(
             "the editor {name} exited immediately, and its file was removed. If it opened a window, it must wait \
-             until the \
-             window is closed: set EDITOR={:?}",
+             until the window is closed: set EDITOR={:?}",
             format!("{name} {flag}")
         ))
     }

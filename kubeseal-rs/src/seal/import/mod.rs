@@ -112,8 +112,7 @@ pub enum ImportError {
     #[error(
         "{file}, document {document}: {path} is not text, so sops cannot print it unchanged; nothing was imported\n\
          hint: decrypt this value separately (`sops -d --extract`) and add it with `seal set`, or encrypt it as a \
-         separate \
-         file"
+         separate file"
     )]
     Damaged {
         /// The path of the file.

@@ -41,8 +41,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     if path.is_dir() {
         bail!(
             "{} is a folder, but a backup is a file: pass the files in it one at a time, or copy them to the keys \
-             folder of \
-             the other controller",
+             folder of the other controller",
             path.shown()
         );
     }

@@ -77,8 +77,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     store.change(record, &Change::label(KEY_LABEL, label))?;
     info(&format!(
         "{} is retired: none of {looked} SealedSecrets needs it. It can no longer unseal; the label \
-         {KEY_LABEL}=active \
-         restores it",
+         {KEY_LABEL}=active restores it",
         record.name()
     ));
     Ok(Outcome::Done)

@@ -122,8 +122,7 @@ fn wait(
         }
         None => bail!(
             "no new key appeared within {seconds} s; the request stays pending. Check that a controller runs in {} \
-             and may \
-             create Secrets: `seal doctor{again}` finds the reason",
+             and may create Secrets: `seal doctor{again}` finds the reason",
             store.place()
         ),
     }
@@ -140,8 +139,7 @@ fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -
     }
     format!(
         "{head}. It has no backup, and with --require-backup a key seals only after it is backed up: `seal keys \
-         backup \
-         ARCHIVE{again}`"
+         backup ARCHIVE{again}`"
     )
 }
 

@@ -36,8 +36,7 @@ fn exempted(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
     if !comment.is_certain {
         return Err(
             "this exemption follows the first syntax error of a malformed document, where it may be part of a \
-             value; move it \
-             to the top of the file",
+             value; move it to the top of the file",
         );
     }
     rules(exemption(&comment.text).unwrap_or_default())

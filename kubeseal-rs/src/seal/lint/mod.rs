@@ -118,8 +118,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Checks the file of `--cert`, like other commands, even if it is not needed. A file that can be read only once,
-/// such as
-/// a pipe, is read when it is needed.
+/// such as a pipe, is read when it is needed.
 fn check_certificate(args: &Sealing) -> Result<()> {
     let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
         return Ok(());
@@ -490,8 +489,7 @@ fn not_judged(path: &Path, lines: &[usize]) {
     for line in lines {
         report::info(&format!(
             "{}:{line}: not checked: the template of a possible Secret can be parsed only after rendering; render \
-             it, and \
-             check the result",
+             it, and check the result",
             files::from_here(path).shown()
         ));
     }

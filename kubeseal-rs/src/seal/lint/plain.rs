@@ -40,8 +40,7 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
 }
 
 /// Returns whether an object without `kind` is a Secret for `kubeseal`, which accepts such objects: it has
-/// `stringData`, or
-/// metadata and `data` in base64. `data` alone is a common name in files that are no manifests.
+/// `stringData`, or metadata and `data` in base64. `data` alone is a common name in files that are no manifests.
 pub(super) fn is_secret_without_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
     let map = |name| match node.field(name).map(|node| &node.value) {

@@ -1,6 +1,5 @@
 //! Finds the kustomizations of the index that generate Secrets from staged files. Such a file is often staged
-//! alone, and
-//! is not a manifest.
+//! alone, and is not a manifest.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};

@@ -142,8 +142,7 @@ impl Writer {
     }
 
     /// Ends a line. A line that is a single action, such as an inclusion, becomes empty, because it may produce
-    /// several
-    /// lines.
+    /// several lines.
     fn end_line(&mut self) {
         let is_action = self.has_action
             && !self.has_literal

@@ -165,7 +165,8 @@ fn remedy(settings: &Settings) -> String {
             file_of(settings, at).shown()
         ),
         Source::Controller { .. } => {
-            "check in `seal keys list` which key is the sealing key, or pass a file with --cert".to_owned()
+            "check in `seal keys list` which key is the sealing key, or pass a file with --cert"
+                .to_owned()
         }
     }
 }

@@ -212,8 +212,8 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
     if names::check_object(name).is_err() {
         bail!(
             "a key of the backup has the name {name:?}, which is not a valid Secret name: lower-case letters, \
-             digits, `-` and \
-             `.`, at most 253. Nothing was changed. Rename it in the manifests; `age -d` prints those of an archive"
+             digits, `-` and `.`, at most 253. Nothing was changed. Rename it in the manifests; `age -d` prints \
+             those of an archive"
         );
     }
     let is_taken = |name: &str| after.iter().any(|other| other.name == name);
@@ -284,8 +284,7 @@ fn check_choice(chosen: &Fingerprint, steps: &[Step<'_>], sealing: Option<&Seali
         (_, KeyState::Sealing) => Ok(()),
         (Some(sealing), KeyState::Opening | KeyState::Waiting) => bail!(
             "{} cannot be the sealing key: {} {} is newer, and the newest key that may seal is used. Nothing was \
-             changed. \
-             Restore it without --seal-with, for unsealing only",
+             changed. Restore it without --seal-with, for unsealing only",
             step.name,
             sealing.name,
             sealing.fingerprint

@@ -85,11 +85,9 @@ fn sealing(plan: &Plan<'_>) -> Vec<String> {
         Some(sealing) => format!("sealing key: {} {}", sealing.name, sealing.fingerprint),
         None => "sealing key: none; a controller generates one when it starts".to_owned(),
     };
-    let choice = "restored keys can unseal but do not seal, because decrypting a backup does not prove who created \
-        it. To seal with \
-                   one of them, compare its fingerprint with a certificate that you trust, and run this command \
-                   again with \
-                   --seal-with FINGERPRINT";
+    let choice = "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it. To \
+                  seal with one of them, compare its fingerprint with a certificate that you trust, and run this \
+                  command again with --seal-with FINGERPRINT";
     let has_choice = plan.restores_for_opening() && plan.sealing.is_none();
     [now]
         .into_iter()
