@@ -82,7 +82,7 @@ chmod 755 tree/closed
 
 # Git
 git init -q unborn && cp db.yaml unborn/
-try 'a repository without a commit' 2 'no commit yet' "cd unborn && $seal diff"
+try 'a repository without a commit' 2 'no commit to compare with' "cd unborn && $seal diff"
 git init -q inner && cp db.yaml inner/ && git -C inner add -A && git -C inner commit -qm x
 git init -q outer && git -C outer submodule --quiet add ../inner sub && git -C outer commit -qm x
 git -C inner worktree add -q ../linked
@@ -95,7 +95,7 @@ if [ -n "$nobody" ]; then
     printf 'apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\nstringData: {a: b}\n' >foreign/plain.yaml
     git -C foreign add plain.yaml
     chmod -R o+rX foreign
-    try 'a repository of another user: diff' 0 'no sealed item differs' "cd foreign && $nobody ../seal diff db.yaml"
+    try 'a repository of another user: diff' 0 'no sealed item changed' "cd foreign && $nobody ../seal diff db.yaml"
     try 'a repository of another user: view' 0 'shop/db' "cd foreign && $nobody ../seal view db.yaml"
     try 'a repository of another user: lint --staged' 1 'plain.yaml' "cd foreign && $nobody ../seal lint --staged"
 else

@@ -21,24 +21,24 @@ const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGT
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Starts to watch.
+    /// Starts watching for signals.
     ///
     /// # Errors
     ///
     /// Fails if the operating system refuses a signal handler.
     pub(crate) fn watch() -> io::Result<Self> {
-        let (is_second, came) = (Arc::default(), Arc::default());
+        let (is_second, received) = (Arc::default(), Arc::default());
         for signal in SIGNALS {
             let number = usize::try_from(*signal).unwrap_or_default();
             flag::register_conditional_default(*signal, Arc::clone(&is_second))?;
-            flag::register_usize(*signal, Arc::clone(&came), number)?;
+            flag::register_usize(*signal, Arc::clone(&received), number)?;
             flag::register(*signal, Arc::<AtomicBool>::clone(&is_second))?;
         }
-        Ok(Self(came))
+        Ok(Self(received))
     }
 
     /// Returns whether a signal was received.
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn was_received(&self) -> bool {
         self.0.load(Ordering::SeqCst) != 0
     }
 

@@ -1,4 +1,4 @@
-//! Upstream's flags and variables → a [`Request`].
+//! Parses upstream's flags and environment variables into a [`Request`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use shared::scope::Scope;
 use crate::command::{Command, Input, Request, SealOptions};
 use crate::pages;
 
-/// `kubeseal` as it is typed.
+/// The command line definition of `kubeseal`.
 pub const PROGRAM: Program = Program {
     name: "kubeseal",
     about: "Encrypts Kubernetes Secrets so that they can be kept in Git.",
     after_help: "\
-Every flag but those of logging has a variable: --cert is SEALED_SECRETS_CERT.
-`kubeseal --completions bash` (zsh, fish, powershell) and `kubeseal --man` print what to install.
+An environment variable can set every flag except those for logging: SEALED_SECRETS_CERT sets --cert.
+`kubeseal --completions bash` (zsh, fish, powershell) prints a completion script, `kubeseal --man` the manual page.
 
 Example:
   kubectl create secret generic db --from-literal=password=… --dry-run=client -o yaml \\
@@ -30,35 +30,34 @@ Example:
 const FLAGS: &[Flag] = &[
     path(
         "cert",
-        "Certificate file or URL to seal with; the controller is not asked then.",
+        "Certificate file or URL to seal with; the controller is not contacted.",
     ),
     Flag::new(
         "cert-fingerprint",
         Kind::List,
         "",
-        "Seal only with a certificate of this fingerprint (SHA256:...); repeatable. \
-         --fetch-cert refuses others too.",
+        "Accept only a certificate with this fingerprint (SHA256:...), also with --fetch-cert; repeatable.",
     )
     .strict(),
     switch(
         "offline",
-        "Seal with the certificate last seen of the cluster's controller, without the network.",
+        "Seal with the cached certificate of the cluster's controller, without network access.",
     ),
     text(
         "authorized",
-        "Port of the controller for callers with a token: https://..., also that of a port-forward.",
+        "URL of the controller's TLS port for callers with a token (https://...), or of a port-forward to it.",
     ),
     path(
         "token-file",
-        "File with a token for that port; else one is made for --token-account.",
+        "File with a token for that port; by default a token is requested for --token-account.",
     ),
     text(
         "token-account",
-        "NAMESPACE/NAME of the service account that a token for that port is made for.",
+        "Service account (NAMESPACE/NAME) to request a token for.",
     ),
     path(
         "authority",
-        "Authority of that port, as /v1/ca.pem has it; else the controller is asked for it.",
+        "CA certificate of that port, as served at /v1/ca.pem; by default fetched from the controller.",
     ),
     Flag::new(
         "controller-name",
@@ -79,24 +78,24 @@ const FLAGS: &[Flag] = &[
         "scope",
         Kind::Choice(SCOPES, "one of: strict, namespace-wide, cluster-wide"),
         "",
-        "Where the result opens: strict (default), namespace-wide or cluster-wide. \
-         Without it the annotations of the input decide.",
+        "Where the result can be unsealed: strict, namespace-wide or cluster-wide. \
+         By default as the annotations of the input declare, else strict.",
     ),
     text(
         "name",
-        "Name of the Secret; needed with --raw and scope strict.",
+        "Name of the Secret; required with --raw and scope strict.",
     ),
     switch("allow-empty-data", "Accept a Secret without values."),
     path(
         "merge-into",
-        "Put the items into this SealedSecret file instead of printing.",
+        "Merge the items into this SealedSecret file instead of printing them.",
     ),
     switch("raw", "Encrypt one value instead of a manifest."),
     Flag::new(
         "from-file",
         Kind::Paths,
         "",
-        "With --raw: the file that holds the value, as [key=]path.",
+        "With --raw: file that contains the value, as [key=]path.",
     ),
     switch("fetch-cert", "Print the certificate."),
     switch(
@@ -105,9 +104,9 @@ const FLAGS: &[Flag] = &[
     ),
     switch(
         "re-encrypt",
-        "Ask the controller to encrypt the input with its newest key.",
+        "Ask the controller to re-encrypt the input with its newest key.",
     ),
-    switch("rotate", "Old name of --re-encrypt.").hidden(),
+    switch("rotate", "Deprecated alias of --re-encrypt.").hidden(),
     switch(
         "recovery-unseal",
         "Decrypt the input offline with --recovery-private-key.",
@@ -152,14 +151,14 @@ const FLAGS: &[Flag] = &[
     path("client-key", "Client key file."),
     switch(
         "insecure-skip-tls-verify",
-        "Do not check the API server's certificate.",
+        "Do not verify the API server's certificate.",
     ),
     text(
         "tls-server-name",
-        "Name to check the API server's certificate against.",
+        "Name to verify the API server's certificate against.",
     ),
     text("proxy-url", "Proxy to the API server."),
-    switch("disable-compression", "No compressed answers."),
+    switch("disable-compression", "Do not request compressed responses."),
     Flag::new(
         "request-timeout",
         Kind::Text,
@@ -183,7 +182,7 @@ const FLAGS: &[Flag] = &[
     log_value("vmodule", Kind::Text, ""),
 ];
 
-/// The words of `--scope`; the empty one means strict.
+/// The values of `--scope`; an empty value means strict.
 const SCOPES: &[&str] = &["", "strict", "namespace-wide", "cluster-wide"];
 
 /// klog's severities, by number or by name in any case.
@@ -207,7 +206,7 @@ const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag::new(name, Kind::Switch, "false", help)
 }
 
-/// klog's flags are accepted, so that scripts keep working, and change nothing.
+/// Defines a klog flag, which is accepted for compatibility and ignored.
 const fn log_value(name: &'static str, kind: Kind, default: &'static str) -> Flag {
     Flag::new(name, kind, default, "Accepted for compatibility.")
         .hidden()
@@ -218,19 +217,19 @@ const fn log_switch(name: &'static str) -> Flag {
     log_value(name, Kind::Switch, "false")
 }
 
-/// Reads words (without the program's name) and variables.
+/// Parses the command line (without the program name) and environment variables.
 ///
 /// # Errors
 ///
-/// Help was asked for, or the words are wrong.
+/// Returns [`Stop`] if help is requested or the arguments are invalid.
 pub fn parse<V: Into<OsString>>(
     args: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<V>,
 ) -> Result<Request, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    // The version wins over help, as with upstream.
-    if args.iter().any(|word| word == "--version") {
-        args.retain(|word| word != "--help" && word != "-h");
+    // Like upstream, `--version` takes precedence over `--help`.
+    if args.iter().any(|arg| arg == "--version") {
+        args.retain(|arg| arg != "--help" && arg != "-h");
     }
     let flags = PROGRAM.parse(args, variable).map_err(with_hint)?;
     if !flags.paths("from-file").is_empty() && !flags.switch("raw") && !flags.switch("version") {
@@ -240,7 +239,8 @@ pub fn parse<V: Into<OsString>>(
         && flags.path_if_any("sealed-secret-file").is_some()
     {
         return Err(Stop::Refused(
-            "--merge-into changes its own file; leave --sealed-secret-file out".into(),
+            "--merge-into cannot be combined with --sealed-secret-file: it writes its own file"
+                .into(),
         ));
     }
     let mut warnings = flags.warnings().to_vec();
@@ -253,26 +253,26 @@ pub fn parse<V: Into<OsString>>(
         },
         output: flags.path_if_any("sealed-secret-file").map(PathBuf::from),
         format: flags.text("format").to_owned(),
-        format_given: flags.is_set("format"),
+        has_format: flags.is_set("format"),
         warnings,
     })
 }
 
-/// A file name without its flag is the mistake most often made.
+/// Adds a hint about `--secret-file` to the error for a positional argument.
 fn with_hint(stop: Stop) -> Stop {
     match stop {
         Stop::Usage(text)
             if text.contains("unexpected argument") && !text.contains("argument '-") =>
         {
             Stop::Usage(format!(
-                "{text}\nkubeseal reads stdin or --secret-file (-f) FILE.\n"
+                "{text}\nhint: pass the input on stdin or with --secret-file (-f) FILE\n"
             ))
         }
         stop => stop,
     }
 }
 
-/// The scope, if it was asked for.
+/// Returns the scope, if `--scope` is set.
 fn scope(flags: &Flags) -> Option<Scope> {
     flags
         .is_set("scope")
@@ -304,7 +304,7 @@ fn remarks(flags: &Flags) -> Vec<String> {
     remarks
 }
 
-/// The order is upstream's: what comes first wins if several are asked for.
+/// Returns the command. If several are requested, the first one in upstream's order wins.
 fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> Command {
     if flags.switch("version") {
         return Command::Version;
@@ -416,7 +416,7 @@ fn access(flags: &Flags) -> Access {
     }
 }
 
-/// The program with what shells can complete beside the names of flags.
+/// Returns the command line definition with value hints for shell completion.
 fn described() -> clap::Command {
     const FILES: &[&str] = &[
         "cert",
@@ -444,7 +444,7 @@ fn described() -> clap::Command {
     })
 }
 
-/// A number is seconds; 0 and what is no time are none, as for kubectl.
+/// Parses a timeout like kubectl: a number is seconds; 0 and invalid values mean no timeout.
 fn timeout(text: &str) -> Option<Duration> {
     let seconds = text.parse().map(Duration::from_secs).ok();
     let duration = || Duration::try_from(parse_duration(text).ok()?).ok();

@@ -1,12 +1,12 @@
-//! The command lines of `kubeseal` and `seal`: arguments → `Command` → read, process, write. What they do is in the
-//! crate `kubeseal_library`.
+//! The command lines of `kubeseal` and `seal`. They parse the arguments into a command, read its input, process it
+//! and write the result. The crate `kubeseal_library` does the work behind the commands.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`kubeseal_args`] | upstream's flags and variables → a [`command::Command`] |
-//! | [`command`] | running it |
-//! | [`seal_args`] | the command line of `seal` → a [`seal_args::Command`] |
-//! | [`seal`] | running it: one module for each command |
+//! | [`kubeseal_args`] | parsing upstream's flags and variables into a [`command::Command`] |
+//! | [`command`] | running a command of `kubeseal` |
+//! | [`seal_args`] | parsing the command line of `seal` into a [`seal_args::Command`] |
+//! | [`seal`] | running a command of `seal`: one module for each |
 //! | [`pages`] | shell completions and manual pages |
 //! | [`interrupt`] | signals during a long run |
 //! | `prompt` | questions on the terminal |

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_gets_a_script_that_names_the_flags() {
+    fn the_completion_script_of_every_shell_contains_the_flags() {
         for shell in SHELLS {
             let script = String::from_utf8(completions(shell, command())).unwrap();
             assert!(script.contains("shown"), "{shell}: {script}");
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_shows_what_help_shows() {
+    fn the_manual_contains_the_help() {
         let page = String::from_utf8(manual(command())).unwrap();
         assert!(page.contains("shown") && page.contains("inner"), "{page}");
         assert!(!page.contains("secret"), "{page}");

@@ -26,35 +26,35 @@ const USAGE: u8 = 2;
 const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;
 
-/// Prints a message that is not the result. Names in it cannot start a new line.
-pub fn say(sentence: &str) {
-    talk(&format!("{}\n", shown(sentence)));
+/// Prints a message that is not the result. Line breaks in it are escaped, so names cannot start a new line.
+pub fn info(message: &str) {
+    write_stderr(&format!("{}\n", shown(message)));
 }
 
 /// Prints a message of several lines.
-pub fn say_lines(sentences: &str) {
-    talk(&format!("{sentences}\n"));
+pub fn info_lines(messages: &str) {
+    write_stderr(&format!("{messages}\n"));
 }
 
 /// Prints a warning. The run continues.
-pub fn warn(sentence: &str) {
-    talk(&format!("warning: {sentence}\n"));
+pub fn warn(message: &str) {
+    write_stderr(&format!("warning: {message}\n"));
 }
 
 /// Whether an error occurred while the run continued.
 static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
 
 /// Prints an error and continues. The exit code at the end is a failure.
-pub fn fail_at_end(sentence: &str) {
+pub fn fail_at_end(message: &str) {
     IS_INCOMPLETE.store(true, Ordering::Relaxed);
-    talk(&format!("error: {sentence}\n"));
+    write_stderr(&format!("error: {message}\n"));
 }
 
 /// Prints a message from the library.
 pub fn notice(notice: Notice) {
     match notice {
-        Notice::Warning(sentence) => warn(&sentence),
-        Notice::Error(sentence) => fail_at_end(&sentence),
+        Notice::Warning(message) => warn(&message),
+        Notice::Error(message) => fail_at_end(&message),
     }
 }
 
@@ -75,11 +75,11 @@ pub fn environment() -> Environment {
 
 /// Asks on the terminal. The answer is typed on the same line.
 pub fn ask(question: &str) {
-    talk(question);
+    write_stderr(question);
 }
 
 /// Writes to stderr. A write error, such as a closed pipe, does not stop the run.
-fn talk(text: &str) {
+fn write_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(lines_shown(text).as_bytes());
 }
 
@@ -88,7 +88,7 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            talk(&format!("error: {}\n", error_chain(&error)));
+            write_stderr(&format!("error: {}\n", error_chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -102,7 +102,7 @@ pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
         Err(error) => {
-            talk(&format!("error: {}\n", error_chain(error.as_ref())));
+            write_stderr(&format!("error: {}\n", error_chain(error.as_ref())));
             ExitCode::from(FAILED)
         }
     }
@@ -116,11 +116,11 @@ pub fn stop(stop: Stop) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Stop::Usage(text) => {
-            talk(&text);
+            write_stderr(&text);
             ExitCode::from(USAGE)
         }
         Stop::Refused(text) => {
-            talk(&format!("error: {text}\n"));
+            write_stderr(&format!("error: {text}\n"));
             ExitCode::FAILURE
         }
     }

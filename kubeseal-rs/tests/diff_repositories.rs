@@ -1,4 +1,4 @@
-//! `seal diff` of submodules, and of files in other repositories than that of the current folder.
+//! `seal diff` of submodules, and of files in other repositories than the current one.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::process::Output;
 
 use support::{command, git, shown};
 
-/// Returns a sealed file. Its values only have the form of sealed ones.
+/// Returns a sealed file whose values only have the form of ciphertexts.
 fn sealed(items: &[&str]) -> String {
     let item = |item: &&str| format!("    {item}: AgB{item}\n");
     let items: String = items.iter().map(item).collect();
@@ -35,7 +35,7 @@ fn diff(folder: &Path, args: &[&str], code: i32, parts: &[&str]) {
     for part in parts {
         assert!(shown.contains(part), "{args:?}: {part:?} in {shown}");
     }
-    let is_same = shown.contains("no sealed item differs");
+    let is_same = shown.contains("no sealed item changed");
     assert_eq!(is_same, parts.is_empty(), "{args:?}: {shown}");
 }
 
@@ -71,7 +71,7 @@ fn with_submodules() -> tempfile::TempDir {
 }
 
 #[test]
-fn compares_the_files_of_submodules_from_wherever_it_runs() {
+fn compares_files_of_submodules_from_any_folder() {
     let folder = with_submodules();
     let outer = folder.path().join("outer");
     diff(&outer, &[], 0, &[]);
@@ -118,7 +118,7 @@ fn compares_the_files_of_submodules_from_wherever_it_runs() {
 }
 
 #[test]
-fn compares_a_submodule_whose_commit_moved_with_the_commit_that_is_recorded() {
+fn compares_a_changed_submodule_with_its_recorded_commit() {
     let folder = with_submodules();
     let outer = folder.path().join("outer");
     fs::write(outer.join("sub/db.yaml"), sealed(&["a", "b"])).expect("ours");
@@ -151,7 +151,7 @@ fn compares_a_submodule_whose_commit_moved_with_the_commit_that_is_recorded() {
 }
 
 #[test]
-fn names_a_submodule_that_cannot_be_compared_and_what_to_do() {
+fn reports_a_submodule_that_cannot_be_compared_with_a_remedy() {
     let folder = with_submodules();
     let outer = folder.path().join("outer");
     fs::write(outer.join("sub/db.yaml"), sealed(&["a", "b"])).expect("ours");
@@ -202,7 +202,7 @@ fn names_a_submodule_that_cannot_be_compared_and_what_to_do() {
 }
 
 #[test]
-fn compares_a_file_in_another_repository_than_that_of_the_current_folder() {
+fn compares_a_file_of_another_repository() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().canonicalize().expect("ours");
     let at = |name: &str| root.join(name);
@@ -288,7 +288,12 @@ fn compares_a_file_in_another_repository_than_that_of_the_current_folder() {
         &["+ one added", "+ two added"],
     );
     diff(&at("none"), &["."], 2, &["not in a Git work tree"]);
-    diff(&at("none"), &[], 2, &["not a Git work tree"]);
+    diff(
+        &at("none"),
+        &[],
+        2,
+        &["the current folder is not in a Git work tree"],
+    );
     diff(
         &at("none"),
         &["nowhere.yaml"],
@@ -304,7 +309,7 @@ fn compares_a_file_in_another_repository_than_that_of_the_current_folder() {
 }
 
 #[test]
-fn a_page_that_mentions_a_sealed_secret_is_no_manifest() {
+fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     let folder = tempfile::tempdir().expect("a folder");
     new_repository(folder.path());
     for name in ["page.md", "program", "values.tpl"] {

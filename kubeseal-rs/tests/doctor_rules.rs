@@ -1,4 +1,4 @@
-//! `seal doctor` asks the controller that the rule for the file names.
+//! `seal doctor` uses the controller that the rule for the file names.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -13,7 +13,7 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: dev\n\
 const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
     spec: {encryptedData: {a: AgBB}}\n";
 
-/// What doctor prints about a file in `prod`, under this rule.
+/// Returns the output of `seal doctor` for a file in `prod`, under this rule.
 fn doctor(rule: &str, args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
@@ -38,27 +38,27 @@ fn doctor(rule: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn doctor_goes_where_the_rule_for_the_file_leads() {
+fn doctor_uses_the_controller_of_the_rule() {
     for (rule, args, server) in [
         ("context: prod", &[][..], "127.0.0.1:9"),
         ("context: prod", &["--context", "dev"], "127.0.0.1:7"),
         ("namespace: shop", &[], "127.0.0.1:7"),
     ] {
-        let said = doctor(rule, args);
-        assert!(said.contains(server), "{rule} {args:?}: {said}");
+        let printed = doctor(rule, args);
+        assert!(printed.contains(server), "{rule} {args:?}: {printed}");
     }
 }
 
 #[test]
-fn doctor_says_what_is_wrong_with_the_rule() {
+fn doctor_reports_an_invalid_rule() {
     for (rule, want) in [
         ("certificate: no.pem", "no.pem"),
         ("certificat: x", ".seal.yaml"),
     ] {
-        let said = doctor(rule, &[]);
+        let printed = doctor(rule, &[]);
         assert!(
-            said.contains("rules") && said.contains(want),
-            "{rule}: {said}"
+            printed.contains("rules") && printed.contains(want),
+            "{rule}: {printed}"
         );
     }
 }

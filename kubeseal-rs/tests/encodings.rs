@@ -1,4 +1,4 @@
-//! Files as Windows programs write them: in UTF-16, with a byte order mark, with carriage returns.
+//! Files in the encodings of Windows programs: UTF-16, with a byte order mark, with carriage returns.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -26,15 +26,15 @@ fn run_with(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> Output
         .spawn()
         .expect("it starts");
     let mut stdin = child.stdin.take().expect("it is a pipe");
-    // A program that does not read its input may have ended.
+    // A program that does not read its input may have exited.
     let _ = stdin.write_all(input);
     drop(stdin);
     child.wait_with_output().expect("ours")
 }
 
-fn said(output: &Output) -> String {
-    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&said).into_owned()
+fn printed(output: &Output) -> String {
+    let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&printed).into_owned()
 }
 
 /// Returns a text in every encoding.
@@ -218,7 +218,7 @@ const USES: [(&str, &str, &[&str], &str); 8] = [
 ];
 
 #[test]
-fn certificates_keys_and_identities_are_read_however_windows_wrote_them() {
+fn reads_certificates_keys_and_identities_in_windows_encodings() {
     let folder = folder();
     for (file, program, args, want) in USES {
         let path = folder.path().join(file);
@@ -229,12 +229,12 @@ fn certificates_keys_and_identities_are_read_however_windows_wrote_them() {
             assert!(
                 output.status.success(),
                 "{file} in {encoding}: {args:?}: {}",
-                said(&output)
+                printed(&output)
             );
             assert!(
-                said(&output).contains(want),
+                printed(&output).contains(want),
                 "{file} in {encoding}: {}",
-                said(&output)
+                printed(&output)
             );
         }
         fs::write(&path, text).expect("ours");
@@ -242,7 +242,7 @@ fn certificates_keys_and_identities_are_read_however_windows_wrote_them() {
 }
 
 #[test]
-fn variables_and_rules_are_read_however_windows_wrote_them() {
+fn reads_variables_and_rules_in_windows_encodings() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     let variables = "# c\nA=1\nB=\"two\nlines\"\nC='x\ny'\n";
@@ -252,7 +252,7 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
             "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
         ];
         let output = run(folder.path(), SEAL, &args);
-        assert!(output.status.success(), "{encoding}: {}", said(&output));
+        assert!(output.status.success(), "{encoding}: {}", printed(&output));
         fs::write(at("web.yaml"), &output.stdout).expect("ours");
         let view = run(
             folder.path(),
@@ -262,7 +262,11 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
             ],
         );
         for value in ["MQ==", "dHdvCmxpbmVz", "eAp5"] {
-            assert!(said(&view).contains(value), "{encoding}: {}", said(&view));
+            assert!(
+                printed(&view).contains(value),
+                "{encoding}: {}",
+                printed(&view)
+            );
         }
     }
     for (encoding, bytes) in encodings("rules:\n- path: '**'\n  namespace: other\n")
@@ -282,16 +286,16 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
         ];
         let output = run(folder.path(), SEAL, &args);
         assert!(
-            said(&output).contains("wants the namespace"),
+            printed(&output).contains("wants the namespace"),
             "{encoding}: {}",
-            said(&output)
+            printed(&output)
         );
     }
 }
 
-/// A value is sealed as the bytes it has, although a byte order mark is most likely a mistake.
+/// A value is sealed byte for byte, although a byte order mark is most likely a mistake.
 #[test]
-fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
+fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     for (mark, is_warned) in [
@@ -339,12 +343,12 @@ fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
             ),
         ] {
             let output = run_with(folder.path(), SEAL, args, input);
-            assert!(output.status.success(), "{args:?}: {}", said(&output));
+            assert!(output.status.success(), "{args:?}: {}", printed(&output));
             assert_eq!(
-                said(&output).contains("byte order mark"),
+                printed(&output).contains("byte order mark"),
                 is_warned,
                 "{args:?}: {}",
-                said(&output)
+                printed(&output)
             );
         }
     }
@@ -352,7 +356,7 @@ fn a_byte_order_mark_in_a_value_is_warned_of_and_kept() {
 
 /// Most likely, the command that should write the value failed, or stdin is closed.
 #[test]
-fn an_empty_value_from_stdin_is_refused_unless_it_is_meant() {
+fn refuses_an_empty_value_from_stdin_without_the_flag() {
     let folder = folder();
     let set = ["set", "db.yaml", "a", "--cert", "cert.pem"];
     let create = [
@@ -361,22 +365,32 @@ fn an_empty_value_from_stdin_is_refused_unless_it_is_meant() {
     for args in [&set[..], &create[..]] {
         let before = fs::read(folder.path().join("db.yaml")).expect("ours");
         let output = run(folder.path(), SEAL, args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-        assert!(
-            said(&output).contains("--allow-empty"),
+        assert_eq!(
+            output.status.code(),
+            Some(2),
             "{args:?}: {}",
-            said(&output)
+            printed(&output)
+        );
+        assert!(
+            printed(&output).contains("--allow-empty"),
+            "{args:?}: {}",
+            printed(&output)
         );
         for redirection in ["<&-", "</dev/null"] {
             let line = format!("{SEAL} {} {redirection}", args.join(" "));
             let output = run(folder.path(), "sh", &["-c", &line]);
-            assert_eq!(output.status.code(), Some(2), "{line}: {}", said(&output));
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{line}: {}",
+                printed(&output)
+            );
         }
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),
             before
         );
         let meant = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());
-        assert!(meant.status.success(), "{}", said(&meant));
+        assert!(meant.status.success(), "{}", printed(&meant));
     }
 }

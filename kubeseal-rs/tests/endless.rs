@@ -1,4 +1,4 @@
-//! The real programs with files, streams and answers that never end.
+//! The programs with files, streams and responses that never end.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use api_server::{Body, certificate_of, path_of, service, text};
 
-/// The limit of address space, in KiB. An unbounded read ends there.
+/// The address space limit in KiB, which stops an unbounded read.
 const LIMIT: &str = "1500000";
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
@@ -53,7 +53,7 @@ fn folder() -> tempfile::TempDir {
 
 /// Attack: commits a link to `/dev/zero`, or makes a pipe of a script endless.
 #[test]
-fn refuses_what_never_ends_wherever_it_is_read() {
+fn refuses_endless_input_from_every_source() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
     let folder = folder();
     for (program, args) in [
@@ -101,15 +101,15 @@ fn refuses_what_never_ends_wherever_it_is_read() {
     ] {
         let args: Vec<&str> = args.split(' ').collect();
         let output = run(folder.path(), program, &args);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             matches!(output.status.code(), Some(1 | 2)),
-            "{args:?}: {} {said}",
+            "{args:?}: {} {stderr}",
             output.status
         );
         assert!(
-            !said.contains("panicked") && !said.contains("memory allocation"),
-            "{args:?}: {said}"
+            !stderr.contains("panicked") && !stderr.contains("memory allocation"),
+            "{args:?}: {stderr}"
         );
     }
 }
@@ -136,15 +136,15 @@ fn refuses_a_certificate_of_four_hundred_mebibytes() {
         env!("CARGO_BIN_EXE_kubeseal"),
         &["--fetch-cert"],
     );
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("larger than 32 MiB"),
-        "{}: {said}",
+        stderr.contains("larger than 32 MiB"),
+        "{}: {stderr}",
         output.status
     );
     assert_eq!(
         (output.status.code(), output.stdout.len()),
         (Some(1), 0),
-        "{said}"
+        "{stderr}"
     );
 }

@@ -1,4 +1,4 @@
-//! Which variables a sealed file can set for the command of `seal exec`.
+//! The variables that a sealed file can set for the command of `seal exec`.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -76,7 +76,7 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
 /// Attack: an author of a sealed file adds an item under the name of a variable that decides what
 /// the command runs or trusts.
 #[test]
-fn an_author_of_the_file_sets_no_variable_that_the_user_did_not_choose() {
+fn authors_set_only_variables_that_the_user_chose() {
     let folder = tempfile::tempdir().expect("a folder");
     for item in CHANGE_THE_COMMAND {
         seal_item(folder.path(), item);
@@ -97,7 +97,7 @@ fn an_author_of_the_file_sets_no_variable_that_the_user_did_not_choose() {
 }
 
 #[test]
-fn what_the_user_chooses_is_set() {
+fn chosen_variables_are_set() {
     let folder = tempfile::tempdir().expect("a folder");
     seal_item(folder.path(), "A_NAME_THAT_NO_LIST_HAS");
     for (choice, want) in [

@@ -1,5 +1,5 @@
-//! Objects whose kind is written so that its literal name is not in the file, and objects beside
-//! text that cannot be parsed. The cluster reads these, so `seal` has to.
+//! Objects whose kind is encoded so that its literal name is not in the file, and objects beside
+//! text that cannot be parsed. The cluster accepts these, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -47,7 +47,7 @@ impl Tree {
 
     fn git(&self, args: &[&str]) {
         let output = self.run("git", args);
-        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        assert!(output.status.success(), "{args:?}: {}", printed(&output));
     }
 
     fn commit(&self) {
@@ -56,7 +56,7 @@ impl Tree {
     }
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     let all = [&output.stdout[..], &output.stderr].concat();
     String::from_utf8_lossy(&all).into_owned()
 }
@@ -93,7 +93,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
         "-w",
     ];
     let made = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
-    assert!(made.status.success(), "{}", said(&made));
+    assert!(made.status.success(), "{}", printed(&made));
     let plain = fs::read_to_string(&file).expect("it is there");
     fs::remove_file(&file).expect("ours");
     let of_kind = |kind: &String| plain.replace("kind: SealedSecret", &format!("kind: {kind}"));
@@ -120,7 +120,11 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
             ],
         );
         let place = format!("{branch}:tree/db.yaml");
-        assert!(said(&output).contains(&place), "{text}: {}", said(&output));
+        assert!(
+            printed(&output).contains(&place),
+            "{text}: {}",
+            printed(&output)
+        );
         assert_eq!(output.status.code(), Some(1), "{text}");
         tree.git(&["branch", "-qD", &branch]);
     }
@@ -186,10 +190,10 @@ fn leaks() -> Vec<String> {
 /// Attack: commits a plain Secret in a form that a search for its kind does not find, or beside a
 /// template document, so that the whole file is not a valid manifest.
 #[test]
-fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
+fn lint_and_the_hook_find_every_hidden_secret() {
     let tree = Tree::new();
     let hook = tree.run(SEAL, &["hook", "install"]);
-    assert!(hook.status.success(), "{}", said(&hook));
+    assert!(hook.status.success(), "{}", printed(&hook));
     let mut missed = Vec::new();
     for leak in leaks() {
         tree.write("tree/leak.yaml", &leak);
@@ -200,8 +204,8 @@ fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
             &["lint", "--staged"],
         ] {
             let output = tree.run(SEAL, args);
-            if output.status.code() != Some(1) || !said(&output).contains("plain-secret") {
-                missed.push(format!("{args:?}\n{leak}{}", said(&output)));
+            if output.status.code() != Some(1) || !printed(&output).contains("plain-secret") {
+                missed.push(format!("{args:?}\n{leak}{}", printed(&output)));
             }
         }
         let commit = tree.run("git", &["commit", "-qm", "leak"]);
@@ -215,18 +219,18 @@ fn lint_and_the_hook_find_a_secret_however_its_file_hides_it() {
 
 /// A template whose values come from elsewhere is not a plain Secret.
 #[test]
-fn lint_passes_over_what_is_a_template_itself() {
+fn lint_skips_values_that_come_from_templates() {
     let tree = Tree::new();
     let template = "a: b\n---\n{{- if .x }}\napiVersion: v1\nkind: Secret\nmetadata: {name: db}\n\
                     stringData:\n  a: {{ .Values.a }}\n{{- end }}\n---\nb: {{ c }}\n";
     tree.write("tree/a.yaml", template);
     let output = tree.run(SEAL, &["lint", "."]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
-/// The line of a finding is counted from the start of the file.
+/// Lines of findings are counted from the start of the file.
 #[test]
-fn a_finding_after_a_template_has_its_line() {
+fn a_finding_after_a_template_has_the_correct_line() {
     let tree = Tree::new();
     tree.write(
         "tree/a.yaml",
@@ -234,8 +238,8 @@ fn a_finding_after_a_template_has_its_line() {
     );
     let output = tree.run(SEAL, &["lint", "."]);
     assert!(
-        said(&output).contains("tree/a.yaml:4: "),
+        printed(&output).contains("tree/a.yaml:4: "),
         "{}",
-        said(&output)
+        printed(&output)
     );
 }

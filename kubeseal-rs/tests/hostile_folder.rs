@@ -57,12 +57,12 @@ impl Folder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        in_time(child.expect("it starts"))
+        wait(child.expect("it starts"))
     }
 }
 
 /// Waits for a command, and fails the test if it hangs.
-fn in_time(mut child: Child) -> Output {
+fn wait(mut child: Child) -> Output {
     let end = Instant::now() + Duration::from_secs(30);
     while child.try_wait().expect("ours").is_none() {
         if Instant::now() > end {
@@ -74,7 +74,7 @@ fn in_time(mut child: Child) -> Output {
     child.wait_with_output().expect("ours")
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -116,7 +116,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
         let output = folder.run(program, args, &[(variable, "kubeconfig")]);
         assert_eq!(folder.ran(), None, "{args:?}");
         assert!(
-            said(&output).contains("--kubeconfig"),
+            stderr(&output).contains("--kubeconfig"),
             "{args:?}: {output:?}"
         );
     }
@@ -153,12 +153,15 @@ fn a_credential_plug_in_of_the_folder_is_not_run() {
         ],
     );
     assert_eq!(folder.ran(), None);
-    assert!(said(&output).contains("plug-in-of-the-cloud"), "{output:?}");
+    assert!(
+        stderr(&output).contains("plug-in-of-the-cloud"),
+        "{output:?}"
+    );
 }
 
 /// Attack: puts a `.sops.yaml` beside the file, and a program beside both.
 #[test]
-fn sops_starts_where_the_folder_has_no_say() {
+fn sops_runs_outside_the_folder() {
     let folder = Folder::new();
     folder.program("programs/sops");
     fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("ours");
@@ -211,7 +214,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
             is_obeyed,
             "{certificate}: {output:?}"
         );
-        let names_the_way_out = said(&output).contains("--cert");
+        let names_the_way_out = stderr(&output).contains("--cert");
         assert_eq!(names_the_way_out, !is_obeyed, "{certificate}: {output:?}");
         // Files named on the command line are not restricted.
         let output = folder.run(SEAL, &["--stdout", "plain.yaml", "--cert", &foreign], &[]);
@@ -222,7 +225,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
 /// Attack: writes the kind of a plain Secret so that a search for its name does not find it, in a
 /// file that lint finds.
 #[test]
-fn lint_finds_a_plain_secret_however_its_kind_is_written() {
+fn lint_finds_a_plain_secret_with_any_spelling_of_its_kind() {
     for kind in [
         r#""\x53ecret""#,
         r#""S\u0065cret""#,
@@ -247,7 +250,7 @@ fn lint_finds_a_plain_secret_however_its_kind_is_written() {
 
 /// Attack: makes the rules, or a file that they name, a pipe without a writer or an endless device.
 #[test]
-fn rules_and_what_they_name_are_regular_files() {
+fn refuses_rules_and_certificates_that_are_not_regular_files() {
     let folder = Folder::new();
     let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
     assert!(made.expect("mkfifo").success());
@@ -270,7 +273,7 @@ fn rules_and_what_they_name_are_regular_files() {
         let count = if certificate.contains(':') { 1 } else { 2 };
         for args in &commands[..count] {
             let output = folder.run(SEAL, args, &[]);
-            let all = said(&output) + &String::from_utf8_lossy(&output.stdout);
+            let all = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
             assert!(all.contains(why), "{certificate} {args:?}: {output:?}");
         }
     }
@@ -279,6 +282,6 @@ fn rules_and_what_they_name_are_regular_files() {
         std::os::unix::fs::symlink(to, &rules).expect("ours");
         let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
         assert_eq!(output.status.code(), Some(2), "{to}: {output:?}");
-        assert!(said(&output).contains(".seal.yaml"), "{to}: {output:?}");
+        assert!(stderr(&output).contains(".seal.yaml"), "{to}: {output:?}");
     }
 }

@@ -420,7 +420,7 @@ fn known_keys(trap: &Trap) -> BTreeSet<String> {
     keys
 }
 
-/// Attack: puts a `.git` file that leads to a repository elsewhere in the tree.
+/// Attack: adds a `.git` file that names a repository elsewhere in the tree.
 #[test]
 fn a_git_file_that_leads_elsewhere_runs_nothing() {
     let trap = Trap::new();
@@ -513,7 +513,7 @@ fn borrowed_objects_run_nothing() {
 
 /// Attack: omits objects from a partial clone, so that Git runs a program to fetch them.
 #[test]
-fn missing_objects_are_fetched_by_nothing() {
+fn missing_objects_start_no_program() {
     let trap = Trap::new();
     trap.repository(&trap.path("server"));
     trap.git(
@@ -617,8 +617,8 @@ fn the_hook_runs_no_program_of_the_tree() {
         run(seal, &["hook", "install"]),
         (true, ".git/hooks/pre-commit written\n".to_owned())
     );
-    let (committed, said) = run("git", &["commit", "-qm", "three"]);
-    assert!(said.contains("1 finding in 1 file"), "{said}");
+    let (committed, printed) = run("git", &["commit", "-qm", "three"]);
+    assert!(printed.contains("1 finding in 1 file"), "{printed}");
     assert!(!committed);
     assert_eq!(trap.ran(), BTreeSet::new());
 }
@@ -679,7 +679,7 @@ fn a_hook_is_not_written_into_another_repository() {
 
 /// Attack: puts a pipe in place of a file of the repository or work tree, so that a command hangs.
 #[test]
-fn a_pipe_in_a_repository_is_not_waited_for() {
+fn does_not_wait_for_a_pipe_in_a_repository() {
     for pipe in [
         ".git/HEAD",
         ".git/packed-refs",

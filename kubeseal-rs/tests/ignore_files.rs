@@ -83,7 +83,7 @@ fn make_pipe(path: &Path) {
 /// Attack: makes the ignore file of a repository an endless device, a pipe without a writer, or
 /// huge.
 #[test]
-fn an_ignore_file_that_is_no_small_regular_file_has_no_effect() {
+fn only_small_regular_ignore_files_have_an_effect() {
     for (kind, why) in [
         ("a link to a device", "symbolic link"),
         ("a link to a pipe", "symbolic link"),
@@ -152,7 +152,7 @@ fn only_ignore_files_of_the_work_tree_count() {
 
 /// Attack: commits or stages a plain Secret that an ignore rule names, itself or by its folder.
 #[test]
-fn a_tracked_file_is_seen_although_a_rule_names_it() {
+fn a_tracked_file_is_checked_despite_ignore_rules() {
     let tree = Tree::new();
     tree.git(".", &["init", "-q"]);
     for name in [

@@ -1,5 +1,6 @@
-//! Inputs in every form: what the sealing commands accept as a Secret, or what reaches a cluster by a template, a
-//! kustomization or a text in another object, is found by `seal lint` and the hook; and what cannot be used is named.
+//! Inputs in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
+//! that reaches a cluster through a template, a kustomization or a text in another object. Unusable inputs are
+//! reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -25,12 +26,12 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 fn git(folder: &Path, args: &[&str]) {
     let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
     let output = run(folder, "git", &[&identity, args].concat());
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
-fn said(output: &Output) -> String {
-    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&said).into_owned()
+fn printed(output: &Output) -> String {
+    let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&printed).into_owned()
 }
 
 fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -90,7 +91,7 @@ fn shape(
         "nested" => list("List", &list("List", &object)),
         kind => list(kind, &object),
     };
-    // A line before it makes the file YAML for every reader.
+    // A preceding line makes the file YAML for every parser.
     if is_json {
         whole
     } else {
@@ -100,7 +101,7 @@ fn shape(
 
 /// Attack: writes a Secret in a form that the sealing commands and the cluster accept, and lint does not recognise.
 #[test]
-fn what_is_accepted_as_a_secret_is_reported() {
+fn reports_everything_that_is_accepted_as_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut count, mut names) = (0, Vec::new());
     for version in [
@@ -157,7 +158,7 @@ fn what_is_accepted_as_a_secret_is_reported() {
             let output = run(folder.path(), program, args);
             let text = String::from_utf8_lossy(&output.stdout);
             let has_item = text.contains(" a:") || text.contains("\"a\":");
-            // `seal` keeps other documents as they are.
+            // `seal` keeps other documents unchanged.
             let is_kept = text.contains("hunter2") || text.contains("aHVudGVyMg");
             output.status.success() && has_item && !is_kept
         };
@@ -170,7 +171,7 @@ fn what_is_accepted_as_a_secret_is_reported() {
 }
 
 #[test]
-fn files_that_are_no_secrets_are_not_reported() {
+fn does_not_report_files_without_secrets() {
     let folder = folder_with(&[
         ("values.yaml", "data: {user: abcd}\nsecretName: db\n"),
         (
@@ -205,9 +206,9 @@ fn utf16(text: &str, mark: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
         .collect()
 }
 
-/// Attack: commits a Secret in an encoding that a search for words does not find.
+/// Attack: commits a Secret in an encoding that a text search does not find.
 #[test]
-fn a_file_in_another_encoding_is_named() {
+fn reports_a_file_in_another_encoding() {
     let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: hunter2}\n";
     let sealed =
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {encryptedData: {a: b}}\n";
@@ -234,12 +235,20 @@ fn a_file_in_another_encoding_is_named() {
         for args in [&["lint", "."][..], &["lint", "db.yaml"]] {
             let output = run(folder.path(), SEAL, args);
             assert_eq!(output.status.code(), Some(1), "{why}");
-            assert!(said(&output).contains(want), "{why}: {}", said(&output));
+            assert!(
+                printed(&output).contains(want),
+                "{why}: {}",
+                printed(&output)
+            );
         }
         git(folder.path(), &["init", "-q"]);
         git(folder.path(), &["add", "."]);
         let output = run(folder.path(), SEAL, &["lint", "--staged"]);
-        assert!(said(&output).contains(want), "{why}: {}", said(&output));
+        assert!(
+            printed(&output).contains(want),
+            "{why}: {}",
+            printed(&output)
+        );
     }
     let folder = tempfile::tempdir().expect("a folder");
     write(
@@ -252,7 +261,7 @@ fn a_file_in_another_encoding_is_named() {
         SEAL,
         &["rotate", "--dry-run", "--key", CERT, "."],
     );
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
     let other = utf16("kind: ConfigMap\n", "", u16::to_le_bytes);
     write(folder.path(), "db.yaml", &other);
     assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
@@ -327,9 +336,9 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
 const HELM: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
                     {{- include \"app.labels\" . | nindent 4 }}\nstringData:\n";
 
-/// Attack: writes one true value into a template, beside actions that keep YAML readers from the file.
+/// Attack: writes a real value into a template, beside actions that make the file invalid YAML.
 #[test]
-fn one_true_value_beside_template_actions_is_found() {
+fn finds_a_real_value_beside_template_actions() {
     for items in [
         "  a: {{ .Values.a }}\n  b: hunter2\n",
         "  a: {{ .Values.a | quote }}\n  b: \"{{ .Values.b | default \"hunter2\" }}\"\n",
@@ -376,17 +385,22 @@ fn a_template_without_a_value_passes() {
     ] {
         let folder = folder_with(&[("templates/db.yaml", &format!("{HELM}{items}"))]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
-        assert_eq!(output.status.code(), Some(0), "{items}: {}", said(&output));
-        assert!(
-            !said(&output).contains("not judged"),
+        assert_eq!(
+            output.status.code(),
+            Some(0),
             "{items}: {}",
-            said(&output)
+            printed(&output)
+        );
+        assert!(
+            !printed(&output).contains("not checked"),
+            "{items}: {}",
+            printed(&output)
         );
     }
 }
 
 #[test]
-fn a_template_that_cannot_be_judged_is_named() {
+fn reports_a_template_that_cannot_be_checked() {
     for text in [
         format!("{HELM}  a: {{{{ .a }}}}\n b: hunter2\n: - x\n"),
         format!("{HELM}  {{{{ \"b: hunter2\" }}}}\n  a: [\n"),
@@ -395,16 +409,16 @@ fn a_template_that_cannot_be_judged_is_named() {
         let folder = folder_with(&[("db.yaml", &text)]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
         assert!(
-            said(&output).contains("db.yaml:") && said(&output).contains("not judged"),
+            printed(&output).contains("db.yaml:") && printed(&output).contains("not checked"),
             "{text}: {}",
-            said(&output)
+            printed(&output)
         );
     }
 }
 
 /// Attack: commits a Secret as a value or a text of another object.
 #[test]
-fn a_secret_inside_another_object_is_found_with_its_line() {
+fn finds_a_secret_inside_another_object_with_its_line() {
     for (why, text, line) in [
         (
             "a text of a ConfigMap",
@@ -458,18 +472,22 @@ fn a_secret_inside_another_object_is_found_with_its_line() {
 
 /// Attack: makes a file whose aliases repeat a text with manifests, so that lint works for minutes.
 #[test]
-fn repeated_texts_in_texts_cost_little_and_are_named() {
+fn nested_texts_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
     let inner = format!("  {}\n", inner.trim_end().replace('\n', "\n  "));
     let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);
-    assert!(said(&output).contains("not judged"), "{}", said(&output));
+    assert!(
+        printed(&output).contains("not checked"),
+        "{}",
+        printed(&output)
+    );
 }
 
 /// Attack: breaks the rules of a repository, which then apply to nothing.
 #[test]
-fn rules_that_cannot_be_used_are_an_error_without_a_sealed_secret() {
+fn invalid_rules_are_an_error_without_a_sealed_secret() {
     for (text, line) in [
         ("rules:\n- path: a\n  scope: wide\n", 3),
         ("rules:\n- path: [\n", 3),
@@ -489,11 +507,20 @@ fn rules_that_cannot_be_used_are_an_error_without_a_sealed_secret() {
             &["lint", ".seal.yaml"],
         ] {
             let output = run(at, SEAL, args);
-            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{args:?}: {}",
+                printed(&output)
+            );
             let want = format!(".seal.yaml:{line}: error: ");
-            assert!(said(&output).contains(&want), "{args:?}: {}", said(&output));
+            assert!(
+                printed(&output).contains(&want),
+                "{args:?}: {}",
+                printed(&output)
+            );
         }
-        // What is staged counts, although the work tree has been corrected.
+        // The staged content is checked, although the work tree has been corrected.
         write(at, ".seal.yaml", b"rules: []\n");
         assert_eq!(run(at, SEAL, &["lint", "--staged"]).status.code(), Some(2));
         git(at, &["add", "."]);
@@ -511,7 +538,7 @@ fn expired_certificate() -> String {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_named_with_its_reason() {
+fn reports_an_unusable_certificate_with_its_reason() {
     let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n";
     let folder = folder_with(&[("expired.pem", &expired_certificate()), ("key.pem", key)]);
     let at = folder.path();
@@ -530,14 +557,14 @@ fn a_certificate_that_cannot_be_used_is_named_with_its_reason() {
     ];
     assert!(run(at, SEAL, &create).status.success());
     let output = run(at, SEAL, &["lint", "--cert", "expired.pem", "."]);
-    let text = said(&output);
+    let text = printed(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("expired.pem:1: error: the certificate expired.pem has expired on "),
+        text.contains("expired.pem:1: error: the certificate expired.pem expired on "),
         "{text}"
     );
     assert!(
-        text.contains("2020") && !text.contains("no certificate is known"),
+        text.contains("2020") && !text.contains("no certificate available"),
         "{text}"
     );
     for (cert, want) in [
@@ -557,15 +584,24 @@ fn a_certificate_that_cannot_be_used_is_named_with_its_reason() {
             &["cert", "show", cert],
         ] {
             let output = run(at, SEAL, args);
-            assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-            assert!(said(&output).contains(want), "{args:?}: {}", said(&output));
-            assert!(!said(&output).contains("aHVudGVyMg"), "{args:?}");
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{args:?}: {}",
+                printed(&output)
+            );
+            assert!(
+                printed(&output).contains(want),
+                "{args:?}: {}",
+                printed(&output)
+            );
+            assert!(!printed(&output).contains("aHVudGVyMg"), "{args:?}");
         }
     }
 }
 
 #[test]
-fn a_certificate_is_not_named_twice() {
+fn reports_a_certificate_once() {
     for place in [
         &["--directory", "."][..],
         &["--kubeconfig", "config"],
@@ -584,16 +620,16 @@ fn a_certificate_is_not_named_twice() {
             );
             assert_eq!(output.status.code(), Some(2), "{verb} {place:?}");
             assert!(
-                said(&output).contains("cannot be used with"),
+                printed(&output).contains("cannot be used with"),
                 "{}",
-                said(&output)
+                printed(&output)
             );
         }
     }
 }
 
 #[test]
-fn hints_of_an_import_name_no_flag_that_it_lacks() {
+fn hints_of_import_name_only_its_flags() {
     let folder = folder_with(&[
         ("empty.env", "# nothing\n"),
         (
@@ -613,10 +649,10 @@ fn hints_of_an_import_name_no_flag_that_it_lacks() {
         let output = run(folder.path(), SEAL, &[args, &["--cert", CERT]].concat());
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert_eq!(
-            said(&output).contains("--allow-empty"),
+            printed(&output).contains("--allow-empty"),
             has_flag,
             "{args:?}: {}",
-            said(&output)
+            printed(&output)
         );
     }
 }
@@ -633,7 +669,7 @@ fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
     let import = [
         "import", "dotenv", "a", "a.env", "-n", "shop", "--cert", CERT,
     ];
-    let text = said(&run(folder.path(), SEAL, &import));
+    let text = printed(&run(folder.path(), SEAL, &import));
     let marks: Vec<_> = text
         .lines()
         .filter(|line| line.contains("byte order mark"))
@@ -656,15 +692,16 @@ fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
     ];
     let output = run(folder.path(), SEAL, &create);
     assert!(
-        said(&output).contains("b.env: line 1: a carriage return"),
+        printed(&output).contains("b.env: line 1: a carriage return"),
         "{}",
-        said(&output)
+        printed(&output)
     );
 }
 
-/// Attack: keeps an unreadable backup among others, so that nothing is recovered; as upstream, an empty list has no keys.
+/// Attack: keeps an unreadable backup among others, so that nothing is recovered. As for upstream, an empty list
+/// contains no keys.
 #[test]
-fn an_empty_list_among_recovery_keys_is_no_error() {
+fn accepts_an_empty_list_among_recovery_keys() {
     let folder = folder_with(&[
         ("plain.txt", "hunter2"),
         ("list.yaml", "apiVersion: v1\nkind: List\nitems: []\n"),
@@ -702,18 +739,18 @@ fn an_empty_list_among_recovery_keys_is_no_error() {
         };
         for files in [format!("{list},{key}"), format!("{key},{list}")] {
             let output = unseal(&files);
-            assert!(output.status.success(), "{files}: {}", said(&output));
+            assert!(output.status.success(), "{files}: {}", printed(&output));
             assert!(
-                said(&output).contains("contains no private key"),
+                printed(&output).contains("contains no private key"),
                 "{}",
-                said(&output)
+                printed(&output)
             );
         }
         let output = unseal(list);
         assert!(
-            said(&output).contains("no key could decrypt secret"),
+            printed(&output).contains("no key could decrypt secret"),
             "{}",
-            said(&output)
+            printed(&output)
         );
     }
 }
@@ -721,7 +758,7 @@ fn an_empty_list_among_recovery_keys_is_no_error() {
 /// Attack: names lines of a file so that the error of `sops` about them controls the terminal, or fills it.
 #[cfg(unix)]
 #[test]
-fn the_error_of_sops_is_shown_in_lines_escaped_and_bounded() {
+fn shows_errors_of_sops_escaped_and_shortened() {
     use std::os::unix::fs::PermissionsExt as _;
     let script = "#!/bin/sh\nprintf 'Failed to get the data key\\n\\nGroup 0: FAILED\\n  age1x: FAILED\\n' >&2\n\
                   printf '    - | \\033[31mno identity matched\\n' >&2\nfor i in $(seq 500); do echo line $i >&2; done\nexit 1\n";
@@ -743,7 +780,7 @@ fn the_error_of_sops_is_shown_in_lines_escaped_and_bounded() {
         )
         .output()
         .expect("it starts");
-    let text = said(&output);
+    let text = printed(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for want in [
         "Failed to get the data key",

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
 
-/// A folder with a `sops` that reports when it runs, and that knows the token.
+/// A folder with a `sops` that reports when it runs, with access to the token.
 struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -48,7 +48,7 @@ impl Scene {
     }
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -91,10 +91,10 @@ fn gives_no_token_to_an_address_that_only_the_file_names() {
             let scene = Scene::new();
             fs::write(scene.path(name), &text).expect("ours");
             let output = scene.import(name, &[], variables);
-            let why = format!("{name} {variables:?}: {}", said(&output));
+            let why = format!("{name} {variables:?}: {}", stderr(&output));
             assert!(!scene.path("ran").exists(), "{why}");
             assert_eq!(output.status.code(), Some(2), "{why}");
-            assert!(said(&output).contains(EVIL), "{why}");
+            assert!(stderr(&output).contains(EVIL), "{why}");
         }
     }
 }
@@ -102,7 +102,7 @@ fn gives_no_token_to_an_address_that_only_the_file_names() {
 /// Attack: names a server of the attacker as a key service of Azure, or by the region of a key of
 /// AWS.
 #[test]
-fn no_other_key_service_is_at_an_address_of_the_attacker() {
+fn refuses_key_services_at_an_attackers_address() {
     for service in [
         r#""azure_kv": [{"vault_url": "https://evil.example"}]"#,
         r#""key_groups": [{"azure_kv": [{"vault_url": "https://evil.example"}]}]"#,
@@ -112,18 +112,22 @@ fn no_other_key_service_is_at_an_address_of_the_attacker() {
         let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);
         fs::write(scene.path("x.json"), text).expect("ours");
         let output = scene.import("x.json", &[], &[]);
-        assert!(!scene.path("ran").exists(), "{service}: {}", said(&output));
         assert!(
-            said(&output).contains("evil.example"),
+            !scene.path("ran").exists(),
             "{service}: {}",
-            said(&output)
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains("evil.example"),
+            "{service}: {}",
+            stderr(&output)
         );
     }
 }
 
 /// The user names the address, by the environment or a flag.
 #[test]
-fn a_key_service_that_the_user_names_is_asked() {
+fn uses_a_key_service_that_the_user_names() {
     let address = "https://vault.example:8200";
     for (more, variables) in [
         (
@@ -139,7 +143,7 @@ fn a_key_service_that_the_user_names_is_asked() {
             assert!(
                 scene.path("ran").exists(),
                 "{name} {more:?}: {}",
-                said(&output)
+                stderr(&output)
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What is left on the machine when `seal` is killed with SIGKILL, which no program can catch.
+//! Files that remain on the machine after `seal` is killed with SIGKILL, which no program can catch.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn seal(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(SEAL);
@@ -47,7 +47,7 @@ fn seal_with_key(folder: &Path) {
 }
 
 fn wait_for(what: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while Instant::now() < end {
         if what() {
             return true;
@@ -144,7 +144,7 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
 
 /// Attack: kills every command that creates a file, at any moment of a write.
 #[test]
-fn a_killed_run_leaves_no_temporary_file_beside_what_it_makes() {
+fn a_killed_run_leaves_no_temporary_file() {
     let cert = format!("{FIXTURES}/cert.pem");
     let create = [
         "create",

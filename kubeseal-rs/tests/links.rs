@@ -31,7 +31,7 @@ static SEALED: LazyLock<String> = LazyLock::new(|| {
         KUBESEAL,
         &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
     );
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     String::from_utf8(output.stdout).expect("it is text")
 });
 
@@ -148,14 +148,14 @@ impl Scene {
     }
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Attack: commits links to files of the user into a folder of values. Their contents would be
 /// sealed for someone who can read the Secret.
 #[test]
-fn seals_nothing_that_a_link_in_a_folder_leads_to() {
+fn seals_no_target_of_a_link_in_a_folder() {
     let scene = Scene::new(true);
     let values = scene.path("tree/values");
     fs::create_dir(&values).expect("ours");
@@ -183,15 +183,15 @@ fn seals_nothing_that_a_link_in_a_folder_leads_to() {
                 "-o=json",
             ],
         );
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
         let sealed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
         let items = sealed["spec"]["encryptedData"].as_object().expect("items");
         assert_eq!(items.keys().collect::<Vec<_>>(), ["own"], "{folder}");
         for name in ["stolen", "absolute", "chain", "inner", "process"] {
             assert!(
-                said(&output).contains(&format!("values/{name}")),
+                stderr(&output).contains(&format!("values/{name}")),
                 "{}",
-                said(&output)
+                stderr(&output)
             );
         }
     }
@@ -207,13 +207,13 @@ fn seals_nothing_that_a_link_in_a_folder_leads_to() {
             "-n=shop",
         ],
     );
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// What a file holds before a command writes it.
+/// The content of a file before a command writes it.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
-    /// The command makes the file.
+    /// The command creates the file.
     Missing,
     Secret,
     Sealed,
@@ -226,7 +226,7 @@ struct Writer {
     before: Before,
 }
 
-/// Every command that writes a file. The words are split at spaces.
+/// Every command that writes a file. Arguments are split at spaces.
 const WRITERS: &[Writer] = &[
     kubeseal(
         |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
@@ -355,7 +355,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
             fs::write(scene.path("tree/own"), writer.target()).expect("ours");
         }
         let output = writer.run_in(&scene, "tree", "own");
-        let why = format!("{}: {}", (writer.args)("own"), said(&output));
+        let why = format!("{}: {}", (writer.args)("own"), stderr(&output));
         assert!(output.status.success(), "{why}");
         let own = fs::read(scene.path("tree/own")).expect(&why);
         assert_ne!(own, writer.target().as_bytes(), "{why}");
@@ -365,7 +365,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         for out in links.iter().chain(missing) {
             let scene = writer.scene();
             let before = scene.outside();
-            // The same holds when the command runs in another folder.
+            // The result is the same if the command runs in another folder.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
                 ("tree/folder", format!("../{out}")),
@@ -378,13 +378,13 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                     scene.copy_inputs();
                 }
                 let output = writer.run_in(&scene, folder, &out);
-                let why = format!("{}: {}", (writer.args)(&out), said(&output));
+                let why = format!("{}: {}", (writer.args)(&out), stderr(&output));
                 assert_eq!(scene.file(), writer.target(), "{why}");
                 assert_eq!(scene.outside(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
-                // A command that makes a new file may find that the name is taken.
+                // A command that creates a file may find that the name is taken.
                 if writer.before != Before::Missing {
-                    assert!(said(&output).contains("leads out of it"), "{why}");
+                    assert!(stderr(&output).contains("leads out of it"), "{why}");
                 }
             }
         }
@@ -437,7 +437,7 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
         let before = scene.outside();
         let args: Vec<&str> = args.split(' ').collect();
         let output = scene.run(SEAL, &args);
-        let why = format!("{args:?} {folder}: {}", said(&output));
+        let why = format!("{args:?} {folder}: {}", stderr(&output));
         assert_eq!(scene.outside(), before, "{why}");
         assert_eq!(
             fs::read(keys.join("key-2024.yaml")).expect("ours"),
@@ -451,7 +451,7 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
 /// Attack: commits rules that name the attacker's certificate, and a link to a file of the user.
 /// Rules apply to the file that is written, not to the link.
 #[test]
-fn the_rules_that_apply_to_a_file_are_not_those_of_a_link_to_it() {
+fn the_rules_of_the_target_apply_not_those_of_the_link() {
     let scene = Scene::new(true);
     fs::create_dir(scene.path("tree/hostile")).expect("ours");
     fs::copy(OTHER, scene.path("tree/hostile/evil.pem")).expect("ours");
@@ -465,14 +465,14 @@ fn the_rules_that_apply_to_a_file_are_not_those_of_a_link_to_it() {
         assert!(
             output.status.success() && !answer.contains("evil.pem"),
             "{path}: {answer}{}",
-            said(&output)
+            stderr(&output)
         );
     }
     let output = scene.run(
         SEAL,
         &["set", "hostile/link.yaml", "a", "--from-file=cert.pem"],
     );
-    assert!(!output.status.success(), "{}", said(&output));
+    assert!(!output.status.success(), "{}", stderr(&output));
     let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
     assert_eq!(text, *SEALED);
 }
@@ -480,24 +480,24 @@ fn the_rules_that_apply_to_a_file_are_not_those_of_a_link_to_it() {
 /// A link within the work tree, a link outside any work tree, and a sealed file behind a link that
 /// a command edits.
 #[test]
-fn writes_through_links_that_no_author_of_a_repository_chose() {
+fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
     let scene = Scene::new(true);
     symlink("folder/x", scene.path("tree/inner")).expect("ours");
     let output = scene.run(KUBESEAL, &seal("inner"));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     let within = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
     assert!(within.contains("SealedSecret"), "{within}");
 
     for out in ["../outside/none", "folder/../../outside/none"] {
         let output = scene.run(KUBESEAL, &seal(out));
-        assert!(output.status.success(), "{out}: {}", said(&output));
+        assert!(output.status.success(), "{out}: {}", stderr(&output));
         fs::remove_file(scene.path("outside/none")).expect("it is there");
     }
 
     let set = |out| ["set", out, "a", "--from-file=cert.pem", "--cert=cert.pem"];
     let output = scene.run(SEAL, &set("inner"));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     assert!(scene.path("tree/inner").is_symlink());
     assert_ne!(
         fs::read_to_string(scene.path("tree/folder/x")).expect("ours"),
@@ -506,11 +506,11 @@ fn writes_through_links_that_no_author_of_a_repository_chose() {
 
     let scene = Scene::new(false);
     let output = scene.run(KUBESEAL, &seal("file"));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     let sealed = scene.file();
     assert!(sealed.contains("SealedSecret"));
     let output = scene.run(SEAL, &set("file"));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     assert_ne!(scene.file(), sealed);
     assert!(scene.path("tree/file").is_symlink());
 }

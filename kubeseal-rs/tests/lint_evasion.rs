@@ -1,4 +1,4 @@
-//! Files that are written so that `seal lint` passes over a plain value that a tool would apply.
+//! Files written so that `seal lint` overlooks a plain value that a tool would apply.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
-/// The names of the rules by which lint finds something in the files of a folder.
+/// Returns the names of the lint rules that the files of a folder violate.
 fn rules(folder: &Path) -> Vec<String> {
     let output = Command::new(SEAL)
         .args(["lint", "--format", "json", "."])
@@ -31,7 +31,7 @@ fn rules_of(name: &str, text: &str) -> Vec<String> {
 
 const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
 
-/// Attack: a mapping has a key twice, once with a placeholder for the reader of one tool and once with a value for
+/// Attack: repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a value for
 /// that of another.
 #[test]
 fn a_repeated_key_is_a_finding() {
@@ -71,7 +71,7 @@ fn a_repeated_key_is_a_finding() {
 }
 
 #[test]
-fn a_repeated_key_elsewhere_is_no_finding() {
+fn a_repeated_key_in_other_objects_is_not_reported() {
     for (name, text) in [
         (
             "map.yaml",
@@ -87,8 +87,9 @@ fn a_repeated_key_elsewhere_is_no_finding() {
     }
 }
 
-/// Attack: a text that is a document of its own, and is not indented, reaches over the `---` below it for the parser of
-/// lint, and not for `kubectl`, so that the Secret there seems to be text.
+/// Attack: begins a document with an unindented block text. For the parser of lint it continues past the next
+/// `---`, for
+/// `kubectl` it does not, so that the Secret there seems to be text.
 #[test]
 fn a_text_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
@@ -103,7 +104,7 @@ fn a_text_above_a_separator_hides_no_secret() {
 
 const WORD: &str = "# seal lint: ignore plain-secret: an example";
 
-/// Attack: a value holds a line that looks like the comment that exempts a file, and so exempts a Secret beside it.
+/// Attack: puts a line that looks like an exempting comment into a value, to exempt a Secret in the same file.
 #[test]
 fn a_line_of_a_value_exempts_nothing() {
     let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
@@ -133,7 +134,7 @@ fn a_line_of_a_value_exempts_nothing() {
 }
 
 #[test]
-fn a_comment_exempts_wherever_it_stands_in_a_well_formed_file() {
+fn a_comment_on_any_line_exempts_a_well_formed_file() {
     let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
     for text in [
         format!("{WORD}\n{plain}"),
@@ -158,7 +159,7 @@ fn sealed(template: &str) -> String {
     )
 }
 
-/// The values of its fixture are no ciphertexts, which lint reports beside.
+/// Returns whether lint reports a missing item. It also reports the values of the fixture, which are not ciphertexts.
 fn is_missing(template: &str) -> bool {
     let found = rules_of("db.yaml", &sealed(template));
     found.iter().any(|rule| rule == "missing-item")
@@ -180,7 +181,7 @@ fn a_template_that_inserts_an_item_that_does_not_exist_is_a_finding() {
 }
 
 #[test]
-fn a_template_may_test_an_item_or_use_what_exists() {
+fn accepts_templates_that_test_or_use_existing_items() {
     for template in [
         "{{ .password }}:{{ .user }}{{ .other }}{{ $.user }}",
         "{{ if .tls }}{{ .tls }}{{ end }}",
@@ -208,15 +209,15 @@ fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
         .env("HOME", folder.path())
         .output()
         .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let want = "the template url, line 2, inserts .passwrod, and there is no sealed item passwrod; did you mean password?";
-    assert!(said.contains(want), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let want = "the template url, line 2, inserts .passwrod, but no sealed item passwrod exists; did you mean password?";
+    assert!(printed.contains(want), "{printed}");
 }
 
-/// Attack: plain values are committed in a file that a `secretGenerator` of kustomize reads, and not in the
+/// Attack: commits plain values in a file that a `secretGenerator` of kustomize reads, instead of in the
 /// kustomization.
 #[test]
-fn lint_looks_into_the_files_of_a_generator() {
+fn lint_checks_the_files_of_a_generator() {
     for (generator, is_found) in [
         ("{name: db, envs: [db.env]}", true),
         ("{name: db, env: db.env}", true),
@@ -252,10 +253,11 @@ fn lint_looks_into_the_files_of_a_generator() {
     }
 }
 
-/// Attack: a kustomization names a file elsewhere on the machine, or a pipe, and lint says what is in it or waits.
+/// Attack: names a file elsewhere on the machine, or a pipe, in a kustomization, so that lint reveals its keys or
+/// hangs.
 #[cfg(unix)]
 #[test]
-fn a_generator_leads_lint_to_no_file_outside_of_its_tree() {
+fn lint_reads_no_generator_file_outside_its_tree() {
     let outside = tempfile::tempdir().expect("a folder");
     let foreign = outside.path().join("foreign.txt");
     fs::write(&foreign, "hunter2").expect("a file");

@@ -1,5 +1,5 @@
-//! SealedSecrets whose `encryptedData` is not a mapping of texts. Read as no items, they would look like objects that are
-//! in order.
+//! SealedSecrets whose `encryptedData` is not a mapping of texts. If they were read as objects without items, they
+//! would look valid.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -51,7 +51,7 @@ fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
 /// Attack: reads the memory of a program that has a value, from another process of the same user,
 /// or crashes the program to get a core dump.
 #[test]
-fn no_process_of_the_user_reads_the_memory_of_a_program_that_has_values() {
+fn other_processes_cannot_read_the_memory_of_the_programs() {
     let fixture = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/seal/exec.fixtures/key-2025.pem"

@@ -29,9 +29,9 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     command(folder, SEAL, args).output().expect("it runs")
 }
 
-fn said(output: &Output) -> String {
-    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&said).into_owned()
+fn printed(output: &Output) -> String {
+    let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&printed).into_owned()
 }
 
 fn new_file(folder: &Path) {
@@ -51,7 +51,7 @@ fn new_file(folder: &Path) {
         "db.yaml",
     ];
     let made = seal(folder, &args);
-    assert!(made.status.success(), "{}", said(&made));
+    assert!(made.status.success(), "{}", printed(&made));
 }
 
 fn is_root() -> bool {
@@ -73,7 +73,7 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
+fn reports_an_unreadable_folder_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let everyone = fs::Permissions::from_mode(0o777);
     fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
@@ -94,14 +94,20 @@ fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
     ] {
         let output = seal_as_nobody(folder.path(), args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-        assert!(
-            said(&output).contains("tree/closed"),
+        assert_eq!(
+            output.status.code(),
+            Some(2),
             "{args:?}: {}",
-            said(&output)
+            printed(&output)
         );
-        let is_done = said(&output).contains("z/db.yaml") || said(&output).contains("in 2 files");
-        assert!(is_done, "{args:?}: {}", said(&output));
+        assert!(
+            printed(&output).contains("tree/closed"),
+            "{args:?}: {}",
+            printed(&output)
+        );
+        let is_done =
+            printed(&output).contains("z/db.yaml") || printed(&output).contains("in 2 files");
+        assert!(is_done, "{args:?}: {}", printed(&output));
     }
     fs::set_permissions(&closed, everyone).expect("ours");
 }
@@ -109,7 +115,7 @@ fn one_folder_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
 const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
 
 #[test]
-fn one_file_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
+fn reports_an_unreadable_file_and_continues() {
     for args in [
         &["view", "tree"][..],
         &["lint", "tree"],
@@ -143,14 +149,16 @@ fn one_file_that_cannot_be_read_is_named_and_does_not_stop_the_rest() {
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
         }
         let output = seal_as_nobody(folder.path(), args);
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        let printed = printed(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in ["tree/a.yaml", "tree/m.yaml"] {
-            assert!(said.contains(name), "{args:?}: {said}");
+            assert!(printed.contains(name), "{args:?}: {printed}");
         }
-        let is_done = ["z.yaml", "n.yaml"].iter().any(|name| said.contains(name));
-        assert!(is_done, "{args:?}: {said}");
-        assert!(!said.contains("hunter2"), "{args:?}: {said}");
+        let is_done = ["z.yaml", "n.yaml"]
+            .iter()
+            .any(|name| printed.contains(name));
+        assert!(is_done, "{args:?}: {printed}");
+        assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
     }
 }
 
@@ -162,13 +170,13 @@ fn git(folder: &Path, args: &[&str]) {
     );
     git.args(["-c", "protocol.file.allow=always"]).args(args);
     let output = git.output().expect("it runs");
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
-/// Attack: takes away the permission to read a file, so that a reviewer's `seal diff` shows a change as a removal or not
+/// Attack: removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a removal or not
 /// at all.
 #[test]
-fn a_file_that_cannot_be_read_is_not_called_removed_or_unchanged() {
+fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let everyone = fs::Permissions::from_mode(0o777);
@@ -237,22 +245,25 @@ fn a_file_that_cannot_be_read_is_not_called_removed_or_unchanged() {
         (&["diff", "pipe.yaml"], &["pipe.yaml"]),
     ] {
         let output = seal_as_nobody(folder.path(), args);
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        let printed = printed(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in named {
-            assert!(said.contains(name), "{args:?}: {name} in {said}");
+            assert!(printed.contains(name), "{args:?}: {name} in {printed}");
         }
         assert!(
-            said.contains("unreadable") && !said.contains(".pem"),
-            "{args:?}: {said}"
+            printed.contains("unreadable") && !printed.contains(".pem"),
+            "{args:?}: {printed}"
         );
-        let removed = said.matches("removed").count();
+        let removed = printed.matches("removed").count();
         assert_eq!(
             removed,
             usize::from(named.contains(&"changed.yaml")),
-            "{args:?}: {said}"
+            "{args:?}: {printed}"
         );
-        assert!(!said.contains("no sealed item differs"), "{args:?}: {said}");
+        assert!(
+            !printed.contains("no sealed item changed"),
+            "{args:?}: {printed}"
+        );
     }
     for name in closed {
         fs::set_permissions(at(name), everyone.clone()).expect("ours");
@@ -262,7 +273,7 @@ fn a_file_that_cannot_be_read_is_not_called_removed_or_unchanged() {
 /// Attack: another program puts a pipe, device or folder in place of the edited text or of the sealed file while the
 /// editor runs.
 #[test]
-fn an_edit_does_not_wait_for_what_is_no_file_and_says_that_the_text_is_gone() {
+fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [
         "mkfifo $FILE",
         "ln -s /dev/zero $FILE",
@@ -290,19 +301,19 @@ fn an_edit_does_not_wait_for_what_is_no_file_and_says_that_the_text_is_gone() {
                 &[&["20", SEAL][..], &args].concat(),
             );
             let output = edit.env("EDITOR", &editor).output().expect("it runs");
-            let said = said(&output);
+            let printed = printed(&output);
             assert_eq!(
                 output.status.code(),
                 Some(2),
-                "{file} {replacement}: {said}"
+                "{file} {replacement}: {printed}"
             );
-            for part in ["nothing was changed", "the edited text is discarded"] {
-                assert!(said.contains(part), "{file} {replacement}: {said}");
+            for part in ["nothing was changed", "the edited text was discarded"] {
+                assert!(printed.contains(part), "{file} {replacement}: {printed}");
             }
-            let names_it = said.contains("values.yaml") || said.contains("db.yaml");
+            let names_it = printed.contains("values.yaml") || printed.contains("db.yaml");
             assert!(
-                names_it && !said.contains("hunter"),
-                "{file} {replacement}: {said}"
+                names_it && !printed.contains("hunter"),
+                "{file} {replacement}: {printed}"
             );
         }
     }
@@ -310,7 +321,7 @@ fn an_edit_does_not_wait_for_what_is_no_file_and_says_that_the_text_is_gone() {
 
 /// Attack: another program puts a pipe or device in place of a sealed file, so that a command which changes it hangs.
 #[test]
-fn no_change_waits_for_a_pipe_in_place_of_a_file() {
+fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
         for args in [
             &["set", "db.yaml", "a", "--generate", "--cert", "cert.pem"][..],
@@ -328,23 +339,23 @@ fn no_change_waits_for_a_pipe_in_place_of_a_file() {
                 &[&["20", SEAL][..], args].concat(),
             );
             let output = run.env("EDITOR", "true").output().expect("it runs");
-            let said = said(&output);
+            let printed = printed(&output);
             assert_eq!(
                 output.status.code(),
                 Some(2),
-                "{args:?} {replacement}: {said}"
+                "{args:?} {replacement}: {printed}"
             );
-            let why = said.contains("not a regular file") || said.contains("is a directory");
+            let why = printed.contains("not a regular file") || printed.contains("is a directory");
             assert!(
-                why && said.contains("db.yaml"),
-                "{args:?} {replacement}: {said}"
+                why && printed.contains("db.yaml"),
+                "{args:?} {replacement}: {printed}"
             );
         }
     }
 }
 
 #[test]
-fn a_repository_without_a_commit_is_called_that() {
+fn reports_a_repository_without_a_commit() {
     let folder = tempfile::tempdir().expect("a folder");
     git(folder.path(), &["init", "-q"]);
     new_file(folder.path());
@@ -354,11 +365,16 @@ fn a_repository_without_a_commit_is_called_that() {
         &["diff", "--", "db.yaml"],
     ] {
         let output = seal(folder.path(), args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-        assert!(
-            said(&output).contains("no commit yet"),
+        assert_eq!(
+            output.status.code(),
+            Some(2),
             "{args:?}: {}",
-            said(&output)
+            printed(&output)
+        );
+        assert!(
+            printed(&output).contains("no commit to compare with"),
+            "{args:?}: {}",
+            printed(&output)
         );
     }
 }
@@ -395,7 +411,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
         ],
     ] {
         let output = seal(folder.path(), args);
-        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        assert!(output.status.success(), "{args:?}: {}", printed(&output));
         let now = fs::metadata(&file).expect("ours");
         let facts = (now.uid(), now.gid(), now.permissions().mode() & 0o777);
         assert_eq!(facts, (owner, group, mode), "{args:?}");
@@ -404,7 +420,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
 
 /// By default, exceeding the limit kills a process in the middle of a write.
 #[test]
-fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
+fn a_write_above_the_file_size_limit_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     new_file(folder.path());
     let before = fs::read(folder.path().join("db.yaml")).expect("ours");
@@ -420,9 +436,9 @@ fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
             .expect("it runs");
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert!(
-            said(&output).contains("cannot"),
+            printed(&output).contains("cannot"),
             "{line}: {}",
-            said(&output)
+            printed(&output)
         );
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),
@@ -437,9 +453,9 @@ fn a_write_beyond_the_limit_of_file_sizes_fails_and_leaves_nothing() {
 }
 
 /// When a signal ends a rotation, every file is complete, no temporary files remain, and the output
-/// says how far it got.
+/// reports the progress.
 #[test]
-fn an_interrupted_rotation_says_how_far_it_got() {
+fn an_interrupted_rotation_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         let folder = tempfile::tempdir().expect("a folder");
         new_file(folder.path());
@@ -465,12 +481,12 @@ fn an_interrupted_rotation_says_how_far_it_got() {
         assert!(sent.expect("it runs").success());
         let output = run.wait_with_output().expect("ours");
         assert_eq!(output.status.signal(), Some(number), "{output:?}");
-        let said = said(&output);
+        let printed = printed(&output);
         assert!(
-            said.contains(&format!("interrupted by SIG{name} after ")),
-            "{said}"
+            printed.contains(&format!("interrupted by SIG{name} after ")),
+            "{printed}"
         );
-        assert!(said.contains("tree/0.yaml"), "{said}");
+        assert!(printed.contains("tree/0.yaml"), "{printed}");
         assert_eq!(
             fs::read_dir(folder.path().join("tree"))
                 .expect("ours")

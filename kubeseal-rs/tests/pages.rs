@@ -1,4 +1,4 @@
-//! How shells and `man` process the pages that `kubeseal` prints.
+//! The completion scripts and the manual of `kubeseal`, processed by shells and `man`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ fn printed(args: &[&str]) -> String {
 }
 
 #[test]
-fn bash_completes_flags_and_words() {
+fn bash_completes_flags_and_values() {
     let script = printed(&["--completions", "bash"]);
     for (typed, before, want) in [
         ("--cert-f", "kubeseal", "--cert-fingerprint"),
@@ -26,9 +26,9 @@ fn bash_completes_flags_and_words() {
              _kubeseal kubeseal {typed} {before}; echo \"${{COMPREPLY[@]}}\""
         );
         let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
         assert_eq!(
-            said.trim(),
+            stdout.trim(),
             want,
             "{}",
             String::from_utf8_lossy(&output.stderr)
@@ -37,7 +37,7 @@ fn bash_completes_flags_and_words() {
 }
 
 #[test]
-fn every_shell_and_the_manual_know_the_flags_of_the_help_page() {
+fn completions_and_manual_contain_every_flag() {
     for args in [
         &["--completions", "zsh"][..],
         &["--completions", "fish"],

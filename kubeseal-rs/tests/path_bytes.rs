@@ -1,4 +1,4 @@
-//! Paths of bytes that are not UTF-8, in every argument that names a file or a folder.
+//! Paths that are not UTF-8, in every argument that names a file or a folder.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -18,8 +18,8 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
     contexts: [{name: c, context: {cluster: c, user: u, namespace: shop}}]\n\
     clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\n";
 
-/// In a word of a command line, `%` stands for the byte 0xff.
-fn word(text: &str) -> OsString {
+/// Converts an argument: `%` becomes the byte 0xff.
+fn argument(text: &str) -> OsString {
     let bytes = text
         .bytes()
         .map(|byte| if byte == b'%' { 0xff } else { byte });
@@ -28,7 +28,7 @@ fn word(text: &str) -> OsString {
 
 fn run(folder: &Path, program: &str, args: &str) -> Output {
     Command::new(program)
-        .args(args.split(' ').map(word))
+        .args(args.split(' ').map(argument))
         .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
@@ -60,7 +60,7 @@ fn git(folder: &Path, args: &[&str]) {
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let put = |name: &str, text: &[u8]| {
-        fs::write(folder.path().join(word(name)), text).expect("the file");
+        fs::write(folder.path().join(argument(name)), text).expect("the file");
     };
     let fixture = |name: &str| fs::read(Path::new(FIXTURES).join(name)).expect("a fixture");
     put("%.crt", &fixture("cert.pem"));
@@ -70,7 +70,7 @@ fn folder() -> tempfile::TempDir {
     put("%.yaml", PLAIN.as_bytes());
     put("%.kubeconfig", KUBECONFIG.as_bytes());
     put("%.rules", b"rules: []\n");
-    fs::create_dir(folder.path().join(word("%"))).expect("a folder");
+    fs::create_dir(folder.path().join(argument("%"))).expect("a folder");
     put("%/db.yaml", b"");
     for name in ["%.sealed", "%/sealed.yaml"] {
         let output = run(
@@ -83,9 +83,9 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Every argument that takes a path, with a file whose name is not text.
+/// Passes a file whose name is not UTF-8 to every argument that accepts a path.
 #[test]
-fn every_argument_takes_a_path_of_any_bytes() {
+fn every_argument_accepts_a_path_that_is_not_utf_8() {
     let commands = [
         (KUBESEAL, "--cert %.crt --secret-file %.yaml"),
         (KUBESEAL, "--cert=%.crt -f%.yaml --sealed-secret-file %.new"),
@@ -161,19 +161,19 @@ fn every_argument_takes_a_path_of_any_bytes() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Attack: the name of a plain file is chosen so that its sealed file replaces another one.
+/// Attack: chooses the name of a plain file so that its sealed file replaces another one.
 #[test]
 fn a_sealed_file_keeps_the_bytes_of_its_name() {
     let folder = folder();
     let other = folder.path().join("\u{fffd}.sealed.yaml");
     let output = run(folder.path(), SEAL, "--cert %.crt %.yaml");
     assert!(output.status.success(), "{output:?}");
-    assert!(folder.path().join(word("%.sealed.yaml")).exists() && !other.exists());
+    assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other.exists());
 }
 
-/// The connection is refused, so the file was taken.
+/// A refused connection shows that the file was read.
 #[test]
-fn flags_of_the_cluster_take_a_path_of_any_bytes() {
+fn cluster_flags_accept_a_path_that_is_not_utf_8() {
     for flags in [
         "--certificate-authority %.crt",
         "--client-certificate %.crt --client-key %.key",
@@ -181,8 +181,8 @@ fn flags_of_the_cluster_take_a_path_of_any_bytes() {
         let folder = folder();
         let args = format!("--kubeconfig %.kubeconfig {flags} -f %.yaml");
         let output = run(folder.path(), KUBESEAL, &args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("cannot be reached"), "{args}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("cannot be reached"), "{args}: {stderr}");
     }
 }
 
@@ -212,16 +212,16 @@ fn messages_show_the_bytes_of_a_path_escaped() {
     ] {
         let folder = folder();
         let output = run(folder.path(), program, args);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
-            !output.status.success() && said.contains(want),
-            "{args}: {said}"
+            !output.status.success() && stderr.contains(want),
+            "{args}: {stderr}"
         );
     }
 }
 
 #[test]
-fn a_variable_of_kubeseal_names_a_path_of_any_bytes() {
+fn variables_of_kubeseal_accept_a_path_that_is_not_utf_8() {
     let folder = folder();
     let output = Command::new(KUBESEAL)
         .args([OsStr::new("-f"), OsStr::from_bytes(b"\xff.yaml")])

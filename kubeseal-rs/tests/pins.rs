@@ -1,4 +1,4 @@
-//! Certificates that were seen once, and where they are trusted later.
+//! Certificates that were seen once, and the controllers for which they are trusted later.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api_server;
@@ -82,18 +82,18 @@ impl Scene {
         )
     }
 
-    /// Returns whether a certificate is used that was found and not named.
+    /// Returns whether a certificate that was discovered, but not named, is used.
     fn found_is_used(&self) -> bool {
         let output = self.kubeseal(&[], &[]);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         let names_it =
-            said.contains("tenant/evil") || said.contains("--controller-namespace tenant");
-        assert!(names_it, "{said}");
+            stderr.contains("tenant/evil") || stderr.contains("--controller-namespace tenant");
+        assert!(names_it, "{stderr}");
         output.status.success()
     }
 }
 
-fn done(output: &Output) {
+fn assert_success(output: &Output) {
     assert!(
         output.status.success(),
         "{}",
@@ -107,7 +107,7 @@ fn done(output: &Output) {
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
     scene.rules("rules: [{path: '**', controller: {namespace: tenant, name: evil}}]");
-    done(&scene.under_rules(&[]));
+    assert_success(&scene.under_rules(&[]));
     assert!(!scene.found_is_used());
 }
 
@@ -119,7 +119,7 @@ fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     scene.rules(&format!(
         "rules: [{{path: '**', fingerprint: '{fingerprint}'}}]"
     ));
-    done(&scene.under_rules(&[]));
+    assert_success(&scene.under_rules(&[]));
     assert!(!scene.found_is_used());
 }
 
@@ -129,7 +129,7 @@ fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
 /// Columns: the source of each name, and whether the certificate of `tenant/evil` is used
 /// afterwards when no controller is named.
 #[test]
-fn a_pin_is_made_by_the_user_alone() {
+fn only_the_user_creates_pins() {
     let other = ["--controller-name=other", "--controller-namespace=ops"];
     let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
     let variables = [
@@ -146,7 +146,7 @@ fn a_pin_is_made_by_the_user_alone() {
     ] {
         let scene = Scene::new();
         if let Some(args) = args {
-            done(&scene.kubeseal(args, variables));
+            assert_success(&scene.kubeseal(args, variables));
         }
         assert_eq!(scene.found_is_used(), used, "{who}");
     }

@@ -1,4 +1,4 @@
-//! Which certificates existing values are encrypted for. `.seal.yaml` comes with the files, and
+//! The certificates that existing values are encrypted for. `.seal.yaml` comes with the files, and
 //! another person may have written it.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use api_server::{Body, certificate_of, path_of, service, text};
-use support::{NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, said, write_files};
+use support::{NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, stderr, write_files};
 
 const OLD_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
 const NEW_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2025.yaml");
@@ -58,7 +58,7 @@ impl Scene {
             "--from-literal=a=b",
             "-n=shop",
         ];
-        done(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
+        assert_success(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
         fs::rename(scene.path("db.yaml"), scene.path(STOLEN)).expect("ours");
         scene
     }
@@ -107,8 +107,8 @@ impl Scene {
     }
 }
 
-fn done(output: &Output) {
-    assert!(output.status.success(), "{}", said(output));
+fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}", stderr(output));
 }
 
 const ROTATE: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
@@ -130,21 +130,21 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     let scene = Scene::new(RULE);
     let before = scene.stolen();
     let output = scene.run(&ROTATE, &[]);
-    assert_eq!(scene.stolen(), before, "{}", said(&output));
+    assert_eq!(scene.stolen(), before, "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(2));
     for part in [
         OF_ATTACKER,
         "--cert x/cert.pem",
         "--cert-fingerprint SHA256:",
     ] {
-        assert!(said(&output).contains(part), "{}", said(&output));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
     }
 }
 
 /// Attack: uses every command that decrypts and encrypts again, every way in which a rule can vouch
 /// for a certificate, and variables that name the user's own certificate.
 #[test]
-fn no_rule_alone_chooses_for_whom_an_existing_value_is_encrypted() {
+fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let pinned = format!(
         "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{OF_ATTACKER}'}}]\n"
     );
@@ -157,9 +157,9 @@ fn no_rule_alone_chooses_for_whom_an_existing_value_is_encrypted() {
                     let scene = Scene::new(rule);
                     let before = scene.files();
                     let output = scene.run(&[args, more].concat(), variables);
-                    let why = format!("{args:?} {more:?} {variables:?}: {}", said(&output));
+                    let why = format!("{args:?} {more:?} {variables:?}: {}", stderr(&output));
                     assert_eq!(output.status.code(), Some(2), "{why}");
-                    assert!(said(&output).contains(OF_ATTACKER), "{why}");
+                    assert!(stderr(&output).contains(OF_ATTACKER), "{why}");
                     assert_eq!(scene.files(), before, "{why}");
                 }
             }
@@ -187,12 +187,16 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
             let scene = Scene::new(of_new);
             fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
             let output = scene.run(&[args, more].concat(), variables);
-            assert!(output.status.success(), "{args:?} {why}: {}", said(&output));
+            assert!(
+                output.status.success(),
+                "{args:?} {why}: {}",
+                stderr(&output)
+            );
             if args != EDIT {
                 assert!(
-                    said(&output).contains(OF_NEW),
+                    stderr(&output).contains(OF_NEW),
                     "{args:?} {why}: {}",
-                    said(&output)
+                    stderr(&output)
                 );
             }
         }
@@ -202,7 +206,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
 /// Attack: names a certificate of the attacker in a rule, while the user has pinned the right one
 /// in the environment.
 #[test]
-fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
+fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
     for args in [
         &[
@@ -227,11 +231,16 @@ fn a_fingerprint_in_the_environment_holds_where_a_rule_names_the_certificate() {
         let scene = Scene::new(RULE);
         let before = scene.files();
         let output = scene.run(args, &pin);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-        assert!(
-            said(&output).contains(OF_ATTACKER),
+        assert_eq!(
+            output.status.code(),
+            Some(2),
             "{args:?}: {}",
-            said(&output)
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(OF_ATTACKER),
+            "{args:?}: {}",
+            stderr(&output)
         );
         assert_eq!(scene.files(), before, "{args:?}");
     }
@@ -271,9 +280,9 @@ fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_
                 let before = scene.files();
                 let variables = [&[("KUBECONFIG", kubeconfig.as_str())], variables].concat();
                 let output = scene.run(&[&["edit", STOLEN], more].concat(), &variables);
-                let why = format!("{rule} {more:?} {variables:?}: {}", said(&output));
+                let why = format!("{rule} {more:?} {variables:?}: {}", stderr(&output));
                 assert_eq!(output.status.code(), Some(2), "{why}");
-                assert!(said(&output).contains(OF_ATTACKER), "{why}");
+                assert!(stderr(&output).contains(OF_ATTACKER), "{why}");
                 assert_eq!(scene.files(), before, "{why}");
             }
         }
@@ -290,15 +299,15 @@ fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
         let before = scene.stolen();
         let variables = [("KUBECONFIG", kubeconfig.as_str())];
         let output = scene.run(&["edit", STOLEN, more], &variables);
-        assert!(output.status.success(), "{more}: {}", said(&output));
-        assert_ne!(scene.stolen(), before, "{more}: {}", said(&output));
+        assert!(output.status.success(), "{more}: {}", stderr(&output));
+        assert_ne!(scene.stolen(), before, "{more}: {}", stderr(&output));
     }
 }
 
 /// Attack: names a controller of the attacker in a rule, or the fingerprint of one that is found by
 /// its labels.
 #[test]
-fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encrypted() {
+fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
     let found = format!("rules: [{{path: 'x/**', fingerprint: '{OF_ATTACKER}'}}]\n");
     for rule in [
         "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
@@ -309,14 +318,19 @@ fn no_rule_alone_chooses_the_controller_for_whose_key_an_existing_value_is_encry
             let kubeconfig = cluster(scene.0.path()).display().to_string();
             let before = scene.stolen();
             let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
-            assert_eq!(scene.stolen(), before, "{rule} {args:?}: {}", said(&output));
+            assert_eq!(
+                scene.stolen(),
+                before,
+                "{rule} {args:?}: {}",
+                stderr(&output)
+            );
             assert!(
-                said(&output).contains("--cert-fingerprint"),
+                stderr(&output).contains("--cert-fingerprint"),
                 "{rule}: {}",
-                said(&output)
+                stderr(&output)
             );
             let pin = ["--cert-fingerprint", OF_ATTACKER];
-            done(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
+            assert_success(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
         }
     }
 }
@@ -327,8 +341,8 @@ fn a_rotation_names_the_certificates_that_it_encrypts_for() {
     for args in [&ROTATE[..], &DRY_RUN] {
         let scene = Scene::new("rules: []\n");
         let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
-        done(&output);
-        assert!(said(&output).contains(OF_NEW), "{}", said(&output));
+        assert_success(&output);
+        assert!(stderr(&output).contains(OF_NEW), "{}", stderr(&output));
         let json = String::from_utf8_lossy(&output.stdout);
         assert!(json.contains(&format!("\"to\": \"{OF_NEW}\"")), "{json}");
     }

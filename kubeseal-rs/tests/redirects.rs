@@ -132,10 +132,10 @@ fn follows_no_redirect_from_https_to_http() {
             ("scope: strict".to_owned(), [&SEAL[..], &[&flag]].concat()),
         ] {
             let output = scene.seal(&rule, &args);
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(count.load(Ordering::SeqCst), 0, "{args:?}: {said}");
-            assert!(!output.status.success(), "{args:?}: {said}");
-            assert!(said.contains("redirects to"), "{args:?}: {said}");
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(count.load(Ordering::SeqCst), 0, "{args:?}: {stderr}");
+            assert!(!output.status.success(), "{args:?}: {stderr}");
+            assert!(stderr.contains("redirects to"), "{args:?}: {stderr}");
         }
     }
 }
@@ -148,11 +148,11 @@ fn follows_no_redirect_of_a_rule_to_another_host() {
     let (near, _) = scene.serve("127.0.0.1", false, certificate());
     let (first, _) = scene.serve("127.0.0.1", false, redirect(&other));
     let output = scene.seal(&format!("certificate: '{first}'"), &SEAL);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(count.load(Ordering::SeqCst), 0, "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
     assert!(
-        !output.status.success() && said.contains("another host"),
-        "{said}"
+        !output.status.success() && stderr.contains("another host"),
+        "{stderr}"
     );
 
     // On the same host it is followed, and anywhere for the user.

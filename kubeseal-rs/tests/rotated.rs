@@ -1,5 +1,5 @@
-//! What the controller answers to a re-encryption. The plain port has no TLS of its own, so a
-//! process on the cluster's network could answer in its place.
+//! Forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
+//! cluster's network could answer instead of the controller.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use std::process::Output;
 
 use api_server::{certificate_of, endpoint_of, path_of, service, text};
 use serde_json::{Value as Json, json};
-use support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, said, write_files};
+use support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, stderr, write_files};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
@@ -59,7 +59,7 @@ impl Scene {
     fn sealed(&self, cert: &str) -> Json {
         let args = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
         let output = self.run(KUBESEAL, &args, None);
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice(&output.stdout).expect("it is JSON")
     }
 
@@ -89,7 +89,7 @@ impl Scene {
 
     /// Runs every command that re-encrypts through the controller. Checks that it refuses the
     /// answer, changes no file and shows none of it.
-    fn refuses(&self, why: &str, answer: &str) {
+    fn assert_refused(&self, why: &str, answer: &str) {
         let before = self.file();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
@@ -99,12 +99,12 @@ impl Scene {
             (KUBESEAL, &["--re-encrypt", "-w", "out.yaml"]),
         ] {
             let output = self.run(program, args, Some(answer));
-            let said = said(&output);
-            let why = format!("{why} {args:?}: {said}");
+            let stderr = stderr(&output);
+            let why = format!("{why} {args:?}: {stderr}");
             assert!(!output.status.success(), "{why}");
             assert_eq!(self.file(), before, "{why}");
             assert!(!self.path("out.yaml").exists(), "{why}");
-            let shown = said + &String::from_utf8_lossy(&output.stdout);
+            let shown = stderr + &String::from_utf8_lossy(&output.stdout);
             for plain in [PLAIN, PLAIN_IN_BASE64, "\u{1b}"] {
                 assert!(!shown.contains(plain), "{why} {shown}");
             }
@@ -142,12 +142,12 @@ fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     let scene = Scene::new();
     let mut answer = scene.answer.clone();
     answer["spec"]["encryptedData"]["p"] = json!(PLAIN);
-    scene.refuses("a plain value", &answer.to_string());
+    scene.assert_refused("a plain value", &answer.to_string());
 }
 
 /// Attack: answers with every other kind of text in place of a ciphertext.
 #[test]
-fn refuses_every_answer_whose_items_are_no_ciphertexts_of_the_same_values() {
+fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
     let scene = Scene::new();
     let genuine = scene.answer["spec"]["encryptedData"]["p"].as_str();
@@ -179,7 +179,7 @@ fn refuses_every_answer_whose_items_are_no_ciphertexts_of_the_same_values() {
         let mut answer = scene.answer.clone();
         put(ITEM, value.clone())(&mut answer);
         let why: String = value.to_string().chars().take(80).collect();
-        scene.refuses(&why, &answer.to_string());
+        scene.assert_refused(&why, &answer.to_string());
     }
 }
 
@@ -224,7 +224,7 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     ] {
         let mut answer = scene.answer.clone();
         put(path, value.clone())(&mut answer);
-        scene.refuses(&format!("{path}: {value}"), &answer.to_string());
+        scene.assert_refused(&format!("{path}: {value}"), &answer.to_string());
     }
     for answer in [
         "",
@@ -235,13 +235,13 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
         "\"\u{1b}\"",
         &json!({ "items": [PLAIN] }).to_string(),
     ] {
-        scene.refuses(answer, answer);
+        scene.assert_refused(answer, answer);
     }
 }
 
 /// Attack: answers a list of objects with the answers exchanged, or one of them replaced.
 #[test]
-fn refuses_an_object_in_the_place_of_another_in_a_list() {
+fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();
     let one = scene.file();
     fs::write(scene.path("e.yaml"), one.replace("\"db\"", "\"eb\"")).expect("ours");
@@ -265,7 +265,7 @@ fn refuses_an_object_in_the_place_of_another_in_a_list() {
             .map(|path| fs::read_to_string(path).expect("ours"));
         let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
         let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
-        let why = format!("{changed:?}: {}", said(&output));
+        let why = format!("{changed:?}: {}", stderr(&output));
         assert_eq!(output.status.success(), changed == [true, true], "{why}");
         let after = paths
             .clone()
@@ -274,14 +274,14 @@ fn refuses_an_object_in_the_place_of_another_in_a_list() {
             assert_eq!(after[i] != before[i], changed[i], "{why}");
             fs::write(&paths[i], &before[i]).expect("ours");
         }
-        assert!(!said(&output).contains(PLAIN), "{why}");
+        assert!(!stderr(&output).contains(PLAIN), "{why}");
     }
 }
 
-/// Genuine answers are taken: of this project's controller, and of Bitnami's, which drops labels,
-/// templates and the kind, and takes the template's metadata from the object.
+/// Accepts genuine answers of this project's controller, and of Bitnami's, which drops labels,
+/// templates and the kind, and copies the template's metadata from the object.
 #[test]
-fn takes_a_genuine_answer() {
+fn accepts_a_genuine_answer() {
     let scene = Scene::new();
     let before = scene.file();
     let mut bitnami = scene.answer.clone();
@@ -303,7 +303,7 @@ fn takes_a_genuine_answer() {
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
         ] {
             let output = scene.run(program, args, Some(&answer));
-            assert!(output.status.success(), "{args:?}: {}", said(&output));
+            assert!(output.status.success(), "{args:?}: {}", stderr(&output));
             let after: Json = shared_json(&scene.file());
             assert_eq!(
                 after["spec"]["encryptedData"],

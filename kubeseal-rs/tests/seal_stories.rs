@@ -63,7 +63,7 @@ fn every_story_runs_as_written() {
     cases
         .env("PATH", path_with_ours())
         .env("KUBECONFIG", "nowhere")
-        // Relative, so that each story has a cache of its own.
+        // Relative, so that each story has a separate cache.
         .env("HOME", "home")
         .env("XDG_CACHE_HOME", "")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

@@ -11,7 +11,7 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 
 /// Each string begins a new line, moves the cursor or reverses the text direction before this word.
 const WORD: &str = "all-is-well";
-const STEERING: [&str; 9] = [
+const CONTROL_SEQUENCES: [&str; 9] = [
     "\n",
     "\r",
     "\u{9b}2K",
@@ -94,23 +94,23 @@ fn steered(folder: &Path, program: &str, args: &[&str], steering: &str) -> Optio
         !output.stdout.is_empty() || !output.stderr.is_empty(),
         "{args:?}"
     );
-    let said = [result, &output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    let printed = [result, &output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
     // Such a run shows no name.
     let is_usage_error = ["unexpected argument", "invalid value", "Usage:"]
         .iter()
-        .any(|text| said.contains(text));
-    assert!(!is_usage_error, "{args:?}: {said}");
-    let is_raw = said.contains(&format!("{steering}{WORD}"));
-    is_raw.then(|| format!("{args:?}: {said}"))
+        .any(|text| printed.contains(text));
+    assert!(!is_usage_error, "{args:?}: {printed}");
+    let is_raw = printed.contains(&format!("{steering}{WORD}"));
+    is_raw.then(|| format!("{args:?}: {printed}"))
 }
 
 /// Attack: uses names of files, items and objects that begin new lines or control the terminal, so
 /// that a reader sees forged output, as text and as JSON.
 #[test]
-fn no_name_begins_a_line_or_steers_the_terminal() {
+fn names_cannot_start_a_line_or_control_the_terminal() {
     let mut found = Vec::new();
-    for steering in STEERING {
+    for steering in CONTROL_SEQUENCES {
         let name = format!("a{steering}{WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
@@ -186,9 +186,9 @@ fn no_name_begins_a_line_or_steers_the_terminal() {
 
 /// Attack: uses such names in the output formats for programs, which people read too.
 #[test]
-fn no_name_steers_the_terminal_in_yaml_or_json() {
+fn names_cannot_control_the_terminal_in_yaml_or_json() {
     let mut found = Vec::new();
-    for steering in STEERING {
+    for steering in CONTROL_SEQUENCES {
         let name = format!("a{steering}{WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
@@ -211,7 +211,7 @@ fn no_name_steers_the_terminal_in_yaml_or_json() {
 /// Attack: uses names of folders, files, objects and items that are commands to the GitHub Actions
 /// runner, which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
-fn no_name_is_a_command_of_a_workflow() {
+fn names_cannot_be_workflow_commands() {
     let mut found = Vec::new();
     for command in [
         "::stop-commands::x",
@@ -250,12 +250,12 @@ fn no_name_is_a_command_of_a_workflow() {
         ];
         for args in args {
             let output = run(folder.path(), SEAL, args);
-            let said = [&output.stdout[..], &output.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
-            assert!(!said.is_empty(), "{args:?}");
+            let printed = [&output.stdout[..], &output.stderr].concat();
+            let printed = String::from_utf8_lossy(&printed);
+            assert!(!printed.is_empty(), "{args:?}");
             let obeys = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
-            if said.lines().any(obeys) {
-                found.push(format!("{args:?}: {said}"));
+            if printed.lines().any(obeys) {
+                found.push(format!("{args:?}: {printed}"));
             }
         }
     }

@@ -99,10 +99,10 @@ fn no_message_shows_the_credentials_of_a_url() {
                 .env("KUBECONFIG", "nowhere")
                 .output()
                 .expect("it starts");
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
-            assert!(!said.is_empty(), "{args:?}");
-            assert!(!said.contains(CANARY), "{args:?}: {said}");
+            let printed = [output.stdout, output.stderr].concat();
+            let printed = String::from_utf8_lossy(&printed);
+            assert!(!printed.is_empty(), "{args:?}");
+            assert!(!printed.contains(CANARY), "{args:?}: {printed}");
         }
     }
 }

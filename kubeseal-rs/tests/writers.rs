@@ -1,4 +1,4 @@
-//! Several programs that change one file at the same time.
+//! Several programs that change a file at the same time.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -41,7 +41,7 @@ fn new_file(folder: &Path, items: &[&str]) {
     assert!(made.status.success(), "{made:?}");
 }
 
-fn succeeded(run: Child) -> Output {
+fn wait_for_success(run: Child) -> Output {
     let output = run.wait_with_output().expect("ours");
     assert!(
         output.status.success(),
@@ -51,9 +51,9 @@ fn succeeded(run: Child) -> Output {
     output
 }
 
-/// Runs twenty commands at once, each with its own item: `set`, `unset` and `--merge-into`.
+/// Runs twenty commands concurrently, each with its own item: `set`, `unset` and `--merge-into`.
 #[test]
-fn twenty_writers_of_one_file_lose_nothing() {
+fn twenty_concurrent_writers_lose_no_change() {
     let folder = tempfile::tempdir().expect("a folder");
     let old: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
     new_file(
@@ -91,7 +91,7 @@ fn twenty_writers_of_one_file_lose_nothing() {
     ];
     runs.push(spawn(folder.path(), KUBESEAL, &merge));
     for run in runs {
-        succeeded(run);
+        wait_for_success(run);
     }
     let text = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
     let has = |item: &str| text.contains(&format!("    {item}: "));
@@ -112,9 +112,9 @@ fn twenty_writers_of_one_file_lose_nothing() {
     );
 }
 
-/// Another program adds its own lines the way editors do, with a new file and a rename.
+/// Another program adds lines as editors do, by writing a new file and renaming it.
 #[test]
-fn what_a_foreign_program_writes_meanwhile_stays() {
+fn keeps_concurrent_changes_of_other_programs() {
     let folder = tempfile::tempdir().expect("a folder");
     new_file(folder.path(), &["a"]);
     let (file, cert) = (folder.path().join("db.yaml"), cert());
@@ -153,7 +153,7 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
                 "--cert",
                 &cert,
             ];
-            succeeded(spawn(folder.path(), SEAL, &args));
+            wait_for_success(spawn(folder.path(), SEAL, &args));
         }
         is_over.store(true, Ordering::SeqCst);
         foreign.join().expect("ours")
@@ -162,9 +162,9 @@ fn what_a_foreign_program_writes_meanwhile_stays() {
     assert!(lines > 0);
 }
 
-/// Both rotations of a tree succeed, and in the end everything is encrypted for the new key.
+/// Concurrent rotations of a tree succeed, and afterwards everything is encrypted for the new key.
 #[test]
-fn two_rotations_of_one_tree_work_together() {
+fn concurrent_rotations_of_a_tree_succeed() {
     let folder = tempfile::tempdir().expect("a folder");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));
@@ -178,9 +178,9 @@ fn two_rotations_of_one_tree_work_together() {
     let args = ["rotate", ".", "--key", &old, "--cert", &new];
     let runs: Vec<Child> = (0..3).map(|_| spawn(folder.path(), SEAL, &args)).collect();
     for run in runs {
-        succeeded(run);
+        wait_for_success(run);
     }
-    let again = succeeded(spawn(folder.path(), SEAL, &args));
-    let said = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(!said.contains("failed"), "{said}");
+    let again = wait_for_success(spawn(folder.path(), SEAL, &args));
+    let printed = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!printed.contains("failed"), "{printed}");
 }

@@ -1,4 +1,4 @@
-//! Certificates that must not be sealed with, or must not take the place of another one.
+//! Certificates that must not be used for sealing, or must not replace another one.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -12,7 +12,7 @@ const FIXTURES: &str = concat!(
     "/tests/seal/keys-compromise.fixtures"
 );
 
-/// Runs `seal` in a folder and returns whether it succeeds, and what it says.
+/// Runs `seal` in a folder. Returns whether it succeeded, and its stderr.
 fn seal(folder: &Path, args: &str) -> (bool, String) {
     let output = Command::new(SEAL)
         .args(args.split(' '))
@@ -23,8 +23,8 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
         .stdin(Stdio::null())
         .output()
         .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.success(), said)
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), stderr)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -47,17 +47,17 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Attack: the key of a certificate is known to an attacker, and a rule or an old command still names the file.
+/// Attack: knows the key of a certificate whose file a rule or an old command still names.
 #[test]
-fn no_command_seals_for_a_key_that_was_marked_as_compromised() {
+fn no_command_seals_for_a_compromised_key() {
     let folder = folder();
     let create = "create db --from-file a=value.txt -n shop -w db.yaml";
-    let (is_done, said) = seal(folder.path(), &format!("{create} --cert key-2025.pem"));
-    assert!(is_done, "{said}");
-    let (is_done, said) = seal(folder.path(), "keys compromise key-2025 --directory state");
+    let (is_done, stderr) = seal(folder.path(), &format!("{create} --cert key-2025.pem"));
+    assert!(is_done, "{stderr}");
+    let (is_done, stderr) = seal(folder.path(), "keys compromise key-2025 --directory state");
     assert!(
-        is_done && said.contains("`retired` in .seal.yaml"),
-        "{said}"
+        is_done && stderr.contains("`retired` in .seal.yaml"),
+        "{stderr}"
     );
     fs::write(
         folder.path().join(".seal.yaml"),
@@ -70,45 +70,49 @@ fn no_command_seals_for_a_key_that_was_marked_as_compromised() {
         "create web --from-file a=value.txt -n shop -w web.yaml",
         "generate web a=password -n shop -w web.yaml",
     ] {
-        let (is_done, said) = seal(folder.path(), args);
+        let (is_done, stderr) = seal(folder.path(), args);
         assert!(
-            !is_done && said.contains("is marked as compromised"),
-            "{args}: {said}"
+            !is_done && stderr.contains("is marked as compromised"),
+            "{args}: {stderr}"
         );
-        assert!(said.contains("hint: "), "{args}: {said}");
+        assert!(stderr.contains("hint: "), "{args}: {stderr}");
     }
-    let (is_done, said) = seal(
+    let (is_done, stderr) = seal(
         folder.path(),
         "set db.yaml b --from-file value.txt --cert key-2024.pem",
     );
-    assert!(is_done, "another certificate: {said}");
+    assert!(is_done, "another certificate: {stderr}");
 }
 
-/// Attack: another controller, or another server, answers for the certificate, and `seal cert fetch` puts its
-/// certificate in place of the one that a repository seals with.
+/// Attack: serves another certificate in the controller's place, so that `seal cert fetch` replaces the one that a
+/// repository seals with.
 #[test]
 fn fetch_replaces_another_certificate_only_on_request() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     let read = |name: &str| fs::read(at(name)).expect("a file");
     fs::copy(at("key-2024.pem"), at("cert.pem")).expect("a copy");
-    let (is_done, said) = seal(folder.path(), "cert fetch key-2024.pem -o cert.pem");
-    assert!(is_done && said.contains("unchanged"), "{said}");
+    let (is_done, stderr) = seal(folder.path(), "cert fetch key-2024.pem -o cert.pem");
+    assert!(is_done && stderr.contains("unchanged"), "{stderr}");
     for out in ["cert.pem", "value.txt"] {
         let before = read(out);
-        let (is_done, said) = seal(folder.path(), &format!("cert fetch key-2025.pem -o {out}"));
-        assert!(!is_done && said.contains("--replace"), "{out}: {said}");
+        let (is_done, stderr) = seal(folder.path(), &format!("cert fetch key-2025.pem -o {out}"));
+        assert!(!is_done && stderr.contains("--replace"), "{out}: {stderr}");
         assert_eq!(read(out), before, "{out}");
     }
-    let (_, said) = seal(folder.path(), "cert fetch key-2025.pem -o cert.pem");
-    assert_eq!(said.matches("SHA256:").count(), 4, "old and new: {said}");
-    let (is_done, said) = seal(
+    let (_, stderr) = seal(folder.path(), "cert fetch key-2025.pem -o cert.pem");
+    assert_eq!(
+        stderr.matches("SHA256:").count(),
+        4,
+        "old and new: {stderr}"
+    );
+    let (is_done, stderr) = seal(
         folder.path(),
         "cert fetch key-2025.pem -o cert.pem --replace",
     );
     assert!(
         is_done && read("cert.pem") == read("key-2025.pem"),
-        "{said}"
+        "{stderr}"
     );
     let (_, shown) = seal(folder.path(), "cert fetch key-2024.pem -o new.pem");
     let pin = shown
@@ -117,9 +121,9 @@ fn fetch_replaces_another_certificate_only_on_request() {
         .unwrap_or_default()
         .to_owned();
     let pinned = format!("cert fetch key-2024.pem -o cert.pem --fingerprint {pin}");
-    let (is_done, said) = seal(folder.path(), &pinned);
+    let (is_done, stderr) = seal(folder.path(), &pinned);
     assert!(
         is_done && read("cert.pem") == read("key-2024.pem"),
-        "{said}"
+        "{stderr}"
     );
 }

@@ -215,7 +215,7 @@ async fn an_account_goes_to_the_port_that_the_service_names() {
     let doctor = scene.named(&["doctor", "db.json"]);
     let said = scene.inside(&seal, &account, &doctor);
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("opens in the controller"), "{said}");
+    assert!(said.contains("the controller can unseal it"), "{said}");
 
     let rotate = scene.named(&["rotate", "db.json"]);
     successful(scene.inside(&seal, &account, &rotate));

@@ -452,7 +452,7 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
 }
 
 /// The prompts for a new value.
-const QUESTIONS: [&str; 2] = ["Value of password: ", "The same again: "];
+const QUESTIONS: [&str; 2] = ["Value of password: ", "Confirm: "];
 
 /// Returns a new terminal, and a function that opens its other end.
 fn terminal() -> (OwnedFd, impl Fn() -> File) {

@@ -174,7 +174,7 @@ fn what_text_cannot_carry_is_refused_and_named() {
         let imported = folder.import(&["web", "a.enc.yaml"]);
         assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
         assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
-        let wanted = format!("the bytes of {path} in text");
+        let wanted = format!("{path} is not text");
         assert!(said(&imported).contains(&wanted), "{why}: {imported:?}");
     }
 }
@@ -223,7 +223,7 @@ fn a_refusal_names_the_document_and_imports_nothing() {
             "a name for a Secret behind another kind",
             Some("web"),
             format!("kind: X\n---\n{one}"),
-            "has a name already",
+            "already has a name",
         ),
     ] {
         let folder = Folder::new();

@@ -219,7 +219,7 @@ async fn sends_batches_to_the_controller_and_one_bad_object_stops_no_other() {
     .await;
     let said = String::from_utf8_lossy(&first.stderr);
     assert!(
-        said.contains("003.yaml:2: ns/moved: failed: the controller cannot decrypt it"),
+        said.contains("003.yaml:2: ns/moved: failed: the controller cannot unseal it"),
         "{said}"
     );
     assert_eq!(fs::read_to_string(&files[3]).unwrap(), bad);

@@ -486,7 +486,7 @@ mod tests {
         let why = Refusal::Unseal(errors.into());
         let status = next(None, &refused(&why), None, at(1)).unwrap();
         let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
-        let finding = "it is not base64 (byte 0 is wrong), 1 byte";
+        let finding = "it is not base64 (invalid byte 0), 1 byte";
         let synced =
             format!("{upstream}\nhint: item b is not a sealed value: {finding}; seal it again");
         assert_eq!(status.conditions[0].message.as_ref(), Some(&synced));

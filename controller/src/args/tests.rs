@@ -63,7 +63,7 @@ fn reports_all_invalid_values_together() {
         unreachable!("accepted ten invalid values")
     };
     for want in [
-        "--key-size: a key has 2048, 3072, 4096 or 8192 bits, not 1024",
+        "--key-size: unsupported key size 1024: must be 2048, 3072, 4096 or 8192 bits",
         "--key-prefix: may contain only a-z",
         "--key-ttl: must be longer than 0",
         "--key-renew-period: must not be negative",

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use kubeseal_rs::{command, interrupt, kubeseal_args, report};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes all freed memory, since libraries copy keys and values into buffers of their own.
+/// Wipes all freed memory, since libraries copy keys and values to their own buffers.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

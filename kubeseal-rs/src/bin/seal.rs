@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use kubeseal_rs::{interrupt, report, seal, seal_args};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes all freed memory, since libraries copy keys and values into buffers of their own.
+/// Wipes all freed memory, since libraries copy keys and values to their own buffers.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -8,11 +8,11 @@ use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-/// The number of fingerprints listed; a ring of sixty keys is too long for the terminal.
-const MOST: usize = 5;
+/// The maximum number of fingerprints to list; a ring of sixty keys is too long for the terminal.
+const MAX_LISTED: usize = 5;
 
-/// Returns sentences for the user. `shown` are the controller's certificates, newest first.
-pub(super) fn why_closed(sealed: &SealedSecret, shown: &[Fingerprint]) -> String {
+/// Returns an explanation for the user. `shown` contains the controller's certificates, newest first.
+pub(super) fn explain_failure(sealed: &SealedSecret, shown: &[Fingerprint]) -> String {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
     let place = match scope {
@@ -20,29 +20,30 @@ pub(super) fn why_closed(sealed: &SealedSecret, shown: &[Fingerprint]) -> String
         Scope::NamespaceWide => format!("namespace {namespace:?}"),
         Scope::ClusterWide => "any name and namespace".to_owned(),
     };
-    let opens = format!("With scope {scope} it has to be sealed for {place}.");
+    let target = format!("With scope {scope}, it must be sealed for {place}.");
     let hints = hints(sealed);
     let foreign: Vec<&Fingerprint> = hints.iter().filter(|f| !shown.contains(f)).collect();
     let advice = match (hints.is_empty(), foreign.is_empty()) {
         (false, true) => {
             "The controller has the key that the object names, so name, namespace or scope were changed after \
-             sealing: seal it again for where it is now."
+             sealing: seal it again for its current name, namespace and scope."
                 .to_owned()
         }
         (false, false) if !shown.is_empty() => format!(
-            "The object names {}, which the controller does not show: it was sealed for another cluster, or for a \
+            "The object names {}, which the controller does not publish: it was sealed for another cluster, or for a \
              key that is lost or expired. Seal it again with this controller's certificate.",
             list(foreign)
         ),
         _ => "Either it was sealed for another controller's certificate, or name, namespace or scope were changed \
-              after sealing: seal it again, here and for where it is now."
+                after sealing: seal it again with this controller's certificate, for its current name, namespace \
+                and scope."
             .to_owned(),
     };
     let shown = match shown {
-        [] => "The controller shows no certificate.".to_owned(),
-        shown => format!("The controller shows {}.", list(shown.iter())),
+        [] => "The controller publishes no certificate.".to_owned(),
+        shown => format!("The controller publishes {}.", list(shown.iter())),
     };
-    format!("{opens} {shown}\n{advice}")
+    format!("{target} {shown}\n{advice}")
 }
 
 /// Returns the keys in the hints that `seal` wrote, and in the status that the controller wrote.
@@ -55,8 +56,8 @@ fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
 
 fn list<'a>(fingerprints: impl IntoIterator<Item = &'a Fingerprint>) -> String {
     let texts: Vec<String> = fingerprints.into_iter().map(ToString::to_string).collect();
-    let more = texts.len().saturating_sub(MOST);
-    let first = texts.iter().take(MOST).cloned().collect::<Vec<_>>();
+    let more = texts.len().saturating_sub(MAX_LISTED);
+    let first = texts.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>();
     match more {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_tells_a_moved_object_from_a_foreign_one() {
+    fn a_hint_distinguishes_a_moved_object_from_one_of_another_cluster() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
         let hint = format!("{{\"password\": \"{a}\"}}");
         let hinted = sealed(&[(KEY_HINTS_ANNOTATION, &hint)]);
@@ -115,25 +116,25 @@ mod tests {
                 "Either it was sealed for another",
             ),
         ] {
-            let text = why_closed(object, &shown);
+            let text = explain_failure(object, &shown);
             assert!(text.contains(want), "{why}: {text}");
         }
     }
 
     #[test]
-    fn names_what_the_scope_binds() {
+    fn names_the_name_and_namespace_of_the_scope() {
         let wide = [("sealedsecrets.bitnami.com/namespace-wide", "true")];
         for (object, want) in [
             (
                 sealed(&[]),
-                "With scope strict it has to be sealed for name \"db\" and namespace \"shop\".",
+                "With scope strict, it must be sealed for name \"db\" and namespace \"shop\".",
             ),
             (
                 sealed(&wide),
-                "With scope namespace-wide it has to be sealed for namespace \"shop\".",
+                "With scope namespace-wide, it must be sealed for namespace \"shop\".",
             ),
         ] {
-            let text = why_closed(&object, &[]);
+            let text = explain_failure(&object, &[]);
             assert!(text.starts_with(want), "{text}");
         }
     }

@@ -14,22 +14,22 @@ use zeroize::Zeroizing;
 use super::secrets::{self, ManifestError, Places};
 use super::{CommandError, Format, SealOptions};
 
-/// The file cannot take new items.
+/// New items cannot be added to the file.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// The file cannot be parsed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The first document does not contain exactly one SealedSecret.
-    #[error("its first document holds {0} SealedSecrets, and merging needs exactly one")]
+    #[error("its first document contains {0} SealedSecrets, expected exactly one")]
     Count(usize),
     /// The SealedSecret has no name, so the controller could never unseal new items.
     #[error("its SealedSecret has no metadata.name")]
     NoName,
     /// The new items would have another scope; items of one object share its scope.
     #[error(
-        "its items are {existing}, the new ones would be {wanted}; \
-         seal them with --scope {existing}, or seal the whole Secret again"
+        "its items have scope {existing}, the new ones would have scope {wanted}\n\
+         hint: seal them with --scope {existing}, or seal the whole Secret again"
     )]
     Scope {
         /// The scope of the file.

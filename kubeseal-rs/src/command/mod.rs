@@ -44,8 +44,8 @@ pub struct Request {
     pub output: Option<PathBuf>,
     /// The value of `--format`, checked when output is written.
     pub format: String,
-    /// Whether `--format` was given.
-    pub format_given: bool,
+    /// Whether `--format` is set explicitly.
+    pub has_format: bool,
     /// Warnings to print first.
     pub warnings: Vec<String>,
 }
@@ -105,7 +105,7 @@ pub struct SealOptions {
     pub name: Option<String>,
     /// The value of `--namespace`.
     pub namespace: Option<String>,
-    /// The value of `--scope`, if it was given.
+    /// The value of `--scope`, if it is set.
     pub scope: Option<Scope>,
     /// Whether `--allow-empty-data` is set.
     pub allow_empty_data: bool,
@@ -180,7 +180,7 @@ pub enum CommandError {
         /// The scope that requires the flag.
         scope: Scope,
     },
-    /// More than one `--from-file` was given with `--raw`.
+    /// More than one `--from-file` is set with `--raw`.
     #[error("must provide only one --from-file when encrypting a single item with --raw")]
     RawFiles,
     /// Merging failed.
@@ -192,7 +192,7 @@ pub enum CommandError {
         source: merge::MergeError,
     },
     /// A backup key cannot be used.
-    #[error("the recovery key file {}", file.shown())]
+    #[error("cannot use the recovery key file {}", file.shown())]
     RecoveryKey {
         /// The key file.
         file: PathBuf,
@@ -209,11 +209,11 @@ pub enum CommandError {
         place: String,
         /// Why the SealedSecret cannot be decrypted.
         problem: UnsealError,
-        /// What the user can do about it.
+        /// Hints for the user.
         hints: Vec<String>,
     },
     /// There is no private key to decrypt with.
-    #[error("--recovery-unseal needs the private keys: pass --recovery-private-key FILE")]
+    #[error("--recovery-unseal requires the private keys\nhint: pass --recovery-private-key FILE")]
     NoRecoveryKey,
     /// The controller cannot be reached, or refuses the request.
     #[error(transparent)]
@@ -240,7 +240,7 @@ pub enum CommandError {
     NotRotated {
         /// The name of the SealedSecret.
         name: String,
-        /// What is wrong with the answer.
+        /// The problem with the answer.
         problem: NotRotated,
     },
 }
@@ -268,7 +268,7 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             let certificate = sealing_certificate(options, environment)?;
             files::check(file)?;
             let format = request
-                .format_given
+                .has_format
                 .then(|| output_format(request))
                 .transpose()?;
             let fresh = input.read()?;
@@ -347,7 +347,7 @@ impl Prepared {
             Input::File(path) => Ok(Self::Bytes(files::read(path).map_err(CommandError::Input)?)),
             Input::Stdin => {
                 if environment.stdin_is_terminal {
-                    report::say("(tty detected: expecting json/yaml k8s resource in stdin)");
+                    report::info("(tty detected: expecting json/yaml k8s resource in stdin)");
                 }
                 Ok(Self::Stdin)
             }

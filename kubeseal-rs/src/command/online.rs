@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-use super::explain::why_closed;
+use super::explain::explain_failure;
 use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
 
 /// Parses every SealedSecret of the input. Input without any is an error.
@@ -73,15 +73,15 @@ pub(super) fn validate(
     for sealed in objects {
         if !controller.verify(&sealed.to_document())? {
             let name = sealed.name_or_empty().to_owned();
-            let why = why_closed(sealed, &controller.fingerprints());
+            let why = explain_failure(sealed, &controller.fingerprints());
             return Err(CommandError::CannotDecrypt { name, why });
         }
     }
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails. Upstream writes whatever the controller answers;
-/// here an answer with anything but new ciphertexts is refused.
+/// Re-encrypts all objects, or none if one fails. Upstream writes any answer of the controller; here an answer
+/// with anything but new ciphertexts is refused.
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -90,7 +90,7 @@ pub(super) fn rotate(
         let rotated = controller.rotate(&sealed.to_document())?;
         let rotated = rotated.ok_or_else(|| CommandError::CannotRotate {
             name: sealed.name_or_empty().to_owned(),
-            why: why_closed(sealed, &controller.fingerprints()),
+            why: explain_failure(sealed, &controller.fingerprints()),
         })?;
         let rotated = tidy(rotated)?;
         rotated::check_like_upstream(sealed, &rotated).map_err(|problem| {

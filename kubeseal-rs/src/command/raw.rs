@@ -52,7 +52,7 @@ fn read_value(
     match from_files {
         [] => {
             if environment.stdin_is_terminal {
-                report::say("(tty detected: expecting a secret to encrypt in stdin)");
+                report::info("(tty detected: expecting a secret to encrypt in stdin)");
             }
             Ok(files::read_stdin_as(Kind::Value)?)
         }

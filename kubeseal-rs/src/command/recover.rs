@@ -28,21 +28,23 @@ use crate::report::ShowPath as _;
 pub enum KeyFileError {
     /// The file is an archive of `seal keys backup`.
     #[error(
-        "is an age archive, which this does not open: `seal keys restore` puts its keys back into a cluster or \
-         folder, and `seal exec` and `seal doctor` take it with --backup"
+        "it is an age archive, which this command cannot decrypt\nhint: restore its keys with `seal keys restore`, or \
+         pass it to `seal exec` or `seal doctor` with --backup"
     )]
     Archive,
     /// The file is a certificate, the public half of a key.
-    #[error("is a certificate, which is public and opens nothing: name its private key")]
+    #[error(
+        "it is a certificate, which is public and cannot unseal anything\nhint: name its private key"
+    )]
     Certificate,
     /// The file is neither PEM nor manifests.
-    #[error("holds neither a PEM private key nor the backup of a key Secret")]
+    #[error("it contains neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
     /// The PEM file's key cannot be used.
-    #[error("contains no usable private key")]
+    #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
     /// The manifests contain no key.
-    #[error("contains no private key: no Secret in it has a usable item `tls.key`")]
+    #[error("it contains no private key: no Secret in it has a usable item `tls.key`")]
     NoKey,
 }
 
@@ -154,14 +156,14 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
             {
                 Ok(found) => keys.extend(found),
                 Err(error) => report::warn(&format!(
-                    "an object in document {} is skipped: {}",
+                    "skipped an object in document {}: {}",
                     document.number,
                     error_chain(&error)
                 )),
             }
         }
     }
-    // As upstream, takes a list without items, such as the backup of a cluster without keys.
+    // Like upstream, accepts a list without items, such as the backup of a cluster without keys.
     if keys.is_empty() && !(is_empty && has_documents) {
         Err(KeyFileError::NoKey)
     } else {
@@ -170,7 +172,7 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
 }
 
 /// Removes `kind` and `apiVersion` from an object with an item `tls.key`, which is then read as a
-/// key Secret whatever its kind. Upstream accepts these too.
+/// key Secret of any kind. Upstream accepts these too.
 fn of_any_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")
@@ -269,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_key_is_called_what_it_is() {
+    fn describes_a_file_that_contains_no_key() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         let certificate = include_str!("../../tests/seal/fixtures/cert.pem");

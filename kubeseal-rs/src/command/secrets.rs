@@ -124,17 +124,17 @@ pub(super) fn read_objects<T>(
             of_document(&document).map_err(|source| ManifestError::Document { number, source })?;
         objects.extend(found);
         for coercion in &coerced {
-            report::warn(&in_words(coercion));
+            report::warn(&describe(coercion));
         }
     }
     Ok(objects)
 }
 
-fn in_words(coercion: &Coercion) -> String {
+fn describe(coercion: &Coercion) -> String {
     let Coercion { line, path, kind } = coercion;
     format!(
-        "line {line}: {path} is not in quotes, so YAML reads it as {kind} and its text changes; \
-         put it in quotes if that is not meant"
+        "line {line}: {path} is not quoted, so YAML reads it as {kind} and its text changes; \
+         quote it if this is not intended"
     )
 }
 

@@ -30,7 +30,7 @@ fn the_first_of_several_commands_wins_in_upstreams_order() {
 }
 
 #[test]
-fn an_explicit_scope_differs_from_none() {
+fn an_explicit_strict_scope_differs_from_no_scope() {
     let scope = |args: &[&str], variables: &[(&str, &str)]| {
         let Command::Seal(options) = parsed(args, variables).unwrap().command else {
             unreachable!("sealing")
@@ -46,12 +46,12 @@ fn an_explicit_scope_differs_from_none() {
 }
 
 #[test]
-fn refuses_words_that_do_not_fit_together() {
+fn refuses_conflicting_arguments() {
     for (args, want) in [
         (vec!["--from-file", "x"], "--from-file requires --raw"),
         (
             vec!["--merge-into", "a", "-w", "b"],
-            "--merge-into changes its own file",
+            "--merge-into cannot be combined",
         ),
     ] {
         let Err(Stop::Refused(text)) = parsed(&args, &[]) else {

@@ -37,7 +37,9 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
     let found = certificate.fingerprint();
     if let Some(pin) = args.fingerprint.as_ref().filter(|pin| *pin != found) {
-        bail!("--fingerprint wants {pin}, and the certificate is {found}; nothing was written");
+        bail!(
+            "the certificate has the fingerprint {found}, not {pin} (--fingerprint); nothing was written"
+        );
     }
     let pem = certificate.to_pem();
     let Some(out) = &args.out else {
@@ -46,7 +48,7 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     match existing(out)? {
         Existing::None => {}
         Existing::Certificate(old) if old == *found => {
-            report::say(&format!("{} is unchanged: {found}", out.shown()));
+            report::info(&format!("{} is unchanged: {found}", out.shown()));
             return Ok(Outcome::Done);
         }
         // The user chose the certificate by its fingerprint.
@@ -55,7 +57,7 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
         existing => agree(out, &existing, found, environment)?,
     }
     files::replace(out, pem.as_bytes())?;
-    report::say(&format!("{} written: {found}", out.shown()));
+    report::info(&format!("{} written: {found}", out.shown()));
     Ok(Outcome::Done)
 }
 
@@ -91,11 +93,11 @@ fn agree(
 ) -> Result<()> {
     let what = match existing {
         Existing::Certificate(old) => format!(
-            "{} has another certificate, {old}, and would have {new}: what is sealed with it from then on opens with \
-             another key, which is right if the key was renewed and an attack if it was not",
+            "{} contains another certificate, {old}; with {new}, values are sealed for another key. This is correct \
+             if the key was renewed, and an attack otherwise",
             out.shown()
         ),
-        _ => format!("{} holds something else than a certificate", out.shown()),
+        _ => format!("{} already exists and is not a certificate", out.shown()),
     };
     let hint = format!(
         "hint: compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace"
@@ -103,7 +105,7 @@ fn agree(
     if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
         bail!("{what}; nothing was written\n{hint}");
     }
-    report::say(&what);
+    report::info(&what);
     report::ask("Replace it? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
@@ -157,20 +159,20 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     let found = certificate.fingerprint();
     let mut outcome = Outcome::Done;
     if pins.contains(found) {
-        report::say(&format!("{found} is the pinned certificate"));
+        report::info(&format!("{found} is the pinned certificate"));
     } else {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
-        report::say(&format!(
-            "the certificate is {found}, and pinned is {}. If the key was renewed, `seal keys list` shows that (it \
-             needs permission to read the keys); if not, another server may have answered",
+        report::info(&format!(
+            "the certificate is {found}, but the pinned one is {}. If the key was renewed, `seal keys list` shows \
+             the new key (this needs permission to read the keys); otherwise another server may have answered",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;
     }
     let validity = validity(&certificate, environment);
     if validity != "valid" {
-        report::say(&format!(
-            "it is {validity}: from {} until {}",
+        report::info(&format!(
+            "the certificate is {validity}: valid from {} until {}",
             certificate.not_before(),
             certificate.not_after()
         ));
@@ -188,7 +190,7 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
             let access = access(&source.place, environment);
             let controller = Controller::find(&access, &clusters)?;
             let pem = controller.certificate()?;
-            Certificate::from_pem(&pem).context("the certificate of the controller")
+            Certificate::from_pem(&pem).context("cannot use the certificate of the controller")
         }
     }
 }
@@ -203,7 +205,7 @@ fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
         format!(
-            "no key in {} seals; a controller on this folder makes one when it starts",
+            "no sealing key in {}; a controller on this folder generates one when it starts",
             folder.shown()
         )
     })?;
@@ -213,5 +215,5 @@ fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<
 fn read_at(at: &OsStr) -> Result<Certificate> {
     let pem = certificate::read(at)?;
     Certificate::from_pem(&pem)
-        .with_context(|| format!("the certificate of {}", redacted_source(at)))
+        .with_context(|| format!("cannot use the certificate {}", redacted_source(at)))
 }

@@ -8,7 +8,7 @@ use kubeseal_library::rules::Source;
 use serde_json::{Value as Json, json};
 
 use super::session::Session;
-use super::settings::{Said, Settings};
+use super::settings::{Setting, Settings};
 use super::{Outcome, print};
 use crate::report::shown;
 use crate::report::{ShowPath as _, path_text};
@@ -24,43 +24,43 @@ pub fn run(args: &Config, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.path)?;
     match args.output {
-        Some(format) => print(&write(&[facts(args, &settings)], format)),
+        Some(format) => print(&write(&[to_json(args, &settings)], format)),
         None => print(text(args, &settings).as_bytes()),
     }
 }
 
 /// Returns name, value and source of each setting, in the order of display.
 fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    let said = |name, value: String, by: &dyn ToString| (name, value, by.to_string());
+    let line = |name, value: String, by: &dyn ToString| (name, value, by.to_string());
     let mut lines = Vec::new();
     let certificate = &settings.certificate;
-    lines.push(said("certificate", source(certificate), &certificate.by));
+    lines.push(line("certificate", source(certificate), &certificate.by));
     let rule = settings.rule.as_ref();
     let joined = |items: Vec<String>| items.join(", ");
     if let Some(pins) = &settings.pins {
-        lines.push(said("fingerprint", joined(texts(&pins.value)), &pins.by));
+        lines.push(line("fingerprint", joined(texts(&pins.value)), &pins.by));
     }
     for (name, values) in [
         ("fingerprint", rule.map(|r| texts(&r.fingerprints))),
         ("retired", rule.map(|r| texts(&r.retired))),
     ] {
         if let Some(values) = values.filter(|values| !values.is_empty()) {
-            lines.push(said(name, joined(values), &"the rule"));
+            lines.push(line(name, joined(values), &"the rule"));
         }
     }
     match &settings.namespace {
-        Some(namespace) => lines.push(said("namespace", namespace.value.clone(), &namespace.by)),
-        None => lines.push(said(
+        Some(namespace) => lines.push(line("namespace", namespace.value.clone(), &namespace.by)),
+        None => lines.push(line(
             "namespace",
-            "that of the Secret, else of the kubeconfig".into(),
+            "from the Secret, else from the kubeconfig".into(),
             &"default",
         )),
     }
     match &settings.scope {
-        Some(scope) => lines.push(said("scope", scope.value.to_string(), &scope.by)),
-        None => lines.push(said(
+        Some(scope) => lines.push(line("scope", scope.value.to_string(), &scope.by)),
+        None => lines.push(line(
             "scope",
-            "that of the Secret's annotations, else strict".into(),
+            "from the Secret's annotations, else strict".into(),
             &"default",
         )),
     }
@@ -68,17 +68,17 @@ fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
         .map(|r| texts(&r.allowed_scopes))
         .filter(|s| !s.is_empty())
     {
-        lines.push(said("allowedScopes", joined(scopes), &"the rule"));
+        lines.push(line("allowedScopes", joined(scopes), &"the rule"));
     }
     if let Some(bits) = rule.and_then(|rule| rule.key_size) {
-        lines.push(said(
+        lines.push(line(
             "keySize",
             format!("at least {bits} bits"),
             &"the rule",
         ));
     }
     for (name, reason) in rule.iter().flat_map(|rule| &rule.ignore) {
-        lines.push(said("ignore", format!("{name}: {reason}"), &"the rule"));
+        lines.push(line("ignore", format!("{name}: {reason}"), &"the rule"));
     }
     lines
 }
@@ -87,7 +87,7 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-fn source(certificate: &Said<Source>) -> String {
+fn source(certificate: &Setting<Source>) -> String {
     match &certificate.value {
         Source::At(at) => redacted_source(at).into_owned(),
         Source::Controller {
@@ -119,7 +119,7 @@ fn text(args: &Explain, settings: &Settings) -> String {
             rule.line,
             shown(&rule.path)
         ),
-        (None, Some(file)) => format!("{path}: no rule of {} fits\n", file.path.shown()),
+        (None, Some(file)) => format!("{path}: no rule of {} matches\n", file.path.shown()),
         _ => format!("{path}: no .seal.yaml applies\n"),
     };
     for (name, value, by) in lines(settings) {
@@ -128,7 +128,7 @@ fn text(args: &Explain, settings: &Settings) -> String {
     text
 }
 
-fn facts(args: &Explain, settings: &Settings) -> Json {
+fn to_json(args: &Explain, settings: &Settings) -> Json {
     let mut json = json!({"path": path_text(args.path.as_os_str())});
     if let Some(file) = &settings.rules {
         json["file"] = path_text(file.path.as_os_str()).into();

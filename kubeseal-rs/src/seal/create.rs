@@ -18,16 +18,16 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Create, Like};
 
-/// The arguments do not make a Secret.
+/// The arguments do not describe a valid Secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// The arguments contain no value.
     #[error(
-        "a Secret needs values: give --stdin KEY, --prompt KEY, --from-file or --from-env-file"
+        "a Secret needs values\nhint: pass --stdin KEY, --prompt KEY, --from-file or --from-env-file"
     )]
     NoValues,
     /// An item has two values.
-    #[error("the item {0:?} is given twice")]
+    #[error("duplicate item {0:?}")]
     Twice(String),
 }
 
@@ -54,21 +54,21 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
 
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
     let mut stdin = Stdin::new(environment);
-    for word in &args.from_literal {
-        let (key, value) = word
+    for arg in &args.from_literal {
+        let (key, value) = arg
             .split_once('=')
             .ok_or(ValueError::Form("from-literal", "KEY=VALUE"))?;
         items.add(key, Plain::from(value.to_owned()))?;
     }
     if !args.from_literal.is_empty() {
         report::warn(
-            "--from-literal puts values into the argument list, which other processes can read and shells keep; \
-             --stdin KEY and --prompt KEY do not",
+            "--from-literal puts values into the argument list, which other processes can read and shells keep in \
+             their history; use --stdin KEY or --prompt KEY instead",
         );
     }
-    for word in &args.from_file {
-        for (key, value) in stdin.from_file(word)? {
-            values::remark_on(&key, &value);
+    for arg in &args.from_file {
+        for (key, value) in stdin.from_file(arg)? {
+            values::warn_about(&key, &value);
             items.add(&key, value)?;
         }
     }
@@ -81,14 +81,14 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
             path.shown()
         };
         for variable in variables.context(shown)? {
-            values::remark_on_mark("", &variable.name, &variable.value);
+            values::warn_about_byte_order_mark("", &variable.name, &variable.value);
             items.add(&variable.name, variable.value)?;
         }
     }
     if let Some(key) = &args.stdin {
         let value = stdin.read_value(key, args.allow_empty)?;
         if !value.expose().is_empty() {
-            values::remark_on(key, &value);
+            values::warn_about(key, &value);
         }
         items.add(key, value)?;
     }
@@ -124,7 +124,7 @@ impl Items {
 /// A label or annotation does not have the form `KEY=VALUE`.
 pub fn secret(name: &str, like: &Like, items: Items) -> Result<Secret> {
     let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
-        let pairs = args.iter().map(|word| values::public_pair(word, flag));
+        let pairs = args.iter().map(|arg| values::public_pair(arg, flag));
         let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
         Ok((!pairs.is_empty()).then_some(pairs))
     };

@@ -16,15 +16,15 @@ use crate::seal_args::Destination;
 
 /// The file exists already.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is there already. `seal set` changes an item of it; move it away to make a new one", .0.shown())]
+#[error("{} already exists\nhint: change its items with `seal set`, or move it away", .0.shown())]
 pub struct Exists(pub PathBuf);
 
 impl Destination {
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
     /// to NAME.yaml in the current folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        let said = self.write.clone().or_else(|| self.for_path.clone());
-        said.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
+        let path = self.write.clone().or_else(|| self.for_path.clone());
+        path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
     }
 
     /// Returns the format of `-o`, or else of the file's extension.
@@ -69,7 +69,7 @@ impl Destination {
             created => created?,
         }
         for one in sealed {
-            report::say(&format!("{}: {}", path.shown(), one.in_words()));
+            report::info(&format!("{}: {}", path.shown(), one.describe()));
         }
         Ok(Outcome::Done)
     }

@@ -27,12 +27,12 @@ pub struct Change {
     /// The name of the item, or `None` for a change of the object.
     pub item: Option<String>,
     /// The kind of change.
-    pub what: What,
+    pub kind: ChangeKind,
 }
 
 /// The kind of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum ChangeKind {
     /// The item or object is new.
     Added,
     /// The item or object was removed.
@@ -65,14 +65,14 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
         }
     }
     let text = match args.output {
-        Some(format) => write(&[facts(&changes)], format),
+        Some(format) => write(&[to_json(&changes)], format),
         None => Zeroizing::new(text(&changes, Paint::for_stdout(environment)).into_bytes()),
     };
     print(&text)?;
     let unread = changes.iter().flat_map(|(_, _, changes)| changes);
-    PassedOver::check(unread.filter(|change| change.what.is_unreadable()).count())?;
+    PassedOver::check(unread.filter(|change| change.kind.is_unreadable()).count())?;
     if changes.is_empty() {
-        report::say("no sealed item differs");
+        report::info("no sealed item changed");
         return Ok(Outcome::Done);
     }
     Ok(if args.exit_code {
@@ -89,52 +89,52 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
         (None, Some(_)) => {
             return vec![Change {
                 item: None,
-                what: What::Added,
+                kind: ChangeKind::Added,
             }];
         }
         (Some(_), None) => {
             return vec![Change {
                 item: None,
-                what: What::Removed,
+                kind: ChangeKind::Removed,
             }];
         }
         (None, None) => return Vec::new(),
     };
     let mut changes = Vec::new();
     if old.scope != new.scope {
-        let what = What::Rescoped(old.scope.to_string(), new.scope.to_string());
-        changes.push(Change { item: None, what });
+        let kind = ChangeKind::Rescoped(old.scope.to_string(), new.scope.to_string());
+        changes.push(Change { item: None, kind });
     }
     let keys: BTreeSet<&String> = old.texts().keys().chain(new.texts().keys()).collect();
     for key in keys {
-        let what = match (old.texts().get(key), new.texts().get(key)) {
-            (None, _) => What::Added,
-            (_, None) => What::Removed,
+        let kind = match (old.texts().get(key), new.texts().get(key)) {
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Removed,
             (Some(old_text), Some(new_text)) if old_text != new_text => {
                 match (old.hints.get(key), new.hints.get(key)) {
                     (Some(from), Some(to)) if from != to => {
-                        What::Rekeyed(from.to_string(), to.to_string())
+                        ChangeKind::Rekeyed(from.to_string(), to.to_string())
                     }
-                    _ => What::Changed,
+                    _ => ChangeKind::Changed,
                 }
             }
             _ => continue,
         };
         changes.push(Change {
             item: Some(key.clone()),
-            what,
+            kind,
         });
     }
     if template(old) != template(new) {
         changes.push(Change {
             item: None,
-            what: What::Template,
+            kind: ChangeKind::Template,
         });
     }
     changes
 }
 
-/// Returns the template without its copy of the scope, because [`What::Rescoped`] already reports the scope.
+/// Returns the template without its copy of the scope, because [`ChangeKind::Rescoped`] already reports the scope.
 fn template(object: &Object) -> SecretTemplate {
     let mut template = object.sealed.spec.template.clone();
     if let Some(annotations) = &mut template.metadata.annotations {
@@ -146,7 +146,7 @@ fn template(object: &Object) -> SecretTemplate {
     template
 }
 
-impl What {
+impl ChangeKind {
     fn word(&self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -176,23 +176,23 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
     for (file, place, changes) in changes {
         let colon = if place.is_empty() { "" } else { ": " };
         text.extend([format!("{}{colon}{}\n", shown(file), shown(place))]);
-        for Change { item, what } in changes {
-            let mark = match what {
-                What::Added => paint.green("+"),
-                What::Removed => paint.red("-"),
+        for Change { item, kind } in changes {
+            let mark = match kind {
+                ChangeKind::Added => paint.green("+"),
+                ChangeKind::Removed => paint.red("-"),
                 _ => paint.yellow("~"),
             };
             let item = item.as_deref().unwrap_or("(the object)");
-            let ends = match what {
-                What::Unreadable(why) => Some(format!(": {}", shown(why))),
-                what => what
+            let ends = match kind {
+                ChangeKind::Unreadable(why) => Some(format!(": {}", shown(why))),
+                kind => kind
                     .ends()
                     .map(|(from, to)| format!(" from {from} to {to}")),
             };
             text.extend([format!(
                 "  {mark} {} {}{}\n",
                 shown(item),
-                what.word(),
+                kind.word(),
                 ends.unwrap_or_default()
             )]);
         }
@@ -200,14 +200,14 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
     text
 }
 
-fn facts(changes: &[(String, String, Vec<Change>)]) -> Json {
-    let change = |Change { item, what }: &Change| {
-        let mut json = json!({"item": item, "change": what.word()});
-        if let Some((from, to)) = what.ends() {
+fn to_json(changes: &[(String, String, Vec<Change>)]) -> Json {
+    let change = |Change { item, kind }: &Change| {
+        let mut json = json!({"item": item, "change": kind.word()});
+        if let Some((from, to)) = kind.ends() {
             json["from"] = from.into();
             json["to"] = to.into();
         }
-        if let What::Unreadable(why) = what {
+        if let ChangeKind::Unreadable(why) = kind {
             json["problem"] = why.as_str().into();
         }
         json
@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn args(old: &Object, new: &Object) -> Vec<String> {
-        let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.what.word());
+        let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.kind.word());
         compare(Some(old), Some(new))
             .into_iter()
             .map(word)
@@ -249,7 +249,7 @@ mod tests {
         for (why, new, want) in [
             ("nothing", object("", "a: x, b: w", ""), vec![]),
             (
-                "an item more and one less",
+                "one item added and one removed",
                 object("", "a: x, c: z", ""),
                 vec!["b:removed", "c:added"],
             ),
@@ -280,6 +280,6 @@ mod tests {
             object(&hint("B"), "a: w", ""),
         );
         assert_eq!(args(&old, &new), ["a:rekeyed"]);
-        assert_eq!(compare(None, Some(&plain))[0].what, What::Added);
+        assert_eq!(compare(None, Some(&plain))[0].kind, ChangeKind::Added);
     }
 }

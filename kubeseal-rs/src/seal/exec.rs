@@ -27,9 +27,9 @@ use crate::seal_args::Exec;
 use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
 
-/// What to do about a value that no environment variable can hold.
+/// The hint for a value that an environment variable cannot contain.
 const OTHERWISE: &str = if memory::IS_THERE {
-    "; --files gives values as files"
+    "\nhint: pass values as files with --files"
 } else {
     ""
 };
@@ -43,8 +43,8 @@ const OTHERWISE: &str = if memory::IS_THERE {
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.files && !memory::IS_THERE {
         bail!(
-            "this system has no files in memory, and plain values do not go to a disk; without --files they are \
-             in the environment of the command"
+            "in-memory files are not supported on this system, and plaintext is never written to disk\n\
+             hint: without --files, values are passed in the environment of the command"
         );
     }
     let sealed = read(&args.paths)?;
@@ -58,9 +58,9 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     let mut command = Command::new(find(program)?);
     command.args(arguments);
     // These files stay open, so that the command inherits them.
-    let _files = give(&mut command, &values, args, environment)?;
+    let _files = pass_values(&mut command, &values, args, environment)?;
     let error = platform::become_command(command, program);
-    Err(error).with_context(|| format!("{} cannot be started", program.shown()))
+    Err(error).with_context(|| format!("cannot start {}", program.shown()))
 }
 
 /// Returns every SealedSecret with its file.
@@ -84,9 +84,9 @@ fn unchosen(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
     let files = |(_, one): &(&Path, SealedSecret)| one.place();
     let places = sealed.iter().map(files).collect::<Vec<_>>().join(", ");
     format!(
-        "choose the items that the command may have; {places} has: {items}\n\
+        "choose the items to pass to the command; {places} contains: {items}\n\
          hint: seal exec --only ITEM,VARIABLE=ITEM {}\n\
-         hint: --all passes every item, and lets the authors of the file choose the names of variables",
+         hint: --all passes every item; then the authors of the file choose the names of variables",
         arguments(args)
     )
 }
@@ -105,9 +105,9 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 /// Formats files and command for a shell.
 fn arguments(args: &Exec) -> String {
     let paths = args.paths.iter().map(|path| path_text(path.as_os_str()));
-    let command = args.command.iter().map(|word| path_text(word));
-    let quoted = |word: std::borrow::Cow<'_, str>| {
-        shlex::try_quote(&word).map_or_else(|_| word.clone().into_owned(), Into::into)
+    let command = args.command.iter().map(|arg| path_text(arg));
+    let quoted = |arg: std::borrow::Cow<'_, str>| {
+        shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
     let dashes = std::iter::once("--".to_owned());
     let all = paths.map(quoted).chain(dashes).chain(command.map(quoted));
@@ -115,7 +115,7 @@ fn arguments(args: &Exec) -> String {
 }
 
 /// Passes the chosen values to a command, in its environment or in files that it has to inherit.
-fn give(
+fn pass_values(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
     args: &Exec,
@@ -134,7 +134,7 @@ fn give(
         let value = &values[&item];
         if args.files {
             let file = memory::file(value.expose())
-                .with_context(|| format!("a file in memory for {item}"))?;
+                .with_context(|| format!("cannot create an in-memory file for {item}"))?;
             command.env(variable, memory::path(&file));
             files.push(file);
         } else {
@@ -149,7 +149,7 @@ fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
         let records =
             store(&args.place, &Clusters::new(environment)).and_then(|store| store.read());
         let records = records.context(
-            "no keys to decrypt with: name a backup with --backup, or a folder with --directory",
+            "no keys to decrypt with (pass a backup with --backup, or a folder with --directory)",
         )?;
         return Ok(record::ring(&records));
     }
@@ -177,10 +177,12 @@ fn values(
     for (path, sealed) in sealed {
         let opened = unseal(sealed, ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
-        let opened = opened.with_context(|| closed(path, sealed))?;
+        let opened = opened.with_context(|| not_unsealed(path, sealed))?;
         for (key, value) in opened.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
-                bail!("several files have an item {key}; run the command with one of them");
+                bail!(
+                    "several files contain an item {key}\nhint: run the command with one of them"
+                );
             }
             values.insert(key, value);
         }
@@ -188,9 +190,11 @@ fn values(
     Ok(values)
 }
 
-fn closed(path: &Path, sealed: &SealedSecret) -> String {
+fn not_unsealed(path: &Path, sealed: &SealedSecret) -> String {
     let (file, name) = (path.shown(), sealed.name_or_empty());
-    format!("{file} ({name}) does not open, so nothing was run; `seal doctor {file}` says why")
+    format!(
+        "cannot unseal {file} ({name}), so the command was not run; `seal doctor {file}` shows the reason"
+    )
 }
 
 /// Finds the program. A bare name is searched in absolute folders of `PATH` only; a name with a
@@ -207,11 +211,13 @@ fn find(program: &OsString) -> Result<PathBuf> {
 /// Returns the value of a variable.
 fn text_of(item: &str, value: &Plain) -> Result<OsString> {
     if value.expose().contains(&0) {
-        bail!("the value of {item} has a zero byte, which no variable can hold{OTHERWISE}");
+        bail!(
+            "the value of {item} contains a zero byte, which an environment variable cannot contain{OTHERWISE}"
+        );
     }
     platform::variable(value.expose()).with_context(|| {
         format!(
-            "the value of {item} is not text, and no variable of this system holds anything else"
+            "the value of {item} is not text, and environment variables of this system can contain only text"
         )
     })
 }

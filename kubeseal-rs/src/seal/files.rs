@@ -30,13 +30,14 @@ pub enum FilesError {
     NoSecret(PathBuf),
     /// The file is already sealed.
     #[error(
-        "{} is sealed already; `seal set` and `seal edit` change its values, `seal rotate` re-encrypts them", .0.shown()
+        "{} is already sealed\nhint: change its values with `seal set` or `seal edit`, re-encrypt them with `seal \
+         rotate`", .0.shown()
     )]
     Sealed(PathBuf),
     /// A key is repeated. Parsers use the last one, so the first value would be lost.
     #[error(
-        "{}, line {line}: a key stands there for the second time, and what it held before would be lost; take one of \
-         them out, or put `---` between two documents",
+        "{}, line {line}: duplicate key: the first value would be lost\n\
+         hint: remove one of them, or insert `---` between two documents",
         file.shown()
     )]
     Repeated {
@@ -46,15 +47,15 @@ pub enum FilesError {
         line: usize,
     },
     /// The argument is neither a command nor a file; most likely a typo.
-    #[error("{0:?} is neither a command nor a file; `seal --help` lists the commands")]
-    NoSuchWord(String),
+    #[error("{0:?} is neither a command nor a file\nhint: `seal --help` lists the commands")]
+    NoSuchArgument(String),
     /// The folders contain no Secret.
     #[error("no Secret found")]
     NothingFound,
     /// Git could commit the plain values.
     #[error(
-        "{} would stay, in plain text, inside the Git work tree {}. Seal it in place with -i, let it go with \
-         --remove-plain, name it in .gitignore, or say that you mean it with --keep-plain",
+        "{} would remain in plaintext inside the Git work tree {}\nhint: seal it in place with -i, remove it with \
+         --remove-plain, add it to .gitignore, or keep it with --keep-plain",
         file.shown(), tree.shown()
     )]
     PlainInGit {
@@ -65,7 +66,7 @@ pub enum FilesError {
     },
     /// Two plain files would have the same sealed file.
     #[error(
-        "{} and {} would both become {}; seal them one at a time, or give one another name",
+        "{} and {} would both be written to {}\nhint: seal them one at a time, or rename one of them",
         first.shown(), second.shown(), to.shown()
     )]
     OneForTwo {
@@ -77,19 +78,19 @@ pub enum FilesError {
         to: PathBuf,
     },
     /// The plain file is a symbolic link. Removing it would keep its target with the values.
-    #[error("{} is a link, and --remove-plain would leave the file that it leads to; name that file", .0.shown())]
+    #[error("{} is a symbolic link, and --remove-plain would keep its target\nhint: name the target", .0.shown())]
     Link(PathBuf),
     /// The file to write exists and is not a file of SealedSecrets.
-    #[error("{} exists and is not a file of SealedSecrets; move it away", .0.shown())]
+    #[error("{} already exists and is not a file of SealedSecrets\nhint: move it away", .0.shown())]
     Occupied(PathBuf),
     /// A list contains Secrets and other objects.
     #[error(
-        "a list with Secrets and other objects cannot be sealed; put the Secrets into a file of their own"
+        "cannot seal a list that contains Secrets and other objects\nhint: move the Secrets to a separate file"
     )]
     MixedList,
     /// The file contains other documents that cannot be kept byte for byte.
     #[error(
-        "it holds other objects that cannot be kept as they are; put the Secrets into a file of their own"
+        "the file contains other objects, which cannot be kept unchanged\nhint: move the Secrets to a separate file"
     )]
     Others,
 }
@@ -118,7 +119,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         && word.extension().is_none()
         && !word.exists()
     {
-        return Err(FilesError::NoSuchWord(word.shown()).into());
+        return Err(FilesError::NoSuchArgument(word.shown()).into());
     }
     let (mut plans, mut unread) = (Vec::new(), 0);
     for candidate in walk::candidates(&args.files, &mut report::notice)? {
@@ -128,7 +129,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
             Err(error) if candidate.named => return Err(error.into()),
             Err(error) => {
                 unread += 1;
-                report::say(&format!("not sealed: {}", shared::error_chain(&error)));
+                report::info(&format!("not sealed: {}", shared::error_chain(&error)));
             }
         }
     }
@@ -150,7 +151,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
 
 fn seal_stdin(session: &Session<'_>, args: &Files) -> Result<Outcome> {
     if session.environment.stdin_is_terminal {
-        report::say("(reading a Secret manifest from the terminal; see `seal --help` for files)");
+        report::info("(reading a Secret manifest from the terminal; see `seal --help` for files)");
     }
     let path = args.for_path.as_deref().unwrap_or(Path::new("stdin"));
     let file = ManifestFile::parse(Path::new("stdin"), files::read_stdin()?)?;
@@ -262,11 +263,11 @@ fn carry_out(plan: &Plan) -> Result<()> {
             .with_context(|| format!("cannot remove {}", plan.plain.shown()))?;
     }
     for sealed in &plan.sealed {
-        report::say(&format!("{}: {}", to.shown(), sealed.in_words()));
+        report::info(&format!("{}: {}", to.shown(), sealed.describe()));
     }
     if tracked {
         report::warn(&format!(
-            "Git knows {}, so its plain values may be in the history: change them{}",
+            "Git tracks {}, so its plain values may be in the history: change them{}",
             plan.plain.shown(),
             to_stage(plan, to)
         ));
@@ -285,7 +286,7 @@ fn to_stage(plan: &Plan, to: &Path) -> String {
     }
     let args = shlex::try_join(changed.iter().map(|path| &**path));
     let args = args.unwrap_or_else(|_| "-u".to_owned());
-    format!(", and stage what changed: git add {args}")
+    format!(", and stage the changes: git add {args}")
 }
 
 /// Returns the text with every Secret sealed. Other documents are kept byte for byte. Comments of
@@ -435,7 +436,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sealed_file_stands_beside_the_plain_one() {
+    fn writes_the_sealed_file_beside_the_plain_one() {
         for (plain, format, want) in [
             ("a/db.yaml", None, "a/db.sealed.yaml"),
             ("db.yml", None, "db.sealed.yml"),

@@ -20,12 +20,13 @@ use crate::seal_args::Generate;
 pub enum GenerateError {
     /// An argument has no recipe. The message does not quote it, since it may be a value.
     #[error(
-        "an item is KEY=RECIPE, such as password=password:24; `seal generate --help` lists the recipes"
+        "invalid item: expected KEY=RECIPE, such as password=password:24\nhint: `seal generate --help` lists the \
+         recipes"
     )]
     Form,
-    /// A password is given, and no recipe uses it.
+    /// A password is passed, but no recipe uses it.
     #[error(
-        "no recipe takes a password; --password-stdin and --password-prompt are for htpasswd and docker"
+        "no recipe uses a password\nhint: --password-stdin and --password-prompt are for htpasswd and docker"
     )]
     UnusedPassword,
 }
@@ -41,27 +42,27 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     let recipes = recipes(&args.items)?;
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.destination.path(&args.name))?;
-    let password = given_password(args, &recipes, environment)?;
+    let password = read_password(args, &recipes, environment)?;
     let mut random = Random {
         rng: &mut shared::random::system(),
         now: environment.now,
     };
     let (mut items, mut public) = (Items::default(), BTreeMap::new());
     for (key, recipe) in &recipes {
-        let made = recipe
+        let generated = recipe
             .make(key, password.as_ref(), &mut random)
             .with_context(|| format!("the item {key:?}"))?;
-        for (key, value) in made.sealed {
+        for (key, value) in generated.sealed {
             items.add(&key, value)?;
         }
-        public.extend(made.public);
+        public.extend(generated.public);
     }
     let mut secret = create::secret(&args.name, &args.like, items)?;
     set_type(&mut secret, &public);
     let mut sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     for key in public.keys() {
-        report::say(&format!(
-            "{key} is public, and in plain text in spec.template.data"
+        report::info(&format!(
+            "{key} is public, and is stored in plaintext in spec.template.data"
         ));
     }
     if !public.is_empty() {
@@ -72,8 +73,8 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
 }
 
 fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
-    let read = |word: &String| -> Result<(String, Recipe)> {
-        let (key, recipe) = word.split_once('=').ok_or(GenerateError::Form)?;
+    let read = |arg: &String| -> Result<(String, Recipe)> {
+        let (key, recipe) = arg.split_once('=').ok_or(GenerateError::Form)?;
         names::check_item(key)?;
         let recipe = recipe
             .parse()
@@ -83,7 +84,7 @@ fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
     args.iter().map(read).collect()
 }
 
-fn given_password(
+fn read_password(
     args: &Generate,
     recipes: &[(String, Recipe)],
     environment: &Environment,
@@ -100,7 +101,7 @@ fn given_password(
     Stdin::new(environment).read("the password").map(Some)
 }
 
-/// Sets the type that Kubernetes defines for these items, unless one is given.
+/// Sets the type that Kubernetes defines for these items, unless the user sets one.
 fn set_type(secret: &mut Secret, public: &BTreeMap<String, String>) {
     let keys: Vec<&str> = secret
         .data

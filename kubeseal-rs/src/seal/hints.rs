@@ -1,5 +1,5 @@
-//! Checks every message of `seal` that names a flag: the command that prints it has the flag, and so has a command that
-//! the message names.
+//! Checks every message of `seal` that names a flag: the command that prints it must have the flag, and so must a
+//! command that the message names.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +10,8 @@ use regex::Regex;
 
 use crate::seal_args;
 
-/// Flags of another program or command, which the message names otherwise: file, flag, whose it is.
-const OF_OTHERS: [(&str, &str, &str); 7] = [
+/// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
+const FLAGS_OF_OTHERS: [(&str, &str, &str); 7] = [
     ("doctor/object", "--additional-namespaces", "the controller"),
     ("doctor/object", "--label-selector", "the controller"),
     ("doctor/controller", "--cert", "the sealing commands"),
@@ -27,7 +27,7 @@ const OF_OTHERS: [(&str, &str, &str); 7] = [
 
 fn is_of_others(file: &str, flag: &str) -> bool {
     flag == "--help"
-        || OF_OTHERS
+        || FLAGS_OF_OTHERS
             .iter()
             .any(|(known, name, _)| (*known, *name) == (file, flag))
 }
@@ -51,10 +51,10 @@ fn flags(command: &Command) -> BTreeSet<String> {
     found
 }
 
-/// Returns the command that words such as `keys rotate` name, as far as they do.
-fn named<'a>(program: &'a Command, words: &str) -> &'a Command {
+/// Returns the command that arguments such as `keys rotate` name. Stops at the first argument that names none.
+fn named<'a>(program: &'a Command, args: &str) -> &'a Command {
     let mut command = program;
-    for word in words.split_whitespace() {
+    for word in args.split_whitespace() {
         match command.find_subcommand(word) {
             Some(below) => command = below,
             None => break,
@@ -99,12 +99,12 @@ fn a_message_names_only_flags_that_its_command_has() {
             .map_or_else(|| flags(&program), flags);
         for text in literals(&fs::read_to_string(&file).unwrap()) {
             let is_argument = text.starts_with("--") && !text.contains(' ');
-            for words in quoted.captures_iter(&text) {
-                let Some(words) = words[1].strip_prefix("seal ") else {
+            for args in quoted.captures_iter(&text) {
+                let Some(args) = args[1].strip_prefix("seal ") else {
                     continue;
                 };
-                let known = flags(named(&program, words));
-                let used = flag.find_iter(words).map(|found| found.as_str());
+                let known = flags(named(&program, args));
+                let used = flag.find_iter(args).map(|found| found.as_str());
                 let unknown =
                     used.filter(|flag| !known.contains(*flag) && !is_of_others(shown, flag));
                 wrong.extend(unknown.map(|flag| format!("{shown}: {flag}: {text}")));

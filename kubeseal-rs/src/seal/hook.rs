@@ -16,7 +16,7 @@ const HEAD: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n";
 
 /// The size limit, in bytes, for comparing an existing hook; hooks of `seal` are small.
-const LARGEST: u64 = 1 << 20;
+const MAX_COMPARED: u64 = 1 << 20;
 
 /// Prefix and suffix of the line that runs `seal`. It contains the absolute path of `seal`: with a
 /// relative folder in `PATH`, a `seal` from the repository could run. `seal` determines the staged
@@ -39,23 +39,24 @@ const EARLIER: [&str; 4] = [
 pub enum HookError {
     /// The program is in the work tree, where the next checkout could replace it.
     #[error(
-        "this `seal` is in the work tree itself ({}), where any commit may replace it; install it elsewhere first",
+        "this `seal` is inside the work tree ({}), where any commit can replace it\nhint: install it outside the \
+         work tree",
         .0.shown()
     )]
     InTheTree(PathBuf),
     /// The path of the program cannot be quoted for a shell script.
-    #[error("the path of this program cannot be written to a shell script: {}", .0.shown())]
+    #[error("the path of this program cannot be quoted for a shell script: {}", .0.shown())]
     Unquotable(PathBuf),
     /// The hook is a symbolic link, which may lead out of the repository.
     #[error(
-        "{} is a symbolic link, and a hook is not written through one; add what `seal hook install --print` prints \
-         to the file that it leads to",
+        "{} is a symbolic link, which is not followed\nhint: add the output of `seal hook install --print` to its \
+         target",
         .0.shown()
     )]
     Link(PathBuf),
     /// Another hook exists.
     #[error(
-        "{} is there already and does something else; add what `seal hook install --print` prints",
+        "{} already exists with other content\nhint: add the output of `seal hook install --print` to it",
         .0.shown()
     )]
     Taken(PathBuf),
@@ -74,7 +75,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         return print(hook.as_bytes());
     }
     let repository = Repository::around(Path::new("."))
-        .context("not a Git repository; change into one, or make one with `git init`")?;
+        .context("not in a Git repository (create one with `git init`)")?;
     if program
         .canonicalize()?
         .starts_with(repository.root().canonicalize()?)
@@ -91,9 +92,9 @@ pub fn run(args: &Hook) -> Result<Outcome> {
 
 fn install(path: &Path, hook: &str) -> Result<Outcome> {
     let shown = files::from_here(path);
-    match files::read_regular(path, LARGEST) {
+    match files::read_regular(path, MAX_COMPARED) {
         Ok(there) if *there == hook.as_bytes() => {
-            report::say(&format!("{} is there", shown.shown()));
+            report::info(&format!("{} is already installed", shown.shown()));
             return Ok(Outcome::Done);
         }
         Ok(there) if is_earlier(&there) => {}
@@ -101,11 +102,11 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
         _ => return Err(HookError::Taken(shown).into()),
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.shown()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.shown()))?;
     files::replace(path, hook.as_bytes())?;
     platform::make_executable(path)
         .with_context(|| format!("cannot make {} executable", path.shown()))?;
-    report::say(&format!("{} written", shown.shown()));
+    report::info(&format!("{} written", shown.shown()));
     Ok(Outcome::Done)
 }
 
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hook_gives_way_only_if_it_is_ours() {
+    fn replaces_only_hooks_of_earlier_versions() {
         for line in EARLIER {
             assert!(is_earlier(format!("{HEAD}{line}").as_bytes()), "{line}");
         }

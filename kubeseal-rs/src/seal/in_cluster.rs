@@ -17,10 +17,10 @@ pub type Values = BTreeMap<String, Option<Plain>>;
 
 /// The cluster does not provide the values.
 #[derive(Debug, thiserror::Error)]
-#[error("the values of {place} cannot be had from the cluster; {otherwise}")]
+#[error("cannot read the values of {place} from the cluster ({otherwise})")]
 pub struct NoValues {
     place: String,
-    /// What the user can do instead.
+    /// The alternative for the user.
     otherwise: &'static str,
     source: Box<ClusterError>,
 }
@@ -55,8 +55,8 @@ pub fn values(
     })?;
     let templates = sealed.spec.template.data.as_ref();
     let value = |key: &String| {
-        let made = templates.is_some_and(|templates| templates.contains_key(key));
-        let text = secret["data"][key].as_str().filter(|_| !made)?;
+        let is_templated = templates.is_some_and(|templates| templates.contains_key(key));
+        let text = secret["data"][key].as_str().filter(|_| !is_templated)?;
         base64::decode(text.as_bytes()).ok().map(Plain::from)
     };
     let keys = sealed.spec.encrypted_data.keys();

@@ -6,7 +6,7 @@
 //! 1. its arguments: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
 //! 2. a variant of [`Command`] that contains it,
 //! 3. its implementation: `seal/NAME.rs` with
-//!    `run(&Words, &Environment) -> anyhow::Result<Outcome>`,
+//!    `run(&Args, &Environment) -> anyhow::Result<Outcome>`,
 //! 4. an arm in [`run`],
 //! 5. a story in `tests/seal/NAME.trycmd`; `tests/examples.rs` runs its examples.
 //!

@@ -39,7 +39,7 @@ pub struct Item {
     pub hint: Option<Fingerprint>,
 }
 
-/// The form of a sealed value, as far as it is visible without decrypting.
+/// The form of a sealed value that is visible without decrypting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A sealed value for a key with this many bits.
@@ -63,7 +63,7 @@ impl Object {
         ))
     }
 
-    /// Like [`Self::read`], but takes sealed values of any type, which [`Item::form`] shows.
+    /// Like [`Self::read`], but accepts sealed values of any type, which [`Item::form`] shows.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_from_outside_what_cannot_open() {
+    fn recognises_values_that_no_key_can_unseal() {
         let whole = [vec![1, 0], vec![7; 256 + 16]].concat();
         let sealed = base64::encode(&whole);
         assert_eq!(form_in_yaml(&sealed), Form::Bits(2048));

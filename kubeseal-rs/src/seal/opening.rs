@@ -41,8 +41,8 @@ pub fn read(args: &Opening, environment: &Environment) -> Result<Unlock> {
     Ok(unlock)
 }
 
-/// Returns the error for a file that was named as an identity and contains none. It says what the
-/// file is.
+/// Returns the error for a file that was named as an identity and contains none. It describes
+/// the file.
 fn no_identity(path: &Path, bytes: &[u8]) -> String {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
@@ -53,23 +53,23 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
             "encrypted"
         };
         return format!(
-            "{path} is {how}, and an identity is read in plain text only; `age -d {path}` prints it: give it by a \
-             pipe, as in --identity <(age -d {path})"
+            "{path} is {how}, but an identity must be unencrypted; decrypt it to a pipe: \
+             --identity <(age -d {path})"
         );
     }
     if starts_with(b"-----BEGIN ") {
         return format!(
-            "{path} is a key in PEM, such as one of SSH, and not an age identity, which begins with AGE-SECRET-KEY-1"
+            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1"
         );
     }
     if starts_with(b"age1") {
         return format!(
-            "{path} is a recipient, which is public and opens nothing; name the identity, which begins with \
+            "{path} is an age recipient, which is public and cannot decrypt; pass the identity, which begins with \
              AGE-SECRET-KEY-1"
         );
     }
     format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` makes one"
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` generates one"
     )
 }
 
@@ -78,7 +78,7 @@ fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString>
     let bytes = match path.to_str() {
         Some("-") if environment.stdin_is_terminal => {
             bail!(
-                "stdin is a terminal, which would show the passphrase; leave --passphrase-file out to be asked"
+                "stdin is a terminal, which would show the passphrase; omit --passphrase-file to be prompted"
             )
         }
         Some("-") => files::read_stdin_as(Kind::Credential)?,
@@ -105,20 +105,20 @@ fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString>
 pub fn ask(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
         anyhow::anyhow!(if is_new {
-            "there is no terminal to ask for the new passphrase of the archive: give it with --passphrase-file FILE (- is \
-             stdin), or encrypt for a recipient with --recipient"
+            "no terminal to prompt for the new passphrase of the archive; pass it with --passphrase-file FILE (- \
+             for stdin), or encrypt for a recipient with --recipient"
         } else {
-            "the archive opens with a passphrase, and there is no terminal to ask for it: give it with \
-             --passphrase-file FILE (- is stdin)"
+            "the archive is encrypted with a passphrase, and there is no terminal to prompt for it; pass it with \
+             --passphrase-file FILE (- for stdin)"
         })
     };
     let prompt = Prompt::open().map_err(no_terminal)?;
     let ask = |text: &str| prompt.ask(text).map_err(no_terminal);
     let first = ask("Passphrase of the archive: ")?;
     if first.is_empty() {
-        bail!("an empty passphrase protects nothing");
+        bail!("the passphrase is empty");
     }
-    if is_new && *first != *ask("The same again: ")? {
+    if is_new && *first != *ask("Confirm: ")? {
         bail!("the two passphrases differ; nothing was written");
     }
     Ok(SecretString::from(first.to_string()))
@@ -136,14 +136,14 @@ pub struct Backup {
 ///
 /// # Errors
 ///
-/// Fails if the backup does not open or contains no key.
+/// Fails if the backup cannot be decrypted or contains no key.
 pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
     backup_in(path, files::read_as(path, Kind::Keys)?, unlock)
 }
 
 /// The size limit for a backup, in bytes: thousands of keys.
 const MAX_BACKUP: usize = 32 * 1024 * 1024;
-/// The most keys of a backup: one a month for eighty years. Each takes some time to parse.
+/// The maximum number of keys in a backup: one a month for eighty years. Each takes some time to parse.
 const MAX_KEYS: usize = 1_000;
 
 /// Like [`backup`], for bytes that were read from this path.
@@ -156,7 +156,7 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
-            "{} is longer than any backup of keys, which has at most 32 MiB",
+            "{} is too large for a backup of keys: the limit is 32 MiB",
             place()
         );
     }
@@ -176,8 +176,8 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     }
     if archive::identities(&plain).is_some() {
         bail!(
-            "{} holds an age identity and no key of a controller; name it with --identity, and the backup that it opens \
-             with --backup",
+            "{} contains an age identity, not a key of a controller; pass it with --identity, and the backup with \
+             --backup",
             place()
         );
     }
@@ -189,8 +189,8 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     })?;
     if let Some(line) = manifest::repeated_key(&plain) {
         bail!(
-            "{}, line {line}: a field stands there for the second time, as if files had been joined without a line `---` \
-             between them: the Secret before it would be lost. Put `---` above that line",
+            "{}, line {line}: duplicate field, as if files had been joined without a line `---` between them: the \
+             Secret before it would be lost. Insert `---` above this line",
             place()
         );
     }
@@ -208,7 +208,8 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     let secrets: Vec<Secret> = secrets.into_iter().filter(is_key).collect();
     if secrets.len() > MAX_KEYS {
         bail!(
-            "{} holds {} keys, and at most {MAX_KEYS} are read from one file; is it from a source you trust?",
+            "{} contains {} keys; at most {MAX_KEYS} are read from one file. Check that it comes from a source you \
+             trust",
             place(),
             secrets.len()
         );

@@ -1,4 +1,4 @@
-//! Checks what the API server requires of the Secret that a SealedSecret makes, so that a mistake shows here and not in
+//! Checks what the API server requires of the Secret of a SealedSecret, so that a mistake is reported here and not in
 //! the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,7 +106,7 @@ fn size_warning(len: usize) -> Option<String> {
     let is_too_large = len > MAX_SECRET_LEN;
     is_too_large.then(|| {
         format!(
-            "the values of the Secret have {len} bytes, and Kubernetes accepts {MAX_SECRET_LEN}; split the object"
+            "the values of the Secret have {len} bytes, but Kubernetes accepts at most {MAX_SECRET_LEN}; split the object"
         )
     })
 }
@@ -140,7 +140,7 @@ mod tests {
     const SSH: &str = "kubernetes.io/ssh-auth";
 
     #[test]
-    fn refuses_a_change_that_breaks_what_the_type_requires() {
+    fn refuses_a_change_that_violates_the_type() {
         let config = ".dockerconfigjson";
         for (why, object, set, removed, want) in [
             (
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn warns_of_values_above_the_limit_in_all() {
+    fn warns_about_values_above_the_total_limit() {
         let sealed = |len: usize| {
             let bytes = [&256_u16.to_be_bytes()[..], &vec![7; 256 + len + 16]].concat();
             base64::encode(&bytes)

@@ -20,20 +20,20 @@ use crate::report;
 #[derive(Debug, thiserror::Error)]
 pub enum SealingError {
     /// The Secret has no values.
-    #[error("the Secret {name:?} has no values{}", if *has_flag { "; if that is meant, pass --allow-empty" } else { "" })]
+    #[error("the Secret {name:?} has no values{}", if *has_flag { "\nhint: pass --allow-empty if this is intended" } else { "" })]
     Empty {
         /// The name of the Secret.
         name: String,
         /// Whether the command has the flag that allows it.
         has_flag: bool,
     },
-    /// The namespace is not known, and the scope needs one.
+    /// The scope requires a namespace, and none is known.
     #[error(
-        "the Secret {0:?} has no namespace, and its scope needs one: pass --namespace, or a wider --scope"
+        "the Secret {0:?} has no namespace, which its scope requires\nhint: pass --namespace, or a wider --scope"
     )]
     NoNamespace(String),
     /// `sops` encrypted the manifest.
-    #[error("{0} was encrypted by sops; `seal import sops` decrypts it first")]
+    #[error("{0} is encrypted by sops\nhint: import it with `seal import sops`")]
     Sops(String),
 }
 
@@ -48,7 +48,7 @@ pub struct Sealed {
 
 impl Sealed {
     /// Describes the object for people: name, number of items, scope and key.
-    pub fn in_words(&self) -> String {
+    pub fn describe(&self) -> String {
         let object = &self.object;
         let count = object.spec.encrypted_data.len();
         format!(
@@ -64,11 +64,11 @@ impl Sealed {
 /// Whether a Secret may have no values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Empty {
-    /// It may.
+    /// A Secret without values is accepted.
     Allowed,
-    /// It may not, unless the user passes `--allow-empty`.
+    /// A Secret without values is refused unless the user passes `--allow-empty`.
     NeedsFlag,
-    /// It may not, and the command has no flag for it.
+    /// A Secret without values is refused, and the command has no flag to accept it.
     Refused,
 }
 
@@ -113,13 +113,16 @@ fn aim(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -> Resul
     let found = secret.metadata.namespace.clone().unwrap_or_default();
     settings.check_namespace(&found)?;
     let annotated = Scope::from_annotations(secret.metadata.annotations.as_ref());
-    let said = settings.scope.as_ref();
-    let scope = said
+    let setting = settings.scope.as_ref();
+    let scope = setting
         .filter(|scope| annotated == Scope::Strict || matches!(scope.by, Origin::Flag(_)))
         .map(|scope| scope.value);
     let target = Target {
         name: None,
-        namespace: settings.namespace.as_ref().map(|said| said.value.as_str()),
+        namespace: settings
+            .namespace
+            .as_ref()
+            .map(|setting| setting.value.as_str()),
         scope,
     };
     seal::aim(secret, target).with_context(|| format!("the Secret {name:?}"))?;
@@ -160,15 +163,14 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         let value = value.expose().trim_ascii();
         if value.starts_with(b"{{") && value.ends_with(b"}}") {
             report::warn(&format!(
-                "{file}: the value of {key} is a template action, which is sealed as it stands; a template is rendered \
-                 first"
+                "{file}: the value of {key} is a template action, which is sealed unchanged; render the template first"
             ));
         }
     }
     for Coercion { line, path, kind } in &reading.coerced {
         report::warn(&format!(
-            "{file}:{line}: {path} is not in quotes, so YAML reads it as {kind} and its text changes; \
-             put it in quotes if that is not meant"
+            "{file}:{line}: {path} is not quoted, so YAML reads it as {kind} and its text changes; \
+             quote it if this is not intended"
         ));
     }
     Ok(secret)

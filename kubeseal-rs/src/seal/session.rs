@@ -27,7 +27,7 @@ const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 /// The key of the certificate cache: source, the rules' folder for relative paths, who named the
 /// source, and accepted fingerprints. A cached certificate is reused only for an equal key.
 /// Otherwise one that a rule accepts could be used where the rule does not apply.
-type Question = (Source, Option<PathBuf>, By, Vec<Vouched>);
+type CacheKey = (Source, Option<PathBuf>, By, Vec<Vouched>);
 
 /// Which certificates a run may encrypt for.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ pub struct Session<'a> {
     pub args: &'a Sealing,
     recipients: Recipients<'a>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
-    certificates: Mutex<Vec<(Question, Arc<Certificate>)>>,
+    certificates: Mutex<Vec<(CacheKey, Arc<Certificate>)>>,
 }
 
 impl<'a> Session<'a> {
@@ -123,18 +123,18 @@ impl<'a> Session<'a> {
             .certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let question = (
+        let cache_key = (
             source,
             folder,
             By::from(settings.certificate.by),
             self.fingerprints(settings),
         );
-        let answered = known.iter().find(|(known, _)| *known == question);
-        let certificate = if let Some((_, certificate)) = answered {
+        let cached = known.iter().find(|(known, _)| *known == cache_key);
+        let certificate = if let Some((_, certificate)) = cached {
             Arc::clone(certificate)
         } else {
-            let certificate = Arc::new(self.fetch(&question.0, settings)?);
-            known.push((question, Arc::clone(&certificate)));
+            let certificate = Arc::new(self.fetch(&cache_key.0, settings)?);
+            known.push((cache_key, Arc::clone(&certificate)));
             certificate
         };
         settings.check_certificate(&certificate)?;
@@ -175,10 +175,11 @@ impl<'a> Session<'a> {
         let now = self.environment.now;
         let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
-            Source::At(at) => {
-                parsed.with_context(|| format!("the certificate of {}", redacted_source(at)))?
+            Source::At(at) => parsed
+                .with_context(|| format!("cannot use the certificate {}", redacted_source(at)))?,
+            Source::Controller { .. } => {
+                parsed.context("cannot use the certificate of the controller")?
             }
-            Source::Controller { .. } => parsed.context("the certificate of the controller")?,
         };
         for remark in &remarks {
             report::warn(remark);

@@ -10,7 +10,7 @@ use shared::sealed_file::Changes;
 
 use super::session::Session;
 use super::target::{Target, hint_rule};
-use super::values::{Stdin, remark_on};
+use super::values::{Stdin, warn_about};
 use super::{Outcome, names};
 use crate::report;
 use crate::report::ShowPath as _;
@@ -19,15 +19,16 @@ use crate::seal_args::Set;
 /// The recipe also generates a public part, which `set` cannot store.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this recipe also makes a public part, which is not an item; `seal generate` makes a SealedSecret with both"
+    "this recipe also generates a public part, which cannot be stored as an item\n\
+     hint: `seal generate` creates a SealedSecret with both parts"
 )]
 pub struct HasPublic;
 
 /// The argument list contains a value; the message does not repeat it.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the item key contains `=`: the value does not belong into the argument list; give it on stdin, as in \
-     `printf '%s' VALUE | seal set FILE KEY`"
+    "the item key contains `=`: a value must not be in the argument list\n\
+     hint: pass the value on stdin: printf '%s' VALUE | seal set FILE KEY"
 )]
 pub struct HasValue;
 
@@ -54,12 +55,12 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     })?;
     let items = &target.found.sealed.spec.encrypted_data;
     for key in values.keys() {
-        let known = items.contains_key(key);
-        report::say(&format!(
+        let existed = items.contains_key(key);
+        report::info(&format!(
             "{}: {}: {key} {} ({}, for {})",
             args.file.shown(),
             target.found.sealed.place(),
-            if known { "changed" } else { "added" },
+            if existed { "changed" } else { "added" },
             target.scope(),
             certificate.fingerprint()
         ));
@@ -87,11 +88,11 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
         None => stdin.read_value(&args.key, args.allow_empty)?,
     };
     if args.from_file.is_some() || !value.expose().is_empty() {
-        remark_on(&args.key, &value);
+        warn_about(&args.key, &value);
     }
     if args.from_file.is_none() && value.expose().ends_with(b"\n") {
         report::warn(
-            "the value ends with a line break, which is sealed with it; `printf %s` writes none",
+            "the value ends with a line break, which is sealed as part of it; `printf %s` writes none",
         );
     }
     Ok(BTreeMap::from([(args.key.clone(), value)]))

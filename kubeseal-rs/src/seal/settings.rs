@@ -17,7 +17,7 @@ use crate::seal_args::Sealing;
 
 /// A setting and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said<T> {
+pub struct Setting<T> {
     /// The value.
     pub value: T,
     /// The source of the value.
@@ -67,13 +67,13 @@ pub struct Settings {
     /// The rule that matches.
     pub rule: Option<Rule>,
     /// The source of the certificate.
-    pub certificate: Said<Source>,
+    pub certificate: Setting<Source>,
     /// The accepted certificates, in addition to the restrictions of the rule.
-    pub pins: Option<Said<Vec<Fingerprint>>>,
+    pub pins: Option<Setting<Vec<Fingerprint>>>,
     /// The namespace of objects without one; `None` for that of the kubeconfig's context.
-    pub namespace: Option<Said<String>>,
+    pub namespace: Option<Setting<String>>,
     /// The scope of new objects; `None` for that of the input's annotations.
-    pub scope: Option<Said<Scope>>,
+    pub scope: Option<Setting<Scope>>,
 }
 
 /// The environment variable for `--cert-fingerprint`: one fingerprint, or several separated by
@@ -93,7 +93,7 @@ pub enum SettingsError {
     #[error("{PIN}: {0}")]
     Pin(MalformedFingerprint),
     /// The certificate is not a pinned one.
-    #[error("{by} wants the certificate {wanted}, and this one is {found}")]
+    #[error("{by} requires the certificate {wanted}, but this one is {found}")]
     Fingerprint {
         /// The source of the pin.
         by: Origin,
@@ -104,8 +104,8 @@ pub enum SettingsError {
     },
     /// Existing values would be encrypted for a certificate that only a rule names.
     #[error(
-        "{rule} alone names {certificate}, {found}, and the author of the rule could decrypt what is encrypted for it, so \
-         no existing value is\nhint: if the certificate is right, pass {}--cert-fingerprint {found}",
+        "only {rule} names {certificate}, {found}; the author of the rule could decrypt existing values that are \
+         re-encrypted for it\nhint: if the certificate is correct, pass {}--cert-fingerprint {found}",
         file.as_ref().map_or_else(String::new, |file| format!("--cert {} or ", file.shown()))
     )]
     OnlyByRule {
@@ -132,7 +132,7 @@ pub fn decide(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings, SettingsError> {
     let of_rule = rule.as_ref();
-    let scope = first_said(
+    let scope = first_set(
         args.scope.map(|scope| ("scope", scope)),
         of_rule.and_then(|rule| rule.scope),
         match variable("SEALED_SECRETS_SCOPE") {
@@ -143,7 +143,7 @@ pub fn decide(
             None => None,
         },
     );
-    let namespace = first_said(
+    let namespace = first_set(
         args.namespace.clone().map(|name| ("namespace", name)),
         of_rule.and_then(|rule| rule.namespace.clone()),
         variable("SEALED_SECRETS_NAMESPACE").map(|name| ("SEALED_SECRETS_NAMESPACE", name)),
@@ -166,27 +166,27 @@ pub fn decide(
     Ok(settings)
 }
 
-fn first_said<T>(
-    word: Option<(&'static str, T)>,
+fn first_set<T>(
+    flag: Option<(&'static str, T)>,
     rule: Option<T>,
     variable: Option<(&'static str, T)>,
-) -> Option<Said<T>> {
-    let said = |by| move |value| Said { value, by };
-    word.map(|(name, value)| said(Origin::Flag(name))(value))
-        .or_else(|| rule.map(said(Origin::Rule)))
-        .or_else(|| variable.map(|(name, value)| said(Origin::Variable(name))(value)))
+) -> Option<Setting<T>> {
+    let setting = |by| move |value| Setting { value, by };
+    flag.map(|(name, value)| setting(Origin::Flag(name))(value))
+        .or_else(|| rule.map(setting(Origin::Rule)))
+        .or_else(|| variable.map(|(name, value)| setting(Origin::Variable(name))(value)))
 }
 
-/// Returns the user's pins. They apply whatever names the certificate, since another person may
-/// have written the rule.
+/// Returns the user's pins. They apply to a certificate from any source, since another person
+/// may have written the rule.
 fn pins(
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Said<Vec<Fingerprint>>>, SettingsError> {
+) -> Result<Option<Setting<Vec<Fingerprint>>>, SettingsError> {
     if let Some(typed) = args.cert_fingerprint.clone() {
         let by = Origin::Flag("cert-fingerprint");
         let value = vec![typed];
-        return Ok(Some(Said { value, by }));
+        return Ok(Some(Setting { value, by }));
     }
     let Some(text) = variable(PIN) else {
         return Ok(None);
@@ -194,7 +194,7 @@ fn pins(
     let each = text.split(',').map(|text| text.trim().parse());
     let value = each.collect::<Result<_, _>>().map_err(SettingsError::Pin)?;
     let by = Origin::Variable(PIN);
-    Ok(Some(Said { value, by }))
+    Ok(Some(Setting { value, by }))
 }
 
 /// Returns the source of the certificate. A flag or variable that selects a cluster selects its
@@ -203,24 +203,24 @@ fn source(
     rule: Option<&Rule>,
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
-) -> Said<Source> {
-    let said = |value, by| Said { value, by };
+) -> Setting<Source> {
+    let setting = |value, by| Setting { value, by };
     let asked = |context: &Option<String>| Source::Controller {
         context: context.clone(),
         name: args.controller.name.clone(),
         namespace: args.controller.namespace.clone(),
     };
     if let Some(at) = &args.cert {
-        return said(Source::At(at.clone()), Origin::Flag("cert"));
+        return setting(Source::At(at.clone()), Origin::Flag("cert"));
     }
     if args.cluster.context.is_some() {
-        return said(asked(&args.cluster.context), Origin::Flag("context"));
+        return setting(asked(&args.cluster.context), Origin::Flag("context"));
     }
     if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
-        return said(source, Origin::Rule);
+        return setting(source, Origin::Rule);
     }
     if let Some(at) = variable("SEALED_SECRETS_CERT") {
-        return said(
+        return setting(
             Source::At(at.into()),
             Origin::Variable("SEALED_SECRETS_CERT"),
         );
@@ -239,7 +239,7 @@ fn source(
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         ),
     };
-    said(controller, by)
+    setting(controller, by)
 }
 
 impl Settings {
@@ -277,12 +277,12 @@ impl Settings {
         rule.map(vouched).chain(self.user_pins()).collect()
     }
 
-    /// Returns the accepted fingerprints that the user gave.
+    /// Returns the accepted fingerprints that the user has set.
     pub fn user_pins(&self) -> Vec<Vouched> {
         let pins = self.pins.iter();
-        let vouched = pins.flat_map(|said| {
-            let by = said.by.into();
-            let each = said.value.iter().cloned();
+        let vouched = pins.flat_map(|setting| {
+            let by = setting.by.into();
+            let each = setting.value.iter().cloned();
             each.map(move |fingerprint| Vouched { fingerprint, by })
         });
         vouched.collect()
@@ -298,16 +298,16 @@ impl Settings {
         let (Origin::Rule, None) = (self.certificate.by, &self.pins) else {
             return Ok(());
         };
-        let (certificate_in_words, file) = self.certificate_in_words();
+        let (description, file) = self.describe_certificate();
         Err(SettingsError::OnlyByRule {
             rule: self.rule.as_ref().map(Rule::in_words).unwrap_or_default(),
-            certificate: certificate_in_words,
+            certificate: description,
             found: certificate.fingerprint().clone(),
             file,
         })
     }
 
-    fn certificate_in_words(&self) -> (String, Option<PathBuf>) {
+    fn describe_certificate(&self) -> (String, Option<PathBuf>) {
         match &self.certificate.value {
             Source::At(at) if is_url(at) => {
                 (format!("the certificate {}", redacted_source(at)), None)
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_come_before_the_rule_and_the_rule_before_variables() {
+    fn flags_override_rules_and_rules_override_variables() {
         let variables = [
             ("SEALED_SECRETS_CERT", "v.pem"),
             ("SEALED_SECRETS_NAMESPACE", "v"),
@@ -411,18 +411,18 @@ mod tests {
             ),
         ] {
             let settings = decided(rule, &args, &variables).unwrap();
-            let said = |value: &str, by| Said {
+            let setting = |value: &str, by| Setting {
                 value: value.to_owned(),
                 by,
             };
-            let source = |(at, by): (&str, _)| Said {
+            let source = |(at, by): (&str, _)| Setting {
                 value: Source::At(at.into()),
                 by,
             };
             assert_eq!(settings.certificate, source(cert), "{why}");
             assert_eq!(
                 settings.namespace,
-                Some(said(namespace.0, namespace.1)),
+                Some(setting(namespace.0, namespace.1)),
                 "{why}"
             );
             assert_eq!(
@@ -438,13 +438,13 @@ mod tests {
 
     /// Attack: a rule names a certificate of its author, where the user has pinned another one.
     #[test]
-    fn a_variable_pins_what_a_rule_names_too() {
+    fn a_variable_also_pins_the_certificate_of_a_rule() {
         let pin = format!("SHA256:{}A", "a".repeat(42));
         let both = format!("{pin}, {pin}");
         let variables = [(PIN, both.as_str())];
         let by = |rule| {
             let settings = decided(rule, &Sealing::default(), &variables).unwrap();
-            settings.pins.map(|said| said.by)
+            settings.pins.map(|setting| setting.by)
         };
         assert_eq!(by(""), Some(Origin::Variable(PIN)));
         for rule in [
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_and_variables_may_not_break_the_rule() {
+    fn refuses_flags_and_variables_that_violate_the_rule() {
         for (rule, args, variables, want) in [
             (
                 "allowedScopes: [strict]",

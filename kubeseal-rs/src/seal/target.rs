@@ -25,11 +25,11 @@ use crate::report::{self, ShowPath as _, shown};
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The file contains no SealedSecret.
-    #[error("{} contains no SealedSecret; `seal FILE` makes one from a Secret", .0.shown())]
+    #[error("{} contains no SealedSecret\nhint: create one from a Secret with `seal FILE`", .0.shown())]
     None(PathBuf),
     /// The file contains several SealedSecrets, and no name was given.
     #[error(
-        "{} holds {} SealedSecrets; say which one with --name: {}",
+        "{} contains {} SealedSecrets: {}\nhint: select one with --name",
         file.shown(), candidates.len(), candidates.join(", ")
     )]
     Several {
@@ -50,13 +50,14 @@ pub enum TargetError {
     },
     /// The SealedSecret has the deprecated form, without items.
     #[error(
-        "{} has the deprecated field `data`, which holds a whole Secret in one value; `kubeseal --re-encrypt` \
-         turns it into items", .0
+        "{} has the deprecated field `data`, which contains a whole Secret in one value\n\
+         hint: `kubeseal --re-encrypt` converts it to items", .0
     )]
     Deprecated(String),
     /// The scope of a flag contradicts the file.
     #[error(
-        "the items of {place} are {found}, not {wanted}; items of one object share its scope: leave --scope out"
+        "the items of {place} have scope {found}, not {wanted}; the items of an object share its scope\nhint: omit \
+         --scope"
     )]
     Scope {
         /// The namespace and name of the object.
@@ -67,7 +68,7 @@ pub enum TargetError {
         wanted: Scope,
     },
     /// The namespace of a flag contradicts the file.
-    #[error("{place} is in the namespace {found:?}, not {wanted:?}: leave --namespace out")]
+    #[error("{place} is in the namespace {found:?}, not {wanted:?}\nhint: omit --namespace")]
     Namespace {
         /// The namespace and name of the object.
         place: String,
@@ -77,19 +78,19 @@ pub enum TargetError {
         wanted: String,
     },
     /// The namespace is not known.
-    #[error("{0} names no namespace, and its scope needs one: pass --namespace")]
+    #[error("{0} has no namespace, which its scope requires\nhint: pass --namespace")]
     NoNamespace(String),
-    /// Another program changed the same item meanwhile.
-    #[error("another program changed {item} in {} meanwhile; run this again", file.shown())]
+    /// Another program changed the same item during the run.
+    #[error("another program changed {item} in {}\nhint: run the command again", file.shown())]
     Conflict {
         /// The path of the file.
         file: PathBuf,
         /// The name of the item.
         item: String,
     },
-    /// Another program removed or renamed the object meanwhile.
+    /// Another program removed or renamed the object during the run.
     #[error(
-        "another program changed {} meanwhile, and removed or renamed {place}; run this again",
+        "another program changed {}, and removed or renamed {place}\nhint: run the command again",
         file.shown()
     )]
     Gone {
@@ -99,7 +100,9 @@ pub enum TargetError {
         place: String,
     },
     /// The SealedSecret has no name.
-    #[error("the SealedSecret at line {0} has no metadata.name, so its values could never open")]
+    #[error(
+        "the SealedSecret at line {0} has no metadata.name, so its values could never be unsealed"
+    )]
     NoName(usize),
 }
 
@@ -239,12 +242,12 @@ impl Target {
         })
     }
 
-    /// Like [`Self::write`], but refuses if another program changed the same items meanwhile.
+    /// Like [`Self::write`], but refuses if another program changed the same items since they were read.
     ///
     /// # Errors
     ///
     /// Fails like [`Self::write`], or with [`TargetError::Conflict`].
-    pub fn write_what_is_untouched(&self, changes: &Changes<'_>) -> Result<()> {
+    pub fn write_unless_changed(&self, changes: &Changes<'_>) -> Result<()> {
         let items =
             |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
         let file = ManifestFile::parse(&self.path, files::read_to_change(&self.path)?)?;

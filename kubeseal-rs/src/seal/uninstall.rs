@@ -61,7 +61,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     let (total, leftovers) = find(&objects, args.namespace.as_deref())?;
     print(list(&leftovers).as_bytes())?;
     if leftovers.is_empty() || !args.yes {
-        report::say(&summary(total, leftovers.len()));
+        report::info(&summary(total, leftovers.len()));
         return Ok(Outcome::Done);
     }
     let failed = change_all(&objects, &leftovers, environment.status_line);
@@ -73,7 +73,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
             failed.join("\n")
         );
     }
-    report::say(&format!(
+    report::info(&format!(
         "{} of {total} statuses were changed",
         leftovers.len()
     ));
@@ -85,7 +85,9 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
     let (code, body) = objects.look(&path)?;
     if code == 403 {
-        report::say("whether a controller runs is not known: its Lease may not be read");
+        report::info(
+            "cannot check whether a controller is running: no permission to read its Lease",
+        );
     }
     let lease = serde_json::from_slice::<Json>(&body).ok();
     let holder = lease
@@ -93,8 +95,8 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
         .and_then(|lease| holder(&lease, now));
     if let Some(holder) = holder {
         bail!(
-            "a controller of this project runs ({holder} holds the Lease {namespace}/{name}) and would write everything again: \
-             stop it first, or wait until the Lease ends; --force goes on regardless"
+            "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would write \
+             the data again\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
         );
     }
     Ok(())
@@ -199,10 +201,10 @@ fn list(leftovers: &[Leftover]) -> String {
 
 fn summary(total: usize, leftovers: usize) -> String {
     match leftovers {
-        0 => format!("of {total} SealedSecrets none has anything to remove"),
+        0 => format!("none of {total} SealedSecrets has anything to remove"),
         _ => format!(
-            "nothing is changed yet: {leftovers} of {total} SealedSecrets have conditions or fields of this project's controller; \
-             --yes removes them"
+            "nothing was changed: {leftovers} of {total} SealedSecrets have conditions or fields of this project's \
+             controller; --yes removes them"
         ),
     }
 }
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_only_this_project_writes_and_keeps_the_rest() {
+    fn removes_only_the_data_of_this_project() {
         let synced = json!({ "type": "Synced", "status": "True" });
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_runs_while_its_lease_lasts() {
+    fn a_controller_is_running_until_its_lease_expires() {
         let lease = |spec: Json| json!({ "spec": spec });
         let at = |second| Timestamp::from_second(second).unwrap();
         let renewed = |holder: &str| {
@@ -265,10 +267,10 @@ mod tests {
             }))
         };
         for (why, lease, now, want) in [
-            ("it lasts", renewed("pod"), 24, Some("pod")),
-            ("it ended", renewed("pod"), 25, None),
-            ("it was given up", renewed(""), 11, None),
-            ("nobody held it", lease(json!({})), 11, None),
+            ("valid", renewed("pod"), 24, Some("pod")),
+            ("expired", renewed("pod"), 25, None),
+            ("released", renewed(""), 11, None),
+            ("never held", lease(json!({})), 11, None),
         ] {
             assert_eq!(holder(&lease, at(now)).as_deref(), want, "{why}");
         }

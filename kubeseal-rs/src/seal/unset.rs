@@ -13,7 +13,7 @@ use crate::seal_args::Unset;
 
 /// An item does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("{place} has no item {key:?}; it has {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+#[error("{place} has no item {key:?}; existing items: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
 pub struct NoItem {
     place: String,
     key: String,
@@ -51,7 +51,7 @@ pub fn run(args: &Unset) -> Result<Outcome> {
     })?;
     for key in &keys {
         let place = place(&target.found);
-        report::say(&format!("{}: {place}: {key} removed", args.file.shown()));
+        report::info(&format!("{}: {place}: {key} removed", args.file.shown()));
     }
     Ok(Outcome::Done)
 }

@@ -18,24 +18,24 @@ use crate::report::{self, ShowPath as _, path_text};
 #[derive(Debug, thiserror::Error)]
 pub enum ValueError {
     /// There is no terminal for a prompt.
-    #[error("no terminal to ask for the value of {0:?}; give it on stdin or from a file")]
+    #[error("no terminal to prompt for the value of {0:?}\nhint: pass it on stdin or from a file")]
     NoTerminal(String),
     /// The two entries at the prompt differ.
     #[error("the two values of {0:?} differ; nothing was written")]
     Differ(String),
-    /// Two values were to be read from stdin.
-    #[error("stdin can be read once only, and two values want it")]
+    /// Two values are read from stdin.
+    #[error("stdin can be read only once, but two values use it")]
     StdinTwice,
     /// stdin was empty.
     #[error(
-        "the value of {0:?} is empty: nothing came from stdin. If it shall be empty, pass --allow-empty"
+        "the value of {0:?} is empty: stdin contains no data\nhint: pass --allow-empty to set an empty value"
     )]
     Empty(String),
-    /// The argument has not the form `KEY=VALUE`.
-    #[error("--{0} takes {1}")]
+    /// The argument does not have the form `KEY=VALUE`.
+    #[error("invalid value for --{0}: expected {1}")]
     Form(&'static str, &'static str),
     /// The key is not UTF-8.
-    #[error("--from-file: the key {0} is not text in UTF-8")]
+    #[error("--from-file: the key {0} is not valid UTF-8")]
     KeyBytes(String),
     /// The folder contains no files.
     #[error("the folder {} contains no file that could be an item", .0.shown())]
@@ -51,7 +51,7 @@ pub fn prompt(key: &str) -> Result<Plain> {
     let ask_twice = || -> io::Result<_> {
         let prompt = Prompt::open()?;
         let first = prompt.ask(&format!("Value of {key}: "))?;
-        Ok((first, prompt.ask("The same again: ")?))
+        Ok((first, prompt.ask("Confirm: ")?))
     };
     let (first, second) = ask_twice().map_err(|_| ValueError::NoTerminal(key.to_owned()))?;
     let [first, second] =
@@ -132,21 +132,21 @@ impl<'a> Stdin<'a> {
     /// # Errors
     ///
     /// Fails if a file cannot be read, or has no name to use as a key.
-    pub fn from_file(&mut self, word: &OsStr) -> Result<Vec<(String, Plain)>> {
-        if let Some((key, path)) = word.split_once("=") {
+    pub fn from_file(&mut self, arg: &OsStr) -> Result<Vec<(String, Plain)>> {
+        if let Some((key, path)) = arg.split_once("=") {
             let key = key
                 .to_str()
                 .ok_or_else(|| ValueError::KeyBytes(path_text(key).into()))?;
             return Ok(vec![(key.to_owned(), self.read_file(Path::new(path))?)]);
         }
-        let path = Path::new(word);
+        let path = Path::new(arg);
         if path.is_dir() {
             return from_folder(path);
         }
-        let key = path.file_name().filter(|_| word != "-");
+        let key = path.file_name().filter(|_| arg != "-");
         let key = key.ok_or(ValueError::Form(
             "from-file",
-            "[KEY=]FILE; stdin has no name: KEY=-",
+            "[KEY=]FILE, or KEY=- for stdin",
         ))?;
         Ok(vec![(
             key.to_string_lossy().into_owned(),
@@ -166,7 +166,7 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
         let key = entry.file_name().to_string_lossy().into_owned();
         if kind.is_symlink() && !path.is_dir() {
             report::warn(&format!(
-                "{} is a symbolic link and is left out; to seal what it leads to, pass --from-file {key}={0}",
+                "skipped the symbolic link {}; to seal its target, pass --from-file {key}={0}",
                 path.shown()
             ));
         }
@@ -185,23 +185,23 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
 }
 
 /// Warns about a value that is most likely not what the user wants.
-pub fn remark_on(key: &str, value: &Plain) {
+pub fn warn_about(key: &str, value: &Plain) {
     if value.expose().is_empty() {
         report::warn(&format!("the value of {key} is empty"));
     }
-    remark_on_mark("", key, value);
+    warn_about_byte_order_mark("", key, value);
 }
 
 /// Warns about a value that begins with a byte order mark. The place begins the message.
-pub fn remark_on_mark(place: &str, key: &str, value: &Plain) {
+pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
     let mark = match value.expose() {
         [0xef, 0xbb, 0xbf, ..] => "UTF-8",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
         _ => return,
     };
     report::warn(&format!(
-        "{place}the value of {key} begins with a byte order mark of {mark}, which is sealed with it; write the file \
-         without one if a program is to read it"
+        "{place}the value of {key} begins with a byte order mark of {mark}, which is sealed as part of it; remove it \
+         if the program that reads the value does not expect it"
     ));
 }
 
@@ -210,8 +210,8 @@ pub fn remark_on_mark(place: &str, key: &str, value: &Plain) {
 /// # Errors
 ///
 /// Fails if there is no equals sign.
-pub fn public_pair(word: &str, flag: &'static str) -> Result<(String, String), ValueError> {
-    let pair = word
+pub fn public_pair(arg: &str, flag: &'static str) -> Result<(String, String), ValueError> {
+    let pair = arg
         .split_once('=')
         .ok_or(ValueError::Form(flag, "KEY=VALUE"))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))

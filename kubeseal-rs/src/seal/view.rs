@@ -26,13 +26,13 @@ use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{Sealing, View};
 
 /// What to do if the cluster does not provide values.
-const OTHERWISE: &str = "--key FILE opens them here";
+const OTHERWISE: &str = "pass --key FILE to unseal them locally";
 
 /// There is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// No object was found.
-    #[error("no SealedSecret found; name sealed files, or a folder to find them in")]
+    #[error("no SealedSecret found\nhint: name sealed files, or a folder that contains them")]
     NothingFound,
 }
 
@@ -63,13 +63,13 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     let mut seen = Vec::new();
     let mut unread = 0;
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
-        match look(&candidate, revealer.as_ref()) {
+        match read_file(&candidate, revealer.as_ref()) {
             Ok(found) => seen.extend(found),
             Err(error) if candidate.named => return Err(error),
             Err(error) => {
                 unread += 1;
                 let problem = walk::without_path(&candidate.path, &error);
-                report::say(&format!("{}: not shown: {problem}", candidate.path.shown()));
+                report::info(&format!("{}: not shown: {problem}", candidate.path.shown()));
             }
         }
     }
@@ -79,12 +79,12 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     }
     date(&mut seen, environment.now);
     if matches!(revealer, Some(Revealer::Cluster(_))) {
-        report::say(
-            "values are those of Secrets in the cluster; a file that is not applied may have others",
+        report::info(
+            "values come from the Secrets in the cluster; a file that is not applied may contain others",
         );
     }
     let text = if let Some(format) = args.output {
-        write(&seen.iter().map(facts).collect::<Vec<_>>(), format)
+        write(&seen.iter().map(to_json).collect::<Vec<_>>(), format)
     } else {
         let texts: Vec<_> = seen.iter().map(text).collect();
         let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
@@ -96,7 +96,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns the objects of a file.
-fn look(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Seen>> {
+fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Seen>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
         return Ok(Vec::new());
@@ -160,7 +160,10 @@ impl<'a> Revealer<'a> {
         };
         let opened = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
             let place = object.sealed.place();
-            anyhow!("{place} does not open with these keys: {}", why.diagnosis())
+            anyhow!(
+                "{place} cannot be unsealed with these keys: {}",
+                why.diagnosis()
+            )
         })?;
         Ok(opened
             .into_iter()
@@ -215,7 +218,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
 }
 
 fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
-    let unknown = || Zeroizing::new("(the Secret does not tell)".to_owned());
+    let unknown = || Zeroizing::new("(not in the Secret)".to_owned());
     for line in value.map_or_else(unknown, revealed).lines() {
         text.push_str("    ");
         text.push_str(line);
@@ -226,7 +229,7 @@ fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
 fn form(form: &Form) -> String {
     match form {
         Form::Bits(bits) => format!("{bits} bits"),
-        Form::NoText => "malformed: no text".into(),
+        Form::NoText => "malformed: not text".into(),
         Form::NotSealed(why) => why.to_string(),
     }
 }
@@ -253,7 +256,7 @@ fn revealed(value: &Plain) -> Zeroizing<String> {
     }
 }
 
-fn facts(seen: &Seen) -> Json {
+fn to_json(seen: &Seen) -> Json {
     let object = &seen.object;
     let item = |(i, item): (usize, &Item)| {
         let mut json = json!({"key": item.key, "line": item.line});

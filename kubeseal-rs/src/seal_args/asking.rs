@@ -4,7 +4,7 @@ use clap::Args;
 
 use kubeseal_library::cluster::ByToken;
 
-/// The controller's TLS port, which tells callers with a token which key decrypts each item.
+/// The controller's TLS port, which reports to callers with a token which key can unseal each item.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     next_help_heading = "The controller's TLS port, for callers with a token (verbs `verify` and `rotate` on SealedSecrets)"
@@ -13,10 +13,10 @@ pub struct Asking {
     /// URL of the controller's TLS port (https://…), or of a port-forward to it
     #[arg(long, value_name = "URL")]
     pub authorized: Option<String>,
-    /// File with a token for the audience sealed-secrets.bitnami.com; else one is made
+    /// File with a token for the audience sealed-secrets.bitnami.com; requested from the cluster if not given
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Service account that a token is made for; else that of the kubeconfig
+    /// Service account to request a token for; that of the kubeconfig if not given
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "token_file")]
     pub token_account: Option<String>,
     /// CA certificate of that port, as served at /v1/ca.pem; fetched from the controller of the current context if not given

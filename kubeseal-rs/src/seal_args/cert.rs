@@ -46,7 +46,7 @@ pub struct CertFetch {
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Replace a file that holds another certificate, without asking
+    /// Replace a file that contains another certificate, without asking
     #[arg(long, requires = "out")]
     pub replace: bool,
     /// Fail unless the certificate has this fingerprint

@@ -8,7 +8,7 @@ use super::{Destination, Sealing};
 /// Arguments of `seal create`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every process of this machine can read a value in the argument list, and the shell keeps it in its
+Every process on this machine can read a value in the argument list, and the shell keeps it in its
 history: prefer --stdin, --prompt or --from-file over --from-literal.
 
 Examples:
@@ -21,16 +21,16 @@ pub struct Create {
     /// Read the value of this item from stdin, byte for byte
     #[arg(long, value_name = "KEY")]
     pub stdin: Option<String>,
-    /// Take an empty value from stdin
+    /// Accept an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
-    /// Ask for the value of this item without showing it
+    /// Prompt for the value of this item without showing it
     #[arg(long, value_name = "KEY")]
     pub prompt: Vec<String>,
     /// Add an item from a file (`-` for stdin), or one item for each file of a folder
     #[arg(long, value_name = "[KEY=]FILE")]
     pub from_file: Vec<OsString>,
-    /// Add an item for each line KEY=VALUE, without quoting rules (`seal import dotenv` has them)
+    /// Add an item for each line KEY=VALUE, without quoting rules (for those, use `seal import dotenv`)
     #[arg(long, value_name = "FILE")]
     pub from_env_file: Vec<PathBuf>,
     /// Add an item from the argument list, where other processes can read it

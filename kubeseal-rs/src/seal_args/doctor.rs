@@ -7,13 +7,13 @@ use super::{Asking, Form, Opening, Place};
 /// Arguments of `seal doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Other names and namespaces are tried only with keys that you hold: those of --backup, or the key Secrets if \
-you may read them. The controller is asked about the file as it is, and nothing else; with --authorized it answers \
-for each item, to callers who may verify the object.\n\n\
+    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
+Secrets if you may read them. The controller only gets the unmodified file; with --authorized it reports the \
+result for each item to callers that may verify the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
 )]
 pub struct Doctor {
-    /// File with SealedSecrets that do not decrypt
+    /// File with SealedSecrets that cannot be unsealed
     pub file: Option<PathBuf>,
     /// Also try this namespace; repeatable
     #[arg(long, value_name = "NAME")]
@@ -44,7 +44,7 @@ pub struct Doctor {
     /// How to reach the controller's port for callers with a token.
     #[command(flatten)]
     pub asking: Asking,
-    /// The cluster or folder with the keys. What is missing comes from the rule of `.seal.yaml` for the file.
+    /// The cluster or folder with the keys. Missing options come from the rule of `.seal.yaml` for the file.
     #[command(flatten)]
     pub place: Place,
 }

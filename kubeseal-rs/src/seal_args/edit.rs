@@ -7,9 +7,9 @@ use super::Sealing;
 /// Arguments of `seal edit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The editor is $VISUAL or $EDITOR, else vi, found in PATH. It edits a file in memory that only you can read
-and that is removed afterwards. Only Linux has such files; elsewhere the command is refused. Values that
-you do not change keep their ciphertext.
+The editor is $VISUAL or $EDITOR, else vi, found in PATH. It edits an in-memory file that only you can read
+and that is removed afterwards. Only Linux supports such files; on other systems the command fails. Values
+that you do not change keep their ciphertext.
 
 Examples:
   seal edit db.sealed.yaml --key key.pem
@@ -23,7 +23,7 @@ pub struct Edit {
     /// Decrypt with these private keys (PEM or key Secrets) instead of reading the Secret in the cluster
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
-    /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
+    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Options for sealing.

@@ -8,16 +8,16 @@ use super::{Destination, Sealing};
 #[command(after_help = "\
 Recipes:
   password[:LENGTH]   letters and digits, 32 by default; options upper=N lower=N digits=N symbols=N
-                      (at least so many, 0 for none) and without=CHARS
+                      (minimum number, 0 for none) and without=CHARS
   hex[:BYTES]         random bytes in hexadecimal, 32 by default
-  base64[:BYTES]      the same in base64
+  base64[:BYTES]      random bytes in base64, 32 by default
   uuid                version 4
   rsa[:BITS]          key pair, PKCS#8 in PEM; the public key is added in plain text as KEY.pub
-  ed25519             the same
-  ecdsa[:p384]        the same; P-256 by default
+  ed25519             key pair, like rsa
+  ecdsa[:p384]        key pair, like rsa; P-256 by default
   tls:HOST[,HOST…]    KEY.key, and a self-signed certificate in plain text as KEY.crt; days=N, 365 by default
   htpasswd:USER       a line with a bcrypt hash, and the password as KEY.password
-  docker:SERVER,USER  config.json for a registry; call the key .dockerconfigjson
+  docker:SERVER,USER  config.json for a registry; name the key .dockerconfigjson
 
 Examples:
   seal generate db password=password:24,symbols=2 -n shop -w db.yaml
@@ -32,7 +32,7 @@ pub struct Generate {
     /// Read the password of htpasswd and docker from stdin
     #[arg(long)]
     pub password_stdin: bool,
-    /// Ask for the password of htpasswd and docker without showing it
+    /// Prompt for the password of htpasswd and docker without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
     /// Properties of the Secret besides its values.

@@ -22,7 +22,7 @@ pub enum ImportFrom {
     /// Import a file that sops encrypted; runs your `sops`
     #[command(
         after_help = "Examples:\n  seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml\n\n\
-A file that holds a Secret manifest keeps its name: seal import sops FILE."
+A file that contains a Secret manifest keeps its name: seal import sops FILE."
     )]
     Sops(ImportSops),
     /// Import a Secret as `kubectl get -o yaml` prints it, without fields that the server added
@@ -57,7 +57,7 @@ pub struct ImportDotenv {
 /// Arguments of `seal import sops`.
 #[derive(Debug, Args)]
 pub struct ImportSops {
-    /// Name of the Secret (only if the file is no Secret manifest), and the file
+    /// Name of the Secret (only if the file is not a Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
     pub args: Vec<OsString>,
     /// Vault or Azure Key Vault that the file may name, besides your own Vault

@@ -26,9 +26,9 @@ pub enum KeysVerb {
     Backup(KeysBackup),
     /// Restore keys of a backup to a cluster or folder
     Restore(KeysRestore),
-    /// Have the controller make a new key, and wait for its certificate
+    /// Request a new key from the controller, and wait for its certificate
     Rotate(KeysRotate),
-    /// Take a key out of use that nothing needs any more
+    /// Retire a key that is no longer needed
     Retire(KeysRetire),
     /// Mark a key as compromised, and list what was sealed for it
     Compromise(KeysCompromise),
@@ -70,9 +70,9 @@ pub struct KeysList {
     pub place: Place,
 }
 
-/// Where to search for objects and files that need a key.
+/// Where to search for values that need a key.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Where to search for what needs a key")]
+#[command(next_help_heading = "Where to search for values that need a key")]
 pub struct Search {
     /// Search SealedSecrets of this namespace only; repeatable
     #[arg(long = "only-namespace", value_name = "NAME")]
@@ -99,7 +99,7 @@ pub struct Search {
 pub struct KeysStatus {
     /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
-    /// Open every value, also of more than 200 objects that name their key
+    /// Unseal every value, even of more than 200 objects that name their key
     #[arg(long)]
     pub open_all: bool,
     /// Output format
@@ -117,7 +117,7 @@ pub struct KeysStatus {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The program `age` decrypts the archive too: age -d -i identity.txt keys.age\n\n\
-Anyone can encrypt an archive for a recipient; only a signature (--sign) shows who made it. For keys with a \
+Anyone can encrypt an archive for a recipient; only a signature (--sign) shows who created it. For keys with a \
 passphrase, agents and hardware: ssh-keygen -Y sign -n sealed-secrets-backup -f KEY keys.age\n\n\
 Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state\n  \
 seal keys backup signed.age --recipients-file recipients.txt --sign id_ed25519 --directory state"
@@ -155,13 +155,13 @@ pub struct KeysBackup {
 #[derive(Debug, Args)]
 #[command(
     after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
-Restored keys decrypt and do not seal: a backup does not prove who made it, and the maker of a key can read everything \
-that is sealed for it. A controller without another key makes a new one when it starts. To seal with a key of the backup, \
-compare its fingerprint with a certificate that you know (seal cert show cert.pem) and name it with --seal-with. Bitnami's \
-controller ignores this mark: it seals with the newest key.\n\n\
-Only the key, its certificate and the marks of this project are restored; other labels and annotations are listed and left \
-out.\n\n\
-Exit codes: 0 success, 1 a key of the backup is unusable and was left out, 2 failure or wrong usage.\n\n\
+Restored keys can unseal but do not seal: a backup does not prove who created it, and the creator of a key can read \
+everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
+of the backup, compare its fingerprint with a certificate that you trust (seal cert show cert.pem) and pass it with \
+--seal-with. Bitnami's controller ignores this mark: it seals with the newest key.\n\n\
+Only the key, its certificate and the marks of this project are restored; other labels and annotations are only \
+listed.\n\n\
+Exit codes: 0 success, 1 a key of the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
 Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
 seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
 )]
@@ -169,10 +169,10 @@ pub struct KeysRestore {
     /// Backup to restore: an age archive, or manifests
     #[arg(value_name = "BACKUP")]
     pub backup: PathBuf,
-    /// Let the key with this fingerprint seal, not only decrypt
+    /// Let the key with this fingerprint seal, not only unseal
     #[arg(long, value_name = "SHA256:…")]
     pub seal_with: Option<Fingerprint>,
-    /// Restore only a backup that a signer of this file signed (allowed signers, as for `ssh-keygen -Y verify`)
+    /// Restore only a backup signed by one of the allowed signers in this file (format of `ssh-keygen -Y verify`)
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
     /// File with the signature; BACKUP.sig if not given
@@ -210,7 +210,7 @@ pub struct KeysRotate {
 /// Arguments of `seal keys retire`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A retired key decrypts nothing until its label is put back: keep the backup.\n\n\
+    after_help = "A retired key cannot unseal until its label is restored: keep the backup.\n\n\
 Examples:\n  seal keys retire key-old prod --all-branches --directory state"
 )]
 pub struct KeysRetire {
@@ -218,7 +218,7 @@ pub struct KeysRetire {
     pub key: String,
     /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
-    /// Retire the key although some items decrypt with no known key and may need it
+    /// Retire the key although no known key can unseal some items, which may need it
     #[arg(long)]
     pub allow_undecided: bool,
     /// Show what would be done, and change nothing
@@ -235,7 +235,8 @@ pub struct KeysRetire {
 /// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The marked key still decrypts, and never seals again. Treat every listed value as known to others.\n\n\
+    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as known to \
+others.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
@@ -260,6 +261,6 @@ pub struct KeysCompromise {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: u64 = text
         .parse()
-        .map_err(|_| "it takes whole seconds".to_owned())?;
+        .map_err(|_| "expected a whole number of seconds".to_owned())?;
     Ok(Duration::from_secs(seconds))
 }

@@ -10,7 +10,7 @@ use super::Sealing;
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key deprecated broken-rule rules-file certificate exemption
-Key hints are advice: only the controller or a private key (--keys) can show whether a value decrypts.
+Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
 To exempt a file, give a reason: in a comment `# seal lint: ignore plain-secret: REASON`, or in its rule in
 .seal.yaml `ignore: {plain-secret: REASON}`.
@@ -37,12 +37,12 @@ pub struct Lint {
     /// Private keys to try each item with, as PEM or key Secrets
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
-    /// Pass over files that are named and are no YAML, as over those below folders: for hooks, which name
-    /// whatever is committed
+    /// Skip named files that are not YAML, like files below folders: for hooks, which name every committed
+    /// file
     #[arg(long, hide = true)]
     pub found: bool,
-    /// Check files as Git's index holds them, not the work tree: those named, or every manifest that would be
-    /// committed
+    /// Check the staged content instead of the work tree: of the named files, or of every manifest that would
+    /// be committed
     #[arg(long, hide = true)]
     pub staged: bool,
     /// Options for the certificate, namespace and scope that files are checked against.

@@ -63,7 +63,7 @@ pub use view::View;
 fn output_format() -> impl TypedValueParser<Value = Format> {
     let formats = [
         PossibleValue::new("json").help("Indented JSON, one object after the other"),
-        PossibleValue::new("yaml").help("YAML documents, each behind `---`"),
+        PossibleValue::new("yaml").help("YAML documents, each after `---`"),
     ];
     PossibleValuesParser::new(formats).map(|name| match name.as_str() {
         "json" => Format::Json,
@@ -103,7 +103,7 @@ pub enum Command {
     Keys(Keys),
     /// Fetch, show or verify the certificate of the controller
     Cert(Cert),
-    /// Diagnose the connection to the controller, and values that do not decrypt
+    /// Diagnose the connection to the controller, and values that cannot be unsealed
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),
@@ -126,7 +126,7 @@ pub enum Command {
     args_conflicts_with_subcommands = true,
     override_usage = "seal [OPTIONS] [FILE]...\n       seal COMMAND ..."
 )]
-struct Words {
+struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -148,21 +148,21 @@ Examples:
 /// Returns [`Stop`] if help was requested or the arguments are not valid.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    // `help` has no help text of its own, so show the one of the program.
-    if let Some(at) = args.iter().position(|word| word == "help")
+    // `help` has no separate help text, so show that of the program.
+    if let Some(at) = args.iter().position(|arg| arg == "help")
         && args[at..]
             .iter()
             .skip(1)
-            .all(|word| word == "--help" || word == "-h")
+            .all(|arg| arg == "--help" || arg == "-h")
     {
         args.truncate(at + 1);
     }
-    let mut command = Words::command();
+    let mut command = Args::command();
     if args.first().is_some_and(|name| is_plugin(Path::new(name))) {
         command = command.bin_name("kubectl seal");
     }
     let matches = command.try_get_matches_from(args);
-    let args = matches.and_then(|matches| Words::from_arg_matches(&matches));
+    let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
     let args = args.map_err(|error| stop(&error))?;
     Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
@@ -176,7 +176,7 @@ fn is_plugin(program: &Path) -> bool {
 
 /// Returns the clap definition of `seal`, for completions, manual pages and tests.
 pub fn program() -> clap::Command {
-    Words::command()
+    Args::command()
 }
 
 fn stop(error: &clap::Error) -> Stop {
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_hang_together() {
+    fn the_command_definition_is_valid() {
         program().debug_assert();
     }
 
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn is_a_plugin_of_kubectl_when_so_named() {
+    fn is_a_kubectl_plug_in_under_that_name() {
         let help =
             |program: &str| match parse([program, "keys", "list", "--help"].map(OsString::from)) {
                 Err(Stop::Help(text)) => text,

@@ -6,7 +6,7 @@ use super::{Cluster, Controller};
 
 /// Where the keys are stored; shared by all commands about keys.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Where the keys are (by default the cluster of the current context)")]
+#[command(next_help_heading = "Location of the keys (default: the cluster of the current context)")]
 pub struct Place {
     /// Use the folder of a controller, or of key manifests, instead of a cluster
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
@@ -19,12 +19,10 @@ pub struct Place {
     pub controller: Controller,
 }
 
-/// How to decrypt a backup. Without a passphrase file, the command asks for a passphrase if it
+/// How to decrypt a backup. Without a passphrase file, the command prompts for a passphrase if it
 /// needs one.
 #[derive(Debug, Clone, Default, Args)]
-#[command(
-    next_help_heading = "How to decrypt backups (by default with a passphrase that is asked for)"
-)]
+#[command(next_help_heading = "How to decrypt backups (default: prompt for a passphrase)")]
 pub struct Opening {
     /// File with an age identity (AGE-SECRET-KEY-1…); repeatable
     #[arg(long, short, value_name = "FILE")]

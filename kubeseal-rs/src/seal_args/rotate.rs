@@ -9,13 +9,13 @@ use super::{Asking, Sealing};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only values change; comments, order and layout stay. Each file is replaced atomically, and values that are
-encrypted for the newest key already are skipped, so that the next run completes an interrupted one.
-With --key no cluster is contacted. Give the newest key too: without it only key hints show which values
-are done, so each file gets them. A file that cannot be read is named, and the exit code is 2.
-With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is given too:
-pass --cert or --cert-fingerprint.
---dry-run judges by sizes and key hints; with --key it decrypts only values without them, and without --key
-nothing: the controller is asked for its certificate alone.
+already encrypted for the newest key are skipped, so that the next run completes an interrupted one.
+With --key no cluster is contacted. Also pass the newest key: without it, only key hints show which values
+are done, so each file gets them. A file that cannot be read is reported, and the exit code is 2.
+With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
+passed: pass --cert or --cert-fingerprint.
+--dry-run uses sizes and key hints. With --key it decrypts only values without a conclusive hint; without
+--key it only fetches the certificate of the controller.
 
 Examples:
   seal rotate --key key.pem --cert cert.pem

@@ -11,7 +11,7 @@ use super::{Cluster, Controller};
 /// variables of `kubeseal`, then from the cluster.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    next_help_heading = "How to seal (by default as .seal.yaml, then SEALED_SECRETS_*, then the cluster says)"
+    next_help_heading = "Sealing options (defaults: .seal.yaml, then SEALED_SECRETS_*, then the cluster)"
 )]
 pub struct Sealing {
     /// Certificate to seal with

@@ -22,13 +22,13 @@ pub struct Set {
     /// Read the value from this file, byte for byte; from stdin or a hidden prompt if not given
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     pub from_file: Option<PathBuf>,
-    /// Take an empty value from stdin
+    /// Accept an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
     /// Generate a random value by a recipe of `seal generate`; a password by default
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,
-    /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
+    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Options for sealing.

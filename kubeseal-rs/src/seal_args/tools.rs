@@ -11,7 +11,7 @@ use crate::seal::exec::Chosen;
 #[command(
     after_help = "The command replaces the process of `seal`, so signals and the exit code are its own. Nothing is written to disk.\n\n\
 Anyone with the certificate can add items to a file, so you choose which of them become variables. A variable that \
-is set already is replaced only if --override names it.\n\n\
+is already set is replaced only if --override names it.\n\n\
 Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
 seal exec --only PW=password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#PW}'\n  \
 seal exec --files --only password db.sealed.yaml --backup key.pem -- printenv password_FILE"
@@ -31,13 +31,14 @@ pub struct Exec {
     /// Pass every item under its own name
     #[arg(long)]
     pub all: bool,
-    /// Let an item replace this variable, although it is set or --all refuses it
+    /// Let an item replace this variable even if it is set or --all refuses it
     #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
     pub overrides: Vec<String>,
-    /// Pass values as files in memory (Linux): a variable `ITEM_FILE` holds the path
+    /// Pass values as files in memory (Linux): a variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
-    /// Decrypt with the keys of this backup: an age archive, manifests or PEM; with those of --directory or the cluster if not given
+    /// Decrypt with the keys of this backup: an age archive, manifests or PEM; the keys of --directory or the
+    /// cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// The command and its arguments

@@ -5,9 +5,10 @@ use super::{Cluster, Controller};
 /// Arguments of `seal uninstall`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Run it when no controller of this project runs any more, before or after Bitnami's controller is back. Bitnami's \
-updates the condition Synced alone, so that Ready and Stalled would stay as they are forever, and `kubectl wait` and Flux \
-would judge by them. Secrets, keys and SealedSecrets stay as they are.\n\n\
+    after_help = "Run this command after every controller of this project is stopped, before or after Bitnami's \
+controller starts. Bitnami's controller updates only the condition Synced, so Ready and Stalled would never \
+change again and would mislead \
+`kubectl wait` and Flux. Secrets, keys and SealedSecrets are not changed.\n\n\
 Examples:\n  seal uninstall\n  seal uninstall --yes"
 )]
 pub struct Uninstall {
@@ -17,7 +18,7 @@ pub struct Uninstall {
     /// Only in this namespace
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Change the statuses although a controller holds the Lease
+    /// Change the statuses even if a controller holds the Lease
     #[arg(long)]
     pub force: bool,
     /// Name of the controller's Lease

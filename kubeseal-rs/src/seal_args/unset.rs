@@ -16,7 +16,7 @@ pub struct Unset {
     /// Keys of the items
     #[arg(required = true, value_name = "KEY")]
     pub keys: Vec<String>,
-    /// Which SealedSecret, if the file holds several: [NAMESPACE/]NAME
+    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 }

@@ -18,7 +18,7 @@ pub struct View {
     /// Files and folders to show; the current folder if none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Print values: decrypted with --key, else read from the Secret in the cluster if you may
+    /// Print values: decrypted with --key, else read from the Secret in the cluster if you have permission
     #[arg(long)]
     pub reveal: bool,
     /// Private keys: PEM, or key Secrets of a backup; repeatable

@@ -1,4 +1,4 @@
-//! A user's folder with files, and runs of a program in it.
+//! Runs programs in a user's folder with files.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
@@ -34,16 +34,16 @@ pub(crate) fn command(program: &str, home: &Path, kubeconfig: impl AsRef<OsStr>)
 }
 
 /// Returns what a program wrote to stderr.
-pub(crate) fn said(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Returns what a program wrote to stdout and stderr.
 pub(crate) fn shown(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &said(output)
+    String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(output)
 }
 
-/// Runs `git`, which has to succeed.
+/// Runs `git`. Panics if it fails.
 pub(crate) fn git(folder: &Path, args: &[&str]) {
     let mut git = command("git", folder, "/nowhere");
     git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);

@@ -254,14 +254,18 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
         let mut lines = shown.lines().skip_while(|line| !line.starts_with(item));
         assert_eq!(lines.nth(1), Some(value), "{shown}");
     }
-    assert!(said(&revealed).contains("values are those of Secrets in the cluster"));
+    assert!(said(&revealed).contains("values come from the Secrets in the cluster"));
 
     let before = fs::read_to_string(applied.file()).unwrap();
     // Only the rule names the controller, so the user has to vouch for its certificate.
     let pin = pin();
     let editor = "sed -i s/hunter2/hunter3/";
     let edited = applied.seal(&reader, editor, &["edit", "db.yaml"]);
-    assert!(said(&edited).contains("alone names"), "{}", said(&edited));
+    assert!(
+        said(&edited).contains("could decrypt existing values"),
+        "{}",
+        said(&edited)
+    );
     let edited = applied.seal(&reader, editor, &["edit", "db.yaml", &pin]);
     assert!(edited.status.success(), "{}", said(&edited));
     assert_eq!(
@@ -300,11 +304,11 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     for (args, otherwise) in [
         (
             &["view", "--reveal", "db.yaml"][..],
-            "--key FILE opens them here: ",
+            "(pass --key FILE to unseal them locally): ",
         ),
         (
             &["edit", "db.yaml", &pin],
-            "--key FILE opens them here, and --blind does without them: ",
+            "(pass --key FILE to unseal them locally, or --blind to edit without them): ",
         ),
     ] {
         let refused = applied.seal(&user, "touch", args);
@@ -312,7 +316,7 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
         assert!(refused.stdout.is_empty(), "{args:?}");
         let said = said(&refused);
         for part in [
-            "/db cannot be had from the cluster; ",
+            "/db from the cluster ",
             otherwise,
             "secrets \\\"db\\\" is forbidden",
         ] {

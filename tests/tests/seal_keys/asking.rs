@@ -55,7 +55,7 @@ async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the
     };
     let alone = args("verifier").await;
     let refused = site_here.ends(1, &strs(&alone[..6]));
-    let undecided = "there.json (there), item a: opens with no key, so it may need it";
+    let undecided = "there.json (there), item a: no key can unseal it, so it may need it";
     assert!(refused.contains(undecided), "{refused}");
 
     let refused = site_here.ends(1, &strs(&args("powerless").await));
@@ -115,13 +115,16 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
     let title = format!("{}/db, item", site.namespace.name());
     let key = KEYS[0].pair.certificate().fingerprint();
     for line in [
-        format!("ok       {title} a: opens in the controller with {key}"),
-        format!("BROKEN   {title} b: no key of the controller opens it here"),
+        format!("ok       {title} a: the controller can unseal it with {key}"),
+        format!("BROKEN   {title} b: no key of the controller can unseal it for this object"),
     ] {
         assert!(reported.contains(&line), "{reported}");
     }
     let whole = doctor("opens.json", "verifier").await;
-    assert!(whole.contains("/db: opens in the controller"), "{whole}");
+    assert!(
+        whole.contains("/db: the controller can unseal it"),
+        "{whole}"
+    );
 
     let refused = doctor("mixed.json", "powerless").await;
     assert!(

@@ -86,13 +86,13 @@ async fn names_the_first_broken_step_on_the_way() {
             "not known",
             vec!["--kubeconfig", "stranger"],
             "API server",
-            "does not know who you are",
+            "authentication failed",
         ),
         (
             "no Service",
             vec!["--controller-name", "absent"],
             "Service",
-            "is not there",
+            "not found",
         ),
         (
             "a Service without ports",
@@ -122,7 +122,10 @@ async fn names_the_first_broken_step_on_the_way() {
         .kubeconfig_of(site.namespace.name(), "nobody")
         .await;
     let found = broken(&site, &["--kubeconfig", nobody.to_str().unwrap()]);
-    assert!(found.contains("ask for the right"), "{found}");
+    assert!(
+        found.contains("ask an administrator for permission"),
+        "{found}"
+    );
 
     // The controller is gone.
     let Site {
@@ -135,7 +138,7 @@ async fn names_the_first_broken_step_on_the_way() {
     let run = seal_in(plane, &namespace, &scratch, &["doctor"]);
     assert_eq!(run.status.code(), Some(1));
     assert!(
-        said(&run).contains("BROKEN   controller: nothing answers behind the Service"),
+        said(&run).contains("BROKEN   controller: no Pod answers behind the Service"),
         "{}",
         said(&run)
     );
@@ -163,13 +166,14 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     site.write("db.json", &sealed);
     let whole = site.done(&["doctor", "db.json"]);
     assert!(
-        whole.contains("opens in the controller") && whole.contains("it is not there"),
+        whole.contains("the controller can unseal it")
+            && whole.contains("not found in the cluster"),
         "{whole}"
     );
     site.create(&sealed).await;
     until("it is in step", async || {
         site.done(&["doctor", "db.json"])
-            .contains("its Secret is as it should be")
+            .contains("its Secret is up to date")
             .then_some(())
     })
     .await;
@@ -193,7 +197,9 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let reported = until("the role has spread", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
         let reported = said(&output);
-        reported.contains("it does not decrypt").then_some(reported)
+        reported
+            .contains("the controller cannot unseal it")
+            .then_some(reported)
     })
     .await;
     assert!(
@@ -218,7 +224,7 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     .unwrap();
     let found = broken(&site, &["lost.json", "--backup", "backup.yaml"]);
     assert!(
-        found.contains("not in the controller") && found.contains("seal keys restore"),
+        found.contains("but the controller cannot") && found.contains("seal keys restore"),
         "{found}"
     );
 }

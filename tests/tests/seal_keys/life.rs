@@ -17,7 +17,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
     site.holds("db").await;
 
     let refused = site.ends(2, &["keys", "retire", "key-0", only[0], only[1]]);
-    assert!(refused.contains("is the key that seals"), "{refused}");
+    assert!(refused.contains("is the sealing key"), "{refused}");
     let printed = site.done(&["keys", "rotate"]);
     let (name, fingerprint) = printed.trim().split_once(' ').unwrap();
     assert_eq!(site.served().await.unwrap().to_string(), fingerprint);
@@ -90,7 +90,7 @@ async fn without_a_controller_rotate_reports_its_wait_and_keeps_the_request() {
     );
     let refused = said(&refused);
     assert!(
-        refused.contains("there was no new key within 1 s"),
+        refused.contains("no new key appeared within 1 s"),
         "{refused}"
     );
     let key: ApiSecret = namespace.api().get("key-0").await.unwrap();

@@ -136,13 +136,13 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
             let fingerprint = KEYS[2].pair.fingerprint();
             assert!(
                 dry.contains(&format!(
-                    "planted {fingerprint}: would be restored, for opening only"
+                    "planted {fingerprint}: would be restored, for unsealing only"
                 )),
                 "{form}: {dry}"
             );
             assert!(
                 reported.contains(&format!(
-                    "planted {fingerprint}: restored, for opening only"
+                    "planted {fingerprint}: restored, for unsealing only"
                 )),
                 "{form}: {reported}"
             );

@@ -173,7 +173,7 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     .unwrap();
     for (archive, want) in [
         ("good.age", None),
-        ("unsigned.age", Some("is not signed")),
+        ("unsigned.age", Some("no signature found")),
         ("stranger.age", Some("may not sign backups")),
         ("purpose.age", Some("a signature for \"git\"")),
         ("changed.age", Some("not of this archive")),

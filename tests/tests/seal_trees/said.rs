@@ -91,8 +91,8 @@ fn what_is_no_identity_is_called_what_it_is() {
     let passphrase = include_str!("passphrase.age");
     for (text, wanted) in [
         (passphrase, "protected by a passphrase"),
-        (recipient, "is a recipient, which is public"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a key in PEM"),
+        (recipient, "is an age recipient, which is public"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a PEM key"),
         ("something\n", "contains no age identity"),
     ] {
         let tree = Tree::new();
@@ -123,7 +123,7 @@ fn what_is_no_identity_is_called_what_it_is() {
     ]);
     assert!(
         said(&output).contains("is an age identity")
-            || said(&output).contains("holds an age identity"),
+            || said(&output).contains("contains an age identity"),
         "{output:?}"
     );
 }

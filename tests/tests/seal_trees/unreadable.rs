@@ -218,7 +218,7 @@ fn an_interrupted_rotation_goes_on_where_it_ended() {
     let output = rotate(&["tree"]);
     assert!(output.status.success(), "{output:?}");
     assert!(
-        said(&output).contains("2 items in 2 files re-encrypted; 1 for the newest key already"),
+        said(&output).contains("2 items in 2 files re-encrypted; 1 already for the newest key"),
         "{output:?}"
     );
     let done = ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml")));
@@ -248,7 +248,7 @@ fn an_item_that_no_key_opens_is_a_failure_that_says_what_may_be_the_matter() {
     let output = tree.seal(&args);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(
-        said(&output).contains("pass its private key with --key, too"),
+        said(&output).contains("also pass its private key with --key"),
         "{output:?}"
     );
 }

@@ -205,20 +205,20 @@ fn lint_says_of_how_many_items_it_knows_no_key_and_tries_keys() {
     let (code, said) = lint(&["--cert", "cert.pem"]);
     assert_eq!(code, Some(0));
     assert!(
-        said.contains("1 item could not be judged: no key hint"),
+        said.contains("1 item could not be checked: no key hint"),
         "{said}"
     );
     let (code, said) = lint(&[]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("1 item could not be judged"), "{said}");
+    assert!(said.contains("1 item could not be checked"), "{said}");
     let (code, said) = lint(&["--cert", "cert.pem", "--keys", "key.pem"]);
     assert_eq!(code, Some(0));
-    assert!(!said.contains("not be judged"), "{said}");
+    assert!(!said.contains("not be checked"), "{said}");
     // A different size is sufficient to tell the keys apart.
     let (code, said) = lint(&["--cert", "other.pem"]);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("[key-size]") && !said.contains("not be judged"),
+        said.contains("[key-size]") && !said.contains("not be checked"),
         "{said}"
     );
 }
@@ -243,7 +243,7 @@ fn lint_with_keys_finds_an_old_key_of_the_same_size_and_what_nothing_opens() {
     assert!(said.contains("[closed-item]"), "{said}");
     let (code, said) = lint(&[]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("1 item could not be judged"), "{said}");
+    assert!(said.contains("1 item could not be checked"), "{said}");
 }
 
 const NEW_CERTIFICATE: &str =

@@ -1,4 +1,4 @@
-//! Decides which states of which repositories the arguments mean.
+//! Determines which states of which repositories the arguments select.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -14,16 +14,16 @@ use crate::seal_args::Diff;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DiffError {
     /// The current folder is not in a Git work tree.
-    #[error("not a Git work tree; diff compares with a commit")]
+    #[error("the current folder is not in a Git work tree; `seal diff` compares with a commit")]
     NoTree,
     /// The path is not in a Git work tree.
-    #[error("{} is not in a Git work tree; diff compares with a commit", .0.shown())]
+    #[error("{} is not in a Git work tree; `seal diff` compares with a commit", .0.shown())]
     NotInTree(PathBuf),
     /// The repository has no commit yet.
-    #[error("no commit yet to compare with")]
+    #[error("the repository has no commit to compare with")]
     NoCommit,
     /// A repository does not have the revision.
-    #[error("{revision:?} is no revision of the repository {}", root.shown())]
+    #[error("{revision:?} is not a revision of the repository {}", root.shown())]
     NoSuchRevision {
         /// The revision.
         revision: String,
@@ -32,7 +32,7 @@ pub(super) enum DiffError {
     },
     /// An argument that is neither a revision nor a file.
     #[error("{0:?} is neither a revision nor a file")]
-    NoSuchWord(PathBuf),
+    NoSuchArgument(PathBuf),
 }
 
 /// Two states of a repository, and the paths to compare.
@@ -134,17 +134,17 @@ fn check_known(path: &Path, here: &Path) -> Result<()> {
     if is_known.transpose()? == Some(true) {
         return Ok(());
     }
-    Err(DiffError::NoSuchWord(path.to_owned()).into())
+    Err(DiffError::NoSuchArgument(path.to_owned()).into())
 }
 
-/// Returns whether nothing has this name. A file in a folder that cannot be entered may exist.
+/// Returns whether no file or folder has this name. A file in a folder that cannot be entered may exist.
 fn is_missing(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let found = fs::symlink_metadata(path);
     found.is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
 }
 
-/// Returns the absolute paths that an argument names: of a symbolic link both the link, which may stand in place of a
+/// Returns the absolute paths that an argument names: of a symbolic link both the link, which may have replaced a
 /// file, and its target.
 fn names(path: &Path, here: &Path) -> Vec<PathBuf> {
     let mut names = vec![whole(path, here)];

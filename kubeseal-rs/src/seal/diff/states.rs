@@ -9,7 +9,7 @@ use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
 use zeroize::Zeroizing;
 
-use super::{Change, What, compare};
+use super::{Change, ChangeKind, compare};
 use crate::report::path_text;
 use crate::seal::object::Object;
 
@@ -31,8 +31,8 @@ impl<'a> Comparison<'a> {
         Self { paths }
     }
 
-    /// Returns the changes between a commit, or nothing, and another commit, or the work tree. What cannot be read is
-    /// among them, with the reason.
+    /// Returns the changes between a commit, or nothing, and another commit, or the work tree. Unreadable
+    /// files are included, with the reason.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl<'a> Comparison<'a> {
         let mut found = Vec::new();
         for file in files {
             let path = repository.root().join(&file);
-            if !self.wants(&path) {
+            if !self.includes(&path) {
                 continue;
             }
             let at = |commit| repository.file_at(commit, &file);
@@ -62,13 +62,13 @@ impl<'a> Comparison<'a> {
         }
         for (folder, why) in unlisted {
             let path = repository.root().join(folder);
-            if self.may_want_below(&path) {
+            if self.may_include_below(&path) {
                 found.push(unreadable_at(path, why));
             }
         }
         for module in repository.submodules(from, to)? {
             let path = repository.root().join(&module.path);
-            if self.may_want_below(&path) {
+            if self.may_include_below(&path) {
                 let changes = self.in_submodule(repository, &module, to.is_none());
                 found.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
             }
@@ -76,12 +76,12 @@ impl<'a> Comparison<'a> {
         Ok(found)
     }
 
-    fn wants(&self, path: &Path) -> bool {
+    fn includes(&self, path: &Path) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|wanted| path.starts_with(wanted))
     }
 
-    fn may_want_below(&self, folder: &Path) -> bool {
-        self.wants(folder) || self.paths.iter().any(|wanted| wanted.starts_with(folder))
+    fn may_include_below(&self, folder: &Path) -> bool {
+        self.includes(folder) || self.paths.iter().any(|wanted| wanted.starts_with(folder))
     }
 
     /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that
@@ -125,8 +125,8 @@ fn unreadable_at(path: PathBuf, why: String) -> Changed {
 }
 
 fn unreadable(why: String) -> Change {
-    let what = What::Unreadable(why);
-    Change { item: None, what }
+    let kind = ChangeKind::Unreadable(why);
+    Change { item: None, kind }
 }
 
 /// Returns the changes of each object that differs, with its namespace and name.
@@ -134,7 +134,7 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
     let in_older_state = |why| format!("in the older state: {why}");
     let old = old.map_err(in_older_state);
     let old = old.and_then(|old| objects(file, old).map_err(in_older_state));
-    // The content of an unreadable file is not known, so its name or its older content has to tell what it is.
+    // The content of an unreadable file is unknown, so its name or its older content decides whether it is reported.
     let may_hold = walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
     let new = match new {
         Err(_) if !may_hold => return Vec::new(),

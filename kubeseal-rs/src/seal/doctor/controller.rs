@@ -5,11 +5,11 @@ use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{Certificate, Validity};
 
+use super::connection::STOPPED_ANSWERING;
 use super::findings::Found;
-use super::way::WENT_AWAY;
 
 /// Checks that the controller is running and has finished its initial sync. Returns no controller if it is not running.
-pub(super) fn look(
+pub(super) fn check(
     objects: &Objects,
     access: &Access,
     clusters: &Clusters<'_>,
@@ -17,7 +17,7 @@ pub(super) fn look(
     let controller = match Controller::find(access, clusters) {
         Ok(controller) => controller,
         Err(error) => {
-            let remedy = "ask for the right to `get` the Service";
+            let remedy = "ask an administrator for permission to `get` the Service";
             return (None, Found::bad(error_chain(&error), remedy));
         }
     };
@@ -31,33 +31,34 @@ fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
     Some(match proxied(objects, access, "healthz") {
         Ok((200, body)) if body.starts_with(b"ok") => return None,
         Ok((403, _)) => Found::bad(
-            "you may not reach it through the API server (403)",
-            "ask for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
+            "no permission to reach it through the API server (403)",
+            "ask an administrator for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
         ),
         Ok((502..=504, _)) => Found::bad(
-            "nothing answers behind the Service",
+            "no Pod answers behind the Service",
             format!(
-                "is its Pod up? kubectl -n {0} get pods,endpoints; kubectl -n {0} describe deployment {1}",
+                "check whether its Pod is running: kubectl -n {0} get pods,endpoints; kubectl -n {0} describe \
+                 deployment {1}",
                 access.namespace, access.name
             ),
         ),
         Ok((code, _)) => Found::bad(
-            format!("what answers behind the Service is not a controller ({code} for /healthz)"),
-            "the Service leads to another program: see its selector and target port",
+            format!("the program behind the Service is not a controller ({code} for /healthz)"),
+            "the Service selects another program: check its selector and target port",
         ),
-        Err(error) => Found::bad(error_chain(&error), WENT_AWAY),
+        Err(error) => Found::bad(error_chain(&error), STOPPED_ANSWERING),
     })
 }
 
 fn readiness(objects: &Objects, access: &Access) -> Found {
     match proxied(objects, access, "readyz") {
-        Ok((200, _)) => Found::good("is up and has seen every object"),
+        Ok((200, _)) => Found::good("running, initial sync complete"),
         // Upstream's controller does not have this endpoint.
-        Ok((404, _)) => Found::good("is up"),
+        Ok((404, _)) => Found::good("running"),
         _ => Found::remark(
-            "is up and has not seen every object yet",
+            "running, initial sync not complete",
             format!(
-                "if this lasts, see its log: kubectl -n {} logs deployment/{}",
+                "if this persists, check its log: kubectl -n {} logs deployment/{}",
                 access.namespace, access.name
             ),
         ),
@@ -80,39 +81,39 @@ pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certifi
 fn serves_none(code: u16, body: &[u8]) -> Found {
     if code == 404 {
         return Found::bad(
-            "what answers behind the Service is not the controller's main port (404 for /v1/cert.pem)",
-            "the Service leads to another port or program: see its selector and target port",
+            "the port behind the Service is not the controller's main port (404 for /v1/cert.pem)",
+            "the Service selects another port or program: check its selector and target port",
         );
     }
-    let said = String::from_utf8_lossy(body);
-    let said: String = said.trim().chars().take(300).collect();
+    let message = String::from_utf8_lossy(body);
+    let message: String = message.trim().chars().take(300).collect();
     let remedy = if code == 503 {
-        "do what it says; until then nothing can be sealed, and what is sealed opens"
+        "fix the reported problem; until then nothing can be sealed, but existing values can be unsealed"
     } else {
-        "see the log of the controller: is there a key that it can use?"
+        "check in the log of the controller whether it has a usable key"
     };
     Found::bad(
-        format!("the controller serves none ({code}): {said}"),
+        format!("the controller serves no certificate ({code}): {message}"),
         remedy,
     )
 }
 
 fn validity(certificate: Option<&Certificate>) -> Found {
     let Some(certificate) = certificate else {
-        let remedy = "see what answers behind the Service";
-        return Found::bad("what is served is not a certificate", remedy);
+        let remedy = "check which program is behind the Service";
+        return Found::bad("the response is not a certificate", remedy);
     };
     let until = certificate.not_after().strftime("%Y-%m-%d");
     let title = format!("{}, until {until}", certificate.fingerprint());
     match certificate.validity(jiff::Timestamp::now()) {
         Validity::Valid => Found::good(title),
         Validity::Expired => Found::bad(
-            format!("{title}: it has expired"),
-            "make a new key: seal keys rotate",
+            format!("{title}: expired"),
+            "generate a new key: seal keys rotate",
         ),
         Validity::NotYet => Found::bad(
-            format!("{title}: it is not valid yet"),
-            "see the clocks, here and there",
+            format!("{title}: not valid yet"),
+            "compare the clocks of this machine and of the cluster",
         ),
     }
 }

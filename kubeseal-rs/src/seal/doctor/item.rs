@@ -12,22 +12,25 @@ use super::findings::Found;
 /// Returns the finding for an item.
 pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Found {
     match reason {
-        Reason::Opens(key) => Found::good(format!("opens with {key}")),
+        Reason::Opens(key) => Found::good(format!("can be unsealed with {key}")),
         Reason::Elsewhere(place, _) => {
-            let (finding, remedy) = elsewhere(place, &own_place(sealed));
+            let (finding, remedy) = other_place(place, &own_place(sealed));
             Found::bad(finding, remedy)
         }
         Reason::Damaged(key) => Found::bad(
-            format!("it was sealed for {key} and this very place, and was changed or cut since"),
-            "take it from an earlier commit, or seal the value again",
+            format!(
+                "it was sealed for {key} and for this object, but was damaged or truncated since"
+            ),
+            "restore it from an earlier commit, or seal the value again",
         ),
         Reason::NotSealed(why) => Found::bad(
             why.to_string(),
-            "was a line lost, or a plain value put there? Seal the value again",
+            "check for a lost line or a plain value, and seal the value again",
         ),
         Reason::NoKeyOfSize(bits) => Found::bad(
-            format!("it was sealed for a key of {bits} bits, and no key here has that size"),
-            "it was sealed for another cluster, or its beginning was cut: seal it with the certificate of this one",
+            format!("it was sealed for a key of {bits} bits, and no available key has this size"),
+            "it was sealed for another cluster, or its beginning is missing: seal it with the certificate of this \
+             cluster",
         ),
         Reason::Unknown => unknown(sealed, item),
     }
@@ -38,28 +41,28 @@ fn unknown(sealed: &SealedSecret, item: &str) -> Found {
     let hint = hints.get(item).map(|key| format!("; its hint names {key}"));
     Found::bad(
         format!(
-            "no key that was tried opens it, here or in a likely other place{}",
+            "no available key can unseal it, for this object or for a likely other name or namespace{}",
             hint.unwrap_or_default()
         ),
-        "it was sealed for another cluster or a key that is gone: seal it with the certificate of this one, or \
-         name more keys with --backup. Or for another place: --try-namespace and --try-name",
+        "it was sealed for another cluster or a lost key: seal it with the certificate of this cluster, or pass more \
+         keys with --backup. If it was sealed for another object, pass --try-namespace and --try-name",
     )
 }
 
 /// Returns the difference between the place that an item was sealed for and its own place, and the remedy.
-fn elsewhere(place: &Place, own: &Place) -> (String, String) {
+fn other_place(place: &Place, own: &Place) -> (String, String) {
     let (finding, way_back) = if place.scope == own.scope {
         in_its_scope(place, own)
     } else {
         in_another_scope(place, own)
     };
-    let remedy = format!("{way_back}, or seal the value again for where it is now");
+    let remedy = format!("{way_back}, or seal the value again for this object");
     (finding, remedy)
 }
 
 fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
     let mut finding = format!(
-        "it was sealed in the scope {}, and the object says {}",
+        "it was sealed with scope {}, but the object declares {}",
         place.scope, own.scope
     );
     if place.scope == Scope::Strict && (place.name != own.name || place.namespace != own.namespace)
@@ -69,8 +72,8 @@ fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
         let _ = write!(finding, ", for the namespace {}", place.namespace);
     }
     let way_back = match place.scope.annotation() {
-        Some(name) => format!("give the SealedSecret back its annotation {name}: \"true\""),
-        None => "take the annotation of its scope out of the SealedSecret".to_owned(),
+        Some(name) => format!("restore the annotation {name}: \"true\" of the SealedSecret"),
+        None => "remove the scope annotation of the SealedSecret".to_owned(),
     };
     (finding, way_back)
 }
@@ -79,14 +82,11 @@ fn in_its_scope(place: &Place, own: &Place) -> (String, String) {
     let (mut parts, mut back) = (Vec::new(), Vec::new());
     if place.namespace != own.namespace {
         parts.push(format!("the namespace {}", place.namespace));
-        back.push(format!(
-            "put it back into the namespace {}",
-            place.namespace
-        ));
+        back.push(format!("move it back to the namespace {}", place.namespace));
     }
     if place.scope == Scope::Strict && place.name != own.name {
         parts.push(format!("the name {}", place.name));
-        back.push(format!("call it {} again", place.name));
+        back.push(format!("rename it back to {}", place.name));
     }
     let finding = format!("it was sealed for {}", parts.join(" and "));
     (finding, back.join(" and "))

@@ -11,28 +11,29 @@ const NAME: &str = "keys";
 
 /// Reads and checks the keys of the cluster. Without permission to read them, the step is skipped and the other steps
 /// still run.
-pub(super) fn look(
+pub(super) fn check(
     (access, clusters): (&Access, &Clusters<'_>),
     again: &str,
     served: Option<&Certificate>,
     findings: &mut Findings,
 ) -> Vec<KeyRecord> {
     let Ok(records) = KeyStore::cluster(access, clusters).and_then(|store| store.read()) else {
-        let why = format!("you may not read the Secrets of {}", access.namespace);
+        let why = format!("cannot read the Secrets in {}", access.namespace);
         findings.add(NAME, Found::skipped(why));
         return Vec::new();
     };
     let remedy = format!(
-        "restore a backup: seal keys restore BACKUP{again}; a controller that finds no key that may seal makes one when it \
+        "restore a backup: seal keys restore BACKUP{again}; a controller without a sealing key generates one when it \
          starts"
     );
-    let _ = judge(&records, served, (&remedy, again), findings);
+    let _ = check_states(&records, served, (&remedy, again), findings);
     records
 }
 
-/// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` says how to get a key, and
+/// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` describes how to get
+/// a key, and
 /// `again` contains the flags that select the same keys in another command.
-pub(super) fn judge(
+pub(super) fn check_states(
     records: &[KeyRecord],
     served: Option<&Certificate>,
     (remedy, again): (&str, &str),
@@ -63,15 +64,16 @@ fn use_of(
 ) -> Found {
     let mut each = records.iter().zip(states);
     let Some((sealing, _)) = each.find(|(_, state)| **state == KeyState::Sealing) else {
-        return Found::bad("no key may seal", remedy);
+        return Found::bad("no sealing key", remedy);
     };
     if let Some(served) = served.filter(|c| Some(c.fingerprint()) != sealing.fingerprint()) {
         return Found::bad(
             format!(
-                "the controller serves {}, whose key is not among the Secrets",
+                "the controller serves the certificate {}, whose key is not among the key Secrets",
                 served.fingerprint()
             ),
-            "is that the controller of these keys? If so, the key is lost at its next restart: restore a backup",
+            "check whether this is the controller of these keys; if it is, it loses the key at its next restart: \
+             restore a backup",
         );
     }
     let open = states.iter().filter(|s| {
@@ -80,7 +82,7 @@ fn use_of(
             KeyState::Sealing | KeyState::Opening | KeyState::Waiting | KeyState::Compromised
         )
     });
-    Found::good(format!("{} open, {} seals", open.count(), sealing.name()))
+    Found::good(format!("{} usable, {} seals", open.count(), sealing.name()))
 }
 
 fn unsaved<'a>(records: &'a [KeyRecord], states: &[KeyState]) -> Vec<&'a str> {

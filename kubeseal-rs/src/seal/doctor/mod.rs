@@ -2,7 +2,7 @@
 //!
 //! | module | checks |
 //! |---|---|
-//! | [`way`] | kubeconfig, API server, Service; or the folder |
+//! | [`connection`] | kubeconfig, API server, Service; or the folder |
 //! | [`controller`] | the controller behind the Service, and its certificate |
 //! | [`keys`] | key Secrets, if the user may read them |
 //! | [`object`] | whether the SealedSecrets of a file can be unsealed |
@@ -11,15 +11,15 @@
 //!
 //! `doctor` sends the controller only the unmodified file: answers about modified copies would show every client
 //! which place a value was sealed for. It tries other places locally, with keys that the user has. The controller
-//! reports which items open only to callers that may verify the object.
+//! reports which items it can unseal only to callers that may verify the object.
 
+mod connection;
 mod controller;
 mod findings;
 mod item;
 mod keys;
 mod object;
 mod templates;
-mod way;
 
 use anyhow::Result;
 use kubeseal_library::cluster::Clusters;
@@ -47,16 +47,16 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
     findings.add("seal", Found::good(version));
     let clusters = Clusters::new(environment);
-    let mut way = way::Way::default();
+    let mut connection = connection::Connection::default();
     if !args.offline {
         // A rule must not choose which server receives a token: `--authorized` follows the arguments alone.
         let args = &under_rule(args, environment, &mut findings);
-        way = way::look(args, &clusters, &mut findings);
+        connection = connection::check(args, &clusters, &mut findings);
     }
     if let Some(file) = &args.file {
-        way.authorised = authorised(&args.asking, &args.place, &clusters)?;
-        let keys = key_ring(args, environment, &way.records)?;
-        object::look(args, file, &keys, &way, environment, &mut findings)?;
+        connection.authorised = authorised(&args.asking, &args.place, &clusters)?;
+        let keys = key_ring(args, environment, &connection.records)?;
+        object::check(args, file, &keys, &connection, environment, &mut findings)?;
     }
     match args.output {
         Form::Text => print(findings.text().as_bytes())?,
@@ -125,7 +125,7 @@ fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings)
             }
             Err(error) => Found::bad(
                 error_chain(error.as_ref()),
-                "new values cannot be sealed: fetch the current certificate",
+                "no new value can be sealed: fetch the current certificate",
             ),
         },
     };

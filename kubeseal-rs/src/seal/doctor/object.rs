@@ -16,37 +16,38 @@ use shared::needs::{Reason, examine, likely_places, own_place};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
+use super::connection::Connection;
 use super::findings::{Findings, Found};
 use super::item;
 use super::templates;
-use super::way::Way;
 use crate::seal_args::Doctor;
 
-/// The maximum number of places to try. Each costs a private-key operation per item and key.
-const MOST_PLACES: usize = 2000;
+/// The maximum number of combinations of name and namespace to try. Each costs a private-key operation per item and
+/// key.
+const MAX_PLACES: usize = 2000;
 
 /// Checks every SealedSecret of a file.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or contains no SealedSecret.
-pub(super) fn look(
+pub(super) fn check(
     args: &Doctor,
     file: &Path,
     keys: &KeyRing,
-    way: &Way,
+    connection: &Connection,
     environment: &Environment,
     findings: &mut Findings,
 ) -> Result<()> {
     let objects = sealed_in(file)?;
     let names = names(args, file, &objects);
-    // Listed lazily: not needed if the controller opens every object.
-    let namespaces = LazyCell::new(|| namespaces(args, way, &objects));
+    // Listed lazily: not needed if the controller can unseal every object.
+    let namespaces = LazyCell::new(|| namespaces(args, connection, &objects));
     for mut sealed in objects.iter().cloned() {
         if sealed.metadata.namespace.is_none() {
             sealed.metadata.namespace.clone_from(&args.namespace);
         }
-        one(&sealed, keys, way, &namespaces, &names, findings);
+        check_object(&sealed, keys, connection, &namespaces, &names, findings);
         if let Some(found) = templates::check(&sealed, keys, environment) {
             findings.add(&format!("{}, templates", sealed.place()), found);
         }
@@ -54,10 +55,10 @@ pub(super) fn look(
     Ok(())
 }
 
-fn one(
+fn check_object(
     sealed: &SealedSecret,
     keys: &KeyRing,
-    way: &Way,
+    connection: &Connection,
     namespaces: &LazyCell<Vec<String>, impl FnOnce() -> Vec<String>>,
     names: &[String],
     findings: &mut Findings,
@@ -67,21 +68,21 @@ fn one(
         findings.add(&title, found);
         return;
     }
-    match ask(sealed, &title, way, findings) {
-        Said::Opens => {
-            findings.add(&title, Found::good("opens in the controller"));
+    match ask(sealed, &title, connection, findings) {
+        Answer::Unsealable => {
+            findings.add(&title, Found::good("the controller can unseal it"));
         }
-        said if keys.is_empty() => return without_keys(&title, &said, findings),
-        said => {
+        answer if keys.is_empty() => return without_keys(&title, &answer, findings),
+        answer => {
             let mut places = likely_places(sealed, namespaces, names);
-            places.truncate(MOST_PLACES);
+            places.truncate(MAX_PLACES);
             let reasons = examine(sealed, keys, &places);
-            if with_keys(sealed, &said, reasons, findings).is_none() {
+            if with_keys(sealed, &answer, reasons, findings).is_none() {
                 return;
             }
         }
     }
-    if let Some(found) = in_cluster(sealed, way) {
+    if let Some(found) = in_cluster(sealed, connection) {
         findings.add(&format!("{title} in the cluster"), found);
     }
 }
@@ -90,15 +91,15 @@ fn one(
 fn incomplete(sealed: &SealedSecret) -> Option<Found> {
     if sealed.name_or_empty().is_empty() {
         return Some(Found::bad(
-            "it has no name",
-            "a SealedSecret has the name of its Secret in metadata.name",
+            "metadata.name is missing",
+            "set metadata.name to the name of the Secret",
         ));
     }
     let needs_none = own_place(sealed).scope == Scope::ClusterWide;
     (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
         Found::bad(
-            "it names no namespace, and in this scope that decides whether it opens",
-            "say where it is applied: -n NAMESPACE, or metadata.namespace in the file",
+            "it has no namespace, which its scope requires",
+            "pass -n NAMESPACE, or set metadata.namespace in the file",
         )
     })
 }
@@ -106,7 +107,7 @@ fn incomplete(sealed: &SealedSecret) -> Option<Found> {
 /// Adds a finding for each item. Returns `None` if the problem concerns the object as a whole.
 fn with_keys(
     sealed: &SealedSecret,
-    said: &Said,
+    answer: &Answer,
     mut reasons: BTreeMap<String, Reason>,
     findings: &mut Findings,
 ) -> Option<()> {
@@ -115,15 +116,16 @@ fn with_keys(
         let found = Found::bad("it has no values", "seal its Secret again");
         return findings.add(&title, found);
     }
-    let opens = |reason: &Reason| matches!(reason, Reason::Opens(_));
-    if reasons.values().all(opens) && *said != Said::Nothing {
+    let unsealable = |reason: &Reason| matches!(reason, Reason::Opens(_));
+    if reasons.values().all(unsealable) && *answer != Answer::Unknown {
         let found = Found::bad(
-            "it opens with a key that is here, and not in the controller",
-            "the controller lacks the key: seal keys restore BACKUP, or see in `seal keys list` whether it was retired",
+            "an available key can unseal it, but the controller cannot",
+            "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether it \
+             was retired",
         );
         return findings.add(&title, found);
     }
-    for (item, key) in said.opened() {
+    for (item, key) in answer.unsealed() {
         reasons.insert(item.clone(), Reason::Opens(key.clone()));
     }
     for (item, reason) in &reasons {
@@ -135,20 +137,20 @@ fn with_keys(
 
 /// The answer of the controller about an object.
 #[derive(PartialEq, Eq)]
-enum Said {
+enum Answer {
     /// The object can be unsealed.
-    Opens,
+    Unsealable,
     /// The object cannot be unsealed. A caller that may verify it also gets the key of each item.
-    Closed(KeysOfItems),
+    NotUnsealable(KeysOfItems),
     /// There is no answer.
-    Nothing,
+    Unknown,
 }
 
-impl Said {
+impl Answer {
     fn items(&self) -> impl Iterator<Item = (&String, Option<&Fingerprint>)> {
         let items = match self {
-            Self::Closed(items) => Some(items),
-            Self::Opens | Self::Nothing => None,
+            Self::NotUnsealable(items) => Some(items),
+            Self::Unsealable | Self::Unknown => None,
         };
         items
             .into_iter()
@@ -156,56 +158,64 @@ impl Said {
             .map(|(item, key)| (item, key.as_ref()))
     }
 
-    fn opened(&self) -> impl Iterator<Item = (&String, &Fingerprint)> {
+    fn unsealed(&self) -> impl Iterator<Item = (&String, &Fingerprint)> {
         self.items().filter_map(|(item, key)| Some((item, key?)))
     }
 }
 
-fn ask(sealed: &SealedSecret, title: &str, way: &Way, findings: &mut Findings) -> Said {
+fn ask(
+    sealed: &SealedSecret,
+    title: &str,
+    connection: &Connection,
+    findings: &mut Findings,
+) -> Answer {
     let plain = |controller: &Controller| match controller.verify(&sealed.to_document()) {
-        Ok(true) => Ok(Said::Opens),
-        Ok(false) => Ok(Said::Closed(KeysOfItems::new())),
+        Ok(true) => Ok(Answer::Unsealable),
+        Ok(false) => Ok(Answer::NotUnsealable(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
     let authorised = |controller: &Authorised| match controller.keys(sealed) {
-        Ok(items) if items.values().all(Option::is_some) => Ok(Said::Opens),
-        Ok(items) => Ok(Said::Closed(items)),
+        Ok(items) if items.values().all(Option::is_some) => Ok(Answer::Unsealable),
+        Ok(items) => Ok(Answer::NotUnsealable(items)),
         Err(error) => Err(error_chain(&error)),
     };
-    let said = match (&way.authorised, &way.controller) {
+    let answer = match (&connection.authorised, &connection.controller) {
         (Some(controller), _) => authorised(controller),
         (None, Some(controller)) => plain(controller),
-        (None, None) => return Said::Nothing,
+        (None, None) => return Answer::Unknown,
     };
-    said.unwrap_or_else(|why| {
-        let finding = format!("the controller does not say whether it opens: {why}");
+    answer.unwrap_or_else(|why| {
+        let finding = format!("cannot ask the controller whether it can unseal it: {why}");
         findings.add(title, Found::skipped(finding));
-        Said::Nothing
+        Answer::Unknown
     })
 }
 
 /// Adds the answer of the controller alone, without keys to find the reason.
-fn without_keys(title: &str, said: &Said, findings: &mut Findings) {
-    let remedy = "name a backup with --backup, or ask someone who has one to run this command";
-    if *said == Said::Nothing {
-        let found = Found::skipped("no key to check with: name a backup with --backup");
+fn without_keys(title: &str, answer: &Answer, findings: &mut Findings) {
+    let remedy = "pass a backup with --backup, or ask its owner to run this command";
+    if *answer == Answer::Unknown {
+        let found = Found::skipped("no key available: pass a backup with --backup");
         findings.add(title, found);
-    } else if said.items().next().is_none() {
-        let finding = "it does not decrypt, and there is no key here to find out why";
+    } else if answer.items().next().is_none() {
+        let finding = "the controller cannot unseal it, and no key is available to find the reason";
         findings.add(title, Found::bad(finding, remedy));
     }
-    for (item, key) in said.items() {
+    for (item, key) in answer.items() {
         let found = match key {
-            Some(key) => Found::good(format!("opens in the controller with {key}")),
-            None => Found::bad("no key of the controller opens it here", remedy),
+            Some(key) => Found::good(format!("the controller can unseal it with {key}")),
+            None => Found::bad(
+                "no key of the controller can unseal it for this object",
+                remedy,
+            ),
         };
         findings.add(&format!("{title}, item {item}"), found);
     }
 }
 
 /// Checks the status of the object in the cluster, if the user may read it.
-fn in_cluster(sealed: &SealedSecret, way: &Way) -> Option<Found> {
-    let objects = way.objects.as_ref()?;
+fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Found> {
+    let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
     if namespace.is_empty() {
         return None;
@@ -213,31 +223,31 @@ fn in_cluster(sealed: &SealedSecret, way: &Way) -> Option<Found> {
     let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
     Some(match objects.look(&path) {
         Ok((200, body)) => as_applied(sealed, &body),
-        Ok((404, _)) => Found::remark("it is not there", "apply the file"),
-        _ => Found::skipped("may not be seen"),
+        Ok((404, _)) => Found::remark("not found in the cluster", "apply the file"),
+        _ => Found::skipped("cannot be read"),
     })
 }
 
 fn as_applied(sealed: &SealedSecret, body: &[u8]) -> Found {
-    let there: Json = serde_json::from_slice(body).unwrap_or_default();
+    let applied: Json = serde_json::from_slice(body).unwrap_or_default();
     let items = serde_json::to_value(&sealed.spec.encrypted_data).unwrap_or_default();
-    if there["spec"]["encryptedData"] != items {
-        let finding = "its values are others than those of the file";
+    if applied["spec"]["encryptedData"] != items {
+        let finding = "its values differ from those in the file";
         return Found::remark(finding, "apply the file");
     }
-    let conditions = there["status"]["conditions"].as_array();
+    let conditions = applied["status"]["conditions"].as_array();
     let synced = conditions.and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
     match synced {
         None => Found::bad(
-            "no controller has looked at it",
-            "does the controller work in this namespace? See its flags --additional-namespaces and --label-selector",
+            "no controller has reconciled it",
+            "check whether the controller watches it: see its flags --additional-namespaces and --label-selector",
         ),
-        Some(synced) if synced["status"] == "True" => Found::good("its Secret is as it should be"),
+        Some(synced) if synced["status"] == "True" => Found::good("its Secret is up to date"),
         Some(synced) => {
-            let said = synced["message"].as_str().unwrap_or("it says no more");
+            let message = synced["message"].as_str().unwrap_or("no message");
             Found::bad(
-                format!("the controller says: {said}"),
-                "do what it says; it is tried again by itself",
+                format!("the controller reports: {message}"),
+                "fix the reported problem; the controller retries automatically",
             )
         }
     }
@@ -259,7 +269,7 @@ fn names(args: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-fn namespaces(args: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String> {
+fn namespaces(args: &Doctor, connection: &Connection, objects: &[SealedSecret]) -> Vec<String> {
     let mut namespaces: BTreeSet<String> = args.try_namespace.iter().cloned().collect();
     namespaces.insert("default".into());
     for sealed in objects {
@@ -269,7 +279,7 @@ fn namespaces(args: &Doctor, way: &Way, objects: &[SealedSecret]) -> Vec<String>
     namespaces.remove("");
     // Named namespaces come first, because the number of places is limited.
     let mut all: Vec<String> = namespaces.into_iter().collect();
-    let mut others = way.namespaces();
+    let mut others = connection.namespaces();
     others.retain(|name| !all.contains(name));
     all.extend(others);
     all

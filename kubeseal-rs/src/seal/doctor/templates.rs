@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_where_a_template_fails_and_no_value() {
+    fn shows_the_position_of_a_template_error_but_no_value() {
         let (own, other) = (ring(OWN), ring(OTHER));
         let fails = "\n{{ if eq .password \"hunter2\" }}{{ fail .password }}{{ end }}";
         let found = checked(Some(fails), &own, &own).unwrap();

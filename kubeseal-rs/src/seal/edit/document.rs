@@ -15,10 +15,10 @@ use crate::seal::in_cluster::Values;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DocumentError {
     /// The text is not valid YAML.
-    #[error("what was edited cannot be read")]
+    #[error("cannot parse the edited file")]
     Read(#[from] ReadError),
     /// The text is not exactly one document.
-    #[error("what was edited holds {0} documents, and takes one")]
+    #[error("the edited file contains {0} documents, expected one")]
     Documents(usize),
     /// A field is neither `stringData` nor `data`.
     #[error("line {line}: {name:?} is neither stringData nor data")]
@@ -45,7 +45,7 @@ pub(super) enum DocumentError {
         key: String,
     },
     /// The item is in `stringData` and in `data`.
-    #[error("line {line}: {key} is there twice")]
+    #[error("line {line}: duplicate key {key}")]
     Twice {
         /// The line of the second one.
         line: usize,
@@ -110,7 +110,7 @@ fn head(place: &str, values: &Values, is_blind: bool) -> String {
         "# Values that are not text are under data, in base64.\n"
     };
     format!(
-        "# {place}: change values, add keys, remove keys. What you leave as it is is not re-encrypted.\n\
+        "# {place}: change values, add keys, remove keys. Values that you do not change are not re-encrypted.\n\
          {known}{data}# Save and quit; an empty file changes nothing.\n"
     )
 }
@@ -124,7 +124,10 @@ pub(super) fn read(text: &[u8]) -> Result<Option<Values>, DocumentError> {
         more => return Err(DocumentError::Documents(more.len())),
     };
     let mut values = Values::new();
-    for (name, node) in entries(root, "stringData and data with values by key belong here")? {
+    for (name, node) in entries(
+        root,
+        "expected stringData and data, each a mapping of keys to values",
+    )? {
         let is_text = match name.as_str() {
             "stringData" => true,
             "data" => false,
@@ -133,7 +136,7 @@ pub(super) fn read(text: &[u8]) -> Result<Option<Values>, DocumentError> {
                 return Err(DocumentError::Field { line, name });
             }
         };
-        for (key, node) in entries(node, "values by key belong here")? {
+        for (key, node) in entries(node, "expected a mapping of keys to values")? {
             let value = value(key, node, is_text)?;
             if values.insert(key.clone(), value).is_some() {
                 let (line, key) = (node.line, key.clone());
@@ -161,7 +164,7 @@ fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, Documen
         (Value::Text(text), _) => text,
         (_, Some(source)) => source,
         _ => {
-            let what = "a value is text";
+            let what = "expected text";
             return Err(DocumentError::Kind { line, what });
         }
     };
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn only_of_a_key_null_is_left_out() {
+    fn omits_null_only_as_the_value_of_a_key() {
         let values = Values::from([
             (
                 "a".to_owned(),
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_without_quotes_is_the_value() {
+    fn an_unquoted_value_is_kept_as_typed() {
         let read = read(b"stringData:\n  a: 0123\n  b: yes\n  c: x\n  d:\n")
             .unwrap()
             .unwrap();
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_done() {
+    fn applies_only_changes() {
         let before = Values::from([
             ("known".to_owned(), Some(plain("1"))),
             ("changed".to_owned(), Some(plain("2"))),
@@ -291,24 +294,27 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_cannot_understand_without_showing_values() {
+    fn refuses_invalid_text_without_showing_values() {
         for (text, want) in [
             ("a: b", "line 1: \"a\" is neither"),
-            ("stringData: hunter2", "line 1: values by key belong here"),
-            ("stringData:\n  a: [hunter2]", "line 2: a value is text"),
+            (
+                "stringData: hunter2",
+                "line 1: expected a mapping of keys to values",
+            ),
+            ("stringData:\n  a: [hunter2]", "line 2: expected text"),
             (
                 "data:\n  a: hunter2!",
                 "line 2: the value of a is not base64",
             ),
             (
                 "data:\n  a: aGk=\nstringData:\n  a: hunter2",
-                "line 4: a is there twice",
+                "line 4: duplicate key a",
             ),
             (
                 "stringData: {}\n---\nstringData: {}",
-                "what was edited holds 2",
+                "the edited file contains 2",
             ),
-            ("stringData: [hunter2", "what was edited cannot be read"),
+            ("stringData: [hunter2", "cannot parse the edited file"),
         ] {
             let error = read(text.as_bytes()).unwrap_err().to_string();
             assert!(
@@ -321,7 +327,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_shown_reads_the_same(
+        fn written_values_are_read_back_unchanged(
             texts in btree_map("[a-z.]{1,9}", prop_oneof![any::<String>(), "([ab :\n]|: null\n){0,9}"], 0..4),
             bytes in btree_map("[A-Z_]{1,9}", vec(any::<u8>(), 0..20), 0..4),
         ) {

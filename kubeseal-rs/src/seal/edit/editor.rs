@@ -16,13 +16,13 @@ use crate::report::ShowPath as _;
 pub(super) enum EditorError {
     /// The variable contains an unclosed quote.
     #[error("{variable} is not a valid command line: a quote is not closed")]
-    Words {
+    Quotes {
         /// The variable, `VISUAL` or `EDITOR`.
         variable: &'static str,
     },
     /// The editor is not in `PATH`.
     #[error(
-        "the editor {name:?} ({from}) is not a program in an absolute folder of PATH; set EDITOR to another one"
+        "the editor {name:?} ({from}) was not found in an absolute folder of PATH\nhint: set EDITOR to another program"
     )]
     Missing {
         /// The name of the editor.
@@ -31,7 +31,7 @@ pub(super) enum EditorError {
         from: &'static str,
     },
     /// The editor cannot be started.
-    #[error("the editor {} cannot be started", program.shown())]
+    #[error("cannot start the editor {}", program.shown())]
     Start {
         /// The path of the program.
         program: PathBuf,
@@ -39,7 +39,7 @@ pub(super) enum EditorError {
         source: std::io::Error,
     },
     /// The editor exited with a failure.
-    #[error("the editor ended with {0}; nothing was changed")]
+    #[error("the editor failed with {0}; nothing was changed")]
     Failed(std::process::ExitStatus),
 }
 
@@ -56,15 +56,15 @@ impl Editor {
             let line = environment.filled_variable(variable)?;
             Some((variable, line))
         };
-        let usual = || ("the usual one", "vi".to_owned());
+        let default = || ("the default", "vi".to_owned());
         let (from, line) = named("VISUAL")
             .or_else(|| named("EDITOR"))
-            .unwrap_or_else(usual);
-        let args = shlex::split(&line).ok_or(EditorError::Words { variable: from })?;
+            .unwrap_or_else(default);
+        let args = shlex::split(&line).ok_or(EditorError::Quotes { variable: from })?;
         let name = args.first().cloned().unwrap_or_default();
         let program = programs::find(&name).ok_or(EditorError::Missing { name, from })?;
         let mut args: Vec<String> = args.into_iter().skip(1).collect();
-        args.extend(quiet_words(&program));
+        args.extend(quiet_args(&program));
         Ok(Self { program, args })
     }
 
@@ -92,28 +92,28 @@ impl Editor {
         Err(EditorError::Failed(status))
     }
 
-    /// Returns a warning if the editor probably did not wait: many editors that open a window leave
-    /// the work to another process. For an unknown editor, only a very short time indicates this,
+    /// Returns a warning if the editor probably did not wait: many editors that open a window pass
+    /// the file to another process. For an unknown editor, only a very short time indicates this,
     /// and only if a person is at the terminal, since a script is as fast.
     pub(super) fn remark(&self, after: Duration, is_person: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);
-        let waits = flag.is_none_or(|flag| self.args.iter().any(|word| waits(word, flag)));
-        let is_hasty = flag.is_none() && is_person && after < AT_ONCE;
+        let waits = flag.is_none_or(|flag| self.args.iter().any(|arg| waits(arg, flag)));
+        let is_hasty = flag.is_none() && is_person && after < MIN_EDIT_TIME;
         if waits && !is_hasty {
             return None;
         }
         let name = self.program.file_name().unwrap_or_default().display();
         let flag = flag.unwrap_or("--wait");
         Some(format!(
-            "the editor {name} ended at once, and its file is gone. If it opened a window, it has to wait until that \
-             is closed: set EDITOR={:?}",
+            "the editor {name} exited immediately, and its file was removed. If it opened a window, it must wait \
+             until the window is closed: set EDITOR={:?}",
             format!("{name} {flag}")
         ))
     }
 }
 
 /// The shortest time in which a person can open, read and close a file.
-const AT_ONCE: Duration = Duration::from_millis(500);
+const MIN_EDIT_TIME: Duration = Duration::from_millis(500);
 
 /// Returns the flag that makes a window editor wait until its window is closed.
 fn waiting_flag(program: &Path) -> Option<&'static str> {
@@ -133,10 +133,10 @@ fn waiting_flag(program: &Path) -> Option<&'static str> {
 }
 
 /// Returns whether an argument is the flag, in its short or long form.
-fn waits(word: &str, flag: &str) -> bool {
-    word == flag
+fn waits(arg: &str, flag: &str) -> bool {
+    arg == flag
         || matches!(
-            (word, flag),
+            (arg, flag),
             ("-w", "--wait") | ("--wait", "-w") | ("-b", "--block") | ("--nofork", "-f")
         )
 }
@@ -145,8 +145,8 @@ fn waits(word: &str, flag: &str) -> bool {
 /// of another author would set options.
 const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
-/// Returns the arguments that keep Vim from writing text to files of its own.
-fn quiet_words(program: &Path) -> Vec<String> {
+/// Returns the arguments that keep Vim from writing the text to other files.
+fn quiet_args(program: &Path) -> Vec<String> {
     if !names(program).any(|name| is_vim(&name)) {
         return Vec::new();
     }
@@ -179,7 +179,7 @@ fn is_vim(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     match name.to_ascii_lowercase().as_str() {
         "gview" | "rview" | "rgview" | "eview" => true,
-        "vi" | "view" | "ex" => says_vim(program),
+        "vi" | "view" | "ex" => contains_vim_name(program),
         // Graphical front ends of Neovim, with different arguments.
         "nvim-qt" | "nvim-gtk" => false,
         name => name.contains("vim"),
@@ -188,7 +188,7 @@ fn is_vim(program: &Path) -> bool {
 
 /// Returns whether a program named `vi` is Vim, which some systems install under that name. Its
 /// binary contains the name.
-fn says_vim(program: &Path) -> bool {
+fn contains_vim_name(program: &Path) -> bool {
     let bytes = std::fs::read(program).unwrap_or_default();
     memchr::memmem::find(&bytes, b"Vi IMproved").is_some()
 }
@@ -201,9 +201,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_editor_that_does_not_wait_is_called_that() {
+    fn warns_about_an_editor_that_does_not_wait() {
         let (at_once, later) = (Duration::from_millis(20), Duration::from_secs(5));
-        for (program, word, after, want) in [
+        for (program, arg, after, want) in [
             ("code", None, at_once, Some("code --wait")),
             ("code", None, later, Some("code --wait")),
             ("code", Some("--wait"), at_once, None),
@@ -217,7 +217,7 @@ mod tests {
         ] {
             let editor = Editor {
                 program: Path::new("/usr/bin").join(program),
-                args: word.into_iter().map(str::to_owned).collect(),
+                args: arg.into_iter().map(str::to_owned).collect(),
             };
             let remark = editor.remark(after, true);
             let is_right = match (&remark, want) {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn vim_keeps_nothing_whatever_it_is_called_and_others_get_no_words() {
+    fn vim_keeps_no_copies_under_any_name_and_other_editors_get_no_arguments() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for (name, text) in [
@@ -262,7 +262,7 @@ mod tests {
         ] {
             fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             symlink(at(leads_to), at(name)).unwrap();
-            let args = quiet_words(&at(name));
+            let args = quiet_args(&at(name));
             assert_eq!(args.first().is_some_and(|w| w == "-n"), is_quiet, "{name}");
         }
     }

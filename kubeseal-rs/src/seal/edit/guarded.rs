@@ -32,7 +32,7 @@ pub(super) struct Guarded {
 impl Guarded {
     /// Creates the folder and starts the guard.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
-        let watching = "signals cannot be watched for";
+        let watching = "cannot watch for signals";
         let held = HeldSignals::new(SIGNALS).context(watching)?;
         // A signal that arrives before the watcher runs is handled by it later.
         let signals = Signals::new(SIGNALS).context(watching)?;
@@ -59,8 +59,8 @@ impl Guarded {
     }
 }
 
-/// A shell that removes the folder when this process ends, for whatever reason: then the shell's
-/// stdin, which no other process holds open, ends.
+/// A shell that removes the folder after this process ends for any reason: then the shell's stdin
+/// ends, because no other process has it open.
 struct Sweeper(Child);
 
 /// The script of the shell. It ignores signals from the terminal, since they end this process first.

@@ -1,4 +1,4 @@
-//! A folder in memory for one file with plain values, accessible to this user only and removed
+//! An in-memory folder for one file with plain values. Only this user can access it, and it is removed
 //! however the run ends. The next run removes what a killed run left.
 
 use std::fs;
@@ -17,17 +17,17 @@ use crate::report::ShowPath as _;
 /// The prefix of folder names; the process id and random characters follow.
 const PREFIX: &str = "seal-edit-";
 
-/// There is no safe place for plain values.
+/// Plain values cannot be stored safely.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HiddenError {
-    /// There is no file system in memory.
+    /// There is no in-memory file system.
     #[error(
-        "there is no folder in memory to edit in: neither $XDG_RUNTIME_DIR nor /dev/shm is a tmpfs that you may \
-         write to, and plain values do not go to a disk. `seal set FILE KEY` changes one item without a file"
+        "no in-memory file system found: neither $XDG_RUNTIME_DIR nor /dev/shm is a writable tmpfs, and plaintext is \
+         never written to disk\nhint: change a single item with `seal set FILE KEY`"
     )]
     NoMemory,
     /// A file operation in the folder failed.
-    #[error("cannot use the folder in memory {}", folder.shown())]
+    #[error("cannot use the in-memory folder {}", folder.shown())]
     Folder {
         /// The path of the folder.
         folder: PathBuf,
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_for_this_user_alone_and_goes_when_it_is_dropped() {
+    fn is_accessible_to_this_user_only_and_removed_on_drop() {
         let hidden = Hidden::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(hidden.folder()), mode(hidden.file())), (0o700, 0o600));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_a_killed_run_left() {
+    fn removes_leftovers_of_a_killed_run() {
         let base = tempfile::tempdir().unwrap();
         // Above the largest process id of Linux.
         let (ended, running) = (

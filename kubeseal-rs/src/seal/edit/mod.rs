@@ -28,14 +28,14 @@ use guarded::Guarded;
 
 /// No key decrypts the values.
 #[derive(Debug, thiserror::Error)]
-#[error("the values of {place} do not open with the keys given: {}", why.diagnosis())]
-pub struct Closed {
+#[error("the values of {place} cannot be unsealed with the specified keys: {}", why.diagnosis())]
+pub struct NotUnsealable {
     place: String,
     why: unseal::UnsealError,
 }
 
 /// What to do if the cluster does not provide the values.
-const OTHERWISE: &str = "--key FILE opens them here, and --blind does without them";
+const OTHERWISE: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
 
 /// Runs the command.
 ///
@@ -70,7 +70,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
     loop {
         let took = editor.open(&guarded)?;
-        let error = match take_over(&guarded, &session, &mut target, &before) {
+        let error = match apply_edits(&guarded, &session, &mut target, &before) {
             Ok(is_changed) => {
                 if let Some(remark) = editor.remark(took, is_person).filter(|_| !is_changed) {
                     report::warn(&remark);
@@ -86,12 +86,12 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// The context of an error after editing. Plain values are never left behind, so the user has to know that they are gone.
+/// The context of an error after editing. Plaintext is never kept, so the error reports that it is lost.
 const DISCARDED: &str =
-    "nothing was changed, and the edited text is discarded, since plain values are not kept";
+    "nothing was changed, and the edited text was discarded, because plaintext is never kept";
 
 /// Reads the edited text and applies its changes. Returns whether there are any.
-fn take_over(
+fn apply_edits(
     guarded: &Guarded,
     session: &Session<'_>,
     target: &mut Target,
@@ -101,7 +101,7 @@ fn take_over(
     // An empty text means that the user gave up.
     let changes = after.as_ref().map(|after| difference(before, after));
     let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
-        report::say("nothing was changed");
+        report::info("nothing was changed");
         return Ok(false);
     };
     apply(session, target, changes).map(|()| true)
@@ -111,7 +111,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     let Difference { set, removed } = changes;
     target.check_change(&set, &removed)?;
     let (texts, certificate) = target.seal(session, &set)?;
-    target.write_what_is_untouched(&Changes {
+    target.write_unless_changed(&Changes {
         texts,
         removed: removed.clone(),
         data: None,
@@ -125,18 +125,18 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
         } else {
             "added"
         };
-        report::say(&format!("{path}: {place}: {key} {verb}"));
+        report::info(&format!("{path}: {place}: {key} {verb}"));
     }
     for key in &removed {
-        report::say(&format!("{path}: {place}: {key} removed"));
+        report::info(&format!("{path}: {place}: {key} removed"));
     }
     Ok(())
 }
 
-/// Reads the private keys, if any are given.
+/// Reads the private keys of `--key`, if it is set.
 fn keys(args: &Edit) -> Result<Option<KeyRing>> {
-    let given = !args.key.is_empty();
-    Ok(given.then(|| read_keys(&args.key)).transpose()?)
+    let has_keys = !args.key.is_empty();
+    Ok(has_keys.then(|| read_keys(&args.key)).transpose()?)
 }
 
 fn values(
@@ -155,7 +155,7 @@ fn values(
     let opened = unseal::unseal_values(&target.found.sealed, ring);
     let opened = opened.map_err(|why| {
         let place = target::place(&target.found);
-        Closed { place, why }
+        NotUnsealable { place, why }
     })?;
     Ok(opened
         .into_iter()
@@ -165,8 +165,8 @@ fn values(
 
 /// Asks a person whether to open the editor again with the same text.
 fn wants_another_try(problem: &str) -> bool {
-    report::say_lines(&format!(
-        "{problem}\nEnter edits again, n and Enter gives up."
+    report::info_lines(&format!(
+        "{problem}\nPress Enter to edit again, or n and Enter to give up."
     ));
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);

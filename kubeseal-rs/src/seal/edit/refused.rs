@@ -1,4 +1,4 @@
-//! `seal edit` on systems without folders in memory, where it is refused.
+//! `seal edit` on systems without in-memory folders, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;
@@ -13,7 +13,7 @@ use crate::seal_args::Edit;
 /// Always fails, even with `--blind`: the file would contain the new values.
 pub fn run(_: &Edit, _: &Environment) -> Result<Outcome> {
     bail!(
-        "there is no folder in memory to edit in: this system has none, and plain values do not go to a disk. \
-         `seal set FILE KEY` changes one item without a file"
+        "in-memory file systems are not supported on this system, and plaintext is never written to disk\n\
+         hint: change a single item with `seal set FILE KEY`"
     )
 }

@@ -1,4 +1,4 @@
-//! Decides which items become which environment variables, from names alone.
+//! Assigns items to environment variables, using only their names.
 //!
 //! Anyone with the certificate can seal an item of any name, so the user of the command decides:
 //! either `--only` names the items, or `--all` is given. A variable that is already set is replaced
@@ -58,19 +58,20 @@ pub(super) struct Assignment {
 /// An item cannot become a variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum VariableError {
-    #[error("no item {item}; the items are: {items}")]
+    #[error("no item {item}; existing items: {items}")]
     NoSuchItem { item: String, items: String },
     #[error(
-        "the item {item} cannot be the name of a variable; pick one with --only NAME={item}{}",
+        "the item name {item} is not a valid variable name\nhint: choose a name with --only NAME={item}{}",
         files_hint()
     )]
     NoName { item: String },
     #[error(
-        "{name:?} cannot be the name of a variable: use letters, digits and _, without a digit in front"
+        "{name:?} is not a valid variable name: use letters, digits and _, and no digit at the beginning"
     )]
     Malformed { name: String },
     #[error(
-        "the items {first} and {second} would both be the variable {variable}; give one of them another name with --only NAME={second}"
+        "the items {first} and {second} would both set the variable {variable}\n\
+         hint: choose another name with --only NAME={second}"
     )]
     Twice {
         variable: String,
@@ -78,14 +79,14 @@ pub(super) enum VariableError {
         second: String,
     },
     #[error(
-        "the variable {variable} is set already, and the item {item} would replace it; pass --override {variable} if \
-         that is intended, or use another name with --only NAME={item}"
+        "the variable {variable} is already set, and the item {item} would replace it\n\
+         hint: pass --override {variable} if this is intended, or choose another name with --only NAME={item}"
     )]
     IsSet { variable: String, item: String },
     #[error(
-        "--all does not set {variable}: it can change which code the command runs or whom it trusts, and anyone who has \
-         the certificate can seal an item {item}; pass --override {variable} if that is intended, or name the items with \
-         --only"
+        "--all does not set {variable}: it can change which code the command runs or which servers it trusts, and \
+         anyone who has the certificate can seal an item {item}\n\
+         hint: pass --override {variable} if this is intended, or select the items with --only"
     )]
     ChangesCommand { variable: String, item: String },
 }
@@ -93,7 +94,7 @@ pub(super) enum VariableError {
 /// Returns a hint for names that cannot be variables.
 fn files_hint() -> &'static str {
     if platform::memory::IS_THERE {
-        ", or get values as files with --files"
+        ", or pass values as files with --files"
     } else {
         ""
     }
@@ -323,7 +324,7 @@ mod tests {
     ///
     /// Columns: the item, whether `--all` passes it, and whether `--only` does.
     #[test]
-    fn only_names_of_variables_become_variables() {
+    fn only_valid_variable_names_become_variables() {
         for (item, all, named) in [
             ("password", true, true),
             ("DB_2", true, true),
@@ -383,7 +384,7 @@ mod tests {
 
     /// Attack: an author seals an item under the name of a variable that the command inherits.
     #[test]
-    fn replaces_no_variable_that_is_set_unless_asked() {
+    fn replaces_a_set_variable_only_with_override() {
         let set = ["EXISTING"];
         let chosen = only(&["EXISTING"]);
         let mapped = only(&["EXISTING=a"]);
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn names_may_be_mapped_and_files_have_names_of_their_own() {
+    fn maps_names_and_derives_names_for_files() {
         let pair = |variable: &str, item: &str| (variable.to_owned(), item.to_owned());
         for (items, args, in_files, want) in [
             (vec!["a", "b"], vec!["b"], false, vec![pair("b", "b")]),
@@ -441,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_there_not_clear_or_no_name() {
+    fn refuses_missing_items_conflicts_and_invalid_names() {
         assert!(matches!(
             decide(&["a"], &only(&["b"]), &[], false, &[]),
             Err(VariableError::NoSuchItem { .. })
@@ -462,7 +463,7 @@ mod tests {
     proptest! {
         /// Attack: an author adds any items to the one that the user named.
         #[test]
-        fn whatever_the_author_adds_the_user_alone_names_variables(
+        fn only_the_user_names_variables(
             items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),
             in_files: bool,
         ) {
@@ -477,7 +478,7 @@ mod tests {
         /// Attack: an author gives items the names of variables that are set where the command
         /// runs.
         #[test]
-        fn with_all_no_inherited_variable_changes(
+        fn all_changes_no_inherited_variable(
             items in prop::collection::btree_set("[A-C]{1,2}", 1..6),
             set in prop::collection::btree_set("[A-C]{1,2}", 0..6),
         ) {

@@ -36,7 +36,7 @@ pub(super) fn secrets_in<'a>(
     };
     for document in &manifest.documents {
         search.document = document.number;
-        search.look_at(&document.root, false);
+        search.search(&document.root, false);
     }
     match search.nameless {
         Some(error) if !search.found.secrets.is_empty() => Err(error),
@@ -53,7 +53,7 @@ struct Search<'a, 'f> {
 }
 
 impl<'a> Search<'a, '_> {
-    fn look_at(&mut self, node: &'a Node, is_in_secrets: bool) {
+    fn search(&mut self, node: &'a Node, is_in_secrets: bool) {
         // `sops` writes an empty document as an empty mapping.
         if matches!(&node.value, Value::Map(fields) if fields.is_empty()) {
             return;
@@ -63,7 +63,7 @@ impl<'a> Search<'a, '_> {
         if LISTS.contains(&kind) {
             if let Some(Value::List(items)) = node.field("items").map(|items| &items.value) {
                 for item in items {
-                    self.look_at(item, kind == "SecretList");
+                    self.search(item, kind == "SecretList");
                 }
             }
             return;
@@ -93,12 +93,12 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Refuses two Secrets with the same name and namespace, of which a cluster keeps only the last.
+/// Refuses two Secrets with the same name and namespace: a cluster would keep only the last one.
 ///
 /// # Errors
 ///
 /// Fails if a name is repeated.
-pub(super) fn refuse_twins(secrets: &[Secret], file: &str) -> Result<(), ImportError> {
+pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), ImportError> {
     let mut known = BTreeSet::new();
     for secret in secrets {
         let metadata = &secret.metadata;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_passed_over_wherever_it_stands() {
+    fn finds_every_secret_at_any_position() {
         for (why, text, want) in [
             ("alone", SECRET.to_owned(), Some((1, 0))),
             ("without a version", "kind: Secret".into(), Some((1, 0))),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn two_secrets_of_one_name_are_refused() {
+    fn refuses_two_secrets_with_the_same_name() {
         let secret = |namespace: &str, name: &str| {
             let mut secret = Secret::default();
             secret.metadata.namespace = Some(namespace.to_owned());
@@ -190,7 +190,7 @@ mod tests {
             secret
         };
         let fine = [secret("a", "b"), secret("a", "c"), secret("c", "b")];
-        assert!(refuse_twins(&fine, "f").is_ok());
-        assert!(refuse_twins(&[secret("a", "b"), secret("a", "b")], "f").is_err());
+        assert!(refuse_duplicates(&fine, "f").is_ok());
+        assert!(refuse_duplicates(&[secret("a", "b"), secret("a", "b")], "f").is_err());
     }
 }

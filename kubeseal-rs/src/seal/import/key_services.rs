@@ -21,7 +21,7 @@ const AZURE: [&str; 6] = [
 /// A field and its value.
 type Service = (&'static str, String);
 
-/// What the user trusts with credentials.
+/// The addresses that may receive the user's credentials.
 pub(super) struct Trusted<'a> {
     /// The user's Vault, `VAULT_ADDR`.
     pub(super) vault: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Trusted<'a> {
 }
 
 impl Trusted<'_> {
-    /// Refuses addresses that neither the environment nor a flag names, nor the provider fixes.
+    /// Refuses addresses that neither the environment nor a flag names, and that do not belong to a cloud provider.
     pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), ImportError> {
         let Some((field, address)) = services.iter().find(|service| !self.trusts(service)) else {
             return Ok(());
@@ -66,7 +66,7 @@ fn is_azure(address: &str) -> bool {
     name.is_some_and(is_word)
 }
 
-/// The region of a key of AWS becomes part of a host name.
+/// Returns whether a text is the ARN of an AWS KMS key. Its region becomes part of a host name.
 fn is_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let [arn, partition, service, region, account, key] = parts.as_slice() else {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_address_wherever_it_is() {
+    fn finds_every_address_at_any_position() {
         for text in [
             "sops: {hc_vault: [{vault_address: http://evil}]}",
             "sops: {key_groups: [{hc_vault: [{vault_address: http://evil}]}]}",

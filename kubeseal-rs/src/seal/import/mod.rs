@@ -17,7 +17,7 @@ use shared::resource::KEY_LABEL;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use self::found::{Found, refuse_twins, secrets_in};
+use self::found::{Found, refuse_duplicates, secrets_in};
 use super::create::{self, Items};
 use super::destination::Exists;
 use super::sealing::{self, Empty, Sealed, SealingError};
@@ -35,29 +35,31 @@ pub enum ImportError {
     #[error("{0} contains no Secret (apiVersion v1, kind Secret)")]
     NoSecret(String),
     /// The source contains several Secrets.
-    #[error("{0} holds {1} Secrets; `seal import list` takes many")]
+    #[error(
+        "{0} contains {1} Secrets, expected one\nhint: import several Secrets with `seal import list`"
+    )]
     Several(String, usize),
-    /// All Secrets were left out.
-    #[error("no Secret is left to import; see the remarks above")]
+    /// All Secrets were skipped.
+    #[error("no Secret left to import (see above)")]
     NothingLeft,
     /// The program `sops` is not in `PATH`.
-    #[error("`sops` not found in PATH; this command runs your own to decrypt")]
+    #[error("`sops` not found in PATH\nhint: install it; this command runs it to decrypt the file")]
     NoSops,
     /// `sops` cannot be started.
-    #[error("sops cannot be started")]
+    #[error("cannot start sops")]
     Start(#[source] std::io::Error),
     /// `sops` failed. Its messages name files and keys, never values.
-    #[error("sops cannot decrypt {file}: {said}")]
+    #[error("sops cannot decrypt {file}: {stderr}")]
     Sops {
         /// The path of the file.
         file: String,
         /// The first lines of its message.
-        said: String,
+        stderr: String,
     },
     /// `sops` would send the user's credentials to an address that only the file names.
     #[error(
-        "{file} names the key service {address:?} ({field}), which would get your credentials: sops sends them to \
-         the address in the file\nhint: if it is right, {remedy}"
+        "{file} names the key service {address:?} ({field}), and sops would send your credentials to it\n\
+         hint: if the address is correct, {remedy}"
     )]
     KeyService {
         /// The path of the file.
@@ -66,35 +68,37 @@ pub enum ImportError {
         field: &'static str,
         /// The address.
         address: String,
-        /// What to do if the address is right.
+        /// The remedy if the address is correct.
         remedy: String,
     },
     /// The file contains data, not a Secret manifest, and no name was given.
     #[error(
-        "{0} contains no Secret manifest; name the Secret for its values: seal import sops NAME FILE"
+        "{0} contains no Secret manifest\nhint: pass a name for the Secret: seal import sops NAME FILE"
     )]
     NameNeeded(String),
     /// A name was given for a manifest that has one.
-    #[error("{0} holds a Secret manifest, which has a name already: seal import sops FILE")]
+    #[error(
+        "{0} contains a Secret manifest, which already has a name\nhint: omit the name: seal import sops FILE"
+    )]
     NameUnused(String),
     /// A value is a list or a mapping.
-    #[error("the value of {0:?} is {1}; an item is text, a number or a boolean")]
+    #[error("the value of {0:?} is {1}, expected text, a number or a boolean")]
     Nested(String, &'static str),
     /// The data is not a mapping.
     #[error("{0} is not a mapping of names to values")]
     NoMapping(String),
     /// The data has several documents, which may use the same names.
     #[error(
-        "{0} holds {1} documents, and one Secret takes the values of one; write each document to a file of its own"
+        "{0} contains {1} documents, expected one\nhint: write each document to a separate file"
     )]
     SeveralDocuments(String, usize),
     /// The output of `sops` cannot be parsed.
-    #[error("sops printed {0} that cannot be read, so nothing was imported")]
+    #[error("cannot parse the {0} that sops printed; nothing was imported")]
     Output(&'static str),
     /// `sops` did not output every document of a file.
     #[error(
-        "{file} holds {wanted} documents and sops decrypted {found}; nothing was imported. Write each document to a \
-         file of its own"
+        "{file} contains {wanted} documents, but sops decrypted {found}; nothing was imported\n\
+         hint: write each document to a separate file"
     )]
     Documents {
         /// The path of the file.
@@ -106,8 +110,9 @@ pub enum ImportError {
     },
     /// `sops` changed a value.
     #[error(
-        "{file}, document {document}: sops cannot print the bytes of {path} in text, so nothing was imported. Decrypt \
-         that value by itself (`sops -d --extract`) and add it with `seal set`, or encrypt it as a file of its own"
+        "{file}, document {document}: {path} is not text, so sops cannot print it unchanged; nothing was imported\n\
+         hint: decrypt this value separately (`sops -d --extract`) and add it with `seal set`, or encrypt it as a \
+         separate file"
     )]
     Damaged {
         /// The path of the file.
@@ -119,8 +124,8 @@ pub enum ImportError {
     },
     /// An object has no kind and may be a Secret.
     #[error(
-        "{file}, document {document}, line {line}: it says no kind, and may be a Secret; write `apiVersion: v1` and \
-         `kind: Secret`, or take it out"
+        "{file}, document {document}, line {line}: the object has no `kind` and may be a Secret\n\
+         hint: add `apiVersion: v1` and `kind: Secret`, or remove it"
     )]
     NoKind {
         /// The path of the file.
@@ -131,7 +136,7 @@ pub enum ImportError {
         line: usize,
     },
     /// Two Secrets have the same name, so a cluster would keep only one.
-    #[error("{0} holds two Secrets {1}; give one of them another name, or take it out")]
+    #[error("{0} contains two Secrets {1}\nhint: rename or remove one of them")]
     Twins(String, String),
 }
 
@@ -170,12 +175,12 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
         }
         if variable.has_dollar {
             report::warn(&format!(
-                "{shown}:{}: {} has a `$`, which is sealed as it is and not expanded",
+                "{shown}:{}: {} contains a `$`, which is sealed unchanged and not expanded",
                 variable.line, variable.name
             ));
         }
         let line = format!("{shown}:{}: ", variable.line);
-        values::remark_on_mark(&line, &variable.name, &variable.value);
+        values::warn_about_byte_order_mark(&line, &variable.name, &variable.value);
         items
             .add(&variable.name, variable.value)
             .with_context(|| shown.clone())?;
@@ -189,7 +194,7 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     args.destination.check()?;
     let (manifest, shown) = read_manifest(args.file.as_deref(), environment)?;
     let Found { secrets, others } = secrets_in(&manifest, &shown)?;
-    say_all(&others);
+    info_all(&others);
     let node = match secrets.as_slice() {
         [] => return Err(ImportError::NoSecret(shown).into()),
         [node] => node,
@@ -203,9 +208,9 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     args.destination.put(&[sealed])
 }
 
-fn say_all(sentences: &[String]) {
-    for sentence in sentences {
-        report::say(sentence);
+fn info_all(messages: &[String]) {
+    for sentence in messages {
+        report::info(sentence);
     }
 }
 
@@ -234,17 +239,17 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let (mut sealed, mut paths) = (Vec::new(), Vec::new());
     let Found { secrets, others } = secrets_in(&manifest, &shown)?;
-    say_all(&others);
+    info_all(&others);
     let read = |node| Ok(from_server(sealing::read_secret(node, &shown)?));
     let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
-    refuse_twins(&secrets, &shown)?;
+    refuse_duplicates(&secrets, &shown)?;
     for secret in secrets {
         let metadata = &secret.metadata;
         let name = metadata.name.clone().unwrap_or_default();
         let namespace = metadata.namespace.clone().unwrap_or_default();
         if let Some(why) = why_not(&secret, args.owned) {
-            report::say(&format!(
-                "{} is left out: {why}",
+            report::info(&format!(
+                "skipped {}: {why}",
                 shared::resource::place(&namespace, &name)
             ));
             continue;
@@ -271,7 +276,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Returns why a Secret is left out: a controller recreates it, or it must not leave the cluster.
+/// Returns why a Secret is skipped: a controller recreates it, or it must not leave the cluster.
 fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
     let labels = secret.metadata.labels.as_ref();
     if labels.is_some_and(|labels| labels.contains_key(KEY_LABEL)) {
@@ -279,10 +284,10 @@ fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
     }
     match secret.type_.as_deref() {
         Some("kubernetes.io/service-account-token") => {
-            return Some("it is the token of a service account".into());
+            return Some("it is a service account token".into());
         }
         Some("bootstrap.kubernetes.io/token") => return Some("it is a bootstrap token".into()),
-        Some("helm.sh/release.v1") => return Some("it is a release of Helm".into()),
+        Some("helm.sh/release.v1") => return Some("it is a Helm release".into()),
         _ => {}
     }
     let owners = secret.metadata.owner_references.as_ref();
@@ -291,7 +296,7 @@ fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
         .filter(|_| !take_owned);
     if let Some(owner) = owner {
         return Some(format!(
-            "{} {} makes it (--owned takes it)",
+            "{} {} owns it (--owned imports it)",
             owner.kind, owner.name
         ));
     }
@@ -319,12 +324,12 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result
         let folder = path.parent().unwrap_or(Path::new("."));
         files::refuse_to_leave_the_tree(path)?;
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.shown()))?;
+            .with_context(|| format!("cannot create the folder {}", folder.shown()))?;
         files::replace(
             path,
             &write(&[one.object.to_document()], args.destination.format()),
         )?;
-        report::say(&format!("{}: {}", path.shown(), one.in_words()));
+        report::info(&format!("{}: {}", path.shown(), one.describe()));
     }
     Ok(Outcome::Done)
 }

@@ -21,9 +21,9 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::found::{Found, refuse_twins, secrets_in};
+use super::found::{Found, refuse_duplicates, secrets_in};
 use super::key_services::{self, Trusted};
-use super::{ImportError, from_server, say_all};
+use super::{ImportError, from_server, info_all};
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
 use crate::seal::sealing::Empty;
@@ -96,10 +96,10 @@ fn secrets(path: &Path, trusted: &Trusted<'_>) -> Result<Vec<Secret>> {
     if secrets.is_empty() {
         return Err(needs_name().into());
     }
-    say_all(&others);
+    info_all(&others);
     let read = |node| Ok(from_server(sealing::read_secret(node, file)?));
     let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
-    refuse_twins(&secrets, file)?;
+    refuse_duplicates(&secrets, file)?;
     Ok(secrets)
 }
 
@@ -219,13 +219,13 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     if output.status.success() {
         return Ok(Zeroizing::new(output.stdout));
     }
-    let said = match programs::first_lines(&output.stderr) {
-        said if said.is_empty() => "it says nothing".to_owned(),
-        said => report::lines_shown(&said).into_owned(),
+    let stderr = match programs::first_lines(&output.stderr) {
+        stderr if stderr.is_empty() => "it printed no error".to_owned(),
+        stderr => report::lines_shown(&stderr).into_owned(),
     };
     Err(ImportError::Sops {
         file: path.shown(),
-        said,
+        stderr,
     }
     .into())
 }
@@ -334,7 +334,7 @@ fn ciphertext_len(text: &str) -> Option<usize> {
     Some(base64::decode(data.as_bytes()).ok()?.len())
 }
 
-/// Checks text of formats that cannot be compared: a replacement character most likely stands for a
+/// Checks text of formats that cannot be compared: a replacement character most likely replaces a
 /// lost byte.
 fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
     for document in documents {
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_format_of_a_file_whatever_it_is_called() {
+    fn finds_the_format_of_a_file_with_any_name() {
         const WHOLE: &str =
             r#"{"data": "ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]", "sops": {}}"#;
         for (name, text, want) in [
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_lost_bytes_or_changed_its_form_is_named() {
+    fn names_a_value_that_lost_bytes_or_changed_its_form() {
         const ENCRYPTED: &str =
             "a: {b: ['ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]']}\nc: 1\nsops: {}\n";
         for (decrypted, want) in [
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_did_not_come_out_is_missed() {
+    fn reports_a_missing_document() {
         let read = |text: &str| manifest::read(text.as_bytes()).unwrap();
         let error = check_whole(&read("a: b\n---\nb: c\n"), &read("a: b\n"), "f");
         assert!(error.unwrap_err().to_string().contains("2 documents"));

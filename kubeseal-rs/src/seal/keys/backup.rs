@@ -16,7 +16,7 @@ use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
 
-use super::{say, store, warn};
+use super::{info, store, warn};
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, names, opening};
 use crate::seal_args::KeysBackup;
@@ -47,10 +47,10 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     signing.sign(&written)?;
     warn_of_names(&records);
     let marked = set_marks(&store, &records, &marks)?;
-    say(&format!(
+    info(&format!(
         "{} written and read back: {} of {}, {marked} marked as backed up",
         args.archive.shown(),
-        keys(records.len()),
+        key_count(records.len()),
         store.place(),
     ));
     Ok(Outcome::Done)
@@ -71,7 +71,7 @@ impl Signing {
         };
         if place.exists() && !args.force {
             bail!(
-                "{} is there already; choose another name, or --force to replace both",
+                "{} already exists; choose another name, or pass --force to replace both files",
                 place.shown()
             );
         }
@@ -87,7 +87,7 @@ impl Signing {
         let Some(key) = &self.key else {
             if self.place.exists() {
                 warn(&format!(
-                    "{} existed before, and is not a signature of this archive",
+                    "{} already existed and is not a signature of this archive",
                     self.place.shown()
                 ));
             }
@@ -97,7 +97,8 @@ impl Signing {
         let written = signature
             .map_err(anyhow::Error::from)
             .and_then(|signature| Ok(files::replace(&self.place, signature.as_bytes())?));
-        written.context("the archive is whole and not signed, and no key is marked; run the command again with --force")
+        written.context("the archive is complete but not signed, and no key was marked; run the command again with \
+            --force")
     }
 }
 
@@ -108,8 +109,8 @@ fn warn_of_names(records: &[KeyRecord]) {
         .filter(|record| names::check_object(record.name()).is_err())
     {
         warn(&format!(
-            "{} is no name that a Secret can have, so the key is not restored under it; call its file something else and \
-             back it up again",
+            "{} is not a valid Secret name, so the key cannot be restored under it; rename its file and back it up \
+             again",
             record.name()
         ));
     }
@@ -129,7 +130,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         );
     }
     if !args.recipients_file.is_empty() && texts.is_empty() {
-        bail!("the file of recipients names none");
+        bail!("the recipients file contains no recipient");
     }
     if texts.is_empty() {
         let passphrase = match unlock.passphrase.take() {
@@ -142,7 +143,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
             // Do not print an argument that may be a secret key, given by mistake.
-            let shown = if text.starts_with("age1") { text.as_str() } else { "what was given" };
+            let shown = if text.starts_with("age1") { text.as_str() } else { "the argument" };
             anyhow::anyhow!("{shown} is not an age recipient, which begins with age1; `age-keygen -y FILE` prints it")
         })
     };
@@ -175,14 +176,14 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
         let Some(change) = mark else {
             let problem = record.key.as_ref().err().map_or("", String::as_str);
             warn(&format!(
-                "{} is in the archive as it is, and not marked: {problem}",
+                "{} is in the archive unchanged, but was not marked: {problem}",
                 record.name()
             ));
             continue;
         };
         store.change(record, change).with_context(|| {
             format!(
-                "the archive is whole, and {} is not marked as backed up; run the command again",
+                "the archive is complete, but {} could not be marked as backed up; run the command again",
                 record.name()
             )
         })?;
@@ -191,7 +192,7 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
     Ok(marked)
 }
 
-fn keys(count: usize) -> String {
+fn key_count(count: usize) -> String {
     match count {
         1 => "1 key".to_owned(),
         count => format!("{count} keys"),

@@ -21,7 +21,7 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_facts};
+use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_json};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
@@ -79,13 +79,13 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         let remembered = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
         if let Err(error) = remembered {
             report::warn(&format!(
-                "`seal` of this user does not refuse certificates of this key: {}",
+                "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",
                 error_chain(&error)
             ));
         }
     }
     print(&damage.report(args.output)?)?;
-    report::say_lines(&next(args, &records, &damage));
+    report::info_lines(&next(args, &records, &damage));
     Ok(Outcome::Done)
 }
 
@@ -144,7 +144,7 @@ fn needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<Stri
     ours.map(|(item, _)| format!("{name}/{item}")).collect()
 }
 
-/// Sealed values of earlier commits, with the name and namespace that each opens in. Encryption
+/// Sealed values of earlier commits, with the scope, namespace and name that each was sealed for. Encryption
 /// never produces the same ciphertext twice.
 #[derive(Default)]
 struct Seen(BTreeSet<(Scope, String, String)>);
@@ -183,18 +183,17 @@ fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String
         "is marked"
     };
     let steps = [
-        format!("{name} {marked} as compromised: it still decrypts, and never seals again. Next:"),
-        step(&format!("seal keys rotate{again}"), "makes a key that is not known to others"),
+        format!("{name} {marked} as compromised: it can still unseal, but never seals again. Next:"),
+        step(&format!("seal keys rotate{again}"), "generates a key that is not known to others"),
         step(
             &fetch_step(place, None),
-            "fetches its certificate, for files and rules that name one",
+            "fetches its certificate, for files and rules that name a certificate",
         ),
         format!(
-            "  put {} under `retired` in .seal.yaml, so that nobody seals for its certificate",
+            "  add {} to `retired` in .seal.yaml, so that its certificate is refused",
             damage.fingerprint
         ),
-        "  change every value that is listed where it is used: an attacker with the key can read them, \
-         in every commit"
+        "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
         step(
             &rotate_step(place, records),
@@ -202,7 +201,7 @@ fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String
         ),
         step(
             &format!("seal keys retire {name} PATH{again}"),
-            "takes the key out once nothing needs it",
+            "retires the key when nothing needs it",
         ),
     ];
     steps.map(|step| shown(&step).into_owned()).join("\n")
@@ -254,18 +253,18 @@ impl Damage {
             shown(&self.since)
         );
         if self.present.is_empty() {
-            text += "\nNothing that was looked at is sealed for it now.\n";
+            text += "\nNothing found that is sealed for it now.\n";
         } else {
             text += "\nSealed for it now:\n";
             text += &indented(&table(&self.present_lines(["WHERE", "ITEM"])));
         }
         if !self.commits.is_empty() {
-            text += "\nCommits that brought values sealed for it:\n";
+            text += "\nCommits that introduced values sealed for it:\n";
             let head = ["COMMIT", "AT", "AUTHOR", "FILE", "ITEMS"];
             text += &indented(&table(&self.commit_lines(head)));
         }
         if !self.unread.is_empty() {
-            text += "\nWhether this is sealed for it is not known:\n";
+            text += "\nUnreadable, may be sealed for it:\n";
             text += &indented(&table(&self.unread_lines(["WHERE", "WHY"])));
         }
         text
@@ -279,15 +278,12 @@ impl Damage {
             shown(&self.since)
         );
         text += "\n## Sealed for it now\n\n";
-        text += &rows(
-            &self.present_lines(["Where", "Item"]),
-            "Nothing that was looked at.\n",
-        );
-        text += "\n## Commits that brought values sealed for it\n\n";
+        text += &rows(&self.present_lines(["Where", "Item"]), "Nothing found.\n");
+        text += "\n## Commits that introduced values sealed for it\n\n";
         let head = ["Commit", "At", "Author", "File", "Items"];
-        text += &rows(&self.commit_lines(head), "None that was looked at.\n");
+        text += &rows(&self.commit_lines(head), "None found.\n");
         if !self.unread.is_empty() {
-            text += "\n## Whether this is sealed for it is not known\n\n";
+            text += "\n## Unreadable, may be sealed for it\n\n";
             text += &rows(&self.unread_lines(["Where", "Why"]), "");
         }
         text
@@ -310,7 +306,7 @@ impl Damage {
             "since": self.since,
             "present": present.collect::<Vec<_>>(),
             "commits": commits.collect::<Vec<_>>(),
-            "unread": unread_facts(&self.unread),
+            "unread": unread_json(&self.unread),
         })
     }
 }
@@ -359,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_brings_only_the_values_that_no_earlier_one_had() {
+    fn a_commit_introduces_only_values_that_no_earlier_commit_had() {
         let mut seen = Seen::default();
         for (why, object, want) in [
             (

@@ -11,7 +11,7 @@ use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{look, served, store, survey, unread_facts};
+use super::{look, served, store, survey, unread_json};
 use crate::report::ShowPath as _;
 use crate::report::shown;
 use crate::seal::{Outcome, opening, print};
@@ -63,10 +63,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// Some files or objects cannot be read, and may need any key.
-    #[error(
-        "{0} of the places that may hold SealedSecrets cannot be read (see above), so a key may be needed that no count \
-         shows"
-    )]
+    #[error("{0} of the files and objects cannot be read (see above), and may need any key")]
     Unread(usize),
 }
 
@@ -95,13 +92,13 @@ fn rows<'a>(
     records.iter().zip(states).map(row).rev().collect()
 }
 
-/// What was searched, and the keys that it needs.
+/// The searched objects and files, and the keys that they need.
 type Looked<'a> = Option<(&'a Found, &'a Survey)>;
 
 fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
     match form {
         Form::Text => print(text(rows, looked, now).as_bytes()),
-        Form::Json => print(&super::json_bytes(&facts(rows, looked))?),
+        Form::Json => print(&super::json_bytes(&to_json(rows, looked))?),
     }
 }
 
@@ -121,21 +118,21 @@ fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
         return text;
     };
     for (origin, item) in survey.undecided() {
-        let line = format!("{origin}, item {item}: no key opens it");
+        let line = format!("{origin}, item {item}: no key can unseal it");
         let _ = writeln!(text, "\n{}", shown(&line));
     }
     if survey.unopened > 0 {
         let _ = writeln!(
             text,
-            "\n{} of {} objects are counted for the key that their annotation or status names; --open-all opens them \
-             to make sure",
+            "\n{} of {} objects are counted for the key that their annotation or status names; --open-all unseals \
+             them to make sure",
             survey.unopened,
             survey.found.len()
         );
     }
     for unread in &found.unread {
         let line = format!(
-            "{}: which keys it needs is not known: {}",
+            "{}: cannot determine which keys it needs: {}",
             unread.place, unread.why
         );
         let _ = writeln!(text, "\n{}", shown(&line));
@@ -156,13 +153,13 @@ fn table_of(rows: &[Row], has_counts: bool, now: Timestamp) -> String {
 
 fn columns(row: &Row, now: Timestamp) -> Vec<String> {
     let facts = &row.record.facts;
-    let known = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), day);
-    let made = facts.fingerprint.as_ref().map(|_| facts.order_time);
+    let date = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), day);
+    let created = facts.fingerprint.as_ref().map(|_| facts.order_time);
     let mut columns = vec![
         row.record.name().to_owned(),
         row.state.word().to_owned(),
-        made.map_or_else(|| "-".to_owned(), |made| age(made, now)),
-        known(row.record.valid_until()),
+        created.map_or_else(|| "-".to_owned(), |created| age(created, now)),
+        date(row.record.valid_until()),
         facts
             .marks
             .backed_up
@@ -181,8 +178,8 @@ fn day(at: Timestamp) -> String {
 }
 
 /// Formats an age in days, or in hours for the first two days.
-fn age(made: Timestamp, now: Timestamp) -> String {
-    let hours = now.duration_since(made).as_hours();
+fn age(created: Timestamp, now: Timestamp) -> String {
+    let hours = now.duration_since(created).as_hours();
     if hours < 48 {
         format!("{hours}h")
     } else {
@@ -212,19 +209,19 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
     text
 }
 
-fn facts(rows: &[Row], looked: Looked<'_>) -> Json {
-    let mut facts = json!({ "keys": rows.iter().map(fact).collect::<Vec<_>>() });
+fn to_json(rows: &[Row], looked: Looked<'_>) -> Json {
+    let mut facts = json!({ "keys": rows.iter().map(entry).collect::<Vec<_>>() });
     if let Some((found, survey)) = looked {
         let item = |(origin, item): &(&kubeseal_library::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
         facts["unopened"] = survey.unopened.into();
-        facts["unread"] = unread_facts(&found.unread);
+        facts["unread"] = unread_json(&found.unread);
     }
     facts
 }
 
-fn fact(row: &Row) -> Json {
+fn entry(row: &Row) -> Json {
     let record = row.record;
     let mut fact = json!({
         "name": record.name(),

@@ -5,7 +5,7 @@
 //! | [`list`] | `list` and `status` |
 //! | [`backup`], [`restore`] | writing and reading the archive |
 //! | [`rotate`] | requesting a new key |
-//! | [`retire`], [`compromise`] | taking a key out of use |
+//! | [`retire`], [`compromise`] | retiring a key |
 
 pub mod backup;
 pub mod compromise;
@@ -72,8 +72,8 @@ fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
 
 /// Returns how to reach the cluster: from flags, or else from the variables of `kubeseal`.
 pub fn access(place: &Place, environment: &Environment) -> Access {
-    let said = |word: &Option<String>, variable: &str| {
-        word.clone()
+    let setting = |arg: &Option<String>, variable: &str| {
+        arg.clone()
             .or_else(|| environment.filled_variable(variable))
     };
     let kubeconfig = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
@@ -84,12 +84,12 @@ pub fn access(place: &Place, environment: &Environment) -> Access {
             .clone()
             .or(kubeconfig.map(Into::into)),
         overrides: Overrides {
-            context: said(&place.cluster.context, "SEALED_SECRETS_CONTEXT"),
+            context: setting(&place.cluster.context, "SEALED_SECRETS_CONTEXT"),
             ..Overrides::default()
         },
-        name: said(&place.controller.name, "SEALED_SECRETS_CONTROLLER_NAME")
+        name: setting(&place.controller.name, "SEALED_SECRETS_CONTROLLER_NAME")
             .unwrap_or_else(|| "sealed-secrets-controller".to_owned()),
-        namespace: said(
+        namespace: setting(
             &place.controller.namespace,
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         )
@@ -110,7 +110,7 @@ pub fn store(place: &Place, clusters: &Clusters<'_>) -> Result<KeyStore> {
     }
 }
 
-/// Returns the flags that lead the next command to the same keys.
+/// Returns the flags that select the same keys in the next command.
 pub(super) fn again(place: &Place) -> String {
     let path = |path: &Option<PathBuf>| Some(path_text(path.as_ref()?.as_os_str()).into_owned());
     let args = [
@@ -120,11 +120,11 @@ pub(super) fn again(place: &Place) -> String {
         ("controller-name", place.controller.name.clone()),
         ("controller-namespace", place.controller.namespace.clone()),
     ];
-    let said = args.into_iter().filter_map(|(name, value)| {
+    let flags = args.into_iter().filter_map(|(name, value)| {
         let value = value?;
         Some(format!(" --{name} {}", quoted(&value)))
     });
-    said.collect::<Vec<_>>().concat()
+    flags.collect::<Vec<_>>().concat()
 }
 
 /// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a folder
@@ -156,13 +156,13 @@ fn step(command: &str, does: &str) -> String {
     format!("  {command:<27}  {does}")
 }
 
-/// Quotes a word for a shell, if needed.
-fn quoted(word: &str) -> Cow<'_, str> {
+/// Quotes an argument for a shell, if needed.
+fn quoted(arg: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        Cow::Borrowed(word)
+    if !arg.is_empty() && arg.chars().all(is_plain) {
+        Cow::Borrowed(arg)
     } else {
-        Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+        Cow::Owned(format!("'{}'", arg.replace('\'', r"'\''")))
     }
 }
 
@@ -177,7 +177,7 @@ fn served(place: &Place, clusters: &Clusters<'_>) -> Option<Fingerprint> {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
             warn(&format!(
-                "the controller does not say which certificate it serves, so the newest key is taken for it: {}",
+                "cannot fetch the controller's certificate; assuming the newest key: {}",
                 error_chain(&error)
             ));
             None
@@ -193,24 +193,24 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
 /// Finds the key with that name or fingerprint.
 fn find<'a>(
     records: &'a [KeyRecord],
-    word: &str,
+    arg: &str,
     place: &Place,
 ) -> Result<(&'a KeyRecord, Fingerprint)> {
     let list = format!("`seal keys list{}`", again(place));
     let is_meant = |record: &&KeyRecord| {
-        record.name() == word || record.fingerprint().is_some_and(|f| f.to_string() == word)
+        record.name() == arg || record.fingerprint().is_some_and(|f| f.to_string() == arg)
     };
     let mut meant = records.iter().filter(is_meant);
     let Some(record) = meant.next() else {
-        bail!("no key {word:?}; {list} lists the keys");
+        bail!("no key {arg:?}; {list} lists the keys");
     };
     if meant.any(|other| other.fingerprint() != record.fingerprint()) {
-        bail!("{word:?} names several keys; take a fingerprint of {list}");
+        bail!("several keys have the name {arg:?}; pass a fingerprint from {list}");
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
-        (None, Err(problem)) => bail!("the Secret {word} has no usable key: {problem}"),
-        (None, Ok(_)) => bail!("the Secret {word} has no key"),
+        (None, Err(problem)) => bail!("the Secret {arg} has no usable key: {problem}"),
+        (None, Ok(_)) => bail!("the Secret {arg} has no key"),
     }
 }
 
@@ -237,7 +237,7 @@ pub fn authorised(
         let made = Controller::find(&access, clusters).and_then(Controller::into_authorised);
         return made
             .map(Some)
-            .context("without --token-file the cluster is asked for a token");
+            .context("cannot request a token from the cluster (--token-file is not set)");
     };
     let file = token.shown();
     let token = files::read_as(token, Kind::Credential)?;
@@ -245,7 +245,7 @@ pub fn authorised(
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
-            .context("name the authority with --authority")?,
+            .context("cannot fetch the CA certificate of the controller's port (pass it with --authority)")?,
     };
     Authorised::new(url, &token, &authority)
         .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
@@ -265,7 +265,7 @@ fn survey(
     if let Some(controller) = authorised(&search.asking, place, clusters)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
-            warn(&format!("{origin}: the controller does not say: {why}"));
+            warn(&format!("{origin}: cannot ask the controller: {why}"));
         }
     }
     Ok(survey)
@@ -297,8 +297,8 @@ fn survey_all(
 }
 
 /// Prints a message that may contain untrusted names.
-fn say(line: &str) {
-    report::say(&shown(line));
+fn info(line: &str) {
+    report::info(&shown(line));
 }
 
 /// Prints a warning that may contain untrusted names.
@@ -313,7 +313,7 @@ pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
 }
 
 /// Returns unreadable files and objects, for programs.
-fn unread_facts<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
+fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
     let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
     unread.into_iter().map(fact).collect()
 }
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_step_leads_to_the_same_keys() {
+    fn the_next_command_selects_the_same_keys() {
         for (folder, context, again_there, rotate, fetch) in [
             (None, None, "", "PATH", "-o cert.pem"),
             (
@@ -378,7 +378,7 @@ mod tests {
     /// Attack: uses a name that moves the cursor or reverses the text direction, also in output for
     /// programs.
     #[test]
-    fn nothing_in_json_steers_a_terminal() {
+    fn json_contains_no_terminal_control_characters() {
         let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";
         let bytes = json_bytes(&json!({ "name": text })).unwrap();
         let read: Json = serde_json::from_slice(&bytes).unwrap();
@@ -393,15 +393,15 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_takes_a_quoted_word_as_one() {
-        for (word, want) in [
+    fn a_shell_reads_a_quoted_argument_as_one() {
+        for (arg, want) in [
             ("state/keys", "state/keys"),
             ("my state", "'my state'"),
             ("it's", r"'it'\''s'"),
             ("", "''"),
             ("$HOME", "'$HOME'"),
         ] {
-            assert_eq!(quoted(word), want);
+            assert_eq!(quoted(arg), want);
         }
     }
 }

@@ -23,7 +23,7 @@ use kubeseal_library::keys::store::{Change, Put};
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
 use self::plan::{Action, Plan, Step};
-use super::{json_bytes, say, store, warn};
+use super::{info, json_bytes, store, warn};
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, KeysRestore};
@@ -33,15 +33,15 @@ use crate::seal_args::{Form, KeysRestore};
 ///
 /// # Errors
 ///
-/// Fails before any change if the backup does not open or contains no key, if no allowed signer
+/// Fails before any change if the backup cannot be decrypted or contains no key, if no allowed signer
 /// signed it, or if another object has the name or the file of a key. If storing fails halfway, the
 /// error says so; the command can be run again.
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
         bail!(
-            "{} is a folder, and a backup is a file: name those in it, one at a time, or copy them into the keys \
-             of the other controller",
+            "{} is a folder, but a backup is a file: pass the files in it one at a time, or copy them to the keys \
+             folder of the other controller",
             path.shown()
         );
     }
@@ -55,8 +55,8 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let backup = opening::backup_in(path, bytes, &mut unlock)?;
     if !backup.bare.is_empty() {
         bail!(
-            "{} holds keys in PEM without their certificates, so no key Secret can be made of them; \
-             `kubeseal --recovery-unseal` opens files with them",
+            "{} contains PEM keys without certificates, which cannot be restored as key Secrets; \
+             `kubeseal --recovery-unseal` can unseal files with them",
             path.shown()
         );
     }
@@ -76,7 +76,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     if !args.dry_run {
         carry_out(&store, &plan)?;
     }
-    tell(args, &plan, &store, signed.as_ref())
+    print_result(args, &plan, &store, signed.as_ref())
 }
 
 fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
@@ -86,8 +86,8 @@ fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) ->
         Some(place) => place.clone(),
         None => signature::place(&args.backup),
     };
-    let signature =
-        files::read(&place).context("the backup is not signed, or its signature is elsewhere")?;
+    let signature = files::read(&place)
+        .context("no signature found (if it is elsewhere, pass --signature FILE)")?;
     let signed = signature::verify(archive, &signature, &known, now);
     signed.with_context(|| place.shown())
 }
@@ -96,13 +96,15 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
     for step in &plan.steps {
         let context = || {
             let name = &step.name;
-            format!("{name}; those before it are restored, and the command can be run again")
+            format!(
+                "cannot restore {name}; the keys before it were restored, and the command can be run again"
+            )
         };
         match &step.action {
             Action::Put(secret) => match store.put(secret).with_context(context)? {
                 Put::Restored => {}
                 Put::WasThere => bail!(
-                    "{} came to be while this ran; run the command again",
+                    "{} was created during this run; run the command again",
                     step.name
                 ),
             },
@@ -115,13 +117,13 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
                     store.change(record, &change).with_context(context)?;
                 }
             }
-            Action::IsThere(_) | Action::Broken(_) => {}
+            Action::Exists(_) | Action::Broken(_) => {}
         }
     }
     Ok(())
 }
 
-fn tell(
+fn print_result(
     args: &KeysRestore,
     plan: &Plan<'_>,
     store: &KeyStore,
@@ -130,11 +132,11 @@ fn tell(
     match args.output {
         Form::Text => {
             for line in report::lines(plan, &store.place(), args.dry_run, signed) {
-                say(&line);
+                info(&line);
             }
         }
         Form::Json => {
-            let facts = report::facts(plan, &store.place(), args.dry_run, signed);
+            let facts = report::to_json(plan, &store.place(), args.dry_run, signed);
             print(&json_bytes(&facts)?)?;
         }
     }

@@ -1,4 +1,4 @@
-//! `seal keys retire`: takes a key out of use if nothing needs it.
+//! `seal keys retire`: retires a key that nothing needs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{again, find, rotate_step, say, served, store, survey_all};
+use super::{again, find, info, rotate_step, served, store, survey_all};
 use crate::report::shown;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeysRetire;
@@ -48,7 +48,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     if !dependents.is_empty() || !found.unread.is_empty() {
         print(list(&dependents, &found.unread).as_bytes())?;
         let rotate = rotate_step(&args.place, &records);
-        say(&advice(
+        info(&advice(
             record.name(),
             &dependents,
             found.unread.len(),
@@ -59,12 +59,12 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let looked = survey.found.len();
     if looked == 0 && args.paths.is_empty() && !store.knows_sealed() {
         bail!(
-            "there is nothing to look through for what needs the key: name files or folders, or the folder of a controller"
+            "nothing to search for values that need the key: name files or folders, or the folder of a controller"
         );
     }
     if args.dry_run {
-        say(&format!(
-            "{} would be retired: of {looked} SealedSecrets none needs it",
+        info(&format!(
+            "{} would be retired: none of {looked} SealedSecrets needs it",
             record.name()
         ));
         return Ok(Outcome::Done);
@@ -75,9 +75,9 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         KEY_RETIRED
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
-    say(&format!(
-        "{} is retired: of {looked} SealedSecrets none needs it. It opens nothing now; the label {KEY_LABEL}=active \
-         brings it back",
+    info(&format!(
+        "{} is retired: none of {looked} SealedSecrets needs it. It can no longer unseal; the label \
+         {KEY_LABEL}=active restores it",
         record.name()
     ));
     Ok(Outcome::Done)
@@ -87,13 +87,13 @@ fn check(record: &KeyRecord, state: Option<KeyState>, again: &str) -> Result<()>
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {
-            bail!("{name} is the key that seals; make a new one first: `seal keys rotate{again}`")
+            bail!("{name} is the sealing key; generate a new one first: `seal keys rotate{again}`")
         }
         _ if name == LEGACY_NAME => bail!(
-            "controllers read the Secret {LEGACY_NAME} whatever its label says, so it cannot be retired in place; \
+            "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired in place; \
              back it up and delete it, or store it under another name"
         ),
-        Some(KeyState::Retired) => bail!("{name} is out of use already"),
+        Some(KeyState::Retired) => bail!("{name} is already retired"),
         _ => Ok(()),
     }
 }
@@ -110,7 +110,7 @@ fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
         let why = if dependent.is_sure {
             "needs it"
         } else {
-            "opens with no key, so it may need it"
+            "no key can unseal it, so it may need it"
         };
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
@@ -133,9 +133,9 @@ fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> 
     } else {
         "items need"
     };
-    let mut text = format!("{name} stays in use: {sure} {need} it");
+    let mut text = format!("{name} is not retired: {sure} {need} it");
     if unsure > 0 {
-        let _ = write!(text, ", {unsure} more could not be decided");
+        let _ = write!(text, ", {unsure} more may need it");
     }
     if unread > 0 {
         let files = if unread == 1 { "file" } else { "files" };
@@ -143,11 +143,11 @@ fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> 
     }
     let _ = write!(text, ". Re-encrypt them (`{rotate}`) and apply them");
     if unsure > 0 {
-        text += "; `seal doctor FILE` says why an item does not open";
+        text += "; `seal doctor FILE` shows why an item cannot be unsealed";
     }
     match (unsure > 0, unread > 0) {
-        (_, true) => text += "; --allow-undecided leaves aside what cannot be decided or read",
-        (true, false) => text += ", and --allow-undecided leaves those aside",
+        (_, true) => text += "; --allow-undecided ignores what may need it or cannot be read",
+        (true, false) => text += ", and --allow-undecided ignores those items",
         (false, false) => {}
     }
     text

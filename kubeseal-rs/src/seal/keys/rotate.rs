@@ -13,16 +13,15 @@ use kubeseal_library::keys::{KeyRecord, KeyStore};
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
-use super::{access, again, fetch_step, fingerprint_of, rotate_step, say, step, store};
+use super::{access, again, fetch_step, fingerprint_of, info, rotate_step, step, store};
 use crate::report;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeysRotate;
 
 /// The time between two checks.
-const PAUSE: Duration = Duration::from_millis(250);
-/// After this time without its certificate being served, a new key is assumed to wait for
-/// something.
-const SOON: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// If the certificate of a new key is not served after this time, the key is assumed to wait for its backup.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 ///
@@ -35,22 +34,21 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let records = store.read()?;
     let Some(newest) = newest(&records, &BTreeSet::new()) else {
         bail!(
-            "there is no key in {} that a new one could follow; a controller makes its first key when it \
-             starts",
+            "no key found in {}; a controller generates its first key when it starts",
             store.place()
         );
     };
     ask(&store, newest)?;
     let known = fingerprints(&records);
     let (name, fingerprint) = wait(args, &clusters, &store, &known)?;
-    report::say(if is_asked(args) {
-        "the new key seals from now on; older keys still decrypt. Next:"
+    report::info(if is_asked(args) {
+        "the new key seals from now on; older keys can still unseal. Next:"
     } else {
-        "the new key is there, and seals from now on; with --require-backup once it is backed up. Older ones go on \
-         opening. Next:"
+        "the new key exists and seals from now on (with --require-backup, once it is backed up); older keys can still \
+         unseal. Next:"
     });
     for line in next(args, &store.read()?) {
-        say(&line);
+        info(&line);
     }
     print(format!("{} {fingerprint}\n", report::shown(&name)).as_bytes())
 }
@@ -58,15 +56,15 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
 fn next(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
     let (place, again) = (&args.place, again(&args.place));
     [
-        step(&format!("seal keys backup ARCHIVE{again}"), "keeps it safe"),
+        step(&format!("seal keys backup ARCHIVE{again}"), "backs it up"),
         step(
             &fetch_step(place, args.cert.as_deref()),
-            "fetches its certificate, for files and rules that name one",
+            "fetches its certificate, for files and rules that name a certificate",
         ),
         step(&rotate_step(place, records), "re-encrypts files for it"),
         step(
             &format!("seal keys retire KEY PATH{again}"),
-            "takes an older key out once nothing needs it",
+            "retires an older key when nothing needs it",
         ),
     ]
 }
@@ -77,7 +75,10 @@ fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
     let annotations = newest.secret.metadata.annotations.as_ref();
     let asks = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
     if asks.is_some_and(|value| value == "true") {
-        say(&format!("{} asks for a new key already", newest.name()));
+        info(&format!(
+            "a new key was already requested (annotation on {})",
+            newest.name()
+        ));
         return Ok(());
     }
     store.change(
@@ -105,11 +106,11 @@ fn wait(
                 return Ok((name, fingerprint));
             }
             let (since, _) = appeared.get_or_insert((Instant::now(), name.clone()));
-            if since.elapsed() > SOON && record.facts.marks.backed_up.is_none() {
+            if since.elapsed() > SERVE_TIMEOUT && record.facts.marks.backed_up.is_none() {
                 bail!("{}", unserved(&name, None, false, &again));
             }
         }
-        sleep(PAUSE);
+        sleep(POLL_INTERVAL);
     }
     let seconds = args.timeout.as_secs();
     match appeared {
@@ -120,8 +121,8 @@ fn wait(
             bail!("{}", unserved(&name, Some(seconds), is_backed_up, &again))
         }
         None => bail!(
-            "there was no new key within {seconds} s. Does a controller work in {}, and may it create Secrets? \
-             `seal doctor{again}` looks for the reason. The request stands: a controller that comes up makes the key",
+            "no new key appeared within {seconds} s; the request stays pending. Check that a controller runs in {} \
+             and may create Secrets: `seal doctor{again}` finds the reason",
             store.place()
         ),
     }
@@ -131,14 +132,14 @@ fn wait(
 fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -> String {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let head = format!(
-        "the new key {name} is there, and the controller does not serve its certificate{within}"
+        "the new key {name} exists, but the controller does not serve its certificate{within}"
     );
     if is_backed_up {
-        return format!("{head}; `seal doctor{again}` looks for the reason");
+        return format!("{head}; `seal doctor{again}` finds the reason");
     }
     format!(
-        "{head}. It has no backup, and with --require-backup a key seals once it is backed up: `seal keys backup \
-         ARCHIVE{again}`"
+        "{head}. It has no backup, and with --require-backup a key seals only after it is backed up: `seal keys \
+         backup ARCHIVE{again}`"
     )
 }
 
@@ -164,7 +165,7 @@ fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> b
     pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
 }
 
-/// Returns the newest key in use that is not in `known`. Keys for unsealing only do not count,
+/// Returns the newest key in use that is not in `known`. Opening-only keys do not count,
 /// since the controller ignores requests on them.
 fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {
@@ -187,13 +188,13 @@ mod tests {
     #[test]
     fn a_key_that_waits_for_its_backup_is_reported_at_any_time() {
         for seconds in [None, Some(5), Some(60)] {
-            let said = unserved("key-2", seconds, false, " --context prod");
+            let message = unserved("key-2", seconds, false, " --context prod");
             for part in [
                 "key-2",
                 "no backup",
                 "seal keys backup ARCHIVE --context prod",
             ] {
-                assert!(said.contains(part), "{said}");
+                assert!(message.contains(part), "{message}");
             }
             assert!(!unserved("key-2", seconds, true, "").contains("no backup"));
         }

@@ -35,8 +35,8 @@ fn exemption(comment: &str) -> Option<&str> {
 fn exempted(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
     if !comment.is_certain {
         return Err(
-            "this exemption is below the first mistake of a malformed document, where it may be part of a text; put it at \
-             the top of the file",
+            "this exemption follows the first syntax error of a malformed document, where it may be part of a \
+             value; move it to the top of the file",
         );
     }
     rules(exemption(&comment.text).unwrap_or_default())
@@ -44,7 +44,7 @@ fn exempted(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
 
 fn rules(args: &str) -> Result<Vec<Rule>, &'static str> {
     const FORM: &str =
-        "an exemption has the form `# seal lint: ignore RULE: REASON`, and needs the reason";
+        "invalid exemption: expected `# seal lint: ignore RULE: REASON`, with a reason";
     let args = args.trim_start().strip_prefix("ignore ").ok_or(FORM)?;
     let (names, reason) = args.split_once(':').ok_or(FORM)?;
     if !reason.contains(char::is_alphanumeric) {
@@ -53,7 +53,7 @@ fn rules(args: &str) -> Result<Vec<Rule>, &'static str> {
     let rule = |name: &str| {
         let found = ALLOWED.into_iter().find(|rule| rule.name == name.trim());
         found.ok_or(
-            "a comment exempts from plain-secret and malformed-file; other rules are left out in .seal.yaml \
+            "a comment can only ignore plain-secret and malformed-file; ignore other rules in .seal.yaml \
              (`ignore: {RULE: REASON}`)",
         )
     };

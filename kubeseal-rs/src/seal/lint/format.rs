@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn special_characters_stay_inside_their_place() {
+    fn special_characters_are_escaped() {
         assert_eq!(
             github(&[finding()]),
             "::error file=a b/ü%2Cc%3Ad.yaml,line=3,title=scope::50%25%0Aand more\n"
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn sarif_points_into_its_own_rules() {
+    fn sarif_results_refer_to_listed_rules() {
         let sarif = sarif(&[finding()]);
         let run = &sarif["runs"][0];
         let index = usize::try_from(run["results"][0]["ruleIndex"].as_u64().unwrap()).unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_have_names_of_their_own() {
+    fn rule_names_are_unique() {
         let mut names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -14,7 +14,7 @@ use super::plain;
 use crate::report::ShowPath as _;
 
 /// Checks the files that the generators of a document name. The author of the document chooses the names, so only
-/// regular files of the same tree are read. Files that Git ignores are skipped: they are not committed.
+/// regular files of the same tree are read. Files that Git ignores are skipped, because they are not committed.
 pub(super) fn files(root: &Node, manifest: &Path, staged: Option<&Repository>) -> Vec<Found> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     let look = |file: plain::GeneratorFile<'_>| {

@@ -47,10 +47,10 @@ use crate::seal_args::{Lint, LintFormat, Sealing};
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` names a rule that does not exist.
-    #[error("unknown rule {0:?}; `seal lint --help` lists the rules")]
+    #[error("unknown rule {0:?}\nhint: `seal lint --help` lists the rules")]
     NoSuchRule(String),
     /// Files could not be checked against the rules that their repository sets.
-    #[error("rules cannot be used (see above), so files were not checked against them")]
+    #[error("invalid rules (see above), so files were not checked against them")]
     Rules,
 }
 
@@ -89,11 +89,11 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let mut unread = 0;
     for candidate in &candidates {
         match bytes_of(candidate, staged.as_ref())? {
-            Some(bytes) => linter.look_at(candidate, bytes),
+            Some(bytes) => linter.check_file(candidate, bytes),
             None => unread += 1,
         }
     }
-    linter.look_at_rules(&candidates);
+    linter.check_rules(&candidates);
     let remarks = remarks(&linter);
     let mut findings = linter.findings;
     findings.retain(|finding| !args.ignore.iter().any(|name| name == finding.rule.name));
@@ -101,7 +101,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     findings.dedup();
     show(args, &findings, candidates.len() - unread, environment)?;
     for remark in remarks {
-        report::say(&remark);
+        report::info(&remark);
     }
     PassedOver::check(unread)?;
     if findings
@@ -117,8 +117,8 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// Checks the file of `--cert`, which may not be needed, as other commands do. What can be read only once, such as a pipe,
-/// is read when it is needed.
+/// Checks the file of `--cert`, like other commands, even if it is not needed. A file that can be read only once,
+/// such as a pipe, is read when it is needed.
 fn check_certificate(args: &Sealing) -> Result<()> {
     let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
         return Ok(());
@@ -129,7 +129,7 @@ fn check_certificate(args: &Sealing) -> Result<()> {
     }
     let pem = certificate::read(at)?;
     let parsed = Certificate::from_pem(&pem);
-    parsed.with_context(|| format!("the certificate of {}", redacted_source(at)))?;
+    parsed.with_context(|| format!("cannot use the certificate {}", redacted_source(at)))?;
     Ok(())
 }
 
@@ -148,7 +148,7 @@ fn bytes_of(
         Err(error) if candidate.named => Err(error.into()),
         Err(error) => {
             let problem = error_chain(&error);
-            report::say(&format!("{}: not checked: {problem}", path.shown()));
+            report::info(&format!("{}: not checked: {problem}", path.shown()));
             Ok(None)
         }
     }
@@ -175,7 +175,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             "; --keys FILE tries private keys"
         };
         remarks.push(format!(
-            "{} could not be judged: no key hint{hint}",
+            "{} could not be checked: no key hint{hint}",
             items(unknown)
         ));
     }
@@ -183,9 +183,9 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         let why = if linter.certificates.values().any(Option::is_none) {
             "the certificate cannot be used"
         } else {
-            "no certificate is known; --cert FILE names it"
+            "no certificate available; pass it with --cert FILE"
         };
-        remarks.push(format!("{} could not be judged: {why}", items(uncompared)));
+        remarks.push(format!("{} could not be checked: {why}", items(uncompared)));
     }
     match linter.exempted {
         0 => {}
@@ -239,13 +239,13 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
     };
     print(text.as_bytes())?;
     let (count, of) = (findings.len(), if files == 1 { "file" } else { "files" });
-    // After a change of the file alone, without `git add`, the hook would report the same finding again.
+    // If the user changes only the file, without `git add`, the hook reports the same finding again.
     let next = if args.staged {
-        ", as staged: `git add` what you mend"
+        ", as staged: `git add` your fixes"
     } else {
         ""
     };
-    report::say(&match count {
+    report::info(&match count {
         0 => format!("nothing found in {files} {of}"),
         1 => format!("1 finding in {files} {of}{next}"),
         _ => format!("{count} findings in {files} {of}{next}"),
@@ -269,7 +269,7 @@ struct Linter<'a> {
 
 impl Linter<'_> {
     /// Reports rules that cannot be used, although no object may need them now.
-    fn look_at_rules(&mut self, candidates: &[Candidate]) {
+    fn check_rules(&mut self, candidates: &[Candidate]) {
         let mut known = BTreeSet::new();
         for candidate in candidates {
             if !known.insert(candidate.path.parent()) {
@@ -299,7 +299,7 @@ impl Linter<'_> {
         self.add(&file, (finding::RULES_FILE, line, message));
     }
 
-    fn look_at(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
+    fn check_file(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         if candidate
             .path
             .file_name()
@@ -314,7 +314,7 @@ impl Linter<'_> {
         }
         let (exempt, problems) = exempt::comments(&bytes);
         let before = self.findings.len();
-        self.look_into(candidate, bytes);
+        self.check_content(candidate, bytes);
         if self.findings.len() > before {
             self.exempt(&candidate.path, before, &exempt);
         }
@@ -339,7 +339,7 @@ impl Linter<'_> {
         self.findings.extend(others);
     }
 
-    fn look_into(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
+    fn check_content(&mut self, candidate: &Candidate, bytes: Zeroizing<Vec<u8>>) {
         let path = &candidate.path;
         let read = manifest::read(&bytes);
         let repeated = repeated::keys(&bytes);
@@ -456,7 +456,7 @@ impl Linter<'_> {
                 let (file, line) = blamed(settings);
                 let message = match error.downcast_ref() {
                     Some(UseError::Expired { date, .. }) => format!(
-                        "the certificate {} has expired on {date}; fetch the current one with `seal cert fetch`",
+                        "the certificate {} expired on {date}; fetch the current one with `seal cert fetch`",
                         certificate_name(source)
                     ),
                     _ => error_chain(error.as_ref()),
@@ -487,8 +487,8 @@ fn unrendered_documents(path: &Path, text: &str, well_formed: &[Document]) -> Ve
 
 fn not_judged(path: &Path, lines: &[usize]) {
     for line in lines {
-        report::say(&format!(
-            "{}:{line}: not judged: what names a Secret there can be read only when its template is rendered; render \
+        report::info(&format!(
+            "{}:{line}: not checked: the template of a possible Secret can be parsed only after rendering; render \
              it, and check the result",
             files::from_here(path).shown()
         ));

@@ -7,8 +7,8 @@ use shared::manifest::{self, Document, Node, Value};
 use super::object::Found;
 use super::{plain, unrendered};
 
-/// How many texts may be inside each other.
-const MOST_LEVELS: usize = 4;
+/// The maximum nesting depth of texts.
+const MAX_LEVELS: usize = 4;
 
 /// The findings of a file.
 #[derive(Default)]
@@ -16,7 +16,7 @@ pub(super) struct Search {
     pub(super) found: Vec<Found>,
     /// The lines of texts that name a Secret and could not be read.
     pub(super) unjudged: Vec<usize>,
-    /// How many more bytes of texts inside texts are read. Aliases can make them much larger than the file.
+    /// The remaining number of bytes of nested texts to parse. Aliases can make them much larger than the file.
     bytes_left: usize,
 }
 
@@ -107,7 +107,7 @@ impl Search {
             (Lines::After(before), Some(head)) => Lines::After(before + head),
             (lines, _) => Lines::Only(lines.of(line)),
         };
-        let fits = outer.depth < MOST_LEVELS && text.len() <= self.bytes_left;
+        let fits = outer.depth < MAX_LEVELS && text.len() <= self.bytes_left;
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
         let most = 4 * text.len();
         let readable = || unrendered::readable(text);

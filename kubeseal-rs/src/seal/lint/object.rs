@@ -19,7 +19,7 @@ use shared::names;
 /// The rule, the line and the message of a finding.
 pub(super) type Found = (Rule, usize, String);
 
-/// What a SealedSecret is checked against.
+/// The settings, certificate and keys that a SealedSecret is checked against.
 #[derive(Clone, Copy)]
 pub(super) struct Against<'a> {
     /// The settings for its file.
@@ -33,7 +33,7 @@ pub(super) struct Against<'a> {
 /// The numbers of items that could not be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Unjudged {
-    /// Items without a hint that no given key opens.
+    /// Items without a hint that no key of `--keys` can unseal.
     pub(super) unknown: usize,
     /// Items for which there is no certificate to compare with.
     pub(super) uncompared: usize,
@@ -68,7 +68,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     let mut seen = HashSet::new();
     for item in &object.items {
         if !seen.insert(&item.key) {
-            let message = format!("the item {} is here twice; only this one counts", item.key);
+            let message = format!("duplicate item {}; only this one is used", item.key);
             found.push((finding::DUPLICATE_ITEM, item.line, message));
         }
         if !is_templated(&item.key)
@@ -109,12 +109,12 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
         .keys()
         .filter(|key| !object.texts().contains_key(*key))
     {
-        let message = format!("there is a key hint for {key}, and no such item");
+        let message = format!("a key hint names {key}, but no such item exists");
         found.push((finding::STALE_HINT, object.line, message));
     }
     if object.sealed.spec.data.is_some() {
-        let message = "spec.data is deprecated, and opens only where the controller still accepts it; \
-                       `kubeseal --re-encrypt` makes items of it";
+        let message = "spec.data is deprecated, and some controllers do not unseal it; \
+                        `kubeseal --re-encrypt` converts it to items";
         found.push((finding::DEPRECATED, object.line, message.into()));
     }
     (found, unjudged)
@@ -138,13 +138,13 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         .map(|c| c.public_key().modulus_len() * 8);
     if let Some(wanted) = wanted.filter(|wanted| *wanted != bits) {
         let message =
-            format!("{key} is sealed for a key of {bits} bits, and the certificate has {wanted}");
+            format!("{key} is sealed for a key of {bits} bits, but the certificate has {wanted}");
         return Some((finding::KEY_SIZE, message));
     }
     let rule = against.settings.rule.as_ref()?;
     let fewest = rule.key_size.filter(|fewest| *fewest > bits)?;
     let message = format!(
-        "{key} is sealed for a key of {bits} bits, and {} wants at least {fewest}",
+        "{key} is sealed for a key of {bits} bits, but {} requires at least {fewest}",
         rule.in_words()
     );
     Some((finding::KEY_SIZE, message))
@@ -158,19 +158,18 @@ enum Verdict {
     Uncompared,
 }
 
-/// Checks which key an item is sealed for. A key that opens the item is proof. A hint is only advice: the message then
-/// says "by its hint", and does not claim that the item opens.
+/// Checks which key an item is sealed for. A key that can unseal the item is proof. A hint is only advice: the message
+/// then says "according to its hint", and does not claim that the item can be unsealed.
 fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
     let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
     let (sealed_for, is) = match (need, &item.hint) {
-        (Some(Need::Key(opened)), _) => (opened, "as a given key shows,"),
+        (Some(Need::Key(opened)), _) => (opened, "according to a key of --keys,"),
         (Some(Need::Undecided(_)), _) if is_among(current, against.ring) => {
-            let message = format!(
-                "none of the keys given opens {key}, and that of the certificate is one of them"
-            );
+            let message =
+                format!("no key of --keys can unseal {key}, not even the key of the certificate");
             return Verdict::Wrong(finding::CLOSED_ITEM, message);
         }
-        (_, Some(hint)) => (hint, "by its hint"),
+        (_, Some(hint)) => (hint, "according to its hint,"),
         (_, None) => return Verdict::Unknown,
     };
     if against.settings.is_retired(sealed_for) {
@@ -183,9 +182,8 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
         None => Verdict::Uncompared,
         Some(current) if current == sealed_for => Verdict::Right,
         Some(current) => {
-            let message = format!(
-                "{is} {key} is sealed for {sealed_for}, and the certificate here is {current}"
-            );
+            let message =
+                format!("{is} {key} is sealed for {sealed_for}, but the certificate is {current}");
             Verdict::Wrong(finding::OTHER_KEY, message)
         }
     }
@@ -214,7 +212,7 @@ fn names_of(object: &Object) -> Vec<Found> {
     }
     if namespace.is_empty() && object.scope != Scope::ClusterWide {
         let message = format!(
-            "{name} names no namespace, and its values ({}) open in one only",
+            "{name} has no namespace, which its scope ({}) requires",
             object.scope
         );
         found.push((finding::NO_NAMESPACE, line, message));
@@ -235,7 +233,7 @@ fn names_of(object: &Object) -> Vec<Found> {
             mine.filter(|mine| differs(mine) && !is_templated(mine) && !is_templated(own))
         {
             let message = format!(
-                "the template has the {what} {mine:?}; the Secret will have {own:?}, that of the object"
+                "the template has the {what} {mine:?}, but the Secret gets that of the object, {own:?}"
             );
             found.push((finding::TEMPLATE_NAME, line, message));
         }
@@ -245,7 +243,7 @@ fn names_of(object: &Object) -> Vec<Found> {
 
 fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
     let annotations = node.field("metadata").and_then(|m| m.field("annotations"));
-    let said = |name: &str| {
+    let annotation = |name: &str| {
         let Value::Map(entries) = &annotations?.value else {
             return None;
         };
@@ -258,32 +256,36 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
     let mut found = Vec::new();
     let both = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
     for name in both {
-        let Some(node) = said(name) else { continue };
+        let Some(node) = annotation(name) else {
+            continue;
+        };
         let is = |word: &str| matches!(&node.value, Value::Text(text) if text.as_str() == word);
         if matches!(&node.value, Value::Text(text) if is_templated(text)) {
             continue;
         }
         if matches!(node.value, Value::Bool(_)) {
             let message = format!(
-                "{name} must be the text \"true\", in quotes: the API server takes no boolean"
+                "{name} must be the quoted text \"true\": the API server does not accept a boolean"
             );
             found.push((finding::SCOPE, node.line, message));
         } else if !is("true") && !is("false") {
-            let message = format!("{name} counts only as \"true\"; this value means strict");
+            let message =
+                format!("{name} has an effect only if it is \"true\"; this value means strict");
             found.push((finding::SCOPE, node.line, message));
         }
     }
     if both.iter().all(|name| {
-        said(name).is_some_and(|n| matches!(&n.value, Value::Text(t) if t.as_str() == "true"))
+        annotation(name).is_some_and(|n| matches!(&n.value, Value::Text(t) if t.as_str() == "true"))
     }) {
-        let message = "both scope annotations are there, and cluster-wide wins; remove one";
+        let message =
+            "both scope annotations are set, and cluster-wide takes precedence; remove one";
         found.push((finding::SCOPE, object.line, message.into()));
     }
     let template = object.sealed.spec.template.metadata.annotations.as_ref();
     let template = Scope::from_annotations(template);
     if template > object.scope {
         let message = format!(
-            "the template says {template}, and the object {}: the object's own annotations decide",
+            "the template declares the scope {template}, but the object declares {}, which takes precedence",
             object.scope
         );
         found.push((finding::SCOPE, object.line, message));
@@ -341,7 +343,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
         let near = nearest(&name, items.keys()).map_or_else(String::new, |item| {
             format!("; did you mean {item}?")
         });
-        format!("the template {key}, line {line}, inserts .{name}, and there is no sealed item {name}{near}")
+        format!("the template {key}, line {line}, inserts .{name}, but no sealed item {name} exists{near}")
     })
 }
 

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Keywords and functions of templates whose literals are not part of the value: names, conditions, lengths, separators.
-/// A literal anywhere else is a value.
+/// Keywords and functions of templates whose literal arguments are not part of the value: names, conditions, lengths,
+/// separators. All other literals are values.
 const NAMING: &[&str] = &[
     "if",
     "else",
@@ -138,7 +138,7 @@ fn makes_value(action: &str) -> bool {
     outputs_literal(action, &|_| false)
 }
 
-/// Like [`makes_value`], where also some variables are known to be literals.
+/// Like [`makes_value`], but some variables are also known to be literals.
 pub(super) fn outputs_literal(action: &str, is_known: &dyn Fn(&str) -> bool) -> bool {
     // The function of each open parenthesis, the innermost last, and the number of its arguments so far; empty where
     // a function is expected.
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_filled_in_later_holds_no_value() {
+    fn placeholders_contain_no_value() {
         for text in [
             "",
             "  \n",
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_templated_in_part() {
+    fn recognises_partly_templated_names() {
         for (text, want) in [
             ("{{ .Release.Name }}-db", true),
             ("db-${CLUSTER}", true),

@@ -10,7 +10,7 @@ use super::object::Found;
 use super::placeholder::is_placeholder;
 
 /// The maximum number of keys in a message.
-const SHOWN: usize = 5;
+const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
 pub(super) fn secret(node: &Node) -> Option<Found> {
@@ -27,8 +27,8 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
     let labels = metadata.and_then(|m| m.field("labels"));
     let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
         Some(state) if state == KEY_ACTIVE => format!(
-            "the Secret {name} is a private key of the controller: it opens every sealed value; make a new key \
-             and re-encrypt all values"
+            "the Secret {name} is a private key of the controller: it can unseal every value; generate a new \
+             key and re-encrypt all values"
         ),
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
@@ -39,8 +39,8 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
     Some((finding::PLAIN_SECRET, node.line, message))
 }
 
-/// Returns whether an object without `kind` is a Secret for `kubeseal`, which takes such objects: it has `stringData`, or
-/// metadata and `data` in base64. `data` alone is a common name in files that are no manifests.
+/// Returns whether an object without `kind` is a Secret for `kubeseal`, which accepts such objects: it has
+/// `stringData`, or metadata and `data` in base64. `data` alone is a common name in files that are no manifests.
 pub(super) fn is_secret_without_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
     let map = |name| match node.field(name).map(|node| &node.value) {
@@ -176,7 +176,7 @@ pub(super) fn generator_file(file: &GeneratorFile<'_>, shown: &str, bytes: &[u8]
         return None;
     }
     let message = format!(
-        "the secretGenerator {} has plain values in {shown}: {}; make a SealedSecret of them with `seal create`, and \
+        "the secretGenerator {} has plain values in {shown}: {}; seal them with `seal create`, and \
          change the values if they were committed",
         file.generator,
         listed(&plain)
@@ -234,7 +234,7 @@ fn generator(node: &Node) -> Option<Found> {
     }
     let name = name_of(node);
     let message = format!(
-        "the secretGenerator {name} has plain values: {}; make a SealedSecret of them with `seal create`, and change \
+        "the secretGenerator {name} has plain values: {}; seal them with `seal create`, and change \
          the values if they were committed",
         listed(&plain)
     );
@@ -261,8 +261,8 @@ fn key_of_value(literal: &Node) -> Option<&str> {
 
 /// Returns the first keys as text, and the number of the others.
 fn listed(keys: &[&str]) -> String {
-    let shown = keys.iter().take(SHOWN).copied().collect::<Vec<_>>();
-    let rest = match keys.len().saturating_sub(SHOWN) {
+    let shown = keys.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>();
+    let rest = match keys.len().saturating_sub(MAX_SHOWN) {
         0 => String::new(),
         n => format!(" and {n} more"),
     };
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn one_true_value_beside_placeholders_is_named_alone() {
+    fn names_only_real_values_beside_placeholders() {
         for (text, want) in [
             ("stringData: {a: '${A}', b: '{{ .b }}', c: '', d: }", None),
             (

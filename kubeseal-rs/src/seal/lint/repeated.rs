@@ -13,7 +13,7 @@ pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
     let found = manifest::repeated_keys(bytes, holds_secrets);
     let finding = |repeated: manifest::RepeatedKey| {
         let message = format!(
-            "the key {} is repeated in its mapping, and tools disagree which one counts; remove one",
+            "duplicate key {}: tools disagree which value applies; remove one",
             repeated.key
         );
         (finding::REPEATED_KEY, repeated.line, message)

@@ -1,5 +1,5 @@
-//! Finds the kustomizations of the index that make Secrets of staged files. Such a file is often staged alone, and is no
-//! manifest.
+//! Finds the kustomizations of the index that generate Secrets from staged files. Such a file is often staged
+//! alone, and is not a manifest.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -26,13 +26,14 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         let is_near = || path.parent().is_some_and(|folder| above.contains(folder));
         is_kustomization(path) || walk::is_manifest_name(path) && is_near()
     };
-    let staged: BTreeSet<PathBuf> = staged.iter().map(|path| plainly(path)).collect();
+    let staged: BTreeSet<PathBuf> = staged.iter().map(|path| normalized(path)).collect();
     let contents = repository.indexed(may_read)?.into_iter();
     let reads_staged = |(path, bytes): &(PathBuf, Zeroizing<Vec<u8>>)| {
         sources(path, bytes).iter().any(|source| {
             let resolved = repository.inside_work_tree(source);
             let resolved = resolved.map(|inside| repository.root().join(inside));
-            staged.contains(&plainly(source)) || resolved.is_some_and(|path| staged.contains(&path))
+            staged.contains(&normalized(source))
+                || resolved.is_some_and(|path| staged.contains(&path))
         })
     };
     Ok(contents
@@ -59,8 +60,8 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     files.map(|file| folder.join(file.path)).collect()
 }
 
-/// Returns a path without `.` and `..`, judged by its text.
-fn plainly(path: &Path) -> PathBuf {
+/// Returns a path without `.` and `..`. Does not access the file system.
+fn normalized(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {

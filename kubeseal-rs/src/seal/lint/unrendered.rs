@@ -13,9 +13,9 @@ const CONTROL: [&str; 9] = [
     "if", "else", "end", "range", "with", "define", "block", "break", "continue",
 ];
 
-/// What an action outputs that is no value. The search for plain values takes it for a variable.
+/// The placeholder for an action without a literal. The search for plain values treats it as a variable.
 const PLACEHOLDER: &str = "$(TEMPLATE)";
-/// What an action outputs that contains a literal.
+/// The placeholder for an action that contains a literal.
 const LITERAL: &str = "TEMPLATE-WITH-A-LITERAL";
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
@@ -121,7 +121,7 @@ impl Writer {
             return;
         }
         if let Some((name, value)) = action.sets() {
-            // A number is most likely that of rounds: `range until 3`.
+            // A number is most likely a number of iterations: `range until 3`.
             let is_count = name == "." && !value.contains(['"', '`', '\'']);
             if !is_count && self.outputs_literal(value) {
                 self.literals.insert(name.to_owned());
@@ -141,7 +141,8 @@ impl Writer {
         outputs_literal(content, &|token| self.literals.contains(token))
     }
 
-    /// Ends a line. Of a line that is one action, such as an inclusion, nothing remains: it may stand for several lines.
+    /// Ends a line. A line that is a single action, such as an inclusion, becomes empty, because it may produce
+    /// several lines.
     fn end_line(&mut self) {
         let is_action = self.has_action
             && !self.has_literal
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(readable("a: ${b}\n"), None);
     }
 
-    /// Attack: gives a variable of the template the value, and uses it in another line.
+    /// Attack: assigns the value to a variable of the template, and uses the variable in another line.
     #[test]
     fn a_variable_with_a_literal_is_a_literal() {
         for (set, used, is_literal) in [

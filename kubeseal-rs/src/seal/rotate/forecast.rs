@@ -1,5 +1,5 @@
-//! Forecasts a rotation with as few private-key operations as possible: a value of another size is not for the new
-//! key, a hint names the key of its item, and for each remaining item only the new private key is tried.
+//! Forecasts a rotation with as few private-key operations as possible: a value of another size is not sealed for the
+//! new key, a hint names the key of its item, and only the new private key is tried on each remaining item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,8 +38,8 @@ enum State {
     Believed,
     /// Only the new private key can decide.
     Unknown,
-    /// No key can open the value, with the reason.
-    Closed(String),
+    /// No key can unseal the value, with the reason.
+    NotUnsealable(String),
 }
 
 pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
@@ -53,7 +53,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         .map(|(item, text)| (item, state(text, hints.get(item), keys)))
         .collect();
     let unknown = states.iter().filter(|(_, state)| *state == State::Unknown);
-    let current = opened(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
+    let current = unsealed(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
     let mut forecast = Forecast::default();
     for (item, state) in states {
         let hint = hints.get(item);
@@ -61,7 +61,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
             State::Current => {}
             State::Unknown if current.contains(item) => {}
             State::Believed => forecast.believed.push(item.to_owned()),
-            State::Closed(why) => {
+            State::NotUnsealable(why) => {
                 forecast.problem.get_or_insert(format!("{item}: {why}"));
             }
             State::Old | State::Unknown => {
@@ -84,11 +84,11 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     let Keys { ring, certificate } = keys;
     let current = certificate.fingerprint();
     let Ok(bytes) = base64::decode(text.as_bytes()) else {
-        return State::Closed("its value is not base64".to_owned());
+        return State::NotUnsealable("its value is not base64".to_owned());
     };
     match envelope::modulus_len(&bytes) {
         None | Some(0) => {
-            return State::Closed("its value is cut short or was never sealed".to_owned());
+            return State::NotUnsealable("its value is truncated or was never sealed".to_owned());
         }
         Some(len) if len != certificate.public_key().modulus_len() => return State::Old,
         Some(_) => {}
@@ -101,8 +101,8 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     }
 }
 
-/// Returns the items that the new private key opens, with one private-key operation per item.
-fn opened(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
+/// Returns the items that the new private key can unseal, with one private-key operation per item.
+fn unsealed(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
     let new = keys.ring.key(keys.certificate.fingerprint());
     let Some(new) = new.filter(|_| !items.is_empty()) else {
         return BTreeSet::new();
@@ -165,7 +165,7 @@ mod tests {
     const OTHER: &str = "fixtures/other.pem";
 
     #[test]
-    fn says_what_a_rotation_does() {
+    fn forecasts_the_result_of_a_rotation() {
         let (both, old) = (ring(&[OLD.1, NEW.1]), ring(&[OLD.1]));
         for (why, ring, sealed_for, has_hint, want) in [
             ("old, hinted", &both, OLD.0, true, "rotated"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_none_is_a_problem_of_the_whole_object() {
+    fn an_invalid_value_fails_the_whole_object() {
         let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {encryptedData: {a: '*'}}\n";
         let documents = manifest::read(text.as_bytes()).unwrap();
         let sealed = SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap();

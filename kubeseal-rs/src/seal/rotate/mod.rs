@@ -5,7 +5,7 @@
 //! that are for the newest key.
 
 mod forecast;
-mod given;
+mod key_files;
 mod offline;
 mod online;
 mod summary;
@@ -41,22 +41,24 @@ pub enum RotateError {
     Some(String),
     /// `--cert` without `--key`.
     #[error(
-        "--cert chooses the key of an offline run, which needs the old keys: pass --key FILE. Without \
-         them the controller re-encrypts, for its newest key"
+        "--cert selects the certificate of an offline run, which requires the old keys\n\
+         hint: pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
     )]
     CertificateAlone,
     /// The key of the certificate is marked as compromised: an attacker could read the new values.
-    #[error("{certificate} is that of the key {key}, which is marked as compromised: {remedy}")]
+    #[error("{certificate} belongs to the key {key}, which is marked as compromised: {remedy}")]
     Compromised {
         /// The certificate and its origin.
         certificate: String,
         /// The name of the key.
         key: String,
-        /// What the user can do.
+        /// The remedy.
         remedy: String,
     },
     /// No named path contains a SealedSecret.
-    #[error("no SealedSecret in {0}; name sealed files, or a folder to find them in")]
+    #[error(
+        "no SealedSecret found in {0}\nhint: name sealed files, or a folder that contains them"
+    )]
     NothingFound(String),
 }
 
@@ -65,7 +67,7 @@ pub enum RotateError {
 /// # Errors
 ///
 /// The tree or the keys cannot be read, the controller does not answer, or some objects cannot be
-/// re-encrypted; the others are re-encrypted all the same.
+/// re-encrypted; the others are still re-encrypted.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
@@ -74,7 +76,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if !args.dry_run {
         remove_leftovers(&candidates);
     }
-    let interrupt = Interrupt::watch().context("signals cannot be watched for")?;
+    let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     let reports = if args.key.is_empty() {
         let session = Session::new(&args.sealing, environment);
         online::rotate(&session, &candidates, args, &interrupt)?
@@ -85,7 +87,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     };
     if let Some(signal) = interrupt.name() {
         let _ = finish(args, &reports);
-        report::say(&interrupted(signal, &reports));
+        report::info(&interrupted(signal, &reports));
         interrupt.end();
     }
     let named = candidates.iter().filter(|candidate| candidate.named);
@@ -101,21 +103,21 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
 fn interrupted(signal: &str, reports: &[FileReport]) -> String {
     let files = reports.len();
     format!(
-        "interrupted by {signal} after {files} files with SealedSecrets; every file is whole, and the same command goes \
-         on with the rest"
+        "interrupted by {signal} after {files} files with SealedSecrets; no file is damaged, and the same command \
+         continues with the rest"
     )
 }
 
 fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     for line in summary::lines(reports, args.dry_run) {
-        report::say(&line);
+        report::info(&line);
     }
     if args.dry_run && args.key.is_empty() {
-        report::say(&summary::unknown(reports));
+        report::info(&summary::unknown(reports));
     }
     if args.dry_run && !args.key.is_empty() {
-        report::say(
-            "(only undecided values were decrypted: whether the keys decrypt every value shows in the run itself)",
+        report::info(
+            "(dry run: only values without a conclusive key hint were decrypted; the actual run decrypts every value)",
         );
     }
     if let Some(format) = args.output {
@@ -184,7 +186,7 @@ impl New {
     }
 }
 
-/// Reports a sealed value outside of the SealedSecrets of a file. These are re-encrypted all the same.
+/// Reports a sealed value outside of the SealedSecrets of a file. The SealedSecrets are still re-encrypted.
 fn note_loose(file: &ManifestFile, found: &[Found]) {
     let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {

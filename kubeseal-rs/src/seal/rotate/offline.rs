@@ -14,7 +14,7 @@ use shared::sealed_file::Found;
 use shared::unseal::{ItemError, ItemProblem, UnsealError};
 
 use super::forecast::{Keys, forecast};
-use super::given::GivenKeys;
+use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
 use crate::interrupt::Interrupt;
@@ -30,17 +30,17 @@ pub(super) fn rotate(
     args: &Rotate,
     interrupt: &Interrupt,
 ) -> Result<Vec<FileReport>> {
-    let given = GivenKeys::read(&args.key)?;
+    let key_files = KeyFiles::read(&args.key)?;
     let progress = Progress::new("files", candidates.len(), session.environment.status_line);
     let start = || Worker {
         session,
         ring,
-        given: &given,
+        key_files: &key_files,
         last: None,
         dry_run: args.dry_run,
     };
     let reports = parallel::map(candidates, start, |worker, _, candidate| {
-        if interrupt.is_there() {
+        if interrupt.was_received() {
             return None;
         }
         let report = worker.file(candidate);
@@ -54,8 +54,9 @@ pub(super) fn rotate(
 struct Worker<'a> {
     session: &'a Session<'a>,
     ring: &'a KeyRing,
-    given: &'a GivenKeys,
-    /// The key that opened the last value. It is tried first, because neighbouring files were mostly sealed together.
+    key_files: &'a KeyFiles,
+    /// The key that unsealed the last value. It is tried first, because neighbouring files were mostly sealed
+    /// together.
     last: Option<Fingerprint>,
     dry_run: bool,
 }
@@ -74,7 +75,7 @@ impl Worker<'_> {
         };
         let settings = self.session.settings(&candidate.path)?;
         let certificate = self.session.certificate(&settings)?;
-        self.given.check(&settings, &certificate)?;
+        self.key_files.check(&settings, &certificate)?;
         let ring = newest_last(self.ring, &certificate);
         for index in 0..work.objects.len() {
             let (found, report) = &mut work.objects[index];
@@ -101,7 +102,7 @@ impl Worker<'_> {
                 }
                 Err(error) => {
                     let mut problem = shared::error_chain(&error);
-                    if is_closed(&error) && !self.has_key_of(&certificate) {
+                    if is_not_unsealable(&error) && !self.has_key_of(&certificate) {
                         problem += DONE_EARLIER;
                     }
                     work.objects[index].1.problem = Some(problem);
@@ -140,16 +141,16 @@ impl Worker<'_> {
     }
 }
 
-/// Another possible reason why no key opens an item.
+/// Another possible reason why no key can unseal an item.
 const DONE_EARLIER: &str =
-    "; if it is sealed for the new certificate already, pass its private key with --key, too";
+    "; if it is already sealed for the new certificate, also pass its private key with --key";
 
-fn is_closed(error: &reseal::ResealError) -> bool {
+fn is_not_unsealable(error: &reseal::ResealError) -> bool {
     let reseal::ResealError::Unseal(UnsealError::Items(errors)) = error else {
         return false;
     };
-    let is_closed = |item: &ItemError| matches!(item.problem, ItemProblem::NoKey(_));
-    errors.items.iter().any(is_closed)
+    let is_not_unsealable = |item: &ItemError| matches!(item.problem, ItemProblem::NoKey(_));
+    errors.items.iter().any(is_not_unsealable)
 }
 
 /// Moves the key of the certificate to the end of the ring, because most remaining items are for an older key.

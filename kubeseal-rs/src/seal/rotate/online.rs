@@ -48,7 +48,7 @@ pub(super) fn rotate(
         reports: Vec::new(),
     };
     for candidate in candidates {
-        if interrupt.is_there() {
+        if interrupt.was_received() {
             break;
         }
         match run.prepare(candidate) {
@@ -155,7 +155,7 @@ impl Rotation<'_> {
         if self.is_dry {
             let forecast = files
                 .into_iter()
-                .map(|work| foretold(work, &cluster.certificate));
+                .map(|work| forecast_file(work, &cluster.certificate));
             self.reports.extend(forecast);
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl Rotation<'_> {
 }
 
 /// Forecasts the result from sizes and key hints alone: a request to the controller would re-encrypt everything.
-fn foretold(mut work: Work, certificate: &Certificate) -> FileReport {
+fn forecast_file(mut work: Work, certificate: &Certificate) -> FileReport {
     let ring = &KeyRing::default();
     for (found, report) in &mut work.objects {
         if report.problem.is_none() {
@@ -212,8 +212,8 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
 /// The new object, or the reason why the controller returned none.
 type Answer = Result<Json, String>;
 
-const CLOSED: &str = "the controller cannot decrypt it: it is for another cluster, or its name, namespace or scope \
-    are not those that it was sealed for";
+const NOT_UNSEALABLE: &str = "the controller cannot unseal it: it was sealed for another cluster, or for another \
+        name, namespace or scope";
 
 impl Cluster {
     fn find(access: &Access, clusters: &Clusters<'_>) -> Result<Self> {
@@ -255,7 +255,7 @@ impl Cluster {
     fn one(&self, document: &Json) -> Result<Answer> {
         match self.controller.rotate(document) {
             Ok(Some(answer)) => Ok(Ok(answer)),
-            Ok(None) => Ok(Err(CLOSED.to_owned())),
+            Ok(None) => Ok(Err(NOT_UNSEALABLE.to_owned())),
             Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
                 Err(error.into())
             }

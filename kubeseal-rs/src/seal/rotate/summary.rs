@@ -168,7 +168,7 @@ fn total(reports: &[FileReport], dry_run: bool) -> String {
         0 => String::new(),
         n => format!(" ({n} by their key hints alone)"),
     };
-    format!("{rotated} {items}{in_files} {verb}; {current} for the newest key already{by_hints}")
+    format!("{rotated} {items}{in_files} {verb}; {current} already for the newest key{by_hints}")
 }
 
 struct Total {
@@ -192,7 +192,7 @@ impl Total {
     }
 }
 
-/// Returns the remark on what a dry run through the controller cannot determine.
+/// Returns a remark about values that a dry run through the controller cannot determine.
 pub(super) fn unknown(reports: &[FileReport]) -> String {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let unhinted: usize = objects
@@ -201,12 +201,12 @@ pub(super) fn unknown(reports: &[FileReport]) -> String {
     let counted = match unhinted {
         0 => String::new(),
         n => format!(
-            "; {n} without a key hint are counted, and the run itself leaves out those that are for the newest key already"
+            "; {n} without a key hint are counted, and the actual run skips those that are already for the newest key"
         ),
     };
     format!(
-        "(judged by sizes and key hints, the controller decrypted nothing: whether it can decrypt every value shows in \
-         the run itself{counted})"
+        "(dry run: based on sizes and key hints alone; the actual run shows whether the controller can unseal every \
+         value{counted})"
     )
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Action<'a> {
     /// Store this Secret.
     Put(Box<Secret>),
     /// Nothing: the key exists, or is restored, under this name.
-    IsThere(String),
+    Exists(String),
     /// Let these existing Secrets seal: their key was for unsealing only, and the user chose it.
     LetSeal(Vec<&'a KeyRecord>),
     /// Nothing: the Secret contains no usable key, for this reason.
@@ -41,7 +41,7 @@ impl Step<'_> {
     pub(super) fn stored_as(&self) -> Option<&str> {
         match &self.action {
             Action::Put(secret) => secret.metadata.name.as_deref(),
-            Action::IsThere(name) => Some(name),
+            Action::Exists(name) => Some(name),
             Action::LetSeal(records) => records.first().map(|record| record.name()),
             Action::Broken(_) => None,
         }
@@ -140,7 +140,7 @@ impl After {
     }
 }
 
-/// Marks all copies of a key as compromised if one copy is, in whatever order they come.
+/// Marks all copies of a key as compromised if one copy is, in any order.
 fn mark_copies(records: &mut [KeyRecord]) {
     let is_known = |record: &&KeyRecord| record.facts.marks.is_compromised;
     let known: BTreeSet<Fingerprint> = records
@@ -179,7 +179,7 @@ fn step<'a>(
         let name = same.name.clone();
         let waits = |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
         let waiting: Vec<&KeyRecord> = there.iter().filter(waits).collect();
-        step.action = Action::IsThere(name);
+        step.action = Action::Exists(name);
         if key_use == Use::Sealing && !waiting.is_empty() {
             for same in after.iter_mut().filter(|after| after.is(key)) {
                 same.facts.marks.is_opening_only = false;
@@ -211,8 +211,9 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
     }
     if names::check_object(name).is_err() {
         bail!(
-            "a key of the backup is called {name:?}, which is not a valid Secret name: lower-case letters, digits, `-` and `.`, at \
-             most 253. Nothing was changed. Give it another name in the manifests; `age -d` prints those of an archive"
+            "a key of the backup has the name {name:?}, which is not a valid Secret name: lower-case letters, \
+             digits, `-` and `.`, at most 253. Nothing was changed. Rename it in the manifests; `age -d` prints \
+             those of an archive"
         );
     }
     let is_taken = |name: &str| after.iter().any(|other| other.name == name);
@@ -239,12 +240,11 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
 fn check_marks(record: &KeyRecord) -> Result<()> {
     let name = record.name();
     if record.facts.marks.is_compromised {
-        bail!("{name} is marked as compromised, and such a key never seals; nothing was changed");
+        bail!("{name} is marked as compromised and can never seal; nothing was changed");
     }
     if !record.facts.is_active {
         bail!(
-            "{name} is out of use in the backup, and such a key does not seal; nothing was changed. Restore it \
-             without --seal-with"
+            "{name} is retired in the backup and cannot seal; nothing was changed. Restore it without --seal-with"
         );
     }
     Ok(())
@@ -278,19 +278,19 @@ fn check_choice(chosen: &Fingerprint, steps: &[Step<'_>], sealing: Option<&Seali
         .iter()
         .find(|step| step.fingerprint.as_ref() == Some(chosen))
     else {
-        bail!("the backup has no key {chosen}; nothing was changed. --dry-run lists its keys");
+        bail!("the backup contains no key {chosen}; nothing was changed. --dry-run lists its keys");
     };
     match (sealing, step.state) {
         (_, KeyState::Sealing) => Ok(()),
         (Some(sealing), KeyState::Opening | KeyState::Waiting) => bail!(
-            "{} cannot be the key that seals: {} {} is newer, and of those that may seal the newest does. Nothing was \
-             changed. Restore without --seal-with: it opens then all the same",
+            "{} cannot be the sealing key: {} {} is newer, and the newest key that may seal is used. Nothing was \
+             changed. Restore it without --seal-with, for unsealing only",
             step.name,
             sealing.name,
             sealing.fingerprint
         ),
         (_, state) => bail!(
-            "{} is there and {}, so it cannot seal; nothing was changed",
+            "{} already exists and is {}, so it cannot seal; nothing was changed",
             step.name,
             state.word()
         ),
@@ -368,7 +368,7 @@ mod tests {
         let word = |step: &Step| {
             let done = match &step.action {
                 Action::Put(_) => "put",
-                Action::IsThere(_) => "there",
+                Action::Exists(_) => "there",
                 Action::LetSeal(_) => "let",
                 Action::Broken(_) => "broken",
             };
@@ -403,7 +403,7 @@ mod tests {
                 "",
             ),
             (
-                "backed up by its own word",
+                "claims to be backed up",
                 vec![annotated(new("active"), BACKED_UP_ANNOTATION)],
                 own(),
                 "planted put opening",
@@ -417,14 +417,14 @@ mod tests {
                 "own",
             ),
             (
-                "out of use",
+                "retired",
                 vec![new("retired")],
                 own(),
                 "planted put retired",
                 "own",
             ),
             (
-                "no label that is known",
+                "an unknown label",
                 vec![new("Active")],
                 own(),
                 "planted put retired",
@@ -452,7 +452,7 @@ mod tests {
                 "",
             ),
             (
-                "the operator's own, which stays as it is",
+                "the operator's own key stays unchanged",
                 vec![key("2024", "other-name", "compromised")],
                 own(),
                 "other-name there sealing",
@@ -495,18 +495,18 @@ mod tests {
                 Ok("old put opening,new let sealing"),
             ),
             (
-                "it seals already",
+                "it already seals",
                 both(),
                 vec![key("2025", "new", "active")],
                 "2025",
                 Ok("old put opening,new there sealing"),
             ),
             (
-                "there is a newer one that seals",
+                "a newer key seals",
                 both(),
                 vec![key("2025", "own", "active")],
                 "2024",
-                Err("old cannot be the key that seals: own SHA256:"),
+                Err("old cannot be the sealing key: own SHA256:"),
             ),
             (
                 "compromised in the backup",
@@ -526,11 +526,11 @@ mod tests {
                 Err("new is marked as compromised"),
             ),
             (
-                "out of use in the backup",
+                "retired in the backup",
                 vec![key("2025", "new", "retired")],
                 vec![],
                 "2025",
-                Err("new is out of use in the backup"),
+                Err("new is retired in the backup"),
             ),
             (
                 "compromised in the store",
@@ -540,21 +540,21 @@ mod tests {
                     COMPROMISED_ANNOTATION,
                 )],
                 "2025",
-                Err("new is there and compromised"),
+                Err("new already exists and is compromised"),
             ),
             (
-                "out of use in the store",
+                "retired in the store",
                 both(),
                 vec![key("2025", "new", "retired")],
                 "2025",
-                Err("new is there and retired"),
+                Err("new already exists and is retired"),
             ),
             (
                 "not in the backup",
                 vec![key("2024", "old", "active")],
                 vec![],
                 "2025",
-                Err("the backup has no key SHA256:"),
+                Err("the backup contains no key SHA256:"),
             ),
         ] {
             let planned = planned(backup, &records(there), Some(chosen));
@@ -568,9 +568,9 @@ mod tests {
         }
     }
 
-    /// Attack: the name of a key leads out of the folder, is hidden, or contains terminal escapes.
+    /// Attack: gives a key a name that leads out of the folder, is hidden, or contains terminal escapes.
     #[test]
-    fn a_name_is_one_that_an_api_server_takes_or_nothing_is_done() {
+    fn refuses_names_that_an_api_server_would_refuse() {
         for name in [
             "../key",
             ".hidden",
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_another_key_has_gets_an_end_of_its_own() {
+    fn a_taken_name_gets_a_suffix() {
         let stored = |there: &[KeyRecord]| {
             let backup = vec![key("2025", "sealed-secrets-key-first", "active")];
             let plan = Plan::new(backup, there, None, Timestamp::UNIX_EPOCH)?;
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_newer_than_the_one_that_seals_is_pointed_out() {
+    fn reports_keys_newer_than_the_sealing_key() {
         let there = records(vec![key("2024", "own", "active")]);
         let newer = |year: &str, there: &[KeyRecord]| {
             let plan = Plan::new(

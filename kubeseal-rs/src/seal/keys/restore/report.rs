@@ -25,7 +25,7 @@ pub(super) fn lines(
     {
         lines.push(line(step, dry_run));
         if !step.left_out.is_empty() {
-            lines.push(format!("  left out: {}", step.left_out.join(", ")));
+            lines.push(format!("  not restored: {}", step.left_out.join(", ")));
         }
     }
     let restored = if dry_run {
@@ -52,9 +52,11 @@ fn line(step: &Step<'_>, dry_run: bool) -> String {
     };
     let what = match &step.action {
         Action::Put(_) => format!("{restored}{}, {}", as_name(step), good_for(step.state)),
-        Action::LetSeal(_) if dry_run => "is there already, and would seal".to_owned(),
-        Action::LetSeal(_) => "is there already, and seals from now on".to_owned(),
-        Action::IsThere(_) => format!("is there already{} ({})", as_name(step), step.state.word()),
+        Action::LetSeal(_) if dry_run => {
+            "already exists, and would become the sealing key".to_owned()
+        }
+        Action::LetSeal(_) => "already exists, and is now the sealing key".to_owned(),
+        Action::Exists(_) => format!("already exists{} ({})", as_name(step), step.state.word()),
         Action::Broken(problem) => format!("cannot be used: {problem}"),
     };
     format!("{} {fingerprint}: {what}", step.name)
@@ -68,27 +70,24 @@ fn as_name(step: &Step<'_>) -> String {
 
 fn good_for(state: KeyState) -> &'static str {
     match state {
-        KeyState::Sealing => "and seals",
-        KeyState::Opening => "for opening only",
-        KeyState::Waiting => "and seals once it is backed up",
-        KeyState::Compromised => "marked as compromised: it opens and never seals",
-        KeyState::Retired => "out of use, as in the backup",
-        KeyState::Broken => "and cannot be used",
+        KeyState::Sealing => "as the sealing key",
+        KeyState::Opening => "for unsealing only",
+        KeyState::Waiting => "to seal once it is backed up",
+        KeyState::Compromised => "marked as compromised: it can unseal, but never seals",
+        KeyState::Retired => "retired, as in the backup",
+        KeyState::Broken => "but unusable",
     }
 }
 
 /// Describes which key seals after the restore, and how to choose another.
 fn sealing(plan: &Plan<'_>) -> Vec<String> {
     let now = match &plan.sealing {
-        Some(sealing) => format!(
-            "the key that seals: {} {}",
-            sealing.name, sealing.fingerprint
-        ),
-        None => "the key that seals: none; a controller makes a new one when it starts".to_owned(),
+        Some(sealing) => format!("sealing key: {} {}", sealing.name, sealing.fingerprint),
+        None => "sealing key: none; a controller generates one when it starts".to_owned(),
     };
-    let choice = "restored keys open and do not seal: that a backup opens does not prove who made it. To seal with one of \
-                  them, compare its fingerprint with a certificate that you know, and run this again with --seal-with \
-                  FINGERPRINT";
+    let choice = "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it. To \
+                  seal with one of them, compare its fingerprint with a certificate that you trust, and run this \
+                  command again with --seal-with FINGERPRINT";
     let has_choice = plan.restores_for_opening() && plan.sealing.is_none();
     [now]
         .into_iter()
@@ -104,31 +103,36 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     });
     let newer = plan.newer.iter().map(|key| {
         format!(
-            "{key} is newer than the key that seals. Do you know it? Here it does not seal; Bitnami's own controller would \
-             seal with it"
+            "{key} is newer than the sealing key. Check that you know it: this controller does not seal with it, but \
+             Bitnami's controller would"
         )
     });
     broken.chain(newer).collect()
 }
 
 /// Formats the result for programs.
-pub(super) fn facts(plan: &Plan<'_>, place: &str, dry_run: bool, signed: Option<&Signed>) -> Json {
+pub(super) fn to_json(
+    plan: &Plan<'_>,
+    place: &str,
+    dry_run: bool,
+    signed: Option<&Signed>,
+) -> Json {
     json!({
         "place": place,
         "dryRun": dry_run,
         "signedBy": signed.map(|signed| json!({ "principals": signed.principals, "key": signed.key })),
-        "keys": plan.steps.iter().map(fact).collect::<Vec<_>>(),
+        "keys": plan.steps.iter().map(entry).collect::<Vec<_>>(),
         "sealing": plan.sealing.as_ref().map(|sealing| json!({
             "name": sealing.name, "fingerprint": sealing.fingerprint.to_string(),
         })),
     })
 }
 
-fn fact(step: &Step<'_>) -> Json {
+fn entry(step: &Step<'_>) -> Json {
     let outcome = match &step.action {
         Action::Put(_) => "restored",
         Action::LetSeal(_) => "letSeal",
-        Action::IsThere(_) => "isThere",
+        Action::Exists(_) => "isThere",
         Action::Broken(_) => "broken",
     };
     let mut fact = json!({

@@ -25,22 +25,22 @@ use crate::report::ShowPath as _;
 use crate::seal::settings::{Origin, Settings};
 
 /// A key Secret of `--key`.
-struct GivenKey {
+struct KeyFileRecord {
     name: String,
     fingerprint: Fingerprint,
     made: Timestamp,
 }
 
 /// The key Secrets of `--key` that have a date or a mark.
-pub(super) struct GivenKeys {
+pub(super) struct KeyFiles {
     /// The newest key that may seal.
-    newest: Option<GivenKey>,
-    compromised: Vec<GivenKey>,
+    newest: Option<KeyFileRecord>,
+    compromised: Vec<KeyFileRecord>,
     /// Certificates with a warning already, so that a tree gets one warning per certificate.
     warned: Mutex<BTreeSet<Fingerprint>>,
 }
 
-impl GivenKeys {
+impl KeyFiles {
     /// Reads the files a second time, because a key ring has neither dates nor marks. Pipes are skipped: they
     /// cannot be read twice.
     ///
@@ -58,11 +58,15 @@ impl GivenKeys {
 
     fn of(records: &[KeyRecord]) -> Self {
         let may_seal = |record: &&KeyRecord| !record.facts.marks.forbid_sealing() && in_use(record);
-        let newest = records.iter().filter(may_seal).filter_map(given);
-        let known = |record: &&KeyRecord| record.facts.marks.is_compromised;
+        let newest = records.iter().filter(may_seal).filter_map(file_record);
+        let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
         Self {
             newest: newest.max_by_key(|key| key.made),
-            compromised: records.iter().filter(known).filter_map(given).collect(),
+            compromised: records
+                .iter()
+                .filter(is_compromised)
+                .filter_map(file_record)
+                .collect(),
             warned: Mutex::default(),
         }
     }
@@ -90,8 +94,8 @@ impl GivenKeys {
             && self.is_first(own)
         {
             report::warn(&format!(
-                "{} is older than the key {} that was given. If both are of one cluster, this seals for an old \
-                 key: {}",
+                "{} is older than the key {} (--key). If both belong to the same cluster, this re-encrypts for an \
+                 old key: {}",
                 certificate_of(settings, own),
                 key.name,
                 remedy(settings)
@@ -101,7 +105,7 @@ impl GivenKeys {
     }
 
     /// Returns the newest key if it is newer than this certificate.
-    fn newer(&self, certificate: &Certificate) -> Option<&GivenKey> {
+    fn newer(&self, certificate: &Certificate) -> Option<&KeyFileRecord> {
         let newest = self.newest.as_ref();
         newest.filter(|key| key.made > certificate.not_before())
     }
@@ -128,8 +132,8 @@ fn in_use(record: &KeyRecord) -> bool {
     label.is_none_or(|label| label == KEY_ACTIVE)
 }
 
-fn given(record: &KeyRecord) -> Option<GivenKey> {
-    Some(GivenKey {
+fn file_record(record: &KeyRecord) -> Option<KeyFileRecord> {
+    Some(KeyFileRecord {
         name: record.name().to_owned(),
         fingerprint: record.fingerprint()?.clone(),
         made: record.facts.order_time,
@@ -153,15 +157,16 @@ fn remedy(settings: &Settings) -> String {
     match &settings.certificate.value {
         Source::At(at) if certificate::is_url(at) => {
             let at = redacted_source(at);
-            format!("see that {at} gives the new certificate, or name a file with --cert")
+            format!("check that {at} serves the new certificate, or pass a file with --cert")
         }
         Source::At(at) => format!(
             "`seal cert fetch -o {}` fetches the new certificate (`seal cert fetch URL -o FILE` from a controller \
-             on a folder), or name it with --cert",
+             on a folder), or pass it with --cert",
             file_of(settings, at).shown()
         ),
         Source::Controller { .. } => {
-            "see in `seal keys list` which key seals there, or name a file with --cert".to_owned()
+            "check in `seal keys list` which key is the sealing key, or pass a file with --cert"
+                .to_owned()
         }
     }
 }
@@ -213,20 +218,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_may_know_is_not_sealed_for() {
-        let given = GivenKeys::of(&[
+    fn refuses_the_certificate_of_a_compromised_key() {
+        let key_files = KeyFiles::of(&[
             record(OLD, Some(COMPROMISED_ANNOTATION), None),
             record(NEW, None, None),
         ]);
         let old = certificate(OLD);
-        let error = given.check(&of_a_flag(), &old).unwrap_err();
-        let said = error.to_string();
+        let error = key_files.check(&of_a_flag(), &old).unwrap_err();
+        let message = error.to_string();
         let fingerprint = old.fingerprint().to_string();
         let fetch = "seal cert fetch -o cert.pem";
         for part in ["cert.pem (--cert)", &fingerprint, "key-2024", fetch] {
-            assert!(said.contains(part), "{said}");
+            assert!(message.contains(part), "{message}");
         }
-        assert!(given.check(&of_a_flag(), &certificate(NEW)).is_ok());
+        assert!(key_files.check(&of_a_flag(), &certificate(NEW)).is_ok());
     }
 
     #[test]
@@ -236,17 +241,17 @@ mod tests {
             ("retired", None, Some(KEY_RETIRED), false),
             ("compromised", Some(COMPROMISED_ANNOTATION), None, false),
         ] {
-            let given = GivenKeys::of(&[record(OLD, None, None), record(NEW, mark, label)]);
-            assert_eq!(given.newer(&certificate(OLD)).is_some(), want, "{why}");
-            assert!(given.newer(&certificate(NEW)).is_none(), "{why}");
+            let key_files = KeyFiles::of(&[record(OLD, None, None), record(NEW, mark, label)]);
+            assert_eq!(key_files.newer(&certificate(OLD)).is_some(), want, "{why}");
+            assert!(key_files.newer(&certificate(NEW)).is_none(), "{why}");
         }
-        assert!(GivenKeys::of(&[]).newer(&certificate(OLD)).is_none());
+        assert!(KeyFiles::of(&[]).newer(&certificate(OLD)).is_none());
     }
 
     #[test]
     fn a_certificate_is_warned_about_once() {
-        let (given, old) = (GivenKeys::of(&[]), certificate(OLD));
-        assert!(given.is_first(old.fingerprint()));
-        assert!(!given.is_first(old.fingerprint()));
+        let (key_files, old) = (KeyFiles::of(&[]), certificate(OLD));
+        assert!(key_files.is_first(old.fingerprint()));
+        assert!(!key_files.is_first(old.fingerprint()));
     }
 }

@@ -14,11 +14,11 @@ use crate::seal::keys::{access, again};
 use crate::seal_args::Doctor;
 
 /// The remedy for an API server that stopped answering.
-pub(super) const WENT_AWAY: &str = "the API server went away meanwhile: try again";
+pub(super) const STOPPED_ANSWERING: &str = "the API server stopped answering: try again";
 
 /// The results of the steps that the check of a file uses.
 #[derive(Default)]
-pub(super) struct Way {
+pub(super) struct Connection {
     /// The API server, if it answers.
     pub(super) objects: Option<Objects>,
     /// The controller, if it answers.
@@ -29,7 +29,7 @@ pub(super) struct Way {
     pub(super) records: Vec<KeyRecord>,
 }
 
-impl Way {
+impl Connection {
     /// Returns the namespaces of the cluster, if it answers and the user may list them. Each call sends a request.
     pub(super) fn namespaces(&self) -> Vec<String> {
         self.objects.as_ref().map(namespaces).unwrap_or_default()
@@ -37,42 +37,47 @@ impl Way {
 }
 
 /// Checks each step, and stops at the first failure.
-pub(super) fn look(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Way {
-    let mut way = Way::default();
+pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Connection {
+    let mut connection = Connection::default();
     let again = again(&args.place);
     let _ = if let Some(folder) = &args.place.directory {
-        directory(folder, &again, &mut way, findings)
+        directory(folder, &again, &mut connection, findings)
     } else {
         let access = Access {
             by_token: args.asking.by_token(),
             ..access(&args.place, clusters.environment)
         };
-        cluster((&access, clusters), &again, &mut way, findings)
+        cluster((&access, clusters), &again, &mut connection, findings)
     };
-    way
+    connection
 }
 
 /// Checks the keys of a folder. Returns `None` after a failure.
-fn directory(folder: &Path, again: &str, way: &mut Way, findings: &mut Findings) -> Option<()> {
+fn directory(
+    folder: &Path,
+    again: &str,
+    connection: &mut Connection,
+    findings: &mut Findings,
+) -> Option<()> {
     let records = KeyStore::folder(folder).and_then(|store| store.read());
     let found = match &records {
         Ok(_) => Found::good(folder.shown()),
         Err(error) => Found::bad(
             error_chain(error.as_ref()),
-            "name the folder that the controller got with --directory",
+            "pass the folder of the controller with --directory",
         ),
     };
     findings.add("folder", found)?;
-    way.records = records.ok()?;
-    let remedy = "put a backup into DIR/keys, or start the controller, which makes a key";
-    keys::judge(&way.records, None, (remedy, again), findings)
+    connection.records = records.ok()?;
+    let remedy = "copy a backup to DIR/keys, or start the controller, which generates a key";
+    keys::check_states(&connection.records, None, (remedy, again), findings)
 }
 
 /// Checks the cluster and the controller. Returns `None` after a failure.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     again: &str,
-    way: &mut Way,
+    connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
     let objects = Objects::connect(access, clusters);
@@ -81,22 +86,22 @@ fn cluster(
     findings.add("API server", api_server(&objects))?;
     findings.add("definition of SealedSecret", definition(&objects))?;
     findings.add("Service", service(&objects, access))?;
-    let (controller, found) = controller::look(&objects, access, clusters);
+    let (controller, found) = controller::check(&objects, access, clusters);
     if findings.add("controller", found).is_some() {
         let (served, found) = controller::certificate(&objects, access);
         findings.add("certificate", found);
-        way.records = keys::look((access, clusters), again, served.as_ref(), findings);
+        connection.records = keys::check((access, clusters), again, served.as_ref(), findings);
     }
-    (way.objects, way.controller) = (Some(objects), controller);
+    (connection.objects, connection.controller) = (Some(objects), controller);
     Some(())
 }
 
 fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>) -> Found {
     match objects {
-        Ok(objects) => Found::good(format!("leads to {}", objects.server())),
+        Ok(objects) => Found::good(format!("API server {}", objects.server())),
         Err(error) => Found::bad(
             error_chain(error),
-            "name another with --kubeconfig or KUBECONFIG, and a context of it with --context; \
+            "select a file with --kubeconfig or KUBECONFIG, and a context of it with --context; \
              `kubectl config get-contexts` lists them",
         ),
     }
@@ -104,32 +109,32 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
 
 fn api_server(objects: &Objects) -> Found {
     match objects.look("/api") {
-        Ok((200, _)) => Found::good("answers, and knows who you are"),
+        Ok((200, _)) => Found::good("reachable, authenticated"),
         // A user who may not list the API versions may still read the Service.
-        Ok((403, _)) => Found::good("answers"),
+        Ok((403, _)) => Found::good("reachable"),
         Ok((401, _)) => Found::bad(
-            "does not know who you are (401)",
-            "the kubeconfig is out of date: fetch it again, or log in again",
+            "authentication failed (401)",
+            "the credentials may have expired: fetch the kubeconfig again, or log in again",
         ),
         Ok((code, _)) => Found::bad(
-            format!("answers {code} where an API server says what it serves"),
-            "is that the address of an API server? See `kubectl cluster-info`",
+            format!("returns {code} for the API discovery path"),
+            "check whether the address is that of an API server: `kubectl cluster-info`",
         ),
         Err(error) => Found::bad(
             error_chain(&error),
-            "is the cluster up, and is its address right? Try `kubectl cluster-info`",
+            "check whether the cluster is running and its address is correct: `kubectl cluster-info`",
         ),
     }
 }
 
 fn definition(objects: &Objects) -> Found {
     match objects.look("/apis/bitnami.com/v1alpha1") {
-        Ok((200, _)) => Found::good("is there"),
+        Ok((200, _)) => Found::good("installed"),
         Ok((404, _)) => Found::bad(
-            "the cluster does not know the kind",
-            "apply the definition: kubectl apply -f deploy/crd.yaml",
+            "not installed in the cluster",
+            "apply it: kubectl apply -f deploy/crd.yaml",
         ),
-        _ => Found::skipped("may not be seen"),
+        _ => Found::skipped("cannot be read"),
     }
 }
 
@@ -140,20 +145,20 @@ fn service(objects: &Objects, access: &Access) -> Found {
         ..
     } = access;
     let title = format!("{namespace}/{service}");
-    let elsewhere = "name the controller's with --controller-namespace and --controller-name; \
+    let elsewhere = "select the Service of the controller with --controller-namespace and --controller-name; \
                      `kubectl get services -A` lists them";
     match objects.look(&format!(
         "/api/v1/namespaces/{namespace}/services/{service}"
     )) {
         Ok((200, body)) if has_ports(&body) => Found::good(title),
         Ok((200, _)) => Found::bad(format!("{title} has no ports"), elsewhere),
-        Ok((404, _)) => Found::bad(format!("{title} is not there"), elsewhere),
-        Ok((403, _)) => Found::skipped(format!("you may not see {title}")),
+        Ok((404, _)) => Found::bad(format!("{title} not found"), elsewhere),
+        Ok((403, _)) => Found::skipped(format!("no permission to read {title}")),
         Ok((code, _)) => Found::bad(
-            format!("{title}: the API server answers {code}"),
-            "see the log of the API server",
+            format!("{title}: the API server returns {code}"),
+            "check the log of the API server",
         ),
-        Err(error) => Found::bad(error_chain(&error), WENT_AWAY),
+        Err(error) => Found::bad(error_chain(&error), STOPPED_ANSWERING),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Programs whose output is no longer read.
+//! Exit codes of the programs if stderr is a closed pipe.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::io;
@@ -16,7 +16,7 @@ fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
 }
 
 #[test]
-fn exit_codes_do_not_depend_on_whether_the_output_is_read() {
+fn a_closed_stderr_does_not_change_exit_codes() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
     assert_eq!(exit_code(seal, &["lint"]), Some(0));
     assert_eq!(exit_code(seal, &["lint", "nowhere.yaml"]), Some(2));
