@@ -282,7 +282,7 @@ fn variables_and_rules_are_read_however_windows_wrote_them() {
         ];
         let output = run(folder.path(), SEAL, &args);
         assert!(
-            said(&output).contains("wants the namespace"),
+            said(&output).contains("requires the namespace"),
             "{encoding}: {}",
             said(&output)
         );

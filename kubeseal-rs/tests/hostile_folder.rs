@@ -252,7 +252,7 @@ fn rules_and_what_they_name_are_regular_files() {
     let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
     assert!(made.expect("mkfifo").success());
     let rules = folder.path(".seal.yaml");
-    let outside = "may name files of its own tree";
+    let outside = "name files in its own tree";
     for (certificate, why) in [
         ("pipe", "not a regular file"),
         ("/dev/zero", outside),

@@ -196,7 +196,7 @@ async fn an_account_goes_to_the_port_that_the_service_names() {
     until("its rights have spread", async || {
         let output = scene.inside(&kubeseal, &account, &validate);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!said.contains("is no controller"), "{said}");
+        assert!(!said.contains("is not a controller"), "{said}");
         output.status.success().then_some(())
     })
     .await;
@@ -263,7 +263,7 @@ async fn a_person_names_the_port_and_an_account_or_a_token() {
     let said = failed(validate(&[]));
     assert!(said.contains("--token-account NAMESPACE/NAME"), "{said}");
     let said = failed(validate(&["--token-account", "../x"]));
-    assert!(said.contains("not of the form NAMESPACE/NAME"), "{said}");
+    assert!(said.contains("expected NAMESPACE/NAME"), "{said}");
     let nobody = format!("{}/nobody", scene.namespace.name());
     let said = failed(validate(&["--token-account", &nobody]));
     assert!(said.contains("\"nobody\" not found"), "{said}");
@@ -273,7 +273,7 @@ async fn a_person_names_the_port_and_an_account_or_a_token() {
         "--token-account",
         &account,
     ]));
-    assert!(said.contains("in clear"), "{said}");
+    assert!(said.contains("sent unencrypted"), "{said}");
     let other = format!("{}/default", scene.namespace.name());
     let said = failed(validate(&["--authorized", &url, "--token-account", &other]));
     assert!(said.contains("no verb `verify`"), "{said}");

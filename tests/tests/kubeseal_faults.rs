@@ -152,8 +152,8 @@ async fn gives_up_on_a_controller_that_stays_busy_and_says_when_to_try_again() {
         (before, after),
         (
             "error: cannot validate sealed secret: too many requests, after",
-            "; the next one may come in 1 s.\n\
-             The controller takes --rate-limit requests a second from each caller: try again then, or raise it\n"
+            "; the next one is allowed in 1 s\n\
+             hint: the controller accepts --rate-limit requests per second from each caller; wait, or raise the limit\n"
         )
     );
     let attempts: u32 = attempts.parse().unwrap();

@@ -124,7 +124,7 @@ fn bad(output: &Output) -> String {
 async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline() {
     let mut scene = Scene::new(json!({})).await;
     let offline = ["--offline", "-f", "secret.yaml"];
-    assert!(bad(&scene.named(&offline)).contains("was ever seen here"));
+    assert!(bad(&scene.named(&offline)).contains("no cached certificate"));
     assert_eq!(good(&scene.named(&["--fetch-cert"])), "");
     let seen = scene.seen().unwrap();
     let first = fs::metadata(&seen).unwrap().modified().unwrap();
@@ -142,9 +142,10 @@ async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline
         .await;
     let said = good(&scene.named(&["-f", "secret.yaml"]));
     let (old, new) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
-    let change = format!("has changed to {new}, made ");
+    let change = format!("has changed to {new}, created ");
     assert!(
-        said.contains(&change) && said.contains(&format!("the last one was {old}, first seen ")),
+        said.contains(&change)
+            && said.contains(&format!("the previous one was {old}, first seen ")),
         "{said}"
     );
     assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
@@ -214,7 +215,7 @@ async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() 
     ]));
     let said = bad(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &other]));
     assert!(
-        said.contains(&own) && said.contains("not one that was asked for"),
+        said.contains(&own) && said.contains("neither --cert-fingerprint nor a rule accepts"),
         "{said}"
     );
     bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", &other]));
@@ -317,7 +318,7 @@ async fn a_published_certificate_counts_only_if_it_is_known() {
     for part in [
         "in the ConfigMap seals-certificate",
         "is forbidden",
-        "is not known here",
+        "is not trusted",
         &own,
     ] {
         assert!(said.contains(part), "{part}: {said}");
@@ -328,14 +329,14 @@ async fn a_published_certificate_counts_only_if_it_is_known() {
     );
     let given = [&seal[..], &["--cert-fingerprint", &own]].concat();
     let said = good(&scene.named(&given));
-    assert!(said.contains("the service proxy is in the way"), "{said}");
+    assert!(said.contains("the service proxy failed"), "{said}");
     good(&scene.named(&seal));
     // A user who may change the ConfigMap gains nothing.
     let forged = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
     let (params, forged) = (PatchParams::default(), Patch::Merge(forged));
     let patched = config_maps.patch("seals-certificate", &params, &forged);
     patched.await.unwrap();
-    assert!(bad(&scene.named(&seal)).contains("is not known here"));
+    assert!(bad(&scene.named(&seal)).contains("is not trusted"));
     // The ConfigMap cannot take the controller's place for other requests.
     fs::write(scene.folder.path().join("sealed.json"), good_output(&scene)).unwrap();
     let validate = [
@@ -345,7 +346,7 @@ async fn a_published_certificate_counts_only_if_it_is_known() {
         "--kubeconfig",
         kubeconfig,
     ];
-    assert!(bad(&scene.named(&validate)).contains("RBAC forbids you"));
+    assert!(bad(&scene.named(&validate)).contains("RBAC does not allow you"));
 }
 
 fn good_output(scene: &Scene) -> Vec<u8> {

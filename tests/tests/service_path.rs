@@ -209,7 +209,7 @@ async fn the_flags_select_the_user_whose_rights_apply() {
         (!said.contains("cannot get sealed secret service")).then_some(said)
     })
     .await;
-    assert!(as_reader.contains("RBAC forbids you"), "{as_reader}");
+    assert!(as_reader.contains("RBAC does not allow you"), "{as_reader}");
     let args = [
         "--fetch-cert",
         "--as",
@@ -221,7 +221,7 @@ async fn the_flags_select_the_user_whose_rights_apply() {
 
     let kubeconfig = way.plane.kubeconfig_of(namespace, "reader").await;
     let own = failed(way.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
-    assert!(own.contains("RBAC forbids you"), "{own}");
+    assert!(own.contains("RBAC does not allow you"), "{own}");
 }
 
 fn successful(output: Output) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
-use kubeseal_library::walk::PassedOver;
+use kubeseal_library::walk::Skipped;
 use serde_json::{Value as Json, json};
 use shared::resource::SecretTemplate;
 use shared::scope::Scope;
@@ -70,7 +70,7 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     };
     print(&text)?;
     let unread = changes.iter().flat_map(|(_, _, changes)| changes);
-    PassedOver::check(unread.filter(|change| change.what.is_unreadable()).count())?;
+    Skipped::check(unread.filter(|change| change.what.is_unreadable()).count())?;
     if changes.is_empty() {
         report::say("no sealed item differs");
         return Ok(Outcome::Done);

@@ -28,7 +28,7 @@ use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
 
 /// What to do about a value that no environment variable can hold.
-const OTHERWISE: &str = if memory::IS_THERE {
+const OTHERWISE: &str = if memory::IS_SUPPORTED {
     "; --files gives values as files"
 } else {
     ""
@@ -41,7 +41,7 @@ const OTHERWISE: &str = if memory::IS_THERE {
 /// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
 /// the command cannot be started. Otherwise it does not return.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
-    if args.files && !memory::IS_THERE {
+    if args.files && !memory::IS_SUPPORTED {
         bail!(
             "this system has no files in memory, and plain values do not go to a disk; without --files they are \
              in the environment of the command"

@@ -48,13 +48,13 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     };
     let (mut items, mut public) = (Items::default(), BTreeMap::new());
     for (key, recipe) in &recipes {
-        let made = recipe
-            .make(key, password.as_ref(), &mut random)
+        let generated = recipe
+            .generate(key, password.as_ref(), &mut random)
             .with_context(|| format!("the item {key:?}"))?;
-        for (key, value) in made.sealed {
+        for (key, value) in generated.sealed {
             items.add(&key, value)?;
         }
-        public.extend(made.public);
+        public.extend(generated.public);
     }
     let mut secret = create::secret(&args.name, &args.like, items)?;
     set_type(&mut secret, &public);
@@ -91,7 +91,7 @@ fn given_password(
     if !args.password_stdin && !args.password_prompt {
         return Ok(None);
     }
-    if !recipes.iter().any(|(_, recipe)| recipe.takes_password()) {
+    if !recipes.iter().any(|(_, recipe)| recipe.accepts_password()) {
         return Err(GenerateError::UnusedPassword.into());
     }
     if args.password_prompt {

@@ -300,7 +300,7 @@ impl Settings {
         };
         let (certificate_in_words, file) = self.certificate_in_words();
         Err(SettingsError::OnlyByRule {
-            rule: self.rule.as_ref().map(Rule::in_words).unwrap_or_default(),
+            rule: self.rule.as_ref().map(Rule::describe).unwrap_or_default(),
             certificate: certificate_in_words,
             found: certificate.fingerprint().clone(),
             file,

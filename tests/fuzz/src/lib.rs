@@ -87,7 +87,7 @@ pub fn archive_bytes(bytes: &[u8]) {
         identities: identities.collect(),
         passphrase: None,
     };
-    if archive::wants_passphrase(bytes) {
+    if archive::needs_passphrase(bytes) {
         assert!(archive::decrypt(bytes, &unlock).is_err());
     } else if let Ok(plain) = archive::decrypt(bytes, &unlock) {
         let _ = manifest::read(&plain);
@@ -108,7 +108,7 @@ pub fn backup_text(bytes: &[u8]) {
         let Some(key) = record.fingerprint() else {
             continue;
         };
-        let restored = Restored::new(&record, key, Use::OpeningOnly(Timestamp::UNIX_EPOCH));
+        let restored = Restored::new(&record, key, Use::UnsealOnly(Timestamp::UNIX_EPOCH));
         let metadata = restored.secret.metadata;
         let names = metadata
             .labels
@@ -203,7 +203,7 @@ pub fn kubeconfig_text(bytes: &[u8]) {
 /// Recipes for random values. A valid recipe answers whether it takes a password.
 pub fn recipe_words(bytes: &[u8]) {
     if let Ok(recipe) = String::from_utf8_lossy(bytes).parse::<Recipe>() {
-        let _ = recipe.takes_password();
+        let _ = recipe.accepts_password();
     }
 }
 
@@ -214,7 +214,7 @@ pub fn rules_text(bytes: &[u8]) {
     };
     for (i, rule) in read.0.iter().enumerate() {
         assert_eq!(rule.number, i + 1);
-        assert!(rule.in_words().contains(&rule.path));
+        assert!(rule.describe().contains(&rule.path));
         let first = read.for_path(&rule.path).map(|fits| fits.number);
         assert!(first.is_none_or(|first| first <= read.0.len()));
     }

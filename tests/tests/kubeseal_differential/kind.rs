@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     /// The API server does not answer, or is not trusted.
     NoAnswer,
     /// The API server cannot authenticate the caller.
-    Stranger,
+    Unauthorized,
     NoSecrets,
     EmptyData,
     NoName,
@@ -49,15 +49,15 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("getting credentials", Kind::Kubeconfig),
     ("exec plug-in", Kind::Kubeconfig),
     ("cannot get sealed secret service: Get ", Kind::NoAnswer),
-    ("the API server cannot be reached", Kind::NoAnswer),
+    ("cannot reach the API server", Kind::NoAnswer),
     ("certificate authority", Kind::NoAnswer),
     ("certificate-authority", Kind::NoAnswer),
-    ("Unauthorized", Kind::Stranger),
+    ("Unauthorized", Kind::Unauthorized),
     ("does not exist", Kind::Kubeconfig),
     ("loading config file", Kind::Kubeconfig),
     ("error: stat ", Kind::Kubeconfig),
     ("without impersonating", Kind::Kubeconfig),
-    ("need the user to impersonate", Kind::Kubeconfig),
+    ("the user to impersonate", Kind::Kubeconfig),
     ("no configuration has been provided", Kind::Kubeconfig),
     ("kubeconfig", Kind::Kubeconfig),
     // Certificates
@@ -133,7 +133,7 @@ impl Kind {
                 | Self::PrivateKey
                 | Self::Kubeconfig
                 | Self::NoAnswer
-                | Self::Stranger
+                | Self::Unauthorized
                 | Self::Input
                 | Self::ForeignObject
         )

@@ -109,7 +109,7 @@ async fn a_pin_of_another_certificate_stops_every_command() {
     );
     assert_eq!(refused.status.code(), Some(2));
     assert!(
-        said(&refused).contains("and not one that was asked for, by --cert-fingerprint or a rule"),
+        said(&refused).contains("which neither --cert-fingerprint nor a rule accepts"),
         "{}",
         said(&refused)
     );

@@ -174,10 +174,10 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     for (archive, want) in [
         ("good.age", None),
         ("unsigned.age", Some("is not signed")),
-        ("stranger.age", Some("may not sign backups")),
-        ("purpose.age", Some("a signature for \"git\"")),
-        ("changed.age", Some("not of this archive")),
-        ("another.age", Some("not of this archive")),
+        ("stranger.age", Some("does not permit for backups")),
+        ("purpose.age", Some("has the namespace \"git\"")),
+        ("changed.age", Some("does not match the archive")),
+        ("another.age", Some("does not match the archive")),
         ("garbage.age", Some("not a signature")),
     ] {
         let reported = said(&restore(folder, archive));

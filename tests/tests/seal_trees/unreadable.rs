@@ -274,7 +274,7 @@ fn sealed_values_in_the_values_of_a_chart_are_not_forgotten() {
             let output = tree.seal(args);
             assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
             let all = printed(&output) + &said(&output);
-            let wanted = "a sealed value stands outside of a SealedSecret";
+            let wanted = "sealed value outside a SealedSecret";
             assert!(
                 all.contains(name) && all.contains(wanted),
                 "{args:?}: {all}"

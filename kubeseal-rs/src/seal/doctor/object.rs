@@ -211,7 +211,7 @@ fn in_cluster(sealed: &SealedSecret, way: &Way) -> Option<Found> {
         return None;
     }
     let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
-    Some(match objects.look(&path) {
+    Some(match objects.get_raw(&path) {
         Ok((200, body)) => as_applied(sealed, &body),
         Ok((404, _)) => Found::remark("it is not there", "apply the file"),
         _ => Found::skipped("may not be seen"),

@@ -92,7 +92,7 @@ pub(super) enum VariableError {
 
 /// Returns a hint for names that cannot be variables.
 fn files_hint() -> &'static str {
-    if platform::memory::IS_THERE {
+    if platform::memory::IS_SUPPORTED {
         ", or get values as files with --files"
     } else {
         ""

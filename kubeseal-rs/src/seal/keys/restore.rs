@@ -101,7 +101,7 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
         match &step.action {
             Action::Put(secret) => match store.put(secret).with_context(context)? {
                 Put::Restored => {}
-                Put::WasThere => bail!(
+                Put::Existed => bail!(
                     "{} came to be while this ran; run the command again",
                     step.name
                 ),
