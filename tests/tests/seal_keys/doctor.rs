@@ -1,5 +1,4 @@
-//! `seal doctor` with faults on the way to the key, created one by one; faults in a file are covered by
-//! stories.
+//! `seal doctor` with each fault in the connection to the controller. Faults in a file are covered by stories.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,26 +9,28 @@ use tests::patience::until;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, said, seal_in};
+use crate::site::{Site, seal_in, stderr};
 
 /// Returns the line of the first failed step, and its remedy.
 fn broken(site: &Site<'_>, args: &[&str]) -> String {
     let args: Vec<&str> = ["doctor"].iter().chain(args).copied().collect();
-    let said = site.ends(1, &args);
-    let lines = said.lines().skip_while(|line| !line.starts_with("BROKEN"));
+    let output = site.run_exit(1, &args);
+    let lines = output
+        .lines()
+        .skip_while(|line| !line.starts_with("BROKEN"));
     let found: Vec<&str> = lines.take(2).collect();
-    assert!(found.len() == 2 && found[1].contains('→'), "{said}");
+    assert!(found.len() == 2 && found[1].contains('→'), "{output}");
     found.join("\n")
 }
 
 #[tokio::test]
 #[allow(
     clippy::too_many_lines,
-    reason = "one fault after the other on one way"
+    reason = "one fault after the other in one scenario"
 )]
-async fn names_the_first_broken_step_on_the_way() {
+async fn names_the_first_failed_step() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;
-    let whole = site.done(&["doctor"]);
+    let whole = site.run_ok(&["doctor"]);
     assert!(
         !whole.contains("BROKEN") && whole.contains("certificate: SHA256:"),
         "{whole}"
@@ -124,7 +125,7 @@ async fn names_the_first_broken_step_on_the_way() {
     let found = broken(&site, &["--kubeconfig", nobody.to_str().unwrap()]);
     assert!(found.contains("ask for the right"), "{found}");
 
-    // The controller is gone.
+    // The controller was stopped.
     let Site {
         plane,
         namespace,
@@ -135,9 +136,9 @@ async fn names_the_first_broken_step_on_the_way() {
     let run = seal_in(plane, &namespace, &scratch, &["doctor"]);
     assert_eq!(run.status.code(), Some(1));
     assert!(
-        said(&run).contains("BROKEN   controller: nothing answers behind the Service"),
+        stderr(&run).contains("BROKEN   controller: nothing answers behind the Service"),
         "{}",
-        said(&run)
+        stderr(&run)
     );
 }
 
@@ -157,18 +158,18 @@ async fn reports_why_no_certificate_is_served() {
 }
 
 #[tokio::test]
-async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
+async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
     let sealed = site.sealed(&KEYS[0], "db");
     site.write("db.json", &sealed);
-    let whole = site.done(&["doctor", "db.json"]);
+    let whole = site.run_ok(&["doctor", "db.json"]);
     assert!(
         whole.contains("opens in the controller") && whole.contains("it is not there"),
         "{whole}"
     );
     site.create(&sealed).await;
-    until("it is in step", async || {
-        site.done(&["doctor", "db.json"])
+    until("the Secret is up to date", async || {
+        site.run_ok(&["doctor", "db.json"])
             .contains("its Secret is as it should be")
             .then_some(())
     })
@@ -181,7 +182,8 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let found = broken(&site, &["renamed.json"]);
     assert!(found.contains("it was sealed for the name db"), "{found}");
 
-    // A user who may ask the controller but not read its keys learns only that it cannot open the value.
+    // A user who may send requests to the controller but not read its keys learns only that it cannot unseal
+    // the value.
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
@@ -190,9 +192,9 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     roles::caller_with(&site.namespace, name, &rules).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), name).await;
     let kubeconfig = kubeconfig.to_str().unwrap();
-    let reported = until("the role has spread", async || {
+    let reported = until("the role takes effect", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
-        let reported = said(&output);
+        let reported = stderr(&output);
         reported.contains("it does not decrypt").then_some(reported)
     })
     .await;
