@@ -307,7 +307,7 @@ mod tests {
                 repository: &repository,
                 values: &values,
                 queue: BinaryHeap::new(),
-                open: BTreeMap::new(),
+                undated: BTreeMap::new(),
                 times: &mut times,
             };
             search.run(&(0..count).collect::<Vec<_>>()).unwrap();

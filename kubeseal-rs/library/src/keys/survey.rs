@@ -479,7 +479,7 @@ mod tests {
         let (ring, key) = ring();
         for (count, depth, unopened) in [
             (MAX_TO_DECRYPT, Depth::Unnamed, 0),
-            (MAX_TO_DECRYPT + 1, Depth::Unnamed, MANY + 1),
+            (MAX_TO_DECRYPT + 1, Depth::Unnamed, MAX_TO_DECRYPT + 1),
             (MAX_TO_DECRYPT + 1, Depth::All, 0),
         ] {
             let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
