@@ -87,7 +87,10 @@ async fn h6_the_notes_name_what_kubeseal_needs() {
         "{notes}"
     );
     let notes = notes_in("kube-system", "fullnameOverride: sealed-secrets-controller").await;
-    assert!(notes.contains("These are the defaults of both programs"), "{notes}");
+    assert!(
+        notes.contains("These are the defaults of both programs"),
+        "{notes}"
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use shared::scope::Scope;
 use tests::binaries;
 use tests::sealing::{KEYS, sealed_for};
 
-use super::{Applied, message, pin};
+use super::{Applied, pin, stderr};
 
 /// Forwards connections to an address, and counts them.
 struct Forwarder {

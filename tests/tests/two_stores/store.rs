@@ -96,7 +96,7 @@ pub(crate) trait TestStore: Sized {
     }
 
     /// Waits until the controller has processed all previous changes.
-    async fn rest(&self) {
+    async fn wait_until_idle(&self) {
         self.seal("marker", &[("a", "1")]).await;
         self.wait_until_synced("marker", "True").await;
     }

@@ -319,8 +319,16 @@ fn finds_the_files_that_differ_from_a_commit() {
         repository.differing_from_work_tree(Some(to)).unwrap(),
         Differing::default()
     );
-    assert!(repository.has_history(&made.root().join("removed.yaml")).unwrap());
-    assert!(!repository.has_history(&made.root().join("never.yaml")).unwrap());
+    assert!(
+        repository
+            .has_history(&made.root().join("removed.yaml"))
+            .unwrap()
+    );
+    assert!(
+        !repository
+            .has_history(&made.root().join("never.yaml"))
+            .unwrap()
+    );
     assert_eq!(repository.commit("--help"), None);
     assert_eq!(repository.commit("nothing"), None);
 }
