@@ -1,8 +1,8 @@
-//! The certificate in a `ConfigMap`, for clients that cannot use the service proxy.
+//! Publishes the certificate in a `ConfigMap`, for clients that cannot use the service proxy.
 //!
-//! Opt-in: it needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which upstream's roles
-//! do not have. Readers must trust it no more than any other object that other clients can write: `kubeseal`
-//! takes a certificate from there only if it knows the fingerprint.
+//! Opt-in: it needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which upstream's roles do not
+//! grant. Readers must not trust the `ConfigMap` more than any other object that other clients can write: `kubeseal`
+//! accepts a certificate from it only if it knows the fingerprint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use tracing::{info, warn};
 
 use crate::reconcile::wait;
 
-/// The item that holds the certificate of the newest key, in PEM.
+/// The item with the certificate of the newest key, in PEM.
 pub const ITEM: &str = "cert.pem";
 /// Pause between two checks for changes by other clients.
-const LOOK: Duration = Duration::from_mins(5);
+const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Keeps the `ConfigMap` in step with the newest key.
+/// Writes the certificate of the newest key to the `ConfigMap` whenever one of them changes.
 pub struct Publisher {
     config_maps: Api<ConfigMap>,
     name: String,
@@ -33,7 +33,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Creates a publisher that has written nothing yet.
+    /// Creates a publisher for a `ConfigMap`.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -56,14 +56,14 @@ impl Publisher {
             let pause = match self.publish().await {
                 Ok(()) => {
                     failures = 0;
-                    LOOK
+                    CHECK_INTERVAL
                 }
                 Err(error) => {
                     failures += 1;
-                    self.complain(&error);
+                    self.report(&error);
                     wait(failures, shared::random::number())
                         .unsigned_abs()
-                        .min(LOOK)
+                        .min(CHECK_INTERVAL)
                 }
             };
             tokio::select! {
@@ -76,7 +76,7 @@ impl Publisher {
     }
 
     /// Logs an error, unless it is the same as the last one.
-    fn complain(&mut self, error: &kube::Error) {
+    fn report(&mut self, error: &kube::Error) {
         let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
         let text = error_chain(error);
         if text == self.reported {
@@ -86,8 +86,8 @@ impl Publisher {
             let (name, namespace) = (&self.name, &self.namespace);
             warn!(
                 error = text,
-                "--certificate-configmap: the certificate is not published, because this controller may not \
-                 get, create and update the ConfigMap {name} in {namespace}; grant it that, or leave the flag out"
+                "--certificate-configmap: the certificate is not published, because this controller may not get, create \
+                 and update the ConfigMap {name} in {namespace}; grant these verbs, or remove the flag"
             );
         } else {
             warn!(
@@ -107,7 +107,7 @@ impl Publisher {
         let pem = certificate.to_pem();
         let existing = self.config_maps.get_opt(&self.name).await?;
         let is_new = existing.is_none();
-        let Some(changed) = in_step(existing, &self.name, &pem) else {
+        let Some(changed) = updated(existing, &self.name, &pem) else {
             return Ok(());
         };
         let params = PostParams::default();
@@ -124,8 +124,8 @@ impl Publisher {
     }
 }
 
-/// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Other items are kept.
-fn in_step(existing: Option<ConfigMap>, name: &str, pem: &str) -> Option<ConfigMap> {
+/// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Keeps other items.
+fn updated(existing: Option<ConfigMap>, name: &str, pem: &str) -> Option<ConfigMap> {
     let mut object = existing.unwrap_or_else(|| {
         let mut object = ConfigMap::default();
         object.metadata.name = Some(name.to_owned());
@@ -141,14 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_only_what_is_not_there_yet_and_leaves_the_rest() {
-        let made = in_step(None, "c", "new").unwrap();
-        assert_eq!(made.name_any(), "c");
-        assert_eq!(in_step(Some(made.clone()), "c", "new"), None);
-        let mut others = made;
+    fn updates_only_an_outdated_certificate_and_keeps_other_items() {
+        let created = updated(None, "c", "new").unwrap();
+        assert_eq!(created.name_any(), "c");
+        assert_eq!(updated(Some(created.clone()), "c", "new"), None);
+        let mut others = created;
         let data = others.data.get_or_insert_default();
         data.insert("note".into(), "ours".into());
-        let changed = in_step(Some(others), "c", "newer").unwrap().data.unwrap();
+        let changed = updated(Some(others), "c", "newer").unwrap().data.unwrap();
         assert_eq!(changed[ITEM], "newer");
         assert_eq!(changed["note"], "ours");
     }

@@ -319,7 +319,7 @@ async fn warns_once_about_a_crd_without_the_status_subresource() {
             "{log}"
         );
         assert!(
-            log.contains("apply the definition that comes with this controller"),
+            log.contains("apply the CustomResourceDefinition of this controller"),
             "{log}"
         );
         case.stop_gracefully();

@@ -246,7 +246,7 @@ async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
         &other,
     ]));
     let message = bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
-    assert!(message.contains("a fingerprint looks like"), "{message}");
+    assert!(message.contains("invalid fingerprint"), "{message}");
 }
 
 /// Attack: labels their own Service like a controller's.

@@ -195,6 +195,8 @@ async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored()
     case.wait_until_all_watched().await;
 }
 
+/// Attack: revokes the permission to watch for a minute, so that changes of that minute are missed.
+///
 /// The API server checks permissions when a watch begins. So a watch from before continues while the next one is
 /// forbidden. Otherwise, none of the three changes would be noticed before the permissions are restored.
 #[tokio::test]

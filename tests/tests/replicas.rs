@@ -35,8 +35,8 @@ const SHORT_LEASE: [&str; 4] = [
     "--leader-elect-retry-period=500ms",
     "--key-renew-period=0",
 ];
-const LEADER: &str = "This replica leads";
-const STANDBY: &str = "Another replica leads";
+const LEADER: &str = "This replica is the leader";
+const STANDBY: &str = "Another replica is the leader";
 const OBJECTS: usize = 60;
 const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
@@ -200,7 +200,7 @@ async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
     for prefix in ["s", "t"] {
         wait_until_synced(&namespace, prefix, OBJECTS).await;
     }
-    first.controller.logs("does not lead any more").await;
+    first.controller.logs("is no longer the leader").await;
     assert!(first.count("leader").await < 0.5);
     until("only the leader exports object metrics", async || {
         let text = first.controller.scrape().await;
@@ -356,7 +356,7 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     let taken: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     assert!(!holder(&taken).ends_with(&uid), "{}", holder(&taken));
     first.signal(Signal::CONT);
-    first.logs("does not lead any more").await;
+    first.logs("is no longer the leader").await;
     seal_one(&namespace, "later").await;
     wait_for_secret(&namespace, "later").await;
 }

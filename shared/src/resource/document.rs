@@ -164,7 +164,7 @@ pub enum DocumentError {
     },
     /// A time, an owner reference or a managed field is malformed.
     #[error(
-        "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
+        "its metadata is not valid; check that every timestamp has the form 2006-01-02T15:04:05Z"
     )]
     Metadata,
     /// An item of `data` is a template action.

@@ -66,7 +66,7 @@ async fn rotate_returns_when_the_new_key_is_served_and_the_old_one_retires_when_
     until("the controller removed it", async || {
         site.controller
             .log()
-            .contains("private key taken out")
+            .contains("private key removed")
             .then_some(())
     })
     .await;

@@ -217,11 +217,7 @@ async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
         site.secrets().delete("planted", &delete).await.unwrap();
         site.secrets().delete("db", &delete).await.unwrap();
         tests::patience::until("the controller removed it", async || {
-            let gone = site
-                .controller
-                .log()
-                .matches("private key taken out")
-                .count();
+            let gone = site.controller.log().matches("private key removed").count();
             let restored = site
                 .controller
                 .log()

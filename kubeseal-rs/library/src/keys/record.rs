@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
-use shared::key_marks::{self, KeyFacts, KeyState};
+use shared::key_marks::{self, KeyProperties, KeyState};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
 use shared::secret::Secret;
@@ -21,7 +21,7 @@ pub struct KeyRecord {
     /// The key, or why the Secret contains no usable key.
     pub key: Result<Arc<RingKey>, String>,
     /// Marks and dates of the key.
-    pub facts: KeyFacts,
+    pub facts: KeyProperties,
     /// The file that contains the Secret; `None` in a cluster.
     pub file: Option<PathBuf>,
 }
@@ -33,7 +33,7 @@ impl KeyRecord {
         let key = key.map(Arc::new).map_err(|error| error_chain(&error));
         let parsed = key.as_ref().ok();
         let parsed = parsed.map(|key| (key.fingerprint(), key.order_time()));
-        let mut facts = KeyFacts::new(&secret.metadata, parsed);
+        let mut facts = KeyProperties::new(&secret.metadata, parsed);
         // The controller uses this key regardless of its label.
         facts.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
         Self {
@@ -63,7 +63,7 @@ impl KeyRecord {
 
 /// Returns the state of each key; see [`key_marks::states`].
 pub fn states(records: &[KeyRecord], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let facts: Vec<KeyFacts> = records.iter().map(|record| record.facts.clone()).collect();
+    let facts: Vec<KeyProperties> = records.iter().map(|record| record.facts.clone()).collect();
     key_marks::states(&facts, served)
 }
 

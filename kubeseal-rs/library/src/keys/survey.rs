@@ -428,7 +428,7 @@ impl Contents {
     }
 }
 
-const TEMPLATE: &str = "a template, which must be rendered first";
+const TEMPLATE: &str = "a template; render it first";
 
 #[cfg(test)]
 mod tests {
@@ -510,13 +510,13 @@ mod tests {
                 "a Helm template",
                 "{{- if .Values.on }}\nspec: {}\n{{ end }}",
                 0,
-                "template, which must be rendered first",
+                "template; render it first",
             ),
             (
                 "a template in YAML",
                 "metadata: {name: {{ .x }}}",
                 0,
-                "template, which must be rendered first",
+                "template; render it first",
             ),
             (
                 "a templated item",
