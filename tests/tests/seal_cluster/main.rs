@@ -97,7 +97,7 @@ async fn the_rules_controller_unseals_the_created_object() {
     )
     .unwrap();
     let value = scene.state("secrets/shop/db/password");
-    let opened = until("the value is there", async || fs::read(&value).ok()).await;
+    let opened = until("the value exists", async || fs::read(&value).ok()).await;
     assert_eq!(opened, b"hunter2");
 }
 

@@ -40,13 +40,13 @@ async fn names_the_first_failed_step() {
     let (host, port) = site.plane.address();
     let unreachable = kubeconfig.replace(&format!("{host}:{port}"), "127.0.0.1:1");
     fs::write(site.path("unreachable"), unreachable).unwrap();
-    let stranger = json!({
+    let outsider = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{ "name": "x", "cluster": { "server": format!("https://{host}:{port}"), "insecure-skip-tls-verify": true } }],
         "users": [{ "name": "x", "user": { "token": "nonsense" } }],
         "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
     });
-    fs::write(site.path("stranger"), stranger.to_string()).unwrap();
+    fs::write(site.path("outsider"), outsider.to_string()).unwrap();
     let bare = json!({ "metadata": { "name": "bare" }, "spec": { "clusterIP": "None" } });
     let _: Service = site.namespace.create_object(bare).await;
     let metrics = site.controller.log();
@@ -81,11 +81,11 @@ async fn names_the_first_failed_step() {
             "API server down",
             vec!["--kubeconfig", "unreachable"],
             "API server",
-            "cannot be reached",
+            "cannot reach the API server",
         ),
         (
-            "not known",
-            vec!["--kubeconfig", "stranger"],
+            "not authenticated",
+            vec!["--kubeconfig", "outsider"],
             "API server",
             "does not know who you are",
         ),

@@ -24,8 +24,8 @@ async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     assert_eq!(ran.stdout, b"db");
     assert!(ran.stderr.is_empty(), "{}", stderr(&ran));
 
-    roles::create_caller_with(&site.namespace, "stranger", &json!([])).await;
-    let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "stranger");
+    roles::create_caller_with(&site.namespace, "outsider", &json!([])).await;
+    let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "outsider");
     let kubeconfig = kubeconfig.await;
     let with = ["exec", "--kubeconfig", kubeconfig.to_str().unwrap()];
     let refused = site.run_exit(2, &[&with, &args[1..]].concat());

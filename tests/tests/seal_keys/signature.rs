@@ -159,7 +159,7 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     signed("good.age", "jane", NAMESPACE);
     signed("unsigned.age", "jane", NAMESPACE);
     fs::remove_file(folder.join("unsigned.age.sig")).unwrap();
-    signed("stranger.age", "mallory", NAMESPACE);
+    signed("outsider.age", "mallory", NAMESPACE);
     signed("purpose.age", "jane", "git");
     signed("changed.age", "jane", NAMESPACE);
     append("changed.age", b"x");
@@ -174,7 +174,7 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     for (archive, want) in [
         ("good.age", None),
         ("unsigned.age", Some("is not signed")),
-        ("stranger.age", Some("does not permit for backups")),
+        ("outsider.age", Some("does not permit for backups")),
         ("purpose.age", Some("has the namespace \"git\"")),
         ("changed.age", Some("does not match the archive")),
         ("another.age", Some("does not match the archive")),

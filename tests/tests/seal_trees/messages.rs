@@ -142,7 +142,7 @@ fn every_command_identifies_an_identity_with_a_passphrase() {
         ("CRLF", armored.replace('\n', "\r\n").into_bytes()),
         ("binary", binary),
     ];
-    let given = ["--backup", "backup.age", "--identity", "identity"];
+    let from_backup = ["--backup", "backup.age", "--identity", "identity"];
     let restore = ["keys", "restore", "backup.age", "--identity", "identity"];
     for (form, bytes) in &forms {
         let tree = Tree::new();
@@ -152,8 +152,13 @@ fn every_command_identifies_an_identity_with_a_passphrase() {
         std::fs::write(tree.path("identity"), bytes).unwrap();
         for args in [
             [&restore[..], &["--directory", "state"]].concat(),
-            [&["exec", "a.yaml", "--all"][..], &given, &["--", "true"]].concat(),
-            [&["doctor", "a.yaml", "--offline"][..], &given].concat(),
+            [
+                &["exec", "a.yaml", "--all"][..],
+                &from_backup,
+                &["--", "true"],
+            ]
+            .concat(),
+            [&["doctor", "a.yaml", "--offline"][..], &from_backup].concat(),
         ] {
             let output = tree.seal(&args);
             assert_eq!(output.status.code(), Some(2), "{form} {args:?}: {output:?}");

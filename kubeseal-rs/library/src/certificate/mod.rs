@@ -64,7 +64,7 @@ pub enum ObtainError {
     /// The certificate must not be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The certificate needs a known fingerprint, and cannot be parsed.
+    /// The certificate must have an accepted fingerprint, but cannot be parsed.
     #[error("cannot parse the certificate of {place}")]
     Unreadable {
         /// The source of the certificate.

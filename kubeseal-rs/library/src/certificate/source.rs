@@ -22,7 +22,7 @@ pub enum SourceError {
     /// files over HTTP, since scripts may match it.
     #[error("cannot fetch {uri:?}: 404 Not Found")]
     Missing {
-        /// The URL as given.
+        /// The URL as passed.
         uri: String,
         /// The error of the operating system.
         source: FileError,

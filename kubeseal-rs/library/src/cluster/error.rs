@@ -61,7 +61,7 @@ pub enum ClusterError {
         "the proxy to the API server is not a URL that begins with http://, https:// or socks5://"
     )]
     Proxy,
-    /// Groups or a UID to impersonate are given without a user.
+    /// Groups or a UID to impersonate are set without a user.
     #[error("--as-group and --as-uid require --as, the user to impersonate")]
     NoImpersonatedUser,
     /// The credential plug-in is not installed.

@@ -108,7 +108,7 @@ impl Found {
         self.unread.extend(other.unread);
     }
 
-    /// Adds the contents of a file. SealedSecrets without a namespace get the given one.
+    /// Adds the contents of a file. SealedSecrets without a namespace get this one.
     pub(super) fn add(
         &mut self,
         contents: Contents,
@@ -533,7 +533,7 @@ mod tests {
                 "{why}: {found:?}"
             );
             assert!(
-                found.unread.iter().all(|said| said.contains(unread)),
+                found.unread.iter().all(|why| why.contains(unread)),
                 "{why}: {found:?}"
             );
         }

@@ -263,8 +263,8 @@ mod tests {
             assert_eq!(is_trusted(&at(name), &whole), ours, "{name}");
         }
         if rustix::process::geteuid().is_root() {
-            let stranger = Some(rustix::fs::Uid::from_raw(12345));
-            rustix::fs::chown(at("other/file"), stranger, None).unwrap();
+            let other_user = Some(rustix::fs::Uid::from_raw(12345));
+            rustix::fs::chown(at("other/file"), other_user, None).unwrap();
             assert!(!is_trusted(&at("first"), &whole));
         }
     }
