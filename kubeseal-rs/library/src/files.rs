@@ -198,7 +198,7 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 }
 
 /// Replaces a file that the user names, like [`replace_anywhere`]. Refuses a symbolic link that
-/// leads out of the work tree that contains it: the author of the repository would choose which of
+/// points outside the work tree that contains it: the author of the repository would choose which of
 /// the user's files is overwritten.
 ///
 /// # Errors
@@ -213,7 +213,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if a symbolic link on the way leads out of the work tree that contains it.
+/// Fails if a symbolic link on the way points outside the work tree that contains it.
 pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     let Some(target) = outside_of_the_tree(path) else {
         return Ok(());
@@ -225,8 +225,8 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and leads out
-/// of it. A missing file is taken to be in its folder. `..` in the path is not a link, and is the
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points
+/// outside it. A missing file counts as one in its folder. `..` in the path is not a link, and is the
 /// user's own choice.
 fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
     let (mut place, mut trees) = (PathBuf::new(), Vec::new());

@@ -25,7 +25,7 @@ impl Severity {
     }
 }
 
-/// A rule of `seal lint`. `--ignore` takes its name.
+/// A rule of `seal lint`. `--ignore` accepts its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// The name, in kebab case.

@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Collects the manifests in and below a folder, given by its path below the walk's folder.
+    /// Collects the manifests in and below a folder, by its path below the walk's folder.
     fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
         let whole = self.whole.join(below);
         let outer = self.rules.as_ref().map(Vec::len);
@@ -363,7 +363,7 @@ impl Kind {
 /// The kinds of lists that may contain objects.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// Gives the items of a `SecretList` or `SealedSecretList` their kind, as the API server does: they
+/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, as the API server does: they
 /// may omit it.
 fn name_kinds(node: &mut Node) {
     let of_items = match node.text("kind") {
@@ -449,7 +449,7 @@ impl ManifestFile {
         Ok(Self::of(path, bytes, documents))
     }
 
-    /// Creates a file from parsed documents, and gives the items of typed lists their kind.
+    /// Creates a file from parsed documents, and sets the kind of the items of typed lists.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
         for document in &mut documents {
             name_kinds(&mut document.root);

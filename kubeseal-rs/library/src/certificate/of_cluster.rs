@@ -150,7 +150,7 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Decides whether to use the certificate, and caches it. The named controller's answer is accepted
+/// Decides whether to use the certificate, and caches it. The named controller's response is accepted
 /// even if it is not a certificate: `--fetch-cert` prints it, and sealing reports why it cannot be
 /// used.
 fn accept(

@@ -27,17 +27,17 @@ pub enum SourceError {
         /// The error of the operating system.
         source: FileError,
     },
-    /// The server answered with a code other than 200.
+    /// The server responded with a code other than 200.
     #[error("cannot fetch {uri:?}: {status}{}", if line.is_empty() { String::new() } else { format!(", {line:?}") })]
     Status {
         /// The URL, without credentials.
         uri: String,
         /// Code and reason.
         status: String,
-        /// The first line of the answer, truncated.
+        /// The first line of the response, truncated.
         line: String,
     },
-    /// The server did not answer.
+    /// The server did not respond.
     #[error("cannot fetch {uri:?}")]
     Fetch {
         /// The URL, without credentials.
@@ -130,7 +130,7 @@ pub struct OfRule<'a> {
     pub folder: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
-    /// Whether the rule also gives the fingerprint of the certificate.
+    /// Whether the rule also contains the fingerprint of the certificate.
     pub is_pinned: bool,
 }
 
@@ -424,7 +424,7 @@ mod tests {
         }
     }
 
-    /// Serves the same answer to every request, and returns the server's address.
+    /// Serves the same response to every request, and returns the server's address.
     fn serve(host: &str, answer: String) -> String {
         use std::io::{BufRead as _, BufReader, Write as _};
         let listener = std::net::TcpListener::bind((host, 0)).unwrap();

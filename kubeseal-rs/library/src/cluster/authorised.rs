@@ -39,7 +39,7 @@ pub enum AuthorisedError {
     /// The CA certificate is not PEM.
     #[error("the CA certificate of the controller's port is not PEM")]
     NoAuthority,
-    /// The port does not answer.
+    /// The port does not respond.
     #[error(
         "cannot reach the controller's port for callers with a token at {url} (outside the cluster, use `kubectl \
          port-forward` and --authorized https://localhost:PORT; if the controller restarted since its CA certificate was \
@@ -60,10 +60,10 @@ pub enum AuthorisedError {
     /// RBAC does not allow the caller this verb on the object.
     #[error("the token's account is not allowed the verb `{0}` on this SealedSecret (RBAC)")]
     Forbidden(&'static str),
-    /// The controller answered with another error code.
+    /// The controller responded with another error code.
     #[error("the controller responded with {0}: {1:?}")]
     Refused(StatusCode, String),
-    /// The answer cannot be parsed.
+    /// The response cannot be parsed.
     #[error(
         "cannot parse the response\n\
          hint: check that the address is the controller's port for callers with a token, and that the versions match"
@@ -151,7 +151,7 @@ impl Authorised {
     }
 
     /// Posts a document, retries while the controller is busy, and returns the code and text of the
-    /// final answer.
+    /// final response.
     fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorisedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
         let mut attempts = Attempts::new(Timeout::default(), self.status_line);

@@ -24,12 +24,12 @@ pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 pub(super) enum Again {
     /// The server asks to wait this long.
     Busy(Duration),
-    /// The connection behind a proxy ended before the answer.
+    /// The connection behind a proxy ended before the response.
     Broken,
 }
 
 impl Again {
-    /// Decides from an answer's status code, headers and body.
+    /// Decides from a response's status code, headers and body.
     pub(super) fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
         let seconds = headers.get("retry-after").filter(|_| asks);
@@ -86,7 +86,7 @@ impl Attempts {
         }
     }
 
-    /// Returns how long to wait before the request is sent again, or `None` if this answer is
+    /// Returns how long to wait before the request is sent again, or `None` if this response is
     /// final.
     pub(super) fn next(&mut self, again: Option<Again>) -> Option<Duration> {
         self.done += 1;

@@ -71,7 +71,7 @@ pub enum NoToken {
     Refused {
         /// The service account.
         account: String,
-        /// The reason that the API server gives.
+        /// The API server's reason.
         why: String,
     },
     /// A file cannot be read.

@@ -47,7 +47,7 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// Returns whether this is the metrics Service, to which the chart gives the same labels and one
+/// Returns whether this is the metrics Service, which has the same labels in the chart and one
 /// more.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];

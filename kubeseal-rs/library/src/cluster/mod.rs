@@ -131,7 +131,7 @@ struct Ports {
     authorised: Option<u16>,
 }
 
-/// The name that the chart gives to the port for callers with a token.
+/// The name of the port for callers with a token in the chart.
 const AUTHORISED_PORT: &str = "authorized";
 
 impl Cluster {

@@ -62,7 +62,7 @@ fn by_work_tree(values: &[Dated<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
     found
 }
 
-/// Values whose commit is not known yet, by the path of their file.
+/// Values whose commit has not been found yet, by the path of their file.
 type Undated = BTreeMap<BString, Vec<usize>>;
 
 struct Search<'a> {

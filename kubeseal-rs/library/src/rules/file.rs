@@ -124,7 +124,7 @@ impl RulesFile {
         &self.tree
     }
 
-    /// Returns the rule for a file, given its absolute path; `None` for a file outside the folder.
+    /// Returns the rule for a file, by its absolute path; `None` for a file outside the folder.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
         let path = path.strip_prefix(&self.folder).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
