@@ -465,7 +465,7 @@ mod tests {
                 "allowedScopes: [strict]",
                 args(None, None, Some(Scope::ClusterWide)),
                 vec![],
-                "allows the scope strict, not cluster-wide",
+                "allows the scope strict, but the object has cluster-wide",
             ),
             (
                 "allowedScopes: [strict]",
@@ -477,13 +477,13 @@ mod tests {
                 "scope: strict",
                 args(None, None, Some(Scope::ClusterWide)),
                 vec![],
-                "allows the scope strict, not cluster-wide",
+                "allows the scope strict, but the object has cluster-wide",
             ),
             (
                 "namespace: shop",
                 args(None, Some("other"), None),
                 vec![],
-                "wants the namespace \"shop\", not \"other\"",
+                "requires the namespace \"shop\", but the object has \"other\"",
             ),
             (
                 "",

@@ -227,7 +227,7 @@ mod tests {
     fn requires_tls_and_a_token_on_one_line() {
         let new = |url: &str, token: &str| Authorised::new(url, token.as_bytes(), b"no PEM").err();
         for (url, token, want) in [
-            ("http://localhost", "a.b.c", "in clear"),
+            ("http://localhost", "a.b.c", "unencrypted"),
             ("https://localhost", " \n", "no token"),
             ("https://localhost", "a\nb", "no token"),
             ("https://localhost", "a.b.c\n", "is not PEM"),
