@@ -148,9 +148,9 @@ fn is_missing(path: &Path) -> bool {
 /// file, and its target.
 fn names(path: &Path, here: &Path) -> Vec<PathBuf> {
     let mut names = vec![whole(path, here)];
-    let named = here.join(path);
-    if named.is_symlink()
-        && let (Some(folder), Some(name)) = (named.parent(), named.file_name())
+    let link = here.join(path);
+    if link.is_symlink()
+        && let (Some(folder), Some(name)) = (link.parent(), link.file_name())
     {
         names.push(whole(folder, here).join(name));
     }

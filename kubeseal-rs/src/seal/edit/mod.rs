@@ -72,8 +72,9 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         let took = editor.open(&guarded)?;
         let error = match take_over(&guarded, &session, &mut target, &before) {
             Ok(is_changed) => {
-                let remark = editor.remark(took, is_person).filter(|_| !is_changed);
-                remark.iter().for_each(|remark| report::warn(remark));
+                if let Some(remark) = editor.remark(took, is_person).filter(|_| !is_changed) {
+                    report::warn(&remark);
+                }
                 return Ok(Outcome::Done);
             }
             Err(error) => error,
@@ -99,13 +100,11 @@ fn take_over(
     let after = document::read(&guarded.hidden().read()?)?;
     // An empty text means that the user gave up.
     let changes = after.as_ref().map(|after| difference(before, after));
-    match changes.filter(|changes| *changes != Difference::default()) {
-        Some(changes) => apply(session, target, changes).map(|()| true),
-        None => {
-            report::say("nothing was changed");
-            Ok(false)
-        }
-    }
+    let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
+        report::say("nothing was changed");
+        return Ok(false);
+    };
+    apply(session, target, changes).map(|()| true)
 }
 
 fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<()> {
