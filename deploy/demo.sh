@@ -49,7 +49,7 @@ grep -E 'New key|registered' controller.log
 show "kubeseal --fetch-cert --cert $url > cert.pem"
 head -n 2 cert.pem
 
-show "cat secret.yaml        # this one never enters Git"
+show "cat secret.yaml        # never commit this file"
 cat >secret.yaml <<'YAML'
 apiVersion: v1
 kind: Secret
@@ -62,7 +62,7 @@ stringData:
 YAML
 cat secret.yaml
 
-show "kubeseal --cert cert.pem -o yaml < secret.yaml > sealed.yaml; cat sealed.yaml        # this one does"
+show "kubeseal --cert cert.pem -o yaml < secret.yaml > sealed.yaml; cat sealed.yaml        # commit this file"
 "$bin/kubeseal" --cert cert.pem -o yaml <secret.yaml >sealed.yaml
 cut -c 1-100 sealed.yaml
 
@@ -81,4 +81,4 @@ await test -e state/status/shop/database.yaml
 cat state/status/shop/database.yaml
 
 echo
-echo "That is all. The temporary folder is removed now."
+echo "Done. The temporary folder will be removed."

@@ -41,7 +41,7 @@ try 'stdout is full' 2 'space' "$create >/dev/full"
 try 'stdout of kubeseal is full' 1 'space' "$kubeseal --raw --name a -n b --from-file key.pem --cert cert.pem >/dev/full"
 full='mount -t tmpfs -o size=16k none full && cp db.yaml full/ && { head -c 20k /dev/zero >full/rest || true; }'
 mkdir -p full
-try 'a new file on a full disk' 2 'cannot make' unshare -Urm bash -c "'$full; $create -w full/x.yaml'" '2>&1'
+try 'a new file on a full disk' 2 'cannot create' unshare -Urm bash -c "'$full; $create -w full/x.yaml'" '2>&1'
 try 'a change on a full disk' 2 'cannot write' \
     unshare -Urm bash -c "'$full; $seal set full/db.yaml b --generate --cert cert.pem; code=\$?; cmp full/db.yaml before.yaml || exit 9; exit \$code'" '2>&1'
 

@@ -16,7 +16,7 @@ WIDTH = 108
 def lines(text):
     """The commands and what they print, up to the Secret: no build messages, no times, nothing wider than the picture."""
     for line in text.split("\n$ cat state/status")[0].splitlines():
-        if line.startswith(("building", "That is all")):
+        if line.startswith(("building", "Done.")):
             continue
         line = re.sub(r"^time=\S+ ", "", line)
         line = re.sub(r"^\S+ 1 \w+ \w+ +\d+ \w+ +\d+ [\d:]+ ", "", line)

@@ -286,7 +286,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
         ];
         let output = run(folder.path(), SEAL, &args);
         assert!(
-            printed(&output).contains("wants the namespace"),
+            printed(&output).contains("requires the namespace"),
             "{encoding}: {}",
             printed(&output)
         );

@@ -255,7 +255,7 @@ fn refuses_rules_and_certificates_that_are_not_regular_files() {
     let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
     assert!(made.expect("mkfifo").success());
     let rules = folder.path(".seal.yaml");
-    let outside = "may name files of its own tree";
+    let outside = "name files in its own tree";
     for (certificate, why) in [
         ("pipe", "not a regular file"),
         ("/dev/zero", outside),

@@ -384,7 +384,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                 assert!(!output.status.success(), "{why}");
                 // A command that creates a file may find that the name is taken.
                 if writer.before != Before::Missing {
-                    assert!(stderr(&output).contains("leads out of it"), "{why}");
+                    assert!(stderr(&output).contains("points outside it"), "{why}");
                 }
             }
         }

@@ -182,7 +182,10 @@ fn cluster_flags_accept_a_path_that_is_not_utf_8() {
         let args = format!("--kubeconfig %.kubeconfig {flags} -f %.yaml");
         let output = run(folder.path(), KUBESEAL, &args);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains("cannot be reached"), "{args}: {stderr}");
+        assert!(
+            stderr.contains("cannot reach the API server"),
+            "{args}: {stderr}"
+        );
     }
 }
 

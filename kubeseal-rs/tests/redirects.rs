@@ -151,7 +151,7 @@ fn follows_no_redirect_of_a_rule_to_another_host() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
     assert!(
-        !output.status.success() && stderr.contains("another host"),
+        !output.status.success() && stderr.contains("not the host"),
         "{stderr}"
     );
 

@@ -1,5 +1,5 @@
-//! With a controller that serves verify and rotate only to callers with a token, `kubeseal` and `seal` use
-//! the port that serves them.
+//! `kubeseal` and `seal` with a controller that serves verify and rotate only to callers with a token: they use
+//! the controller's port for such callers.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,14 +25,14 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-const WORDS: &[&str] = &[
+const ARGS: &[&str] = &[
     "--listen-authorized-addr=127.0.0.1:0",
     "--plain-certificate-only",
     "--rate-limit=1000",
     "--rate-limit-burst=1000",
 ];
 
-/// A hardened controller with two keys behind a Service with both ports, and accounts of callers.
+/// A hardened controller with two keys, behind a Service with both ports, and the accounts of callers.
 struct Scene {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -50,8 +50,8 @@ impl Scene {
         roles::grant_reviews(&namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         put_key(&namespace, "key-1", &KEYS[1]).await;
-        let controller = ClusterController::start(plane, &namespace, WORDS).await;
-        let port = until("it serves callers with a token", async || {
+        let controller = ClusterController::start(plane, &namespace, ARGS).await;
+        let port = until("the port for callers with a token is served", async || {
             controller.authorised_port()
         });
         let port = port.await;
@@ -140,10 +140,10 @@ impl Network {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let names: Arc<Mutex<Vec<String>>> = Arc::default();
-        let kept = Arc::clone(&names);
+        let recorded = Arc::clone(&names);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connect(stream, controller, Arc::clone(&kept)));
+                tokio::spawn(connect(stream, controller, Arc::clone(&recorded)));
             }
         });
         Self { port, names }
@@ -170,8 +170,8 @@ async fn connect(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String
 }
 
 fn successful(output: Output) -> Vec<u8> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
     output.stdout
 }
 
@@ -180,12 +180,12 @@ fn failed(output: Output) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-fn texts(json: &[u8]) -> SealedSecret {
+fn parsed(json: &[u8]) -> SealedSecret {
     serde_json::from_slice(json).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_goes_to_the_port_that_the_service_names() {
+async fn a_service_account_uses_the_port_that_the_service_names() {
     let scene = Scene::new().await;
     let account = scene
         .plane
@@ -193,10 +193,10 @@ async fn an_account_goes_to_the_port_that_the_service_names() {
         .await;
     let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
     let validate = scene.named(&["--validate", "-f", "db.json"]);
-    until("its rights have spread", async || {
+    until("its permissions take effect", async || {
         let output = scene.inside(&kubeseal, &account, &validate);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!said.contains("is no controller"), "{said}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!message.contains("is not a controller"), "{message}");
         output.status.success().then_some(())
     })
     .await;
@@ -209,17 +209,20 @@ async fn an_account_goes_to_the_port_that_the_service_names() {
 
     let re_encrypt = scene.named(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
     successful(scene.inside(&kubeseal, &account, &re_encrypt));
-    let new = texts(&fs::read(scene.file("new.json")).unwrap());
+    let new = parsed(&fs::read(scene.file("new.json")).unwrap());
     assert_ne!(new.spec.encrypted_data, scene.sealed().spec.encrypted_data);
 
     let doctor = scene.named(&["doctor", "db.json"]);
-    let said = scene.inside(&seal, &account, &doctor);
-    let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("the controller can unseal it"), "{said}");
+    let message = scene.inside(&seal, &account, &doctor);
+    let message = String::from_utf8(message.stdout).unwrap();
+    assert!(
+        message.contains("the controller can unseal it"),
+        "{message}"
+    );
 
     let rotate = scene.named(&["rotate", "db.json"]);
     successful(scene.inside(&seal, &account, &rotate));
-    let rotated = texts(&fs::read(scene.file("db.json")).unwrap());
+    let rotated = parsed(&fs::read(scene.file("db.json")).unwrap());
     assert_ne!(
         rotated.spec.encrypted_data,
         scene.sealed().spec.encrypted_data
@@ -229,15 +232,15 @@ async fn an_account_goes_to_the_port_that_the_service_names() {
     moved.metadata.name = Some("other".into());
     fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
     let validate = scene.named(&["--validate", "-f", "moved.json"]);
-    let said = failed(scene.inside(&kubeseal, &account, &validate));
+    let message = failed(scene.inside(&kubeseal, &account, &validate));
     assert!(
-        said.contains("unable to decrypt sealed secret: other"),
-        "{said}"
+        message.contains("unable to decrypt sealed secret: other"),
+        "{message}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_names_the_port_and_an_account_or_a_token() {
+async fn a_user_specifies_the_port_and_an_account_or_a_token() {
     let scene = Scene::new().await;
     let admin = scene.plane.kubeconfig();
     let kubeseal = binaries::kubeseal();
@@ -248,7 +251,7 @@ async fn a_person_names_the_port_and_an_account_or_a_token() {
         scene.outside(&kubeseal, admin, &scene.named(&args))
     };
     let flags = ["--authorized", &url, "--token-account", &account];
-    until("the account's rights have spread", async || {
+    until("the account's permissions take effect", async || {
         validate(&flags).status.success().then_some(())
     })
     .await;
@@ -260,29 +263,35 @@ async fn a_person_names_the_port_and_an_account_or_a_token() {
     fs::write(scene.file("token"), token.await).unwrap();
     successful(validate(&["--authorized", &url, "--token-file", "token"]));
 
-    let said = failed(validate(&[]));
-    assert!(said.contains("--token-account NAMESPACE/NAME"), "{said}");
-    let said = failed(validate(&["--token-account", "../x"]));
-    assert!(said.contains("not of the form NAMESPACE/NAME"), "{said}");
+    let message = failed(validate(&[]));
+    assert!(
+        message.contains("--token-account NAMESPACE/NAME"),
+        "{message}"
+    );
+    let message = failed(validate(&["--token-account", "../x"]));
+    assert!(message.contains("expected NAMESPACE/NAME"), "{message}");
     let nobody = format!("{}/nobody", scene.namespace.name());
-    let said = failed(validate(&["--token-account", &nobody]));
-    assert!(said.contains("\"nobody\" not found"), "{said}");
-    let said = failed(validate(&[
+    let message = failed(validate(&["--token-account", &nobody]));
+    assert!(message.contains("\"nobody\" not found"), "{message}");
+    let message = failed(validate(&[
         "--authorized",
         "http://localhost",
         "--token-account",
         &account,
     ]));
-    assert!(said.contains("in clear"), "{said}");
+    assert!(message.contains("sent unencrypted"), "{message}");
     let other = format!("{}/default", scene.namespace.name());
-    let said = failed(validate(&["--authorized", &url, "--token-account", &other]));
-    assert!(said.contains("no verb `verify`"), "{said}");
+    let message = failed(validate(&["--authorized", &url, "--token-account", &other]));
+    assert!(
+        message.contains("not allowed the verb `verify`"),
+        "{message}"
+    );
 }
 
-/// Attack: a rule in a repository names a controller of the rule's author, to get a token of a user who
-/// rotates there.
+/// Attack: a rule in a repository names a controller of the rule's author, to get the token of a user who
+/// re-encrypts files there.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_goes_to_a_controller_that_a_rule_names() {
+async fn sends_no_token_to_a_controller_that_a_rule_names() {
     let scene = Scene::new().await;
     let account = scene
         .plane
@@ -294,12 +303,15 @@ async fn no_token_goes_to_a_controller_that_a_rule_names() {
     );
     fs::write(scene.file(".seal.yaml"), rules).unwrap();
     let seal = binaries::seal();
-    let said = until("its rights have spread", async || {
-        let said = failed(scene.inside(&seal, &account, &["rotate", "db.json"]));
-        (!said.contains("forbidden")).then_some(said)
+    let message = until("its permissions take effect", async || {
+        let message = failed(scene.inside(&seal, &account, &["rotate", "db.json"]));
+        (!message.contains("forbidden")).then_some(message)
     })
     .await;
-    assert!(said.contains("a rule names this controller"), "{said}");
+    assert!(
+        message.contains("a rule names this controller"),
+        "{message}"
+    );
     assert_eq!(scene.network.names(), [""; 0]);
     successful(scene.inside(&seal, &account, &scene.named(&["rotate", "db.json"])));
 }

@@ -1,4 +1,4 @@
-//! The controller during failures of the cluster. Each test disturbs its own plane.
+//! The controller during failures of the cluster. Each test has its own control plane.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use tests::sealing::{KEYS, put_key, sealed_for, values};
 
 const OUTAGE: Duration = Duration::from_secs(20);
 
-/// A running controller, and an admin's view of its namespace. Both survive changes of the plane.
+/// A running controller, and an administrator's access to its namespace. Both survive restarts of the control plane.
 struct Case {
     controller: ClusterController,
     client: Client,
@@ -88,9 +88,9 @@ impl Case {
             .unwrap();
     }
 
-    async fn holds(&self, name: &str, value: &str) {
+    async fn wait_for_value(&self, name: &str, value: &str) {
         until(
-            &format!("{name} holds {value}\n{}", self.log()),
+            &format!("{name} has the value {value}\n{}", self.log()),
             async || {
                 let secret = self.secrets().get_opt(name).await.ok()??;
                 (secret.data? == values(&[("a", value)])).then_some(())
@@ -99,7 +99,7 @@ impl Case {
         .await;
     }
 
-    async fn is_synced(&self, name: &str) {
+    async fn wait_until_synced(&self, name: &str) {
         until(&format!("{name} is synced\n{}", self.log()), async || {
             let object = self.sealed_secrets().get(name).await.ok()?;
             let status = object.status?;
@@ -109,7 +109,7 @@ impl Case {
         .await;
     }
 
-    async fn has_no_secret(&self, name: &str) {
+    async fn wait_until_deleted(&self, name: &str) {
         until(&format!("{name} is gone"), async || {
             self.secrets()
                 .get_opt(name)
@@ -121,26 +121,26 @@ impl Case {
         .await;
     }
 
-    /// Returns the controller's own log, without that of libraries.
+    /// Returns the log of the controller, without that of libraries.
     fn log(&self) -> String {
         let log = self.controller.log();
         let own = |line: &&str| !line.contains("level=TRACE") && !line.contains("level=DEBUG");
         log.lines().filter(own).collect::<Vec<_>>().join("\n")
     }
 
-    fn ends_well(self) {
+    fn stop_gracefully(self) {
         assert!(!self.controller.log().contains("panicked"));
         assert_eq!(self.controller.stop(), Some(0));
     }
 }
 
 #[tokio::test]
-async fn c8_handles_changes_made_while_the_api_server_restarted() {
+async fn c8_processes_changes_made_while_the_api_server_restarted() {
     let mut plane = ControlPlane::start().await;
     let mut case = Case::new(&plane).await;
     for name in ["edited", "deleted", "bereft"] {
         case.seal(name, "1").await;
-        case.holds(name, "1").await;
+        case.wait_for_value(name, "1").await;
     }
     // The controller is stopped meanwhile, so its versions are too old for the new watch cache: 410.
     case.controller.signal(Signal::STOP);
@@ -153,13 +153,13 @@ async fn c8_handles_changes_made_while_the_api_server_restarted() {
     case.seal("new", "1").await;
     plane.restart_api_server().await;
     case.controller.signal(Signal::CONT);
-    case.holds("new", "1").await;
-    case.holds("edited", "2").await;
-    case.holds("bereft", "1").await;
-    case.has_no_secret("deleted").await;
+    case.wait_for_value("new", "1").await;
+    case.wait_for_value("edited", "2").await;
+    case.wait_for_value("bereft", "1").await;
+    case.wait_until_deleted("deleted").await;
     case.seal("later", "1").await;
-    case.is_synced("later").await;
-    case.ends_well();
+    case.wait_until_synced("later").await;
+    case.stop_gracefully();
 }
 
 #[tokio::test]
@@ -167,8 +167,8 @@ async fn waits_without_etcd_and_then_catches_up() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
-    case.holds("db", "1").await;
-    case.is_synced("db").await;
+    case.wait_for_value("db", "1").await;
+    case.wait_until_synced("db").await;
     case.secrets()
         .delete("db", &DeleteParams::default())
         .await
@@ -176,20 +176,20 @@ async fn waits_without_etcd_and_then_catches_up() {
     plane.stop_etcd();
     tokio::time::sleep(OUTAGE).await;
     plane.start_etcd().await;
-    case.holds("db", "1").await;
+    case.wait_for_value("db", "1").await;
     case.seal("later", "1").await;
-    case.is_synced("later").await;
-    case.ends_well();
+    case.wait_until_synced("later").await;
+    case.stop_gracefully();
 }
 
 #[tokio::test]
-async fn exits_at_once_although_the_api_server_hangs() {
+async fn exits_at_once_while_the_api_server_hangs() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
     plane.pause();
     let before = std::time::Instant::now();
-    case.ends_well();
+    case.stop_gracefully();
     assert!(
         before.elapsed() < Duration::from_secs(8),
         "{:?}",
@@ -226,16 +226,16 @@ async fn c22_is_live_but_not_ready_while_the_api_server_is_down() {
         namespace,
     };
     case.seal("db", "1").await;
-    case.is_synced("db").await;
-    case.ends_well();
+    case.wait_until_synced("db").await;
+    case.stop_gracefully();
 }
 
 #[tokio::test]
-async fn c2_a_storm_of_concurrent_writes_loses_nothing() {
+async fn c2_loses_no_change_during_many_concurrent_writes() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     case.seal("db", "0").await;
-    case.holds("db", "0").await;
+    case.wait_for_value("db", "0").await;
     let storm = {
         let (sealed, secrets) = (case.sealed_secrets(), case.secrets());
         tokio::spawn(async move {
@@ -249,11 +249,11 @@ async fn c2_a_storm_of_concurrent_writes_loses_nothing() {
     };
     for i in 1..=20 {
         case.change("db", &i.to_string()).await;
-        case.holds("db", &i.to_string()).await;
+        case.wait_for_value("db", &i.to_string()).await;
     }
     storm.abort();
     let _ = storm.await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let events =
         Api::<k8s_openapi::api::core::v1::Event>::namespaced(case.client.clone(), &case.namespace);
     let events = events.list(&ListParams::default()).await.unwrap();
@@ -268,10 +268,10 @@ async fn c2_a_storm_of_concurrent_writes_loses_nothing() {
             .iter()
             .all(|event| !event.name_any().is_empty())
     );
-    case.ends_well();
+    case.stop_gracefully();
 }
 
-/// A hand-written CRD: sufficient for Secrets to be created.
+/// A hand-written CRD without the `status` subresource, with which the controller still creates Secrets.
 const WITHOUT_STATUS: &str = r#"{
     "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
     "metadata": { "name": "sealedsecrets.bitnami.com" },
@@ -290,7 +290,7 @@ const WITHOUT_STATUS: &str = r#"{
 }"#;
 
 #[tokio::test]
-async fn a_definition_without_statuses_is_named_once_with_what_to_do() {
+async fn warns_once_about_a_crd_without_the_status_subresource() {
     let warning = "has no `status` subresource";
     let plane = ControlPlane::start().await;
     let mut ours = SealedSecret::crd();
@@ -301,17 +301,17 @@ async fn a_definition_without_statuses_is_named_once_with_what_to_do() {
         for i in 0..5 {
             let name = format!("db-{i}");
             case.seal(&name, "1").await;
-            case.holds(&name, "1").await;
+            case.wait_for_value(&name, "1").await;
         }
         case.controller.logs(warning).await;
         for i in 0..5 {
             let name = format!("db-{i}");
             case.change(&name, "2").await;
-            case.holds(&name, "2").await;
+            case.wait_for_value(&name, "2").await;
             case.delete(&name).await;
         }
         case.seal("last", "1").await;
-        case.holds("last", "1").await;
+        case.wait_for_value("last", "1").await;
         let log = case.log();
         assert_eq!(log.matches(warning).count(), 1, "{log}");
         assert!(
@@ -322,13 +322,13 @@ async fn a_definition_without_statuses_is_named_once_with_what_to_do() {
             log.contains("apply the CustomResourceDefinition of this controller"),
             "{log}"
         );
-        case.ends_well();
+        case.stop_gracefully();
     }
     plane.install(&SealedSecret::crd()).await;
     let case = Case::new(&plane).await;
     case.seal("db", "1").await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     case.delete("db").await;
     assert!(!case.log().contains(warning), "{}", case.log());
-    case.ends_well();
+    case.stop_gracefully();
 }

@@ -1,4 +1,4 @@
-//! `deploy/crd.yaml` and the chart's copy match the code.
+//! Tests that `deploy/crd.yaml` and the chart's copy match the code.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Gives the real programs input that demands excessive time or memory, while the kernel limits their CPU
+//! Runs the programs on input that requires excessive time or memory, while the kernel limits their CPU
 //! time and address space. A program that exceeds the limits is killed, and the test fails.
 #![allow(
     clippy::unwrap_used,
@@ -24,19 +24,19 @@ use tests::patience;
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, sealed_for};
 
-/// Limit of the address space; an idle controller uses a quarter of it.
+/// The limit for the address space. An idle controller uses a quarter of it.
 const KIBIBYTES: &str = "1500000";
-/// Limit of CPU time. The slowest run of a command-line tool, unoptimised, took seven.
+/// The limit for CPU time. The slowest run of an unoptimised command-line tool took seven seconds.
 const SECONDS: &str = "100";
 
-/// Runs its arguments within the limits. No core dump is written after a kill.
+/// A shell script that runs its arguments within the limits, and writes no core dump after a kill.
 const WITHIN: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
 
-/// The limit for reading all greedy files in a development build on a busy machine. A release takes seconds.
+/// The limit for reading all excessive files in a development build on a busy machine. A release takes seconds.
 const PARSING: Duration = Duration::from_mins(5);
 
-/// Returns greedy texts, by the resource that they demand.
-fn greedy() -> BTreeMap<&'static str, String> {
+/// Returns texts that require excessive resources, by their kind.
+fn excessive() -> BTreeMap<&'static str, String> {
     let object = |name: &str, spec: &str| {
         format!(
             "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n\
@@ -49,7 +49,7 @@ fn greedy() -> BTreeMap<&'static str, String> {
     }
     BTreeMap::from([
         ("aliases of aliases", object("bomb", &aliases())),
-        ("anchors around anchors", object("anchors", &anchors())),
+        ("nested anchors", object("anchors", &anchors())),
         (
             "one long text under many aliases",
             object("repeated", &repeated_text()),
@@ -80,7 +80,7 @@ fn greedy() -> BTreeMap<&'static str, String> {
             ),
         ),
         (
-            "a hundred thousand conditions in one another",
+            "a hundred thousand nested conditions",
             with_template("deep", "{{if 1}}".repeat(100_000)),
         ),
         (
@@ -90,7 +90,7 @@ fn greedy() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Returns an object whose item can be opened; otherwise its template would never be parsed.
+/// Returns an object whose item can be unsealed; otherwise its template would never be parsed.
 fn with_template(name: &str, text: String) -> String {
     let mut sealed = sealed_for(&KEYS[0], "shop", name, &[("a", "1")], Scope::Strict);
     sealed.spec.template.data = Some([("b".to_owned(), Some(text))].into());
@@ -106,7 +106,7 @@ fn aliases() -> String {
     text
 }
 
-/// Returns anchors, each of which keeps a copy of everything inside it.
+/// Returns nested anchors, each of which keeps a copy of its content.
 fn anchors() -> String {
     let open: Vec<String> = (0..90).map(|i| format!("&n{i} [")).collect();
     format!(
@@ -122,14 +122,14 @@ fn repeated_text() -> String {
     format!("  x: &x {long}\n  y: [{}]\n", "*x,".repeat(50_000))
 }
 
-/// Returns fields of one name, which are merged to one that contains the content of each.
+/// Returns repeated fields, which a parser merges into one.
 fn growing_field() -> String {
     let field = |i| format!("\"a\":{{\"k{i}\":0}}");
     let fields: Vec<String> = (0..300_000).map(field).collect();
     format!("{{{}}}", fields.join(","))
 }
 
-/// Returns indented lines; their total length is quadratic in their number, so there are not more.
+/// Returns lines with increasing indentation. Their number is limited, since their total length is quadratic in it.
 fn indented() -> String {
     (0..4000).fold(String::new(), |mut text, i| {
         writeln!(text, "{:i$}a:", "").unwrap();
@@ -145,7 +145,7 @@ fn within(program: &Path) -> Command {
     command
 }
 
-/// Texts in which `seal lint`, which renders no template, finds no problem.
+/// Texts in which `seal lint` finds no problem. It renders no template.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
@@ -154,7 +154,7 @@ const HARMLESS: [&str; 5] = [
     "a template that never ends",
 ];
 
-/// Checks that the program exited by itself and printed little.
+/// Asserts that the program exited by itself and printed little.
 fn assert_ended(output: &Output, which: &str) {
     let reported = output.stderr.len();
     assert!(output.status.code().is_some(), "{which}: {}", output.status);
@@ -170,14 +170,14 @@ fn the_limits_apply_to_the_program() {
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
-/// Attack: gives each program files that expand to gigabytes or take quadratic time.
+/// Attack: passes files that expand to gigabytes or take quadratic time to each program.
 #[test]
-fn every_command_line_ends_with_an_answer_on_greedy_input() {
+fn every_command_exits_on_excessive_input() {
     let scratch = Scratch::new();
     let certificate = scratch.path().join("cert.pem");
     fs::write(&certificate, KEYS[0].pair.certificate().to_pem()).unwrap();
-    for (which, text) in greedy() {
-        let file = scratch.path().join("greedy.yaml");
+    for (which, text) in excessive() {
+        let file = scratch.path().join("excessive.yaml");
         fs::write(&file, text).unwrap();
         let lint = within(&binaries::seal())
             .arg("lint")
@@ -201,13 +201,13 @@ fn every_command_line_ends_with_an_answer_on_greedy_input() {
     }
 }
 
-/// A controller on a folder, within the limits, which generates no key.
-struct Held {
+/// A controller on a folder that runs within the limits and generates no key.
+struct LimitedController {
     process: Logged,
     folder: PathBuf,
 }
 
-impl Held {
+impl LimitedController {
     async fn start(folder: &Path) -> Self {
         let mut command = guarded::command("/bin/sh");
         command
@@ -233,18 +233,22 @@ impl Held {
     }
 
     /// Waits until an item has this value.
-    async fn holds(&mut self, name: &str, want: &str) {
+    async fn wait_for_value(&mut self, name: &str, want: &str) {
         let file = self.folder.join("secrets/shop").join(name).join("a");
         patience::until_within(PARSING, &format!("{name} is unsealed"), async || {
             let ended = self.process.ended();
-            assert!(ended.is_none(), "it ended:\n{}", self.process.log());
+            assert!(
+                ended.is_none(),
+                "the controller exited:\n{}",
+                self.process.log()
+            );
             fs::read_to_string(&file).ok().filter(|value| value == want)
         })
         .await;
     }
 
     /// Waits until an object has a status.
-    async fn has_looked_at(&mut self, name: &str) {
+    async fn wait_for_status(&mut self, name: &str) {
         let file = self.folder.join(format!("status/shop/{name}.yaml"));
         patience::until(&format!("{name} has a status"), async || {
             file.exists().then_some(())
@@ -282,7 +286,7 @@ data: {tls.key: eA==, tls.crt: eA==}
 fn put(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    // A name that no reader accepts, until the file is complete.
+    // A hidden name until the file is complete.
     let half = path.with_extension("half");
     fs::write(&half, text).unwrap();
     fs::rename(half, path).unwrap();
@@ -297,7 +301,7 @@ fn put_key(folder: &Path, name: &str, key: usize) {
     );
 }
 
-fn put_neighbour(folder: &Path, name: &str, value: &str) {
+fn put_victim(folder: &Path, name: &str, value: &str) {
     let sealed = sealed_for(&KEYS[0], "shop", name, &[("a", value)], Scope::Strict);
     put(
         folder,
@@ -306,55 +310,55 @@ fn put_neighbour(folder: &Path, name: &str, value: &str) {
     );
 }
 
-/// Attack: stores objects that expand to all memory beside a victim's.
+/// Attack: stores objects that exhaust the memory beside those of a victim.
 #[tokio::test]
-async fn greedy_objects_keep_no_neighbour_from_its_value_before_and_after_them() {
+async fn excessive_objects_do_not_block_other_objects() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     put_key(folder, "key", 0);
-    for (i, (_, text)) in greedy().into_iter().enumerate() {
-        put(folder, &format!("sealed/greedy-{i}.yaml"), &text);
+    for (i, (_, text)) in excessive().into_iter().enumerate() {
+        put(folder, &format!("sealed/excessive-{i}.yaml"), &text);
     }
-    put_neighbour(folder, "a-first", "1");
-    put_neighbour(folder, "z-last", "2");
-    let mut controller = Held::start(folder).await;
-    controller.holds("a-first", "1").await;
-    controller.holds("z-last", "2").await;
-    put_neighbour(folder, "later", "3");
-    controller.holds("later", "3").await;
-    for greedy in ["deep", "ends"] {
-        controller.has_looked_at(greedy).await;
+    put_victim(folder, "a-first", "1");
+    put_victim(folder, "z-last", "2");
+    let mut controller = LimitedController::start(folder).await;
+    controller.wait_for_value("a-first", "1").await;
+    controller.wait_for_value("z-last", "2").await;
+    put_victim(folder, "later", "3");
+    controller.wait_for_value("later", "3").await;
+    for excessive in ["deep", "ends"] {
+        controller.wait_for_status(excessive).await;
         assert!(
-            !folder.join("secrets/shop").join(greedy).exists(),
-            "{greedy}"
+            !folder.join("secrets/shop").join(excessive).exists(),
+            "{excessive}"
         );
     }
-    // One each for the neighbours' three items and the two of the greedy templates, which may have been
+    // One each for the victim's three items and the two of the excessive templates, which may have been
     // retried.
     let operations = controller.private_key_operations().await;
     assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
-/// Texts that can be opened: no template is rendered for a caller without a token, and unknown fields are
+/// Texts that are unsealed: no template is rendered for a caller without a token, and unknown fields are
 /// ignored.
-const OPEN: [&str; 3] = [
-    "a hundred thousand conditions in one another",
+const UNSEALABLE: [&str; 3] = [
+    "a hundred thousand nested conditions",
     "a template that never ends",
     "one very long line",
 ];
 
-/// Maximum length of a request in bytes; the controller reads nothing of a longer one.
-const LONGEST_BODY: usize = 10 << 20;
+/// The maximum length of a request in bytes. The controller reads nothing of a longer one.
+const MAX_BODY: usize = 10 << 20;
 
-/// Attack: sends requests that expand to all memory.
+/// Attack: sends requests that exhaust the memory.
 ///
-/// Uses every greedy text that fits into a request.
+/// Uses every excessive text that fits into a request.
 #[tokio::test]
-async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
+async fn refuses_excessive_requests_and_still_unseals_objects() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     put_key(folder, "key", 0);
-    let mut controller = Held::start(folder).await;
+    let mut controller = LimitedController::start(folder).await;
     let port = controller.port("HTTP server");
     let flat = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
     let texts = format!("{{}}{}", "\"\"".repeat(5_000_000));
@@ -368,11 +372,11 @@ async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
         ("five million texts one after the other", texts),
         ("numbers of many digits under many aliases", digits),
     ];
-    let bodies = greedy().into_iter().chain(more);
-    let bodies = bodies.filter(|(_, body)| body.len() <= LONGEST_BODY);
+    let bodies = excessive().into_iter().chain(more);
+    let bodies = bodies.filter(|(_, body)| body.len() <= MAX_BODY);
     for (i, (which, body)) in bodies.enumerate() {
         for path in ["/v1/verify", "/v1/rotate"] {
-            // Each comes from a different client; otherwise the rate limit would answer.
+            // Each request comes from a different client; otherwise the rate limit would apply.
             let caller = format!("X-Forwarded-For: {i}\r\n");
             let answer = http::send(port, "POST", path, &caller, &body).await;
             let answer = answer.unwrap();
@@ -380,24 +384,24 @@ async fn greedy_requests_are_refused_and_keep_no_neighbour_from_its_value() {
             let code =
                 code.unwrap_or_else(|| panic!("{which}: no answer\n{}", controller.process.log()));
             let is_refused = ["400", "409", "413"].contains(&code);
-            let is_answered = is_refused || code == "200" && OPEN.contains(&which);
+            let is_answered = is_refused || code == "200" && UNSEALABLE.contains(&which);
             assert!(is_answered, "{which}: {answer}");
         }
     }
-    put_neighbour(folder, "db", "1");
-    controller.holds("db", "1").await;
+    put_victim(folder, "db", "1");
+    controller.wait_for_value("db", "1").await;
 }
 
 /// Attack: plants thousands of copies of key Secrets.
 #[tokio::test]
-async fn keys_by_the_thousand_cost_no_more_operations_than_there_are_different_ones() {
+async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     for i in 0..1000 {
         put_key(folder, &format!("copy-{i}"), i % 2);
         put(folder, &format!("keys/junk-{i}.yaml"), JUNK);
     }
-    put_neighbour(folder, "db", "1");
+    put_victim(folder, "db", "1");
     let block = [&[1, 0][..], &[7; 300]].concat();
     let closed = format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: closed, namespace: shop}}\n\
@@ -405,10 +409,10 @@ async fn keys_by_the_thousand_cost_no_more_operations_than_there_are_different_o
         base64::encode(&block)
     );
     put(folder, "sealed/closed.yaml", &closed);
-    let mut controller = Held::start(folder).await;
-    controller.holds("db", "1").await;
-    controller.has_looked_at("closed").await;
-    // The item that no key opens costs one operation with each of the two keys, and may have been retried.
+    let mut controller = LimitedController::start(folder).await;
+    controller.wait_for_value("db", "1").await;
+    controller.wait_for_status("closed").await;
+    // The item that no key unseals costs one operation with each of the two keys, and may have been retried.
     let operations = controller.private_key_operations().await;
     assert!((3.0..=6.0).contains(&operations), "{operations}");
 }

@@ -1,5 +1,5 @@
 //! Kills the directory controller at random instants while objects and keys change. A reader never finds a
-//! value torn, mixed with another version, older than before, or missing.
+//! partial, mixed, outdated or missing value.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -35,14 +35,14 @@ const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 
 /// Attack: kills the controller at every step of a write.
 #[test]
-fn no_crash_shows_a_torn_mixed_old_or_missing_value() {
+fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     let scratch = Scratch::new();
-    let world = World::new(scratch.path());
+    let folder = TestFolder::new(scratch.path());
     let done = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
-        let observer = scope.spawn(|| observe(&world, &done));
-        let changer = scope.spawn(|| change(&world, &done));
-        kill_again_and_again(&world);
+        let observer = scope.spawn(|| observe(&folder, &done));
+        let changer = scope.spawn(|| change(&folder, &done));
+        kill_again_and_again(&folder);
         done.store(true, Ordering::Release);
         let last = changer.join().unwrap();
         (observer.join().unwrap(), last)
@@ -54,36 +54,36 @@ fn no_crash_shows_a_torn_mixed_old_or_missing_value() {
     );
     assert!(
         seen.opened > 1000 && seen.changes > 20,
-        "too little happened to prove anything"
+        "too few changes for a meaningful test"
     );
-    comes_to_rest(&world, &last);
+    assert_converges(&folder, &last);
 }
 
-/// A folder with keys, and the means to seal for each.
-struct World {
+/// A controller's folder, and the keys to seal with.
+struct TestFolder {
     dir: PathBuf,
     outside: PathBuf,
     keys: Vec<NewKey>,
 }
 
-impl World {
+impl TestFolder {
     fn new(scratch: &Path) -> Self {
-        let world = Self {
+        let folder = Self {
             dir: scratch.join("dir"),
             outside: scratch.join("outside"),
             keys: (0..KEYS).map(key).collect(),
         };
         for folder in [
-            &world.dir.join("sealed"),
-            &world.dir.join("keys"),
-            &world.outside,
+            &folder.dir.join("sealed"),
+            &folder.dir.join("keys"),
+            &folder.outside,
         ] {
             std::fs::create_dir_all(folder).unwrap();
         }
-        for i in 0..world.keys.len() {
-            world.put_key(i);
+        for i in 0..folder.keys.len() {
+            folder.put_key(i);
         }
-        world
+        folder
     }
 
     fn start(&self) -> Guarded {
@@ -161,7 +161,7 @@ fn items(generation: u32) -> impl Iterator<Item = &'static str> {
     ITEMS.into_iter().filter(move |item| odd || *item != "odd")
 }
 
-/// Returns a value that identifies its object, and is long enough to be torn.
+/// Returns a value that identifies its object, and is long enough to be written partially.
 fn value(object: usize, generation: u32, item: &str) -> String {
     format!("{object} {generation} {item}\n").repeat(500)
 }
@@ -169,42 +169,42 @@ fn value(object: usize, generation: u32, item: &str) -> String {
 /// Returns the generation of a value, which must be complete.
 fn generation(object: usize, item: &str, text: &str) -> u32 {
     let generation = text.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let generation = generation.unwrap_or_else(|| panic!("no value of ours: {text:.40?}"));
-    assert_eq!(text, value(object, generation, item), "a torn value");
+    let generation = generation.unwrap_or_else(|| panic!("not a value of this test: {text:.40?}"));
+    assert_eq!(text, value(object, generation, item), "a partial value");
     generation
 }
 
-fn kill_again_and_again(world: &World) {
+fn kill_again_and_again(folder: &TestFolder) {
     let mut rng = StdRng::seed_from_u64(SEED);
     for _ in 0..KILLS {
-        let controller = world.start();
-        // Half the time while it catches up, half the time while it runs.
+        let controller = folder.start();
+        // Half of the kills are during the initial sync, half of them while it runs.
         let longest = if rng.random() { 150 } else { 700 };
         std::thread::sleep(Duration::from_millis(rng.random_range(0..longest)));
         drop(controller); // SIGKILL
     }
 }
 
-/// Changes objects and keys until `done`; returns the last generation of each object.
-fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
+/// Changes objects and keys until `done`. Returns the last generation of each object.
+fn change(folder: &TestFolder, done: &AtomicBool) -> Vec<u32> {
     let mut rng = StdRng::seed_from_u64(SEED + 1);
     let mut generations = vec![0; OBJECTS];
     while !done.load(Ordering::Acquire) {
         let object = rng.random_range(0..OBJECTS);
-        let key = rng.random_range(0..world.keys.len());
+        let key = rng.random_range(0..folder.keys.len());
         generations[object] += 1;
-        let text = world.sealed(object, generations[object], key);
+        let text = folder.sealed(object, generations[object], key);
         let file = format!("sealed/{}.yaml", name(object));
         if rng.random_range(0..8) == 0 {
-            // Simulates a writer that writes in place and is in the middle of the first value.
+            // Simulates a writer that writes in place and stopped in the middle of the first value.
             let half = text.find("encryptedData").unwrap() + 200;
-            std::fs::write(world.dir.join(&file), &text[..half]).unwrap();
+            std::fs::write(folder.dir.join(&file), &text[..half]).unwrap();
         }
-        world.put(&file, &text);
+        folder.put(&file, &text);
         if rng.random_range(0..8) == 0 {
-            match std::fs::remove_file(world.dir.join(key_file(key))) {
+            match std::fs::remove_file(folder.dir.join(key_file(key))) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => world.put_key(key),
+                Err(error) if error.kind() == ErrorKind::NotFound => folder.put_key(key),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -217,29 +217,29 @@ fn change(world: &World, done: &AtomicBool) -> Vec<u32> {
 struct Seen {
     opened: usize,
     changes: usize,
-    /// Newest generation, by object.
+    /// The newest generation, by object.
     newest: BTreeMap<usize, u32>,
 }
 
 /// Reads values continuously.
-fn observe(world: &World, done: &AtomicBool) -> Seen {
+fn observe(folder: &TestFolder, done: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
     while !done.load(Ordering::Acquire) {
         let object = rng.random_range(0..OBJECTS);
         let item = ITEMS[rng.random_range(0..ITEMS.len())];
-        seen.open(world, object, item);
+        seen.read_item(folder, object, item);
         if rng.random_range(0..4) == 0 {
-            seen.open_all(world, object);
+            seen.read_version(folder, object);
         }
     }
     seen
 }
 
 impl Seen {
-    /// Reads one value by its name, which must not be older than any read before.
-    fn open(&mut self, world: &World, object: usize, item: &str) {
-        match std::fs::read_to_string(world.values(object).join(item)) {
+    /// Reads one value by its name. It must not be older than any value read before.
+    fn read_item(&mut self, folder: &TestFolder, object: usize, item: &str) {
+        match std::fs::read_to_string(folder.values(object).join(item)) {
             Ok(text) => self.note(object, generation(object, item, &text)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let may_be_missing = item == "odd" || !self.newest.contains_key(&object);
@@ -250,8 +250,8 @@ impl Seen {
     }
 
     /// Reads all values of one version, through one resolution of `..data`.
-    fn open_all(&mut self, world: &World, object: usize) {
-        let folder = world.values(object);
+    fn read_version(&mut self, folder: &TestFolder, object: usize) {
+        let folder = folder.values(object);
         let Ok(version) = std::fs::read_link(folder.join("..data")) else {
             assert!(
                 !self.newest.contains_key(&object),
@@ -274,7 +274,7 @@ impl Seen {
         }
         let newest = generations["a"];
         let want: BTreeMap<_, _> = items(newest).map(|item| (item, newest)).collect();
-        assert_eq!(generations, want, "a mix");
+        assert_eq!(generations, want, "mixed versions");
         self.note(object, newest);
     }
 
@@ -291,25 +291,25 @@ impl Seen {
     }
 }
 
-/// Checks that with all keys in place and without kills, the controller brings every object to its last
-/// generation, and leaves nothing else behind.
-fn comes_to_rest(world: &World, last: &[u32]) {
-    for i in 0..world.keys.len() {
-        world.put_key(i);
+/// Asserts that without kills and with all keys, the controller updates every object to its last
+/// generation, and leaves no other files.
+fn assert_converges(folder: &TestFolder, last: &[u32]) {
+    for i in 0..folder.keys.len() {
+        folder.put_key(i);
     }
-    let _controller = world.start();
+    let _controller = folder.start();
     for (object, generation) in last.iter().enumerate().filter(|(_, last)| **last > 0) {
         let want: BTreeMap<String, String> = items(*generation)
             .map(|item| (item.to_owned(), value(object, *generation, item)))
             .collect();
-        until(&format!("{} has come to rest", name(object)), || {
-            read_all(&world.values(object))
+        until(&format!("{} is up to date", name(object)), || {
+            read_all(&folder.values(object))
                 .is_some_and(|(values, others)| values == want && others == 2)
         });
     }
 }
 
-/// Returns every value by name, and the number of other names: `..data` and versions.
+/// Returns every value by name, and the number of other entries: `..data` and versions.
 fn read_all(folder: &Path) -> Option<(BTreeMap<String, String>, usize)> {
     let mut values = BTreeMap::new();
     let mut others = 0;
@@ -330,7 +330,7 @@ fn until(what: &str, mut look: impl FnMut() -> bool) {
     while !look() {
         assert!(
             Instant::now() < deadline,
-            "waited {LIMIT:?} in vain until {what}"
+            "timed out after {LIMIT:?}: {what}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,4 +1,5 @@
-//! Checks the pages of the repository: links have a target, and the flaws that tests cite are explained.
+//! Checks the pages of the repository: links have a target, the flaws that tests cite are explained, and no text
+//! uses a banned word.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +15,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Returns the files of the repository with this ending, without build output and tool folders.
+/// Returns the files of the repository with this ending, without build output and hidden folders.
 fn files(end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect(root(), end, &mut found);
@@ -65,7 +66,7 @@ fn has_anchor(page: &Path, wanted: &str) -> bool {
 }
 
 #[test]
-fn every_link_between_pages_leads_to_a_file_and_heading() {
+fn every_link_between_pages_has_a_target() {
     let mut broken = Vec::new();
     let mut count = 0;
     for page in &files(".md") {
@@ -87,7 +88,7 @@ fn every_link_between_pages_leads_to_a_file_and_heading() {
     assert!(count > 100, "only {count} links were found");
 }
 
-/// Returns the flaw numbers in a test name: `C1` and `C11` in
+/// Returns the flaw numbers in a test name, such as `C1` and `C11` in
 /// `c1_c11_a_key_added_later_unseals_failed_objects`.
 fn numbers(name: &str) -> Vec<String> {
     let is_number = |part: &&str| {

@@ -1,5 +1,5 @@
-//! The complete messages of `kubeseal` for faults on the way to the controller, as in
-//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` rewrites the answers; review the changes.
+//! The complete messages of `kubeseal` for faults in the connection to the controller, as in
+//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` rewrites the messages; review the changes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,12 +31,12 @@ async fn every_fault_is_reported_with_a_next_step() {
     let scene = Scene::new().await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
     let reported = fs::read_to_string(&path).unwrap();
-    let found = scene.tell_again(&reported);
+    let found = scene.with_current_output(&reported);
     if env::var("STORIES").is_ok_and(|word| word == "overwrite") {
         fs::write(&path, &found).unwrap();
     }
     assert_eq!(reported.matches("\n$ ").count(), 10);
-    assert_eq!(reported, found, "STORIES=overwrite updates the file");
+    assert_eq!(reported, found, "update the file with STORIES=overwrite");
 }
 
 /// A controller that accepts one request per second from each client, and one of its objects.
@@ -93,9 +93,9 @@ impl Busy {
             .unwrap()
     }
 
-    /// Uses up the rate limit for the duration of the test. Sends its requests through the API server, so
+    /// Exhausts the rate limit for the duration of the test. Sends its requests through the API server, so
     /// that the controller counts them for the same client as those of `kubeseal`.
-    fn take_all(&self) {
+    fn exhaust_rate_limit(&self) {
         let name = self.namespace.name();
         let path = format!("/api/v1/namespaces/{name}/services/http:seals:http/proxy/v1/verify");
         let client = self.plane.admin();
@@ -115,7 +115,7 @@ impl Busy {
 }
 
 #[tokio::test]
-async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
+async fn waits_as_long_as_a_busy_controller_requests_and_then_continues() {
     let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
     for (program, args) in [
         (&kubeseal, &["--validate", "-f", "db.json"][..]),
@@ -126,7 +126,7 @@ async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
         (&seal, &["rotate", "db.json"]),
     ] {
         let busy = Busy::new().await;
-        until("a request was answered with Retry-After", async || {
+        until("a response contains Retry-After", async || {
             let output = busy.run(program, args);
             assert!(output.status.success(), "{args:?}: {output:?}");
             busy.has_refused().await.then_some(())
@@ -136,24 +136,24 @@ async fn waits_as_long_as_a_busy_controller_asks_and_then_continues() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gives_up_on_a_controller_that_stays_busy_and_says_when_to_try_again() {
+async fn gives_up_on_a_busy_controller_and_names_the_time_of_the_next_attempt() {
     let busy = Busy::new().await;
-    busy.take_all();
-    // Occasionally `kubeseal` gets the one request of that second.
+    busy.exhaust_rate_limit();
+    // Occasionally `kubeseal` sends the one request that is allowed in that second.
     let attempts = std::iter::repeat_with(|| tokio::task::block_in_place(|| busy.validate("5s")));
     let output = attempts.take(5).find(|output| !output.status.success());
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
-    let said = String::from_utf8(output.stderr).unwrap();
-    let (before, after) = said.split_once(" attempts").unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    let (before, after) = message.split_once(" attempts").unwrap();
     let (before, attempts) = before.rsplit_once(' ').unwrap();
     assert_eq!(
         (before, after),
         (
             "error: cannot validate sealed secret: too many requests, after",
-            "; the next one may come in 1 s.\n\
-             The controller takes --rate-limit requests a second from each caller: try again then, or raise it\n"
+            "; the next one is allowed in 1 s\n\
+             hint: the controller accepts --rate-limit requests per second from each caller; wait, or raise the limit\n"
         )
     );
     let attempts: u32 = attempts.parse().unwrap();
@@ -183,12 +183,12 @@ impl Scene {
             controller(plane, &expired, &["seals"]).await,
         ];
         namespace.route("blocked", 1).await;
-        // The state in which the cluster leaves it when no Pod is ready.
+        // As in a cluster without a ready Pod.
         let none = json!({ "metadata": { "name": "down" }, "subsets": [] });
         let _: Endpoints = namespace.create_object(none).await;
         let names = ["http:seals:http", "http:renamed:http"];
-        caller(&namespace, "reader", &[]).await;
-        caller(&namespace, "developer", &names).await;
+        create_caller(&namespace, "reader", &[]).await;
+        create_caller(&namespace, "developer", &names).await;
         let folder = Scratch::new();
         for account in ["reader", "developer"] {
             let kubeconfig = plane.kubeconfig_of(namespace.name(), account).await;
@@ -220,8 +220,8 @@ impl Scene {
         }
     }
 
-    /// Returns the same text with the current output of the commands.
-    fn tell_again(&self, reported: &str) -> String {
+    /// Returns the text with the current output of the commands.
+    fn with_current_output(&self, reported: &str) -> String {
         let mut text = String::new();
         let mut in_block = false;
         for line in reported.lines() {
@@ -244,8 +244,8 @@ impl Scene {
         text
     }
 
-    /// Runs a command. Environment variables before the program come from the story; this function maps the
-    /// name in `KUBECONFIG` to a file.
+    /// Runs a command of the story, which may begin with environment variables. Maps the name in `KUBECONFIG` to a
+    /// file.
     fn run(&self, args: &str) -> String {
         let args: Vec<String> = shlex::split(args).unwrap();
         let (variables, args): (Vec<_>, Vec<_>) = args
@@ -274,16 +274,16 @@ impl Scene {
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
         let socket = Regex::new(r"/\S+/pods\.sock").unwrap();
-        let said = socket.replace(&said, "PROXY").into_owned();
-        let said = names.iter().fold(said, |said, (mark, namespace)| {
-            said.replace(namespace.name(), mark)
+        let message = socket.replace(&message, "PROXY").into_owned();
+        let message = names.iter().fold(message, |message, (mark, namespace)| {
+            message.replace(namespace.name(), mark)
         });
         let keys = ["OURS", "THEIRS"].into_iter().zip(KEYS.iter());
-        keys.fold(said, |said, (mark, key)| {
+        keys.fold(message, |message, (mark, key)| {
             let fingerprint = key.pair.certificate().fingerprint();
-            said.replace(&fingerprint.to_string(), &format!("SHA256:{mark}"))
+            message.replace(&fingerprint.to_string(), &format!("SHA256:{mark}"))
         })
     }
 }
@@ -308,7 +308,7 @@ async fn service(namespace: &Namespace<'_>, name: &str, labels: &Value, port: &s
 }
 
 /// Creates an account that may read Services, and use the service proxy with these names.
-async fn caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) {
+async fn create_caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) {
     let metadata = json!({ "name": name });
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": metadata }))
@@ -331,7 +331,7 @@ async fn caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) {
     let plane = ControlPlane::shared().await;
     let client = plane.client_of(namespace.name(), name).await;
     let services = Api::<Service>::namespaced(client, namespace.name());
-    until("the role has spread", async || {
+    until("the role takes effect", async || {
         services.get("seals").await.ok()
     })
     .await;
@@ -343,7 +343,9 @@ async fn put_expired_key(namespace: &Namespace<'_>) {
         ttl: SignedDuration::from_hours(24),
         common_name: String::new(),
     };
-    let made = Timestamp::from_second(1_700_000_000).unwrap();
-    let key = spec.generate(made, &mut shared::random::system()).unwrap();
+    let created = Timestamp::from_second(1_700_000_000).unwrap();
+    let key = spec
+        .generate(created, &mut shared::random::system())
+        .unwrap();
     put_key(namespace, "sealed-secrets-key0", &key).await;
 }

@@ -1,4 +1,4 @@
-//! One process seals a thousand Secrets in one input.
+//! Seals a thousand Secrets in a single run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -42,11 +42,11 @@ fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
     assert_eq!(found, many::structure(&theirs));
     assert_ne!(ours, theirs, "each run has its own session keys");
     for i in [0, 1, 2, COUNT - 1] {
-        opens(&ours, i);
+        assert_unsealable(&ours, i);
     }
 }
 
-fn opens(stream: &[u8], index: usize) {
+fn assert_unsealable(stream: &[u8], index: usize) {
     let mut objects = serde_json::Deserializer::from_slice(stream).into_iter();
     let sealed: SealedSecret = objects.nth(index).unwrap().unwrap();
     let private = PrivateKey::from_pem(KEYS[0].private_pem.expose()).unwrap();

@@ -1,6 +1,6 @@
-//! Which certificates `kubeseal` seals with, and which it refuses: remembered, found by labels, published in
-//! a `ConfigMap`. Also covers ways to reach an API server that need more than flags: a Pod's service account,
-//! a proxy, an identity provider.
+//! Which certificates `kubeseal` accepts and which it refuses: cached, found by labels, published in a
+//! `ConfigMap`. Also covers connections to an API server that need more than flags: a Pod's service account, a
+//! proxy, an identity provider.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -84,7 +84,7 @@ impl Scene {
             .stdin(Stdio::null());
     }
 
-    /// Runs with the name of the Service.
+    /// Runs `kubeseal` with the name of the Service.
     fn named(&self, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command
@@ -106,25 +106,25 @@ impl Scene {
 }
 
 fn good(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{message}");
     assert!(!output.stdout.is_empty());
-    said
+    message
 }
 
 fn bad(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(output.stdout.is_empty());
-    said
+    message
 }
 
 /// Attack: replaces the controller's certificate with another one.
 #[tokio::test]
-async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline() {
+async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline() {
     let mut scene = Scene::new(json!({})).await;
     let offline = ["--offline", "-f", "secret.yaml"];
-    assert!(bad(&scene.named(&offline)).contains("was ever seen here"));
+    assert!(bad(&scene.named(&offline)).contains("no cached certificate"));
     assert_eq!(good(&scene.named(&["--fetch-cert"])), "");
     let seen = scene.seen().unwrap();
     let first = fs::metadata(&seen).unwrap().modified().unwrap();
@@ -140,17 +140,21 @@ async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline
         .controller
         .logs("secretname=sealed-secrets-key1")
         .await;
-    let said = good(&scene.named(&["-f", "secret.yaml"]));
+    let message = good(&scene.named(&["-f", "secret.yaml"]));
     let (old, new) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
-    let change = format!("has changed to {new}, made ");
+    let change = format!("has changed to {new}, created ");
     assert!(
-        said.contains(&change) && said.contains(&format!("the last one was {old}, first seen ")),
-        "{said}"
+        message.contains(&change)
+            && message.contains(&format!("the previous one was {old}, first seen ")),
+        "{message}"
     );
     assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
 
-    let said = good(&scene.named(&offline));
-    assert!(said.contains("offline: ") && said.contains(&new), "{said}");
+    let message = good(&scene.named(&offline));
+    assert!(
+        message.contains("offline: ") && message.contains(&new),
+        "{message}"
+    );
     let mut without_network = Command::new("unshare");
     without_network
         .args(["--net", "--map-root-user"])
@@ -170,7 +174,7 @@ async fn a_changed_certificate_is_announced_once_and_the_last_one_serves_offline
 }
 
 #[tokio::test]
-async fn an_unusable_cache_prevents_nothing() {
+async fn an_unusable_cache_is_ignored() {
     let scene = Scene::new(json!({})).await;
     fs::write(scene.cache(), "a file where the folder should be").unwrap();
     good(&scene.named(&["-f", "secret.yaml"]));
@@ -200,7 +204,7 @@ async fn an_unusable_cache_prevents_nothing() {
 
 /// Attack: serves another certificate from each possible source.
 #[tokio::test]
-async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() {
+async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
     let scene = Scene::new(json!({})).await;
     let (own, other) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
     good(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
@@ -212,10 +216,10 @@ async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() 
         "--cert-fingerprint",
         &own,
     ]));
-    let said = bad(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &other]));
+    let message = bad(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &other]));
     assert!(
-        said.contains(&own) && said.contains("not one that was asked for"),
-        "{said}"
+        message.contains(&own) && message.contains("neither --cert-fingerprint nor a rule accepts"),
+        "{message}"
     );
     bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", &other]));
     bad(&scene.named(&[
@@ -241,13 +245,13 @@ async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() 
         "--cert-fingerprint",
         &other,
     ]));
-    let said = bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
-    assert!(said.contains("invalid fingerprint"), "{said}");
+    let message = bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
+    assert!(message.contains("invalid fingerprint"), "{message}");
 }
 
 /// Attack: labels their own Service like a controller's.
 #[tokio::test]
-async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
+async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
     let scene = Scene::new(labels.clone()).await;
     // Anyone can create a Service with these labels, and serve anything there.
@@ -257,50 +261,53 @@ async fn a_service_found_by_its_labels_counts_only_for_a_known_certificate() {
     let _: Service = impostor.create_object(object).await;
     impostor.route("a", serve_certificate(&KEYS[2])).await;
     let seal = ["-f", "secret.yaml"];
-    let said = bad(&scene.unnamed(&seal));
+    let message = bad(&scene.unnamed(&seal));
     for namespace in [impostor.name(), scene.namespace.name()] {
         assert!(
-            said.contains(&format!("--controller-namespace {namespace}")),
-            "{said}"
+            message.contains(&format!("--controller-namespace {namespace}")),
+            "{message}"
         );
     }
     let own = fingerprint(&KEYS[0]);
-    let said = good(&scene.unnamed(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
+    let message = good(&scene.unnamed(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
     assert!(
-        said.contains("found by its labels") && said.contains(scene.namespace.name()),
-        "{said}"
+        message.contains("found by its labels") && message.contains(scene.namespace.name()),
+        "{message}"
     );
-    let said = good(&scene.unnamed(&seal));
-    assert!(said.contains(&own), "pinned by now: {said}");
+    let message = good(&scene.unnamed(&seal));
+    assert!(message.contains(&own), "pinned by now: {message}");
     bad(&scene.unnamed(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &fingerprint(&KEYS[1]),
     ]));
-    // An impostor can serve the right certificate and return any other response; only sealing uses discovery.
+    // An impostor can serve the correct certificate and any other response, so only sealing uses discovery.
     let sealed = scene.unnamed(&seal).stdout;
     fs::write(scene.folder.path().join("sealed.json"), sealed).unwrap();
     for verb in ["--validate", "--re-encrypt"] {
-        let said = bad(&scene.unnamed(&[verb, "-f", "sealed.json"]));
-        assert!(said.contains("cannot get sealed secret service"), "{said}");
+        let message = bad(&scene.unnamed(&[verb, "-f", "sealed.json"]));
+        assert!(
+            message.contains("cannot get sealed secret service"),
+            "{message}"
+        );
     }
-    // An explicit flag is obeyed, even if it is wrong.
-    let said = bad(&scene.unnamed(&["-f", "secret.yaml", "--controller-name=absent"]));
+    // An explicit flag takes precedence, even if it is wrong.
+    let message = bad(&scene.unnamed(&["-f", "secret.yaml", "--controller-name=absent"]));
     assert!(
-        said.contains(&format!(
+        message.contains(&format!(
             "--controller-namespace {}",
             scene.namespace.name()
         )),
-        "{said}"
+        "{message}"
     );
 }
 
-/// Attack: writes a certificate into the ConfigMap that clients read.
+/// Attack: writes another certificate to the ConfigMap that clients read.
 #[tokio::test]
-async fn a_published_certificate_counts_only_if_it_is_known() {
+async fn uses_a_published_certificate_only_with_its_fingerprint() {
     let scene = Scene::new(json!({})).await;
-    caller(&scene.namespace, "developer").await;
+    create_caller(&scene.namespace, "developer").await;
     let kubeconfig = scene
         .plane
         .kubeconfig_of(scene.namespace.name(), "developer")
@@ -312,31 +319,31 @@ async fn a_published_certificate_counts_only_if_it_is_known() {
     .await;
     let kubeconfig = kubeconfig.to_str().unwrap();
     let seal = ["-f", "secret.yaml", "--kubeconfig", kubeconfig];
-    let said = bad(&scene.named(&seal));
+    let message = bad(&scene.named(&seal));
     let own = fingerprint(&KEYS[0]);
     for part in [
         "in the ConfigMap seals-certificate",
         "is forbidden",
-        "is not known here",
+        "is not trusted",
         &own,
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(message.contains(part), "{part}: {message}");
     }
     assert!(
         scene.seen().is_none(),
-        "what is not trusted is not remembered"
+        "an untrusted certificate is not cached"
     );
-    let given = [&seal[..], &["--cert-fingerprint", &own]].concat();
-    let said = good(&scene.named(&given));
-    assert!(said.contains("the service proxy is in the way"), "{said}");
+    let accepting = [&seal[..], &["--cert-fingerprint", &own]].concat();
+    let message = good(&scene.named(&accepting));
+    assert!(message.contains("the service proxy failed"), "{message}");
     good(&scene.named(&seal));
-    // A user who may change the ConfigMap gains nothing.
+    // A user who may change the ConfigMap cannot replace the certificate.
     let forged = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
     let (params, forged) = (PatchParams::default(), Patch::Merge(forged));
     let patched = config_maps.patch("seals-certificate", &params, &forged);
     patched.await.unwrap();
-    assert!(bad(&scene.named(&seal)).contains("is not known here"));
-    // The ConfigMap cannot take the controller's place for other requests.
+    assert!(bad(&scene.named(&seal)).contains("is not trusted"));
+    // The ConfigMap does not replace the controller for other requests.
     fs::write(scene.folder.path().join("sealed.json"), good_output(&scene)).unwrap();
     let validate = [
         "--validate",
@@ -345,7 +352,7 @@ async fn a_published_certificate_counts_only_if_it_is_known() {
         "--kubeconfig",
         kubeconfig,
     ];
-    assert!(bad(&scene.named(&validate)).contains("RBAC forbids you"));
+    assert!(bad(&scene.named(&validate)).contains("RBAC does not allow you"));
 }
 
 fn good_output(scene: &Scene) -> Vec<u8> {
@@ -355,7 +362,7 @@ fn good_output(scene: &Scene) -> Vec<u8> {
 #[tokio::test]
 async fn a_pod_reaches_its_own_cluster_and_namespace() {
     let scene = Scene::new(json!({})).await;
-    caller(&scene.namespace, "job").await;
+    create_caller(&scene.namespace, "job").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "job", &rules).await;
     let args = [
@@ -395,7 +402,7 @@ async fn honours_the_proxy_and_no_proxy_variables() {
     let scene = Scene::new(json!({})).await;
     let (_, port) = scene.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());
-    // A name in the API server's certificate that no resolver here knows.
+    // A name in the API server's certificate that cannot be resolved here.
     let server = format!("--server=https://kubernetes.default.svc:{port}");
     let fetch = |variables: &[(&str, &str)]| {
         let mut command = scene.command(&["--fetch-cert", &server, "--controller-name=seals"]);
@@ -413,18 +420,21 @@ async fn honours_the_proxy_and_no_proxy_variables() {
         ("NO_PROXY", "*"),
     ]));
     for exempt in ["*", ".svc", "kubernetes.default.svc", "default.svc"] {
-        let said = bad(&fetch(&[("HTTPS_PROXY", &address), ("NO_PROXY", exempt)]));
-        assert!(said.contains("cannot be reached"), "{exempt}: {said}");
+        let message = bad(&fetch(&[("HTTPS_PROXY", &address), ("NO_PROXY", exempt)]));
+        assert!(
+            message.contains("cannot reach the API server"),
+            "{exempt}: {message}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_identity_provider_authenticates_the_caller() {
     let scene = Scene::new(json!({})).await;
-    caller(&scene.namespace, "person").await;
+    create_caller(&scene.namespace, "person").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "person", &rules).await;
-    // To the client, any signed token could come from an identity provider.
+    // The client accepts any signed token as one of an identity provider.
     let token = scene.plane.token_of(scene.namespace.name(), "person").await;
     let mut config: Value =
         serde_json::from_slice(&fs::read(scene.plane.kubeconfig()).unwrap()).unwrap();
@@ -437,15 +447,15 @@ async fn an_identity_provider_authenticates_the_caller() {
     };
     good(&with(&token));
     let expired = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.canary";
-    let said = bad(&with(expired));
+    let message = bad(&with(expired));
     assert!(
-        said.contains("ID token expired") && !said.contains("canary"),
-        "{said}"
+        message.contains("ID token expired") && !message.contains("canary"),
+        "{message}"
     );
 }
 
 /// Creates an account that may read Services and `ConfigMaps`.
-async fn caller(namespace: &Namespace<'_>, name: &str) {
+async fn create_caller(namespace: &Namespace<'_>, name: &str) {
     let account = json!({ "metadata": { "name": name } });
     let _: ServiceAccount = namespace.create_object(account).await;
     let rules =
@@ -454,7 +464,7 @@ async fn caller(namespace: &Namespace<'_>, name: &str) {
     let plane = ControlPlane::shared().await;
     let client = plane.client_of(namespace.name(), name).await;
     let services = Api::<Service>::namespaced(client, namespace.name());
-    until("the role has spread", async || {
+    until("the role takes effect", async || {
         services.get("seals").await.ok()
     })
     .await;
@@ -473,7 +483,7 @@ async fn bind(namespace: &Namespace<'_>, role: &str, account: &str, rules: &Valu
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-/// Serves this certificate for any request, until the process ends.
+/// Serves this certificate for every request, until the process ends.
 fn serve_certificate(key: &NewKey) -> u16 {
     let pem = key.pair.certificate().to_pem();
     listen(move |mut caller| {
@@ -486,7 +496,7 @@ fn serve_certificate(key: &NewKey) -> u16 {
     })
 }
 
-/// Starts a proxy that sends every name to this port of this machine.
+/// Starts a proxy that forwards every host to this local port.
 fn serve_proxy(target: u16) -> u16 {
     listen(move |mut caller| {
         read_head(&caller)?;

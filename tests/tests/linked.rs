@@ -1,4 +1,4 @@
-//! How the programs are linked, read from their files.
+//! Checks how the programs are linked, from their ELF headers.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use tests::binaries;
 /// The header of an ELF file (elf(5)), 64 bits and little-endian.
 struct Elf {
     kind: u64,
-    /// Type, flags, offset and size of each segment.
+    /// The type, flags, offset and size of each segment.
     segments: Vec<[usize; 4]>,
     bytes: Vec<u8>,
 }
@@ -87,28 +87,28 @@ impl Elf {
 /// Attack: exploits a memory flaw with addresses that are the same in each run, with a writable function
 /// table, or with an executable stack.
 #[test]
-fn programs_are_at_random_addresses_with_read_only_tables_and_no_code_that_can_be_written() {
+fn programs_have_random_addresses_read_only_tables_and_no_writable_code() {
     for program in [
         binaries::controller(),
         binaries::kubeseal(),
         binaries::seal(),
     ] {
         let (elf, name) = (Elf::read(&program), program.display().to_string());
-        assert_eq!(elf.kind, ET_DYN, "{name} is at a fixed address");
+        assert_eq!(elf.kind, ET_DYN, "{name} has a fixed address");
         assert_eq!(
             elf.segments(PT_GNU_RELRO).count(),
             1,
-            "{name} has tables that can be written to"
+            "{name} has writable tables"
         );
-        assert!(elf.binds_at_once(), "{name} finds addresses as it goes");
+        assert!(elf.binds_at_once(), "{name} resolves addresses lazily");
         let stack: Vec<_> = elf.segments(PT_GNU_STACK).collect();
         assert!(
             stack.len() == 1 && stack[0][1] & PF_X == 0,
-            "{name} has a stack that can be run"
+            "{name} has an executable stack"
         );
         let both = elf
             .segments(PT_LOAD)
             .filter(|segment| segment[1] & (PF_W | PF_X) == PF_W | PF_X);
-        assert_eq!(both.count(), 0, "{name} has code that can be written to");
+        assert_eq!(both.count(), 0, "{name} has writable code");
     }
 }

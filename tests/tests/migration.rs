@@ -1,4 +1,4 @@
-//! Moves from Bitnami's controller to ours and back: nothing changes, and everything keeps working.
+//! Migrates from Bitnami's controller to ours and back: Secrets are unchanged, and objects are still processed.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ use tests::verdicts::{Verdict, judge};
 const COUNT: usize = 500;
 
 /// Arguments of both controllers.
-const WORDS: &[&str] = &[
+const ARGS: &[&str] = &[
     "--all-namespaces=false",
     "--listen-addr=127.0.0.1:0",
     "--listen-metrics-addr=127.0.0.1:0",
@@ -54,7 +54,7 @@ async fn the_controllers_can_be_swapped_back_and_forth_with_our_crd() {
 }
 
 #[tokio::test]
-async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_once_what_is_missing() {
+async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_the_missing_field_once() {
     let plane = ControlPlane::start().await;
     plane.install(&upstream::definition()).await;
     let case = Case::new(&plane).await;
@@ -63,14 +63,14 @@ async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_once_wha
 }
 
 #[tokio::test]
-async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_right() {
+async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     roles::grant_leases(&case.namespace).await;
     let ours = case.run(binaries::controller()).await;
     case.seal_all().await;
-    case.all_are_ready(ours.log()).await;
-    case.breaks("s-004").await;
+    case.wait_until_all_ready(ours.log()).await;
+    case.break_and_wait("s-004").await;
     let refused = case.uninstall(&["--yes"]);
     assert_eq!(refused.0, Some(2));
     assert!(
@@ -82,39 +82,46 @@ async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_righ
     );
     assert_eq!(ours.stop(), Some(0));
 
-    // Bitnami's controller leaves conditions as they are that it does not know.
+    // Bitnami's controller does not change conditions that it does not use.
     let theirs = case.run(upstream::upstream_controller()).await;
-    case.changes("s-004", &theirs).await;
-    case.breaks("s-003").await;
+    case.change_and_wait("s-004", &theirs).await;
+    case.break_and_wait("s-003").await;
     assert_eq!(
         case.verdict("s-004").await.kstatus,
         "Failed",
-        "it is fine again"
+        "the object is healthy again"
     );
 
-    let (code, said) = case.uninstall(&[]);
-    assert_eq!((code, said.lines().count()), (Some(0), COUNT + 1), "{said}");
-    assert!(said.contains("/s-004: Ready, Stalled\n"), "{said}");
-    assert!(said.contains("nothing was changed: 500 of 500"), "{said}");
+    let (code, message) = case.uninstall(&[]);
+    assert_eq!(
+        (code, message.lines().count()),
+        (Some(0), COUNT + 1),
+        "{message}"
+    );
+    assert!(message.contains("/s-004: Ready, Stalled\n"), "{message}");
+    assert!(
+        message.contains("nothing was changed: 500 of 500"),
+        "{message}"
+    );
     assert_eq!(
         case.verdict("s-004").await.kstatus,
         "Failed",
         "nothing is changed"
     );
-    let (code, said) = case.uninstall(&["--yes"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, message) = case.uninstall(&["--yes"]);
+    assert_eq!(code, Some(0), "{message}");
     assert!(
-        said.ends_with("500 of 500 statuses were changed\n"),
-        "{said}"
+        message.ends_with("500 of 500 statuses were changed\n"),
+        "{message}"
     );
-    let (code, said) = case.uninstall(&["--yes"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, message) = case.uninstall(&["--yes"]);
+    assert_eq!(code, Some(0), "{message}");
     assert!(
-        said.contains("none of 500 SealedSecrets has anything to remove"),
-        "{said}"
+        message.contains("none of 500 SealedSecrets has anything to remove"),
+        "{message}"
     );
 
-    case.works("after", &theirs).await;
+    case.wait_for_new_secret("after", &theirs).await;
     for object in case.list().await {
         let argo = if object.name_any() == "s-003" {
             "Degraded"
@@ -122,7 +129,7 @@ async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_righ
             "Healthy"
         };
         let verdict = judge(&json!(object));
-        // kstatus knows Ready and Stalled alone, as it did before.
+        // kstatus uses only Ready and Stalled.
         assert_eq!(
             (verdict.argo.as_str(), verdict.kstatus.as_str()),
             (argo, "Current"),
@@ -133,39 +140,45 @@ async fn after_going_back_and_seal_uninstall_every_tool_judges_every_object_righ
         assert!(status.conditions.iter().all(|one| one.type_ == "Synced"));
         assert!(status.items.is_empty() && status.record.is_none());
     }
-    case.waits("s-003", "Synced=False", true);
-    case.waits("s-003", "Ready", false);
-    case.waits("s-004", "Synced", true);
-    case.waits("s-004", "Stalled", false);
+    case.assert_kubectl_wait("s-003", "Synced=False", true);
+    case.assert_kubectl_wait("s-003", "Ready", false);
+    case.assert_kubectl_wait("s-004", "Synced", true);
+    case.assert_kubectl_wait("s-004", "Stalled", false);
     theirs.stop();
 }
 
-/// Swaps the controllers; returns the log of ours.
+/// Swaps the controllers. Returns the log of ours.
 async fn swaps(case: &Case<'_>) -> String {
     let theirs = case.run(upstream::upstream_controller()).await;
     case.seal_all().await;
-    case.all_are_synced(COUNT, theirs.log()).await;
-    let made = case.secrets().await;
+    case.wait_until_all_synced(COUNT, theirs.log()).await;
+    let secrets_before = case.secrets().await;
     theirs.stop();
 
     let ours = case.run(binaries::controller()).await;
-    case.works("during", &ours).await;
-    case.all_are_ready(ours.log()).await;
-    case.changes("s-001", &ours).await;
-    case.loses("s-002", &ours).await;
+    case.wait_for_new_secret("during", &ours).await;
+    case.wait_until_all_ready(ours.log()).await;
+    case.change_and_wait("s-001", &ours).await;
+    case.delete_and_wait("s-002", &ours).await;
     let statuses = case.statuses().await;
-    assert_eq!(case.secrets_of(&made).await, rest_of(&made));
-    case.works("at-rest", &ours).await;
+    assert_eq!(
+        case.secrets_of(&secrets_before).await,
+        rest_of(&secrets_before)
+    );
+    case.wait_for_new_secret("at-rest", &ours).await;
     assert_eq!(case.statuses_of(&statuses).await, statuses, "no write loop");
     let log = ours.log();
     assert_eq!(ours.stop(), Some(0));
 
     let theirs = case.run(upstream::upstream_controller()).await;
-    case.works("after", &theirs).await;
-    case.changes("s-001", &theirs).await;
-    case.changes("during", &theirs).await;
-    case.loses("at-rest", &theirs).await;
-    assert_eq!(case.secrets_of(&made).await, rest_of(&made));
+    case.wait_for_new_secret("after", &theirs).await;
+    case.change_and_wait("s-001", &theirs).await;
+    case.change_and_wait("during", &theirs).await;
+    case.delete_and_wait("at-rest", &theirs).await;
+    assert_eq!(
+        case.secrets_of(&secrets_before).await,
+        rest_of(&secrets_before)
+    );
     theirs.stop();
     log
 }
@@ -189,7 +202,7 @@ impl<'a> Case<'a> {
     }
 
     async fn run(&self, program: PathBuf) -> Pod {
-        Pod::start(self.plane, &self.namespace, ACCOUNT, &program, WORDS).await
+        Pod::start(self.plane, &self.namespace, ACCOUNT, &program, ARGS).await
     }
 
     async fn seal_all(&self) {
@@ -201,7 +214,7 @@ impl<'a> Case<'a> {
             .await;
     }
 
-    /// Returns one object of every scope, key and kind of template.
+    /// Returns an object. Its index selects scope, key and kind of template.
     fn object(&self, name: &str, i: usize) -> SealedSecret {
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(self.namespace.name().into());
@@ -241,7 +254,7 @@ impl<'a> Case<'a> {
             .items
     }
 
-    async fn all_are_synced(&self, count: usize, log: String) {
+    async fn wait_until_all_synced(&self, count: usize, log: String) {
         until(&format!("all are synced\n{log}"), async || {
             let synced = |object: &SealedSecret| is(object, 0, "Synced");
             let list = self.list().await;
@@ -251,7 +264,7 @@ impl<'a> Case<'a> {
     }
 
     /// Waits until our controller reports all objects as ready.
-    async fn all_are_ready(&self, log: String) {
+    async fn wait_until_all_ready(&self, log: String) {
         until(&format!("all are ready\n{log}"), async || {
             let ready = |object: &SealedSecret| {
                 let status = object.status.as_ref();
@@ -265,18 +278,19 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// Checks that a new object becomes a Secret; by then the controller has also processed the older ones.
-    async fn works(&self, name: &str, pod: &Pod) {
+    /// Waits until a new object has a Secret. By then the controller has also processed the older objects.
+    async fn wait_for_new_secret(&self, name: &str, pod: &Pod) {
         self.create(self.object(name, 7)).await;
-        self.holds(name, &format!("value of {name}"), pod).await;
+        self.wait_for_value(name, &format!("value of {name}"), pod)
+            .await;
         until("it is synced", async || {
             is(&self.sealed(name).await, 0, "Synced").then_some(())
         })
         .await;
     }
 
-    /// Checks that a changed object becomes a changed Secret.
-    async fn changes(&self, name: &str, pod: &Pod) {
+    /// Changes an object, and waits until its Secret is changed.
+    async fn change_and_wait(&self, name: &str, pod: &Pod) {
         let generation = self.sealed(name).await.metadata.generation.unwrap();
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(self.namespace.name().into());
@@ -292,11 +306,11 @@ impl<'a> Case<'a> {
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .unwrap();
-        self.holds(name, &value, pod).await;
+        self.wait_for_value(name, &value, pod).await;
     }
 
-    /// Makes an object that does not open, and waits until its status says so.
-    async fn breaks(&self, name: &str) {
+    /// Replaces a value by one that cannot be unsealed, and waits until the status reports the failure.
+    async fn break_and_wait(&self, name: &str) {
         let patch = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
         let api: Api<SealedSecret> = self.namespace.api();
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
@@ -316,7 +330,7 @@ impl<'a> Case<'a> {
         judge(&json!(self.sealed(name).await))
     }
 
-    /// Exit code and everything that `seal uninstall` says.
+    /// Runs `seal uninstall`. Returns the exit code and all output.
     fn uninstall(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(binaries::seal())
             .env("KUBECONFIG", self.plane.kubeconfig())
@@ -324,12 +338,12 @@ impl<'a> Case<'a> {
             .args(args)
             .output()
             .unwrap();
-        let said = [&output.stdout[..], &output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).unwrap())
+        let message = [&output.stdout[..], &output.stderr].concat();
+        (output.status.code(), String::from_utf8(message).unwrap())
     }
 
-    /// Does `kubectl wait` see that condition within a second?
-    fn waits(&self, name: &str, condition: &str, want: bool) {
+    /// Asserts whether `kubectl wait` finds the condition within a second.
+    fn assert_kubectl_wait(&self, name: &str, condition: &str, want: bool) {
         let status = Command::new(operators::kubectl())
             .env("KUBECONFIG", self.plane.kubeconfig())
             .args(["wait", "-n", self.namespace.name(), "--timeout=1s"])
@@ -340,7 +354,7 @@ impl<'a> Case<'a> {
         assert_eq!(status.success(), want, "{name}: {condition}");
     }
 
-    async fn loses(&self, name: &str, pod: &Pod) {
+    async fn delete_and_wait(&self, name: &str, pod: &Pod) {
         let api: Api<SealedSecret> = self.namespace.api();
         api.delete(name, &DeleteParams::default()).await.unwrap();
         until(&format!("{name} is gone\n{}", pod.log()), async || {
@@ -350,9 +364,9 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    async fn holds(&self, name: &str, value: &str, pod: &Pod) {
+    async fn wait_for_value(&self, name: &str, value: &str, pod: &Pod) {
         until(
-            &format!("{name} holds {value}\n{}", pod.log()),
+            &format!("{name} has the value {value}\n{}", pod.log()),
             async || {
                 let secret = self.namespace.api::<ApiSecret>().get_opt(name).await;
                 let data = secret.unwrap()?.data?;
@@ -362,21 +376,21 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// Returns the versions of Secrets that were made from SealedSecrets.
+    /// Returns the versions of Secrets that were created from SealedSecrets.
     async fn secrets(&self) -> Versions {
         let list = ListParams::default();
         let secrets = self.namespace.api::<ApiSecret>().list(&list).await;
-        let made = secrets
+        let secrets_before = secrets
             .unwrap()
             .into_iter()
             .filter(|secret| !secret.name_any().starts_with("sealed-secrets-key"));
-        versions(made)
+        versions(secrets_before)
     }
 
     /// Returns the versions of the Secrets that existed before, except those that this test changes.
-    async fn secrets_of(&self, made: &Versions) -> Versions {
+    async fn secrets_of(&self, secrets_before: &Versions) -> Versions {
         let mut now = self.secrets().await;
-        now.retain(|name, _| made.contains_key(name));
+        now.retain(|name, _| secrets_before.contains_key(name));
         rest_of(&now)
     }
 
@@ -391,9 +405,9 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Removes those that this test changes.
-fn rest_of(made: &Versions) -> Versions {
-    let mut rest = made.clone();
+/// Removes the objects that this test changes.
+fn rest_of(secrets_before: &Versions) -> Versions {
+    let mut rest = secrets_before.clone();
     rest.retain(|name, _| !["s-001", "s-002"].contains(&name.as_str()));
     rest
 }

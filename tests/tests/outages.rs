@@ -1,5 +1,5 @@
-//! Outages: how soon a Secret follows when they are over, and what can be seen meanwhile. Each test disturbs a plane of its
-//! own. `.ci/extra outages` measures more of them, beside Bitnami's controller.
+//! Outages: how soon Secrets are created afterwards, and what the controller reports meanwhile. Each test has its own
+//! control plane. `.ci/extra outages` measures more outages, also with Bitnami's controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,9 +26,9 @@ use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 const OUTAGE: Duration = Duration::from_mins(1);
-/// With few namespaces a watch pauses a second at most, by the unit tests of `watch_retry`; the rest is for a busy machine. It took
-/// 40 to 93 seconds when pauses grew to a minute.
-const SOON: Duration = Duration::from_secs(10);
+/// The limit for the first Secret after an outage. With few namespaces a watch pauses for at most a second (see the unit
+/// tests of `watch_retry`); the rest is for a busy machine.
+const MAX_RECOVERY: Duration = Duration::from_secs(10);
 
 struct Case {
     controller: ClusterController,
@@ -48,8 +48,8 @@ impl Case {
             client: plane.admin(),
             namespace: namespace.name().to_owned(),
         };
-        case.becomes_a_secret("before").await;
-        case.all_is_watched().await;
+        case.time_to_secret("before").await;
+        case.wait_until_all_watched().await;
         case
     }
 
@@ -61,9 +61,9 @@ impl Case {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates an object and gives the time until its Secret is there. What the API server refuses at first, since it
-    /// is just back, is asked again.
-    async fn becomes_a_secret(&self, name: &str) -> Duration {
+    /// Creates an object and returns the time until its Secret exists. Retries a request that the API server refuses
+    /// because it has just restarted.
+    async fn time_to_secret(&self, name: &str) -> Duration {
         let items = [("a", "1")];
         let sealed = sealed_for(&KEYS[0], &self.namespace, name, &items, Scope::Strict);
         let start = Instant::now();
@@ -73,14 +73,14 @@ impl Case {
             created.ok()
         })
         .await;
-        until(&format!("{name} is there\n{}", self.log()), async || {
+        until(&format!("{name} exists\n{}", self.log()), async || {
             self.api::<ApiSecret>().get_opt(name).await.ok().flatten()
         })
         .await;
         start.elapsed()
     }
 
-    /// The log without the lines of single objects.
+    /// Returns the log without the lines about single objects.
     fn log(&self) -> String {
         self.controller.log()
     }
@@ -100,7 +100,7 @@ impl Case {
         (since, value("watches_failing", &[("reason", "forbidden")]))
     }
 
-    async fn fails_to_watch(&self, what: &str) {
+    async fn wait_for_watch_failure(&self, what: &str) {
         until(&format!("{what} is reported"), async || {
             let health = self.health().await;
             (health.starts_with("HTTP/1.1 503 ") && health.contains(what)).then_some(())
@@ -109,7 +109,7 @@ impl Case {
         assert!(self.failing().await.0 > 1_000_000_000.0);
     }
 
-    async fn all_is_watched(&self) {
+    async fn wait_until_all_watched(&self) {
         until("all is watched", async || {
             let health = self.health().await;
             health.starts_with("HTTP/1.1 200 ").then_some(())
@@ -119,55 +119,55 @@ impl Case {
     }
 }
 
-fn is_soon(took: Duration, case: &Case) {
-    assert!(took < SOON, "it took {took:?}\n{}", case.log());
+fn assert_soon(took: Duration, case: &Case) {
+    assert!(took < MAX_RECOVERY, "it took {took:?}\n{}", case.log());
 }
 
 #[tokio::test]
-async fn a_secret_follows_soon_after_the_api_server_was_away_for_a_minute() {
+async fn recovers_soon_after_an_outage_of_the_api_server() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     plane.stop_api_server();
     tokio::time::sleep(OUTAGE).await;
-    case.fails_to_watch("unreachable since").await;
+    case.wait_for_watch_failure("unreachable since").await;
     plane.start_api_server().await;
-    is_soon(case.becomes_a_secret("after").await, &case);
-    case.all_is_watched().await;
+    assert_soon(case.time_to_secret("after").await, &case);
+    case.wait_until_all_watched().await;
 }
 
 #[tokio::test]
-async fn a_secret_follows_soon_after_etcd_was_away_for_a_minute() {
+async fn recovers_soon_after_an_outage_of_etcd() {
     let mut plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     plane.stop_etcd();
     tokio::time::sleep(OUTAGE).await;
-    case.fails_to_watch("since").await;
+    case.wait_for_watch_failure("since").await;
     plane.start_etcd().await;
-    is_soon(case.becomes_a_secret("after").await, &case);
-    case.all_is_watched().await;
+    assert_soon(case.time_to_secret("after").await, &case);
+    case.wait_until_all_watched().await;
 }
 
 #[tokio::test]
-async fn a_secret_follows_soon_after_the_definition_was_deleted_and_made_again() {
+async fn recovers_soon_after_the_crd_was_deleted_and_recreated() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let definitions: Api<CustomResourceDefinition> = Api::all(case.client.clone());
     let name = SealedSecret::crd().metadata.name.unwrap();
     let delete = DeleteParams::default();
     definitions.delete(&name, &delete).await.unwrap();
-    case.fails_to_watch("missing since").await;
-    until("it is gone", async || {
+    case.wait_for_watch_failure("missing since").await;
+    until("the CRD is deleted", async || {
         let found = definitions.get_opt(&name).await.unwrap();
         found.is_none().then_some(())
     })
     .await;
     plane.install(&SealedSecret::crd()).await;
-    is_soon(case.becomes_a_secret("after").await, &case);
-    case.all_is_watched().await;
+    assert_soon(case.time_to_secret("after").await, &case);
+    case.wait_until_all_watched().await;
 }
 
 #[tokio::test]
-async fn revoked_rights_show_within_a_minute_and_a_secret_follows_soon_after_they_are_back() {
+async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     let bindings = case.api::<RoleBinding>();
@@ -180,8 +180,9 @@ async fn revoked_rights_show_within_a_minute_and_a_secret_follows_soon_after_the
         assert!(revoked.elapsed() < last, "{}", case.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Those of SealedSecrets and Secrets begin at different instants.
-    case.fails_to_watch("SealedSecrets in namespace").await;
+    // The failures for SealedSecrets and Secrets begin at different instants.
+    case.wait_for_watch_failure("SealedSecrets in namespace")
+        .await;
     assert!(case.failing().await.1 >= 1.0);
     let mut again = binding;
     again.metadata.resource_version = None;
@@ -190,16 +191,16 @@ async fn revoked_rights_show_within_a_minute_and_a_secret_follows_soon_after_the
         .create(&PostParams::default(), &again)
         .await
         .unwrap();
-    is_soon(case.becomes_a_secret("after").await, &case);
-    case.all_is_watched().await;
+    assert_soon(case.time_to_secret("after").await, &case);
+    case.wait_until_all_watched().await;
 }
 
-/// Attack: takes the right to watch away for a minute, so that changes of that minute are missed.
+/// Attack: revokes the permission to watch for a minute, so that changes of that minute are missed.
 ///
-/// The API server checks rights when a watch begins, so a watch from before goes on while the next one is forbidden. Without
-/// that, none of the three would be noticed before the rights are back.
+/// The API server checks permissions when a watch begins. So a watch from before continues while the next one is
+/// forbidden. Otherwise, none of the three changes would be noticed before the permissions are restored.
 #[tokio::test]
-async fn while_watches_are_forbidden_those_from_before_go_on() {
+async fn existing_watches_continue_while_new_ones_are_forbidden() {
     let plane = ControlPlane::start().await;
     let mut case = Case::new(&plane).await;
     let roles = case.api::<Role>();
@@ -213,16 +214,16 @@ async fn while_watches_are_forbidden_those_from_before_go_on() {
         .await
         .unwrap();
     for what in ["SealedSecrets in", "key Secrets in", "\nSecrets in"] {
-        case.fails_to_watch(what).await;
+        case.wait_for_watch_failure(what).await;
     }
-    case.becomes_a_secret("meanwhile").await;
+    case.time_to_secret("meanwhile").await;
     let secrets = case.api::<ApiSecret>();
     let edit = json!({ "data": { "a": "ZWRpdGVk" } });
     secrets
         .patch("before", &PatchParams::default(), &Patch::Merge(edit))
         .await
         .unwrap();
-    until("the edit is undone", async || {
+    until("the edit is reverted", async || {
         let secret = secrets.get("before").await.unwrap();
         (secret.data?.get("a")?.0 == b"1").then_some(())
     })

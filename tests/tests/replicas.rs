@@ -1,5 +1,5 @@
-//! Several replicas of the controller: one writes, the others stand by. Each test has its own plane, and the
-//! API server's audit log shows who wrote what and when.
+//! Several replicas of the controller: one leads and writes, the others are on standby. Each test has its own control
+//! plane, and the API server's audit log shows which replica wrote each object and when.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,15 +28,15 @@ use tests::roles::{self, ACCOUNT, Reach};
 use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Short lease durations, so that a test does not wait long.
-const TERMS: [&str; 4] = [
+/// Arguments with short lease durations, so that a test does not wait long.
+const SHORT_LEASE: [&str; 4] = [
     "--leader-elect-lease-duration=4s",
     "--leader-elect-renew-deadline=2500ms",
     "--leader-elect-retry-period=500ms",
     "--key-renew-period=0",
 ];
-const LEADS: &str = "This replica is the leader";
-const FOLLOWS: &str = "Another replica is the leader";
+const LEADER: &str = "This replica is the leader";
+const STANDBY: &str = "Another replica is the leader";
 const OBJECTS: usize = 60;
 const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
@@ -51,7 +51,7 @@ impl Replica {
     async fn start(plane: &ControlPlane, namespace: &Namespace<'_>) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         let credential = credential(&std::fs::read_to_string(&kubeconfig).unwrap());
-        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &TERMS);
+        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
         let mut replica = Self {
             controller,
             credential,
@@ -67,7 +67,7 @@ impl Replica {
         value.unwrap_or_default()
     }
 
-    /// Returns its writes: time of arrival and object, such as `events/s-1.17c`.
+    /// Returns the replica's writes: the time of arrival and the object, such as `events/s-1.17c`.
     fn writes(&self, audit: &[Value]) -> Vec<(Timestamp, String)> {
         let extra = "authentication.kubernetes.io/credential-id";
         let ours = audit
@@ -99,19 +99,19 @@ fn credential(kubeconfig: &str) -> String {
     format!("JTI={}", claims["jti"].as_str().unwrap())
 }
 
-async fn place(plane: &ControlPlane) -> Namespace<'_> {
+async fn create_namespace(plane: &ControlPlane) -> Namespace<'_> {
     let namespace = plane.namespace("replicas").await;
     roles::grant(&namespace, Reach::Namespace).await;
     roles::grant_leases(&namespace).await;
     namespace
 }
 
-/// Starts two replicas: the first leads, the second stands by.
+/// Starts two replicas: the first leads, the second is on standby.
 async fn pair(plane: &ControlPlane, namespace: &Namespace<'_>) -> [Replica; 2] {
     let mut first = Replica::start(plane, namespace).await;
-    first.controller.logs(LEADS).await;
+    first.controller.logs(LEADER).await;
     let mut second = Replica::start(plane, namespace).await;
-    second.controller.logs(FOLLOWS).await;
+    second.controller.logs(STANDBY).await;
     second.controller.become_ready().await;
     [first, second]
 }
@@ -141,7 +141,7 @@ async fn synced(namespace: &Namespace<'_>, prefix: &str) -> usize {
     objects.iter().filter(is_synced).count()
 }
 
-async fn are_synced(namespace: &Namespace<'_>, prefix: &str, least: usize) {
+async fn wait_until_synced(namespace: &Namespace<'_>, prefix: &str, least: usize) {
     until(&format!("{least} of {prefix} are synced"), async || {
         (synced(namespace, prefix).await >= least).then_some(())
     })
@@ -155,54 +155,54 @@ async fn keys(namespace: &Namespace<'_>) -> usize {
 }
 
 #[tokio::test]
-async fn the_successor_of_a_killed_leader_finishes_and_repeats_little() {
+async fn the_successor_of_a_killed_leader_repeats_little_work() {
     let plane = ControlPlane::start().await;
-    let namespace = place(&plane).await;
+    let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let [mut first, mut second] = pair(&plane, &namespace).await;
     let certificate = second.controller.get("/v1/cert.pem").await;
     assert!(certificate.contains("BEGIN CERTIFICATE"), "{certificate}");
     let kill = async {
-        are_synced(&namespace, "s", 5).await;
+        wait_until_synced(&namespace, "s", 5).await;
         first.controller.signal(Signal::KILL);
     };
     tokio::join!(seal_many(&namespace, "s"), kill);
-    second.controller.logs(LEADS).await;
-    are_synced(&namespace, "s", OBJECTS).await;
+    second.controller.logs(LEADER).await;
+    wait_until_synced(&namespace, "s", OBJECTS).await;
     assert_eq!(keys(&namespace).await, 1);
     let operations = second.count("private_key_operations_total").await;
     let total = f64::from(u32::try_from(OBJECTS * ITEMS.len()).unwrap());
     assert!(
         operations < total,
-        "{operations} of {total}: what was done is not done again"
+        "{operations} of {total}: completed work is not repeated"
     );
     assert!((second.count("leader").await - 1.0).abs() < 0.5);
 }
 
 /// Attack: pauses the leader beyond its lease and resumes it.
 #[tokio::test]
-async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_it() {
+async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
     let plane = ControlPlane::start().await;
-    let namespace = place(&plane).await;
+    let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let [mut first, mut second] = pair(&plane, &namespace).await;
     let pause = async {
-        are_synced(&namespace, "s", 5).await;
+        wait_until_synced(&namespace, "s", 5).await;
         first.controller.signal(Signal::STOP);
     };
     tokio::join!(seal_many(&namespace, "s"), pause);
-    second.controller.logs(LEADS).await;
+    second.controller.logs(LEADER).await;
     let more = async {
-        are_synced(&namespace, "t", 5).await;
+        wait_until_synced(&namespace, "t", 5).await;
         first.controller.signal(Signal::CONT);
     };
     tokio::join!(seal_many(&namespace, "t"), more);
     for prefix in ["s", "t"] {
-        are_synced(&namespace, prefix, OBJECTS).await;
+        wait_until_synced(&namespace, prefix, OBJECTS).await;
     }
     first.controller.logs("is no longer the leader").await;
     assert!(first.count("leader").await < 0.5);
-    until("only the leader tells of objects", async || {
+    until("only the leader exports object metrics", async || {
         let text = first.controller.scrape().await;
         let scrape = Scrape::read(&text);
         let synced = scrape.value(OBJECTS_SERIES, &[("synced", "True")]);
@@ -215,12 +215,12 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
     let taken = taken
         .filter(|(_, what)| what.starts_with("leases/"))
         .map(|(time, _)| time);
-    let taken = taken.min().expect("it took the Lease");
+    let taken = taken.min().expect("the second replica acquired the Lease");
     let before = first.writes(&audit);
     assert!(before.len() > 5, "{before:?}");
-    // An event that was in flight when the process was stopped is sent when it resumes, and no resource
-    // version can prevent that. It can only be about the first objects, because the process has not seen the
-    // others.
+    // An event that was being sent when the process was stopped is sent when it resumes, and no resource
+    // version can prevent that. It can only be about the first objects, because the process has not received
+    // the others.
     let late: Vec<_> = before
         .into_iter()
         .filter(|(time, what)| *time >= taken && !what.starts_with("events/s-"))
@@ -228,14 +228,14 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
     assert!(late.is_empty(), "after {taken}: {late:?}");
     let early = second.writes(&audit).into_iter();
     let early: Vec<_> = early.filter(|(time, _)| *time < taken).collect();
-    assert!(early.is_empty(), "a follower wrote: {early:?}");
+    assert!(early.is_empty(), "a standby wrote: {early:?}");
     assert_eq!(keys(&namespace).await, 1);
 }
 
 #[tokio::test]
-async fn a_leader_that_exits_lets_the_next_one_lead_at_once() {
+async fn a_leader_that_exits_releases_the_lease() {
     let plane = ControlPlane::start().await;
-    let namespace = place(&plane).await;
+    let namespace = create_namespace(&plane).await;
     let [first, mut second] = pair(&plane, &namespace).await;
     assert_eq!(first.controller.stop(), Some(0));
     let lease: Lease = namespace.api().get(ACCOUNT).await.unwrap();
@@ -244,16 +244,16 @@ async fn a_leader_that_exits_lets_the_next_one_lead_at_once() {
         let identity = format!("identity={holder}");
         second.controller.logs(&identity).await;
     }
-    second.controller.logs(LEADS).await;
+    second.controller.logs(LEADER).await;
 }
 
 /// Attack: starts two replicas at once on an empty cluster.
 #[tokio::test]
-async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
+async fn replicas_that_start_together_generate_one_key() {
     let plane = ControlPlane::start().await;
-    let namespace = place(&plane).await;
+    let namespace = create_namespace(&plane).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &TERMS);
+    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
     let mut both = [start(), start()];
     for controller in &mut both {
         controller.become_ready().await;
@@ -268,8 +268,8 @@ async fn two_that_start_at_once_on_an_empty_cluster_make_one_key() {
     assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
 }
 
-/// The default lease duration, so that a wait for it would show.
-const DEFAULT_TERM: Duration = Duration::from_secs(12);
+/// The default lease duration. It is long enough to distinguish a run that waits for it from one that does not.
+const DEFAULT_LEASE_DURATION: Duration = Duration::from_secs(12);
 
 fn pod_uid() -> String {
     format!("{:032x}", shared::random::number::<u128>())
@@ -292,88 +292,88 @@ async fn seal_one(namespace: &Namespace<'_>, name: &str) {
     api.create(&PostParams::default(), &sealed).await.unwrap();
 }
 
-async fn has_secret(namespace: &Namespace<'_>, name: &str) {
-    until(&format!("the Secret {name} is there"), async || {
+async fn wait_for_secret(namespace: &Namespace<'_>, name: &str) {
+    until(&format!("the Secret {name} exists"), async || {
         let secrets = namespace.api::<ApiSecret>();
         secrets.get_opt(name).await.unwrap()
     })
     .await;
 }
 
-/// Returns how long the next controller takes from its start to its first Secret, after the previous one was
-/// killed. `same_pod` says whether it is a container of the same Pod.
+/// Kills a controller, and returns how long the next one takes from its start to its first Secret. `same_pod`
+/// determines whether it is a container of the same Pod.
 async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Duration {
-    let namespace = place(plane).await;
+    let namespace = create_namespace(plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
     let args = ["--key-renew-period=0"];
     let mut first = container(plane, &namespace, &uid, &args).await;
-    first.logs(LEADS).await;
+    first.logs(LEADER).await;
     first.signal(Signal::KILL);
     drop(first);
     seal_one(&namespace, "after").await;
     let start = Instant::now();
     let next = if same_pod { uid } else { pod_uid() };
     let _second = container(plane, &namespace, &next, &args).await;
-    has_secret(&namespace, "after").await;
+    wait_for_secret(&namespace, "after").await;
     start.elapsed()
 }
 
 #[tokio::test]
-async fn a_container_that_was_killed_and_started_again_in_its_pod_goes_on_at_once() {
+async fn a_restarted_container_resumes_leadership_at_once() {
     let plane = ControlPlane::start().await;
     let same_pod = time_to_the_first_secret(&plane, true).await;
     let another = time_to_the_first_secret(&plane, false).await;
     eprintln!("the first Secret after {same_pod:.2?} in the same Pod, {another:.2?} in another");
     assert!(
-        another > DEFAULT_TERM / 2,
-        "nothing was waited for: {another:?}"
+        another > DEFAULT_LEASE_DURATION / 2,
+        "the other Pod did not wait for the lease: {another:?}"
     );
-    assert!(same_pod < DEFAULT_TERM / 2, "{same_pod:?}");
+    assert!(same_pod < DEFAULT_LEASE_DURATION / 2, "{same_pod:?}");
 }
 
 /// Attack: a second process in the Pod of the leader, started by `kubectl exec` for example, takes the Lease
 /// under the leader's identity while the leader is only paused.
 #[tokio::test]
-async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
+async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     let plane = ControlPlane::start().await;
-    let namespace = place(&plane).await;
+    let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
-    let mut first = container(&plane, &namespace, &uid, &TERMS).await;
-    first.logs(LEADS).await;
-    let mut second = container(&plane, &namespace, &uid, &TERMS).await;
-    second.logs(FOLLOWS).await;
+    let mut first = container(&plane, &namespace, &uid, &SHORT_LEASE).await;
+    first.logs(LEADER).await;
+    let mut second = container(&plane, &namespace, &uid, &SHORT_LEASE).await;
+    second.logs(STANDBY).await;
     second.logs("may use its identity").await;
-    assert!(!second.log().contains(LEADS));
+    assert!(!second.log().contains(LEADER));
 
-    // The pause does not release the identity: the second one leads when the Lease has expired.
+    // The pause does not release the identity: the second process leads when the Lease has expired.
     let held: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     let holder = |lease: &Lease| lease.spec.clone().unwrap().holder_identity.unwrap();
     assert!(holder(&held).ends_with(&uid));
     first.signal(Signal::STOP);
-    second.logs(LEADS).await;
+    second.logs(LEADER).await;
     let taken: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     assert!(!holder(&taken).ends_with(&uid), "{}", holder(&taken));
     first.signal(Signal::CONT);
     first.logs("is no longer the leader").await;
     seal_one(&namespace, "later").await;
-    has_secret(&namespace, "later").await;
+    wait_for_secret(&namespace, "later").await;
 }
 
 /// Attack: starts two replicas before the permission to use Leases is granted.
 ///
 /// Role bindings may be created a moment after the replicas start.
 #[tokio::test]
-async fn two_that_start_before_they_may_use_leases_agree_on_a_leader_when_they_may() {
+async fn replicas_without_permission_for_leases_elect_a_leader_when_it_is_granted() {
     let plane = ControlPlane::start().await;
     let namespace = plane.namespace("replicas").await;
     roles::grant(&namespace, Reach::Namespace).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let mut first = Replica::start(&plane, &namespace).await;
-    first.controller.logs(LEADS).await;
+    first.controller.logs(LEADER).await;
     let mut second = Replica::start(&plane, &namespace).await;
-    second.controller.logs(LEADS).await;
+    second.controller.logs(LEADER).await;
     roles::grant_leases(&namespace).await;
     until("one of the two leads", async || {
         let leaders = first.count("leader").await + second.count("leader").await;

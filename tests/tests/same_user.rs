@@ -1,4 +1,4 @@
-//! What another process of the controller's own user can read of the controller.
+//! Tests what another process of the controller's user can read of the controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ fn as_user(command: &mut Command) -> &mut Command {
 }
 
 /// Returns whether a process of the same user can read the first byte of this file of the process.
-fn is_read(id: u32, file: &str) -> bool {
+fn is_readable(id: u32, file: &str) -> bool {
     let mut head = Command::new("head");
     head.args(["-c1", &format!("/proc/{id}/{file}")])
         .stdout(Stdio::piped())
@@ -35,7 +35,7 @@ fn is_read(id: u32, file: &str) -> bool {
     output.status.success() && !output.stdout.is_empty()
 }
 
-/// Copies the program and its folders to a place that every user can access.
+/// Copies the program and its folders to a folder that every user can access.
 fn prepare(folder: &Path) {
     let program = folder.join("controller");
     fs::copy(binaries::controller(), &program).unwrap();
@@ -49,7 +49,7 @@ fn prepare(folder: &Path) {
 
 /// Attack: another process of the controller's user, in its container or on its node, reads keys from its memory.
 #[tokio::test]
-async fn another_process_of_the_same_user_reads_neither_memory_nor_environment() {
+async fn another_process_of_the_same_user_cannot_read_memory_or_environment() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path());
     let mut command = guarded::command(folder.path().join("controller"));
@@ -62,14 +62,17 @@ async fn another_process_of_the_same_user_reads_neither_memory_nor_environment()
     let serves = |log: &str| log.contains("HTTP server serving").then_some(());
     controller.wait_for_log("it serves HTTP", serves).await;
     for file in ["maps", "mem", "environ", "auxv", "stack"] {
-        assert!(!is_read(controller.id(), file), "/proc/ID/{file} was read");
+        assert!(
+            !is_readable(controller.id(), file),
+            "/proc/ID/{file} was read"
+        );
     }
 
-    // The reader can read an unprotected process.
+    // An unprotected process is readable.
     let mut command = guarded::command("sleep");
     let sleeper = Guarded::spawn(as_user(command.arg("60"))).unwrap();
-    patience::until("the other process is read", async || {
-        is_read(sleeper.id(), "maps").then_some(())
+    patience::until("the unprotected process is readable", async || {
+        is_readable(sleeper.id(), "maps").then_some(())
     })
     .await;
     assert_eq!(controller.stop(), Some(0));

@@ -1,7 +1,7 @@
 //! Every scope, with every forged annotation, template, namespace and name, on every path by which a value
-//! could leave its place: unsealing as both stores do it, recovery, and merging into a file. Each path
-//! refuses, or the value opens where it was sealed for. Verify and rotate have the same matrix in the tests
-//! of their endpoints.
+//! could be unsealed elsewhere: both stores, recovery, and merging into a file. Each path refuses, or unseals
+//! the value for the name that it was sealed for. The tests of the endpoints verify and rotate have the same
+//! matrix.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ const RULES: Rules = Rules {
     refuse_random: false,
 };
 
-/// A value sealed for `shop/db` with one scope, in an object that claims another place or scope.
+/// A value sealed for `shop/db` with one scope, in an object that claims another name, namespace or scope.
 struct Forged {
     sealed_as: Scope,
     claims: Scope,
@@ -60,9 +60,9 @@ impl Forged {
         all
     }
 
-    /// Returns whether the value may be opened. The claims determine the label, so it opens where the label
-    /// is the same.
-    fn opens(&self) -> bool {
+    /// Returns whether the value may be unsealed. The claims determine the label, so it may be unsealed if the
+    /// label is the same.
+    fn may_unseal(&self) -> bool {
         let place = (self.namespace(), self.name());
         self.sealed_as == self.claims
             && match self.sealed_as {
@@ -97,7 +97,7 @@ impl Forged {
     }
 }
 
-/// Forges an object. The template names the original place, wherever the object is.
+/// Forges an object. Its template names the original name and namespace.
 fn forge(
     original: &SealedSecret,
     claims: Scope,
@@ -123,7 +123,7 @@ fn ring() -> KeyRing {
 /// Attack: moves a sealed value to every other name, namespace and scope, with forged annotations and template
 /// metadata.
 #[test]
-fn unsealing_refuses_or_opens_at_the_origin() {
+fn unsealing_refuses_forged_objects() {
     let ring = ring();
     for forged in Forged::all() {
         let mut dice = shared::random::system();
@@ -132,7 +132,7 @@ fn unsealing_refuses_or_opens_at_the_origin() {
             rng: &mut dice,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
-        assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
+        assert_eq!(unsealed.is_ok(), forged.may_unseal(), "{}", forged.case());
         if let Ok(unsealed) = unsealed {
             let metadata = unsealed.secret.metadata;
             assert_eq!(metadata.namespace.as_deref(), Some(forged.namespace()));
@@ -143,9 +143,9 @@ fn unsealing_refuses_or_opens_at_the_origin() {
 
 /// Attack: moves a `spec.data` value to another name, namespace or scope.
 ///
-/// In the deprecated form, the Secret in the value has no influence either, whatever it declares.
+/// The metadata of the Secret in the deprecated form has no effect either.
 #[test]
-fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
+fn unsealing_refuses_forged_objects_in_the_deprecated_form() {
     let ring = ring();
     for mut forged in Forged::all() {
         let inner = &forged.object.spec.template.metadata.annotations;
@@ -166,7 +166,7 @@ fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
             rng: &mut dice,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
-        assert_eq!(unsealed.is_ok(), forged.opens(), "{}", forged.case());
+        assert_eq!(unsealed.is_ok(), forged.may_unseal(), "{}", forged.case());
         if let Ok(unsealed) = unsealed {
             let metadata = unsealed.secret.metadata;
             assert_eq!(metadata.namespace.as_deref(), Some(forged.namespace()));
@@ -175,7 +175,7 @@ fn unsealing_the_deprecated_form_refuses_or_opens_at_the_origin() {
     }
 }
 
-/// Runs `kubeseal` with keys and certificate of this folder.
+/// Runs `kubeseal` with the keys and certificate of this folder.
 fn kubeseal(folder: &Path, args: &[&str], input: &str) -> Output {
     fs::write(folder.join("input.yaml"), input).unwrap();
     Command::new(binaries::kubeseal())
@@ -202,15 +202,15 @@ const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.
 
 /// Attack: recovers offline under every other name, namespace and scope.
 #[test]
-fn recovery_refuses_or_opens_at_the_origin() {
+fn recovery_refuses_forged_objects() {
     let scratch = folder_with_key();
     for forged in Forged::all() {
         let done = kubeseal(scratch.path(), &RECOVER, &forged.text());
         let case = forged.case();
-        assert_eq!(done.status.success(), forged.opens(), "{case}");
+        assert_eq!(done.status.success(), forged.may_unseal(), "{case}");
         let text = String::from_utf8(done.stdout).unwrap();
         let secret = secret(&text);
-        if forged.opens() {
+        if forged.may_unseal() {
             let place = json!([forged.namespace(), forged.name()]);
             let found = json!([secret["metadata"]["namespace"], secret["metadata"]["name"]]);
             assert_eq!(found, place, "{case}");
@@ -222,10 +222,10 @@ fn recovery_refuses_or_opens_at_the_origin() {
 
 /// Attack: merges a value into a file with a forged name and scope.
 ///
-/// A merge must not give the target's name to a value that was sealed for another one: what it adds is sealed
-/// for the target, and existing values can be opened exactly as before.
+/// A merge must not make a value valid for another name: new values are sealed for the target, and existing
+/// values can be unsealed exactly as before.
 #[test]
-fn merging_into_a_forged_file_opens_nothing_that_did_not_open_before() {
+fn merging_into_a_forged_file_makes_no_other_value_valid() {
     let scratch = folder_with_key();
     let target = scratch.path().join("target.yaml");
     let new = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {b: new}\n";
@@ -239,7 +239,7 @@ fn merging_into_a_forged_file_opens_nothing_that_did_not_open_before() {
         let merged = sealed_secret(&fs::read(&target).unwrap());
         assert_eq!(merged.metadata.namespace, forged.object.metadata.namespace);
         assert_eq!(merged.metadata.name, forged.object.metadata.name);
-        for (item, opens) in [("a", forged.opens()), ("b", true)] {
+        for (item, opens) in [("a", forged.may_unseal()), ("b", true)] {
             let mut alone = merged.clone();
             alone.spec.encrypted_data.retain(|key, _| key == item);
             let got = shared::unseal::check(&alone, &ring, false);

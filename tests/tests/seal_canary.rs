@@ -1,6 +1,6 @@
-//! Passes a canary value through every command of `seal` that takes values, and finds it only where it was
-//! put on purpose: not in an argument list or environment, not on disk or in a shell history, and not in
-//! output, during and after the run, whether the command ends normally, with an error or by SIGKILL.
+//! Passes a canary value through every command of `seal` that takes values, and searches for it: it must not be
+//! in an argument list or environment, on disk, in a shell history or in output, during and after the run,
+//! whether the command ends normally, with an error or by SIGKILL.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,28 +27,28 @@ use tests::patience::until;
 use tests::scratch::Scratch;
 use tests::{binaries, sops};
 
-/// So long that no other bytes contain it, and of 15 bytes so that its base64 has no padding.
+/// The value to search for: long enough to be unique, and 15 bytes so that its base64 has no padding.
 const CANARY: &str = "canaryQ7wZ9xK2v";
 
-/// Typed in place of a recipe.
+/// A value that the user types by mistake instead of a recipe.
 const TYPED: &str = "typedQ7wZ9xK2v";
 
-/// An object to change.
+/// An object that the commands change.
 const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {}}\n";
 
-/// A working folder, and all places around it to which a careless program might write.
-struct Cage {
+/// A working folder, and all folders around it to which a program might write.
+struct Sandbox {
     scratch: Scratch,
 }
 
-impl Cage {
+impl Sandbox {
     fn new() -> Self {
-        let cage = Self {
+        let sandbox = Self {
             scratch: Scratch::new(),
         };
         for name in ["work", "tmp", "home", "run", "programs"] {
-            fs::create_dir(cage.path(name)).unwrap();
+            fs::create_dir(sandbox.path(name)).unwrap();
         }
         let spec = KeySpec {
             size: KeySize::Rsa2048,
@@ -58,24 +58,27 @@ impl Cage {
         let key = spec
             .generate(jiff::Timestamp::now(), &mut shared::random::system())
             .unwrap();
-        fs::write(cage.path("work/cert.pem"), key.pair.certificate().to_pem()).unwrap();
-        fs::write(cage.path("work/key.pem"), key.private_pem.expose()).unwrap();
         fs::write(
-            cage.path("work/.seal.yaml"),
+            sandbox.path("work/cert.pem"),
+            key.pair.certificate().to_pem(),
+        )
+        .unwrap();
+        fs::write(sandbox.path("work/key.pem"), key.private_pem.expose()).unwrap();
+        fs::write(
+            sandbox.path("work/.seal.yaml"),
             "rules: [{path: '**', certificate: cert.pem, namespace: shop}]",
         )
         .unwrap();
-        cage.record("git", Path::new("/usr/bin/git"));
-        cage.record("sops", &sops::program());
-        cage
+        sandbox.record("git", Path::new("/usr/bin/git"));
+        sandbox.record("sops", &sops::program());
+        sandbox
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
-    /// Puts a program first on the PATH that records its arguments and environment, and then runs the real
-    /// one.
+    /// Adds a program to PATH that records its arguments and environment, and then runs the real program.
     fn record(&self, name: &str, real: &Path) {
         let script = format!(
             "#!/bin/sh\n{{ echo {name} \"$@\"; env; }} >> '{}'\nexec '{}' \"$@\"\n",
@@ -115,10 +118,10 @@ impl Cage {
             .unwrap()
     }
 
-    /// Runs a command with this stdin; returns its exit code and all its output.
+    /// Runs a command with this stdin. Returns its exit code and all output.
     fn run(&self, args: &[&str], input: &str) -> (Option<i32>, String) {
         let mut child = self.spawn(args);
-        // It may exit before it has read everything.
+        // The command may exit before it has read everything.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         let printed = [output.stdout, output.stderr].concat();
@@ -128,15 +131,14 @@ impl Cage {
         )
     }
 
-    /// Returns whether a file was written since this cage was created, judged by its folder `run`, which
-    /// never changes.
-    fn is_younger(&self, path: &Path) -> bool {
+    /// Returns whether a file was written since this sandbox was created. Its folder `run` never changes.
+    fn is_newer(&self, path: &Path) -> bool {
         modified(path) >= modified(&self.path("run"))
     }
 
-    /// Returns every file that contains the canary, except those named, which the test itself wrote.
-    fn sightings(&self, known: &[&str]) -> Vec<PathBuf> {
-        let known: Vec<PathBuf> = known
+    /// Returns every file that contains the canary, except those that the test itself wrote.
+    fn files_with_canary(&self, expected: &[&str]) -> Vec<PathBuf> {
+        let expected: Vec<PathBuf> = expected
             .iter()
             .map(|name| self.path("work").join(name))
             .collect();
@@ -147,10 +149,10 @@ impl Cage {
             let files = entries
                 .map(|entry| entry.path())
                 .filter(|path| path.is_file());
-            let young = files.filter(|path| self.is_younger(path));
-            found.extend(young.filter(|path| holds(path)));
+            let young = files.filter(|path| self.is_newer(path));
+            found.extend(young.filter(|path| file_has_canary(path)));
         }
-        found.retain(|path| !known.contains(path));
+        found.retain(|path| !expected.contains(path));
         found
     }
 }
@@ -166,17 +168,17 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             search(&path, found);
-        } else if holds(&path) {
+        } else if file_has_canary(&path) {
             found.push(path);
         }
     }
 }
 
-fn holds(path: &Path) -> bool {
+fn file_has_canary(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| has_canary(&bytes))
 }
 
-/// Searches for the canary as it is, in base64, and in hexadecimal.
+/// Returns whether the bytes contain the canary: literally, in base64 or in hexadecimal.
 fn has_canary(bytes: &[u8]) -> bool {
     let hex: Vec<String> = CANARY.bytes().map(|b| format!("{b:02x}")).collect();
     let hex = hex.concat();
@@ -186,7 +188,7 @@ fn has_canary(bytes: &[u8]) -> bool {
         .any(|form| memchr::memmem::find(bytes, form.as_bytes()).is_some())
 }
 
-/// Returns arguments and environment of every accessible process that contain the canary.
+/// Returns the files under `/proc` with arguments or environments that contain the canary.
 fn processes_with_canary() -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let processes = processes.filter(|p| {
@@ -197,7 +199,7 @@ fn processes_with_canary() -> Vec<String> {
     });
     let places = processes.flat_map(|p| ["cmdline", "environ"].map(|name| p.path().join(name)));
     places
-        .filter(|place| holds(place))
+        .filter(|place| file_has_canary(place))
         .map(|place| place.display().to_string())
         .collect()
 }
@@ -217,32 +219,37 @@ fn list() -> String {
     )
 }
 
-/// The files with the value that the commands read.
-fn write_inputs(cage: &Cage) {
-    fs::write(cage.path("work/value"), CANARY).unwrap();
+/// Writes the files with the canary that the commands read.
+fn write_inputs(sandbox: &Sandbox) {
+    fs::write(sandbox.path("work/value"), CANARY).unwrap();
     fs::write(
-        cage.path("work/web.env"),
+        sandbox.path("work/web.env"),
         format!("A={CANARY}\nB='{CANARY}'\n"),
     )
     .unwrap();
-    fs::write(cage.path("work/secret.yaml"), secret()).unwrap();
-    fs::write(cage.path("work/flat.yaml"), format!("password: {CANARY}\n")).unwrap();
+    fs::write(sandbox.path("work/secret.yaml"), secret()).unwrap();
+    fs::write(
+        sandbox.path("work/flat.yaml"),
+        format!("password: {CANARY}\n"),
+    )
+    .unwrap();
     sops::encrypt(
-        &cage.path("work/flat.yaml"),
-        &cage.path("work/flat.enc.yaml"),
+        &sandbox.path("work/flat.yaml"),
+        &sandbox.path("work/flat.enc.yaml"),
     );
 }
 
-/// Attack: searches arguments, environments, temporary files and output of every command for a known value.
+/// Attack: searches arguments, environments, temporary files and output of every command for a value.
 #[test]
-fn no_command_leaves_the_value_anywhere() {
-    let cage = Cage::new();
-    write_inputs(&cage);
-    fs::remove_file(cage.path("work/flat.yaml")).unwrap();
-    cage.command(Path::new("/usr/bin/git"), &["init", "-q", "."])
+fn no_command_leaks_the_value() {
+    let sandbox = Sandbox::new();
+    write_inputs(&sandbox);
+    fs::remove_file(sandbox.path("work/flat.yaml")).unwrap();
+    sandbox
+        .command(Path::new("/usr/bin/git"), &["init", "-q", "."])
         .status()
         .unwrap();
-    let known = ["value", "web.env", "secret.yaml"];
+    let written = ["value", "web.env", "secret.yaml"];
     let (secret, list, line) = (secret(), list(), format!("A={CANARY}\n"));
     let runs: [(&[&str], &str); 23] = [
         (
@@ -313,7 +320,7 @@ fn no_command_leaves_the_value_anywhere() {
         (&["config", "explain", "a.yaml"], ""),
     ];
     for (args, input) in runs {
-        let (code, printed) = cage.run(args, input);
+        let (code, printed) = sandbox.run(args, input);
         let expected = match args.first() {
             Some(&"lint") => Some(1),
             Some(&"diff") => Some(2), // there is no commit yet
@@ -324,9 +331,13 @@ fn no_command_leaves_the_value_anywhere() {
             !has_canary(printed.as_bytes()),
             "{args:?} prints it: {printed}"
         );
-        assert_eq!(cage.sightings(&known), Vec::<PathBuf>::new(), "{args:?}");
+        assert_eq!(
+            sandbox.files_with_canary(&written),
+            Vec::<PathBuf>::new(),
+            "{args:?}"
+        );
     }
-    let children = fs::read_to_string(cage.path("children")).unwrap();
+    let children = fs::read_to_string(sandbox.path("children")).unwrap();
     assert!(
         children.contains("sops -d") && !children.contains("git "),
         "{children}"
@@ -335,7 +346,7 @@ fn no_command_leaves_the_value_anywhere() {
 
 #[test]
 fn no_error_contains_the_value() {
-    let cage = Cage::new();
+    let sandbox = Sandbox::new();
     let broken = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData:\n  a: \"{CANARY}\n b: {CANARY}: ["
     );
@@ -348,7 +359,7 @@ fn no_error_contains_the_value() {
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: [{CANARY}]}}\nstringData: {{a: b}}\n"
     );
     let quoted = format!("A='{CANARY}\n");
-    // Not the canary: another test covers argument lists.
+    // Another value than the canary: the argument list contains it.
     let recipe = format!("a={TYPED}");
     let runs: [(&[&str], &str); 9] = [
         (&[], &broken),
@@ -362,24 +373,28 @@ fn no_error_contains_the_value() {
         (&["generate", "a", &recipe], ""),
     ];
     for (args, input) in runs {
-        let (code, printed) = cage.run(args, input);
+        let (code, printed) = sandbox.run(args, input);
         assert_eq!(code, Some(2), "{args:?}: {printed}");
         assert!(
             !has_canary(printed.as_bytes()) && !printed.contains(TYPED),
             "{args:?}: {printed}"
         );
-        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{args:?}");
+        assert_eq!(
+            sandbox.files_with_canary(&[]),
+            Vec::<PathBuf>::new(),
+            "{args:?}"
+        );
     }
 }
 
-/// Attack: kills each command while it holds a value, and searches what is left.
+/// Attack: kills each command while it has a value in memory, and searches the files that remain.
 ///
-/// The command has read the value and waits for more input when it is searched and killed.
+/// The command has read the value and waits for more input when it is killed.
 #[tokio::test]
-async fn killed_in_the_middle_nothing_is_left() {
-    let cage = Cage::new();
+async fn a_killed_command_leaves_no_value() {
+    let sandbox = Sandbox::new();
     let secret = secret();
-    fs::write(cage.path("work/s.yaml"), SEALED).unwrap();
+    fs::write(sandbox.path("work/s.yaml"), SEALED).unwrap();
     let runs: [(&[&str], &str); 5] = [
         (
             &["create", "a", "--stdin", "password", "-w", "a.yaml"],
@@ -391,7 +406,7 @@ async fn killed_in_the_middle_nothing_is_left() {
         (&[], &secret),
     ];
     for (args, input) in runs {
-        let mut child = cage.spawn(args);
+        let mut child = sandbox.spawn(args);
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).unwrap();
         until("the value has been read", async || {
@@ -405,9 +420,13 @@ async fn killed_in_the_middle_nothing_is_left() {
             !has_canary(&[output.stdout, output.stderr].concat()),
             "{args:?}"
         );
-        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{args:?}");
+        assert_eq!(
+            sandbox.files_with_canary(&[]),
+            Vec::<PathBuf>::new(),
+            "{args:?}"
+        );
     }
-    let left: Vec<_> = fs::read_dir(cage.path("work"))
+    let left: Vec<_> = fs::read_dir(sandbox.path("work"))
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
@@ -421,8 +440,8 @@ fn is_empty(pipe: &std::process::ChildStdin) -> bool {
 
 /// Attack: watches the terminal while a value is typed.
 #[tokio::test]
-async fn a_prompt_shows_nothing_of_what_is_typed() {
-    let cage = Cage::new();
+async fn a_prompt_does_not_show_the_typed_value() {
+    let sandbox = Sandbox::new();
     let (terminal, open) = terminal();
     let seal = binaries::seal();
     let args = [
@@ -436,8 +455,8 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
         "-w",
         "a.yaml",
     ];
-    let mut child = start(cage.command(Path::new("setsid"), &args), open);
-    let turns = QUESTIONS.map(|question| (question, CANARY.to_owned()));
+    let mut child = start(sandbox.command(Path::new("setsid"), &args), open);
+    let turns = PROMPTS.map(|question| (question, CANARY.to_owned()));
     let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns))
         .await
         .unwrap();
@@ -446,13 +465,13 @@ async fn a_prompt_shows_nothing_of_what_is_typed() {
         !shown.contains(CANARY) && shown.contains("Value of password"),
         "{shown}"
     );
-    assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new());
-    let (_, revealed) = cage.run(&["view", "--reveal", "--key", "key.pem", "a.yaml"], "");
+    assert_eq!(sandbox.files_with_canary(&[]), Vec::<PathBuf>::new());
+    let (_, revealed) = sandbox.run(&["view", "--reveal", "--key", "key.pem", "a.yaml"], "");
     assert!(revealed.contains(CANARY), "{revealed}");
 }
 
 /// The prompts for a new value.
-const QUESTIONS: [&str; 2] = ["Value of password: ", "Confirm: "];
+const PROMPTS: [&str; 2] = ["Value of password: ", "Confirm: "];
 
 /// Returns a new terminal, and a function that opens its other end.
 fn terminal() -> (OwnedFd, impl Fn() -> File) {
@@ -474,7 +493,7 @@ fn start(mut command: Command, open: impl Fn() -> File) -> Child {
     command.spawn().unwrap()
 }
 
-/// Types each answer once its prompt is shown; returns all screen output.
+/// Types each answer once its prompt is shown. Returns all screen output.
 fn converse(terminal: OwnedFd, turns: &[(&str, String)]) -> String {
     let mut terminal = File::from(terminal);
     let mut shown = String::new();
@@ -493,13 +512,16 @@ fn converse(terminal: OwnedFd, turns: &[(&str, String)]) -> String {
             turns.next();
         }
     }
-    assert!(turns.next().is_none(), "not every question came: {shown}");
+    assert!(
+        turns.next().is_none(),
+        "not every prompt was shown: {shown}"
+    );
     shown
 }
 
 #[tokio::test]
 async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
-    let cage = Cage::new();
+    let sandbox = Sandbox::new();
     let (terminal, open) = terminal();
     let watched = terminal.try_clone().unwrap();
     let before = tcgetattr(&watched).unwrap().local_modes;
@@ -513,15 +535,15 @@ async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
         "--prompt",
         "password",
     ];
-    let mut child = start(cage.command(Path::new("setsid"), &args), open);
-    let turns = [(QUESTIONS[0], "\u{3}".to_owned())];
+    let mut child = start(sandbox.command(Path::new("setsid"), &args), open);
+    let turns = [(PROMPTS[0], "\u{3}".to_owned())];
     let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns));
     let shown = shown.await.unwrap();
     assert!(!child.wait().unwrap().success(), "{shown}");
     assert_eq!(tcgetattr(&watched).unwrap().local_modes, before);
 }
 
-/// Returns a server that never answers, and the address of its certificate.
+/// Returns a server that never responds, and the URL of its certificate.
 fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -530,8 +552,8 @@ fn silent_server() -> (TcpListener, String) {
 }
 
 #[tokio::test]
-async fn an_interrupt_after_a_prompt_ends_the_run() {
-    let cage = Cage::new();
+async fn an_interrupt_after_a_prompt_ends_the_command() {
+    let sandbox = Sandbox::new();
     let (server, url) = silent_server();
     let (terminal, open) = terminal();
     let mut keyboard = File::from(terminal.try_clone().unwrap());
@@ -539,32 +561,37 @@ async fn an_interrupt_after_a_prompt_ends_the_run() {
     let args = ["-c", "-w", seal.to_str().unwrap()].into_iter();
     let args = args.chain(["create", "a", "--prompt", "password", "--cert", &url]);
     let args: Vec<&str> = args.collect();
-    let mut child = start(cage.command(Path::new("setsid"), &args), open);
-    let turns = QUESTIONS.map(|question| (question, CANARY.to_owned()));
+    let mut child = start(sandbox.command(Path::new("setsid"), &args), open);
+    let turns = PROMPTS.map(|question| (question, CANARY.to_owned()));
     std::thread::spawn(move || converse(terminal, &turns));
-    let _asked = until("it asks for the certificate", async || server.accept().ok()).await;
+    let _request = until("the certificate is requested", async || {
+        server.accept().ok()
+    })
+    .await;
     keyboard.write_all(b"\x03").unwrap();
-    let ended = until("Ctrl-C ends it", async || child.try_wait().unwrap());
+    let ended = until("Ctrl-C ends the command", async || {
+        child.try_wait().unwrap()
+    });
     assert!(!ended.await.success());
 }
 
 /// Attack: reads the shell's history after values were sealed.
 #[tokio::test]
-async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
-    let cage = Cage::new();
-    fs::write(cage.path("work/value"), CANARY).unwrap();
+async fn the_shell_history_contains_the_commands_but_not_the_value() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("work/value"), CANARY).unwrap();
     let (terminal, open) = terminal();
     let args = ["-c", "-w", "bash", "--norc", "--noprofile", "-i"];
-    let mut command = cage.command(Path::new("setsid"), &args);
-    let history = cage.path("home/history");
+    let mut command = sandbox.command(Path::new("setsid"), &args);
+    let history = sandbox.path("home/history");
     command.env("PS1", "next> ").env("HISTFILE", &history);
     let mut child = start(command, open);
     let seal = binaries::seal();
     let typed = |args: &str| ("next> ", format!("{} {args}", seal.display()));
     let turns = [
         typed("create a --prompt password -w a.yaml"),
-        (QUESTIONS[0], CANARY.to_owned()),
-        (QUESTIONS[1], CANARY.to_owned()),
+        (PROMPTS[0], CANARY.to_owned()),
+        (PROMPTS[1], CANARY.to_owned()),
         typed("set a.yaml other < value"),
         typed("set a.yaml third --from-file value"),
         typed("view a.yaml"),
@@ -577,14 +604,14 @@ async fn the_history_of_a_shell_has_the_commands_and_not_the_value() {
         shown.contains("third") && !has_canary(shown.as_bytes()),
         "{shown}"
     );
-    let kept = fs::read_to_string(history).unwrap();
-    assert_eq!(kept.matches(" a.yaml").count(), 4, "{kept}");
+    let history_text = fs::read_to_string(history).unwrap();
+    assert_eq!(history_text.matches(" a.yaml").count(), 4, "{history_text}");
     // The search includes the folder of the history.
-    assert_eq!(cage.sightings(&["value"]), Vec::<PathBuf>::new());
+    assert_eq!(sandbox.files_with_canary(&["value"]), Vec::<PathBuf>::new());
 }
 
-/// An editor that writes the canary to the file, reports that, and waits to continue or to be killed. It
-/// records its process id, arguments and environment.
+/// An editor that writes the canary to the file, reports it, and waits to continue or to be killed. It records
+/// its process id, arguments and environment.
 const EDITOR: &str = "#!/bin/sh
 { echo editor \"$@\"; env; } >> \"$HOME/children\"
 sed -i 's/^stringData:.*/stringData: {password: '\"$(cat \"$HOME/canary\")\"'}/' \"$1\"
@@ -594,26 +621,26 @@ while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done
 ";
 
 /// Returns a running `seal edit` whose editor has written the canary, and the edited file.
-async fn editing(cage: &Cage) -> (Child, PathBuf) {
-    editing_with(cage, &[]).await
+async fn editing(sandbox: &Sandbox) -> (Child, PathBuf) {
+    editing_with(sandbox, &[]).await
 }
 
-/// The same with more arguments.
-async fn editing_with(cage: &Cage, more: &[&str]) -> (Child, PathBuf) {
-    let home = cage.path("home");
+/// Like [`editing`], with more arguments.
+async fn editing_with(sandbox: &Sandbox, more: &[&str]) -> (Child, PathBuf) {
+    let home = sandbox.path("home");
     fs::write(home.join("canary"), CANARY).unwrap();
-    fs::write(cage.path("programs/editor"), EDITOR).unwrap();
+    fs::write(sandbox.path("programs/editor"), EDITOR).unwrap();
     fs::set_permissions(
-        cage.path("programs/editor"),
+        sandbox.path("programs/editor"),
         fs::Permissions::from_mode(0o755),
     )
     .unwrap();
     for old in ["editor", "go", "file"] {
         let _ = fs::remove_file(home.join(old));
     }
-    fs::write(cage.path("work/s.yaml"), SEALED).unwrap();
+    fs::write(sandbox.path("work/s.yaml"), SEALED).unwrap();
     let args = [&["edit", "s.yaml", "--key", "key.pem"], more].concat();
-    let mut command = cage.command(&binaries::seal(), &args);
+    let mut command = sandbox.command(&binaries::seal(), &args);
     let child = command
         .env("EDITOR", "editor")
         .stdin(Stdio::null())
@@ -628,81 +655,90 @@ async fn editing_with(cage: &Cage, more: &[&str]) -> (Child, PathBuf) {
     (child, PathBuf::from(file.trim()))
 }
 
-fn kill_editor(cage: &Cage) {
-    let editor = fs::read_to_string(cage.path("home/editor")).unwrap();
+fn kill_editor(sandbox: &Sandbox) {
+    let editor = fs::read_to_string(sandbox.path("home/editor")).unwrap();
     let editor = rustix::process::Pid::from_raw(editor.trim().parse().unwrap()).unwrap();
     let _ = rustix::process::kill_process(editor, rustix::process::Signal::KILL);
 }
 
-/// Attack: looks for the plain file of `seal edit` on disk, as another user, and after it has ended.
+/// Attack: searches for the plaintext file of `seal edit` on disk, as another user, and after the command.
 #[tokio::test]
-async fn what_is_edited_is_in_memory_for_this_user_alone_and_goes() {
-    let cage = Cage::new();
-    let (child, file) = editing(&cage).await;
+async fn the_edited_file_is_in_memory_private_and_removed() {
+    let sandbox = Sandbox::new();
+    let (child, file) = editing(&sandbox).await;
     assert!(
         file.starts_with("/dev/shm"),
-        "the cage itself is on a disk: {}",
+        "the sandbox is on a disk: {}",
         file.display()
     );
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
     assert_eq!(processes_with_canary(), Vec::<String>::new());
-    assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new());
-    fs::write(cage.path("home/go"), "").unwrap();
+    assert_eq!(sandbox.files_with_canary(&[]), Vec::<PathBuf>::new());
+    fs::write(sandbox.path("home/go"), "").unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && said.contains("password added"),
-        "{said}"
+        output.status.success() && message.contains("password added"),
+        "{message}"
     );
     assert!(!has_canary(
         &[output.stdout, output.stderr.clone()].concat()
     ));
     assert!(!file.parent().unwrap().exists());
-    assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new());
-    let (_, revealed) = cage.run(&["view", "--reveal", "--key", "key.pem", "s.yaml"], "");
+    assert_eq!(sandbox.files_with_canary(&[]), Vec::<PathBuf>::new());
+    let (_, revealed) = sandbox.run(&["view", "--reveal", "--key", "key.pem", "s.yaml"], "");
     assert!(revealed.contains(CANARY), "{revealed}");
 }
 
 #[tokio::test]
 async fn a_signal_and_a_kill_remove_the_file() {
     use rustix::process::{Pid, Signal, kill_process};
-    let cage = Cage::new();
+    let sandbox = Sandbox::new();
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
-        let (mut child, file) = editing(&cage).await;
+        let (mut child, file) = editing(&sandbox).await;
         kill_process(Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(128 + signal.as_raw()), "{signal:?}");
         assert!(!file.parent().unwrap().exists(), "{signal:?}");
-        kill_editor(&cage);
-        assert_eq!(cage.sightings(&[]), Vec::<PathBuf>::new(), "{signal:?}");
+        kill_editor(&sandbox);
         assert_eq!(
-            fs::read_to_string(cage.path("work/s.yaml")).unwrap(),
+            sandbox.files_with_canary(&[]),
+            Vec::<PathBuf>::new(),
+            "{signal:?}"
+        );
+        assert_eq!(
+            fs::read_to_string(sandbox.path("work/s.yaml")).unwrap(),
             SEALED
         );
     }
-    let (mut child, file) = editing(&cage).await;
+    let (mut child, file) = editing(&sandbox).await;
     child.kill().unwrap();
     child.wait().unwrap();
-    kill_editor(&cage);
-    // A shell waits for the end of the run.
+    kill_editor(&sandbox);
+    // A shell waits for the end of the command.
     let folder = file.parent().unwrap();
     let gone = async || (!folder.exists()).then_some(());
-    until("the file of the killed run is gone", gone).await;
+    until("the file of the killed command is removed", gone).await;
 }
 
 #[tokio::test]
-async fn a_signal_after_the_editor_ends_the_run_as_usual() {
+async fn a_signal_after_the_editor_ends_the_command() {
     use rustix::process::{Pid, Signal, kill_process};
-    let cage = Cage::new();
+    let sandbox = Sandbox::new();
     let (server, url) = silent_server();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let (mut child, file) = editing_with(&cage, &["--cert", &url]).await;
-        fs::write(cage.path("home/go"), "").unwrap();
-        let _asked = until("it asks for the certificate", async || server.accept().ok()).await;
+        let (mut child, file) = editing_with(&sandbox, &["--cert", &url]).await;
+        fs::write(sandbox.path("home/go"), "").unwrap();
+        let _request = until("the certificate is requested", async || {
+            server.accept().ok()
+        })
+        .await;
         assert!(!file.parent().unwrap().exists(), "{signal:?}");
         kill_process(Pid::from_child(&child), signal).unwrap();
-        let ended = until("the signal ends it", async || child.try_wait().unwrap());
+        let ended = until("the signal ends the command", async || {
+            child.try_wait().unwrap()
+        });
         assert_eq!(ended.await.signal(), Some(signal.as_raw()));
     }
 }

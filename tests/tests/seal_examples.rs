@@ -1,4 +1,4 @@
-//! Runs every example in the help of `seal` and in the README unchanged.
+//! Runs every example in the help of `seal` and in the README.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,7 +44,7 @@ fn help_of(args: &[String]) -> Vec<(Vec<String>, String)> {
     found
 }
 
-/// Returns the lines of the examples, each a command.
+/// Returns the example commands in a help text, one per line.
 fn examples(help: &str) -> Vec<&str> {
     let lines = help.split("Examples:\n").nth(1).unwrap_or_default().lines();
     lines
@@ -53,7 +53,7 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Creates what the examples use: a certificate and its key, plain and sealed files, two commits.
+/// Creates the files that the examples use: a certificate and its key, plain and sealed files, two commits.
 fn prepare(folder: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
@@ -92,8 +92,8 @@ fn prepare(folder: &Path) {
 fn prepare_keys(folder: &Path, new: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();
-    let signing = include_str!("../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
-    fs::write(folder.join("id_ed25519"), signing).unwrap();
+    let signing_key = include_str!("../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
+    fs::write(folder.join("id_ed25519"), signing_key).unwrap();
     let texts = [("key-old", &KEYS[0]), ("key-new", new)].map(|(name, key)| {
         let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());
         let text = shared::manifest::to_yaml(&secret.to_document());
@@ -130,10 +130,10 @@ fn shell(folder: &Path, script: &str) -> Output {
 }
 
 fn successful(script: &str, output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{script}\n{}: {said}",
+        "{script}\n{}: {message}",
         output.status
     );
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -161,7 +161,7 @@ fn every_example_of_every_help_page_runs() {
         let examples = examples(&help);
         assert!(
             is_group || !examples.is_empty(),
-            "seal {} has no example",
+            "the help of seal {} has no example",
             args.join(" ")
         );
         for example in examples
@@ -186,8 +186,7 @@ fn every_example_of_every_help_page_runs() {
     assert!(count >= 15, "only {count} examples were found");
 }
 
-/// Returns the commands of the tour that a reader pastes: all except the build, and the playground at its
-/// end.
+/// Returns the commands of the tour, without the build and the playground.
 fn tour() -> String {
     let tour = README.split("## A tour of five minutes").nth(1).unwrap();
     let tour = tour.split("\n## ").next().unwrap();
@@ -215,9 +214,9 @@ fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-/// Pastes the whole tour into a shell in a new folder, so that no command waits for a reader.
+/// Passes the whole tour to a shell in a new folder, so that no command may wait for input.
 #[test]
-fn the_tour_of_the_readme_runs_as_pasted() {
+fn the_tour_of_the_readme_runs() {
     let folder = Scratch::new();
     let ignored = folder.path().join(".gitignore");
     fs::write(&ignored, "target/\n").unwrap();
@@ -236,13 +235,13 @@ fn the_tour_of_the_readme_runs_as_pasted() {
 }
 
 #[test]
-fn a_sops_file_becomes_a_sealed_secret_that_can_be_unsealed() {
+fn a_sops_file_is_imported_and_can_be_unsealed() {
     let folder = Scratch::new();
     prepare(folder.path());
     let script = "seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml; \
                   seal view --reveal --key key.pem web.yaml";
-    let said = successful(script, &shell(folder.path(), script));
-    assert!(said.contains("hunter2"), "{said}");
+    let message = successful(script, &shell(folder.path(), script));
+    assert!(message.contains("hunter2"), "{message}");
     fs::copy(
         folder.path().join("secret.yaml"),
         folder.path().join("plain.yaml"),
@@ -254,14 +253,14 @@ fn a_sops_file_becomes_a_sealed_secret_that_can_be_unsealed() {
     );
     let script = "seal import sops secrets.enc.yaml --cert cert.pem | seal lint; \
                   seal import sops secrets.enc.yaml --cert cert.pem";
-    let said = successful(script, &shell(folder.path(), script));
-    assert!(said.contains("name: db"), "{said}");
+    let message = successful(script, &shell(folder.path(), script));
+    assert!(message.contains("name: db"), "{message}");
     let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";
     let failed = shell(folder.path(), script);
     assert_eq!(failed.status.code(), Some(2));
-    let said = String::from_utf8(failed.stderr).unwrap();
+    let message = String::from_utf8(failed.stderr).unwrap();
     assert!(
-        said.contains("sops cannot decrypt secrets.enc.yaml"),
-        "{said}"
+        message.contains("sops cannot decrypt secrets.enc.yaml"),
+        "{message}"
     );
 }

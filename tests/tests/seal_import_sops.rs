@@ -1,4 +1,4 @@
-//! `seal import sops` with the real `sops`: every value is imported byte for byte, or nothing is.
+//! `seal import sops` with the real `sops`: it imports every value byte for byte, or nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -64,7 +64,7 @@ impl Folder {
     }
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -117,7 +117,7 @@ fn every_secret_of_a_file_is_imported() {
         for part in ["shop/one", "shop/two", "first", "second"] {
             assert!(view.contains(part), "{why}: {view}");
         }
-        let is_reported = said(&imported).contains("v1 ConfigMap");
+        let is_reported = stderr(&imported).contains("v1 ConfigMap");
         assert_eq!(
             is_reported,
             text.contains("ConfigMap"),
@@ -127,7 +127,7 @@ fn every_secret_of_a_file_is_imported() {
 }
 
 #[test]
-fn bytes_that_are_no_text_arrive_as_they_are() {
+fn imports_binary_values_unchanged() {
     for (name, bytes) in [
         ("keystore.jks", &b"\xfe\xed\xfe\xed\x00\x00\x00\x02"[..]),
         ("latin1.txt", b"stra\xdfe\r\n"),
@@ -155,7 +155,7 @@ fn bytes_that_are_no_text_arrive_as_they_are() {
 }
 
 #[test]
-fn what_text_cannot_carry_is_refused_and_named() {
+fn refuses_values_that_text_output_would_change() {
     for (why, text, path) in [
         ("bytes", "a: x\nb: !!binary /u3+7Q==\n", "b"),
         (
@@ -164,7 +164,7 @@ fn what_text_cannot_carry_is_refused_and_named() {
             "c.0.d",
         ),
         (
-            "a text that the YAML of sops makes null of",
+            "a text that sops writes as null",
             "apiVersion: v1\nkind: ConfigMap\n---\ne: \"\\tx\\ny\"\n",
             "e",
         ),
@@ -175,12 +175,12 @@ fn what_text_cannot_carry_is_refused_and_named() {
         assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
         assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
         let wanted = format!("{path} is not text");
-        assert!(said(&imported).contains(&wanted), "{why}: {imported:?}");
+        assert!(stderr(&imported).contains(&wanted), "{why}: {imported:?}");
     }
 }
 
 #[test]
-fn empty_documents_are_no_obstacle() {
+fn skips_empty_documents() {
     let one = secret("one", "first");
     for (name, text) in [
         (None, format!("{one}---\n---\n{}---\n", secret("two", "x"))),
@@ -198,7 +198,7 @@ fn empty_documents_are_no_obstacle() {
 }
 
 #[test]
-fn a_refusal_names_the_document_and_imports_nothing() {
+fn an_error_names_the_document_and_imports_nothing() {
     let one = secret("one", "first");
     for (why, name, text, wanted) in [
         (
@@ -220,7 +220,7 @@ fn a_refusal_names_the_document_and_imports_nothing() {
             "2 documents",
         ),
         (
-            "a name for a Secret behind another kind",
+            "a name for a Secret after another kind",
             Some("web"),
             format!("kind: X\n---\n{one}"),
             "already has a name",
@@ -232,12 +232,12 @@ fn a_refusal_names_the_document_and_imports_nothing() {
         let imported = folder.import(&args);
         assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
         assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
-        assert!(said(&imported).contains(wanted), "{why}: {imported:?}");
+        assert!(stderr(&imported).contains(wanted), "{why}: {imported:?}");
     }
 }
 
 #[test]
-fn a_name_that_sops_does_not_know_is_no_obstacle() {
+fn imports_files_with_an_unknown_extension() {
     for (as_name, name, text) in [
         ("secret.yaml", "secret.yaml.enc", secret("one", "first")),
         ("secret.yaml", "secret.YML", secret("one", "first")),
@@ -265,7 +265,7 @@ fn a_name_that_sops_does_not_know_is_no_obstacle() {
 }
 
 #[test]
-fn ciphertext_of_sops_is_not_sealed_as_if_it_were_a_value() {
+fn refuses_to_seal_ciphertext_of_sops() {
     let folder = Folder::new();
     folder.encrypt(
         secret("one", "first").as_bytes(),
@@ -295,7 +295,7 @@ fn ciphertext_of_sops_is_not_sealed_as_if_it_were_a_value() {
         let output = folder.seal(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(
-            said(&output).contains("seal import sops"),
+            stderr(&output).contains("seal import sops"),
             "{args:?}: {output:?}"
         );
     }

@@ -1,5 +1,5 @@
-//! `seal rotate` on a tree for two old keys: killed midway and restarted it completes, and through a
-//! controller it sends many files at once.
+//! `seal rotate` on a tree for two old keys: it completes after a kill, and sends batches of files to a
+//! controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use tests::patience::until;
 use tests::scratch::Scratch;
 use tests::{binaries, sealing};
 
-/// Enough for a kill midway; the benchmark uses a thousand.
+/// Enough files for a kill during the run. The benchmark uses a thousand.
 const FILES: usize = 100;
 const ITEMS: [(&str, &str); 5] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
 
@@ -73,12 +73,12 @@ fn plant(tree: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(file).collect()
 }
 
-/// Returns whether this key opens all values of the file.
-fn opens(path: &Path, ring: &KeyRing) -> bool {
+/// Returns whether this key decrypts all values of the file.
+fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
     let bytes = fs::read(path).unwrap();
     assert!(
         bytes.starts_with(b"# by hand\n") && bytes.ends_with(b"# end\n"),
-        "half a file"
+        "a partial file"
     );
     let documents = manifest::read(&bytes).unwrap();
     let found = sealed_file::find(&documents).unwrap();
@@ -145,23 +145,23 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     let rings = [ring(&KEYS[0]), ring(&KEYS[1]), ring(&KEYS[2])];
     for (index, path) in files.iter().enumerate() {
         assert!(
-            opens(path, &rings[index % 2]) || opens(path, &rings[2]),
+            is_decryptable(path, &rings[index % 2]) || is_decryptable(path, &rings[2]),
             "{}",
             path.display()
         );
     }
 
     let second = rotate().output().unwrap();
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert!(second.status.success(), "{said}");
+    let message = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.success(), "{message}");
     let summary: Value = serde_json::from_slice(&second.stdout).unwrap();
     assert_eq!(
         summary["rotated"],
         (FILES - done) * ITEMS.len(),
-        "only the rest: {summary:#}"
+        "only the remaining items: {summary:#}"
     );
     assert_eq!(summary["current"], done * ITEMS.len());
-    assert!(files.iter().all(|path| opens(path, &rings[2])));
+    assert!(files.iter().all(|path| is_decryptable(path, &rings[2])));
     let left = fs::read_dir(folder.path().join("tree")).unwrap().count();
     assert_eq!(left, FILES, "no temporary file is left");
 
@@ -178,7 +178,7 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
 }
 
 #[tokio::test]
-async fn sends_batches_to_the_controller_and_one_bad_object_stops_no_other() {
+async fn sends_batches_to_the_controller_and_continues_after_a_bad_object() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("seal-rotate").await;
     let controller = DirectoryController::start();
@@ -211,20 +211,24 @@ async fn sends_batches_to_the_controller_and_one_bad_object_stops_no_other() {
             .unwrap()
     };
     // The controller reads its folder periodically.
-    let first = until("the controller knows the old keys", async || {
+    let first = until("the controller has the old keys", async || {
         let output = rotate();
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (summary["failed"] == 1).then_some(output)
     })
     .await;
-    let said = String::from_utf8_lossy(&first.stderr);
+    let message = String::from_utf8_lossy(&first.stderr);
     assert!(
-        said.contains("003.yaml:2: ns/moved: failed: the controller cannot unseal it"),
-        "{said}"
+        message.contains("003.yaml:2: ns/moved: failed: the controller cannot unseal it"),
+        "{message}"
     );
     assert_eq!(fs::read_to_string(&files[3]).unwrap(), bad);
     for (index, path) in files.iter().enumerate().filter(|(index, _)| *index != 3) {
-        assert!(!opens(path, &ring(&KEYS[index % 2])), "{}", path.display());
+        assert!(
+            !is_decryptable(path, &ring(&KEYS[index % 2])),
+            "{}",
+            path.display()
+        );
     }
     let again: Value = serde_json::from_slice(&rotate().stdout).unwrap();
     assert_eq!(

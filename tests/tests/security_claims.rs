@@ -1,5 +1,4 @@
-//! Tests show what `SECURITY.md` claims: the tests that it names exist, and each says which attack it
-//! performs.
+//! Checks that the tests that `SECURITY.md` names exist, and that each documents the attack that it performs.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +45,7 @@ fn every_claim_names_a_test_that_performs_the_attack() {
     let mut count = 0;
     for claim in claims {
         let tests = named_tests(claim);
-        assert!(!tests.is_empty(), "no test shows it: {claim}");
+        assert!(!tests.is_empty(), "no test for the claim: {claim}");
         for (name, file) in tests {
             let source = fs::read_to_string(root().join(file));
             let source = source.unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -54,7 +53,7 @@ fn every_claim_names_a_test_that_performs_the_attack() {
             let doc = doc.unwrap_or_else(|| panic!("{file} has no test {name}"));
             assert!(
                 doc.iter().any(|line| line.starts_with("/// Attack: ")),
-                "{file}: {name} does not say which attack it performs (`/// Attack: …`)"
+                "{file}: {name} does not document its attack (`/// Attack: …`)"
             );
         }
         count += 1;

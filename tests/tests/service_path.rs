@@ -1,5 +1,5 @@
-//! The path by which `kubeseal` reaches a controller in a cluster: API server, service proxy, Service.
-//! Bitnami's program and ours use the same one.
+//! The path to a controller in a cluster: API server, service proxy, Service. Bitnami's `kubeseal` and ours use
+//! the same path.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,13 +25,13 @@ use tests::upstream;
 const SECRET: &str = "{\"kind\": \"Secret\", \"metadata\": {\"name\": \"db\", \"namespace\": \"shop\"}, \
                       \"stringData\": {\"password\": \"hunter2\"}}";
 
-struct Way {
+struct Scene {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     controller: DirectoryController,
 }
 
-impl Way {
+impl Scene {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("service-path").await;
@@ -67,26 +67,26 @@ impl Way {
 
 #[tokio::test]
 async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
-    let way = Way::new().await;
-    let url = format!("http://127.0.0.1:{}/v1/cert.pem", way.controller.port());
+    let scene = Scene::new().await;
+    let url = format!("http://127.0.0.1:{}/v1/cert.pem", scene.controller.port());
     let direct = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
         .output();
     let direct = successful(direct.unwrap());
     for kubeseal in [upstream::upstream_kubeseal(), binaries::kubeseal()] {
-        let run = |args: &[&str], input: &str| way.run(&kubeseal, args, input);
+        let run = |args: &[&str], input: &str| scene.run(&kubeseal, args, input);
         assert_eq!(successful(run(&["--fetch-cert"], "secret.json")), direct);
         let sealed = successful(run(&[], "secret.json"));
-        fs::write(way.file("db.json"), &sealed).unwrap();
+        fs::write(scene.file("db.json"), &sealed).unwrap();
         successful(run(&["--validate"], "db.json"));
         let again = successful(run(&["--re-encrypt"], "db.json"));
         let again: SealedSecret = serde_json::from_slice(&again).unwrap();
         let sent: SealedSecret = serde_json::from_slice(&sealed).unwrap();
-        assert_eq!(again.spec, sent.spec, "it is for the newest key already");
+        assert_eq!(again.spec, sent.spec, "already sealed for the newest key");
 
         let mut moved = sent;
         moved.metadata.name = Some("other".into());
-        fs::write(way.file("moved.json"), moved.to_document().to_string()).unwrap();
+        fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
         let refused = failed(run(&["--validate"], "moved.json"));
         assert!(
             refused.contains("unable to decrypt sealed secret: other"),
@@ -95,26 +95,26 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
         let refused = failed(run(&["--re-encrypt"], "moved.json"));
         assert!(refused.contains("unable to rotate secret"), "{refused}");
 
-        fs::write(way.file("sealed/db.json"), sealed).unwrap();
-        let value = way.file("secrets/shop/db/password");
-        let opened = until("the value is there", async || fs::read(&value).ok()).await;
+        fs::write(scene.file("sealed/db.json"), sealed).unwrap();
+        let value = scene.file("secrets/shop/db/password");
+        let opened = until("the value exists", async || fs::read(&value).ok()).await;
         assert_eq!(opened, b"hunter2");
     }
 }
 
 #[tokio::test]
-async fn re_encrypting_replaces_a_file_and_leaves_a_bad_one_unchanged() {
-    let way = Way::new().await;
-    let run = |args: &[&str], input: &str| way.run(&binaries::kubeseal(), args, input);
+async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
+    let scene = Scene::new().await;
+    let run = |args: &[&str], input: &str| scene.run(&binaries::kubeseal(), args, input);
     let sealed = successful(run(&["-o", "yaml"], "secret.json"));
-    let file = way.file("db.yaml");
+    let file = scene.file("db.yaml");
     fs::write(&file, &sealed).unwrap();
     let name = file.to_str().unwrap();
     assert!(successful(run(&["--re-encrypt", "-f", name], "secret.json")).is_empty());
     assert_eq!(
         fs::read(&file).unwrap(),
         sealed,
-        "for the newest key already"
+        "already sealed for the newest key"
     );
     // K1: Bitnami's program empties such a file.
     let bad = [&sealed[..], b"---\nkind: [\n"].concat();
@@ -122,94 +122,96 @@ async fn re_encrypting_replaces_a_file_and_leaves_a_bad_one_unchanged() {
     failed(run(&["--re-encrypt", "-f", name], "secret.json"));
     assert_eq!(fs::read(&file).unwrap(), bad);
     // K7: Bitnami's program reports no error for it.
-    fs::write(way.file("empty.yaml"), "").unwrap();
-    let said = failed(run(&["--validate"], "empty.yaml"));
-    assert!(said.contains("no SealedSecret found"), "{said}");
+    fs::write(scene.file("empty.yaml"), "").unwrap();
+    let message = failed(run(&["--validate"], "empty.yaml"));
+    assert!(message.contains("no SealedSecret found"), "{message}");
 }
 
-/// A proxy whose connection was closed reports an error to its client, and a busy controller asks the client
-/// to wait.
+/// Retries cover connections that the service proxy reports as closed, and a busy controller.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_six_jobs_with_thirty_re_encryptions_each_none_fails() {
-    let way = Way::new().await;
+async fn concurrent_re_encryptions_succeed() {
+    let scene = Scene::new().await;
     let ours = binaries::kubeseal();
-    // More than what arrives with the head of a request.
+    // More bytes than arrive with the head of a request.
     let value = "x".repeat(20_000);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },
         "stringData": { "password": value },
     });
-    fs::write(way.file("large.json"), secret.to_string()).unwrap();
-    let sealed = successful(way.run(&ours, &[], "large.json"));
-    fs::write(way.file("db.json"), &sealed).unwrap();
-    let job = || (0..30).map(|_| way.run(&ours, &["--re-encrypt"], "db.json"));
+    fs::write(scene.file("large.json"), secret.to_string()).unwrap();
+    let sealed = successful(scene.run(&ours, &[], "large.json"));
+    fs::write(scene.file("db.json"), &sealed).unwrap();
+    let job = || (0..30).map(|_| scene.run(&ours, &["--re-encrypt"], "db.json"));
     let failures: Vec<String> = thread::scope(|scope| {
         let jobs = [(); 6].map(|()| scope.spawn(|| job().collect::<Vec<Output>>()));
         let outputs = jobs.into_iter().flat_map(|job| job.join().unwrap());
         let failed = outputs.filter(|output| !output.status.success());
-        let said = failed.map(|output| String::from_utf8(output.stderr).unwrap());
-        said.collect()
+        let message = failed.map(|output| String::from_utf8(output.stderr).unwrap());
+        message.collect()
     });
     assert!(failures.is_empty(), "{}: {failures:#?}", failures.len());
 }
 
 #[tokio::test]
-async fn faults_on_the_way_are_reported_with_a_next_step() {
-    let way = Way::new().await;
+async fn errors_name_the_fault_and_a_next_step() {
+    let scene = Scene::new().await;
     let ours = binaries::kubeseal();
     let fetch = |args: &[&str]| {
         let args: Vec<&str> = args.iter().copied().chain(["--fetch-cert"]).collect();
-        failed(way.run(&ours, &args, "secret.json"))
+        failed(scene.run(&ours, &args, "secret.json"))
     };
-    let said = fetch(&["--controller-name=absent"]);
+    let message = fetch(&["--controller-name=absent"]);
     assert!(
-        said.contains("cannot get sealed secret service: services \"absent\" not found"),
-        "{said}"
+        message.contains("cannot get sealed secret service: services \"absent\" not found"),
+        "{message}"
     );
-    assert!(said.contains("--controller-namespace"), "{said}");
-    let said = fetch(&["--context=absent"]);
-    assert!(said.contains("context \"absent\" does not exist"), "{said}");
-    let said = fetch(&["--server=https://127.0.0.1:1"]);
+    assert!(message.contains("--controller-namespace"), "{message}");
+    let message = fetch(&["--context=absent"]);
     assert!(
-        said.contains("cannot be reached at https://127.0.0.1:1"),
-        "{said}"
+        message.contains("context \"absent\" does not exist"),
+        "{message}"
     );
-    let said = fetch(&["--token=nonsense"]);
+    let message = fetch(&["--server=https://127.0.0.1:1"]);
     assert!(
-        said.contains("Unauthorized") && !said.contains("nonsense"),
-        "{said}"
+        message.contains("cannot reach the API server at https://127.0.0.1:1"),
+        "{message}"
+    );
+    let message = fetch(&["--token=nonsense"]);
+    assert!(
+        message.contains("Unauthorized") && !message.contains("nonsense"),
+        "{message}"
     );
 
     let bare = json!({ "metadata": { "name": "bare" }, "spec": { "clusterIP": "None" } });
-    let _: k8s_openapi::api::core::v1::Service = way.namespace.create_object(bare).await;
-    let said = fetch(&["--controller-name=bare"]);
-    assert!(said.contains("has no ports"), "{said}");
+    let _: k8s_openapi::api::core::v1::Service = scene.namespace.create_object(bare).await;
+    let message = fetch(&["--controller-name=bare"]);
+    assert!(message.contains("has no ports"), "{message}");
 }
 
 #[tokio::test]
-async fn the_flags_select_the_user_whose_rights_apply() {
-    let way = Way::new().await;
-    let namespace = way.namespace.name();
+async fn the_flags_select_the_user_whose_permissions_apply() {
+    let scene = Scene::new().await;
+    let namespace = scene.namespace.name();
     let account = json!({ "metadata": { "name": "reader" } });
-    let _: ServiceAccount = way.namespace.create_object(account).await;
+    let _: ServiceAccount = scene.namespace.create_object(account).await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services"], "verbs": ["get"] }]);
     let role = json!({ "metadata": { "name": "reader" }, "rules": rules });
-    let _: Role = way.namespace.create_object(role).await;
+    let _: Role = scene.namespace.create_object(role).await;
     let binding = json!({
         "metadata": { "name": "reader" },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" },
         "subjects": [{ "kind": "ServiceAccount", "name": "reader", "namespace": namespace }],
     });
-    let _: RoleBinding = way.namespace.create_object(binding).await;
+    let _: RoleBinding = scene.namespace.create_object(binding).await;
     let reader = format!("system:serviceaccount:{namespace}:reader");
     let ours = binaries::kubeseal();
-    let as_reader = until("the role has spread", async || {
+    let as_reader = until("the role takes effect", async || {
         let args = ["--fetch-cert", "--as", &reader];
-        let said = failed(way.run(&ours, &args, "secret.json"));
-        (!said.contains("cannot get sealed secret service")).then_some(said)
+        let message = failed(scene.run(&ours, &args, "secret.json"));
+        (!message.contains("cannot get sealed secret service")).then_some(message)
     })
     .await;
-    assert!(as_reader.contains("RBAC forbids you"), "{as_reader}");
+    assert!(as_reader.contains("RBAC does not allow you"), "{as_reader}");
     let args = [
         "--fetch-cert",
         "--as",
@@ -217,16 +219,16 @@ async fn the_flags_select_the_user_whose_rights_apply() {
         "--as-group",
         "system:masters",
     ];
-    successful(way.run(&ours, &args, "secret.json"));
+    successful(scene.run(&ours, &args, "secret.json"));
 
-    let kubeconfig = way.plane.kubeconfig_of(namespace, "reader").await;
-    let own = failed(way.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
-    assert!(own.contains("RBAC forbids you"), "{own}");
+    let kubeconfig = scene.plane.kubeconfig_of(namespace, "reader").await;
+    let own = failed(scene.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
+    assert!(own.contains("RBAC does not allow you"), "{own}");
 }
 
 fn successful(output: Output) -> Vec<u8> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
     output.stdout
 }
 

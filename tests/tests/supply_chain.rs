@@ -1,4 +1,4 @@
-//! The dependencies of the programs, and their sources.
+//! Checks the dependencies of the programs, and their sources.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Returns third-party crates with their checksums, by name and version.
+/// Returns the checksums of third-party crates, by name and version.
 fn locked() -> BTreeMap<(String, String), String> {
     let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))
         .unwrap()
@@ -39,15 +39,15 @@ fn locked() -> BTreeMap<(String, String), String> {
             let source = text("source")?;
             let name = (text("name").unwrap(), text("version").unwrap());
             assert_eq!(source, CRATES_IO, "{name:?}");
-            let sum = text("checksum").unwrap_or_else(|| panic!("{name:?} has no sum"));
+            let sum = text("checksum").unwrap_or_else(|| panic!("{name:?} has no checksum"));
             Some((name, sum))
         });
     foreign.collect()
 }
 
-/// Attack: adds a dependency without a reason, or from elsewhere.
+/// Attack: adds a dependency without a reason, or from another registry.
 #[test]
-fn every_direct_dependency_has_its_reason_and_every_crate_its_sum() {
+fn every_direct_dependency_has_a_reason_and_every_crate_a_checksum() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let (_, table) = manifest.split_once("[workspace.dependencies]").unwrap();
     let (table, _) = table.split_once("\n[").unwrap();
@@ -63,9 +63,9 @@ fn every_direct_dependency_has_its_reason_and_every_crate_its_sum() {
     assert!(locked().len() > 100);
 }
 
-/// Attack: hides a crate in a released program that does not list it.
+/// Attack: links a crate into a released program that its SBOM does not list.
 #[test]
-fn the_list_of_parts_has_what_is_linked_with_its_sum_and_nothing_of_the_tests() {
+fn the_sbom_lists_the_linked_crates_with_checksums_and_no_test_dependencies() {
     let output = Command::new(root().join("deploy/scripts/sbom.sh"))
         .arg("x86_64-unknown-linux-musl")
         .output()

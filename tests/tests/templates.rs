@@ -1,5 +1,5 @@
-//! Compares our template engine with Go's: the same bytes or the same kind of error at the same position,
-//! template by template.
+//! Compares our template engine with Go's: for each template, the same bytes, or the same kind of error at the
+//! same position.
 //!
 //! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates generated` compares generated
 //! templates for ten minutes; `SEALED_SECRETS_FUZZ_SEED` sets the seed.
@@ -28,8 +28,8 @@ mod upstream;
 use generate::Dice;
 use upstream::{Upstream, Values, Verdict};
 
-/// Maximum number of differences to report.
-const MOST_SHOWN: usize = 60;
+/// The maximum number of differences to report.
+const MAX_SHOWN: usize = 60;
 
 struct Comparison {
     upstream: Upstream,
@@ -58,7 +58,7 @@ impl Comparison {
         }
         let theirs = self.upstream.render(template, &self.values);
         self.compared += 1;
-        if !alike(&ours, &theirs) && deviations::reason(template, &ours).is_none() {
+        if !agree(&ours, &theirs) && deviations::reason(template, &ours).is_none() {
             self.differences.push(format!(
                 "{place}: {template}\n    ours {}\n    Go's {}",
                 shown(&ours),
@@ -72,7 +72,7 @@ impl Comparison {
         let shown = self
             .differences
             .iter()
-            .take(MOST_SHOWN)
+            .take(MAX_SHOWN)
             .cloned()
             .collect::<Vec<_>>()
             .join("\n");
@@ -90,8 +90,8 @@ impl Comparison {
     }
 }
 
-/// Returns whether the verdicts agree. Where Go reports the position of an error, ours is the same.
-fn alike(ours: &Verdict, theirs: &Verdict) -> bool {
+/// Returns whether the verdicts agree, including the position of an error where Go reports one.
+fn agree(ours: &Verdict, theirs: &Verdict) -> bool {
     match (ours, theirs) {
         (Verdict::RenderError(_), Verdict::RenderError(None)) => true,
         _ => ours == theirs,
@@ -107,7 +107,7 @@ fn shown(verdict: &Verdict) -> String {
 
 /// Attack: calls template functions that read the environment, files or DNS.
 #[test]
-fn knows_the_functions_of_upstream_and_no_others() {
+fn has_exactly_the_functions_of_upstream() {
     let answer = Upstream::start().ask(&serde_json::json!({ "functions": true }));
     let mut theirs: BTreeSet<String> = answer.functions.into_iter().collect();
     assert_eq!(theirs.len(), 208);
@@ -129,13 +129,16 @@ fn every_deviation_still_exists_and_is_listed_on_the_page() {
             let template = example();
             let ours = ours::render(&template, &Values::new());
             let theirs = upstream.render(&template, &Values::new());
-            assert!(!alike(&ours, &theirs), "no difference any more: {template}");
+            assert!(
+                !agree(&ours, &theirs),
+                "the deviation no longer exists: {template}"
+            );
         }
     }
 }
 
 #[test]
-fn the_corpus_renders_as_in_go() {
+fn the_corpus_renders_like_in_go() {
     let mut comparison = Comparison::new();
     for (place, template) in corpus::templates() {
         comparison.compare(&place, &template);
@@ -144,7 +147,7 @@ fn the_corpus_renders_as_in_go() {
 }
 
 #[test]
-fn every_function_with_many_arguments_renders_as_in_go() {
+fn every_function_with_many_arguments_renders_like_in_go() {
     let mut comparison = Comparison::new();
     for template in generate::calls(template::function_names(), 40, 1) {
         comparison.compare("call", &template);
@@ -153,7 +156,7 @@ fn every_function_with_many_arguments_renders_as_in_go() {
 }
 
 #[test]
-fn every_function_with_fitting_arguments_renders_as_in_go() {
+fn every_function_with_valid_arguments_renders_like_in_go() {
     let mut comparison = Comparison::new();
     for template in generate::fitting_calls(150, 2) {
         comparison.compare("call", &template);
@@ -168,13 +171,13 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn generated_templates_render_as_in_go() {
+fn generated_templates_render_like_in_go() {
     let seconds = number("SEALED_SECRETS_FUZZ_SECONDS").unwrap_or(5);
     let end = Instant::now() + Duration::from_secs(seconds);
     let names: Vec<&str> = template::function_names().collect();
     let mut comparison = Comparison::new();
     let mut seed = number("SEALED_SECRETS_FUZZ_SEED").unwrap_or(1);
-    while Instant::now() < end && comparison.differences.len() < MOST_SHOWN {
+    while Instant::now() < end && comparison.differences.len() < MAX_SHOWN {
         let template = generate::template(&mut Dice::new(seed), &names);
         comparison.compare(&format!("seed {seed}"), &template);
         seed += 1;

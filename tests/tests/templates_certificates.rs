@@ -1,4 +1,4 @@
-//! Keys and certificates that templates generate, verified by Go's crypto/x509.
+//! Verifies keys and certificates that templates generate with Go's crypto/x509.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -74,7 +74,7 @@ fn an_expired_certificate_does_not_verify() {
     );
 }
 
-/// Returns Go's result for a template whose values are our PEM output.
+/// Returns Go's result for a template with these values.
 fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
     let values: BTreeMap<String, Vec<u8>> = values
         .iter()
@@ -84,7 +84,7 @@ fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
 }
 
 #[test]
-fn go_reads_every_type_of_key_and_writes_it_unchanged() {
+fn go_parses_every_type_of_key_and_writes_it_unchanged() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
         let key = render(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]);
         let same = "{{ (genCAWithKey \"x\" 1 .key).Key }}";
@@ -97,18 +97,18 @@ fn go_reads_every_type_of_key_and_writes_it_unchanged() {
 }
 
 #[test]
-fn keys_generated_by_go_sign_here() {
+fn accepts_keys_generated_by_go() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
         let Verdict::Out(key) = in_go(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]) else {
-            panic!("Go makes {kind} keys");
+            panic!("Go generates {kind} keys");
         };
         let key = String::from_utf8(key).expect("PEM");
         let text = "{{ $c := genSelfSignedCertWithKey \"x\" nil (list \"x.example.com\") 9 .key }}{{ $c.Cert }}====
 {{ $c.Key }}";
-        let made = parts(text, &[("key", &key)]);
-        assert_eq!(made[1], key, "{kind}");
+        let generated = parts(text, &[("key", &key)]);
+        assert_eq!(generated[1], key, "{kind}");
         assert_eq!(
-            verify(&made[0], &made[0], "x.example.com").error,
+            verify(&generated[0], &generated[0], "x.example.com").error,
             "",
             "{kind}"
         );
@@ -116,7 +116,7 @@ fn keys_generated_by_go_sign_here() {
 }
 
 #[test]
-fn our_ca_signs_in_go_and_gos_ca_signs_here() {
+fn each_engine_signs_with_a_ca_of_the_other() {
     let ours = parts(
         "{{ $c := genCA \"ours\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
         &[],
@@ -124,7 +124,7 @@ fn our_ca_signs_in_go_and_gos_ca_signs_here() {
     let sign = "{{ $ca := buildCustomCert (b64enc .cert) (b64enc .key) }}\
         {{ (genSignedCert \"leaf\" nil (list \"leaf.example.com\") 5 $ca).Cert }}";
     let Verdict::Out(leaf) = in_go(sign, &[("cert", &ours[0]), ("key", &ours[1])]) else {
-        panic!("Go signs with our authority");
+        panic!("Go signs with our CA");
     };
     let leaf = String::from_utf8(leaf).expect("PEM");
     assert_eq!(verify(&leaf, &ours[0], "leaf.example.com").error, "");
@@ -133,7 +133,7 @@ fn our_ca_signs_in_go_and_gos_ca_signs_here() {
         "{{ $c := genCA \"theirs\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
         &[],
     ) else {
-        panic!("Go makes an authority");
+        panic!("Go generates a CA");
     };
     let theirs = String::from_utf8(theirs).expect("PEM");
     let (cert, key) = theirs.split_once("====\n").expect("two parts");
@@ -142,7 +142,7 @@ fn our_ca_signs_in_go_and_gos_ca_signs_here() {
 }
 
 #[test]
-fn both_sides_refuse_a_ca_with_the_wrong_key() {
+fn both_engines_refuse_a_ca_with_the_wrong_key() {
     let make = "{{ $c := genCA \"x\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}";
     let (one, other) = (parts(make, &[]), parts(make, &[]));
     let sign = "{{ (genSignedCert \"leaf\" nil nil 5 (buildCustomCert (b64enc .cert) (b64enc .key))).Cert }}";
@@ -160,7 +160,7 @@ fn both_sides_refuse_a_ca_with_the_wrong_key() {
 }
 
 #[test]
-fn go_decrypts_what_we_encrypt_and_vice_versa() {
+fn each_engine_decrypts_values_of_the_other() {
     let sealed = render("{{ encryptAES \"pass\" \"sixteen letters!\" }}", &[]);
     assert_eq!(
         in_go("{{ decryptAES \"pass\" .s }}", &[("s", &sealed)]),

@@ -1,4 +1,4 @@
-//! Runs the worked examples of the template crate's page unchanged.
+//! Runs the examples of the template crate's README.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -6,7 +6,7 @@ use template::{Budget, Context, Data, Template};
 
 const PAGE: &str = include_str!("../../shared/template/README.md");
 
-/// Returns the blocks of the page: the word after the fence, and the content without the last line break.
+/// Returns the blocks of the page: the kind after the fence, and the content without the last line break.
 fn blocks() -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = PAGE.lines();
@@ -19,7 +19,7 @@ fn blocks() -> Vec<(String, String)> {
     blocks
 }
 
-/// Parses `key = value` per line; `\n` in a value is a line break.
+/// Parses lines of the form `key = value`, where `\n` in a value is a line break.
 fn values(text: &str) -> Data {
     let pairs = text
         .lines()

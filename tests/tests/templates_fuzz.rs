@@ -24,10 +24,10 @@ mod upstream;
 
 use generate::Dice;
 
-/// Far above what the target's small budget needs, even on a busy machine and unoptimised.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for one run, far above the target's small budget even on a busy machine without optimisation.
+const RUN_LIMIT: Duration = Duration::from_secs(10);
 
-/// Cuts, doubles, swaps and overwrites pieces, and mixes two templates.
+/// Returns a template of the corpus with random changes, or a mix of two templates.
 fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
     let mut bytes = corpus[dice.below(corpus.len())].1.clone().into_bytes();
     for _ in 0..=dice.below(4) {
@@ -63,9 +63,9 @@ fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
     bytes
 }
 
-/// Attack: mutates templates at random.
+/// Attack: submits random mutations of templates.
 #[test]
-fn mutated_templates_neither_panic_nor_escape_the_budget() {
+fn mutated_templates_neither_panic_nor_exceed_the_budget() {
     let seconds = std::env::var("SEALED_SECRETS_FUZZ_SECONDS")
         .map_or(5, |text| text.parse().expect("a number"));
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -80,7 +80,7 @@ fn mutated_templates_neither_panic_nor_escape_the_budget() {
         let start = Instant::now();
         template::fuzz(&bytes, &mut rng);
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < RUN_LIMIT,
             "{:?} took {:?}",
             String::from_utf8_lossy(&bytes),
             start.elapsed()

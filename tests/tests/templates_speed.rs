@@ -1,7 +1,7 @@
-//! Renders a configuration file of 4 KB with ten values, here and in Go in one run.
+//! Compares the rendering time of a configuration file of 4 KB with ten values with that of Go.
 //!
 //! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and
-//! fails above 100 µs. An unoptimised build says nothing about speed and may take 20 ms.
+//! fails above 100 µs. An unoptimised build is not representative and may take 20 ms.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -18,7 +18,7 @@ use upstream::{Upstream, Values};
 
 const REPEAT: u32 = 50;
 
-/// The best batch counts: the others also measure other load on the machine.
+/// The number of batches. Only the fastest counts, since the others include other load on the machine.
 const BATCHES: usize = 10;
 
 /// Returns ten sections of about 400 bytes with conditions, loops and the functions that such files use.
@@ -37,7 +37,7 @@ fn config() -> String {
     text + &"# padding\n".repeat((4096 - text_len(10)) / 10)
 }
 
-/// Returns the length of the sections; the padding fills up to 4 KB.
+/// Returns the length of the sections, to which padding is added up to 4 KB.
 fn text_len(sections: usize) -> usize {
     sections * 385
 }

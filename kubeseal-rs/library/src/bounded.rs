@@ -1,6 +1,6 @@
-//! Bounded reads: every file, stream and answer has a size limit that depends on its content.
+//! Bounded reads: every file, stream and response has a size limit that depends on its content.
 //!
-//! A file name may lead to `/dev/zero`, and a server may send without end. The limits are far above
+//! A path may be a link to `/dev/zero`, and a server may send endless data. The limits are far above
 //! any legitimate size.
 
 use std::fmt;
@@ -18,15 +18,15 @@ pub enum Kind {
     /// A value of a Secret, or a file of such values. An API server accepts 1 MiB for a whole
     /// Secret.
     Value,
-    /// Certificates. One has a few kilobytes, and a bundle of hundreds still fits.
+    /// Certificates. A bundle of hundreds fits.
     Certificate,
-    /// Private keys. A backup has a few kilobytes for each month.
+    /// Private keys. A backup grows by a few kilobytes each month.
     Keys,
     /// A token, a passphrase or an age identity.
     Credential,
     /// A kubeconfig or a rules file.
     Settings,
-    /// An answer of a controller.
+    /// A response of a controller.
     Answer,
     /// A page of a list from the API server.
     List,
@@ -62,7 +62,7 @@ impl fmt::Display for Kind {
             Self::Keys => "keys",
             Self::Credential => "a token, passphrase or identity",
             Self::Settings => "settings",
-            Self::Answer => "an answer",
+            Self::Answer => "a response",
             Self::List => "a list",
         })
     }
@@ -70,13 +70,13 @@ impl fmt::Display for Kind {
 
 /// The content is larger than [`Kind::limit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is larger than {} MiB, which is the limit for {kind}", kind.limit() / MIB)]
+#[error("larger than {} MiB, the limit for {kind}", kind.limit() / MIB)]
 pub struct TooLarge {
     /// The kind of content.
     pub kind: Kind,
 }
 
-/// Reads to the end. `expected` is the likely size in bytes.
+/// Reads to the end of the source. `expected` is the likely size in bytes.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ mod tests {
 
     /// Attack: makes a read endless, for example with a link to `/dev/zero`.
     #[test]
-    fn refuses_what_never_ends_whatever_is_read() {
+    fn refuses_endless_content_of_any_kind() {
         for kind in KINDS {
             let error = read(io::repeat(0), 0, kind).unwrap_err();
             assert!(error.to_string().contains("larger than"), "{kind}: {error}");

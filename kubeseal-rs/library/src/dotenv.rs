@@ -1,5 +1,5 @@
-//! Parses files of variables: dotenv, as its libraries read it, and the simpler form that `kubectl`
-//! reads.
+//! Parses files of environment variables: dotenv, as the dotenv libraries read it, and the simpler
+//! form that `kubectl` reads.
 //!
 //! dotenv: `NAME=value` with an optional `export`, comments after `#`, single quotes (taken
 //! literally) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`). Quoted values may span
@@ -39,25 +39,25 @@ pub enum DotenvProblem {
     /// The text is neither UTF-8 nor UTF-16.
     #[error("the text is neither UTF-8 nor UTF-16")]
     Encoding,
-    /// The encoding is another one.
+    /// The text has an unsupported encoding.
     #[error(transparent)]
     WrongEncoding(ReadProblem),
-    /// A line end of another system, or a part of the value.
+    /// The line contains a carriage return: a line end of another system, or a part of the value.
     #[error(
-        "a carriage return is inside the line, where `kubectl` reads no line end; write line feeds"
+        "the line contains a carriage return, which `kubectl` does not treat as a line end; use line feeds"
     )]
     CarriageReturn,
     /// The line has no equals sign.
-    #[error("it is neither NAME=value nor a comment")]
+    #[error("neither NAME=value nor a comment")]
     NoValue,
     /// The name has invalid characters.
-    #[error("the name before `=` has other characters than letters, digits, `_`, `-` and `.`")]
+    #[error("the name before `=` contains other characters than letters, digits, `_`, `-` and `.`")]
     Name,
     /// Quotes are not closed.
-    #[error("its quotes are never closed")]
+    #[error("the quotes are never closed")]
     OpenQuotes,
     /// Text follows the closing quote.
-    #[error("there is text behind its closing quotes")]
+    #[error("unexpected text after the closing quote")]
     AfterQuotes,
 }
 
@@ -117,8 +117,8 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     Ok(variables)
 }
 
-/// Decodes the text, with line feeds as the only line ends, also inside quotes, as the libraries
-/// read it.
+/// Decodes the text, with line feeds as the only line ends, also inside quotes, like the dotenv
+/// libraries.
 fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     let bytes = manifest::as_utf8(bytes);
     if let Some(problem) = manifest::wrong_encoding(&bytes) {
@@ -132,7 +132,7 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     Ok(Zeroizing::new(text.replace("\r\n", "\n")))
 }
 
-/// Like [`text`], where a carriage return alone also ends a line, as the dotenv libraries read it.
+/// Like [`text`], but a carriage return alone also ends a line, as in the dotenv libraries.
 fn text_of_any_lines(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     Ok(Zeroizing::new(text(bytes)?.replace('\r', "\n")))
 }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_dotenv_as_its_libraries_do() {
+    fn parses_dotenv_like_its_libraries() {
         for (text, want) in [
             ("", vec![]),
             ("# c\n\nA=1\n", vec![("A", "1", 3)]),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn dollars_are_kept_and_reported() {
+    fn keeps_and_reports_dollar_signs() {
         let variables = parse(b"A=$B\nC='$B'\nD=\"x$B\"\nE=\"\\$B\"").unwrap();
         let reported: Vec<bool> = variables.iter().map(|v| v.has_dollar).collect();
         assert_eq!(reported, [true, false, true, false]);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_line_and_never_the_value() {
+    fn errors_name_the_line_and_never_quote_the_value() {
         for (text, line, problem) in [
             ("A=1\nhunter2\n", 2, DotenvProblem::NoValue),
             ("hun ter2=x", 1, DotenvProblem::Name),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn kubectls_form_takes_values_as_they_are() {
+    fn kubectls_form_takes_values_literally() {
         let variables = parse_plain(b"# c\n  A='x' # y \nB=\n\n").unwrap();
         assert_eq!(pairs(&variables), [("A", "'x' # y ", 2), ("B", "", 3)]);
         assert_eq!(
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn names_an_encoding_that_it_does_not_decode() {
+    fn names_an_unsupported_encoding() {
         let little =
             |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
         let mut cut = little("A=1\n");
@@ -342,12 +342,12 @@ mod tests {
         }
 
         #[test]
-        fn never_panics_on_what_looks_like_it(text in "([A-Z]{1,2}=?[\"'\\\\$#a \\n]{0,6}\\n?){0,6}") {
+        fn never_panics_on_text_like_dotenv(text in "([A-Z]{1,2}=?[\"'\\\\$#a \\n]{0,6}\\n?){0,6}") {
             let _ = parse(text.as_bytes());
         }
 
         #[test]
-        fn what_is_quoted_reads_back(value in "[^']{0,30}") {
+        fn quoted_values_round_trip(value in "[^']{0,30}") {
             let variables = parse(format!("A='{value}'\n").as_bytes()).unwrap();
             let want = value.replace("\r\n", "\n").replace('\r', "\n");
             proptest::prop_assert_eq!(variables[0].value.expose(), want.as_bytes());

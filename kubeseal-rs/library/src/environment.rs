@@ -1,4 +1,5 @@
-//! Clock, environment and terminal: all that a run reads from outside except its arguments.
+//! Clock, environment variables and terminal: everything that a run reads from its environment
+//! except the arguments.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -18,13 +19,13 @@ pub struct Environment {
     pub stdout_is_terminal: bool,
     /// Whether stderr is a terminal.
     pub stderr_is_terminal: bool,
-    /// Where a long wait is shown; `None` shows it nowhere.
+    /// Where a long wait is shown, if anywhere.
     pub status_line: Option<StatusLine>,
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "this is the place where they are read"
+    reason = "this module reads them for the whole program"
 )]
 impl Environment {
     /// Returns the environment of this process.

@@ -56,7 +56,7 @@ impl FileError {
         system_text(&self.cause)
     }
 
-    /// Returns whether there is no file of this name, but nothing or a folder.
+    /// Returns whether the path does not name a file: it does not exist, or is a folder.
     pub fn is_no_file(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
@@ -73,11 +73,11 @@ impl FileError {
     }
 
     /// Returns whether the file exists already.
-    pub fn is_taken(&self) -> bool {
+    pub fn already_exists(&self) -> bool {
         self.cause.kind() == io::ErrorKind::AlreadyExists
     }
 
-    /// Returns the same error with another name for the file, such as a URL without its password.
+    /// Returns the error with another name for the file, such as a URL without its password.
     #[must_use]
     pub fn shown_as(mut self, name: &str) -> Self {
         self.path = name.into();
@@ -102,8 +102,8 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_as(path, Kind::Manifests)
 }
 
-/// Reads a whole file of manifests that is to be changed. Unlike [`read`], never waits for the writer of a pipe: nothing
-/// but a regular file can be changed.
+/// Reads a whole file of manifests in order to change it. Unlike [`read`], accepts only regular
+/// files, and so never waits for the writer of a pipe.
 ///
 /// # Errors
 ///
@@ -140,17 +140,17 @@ pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`], and for anything but such a file.
+/// Fails like [`read`], and if it is not a regular file of at most `limit` bytes.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = platform::open_without_waiting(path)
         .map_err(|cause| FileError::new("open", path, cause))?;
     let read = || -> io::Result<Zeroizing<Vec<u8>>> {
-        let facts = file.metadata()?;
-        if facts.is_dir() {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        if !facts.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
         }
         // Read one byte more than the limit, since the file may grow meanwhile.
         let mut bytes = Zeroizing::new(Vec::new());
@@ -158,7 +158,7 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
         if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
             return Ok(bytes);
         }
-        let why = format!("it is larger than {limit} bytes");
+        let why = format!("larger than {limit} bytes");
         Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
     };
     read().map_err(|cause| FileError::new("read", path, cause))
@@ -198,35 +198,35 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 }
 
 /// Replaces a file that the user names, like [`replace_anywhere`]. Refuses a symbolic link that
-/// leads out of the work tree that contains it: the author of the repository would choose which of
+/// points outside the work tree that contains it: the author of the repository would choose which of
 /// the user's files is overwritten.
 ///
 /// # Errors
 ///
 /// Fails like [`replace_anywhere`], and for such a link.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    refuse_to_leave_the_tree(path)?;
+    check_inside_tree(path)?;
     replace_anywhere(path, bytes)
 }
 
-/// Refuses a path where [`replace`] would write no file, before folders are made for it.
+/// Refuses a path that [`replace`] would refuse, before folders are created for it.
 ///
 /// # Errors
 ///
-/// Fails if a symbolic link on the way leads out of the work tree that contains it.
-pub fn refuse_to_leave_the_tree(path: &Path) -> Result<(), FileError> {
+/// Fails if a symbolic link on the way points outside the work tree that contains it.
+pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     let Some(target) = outside_of_the_tree(path) else {
         return Ok(());
     };
     let why = format!(
-        "a symbolic link in the work tree leads out of it, to {0}; name {0} itself if that is meant",
+        "a symbolic link in the work tree points outside it, to {0}; if that is intended, pass {0} itself",
         target.shown()
     );
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and leads out
-/// of it. A missing file is taken to be in its folder. `..` in the path is not a link, and is the
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points
+/// outside it. A missing file counts as one in its folder. `..` in the path is not a link, and is the
 /// user's own choice.
 fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
     let (mut place, mut trees) = (PathBuf::new(), Vec::new());
@@ -261,7 +261,7 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         match &there {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
-                let why = "it is a symbolic link to a file that does not exist; remove the link";
+                let why = "symbolic link to a file that does not exist; remove the link";
                 return Err(io::Error::other(why));
             }
             // Open the given path: the target of `/dev/stdout` may have no other name.
@@ -287,26 +287,27 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// Fails if the name exists, or like [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    refuse_to_leave_the_tree(path)?;
+    check_inside_tree(path)?;
     let temporary = Temporary::write(folder_of(path), bytes, None);
     let created = temporary.and_then(|temporary| temporary.create(path));
-    created.map_err(|cause| FileError::new("cannot make", path, cause))
+    created.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
-/// Updates a file: `change` maps the old content to the new. A lock keeps other runs of this
-/// program out. If another program changes the file meanwhile, its content is kept and passed to
-/// `change` again. Like [`replace`], does not follow a link out of a work tree. Never waits for a pipe.
+/// Updates a file: `change` maps the old content to the new. A lock excludes other runs of this
+/// program. If another program changes the file meanwhile, its content is kept and passed to
+/// `change` again. Like [`replace`], does not follow a link out of a work tree. Never waits for a
+/// pipe.
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails for such a link, for anything but a regular file, if the file cannot be read or written, or
-/// if another program keeps changing it.
+/// Returns the error of `change`. Fails if the path is such a link or not a regular file, if the
+/// file cannot be read or written, or if another program changes it repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
 ) -> Result<(), E> {
     // Before the lock, which opens the file for writing.
-    refuse_to_leave_the_tree(path)?;
+    check_inside_tree(path)?;
     let mut attempts = 0;
     loop {
         let lock = lock::hold(path);
@@ -332,11 +333,11 @@ const CHANGED: &str = "did not write";
 ///
 /// Fails if the content changed, or like [`replace`].
 pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
-    refuse_to_leave_the_tree(path)?;
+    check_inside_tree(path)?;
     let failed = |cause| FileError::new("cannot write", path, cause);
     let there = fs::metadata(path).map_err(failed)?;
     if !there.is_file() {
-        return Err(failed(io::Error::other("it is not a regular file")));
+        return Err(failed(io::Error::other("not a regular file")));
     }
     let whole = fs::canonicalize(path).map_err(failed)?;
     let temporary = Temporary::write(folder_of(&whole), bytes, Some(&there));
@@ -344,16 +345,16 @@ pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), File
     if replaced.map_err(failed)? {
         return Ok(());
     }
-    let changed = io::Error::other("another program changed it meanwhile; run the command again");
+    let changed = io::Error::other("another program changed the file; run the command again");
     Err(FileError::new(CHANGED, path, changed))
 }
 
-/// Removes temporary files that killed runs left next to a file.
+/// Removes temporary files of killed runs from the folder of a file.
 pub fn remove_leftovers_beside(path: &Path) {
     remove_leftovers(folder_of(path));
 }
 
-/// Returns the path relative to the current folder if it is below it, or the path itself.
+/// Returns the path relative to the current folder if it is inside that folder, or the path itself.
 pub fn from_here(path: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
     let below = here
@@ -367,13 +368,13 @@ pub fn from_here(path: &Path) -> PathBuf {
 /// # Errors
 ///
 /// Fails if the folder cannot be created.
-pub fn make_folder(path: &Path) -> Result<(), FileError> {
+pub fn create_folder(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    platform::for_this_user_alone(&mut builder);
+    platform::for_this_user_only(&mut builder);
     builder
         .create(path)
-        .map_err(|cause| FileError::new("cannot make", path, cause))
+        .map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
 #[cfg(test)]
@@ -385,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_reported_in_the_words_of_go() {
+    fn formats_read_errors_like_go() {
         let folder = tempfile::tempdir().unwrap();
         let (missing, beneath) = (folder.path().join("missing"), folder.path().join("file/x"));
         fs::write(folder.path().join("file"), "").unwrap();
@@ -412,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_for_its_owner_alone() {
+    fn a_new_file_is_accessible_only_to_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
         replace(&path, b"x").unwrap();
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_file_keeps_its_mode_and_a_link_stays_a_link() {
+    fn keeps_the_mode_of_a_file_and_replaces_the_target_of_a_link() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         fs::write(&file, "old").unwrap();
@@ -437,10 +438,10 @@ mod tests {
         );
     }
 
-    /// Attack: commits a link with the name of an output file that leads to a file which does not
+    /// Attack: commits a link with the name of an output file that points to a file which does not
     /// exist yet, such as a start-up file of the user's shell.
     #[test]
-    fn creates_no_file_through_a_link_of_another_author() {
+    fn refuses_a_link_to_a_missing_file() {
         let folder = tempfile::tempdir().unwrap();
         for (link, to) in [("a", "b"), ("b", "c")] {
             std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_written_to() {
+    fn writes_to_devices_and_pipes() {
         use std::os::unix::fs::FileTypeExt as _;
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
@@ -470,7 +471,7 @@ mod tests {
     /// Attack: chooses a pipe without a writer, an endless device or a huge file for a command to
     /// read.
     #[test]
-    fn only_a_regular_file_of_limited_size_is_read() {
+    fn reads_only_regular_files_of_limited_size() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let made = std::process::Command::new("mkfifo")
@@ -498,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_another_program_wrote_meanwhile() {
+    fn keeps_concurrent_changes_of_another_program() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "theirs").unwrap();
@@ -510,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn failing_leaves_nothing_behind() {
+    fn a_failure_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         assert!(replace(folder.path(), b"x").is_err());
         assert!(replace(&folder.path().join("no/where"), b"x").is_err());

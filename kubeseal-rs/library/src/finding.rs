@@ -1,4 +1,4 @@
-//! What lint finds, and its rules.
+//! The rules of `seal lint`, and its findings.
 
 use std::path::PathBuf;
 
@@ -6,18 +6,18 @@ use serde_json::{Value as Json, json};
 
 use crate::shown::path_text;
 
-/// How bad it is. Either makes the check fail.
+/// The severity of a finding. Either makes the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It leaks, or it will not work.
+    /// A value leaks, or the object cannot work.
     Error,
-    /// It may not be what was meant.
+    /// A possible mistake.
     Warning,
 }
 
 impl Severity {
-    /// In one word.
-    pub fn word(self) -> &'static str {
+    /// Returns the name of the severity.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
@@ -25,21 +25,21 @@ impl Severity {
     }
 }
 
-/// What can be found. Its name is what `--ignore` takes.
+/// A rule of `seal lint`. `--ignore` accepts its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
-    /// Short, with dashes.
+    /// The name, in kebab case.
     pub name: &'static str,
-    /// How bad.
+    /// The severity of its findings.
     pub severity: Severity,
-    /// What it means, in a sentence.
-    pub means: &'static str,
+    /// The description, one sentence.
+    pub description: &'static str,
 }
 
 macro_rules! rules {
-    ($($id:ident $name:literal $severity:ident $means:literal;)*) => {
-        $(#[doc = $means] pub const $id: Rule = Rule { name: $name, severity: Severity::$severity, means: $means };)*
-        /// Every rule.
+    ($($id:ident $name:literal $severity:ident $description:literal;)*) => {
+        $(#[doc = $description] pub const $id: Rule = Rule { name: $name, severity: Severity::$severity, description: $description };)*
+        /// All rules.
         pub const RULES: &[Rule] = &[$($id),*];
     };
 }
@@ -48,11 +48,11 @@ rules! {
     PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
     MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets or SealedSecrets cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
-    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, cut short, or something else, such as a PGP message or the plain value.";
+    MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";
     KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate, or than a rule requires.";
     RETIRED_KEY "retired-key" Error "A key hint says that an item is sealed for a retired key.";
     OTHER_KEY "other-key" Warning "A key hint says that an item is sealed for another key than the one that applies.";
-    CLOSED_ITEM "closed-item" Error "No key given with `--keys` decrypts an item.";
+    CLOSED_ITEM "closed-item" Error "None of the keys of `--keys` unseals an item.";
     STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
     SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
     NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";
@@ -72,28 +72,29 @@ rules! {
     EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it must not exempt from.";
 }
 
-/// Rules that `.seal.yaml` cannot leave out: their findings are about that file, the certificate, or an exemption itself.
+/// Rules that `.seal.yaml` cannot ignore: their findings are about that file, the certificate, or an
+/// exemption itself.
 pub const NEVER_EXEMPT: [Rule; 3] = [RULES_FILE, CERTIFICATE, EXEMPTION];
 
-/// Something that was found.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// By which rule.
+    /// The violated rule.
     pub rule: Rule,
-    /// In which file.
+    /// The file.
     pub file: PathBuf,
-    /// On which line, counted from one.
+    /// The line, counted from one.
     pub line: usize,
-    /// In a sentence, without its place.
+    /// The message, without the location.
     pub message: String,
 }
 
 impl Finding {
-    /// For programs.
+    /// Returns the finding as JSON.
     pub fn to_json(&self) -> Json {
         json!({
             "rule": self.rule.name,
-            "severity": self.rule.severity.word(),
+            "severity": self.rule.severity.name(),
             "file": path_text(self.file.as_os_str()),
             "line": self.line,
             "message": self.message,
@@ -106,21 +107,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_of_rules_has_a_row_for_each_with_its_meaning() {
+    fn the_page_of_rules_describes_each_rule() {
         let page = include_str!("../../docs/lint.md");
         for rule in RULES {
             let row = format!(
                 "\n| `{}` | {} | {} | ",
                 rule.name,
-                rule.severity.word(),
-                rule.means
+                rule.severity.name(),
+                rule.description
             );
             assert!(page.contains(&row), "{row}");
         }
     }
 
     #[test]
-    fn the_page_of_rules_names_those_that_cannot_be_exempted() {
+    fn the_page_of_rules_shows_how_each_can_be_exempted() {
         let page = include_str!("../../docs/lint.md");
         for rule in RULES {
             let row = format!("\n| `{}` | ", rule.name);

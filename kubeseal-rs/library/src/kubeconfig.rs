@@ -27,10 +27,10 @@ pub struct Choice {
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
     /// A file cannot be read.
-    #[error("the kubeconfig cannot be read (pass --namespace to do without one)")]
+    #[error("cannot read the kubeconfig (not needed with --namespace)")]
     File(#[from] FileError),
     /// A file is not valid YAML.
-    #[error("the kubeconfig {} is malformed (pass --namespace to do without one)", path.shown())]
+    #[error("the kubeconfig {} is malformed (not needed with --namespace)", path.shown())]
     Malformed {
         /// The path of the file.
         path: PathBuf,
@@ -38,18 +38,18 @@ pub enum KubeconfigError {
         source: ReadError,
     },
     /// A file is valid YAML but not a kubeconfig.
-    #[error("{} is not a kubeconfig (pass --namespace to do without one)", .0.shown())]
+    #[error("{} is not a kubeconfig (not needed with --namespace)", .0.shown())]
     NoMapping(PathBuf),
     /// No file contains the context.
     #[error(
-        "context {0:?} does not exist in the kubeconfig; \
-         `kubectl config get-contexts` lists them, and --namespace does without one"
+        "context {0:?} does not exist in the kubeconfig\n\
+         hint: `kubectl config get-contexts` lists the contexts; none is needed with --namespace"
     )]
     NoSuchContext(String),
 }
 
 /// Returns the namespace of the chosen context, or `default` if the context has none. Returns
-/// `None` if there is neither a kubeconfig nor a service account.
+/// `None` without a kubeconfig and a service account.
 ///
 /// # Errors
 ///
@@ -219,7 +219,7 @@ contexts:
     }
 
     #[test]
-    fn says_what_is_wrong_with_the_file() {
+    fn errors_name_the_problem_of_the_file() {
         for (text, context, want) in [
             (CONFIG, Some("c"), "context \"c\" does not exist"),
             ("just text", None, "is not a kubeconfig"),

@@ -1,9 +1,9 @@
-//! Everything that `kubeseal` and `seal` do, without a command line.
+//! The functions of `kubeseal` and `seal`, without a command line.
 //!
 //! The library never prints and does not depend on clap. The crate `kubeseal-rs` parses arguments, calls it and
 //! prints the results.
 //!
-//! Every program that uses it decides what to show. For example, the values of a dotenv file:
+//! The calling program decides what to show. For example, the values of a dotenv file:
 //!
 //! ```
 //! use kubeseal_library::dotenv;
@@ -14,15 +14,15 @@
 //! assert_eq!(variables[0].line, 2);
 //!
 //! let error = dotenv::parse(b"DB_PASSWORD='hunter2\n").unwrap_err();
-//! assert_eq!(error.to_string(), "line 1: its quotes are never closed");
+//! assert_eq!(error.to_string(), "line 1: the quotes are never closed");
 //! # Ok::<(), dotenv::DotenvError>(())
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`recipe`], [`dotenv`] | random values; files of variables |
-//! | [`rules`] | `.seal.yaml`: how files at some path are sealed |
-//! | [`certificate`] | where the certificate comes from, and whether it is trusted |
+//! | [`rules`] | `.seal.yaml`: how files that match a path are sealed |
+//! | [`certificate`] | the source of the certificate, and whether it is trusted |
 //! | [`cluster`] | the controller, through the API server |
 //! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
@@ -34,7 +34,7 @@
 //! | [`environment`] | clock, environment and terminal, in one place |
 //! | [`platform`] | differences between operating systems |
 //! | [`format`], [`shown`], [`redacted`] | documents as text; untrusted text for display; URLs without credentials |
-//! | [`notice`], [`progress`] | messages about what does not stop a run; how far a long run is |
+//! | [`notice`], [`progress`] | messages about conditions that do not stop a run; the progress of a long run |
 //! | [`parallel`] | work on several threads, with results in order |
 
 pub mod bounded;

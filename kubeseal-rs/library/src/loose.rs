@@ -6,7 +6,7 @@ use std::cell::Cell;
 use shared::resource::SealedSecret;
 use shared::{base64, envelope};
 
-/// The length, in characters, of the shortest sealed value, for a key of 2048 bits.
+/// The length of the shortest sealed value, for a key of 2048 bits, in characters.
 const SHORTEST: usize = 366;
 /// The length of an AES-GCM tag, in bytes.
 const TAG: usize = 16;
@@ -18,10 +18,10 @@ pub fn first_line(bytes: &[u8]) -> Option<usize> {
 
 /// Like [`first_line`], but skips the values of these SealedSecrets, which are in the same file.
 pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize> {
-    first_line_except(bytes, &Known::of(sealed))
+    first_line_except(bytes, &SealedValues::of(sealed))
 }
 
-fn first_line_except(bytes: &[u8], known: &Known) -> Option<usize> {
+fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
     let mut rest = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
@@ -31,7 +31,7 @@ fn first_line_except(bytes: &[u8], known: &Known) -> Option<usize> {
         let tail = &rest[at..];
         let end = tail.iter().position(|byte| !is_of_text(*byte));
         let end = end.unwrap_or(tail.len());
-        if begins && is_sealed(&tail[..end]) && !known.begins_with(&tail[..end]) {
+        if begins && is_sealed(&tail[..end]) && !values.begins_with(&tail[..end]) {
             let before = bytes.len() - tail.len();
             return Some(1 + memchr::memchr_iter(b'\n', &bytes[..before]).count());
         }
@@ -41,13 +41,13 @@ fn first_line_except(bytes: &[u8], known: &Known) -> Option<usize> {
 }
 
 /// The values of SealedSecrets, without white space, in order.
-struct Known {
+struct SealedValues {
     values: Vec<Vec<u8>>,
     /// The number of comparisons so far, for a test.
     compared: Cell<usize>,
 }
 
-impl Known {
+impl SealedValues {
     fn of(sealed: &[&SealedSecret]) -> Self {
         let items = sealed
             .iter()
@@ -61,8 +61,8 @@ impl Known {
         Self { values, compared }
     }
 
-    /// Returns whether a value begins with this text, since a file may wrap values. A binary search: a file can hold tens
-    /// of thousands of values.
+    /// Returns whether a value begins with this text, since a file may wrap values. Uses a binary
+    /// search, since a file can contain tens of thousands of values.
     fn begins_with(&self, text: &[u8]) -> bool {
         let at = self.values.partition_point(|one| {
             self.compared.set(self.compared.get() + 1);
@@ -72,11 +72,11 @@ impl Known {
     }
 }
 
-/// Returns the message about a sealed value on this line.
+/// Returns the message for a sealed value on this line.
 pub fn remark(line: usize) -> String {
     format!(
-        "line {line}: a sealed value stands outside of a SealedSecret, and only the template that takes it knows what \
-         it is sealed for; seal it again by hand"
+        "line {line}: sealed value outside a SealedSecret: only the template that uses it determines its name and \
+         scope; seal it again manually"
     )
 }
 
@@ -158,15 +158,15 @@ mod tests {
             } else {
                 values.join("\n")
             };
-            let known = Known::of(&objects);
-            assert_eq!(first_line_except(text.as_bytes(), &known), None, "{why}");
-            let per_value = known.compared.get() / COUNT;
+            let values = SealedValues::of(&objects);
+            assert_eq!(first_line_except(text.as_bytes(), &values), None, "{why}");
+            let per_value = values.compared.get() / COUNT;
             assert!((1..=20).contains(&per_value), "{why}: {per_value}");
         }
     }
 
     #[test]
-    fn finds_what_has_the_form_of_a_sealed_value() {
+    fn finds_texts_in_the_form_of_a_sealed_value() {
         let sealed = |len: u16| {
             let body = vec![7; usize::from(len) + TAG];
             base64::encode(&[&len.to_be_bytes()[..], &body].concat())

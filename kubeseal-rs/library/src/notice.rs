@@ -1,9 +1,9 @@
-//! Messages about what does not stop a run.
+//! Messages about conditions that do not stop a run.
 
 /// A message for the user, which the caller prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The result is as wanted, with a restriction.
+    /// The run succeeds, with a restriction.
     Warning(String),
     /// A part of the run failed, so the run fails at its end.
     Error(String),

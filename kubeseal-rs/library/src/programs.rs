@@ -17,7 +17,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     absolute_folders().find_map(|folder| platform::program(folder.join(name)))
 }
 
-/// Returns `PATH` without relative folders, for a program that searches it too.
+/// Returns `PATH` without relative folders, for child processes.
 pub fn search_path() -> OsString {
     // Entries that were split at the separator do not contain it, so this does not fail.
     std::env::join_paths(absolute_folders()).unwrap_or_default()
@@ -25,17 +25,17 @@ pub fn search_path() -> OsString {
 
 /// Returns the first line of a program's error output that is not blank, truncated. It may contain
 /// any characters, so the caller escapes it for display.
-pub fn first_line(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let line = said.lines().map(str::trim).find(|line| !line.is_empty());
+pub fn first_line(stderr: &[u8]) -> String {
+    let stderr = String::from_utf8_lossy(stderr);
+    let line = stderr.lines().map(str::trim).find(|line| !line.is_empty());
     line.unwrap_or_default().chars().take(300).collect()
 }
 
 /// Returns the first lines of a program's error output that are not blank, at most 12 and 1500
 /// characters; `…` stands for the rest. The caller escapes them for display.
-pub fn first_lines(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<&str> = said.lines().map(str::trim_end).collect();
+pub fn first_lines(stderr: &[u8]) -> String {
+    let stderr = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = stderr.lines().map(str::trim_end).collect();
     let mut lines = lines.into_iter().filter(|line| !line.is_empty());
     let mut text = lines.by_ref().take(12).collect::<Vec<_>>().join("\n");
     let end = text.char_indices().nth(1500).map(|(at, _)| at);
@@ -61,10 +61,10 @@ fn absolute_folders() -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
-    /// Attack: puts a program into the current folder or a relative `PATH` entry
+    /// Attack: places a program in the current folder or a relative folder of `PATH`
     /// (GHSA-x5c7-x7m2-rhmf).
     #[test]
-    fn finds_programs_by_absolute_paths_only() {
+    fn finds_programs_only_in_absolute_folders() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("./sh"), None);
         assert_eq!(find("no-such-program-anywhere"), None);

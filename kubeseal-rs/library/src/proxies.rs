@@ -23,7 +23,7 @@ pub fn proxy_for(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Opt
         "HTTP_PROXY"
     })?;
     let exempt = either("NO_PROXY").unwrap_or_default();
-    if target.is_here() || exempt.split(',').any(|entry| target.fits(entry.trim())) {
+    if target.is_loopback() || exempt.split(',').any(|entry| target.matches(entry.trim())) {
         return None;
     }
     Some(if proxy.contains("://") {
@@ -52,11 +52,11 @@ impl Target {
         })
     }
 
-    fn is_here(&self) -> bool {
+    fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.address.is_some_and(|address| address.is_loopback())
     }
 
-    fn fits(&self, entry: &str) -> bool {
+    fn matches(&self, entry: &str) -> bool {
         if entry == "*" {
             return true;
         }
@@ -123,13 +123,13 @@ mod tests {
 
     fn proxy(server: &str, variables: &[(&str, &str)]) -> Option<String> {
         proxy_for(&server.parse().unwrap(), |name| {
-            let found = variables.iter().find(|(known, _)| *known == name);
+            let found = variables.iter().find(|(set, _)| *set == name);
             found.map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
-    fn each_scheme_has_its_variable() {
+    fn uses_the_variable_of_the_scheme() {
         let both = [
             ("HTTPS_PROXY", "http://secure:1"),
             ("HTTP_PROXY", "http://plain:1"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_needs_no_proxy() {
+    fn reaches_loopback_addresses_directly() {
         for server in [
             "https://localhost:6443",
             "https://127.0.0.1",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_exempts_what_go_exempts() {
+    fn no_proxy_matches_like_go() {
         for (server, exempt, is_exempt) in [
             ("https://k.example", "k.example", true),
             ("https://k.example", "other,  K.Example ,", true),

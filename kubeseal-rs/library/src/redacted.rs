@@ -6,9 +6,9 @@ use std::ffi::OsStr;
 
 use crate::shown::path_text;
 
-/// Returns the text with credentials replaced by `***`, if it is a URL with any. A malformed URL
-/// counts too, such as `https:/user:password@host`: a text that begins with a scheme is taken for a
-/// URL.
+/// Returns the text with credentials replaced by `***`, if it is a URL that contains any. Also
+/// redacts a malformed URL, such as `https:/user:password@host`: any text that begins with a scheme
+/// is treated as a URL.
 pub fn redacted(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = after_scheme(text) else {
         return Cow::Borrowed(text);
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_what_says_where_and_hides_what_says_who() {
+    fn keeps_the_location_and_hides_credentials() {
         for (text, want) in [
             ("cert.pem", "cert.pem"),
             ("a@b?c#d", "a@b?c#d"),
@@ -113,7 +113,7 @@ mod tests {
     proptest! {
         /// Attack: reads CI logs to find the password of a URL in an error message.
         #[test]
-        fn no_credential_is_left_whatever_stands_around_it(
+        fn hides_credentials_in_any_surrounding_text(
             begin in "[a-zA-Z ;_1]{0,6}(:|;|)[/\\\\]{0,4}", sign in "[:;]", scheme in "[a-z]{1,5}", before in "[ -~]{0,8}", after in "[ -~]{0,8}", path in "[a-z/]{0,8}",
         ) {
             let secret = "CANARY";

@@ -1,7 +1,6 @@
 //! Escapes untrusted names and texts for display.
 //!
-//! Names and texts in files are untrusted, and must neither control the terminal nor the system that runs a
-//! pipeline.
+//! Names and texts in files are untrusted, and must not control the terminal or the CI system.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -60,7 +59,8 @@ pub fn path_text(path: &OsStr) -> Cow<'_, str> {
 
 /// Formats paths for messages. [`Path::display`] would print line breaks in a name.
 pub trait ShowPath {
-    /// Escapes the [`path_text`] of a path like [`shown`]. A relative path that begins like a workflow command gets the prefix `./`, which names the same file.
+    /// Escapes the [`path_text`] of a path like [`shown`]. A relative path that begins like a workflow
+    /// command gets the prefix `./`, which leads to the same file.
     fn shown(&self) -> String;
 }
 
@@ -108,9 +108,9 @@ mod tests {
 
     use super::*;
 
-    /// Attack: puts terminal escapes and bidirectional marks into names that a reviewer prints.
+    /// Attack: places terminal escapes and bidirectional marks in names that a reviewer prints.
     #[test]
-    fn what_steers_a_terminal_is_shown_and_does_not_do_it() {
+    fn escapes_terminal_control_characters() {
         for (text, want) in [
             ("password", "password"),
             ("größe \u{65e5}", "größe \u{65e5}"),
@@ -127,9 +127,9 @@ mod tests {
         assert_eq!(Path::new("a\nb\u{9b}").shown(), "a\\nb\\u{9b}");
     }
 
-    /// Attack: uses a command to the GitHub Actions runner as a name.
+    /// Attack: uses a workflow command of GitHub Actions as a name.
     #[test]
-    fn no_text_is_a_command_of_a_workflow() {
+    fn escapes_workflow_commands() {
         for (text, want) in [
             ("a::b", "a::b"),
             ("::error::b", "\\u{3a}:error::b"),
@@ -149,9 +149,9 @@ mod tests {
         }
     }
 
-    /// Attack: puts a line with a command to the GitHub Actions runner into a YAML text.
+    /// Attack: places a workflow command of GitHub Actions in a YAML text.
     #[test]
-    fn no_text_in_yaml_is_a_command_of_a_workflow() {
+    fn escapes_workflow_commands_in_yaml() {
         let long = format!("{} ::error::x {0} ::error::x", "a".repeat(90));
         for text in [
             "::error::x",
@@ -174,9 +174,9 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: puts any text into a JSON string that a person prints.
+        /// Attack: places any text in a JSON string that the user prints.
         #[test]
-        fn nothing_in_json_steers_a_terminal(text in any::<String>()) {
+        fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
             let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());
             prop_assert_eq!(lines_shown(&json), json.as_str());
             prop_assert_eq!(json.lines().count(), 3);

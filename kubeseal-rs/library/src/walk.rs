@@ -27,7 +27,7 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A folder cannot be read.
-    #[error("cannot look through the folder {}", path.shown())]
+    #[error("cannot read the folder {}", path.shown())]
     Folder {
         /// The path of the folder.
         path: PathBuf,
@@ -90,15 +90,15 @@ pub fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found
 }
 
-/// Returns every `.yaml`, `.yml` and `.json` below a folder, whatever ignore files contain, sorted
-/// by path. For folders that a controller reads, where ignoring a key or an object would lose it.
-/// Links are not followed.
+/// Returns every `.yaml`, `.yml` and `.json` below a folder, regardless of ignore files, sorted by
+/// path. For folders that a controller reads, where ignoring a key or an object would lose it. Links
+/// are not followed.
 ///
 /// # Errors
 ///
 /// Fails if the folder, or one below it, cannot be read.
 pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
-    // Every error ends the walk, so there is nothing to notice.
+    // Every error ends the walk, so there are no notices.
     let mut notices = |_| ();
     let mut walk = Walk::new(folder, None, &mut notices)?;
     walk.enter(Path::new(""))?;
@@ -112,7 +112,7 @@ fn below(
 ) -> Result<(), WalkError> {
     let mut walk = Walk::new(folder, Some(Vec::new()), notices)?;
     let root = git::work_tree(&walk.whole)
-        .filter(|root| platform::is_ours(&root.join(".git"), &walk.whole));
+        .filter(|root| platform::is_trusted(&root.join(".git"), &walk.whole));
     walk.rules = Some(rules_above(&walk.whole, root.as_deref(), walk.notices));
     walk.enter(Path::new(""))?;
     if walk.has_ignored && root.is_some() {
@@ -124,7 +124,7 @@ fn below(
 
 /// A walk below a folder.
 struct Walk<'a> {
-    /// The folder as named.
+    /// The folder as the user named it.
     folder: &'a Path,
     /// The folder with symbolic links resolved.
     whole: PathBuf,
@@ -135,7 +135,7 @@ struct Walk<'a> {
     has_ignored: bool,
     /// The manifests, by path below the folder.
     found: BTreeSet<PathBuf>,
-    /// Receives what does not end the walk.
+    /// Receives messages about conditions that do not end the walk.
     notices: &'a mut dyn FnMut(Notice),
 }
 
@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Collects the manifests in and below a folder, given by its path below the walk's folder.
+    /// Collects the manifests in and below a folder, by its path below the walk's folder.
     fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
         let whole = self.whole.join(below);
         let outer = self.rules.as_ref().map(Vec::len);
@@ -216,7 +216,7 @@ impl<'a> Walk<'a> {
         match tracked_below(&self.whole) {
             Ok(tracked) => self.found.extend(tracked),
             Err(error) => (self.notices)(Notice::Warning(format!(
-                "files that an ignore rule names are left out even if Git tracks them: {}",
+                "tracked files that match an ignore rule are skipped: {}",
                 error_chain(&error)
             ))),
         }
@@ -289,7 +289,7 @@ fn rules_above(
 fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     let file = folder.join(".gitignore");
     if file.is_symlink() {
-        let why = "it is a symbolic link, which Git does not follow";
+        let why = "Git does not follow a symbolic link here";
         notices(without_rules(&file, why));
         return None;
     }
@@ -321,10 +321,7 @@ fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> 
 }
 
 fn without_rules(file: &Path, why: &str) -> Notice {
-    Notice::Warning(format!(
-        "the ignore file {} has no effect: {why}",
-        file.shown()
-    ))
+    Notice::Warning(format!("ignore file {} has no effect: {why}", file.shown()))
 }
 
 /// Returns whether a file with this name is read as a manifest. `Kustomization` is one of the file
@@ -334,7 +331,9 @@ pub fn is_manifest_name(path: &Path) -> bool {
         return true;
     }
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-    ["yaml", "yml", "json"].iter().any(|known| ending == *known)
+    ["yaml", "yml", "json"]
+        .iter()
+        .any(|allowed| ending == *allowed)
 }
 
 /// The kinds of objects that `seal` works on.
@@ -364,7 +363,7 @@ impl Kind {
 /// The kinds of lists that may contain objects.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// Gives the items of a `SecretList` or `SealedSecretList` their kind, as the API server does: they
+/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, as the API server does: they
 /// may omit it.
 fn name_kinds(node: &mut Node) {
     let of_items = match node.text("kind") {
@@ -400,10 +399,7 @@ fn name_kind(item: &mut Node, version: &str, kind: &str) {
     if let Value::Map(fields) = &mut item.value {
         fields.retain(|(name, _)| !name.eq_ignore_ascii_case("kind"));
         for (name, text) in [("apiVersion", version), ("kind", kind)] {
-            if !fields
-                .iter()
-                .any(|(known, _)| known.eq_ignore_ascii_case(name))
-            {
+            if !fields.iter().any(|(key, _)| key.eq_ignore_ascii_case(name)) {
                 let value = Value::Text(text.to_owned().into());
                 let source = None;
                 fields.push((
@@ -453,7 +449,7 @@ impl ManifestFile {
         Ok(Self::of(path, bytes, documents))
     }
 
-    /// Creates a file from parsed documents, and gives the items of typed lists their kind.
+    /// Creates a file from parsed documents, and sets the kind of the items of typed lists.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
         for document in &mut documents {
             name_kinds(&mut document.root);
@@ -533,10 +529,10 @@ pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
 
 /// Files that were skipped, each reported with its reason.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} could not be read (see above); everything else is done")]
-pub struct PassedOver(String);
+#[error("{0} could not be read (see above); all other files were processed")]
+pub struct Skipped(String);
 
-impl PassedOver {
+impl Skipped {
     /// Returns an error if files were skipped.
     ///
     /// # Errors
@@ -571,7 +567,7 @@ pub fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
         })
 }
 
-/// Returns the word that is the value of a key, with or without quotes around either.
+/// Returns the value after a key, if it is a word. Key and value may be quoted.
 fn word_behind(key: &[u8]) -> Option<&[u8]> {
     let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
     let word = without_quote(value.trim_ascii_start());
@@ -636,7 +632,7 @@ mod tests {
     const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {}\n";
 
     #[test]
-    fn finds_what_git_would_see() {
+    fn finds_the_files_that_git_sees() {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
             ("a.yaml", SEALED),
@@ -671,7 +667,7 @@ mod tests {
 
     /// Attack: uses an ignore file to hide keys and objects that a controller reads.
     #[test]
-    fn finds_everything_whatever_ignore_files_say() {
+    fn ignore_files_hide_nothing_that_a_controller_reads() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         fs::create_dir_all(inner.join("sub")).unwrap();
@@ -722,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_named_counts_once_and_must_be_there() {
+    fn a_named_file_counts_once_and_must_exist() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.txt");
         fs::write(&file, "a: [").unwrap();
@@ -742,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_text_names_secrets_however_it_quotes_them() {
+    fn finds_the_kind_in_malformed_text_with_any_quotes() {
         const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
         for (text, want) in [
             ("kind: Secret\na: [", true),

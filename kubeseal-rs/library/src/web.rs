@@ -1,4 +1,4 @@
-//! HTTP requests to other servers than the API server: a certificate's URL, and the controller's
+//! HTTP requests to servers other than the API server: a certificate's URL, and the controller's
 //! port for callers with a token.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use ureq::{Agent, Proxy};
 
 use crate::proxies::proxy_for;
 
-/// The time limit for a whole answer.
+/// The time limit for a whole response.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit for connecting.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,14 +37,14 @@ pub fn agent(uri: &str, roots: RootCerts) -> Agent {
 /// Removes the URL from an error, since it may contain credentials.
 pub fn without_url(error: ureq::Error) -> ureq::Error {
     match error {
-        ureq::Error::BadUri(_) => ureq::Error::BadUri("it is malformed".into()),
+        ureq::Error::BadUri(_) => ureq::Error::BadUri("malformed".into()),
         other => other,
     }
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the variables of proxies are those of the process, as for every HTTP client"
+    reason = "proxies come from the environment of the process, as for every HTTP client"
 )]
 fn proxy(uri: &str) -> Option<Proxy> {
     let proxy = proxy_for(&uri.parse().ok()?, |name| std::env::var(name).ok())?;

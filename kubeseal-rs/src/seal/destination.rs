@@ -61,11 +61,11 @@ impl Destination {
             return print(&text);
         };
         match files::create(path, &text) {
-            Err(error) if error.is_taken() && !is_device(path) => {
+            Err(error) if error.already_exists() && !is_device(path) => {
                 return Err(Exists(path.clone()).into());
             }
             // A device such as `/dev/stdout` always exists.
-            Err(error) if error.is_taken() => files::replace(path, &text)?,
+            Err(error) if error.already_exists() => files::replace(path, &text)?,
             created => created?,
         }
         for one in sealed {

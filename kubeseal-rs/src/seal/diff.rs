@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
-use kubeseal_library::walk::PassedOver;
+use kubeseal_library::walk::Skipped;
 use serde_json::{Value as Json, json};
 use shared::resource::SecretTemplate;
 use shared::scope::Scope;

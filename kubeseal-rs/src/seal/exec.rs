@@ -28,7 +28,7 @@ use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
 
 /// The hint for a value that an environment variable cannot contain.
-const OTHERWISE: &str = if memory::IS_THERE {
+const OTHERWISE: &str = if memory::IS_SUPPORTED {
     "\nhint: pass values as files with --files"
 } else {
     ""
@@ -41,7 +41,7 @@ const OTHERWISE: &str = if memory::IS_THERE {
 /// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
 /// the command cannot be started. Otherwise it does not return.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
-    if args.files && !memory::IS_THERE {
+    if args.files && !memory::IS_SUPPORTED {
         bail!(
             "in-memory files are not supported on this system, and plaintext is never written to disk\n\
              hint: without --files, values are passed in the environment of the command"

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::format::write;
-use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, PassedOver};
+use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, Skipped};
 use kubeseal_library::{files, git};
 use serde_json::Value as Json;
 use shared::manifest::{self, Node, Reading, Shape};
@@ -134,7 +134,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         }
     }
     if plans.is_empty() {
-        PassedOver::check(unread)?;
+        Skipped::check(unread)?;
         return Err(FilesError::NothingFound.into());
     }
     refuse_one_for_two(&plans)?;
@@ -145,7 +145,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
     for plan in &plans {
         carry_out(plan)?;
     }
-    PassedOver::check(unread)?;
+    Skipped::check(unread)?;
     Ok(Outcome::Done)
 }
 

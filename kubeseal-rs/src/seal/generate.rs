@@ -92,7 +92,7 @@ fn read_password(
     if !args.password_stdin && !args.password_prompt {
         return Ok(None);
     }
-    if !recipes.iter().any(|(_, recipe)| recipe.takes_password()) {
+    if !recipes.iter().any(|(_, recipe)| recipe.accepts_password()) {
         return Err(GenerateError::UnusedPassword.into());
     }
     if args.password_prompt {

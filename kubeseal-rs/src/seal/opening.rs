@@ -47,7 +47,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
     if archive::is_archive(bytes) {
-        let how = if archive::wants_passphrase(bytes) {
+        let how = if archive::needs_passphrase(bytes) {
             "protected by a passphrase"
         } else {
             "encrypted"
@@ -161,7 +161,7 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
         );
     }
     let plain = if archive::is_archive(&bytes) {
-        if unlock.passphrase.is_none() && archive::wants_passphrase(&bytes) {
+        if unlock.passphrase.is_none() && archive::needs_passphrase(&bytes) {
             unlock.passphrase = Some(ask(false)?);
         }
         archive::decrypt(&bytes, unlock).with_context(place)?

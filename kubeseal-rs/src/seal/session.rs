@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
                 };
                 return Ok(Obtained {
                     pem: certificate::read_named_by_rule(at, rule)?,
-                    origin: Origin::Given,
+                    origin: Origin::Local,
                     remarks: Vec::new(),
                 });
             }

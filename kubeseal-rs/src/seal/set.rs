@@ -75,7 +75,7 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
             rng: &mut shared::random::system(),
             now: environment.now,
         };
-        let made = recipe.make(&args.key, None, &mut random)?;
+        let made = recipe.generate(&args.key, None, &mut random)?;
         return if made.public.is_empty() {
             Ok(made.sealed.into_iter().collect())
         } else {

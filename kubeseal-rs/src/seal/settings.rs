@@ -300,7 +300,7 @@ impl Settings {
         };
         let (description, file) = self.describe_certificate();
         Err(SettingsError::OnlyByRule {
-            rule: self.rule.as_ref().map(Rule::in_words).unwrap_or_default(),
+            rule: self.rule.as_ref().map(Rule::describe).unwrap_or_default(),
             certificate: description,
             found: certificate.fingerprint().clone(),
             file,
@@ -465,7 +465,7 @@ mod tests {
                 "allowedScopes: [strict]",
                 args(None, None, Some(Scope::ClusterWide)),
                 vec![],
-                "allows the scope strict, not cluster-wide",
+                "allows the scope strict, but the object has cluster-wide",
             ),
             (
                 "allowedScopes: [strict]",
@@ -477,13 +477,13 @@ mod tests {
                 "scope: strict",
                 args(None, None, Some(Scope::ClusterWide)),
                 vec![],
-                "allows the scope strict, not cluster-wide",
+                "allows the scope strict, but the object has cluster-wide",
             ),
             (
                 "namespace: shop",
                 args(None, Some("other"), None),
                 vec![],
-                "wants the namespace \"shop\", not \"other\"",
+                "requires the namespace \"shop\", but the object has \"other\"",
             ),
             (
                 "",

@@ -83,7 +83,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
 /// Refuses to run beside a controller of this project, which would write the data again.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
-    let (code, body) = objects.look(&path)?;
+    let (code, body) = objects.get_raw(&path)?;
     if code == 403 {
         report::info(
             "cannot check whether a controller is running: no permission to read its Lease",

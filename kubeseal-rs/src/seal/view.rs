@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
 use kubeseal_library::git::{self, Dated};
-use kubeseal_library::walk::{self, Candidate, Kind, PassedOver};
+use kubeseal_library::walk::{self, Candidate, Kind, Skipped};
 use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
@@ -74,7 +74,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         }
     }
     if seen.is_empty() {
-        PassedOver::check(unread)?;
+        Skipped::check(unread)?;
         return Err(ViewError::NothingFound.into());
     }
     date(&mut seen, environment.now);
@@ -91,7 +91,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         Zeroizing::new(texts.concat())
     };
     report::print(&text).map_err(crate::command::CommandError::Stdout)?;
-    PassedOver::check(unread)?;
+    Skipped::check(unread)?;
     Ok(Outcome::Done)
 }
 

@@ -18,10 +18,10 @@ use tower::ServiceExt as _;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_time().build();
-    runtime.unwrap_or_else(|error| unreachable!("a runtime needs nothing: {error}"))
+    runtime.unwrap_or_else(|error| unreachable!("the runtime has no dependencies: {error}"))
 });
 
-/// Uses the throw-away key of the published vectors, and no rate limit.
+/// The router with the throw-away key of the published vectors, without a rate limit.
 static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     let certificate = Certificate::from_pem(crate::vector("certificate").as_bytes()).ok();
     let pairs = crate::vector_keys().into_iter().zip(certificate);
@@ -44,7 +44,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     http::router(state, plain, Arc::new(metrics))
 });
 
-/// Returns status and body of the response.
+/// Sends a POST request to the router. Returns the status code and body of the response.
 pub(crate) fn post(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let request = Request::post(path).extension(Peer(Ipv4Addr::LOCALHOST.into()));
     let Ok(request) = request.body(Body::from(body.to_vec())) else {

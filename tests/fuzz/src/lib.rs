@@ -30,10 +30,10 @@ use shared::scope::Scope;
 use shared::unseal::{self, Randomness, Rules};
 use shared::{base64, envelope, hints};
 
-/// Name and function of a target.
+/// The name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target. The names are those of the folders in `corpus/`.
+/// All targets. The names are those of the folders in `corpus/`.
 pub const TARGETS: [Target; 18] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
@@ -41,13 +41,13 @@ pub const TARGETS: [Target; 18] = [
     ("dotenv", dotenv_text),
     ("edit", edited_manifest),
     ("envelope", envelope_bytes),
-    ("flags", flag_words),
+    ("flags", flag_text),
     ("hints", hints_text),
     ("http", http_body),
     ("key", key_pem),
     ("kubeconfig", kubeconfig_text),
     ("manifest", manifest_text),
-    ("recipe", recipe_words),
+    ("recipe", recipe_text),
     ("rules", rules_text),
     ("sealed_secret", sealed_secret_text),
     ("secret", secret_text),
@@ -74,10 +74,10 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
     KeyRing::new(keys.map(|key| RingKey::opening_only("k".into(), key).into()))
 });
 
-/// A throw-away identity; the seeds of `archive` are encrypted for it.
+/// A throw-away identity. The seeds of `archive` are encrypted for it.
 const IDENTITY: &str = "AGE-SECRET-KEY-1DT77P2S5GEXTMMWPUUDLS5QA6RK96KQRRNVP7YP7KUNZQJ7AEX5QLZLDVC";
 
-/// Encrypted key backups. What the identity decrypts is manifests, or gives their error.
+/// Fuzzes the decryption of key backups, and the parsing of their content.
 pub fn archive_bytes(bytes: &[u8]) {
     let identity: Option<age::x25519::Identity> = IDENTITY.parse().ok();
     let identities = identity
@@ -87,14 +87,15 @@ pub fn archive_bytes(bytes: &[u8]) {
         identities: identities.collect(),
         passphrase: None,
     };
-    if archive::wants_passphrase(bytes) {
+    if archive::needs_passphrase(bytes) {
         assert!(archive::decrypt(bytes, &unlock).is_err());
     } else if let Ok(plain) = archive::decrypt(bytes, &unlock) {
         let _ = manifest::read(&plain);
     }
 }
 
-/// Unencrypted key backups: manifests, or keys in PEM. A restored key has only this project's marks.
+/// Fuzzes the parsing of unencrypted key backups: manifests, or keys in PEM. A restored key has only this
+/// project's marks.
 pub fn backup_text(bytes: &[u8]) {
     if archive::is_archive(bytes) {
         return;
@@ -108,7 +109,7 @@ pub fn backup_text(bytes: &[u8]) {
         let Some(key) = record.fingerprint() else {
             continue;
         };
-        let restored = Restored::new(&record, key, Use::OpeningOnly(Timestamp::UNIX_EPOCH));
+        let restored = Restored::new(&record, key, Use::UnsealOnly(Timestamp::UNIX_EPOCH));
         let metadata = restored.secret.metadata;
         let names = metadata
             .labels
@@ -121,7 +122,7 @@ pub fn backup_text(bytes: &[u8]) {
     }
 }
 
-/// Signatures, signing keys, and allowed-signers files.
+/// Fuzzes the parsing of signatures, signing keys, and files of allowed signers.
 pub fn signature_text(bytes: &[u8]) {
     let _ = signature::signing_key(bytes);
     let signers = include_bytes!("../../../kubeseal-rs/tests/seal/key-fixtures/allowed_signers");
@@ -132,7 +133,7 @@ pub fn signature_text(bytes: &[u8]) {
     }
 }
 
-/// A decoded value encodes to a text that decodes to the same value.
+/// Fuzzes base64: a decoded value is unchanged after encoding and decoding.
 pub fn base64_text(bytes: &[u8]) {
     if let Ok(decoded) = base64::decode(bytes) {
         assert_eq!(
@@ -142,7 +143,7 @@ pub fn base64_text(bytes: &[u8]) {
     }
 }
 
-/// Dotenv files. Every name comes from the input.
+/// Fuzzes the parsing of dotenv files. Every name is in the input.
 pub fn dotenv_text(bytes: &[u8]) {
     for variables in [dotenv::parse(bytes), dotenv::parse_plain(bytes)] {
         for variable in variables.unwrap_or_default() {
@@ -155,13 +156,13 @@ fn memory_has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Key hints: parsed hints are unchanged after writing and parsing again.
+/// Fuzzes the parsing of key hints. Parsed hints are unchanged after writing and parsing.
 pub fn hints_text(bytes: &[u8]) {
     let read = hints::parse(&String::from_utf8_lossy(bytes));
     assert_eq!(hints::parse(&hints::to_text(&read)), read);
 }
 
-/// Bodies of verify and rotate requests, through the router. An object that verifies can be rotated, and the
+/// Fuzzes the bodies of verify and rotate requests. An object that verifies can be re-encrypted, and the
 /// result verifies.
 pub fn http_body(bytes: &[u8]) {
     let (verified, _) = endpoints::post("/v1/verify", bytes);
@@ -175,7 +176,7 @@ pub fn http_body(bytes: &[u8]) {
     }
 }
 
-/// A kubeconfig, read for the namespace and by the client. The first byte chooses flags.
+/// Fuzzes the parsing of a kubeconfig, for the namespace and for the client. The first byte selects flags.
 pub fn kubeconfig_text(bytes: &[u8]) {
     let Some((choice, text)) = bytes.split_first() else {
         return;
@@ -200,42 +201,43 @@ pub fn kubeconfig_text(bytes: &[u8]) {
     }
 }
 
-/// Recipes for random values. A valid recipe answers whether it takes a password.
-pub fn recipe_words(bytes: &[u8]) {
+/// Fuzzes the parsing of recipes for random values.
+pub fn recipe_text(bytes: &[u8]) {
     if let Ok(recipe) = String::from_utf8_lossy(bytes).parse::<Recipe>() {
-        let _ = recipe.takes_password();
+        let _ = recipe.accepts_password();
     }
 }
 
-/// `.seal.yaml`: each rule has a number, a line and arguments, and matches some path or none.
+/// Fuzzes the parsing of `.seal.yaml`, the description of rules, and the matching of paths.
 pub fn rules_text(bytes: &[u8]) {
     let Ok(read) = rules::parse(bytes) else {
         return;
     };
     for (i, rule) in read.0.iter().enumerate() {
         assert_eq!(rule.number, i + 1);
-        assert!(rule.in_words().contains(&rule.path));
+        assert!(rule.describe().contains(&rule.path));
         let first = read.for_path(&rule.path).map(|fits| fits.number);
         assert!(first.is_none_or(|first| first <= read.0.len()));
     }
 }
 
-/// Ciphertexts: untrusted bytes may or may not open, without a panic.
+/// Fuzzes the decryption of ciphertexts.
 pub fn envelope_bytes(bytes: &[u8]) {
     for key in KEYS.iter() {
         let _ = envelope::open(key, &Scope::Strict.label("myns", "mysecret"), bytes);
     }
 }
 
-/// A parsed duration stays within Go's range.
-pub fn flag_words(bytes: &[u8]) {
+/// Fuzzes the parsing of flag values. A parsed duration stays within Go's range.
+pub fn flag_text(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(duration) = flags::parse_duration(&text) {
         assert!(i64::try_from(duration.as_nanos()).is_ok());
     }
 }
 
-/// Keys and certificates in PEM. A certificate can be read again from its own output.
+/// Fuzzes the parsing of keys and certificates in PEM. A parsed certificate is unchanged after writing and
+/// parsing.
 pub fn key_pem(bytes: &[u8]) {
     let _ = PrivateKey::all_from_pem(bytes);
     if let Ok(certificate) = Certificate::from_pem(bytes) {
@@ -244,7 +246,7 @@ pub fn key_pem(bytes: &[u8]) {
     }
 }
 
-/// Parsed documents are unchanged after writing them as YAML and as JSON.
+/// Fuzzes the parsing of manifests. Parsed documents are unchanged after writing them as YAML and as JSON.
 pub fn manifest_text(bytes: &[u8]) {
     let _ = manifest::repeated_key(bytes);
     for document in manifest::read(bytes).unwrap_or_default() {
@@ -266,7 +268,8 @@ pub fn manifest_text(bytes: &[u8]) {
     }
 }
 
-/// An edit is refused, or reads back as requested and changes no unrelated line. The first byte chooses the edit.
+/// Fuzzes edits of manifests: an edit is refused, or has the requested result and changes no unrelated line. The first
+/// byte selects the edit.
 pub fn edited_manifest(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else {
         return;
@@ -291,7 +294,7 @@ pub fn edited_manifest(bytes: &[u8]) {
     }
 }
 
-/// SealedSecrets: parsing and unsealing.
+/// Fuzzes the parsing and unsealing of SealedSecrets.
 pub fn sealed_secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
         if let Ok((found, _)) = SealedSecret::all_from_document(&document) {
@@ -311,7 +314,7 @@ pub fn sealed_secret_text(bytes: &[u8]) {
     }
 }
 
-/// Secrets, and keys in them.
+/// Fuzzes the parsing of Secrets, and of the keys in them.
 pub fn secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
         let found = key_secret::secrets(&document, &mut Reading::default());
@@ -322,7 +325,7 @@ pub fn secret_text(bytes: &[u8]) {
     }
 }
 
-/// Templates: no panic, and no result beyond the budget. The random values are the same in every run.
+/// Fuzzes templates: no result exceeds the budget. Random values are the same in every run.
 pub fn template_text(bytes: &[u8]) {
     template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
 }

@@ -1,4 +1,4 @@
-//! libFuzzer entry point for [`fuzz::flag_words`].
+//! libFuzzer entry point for [`fuzz::flag_text`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::flag_words(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::flag_text(bytes));

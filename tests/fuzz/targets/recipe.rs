@@ -1,4 +1,4 @@
-//! libFuzzer entry point for [`fuzz::recipe_words`].
+//! libFuzzer entry point for [`fuzz::recipe_text`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::recipe_words(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::recipe_text(bytes));

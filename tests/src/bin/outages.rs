@@ -81,12 +81,12 @@ impl Outage {
             Self::None => "nothing, for comparison",
             Self::ApiServer => "no API server for 60 s",
             Self::Etcd => "no etcd for 60 s",
-            Self::Kill => "the controller killed (`kill -9`) and started again by the kubelet",
+            Self::Kill => "the controller killed (`kill -9`) and restarted by the kubelet",
             Self::Lease => "the Lease deleted",
-            Self::Definition => "the definition deleted with all objects, and made again",
+            Self::Definition => "the CRD deleted with all objects, and recreated",
             Self::Keys => "every key Secret deleted, and restored 60 s later",
             Self::Clock => {
-                "a key made while the clock was 40 days ahead; the clock set back, the controller started again"
+                "a key generated while the clock was 40 days ahead; the clock set back, the controller restarted"
             }
             Self::Rights => "the Role of a namespace unbound for 60 s, and bound again",
             Self::Elsewhere => {
@@ -453,7 +453,7 @@ controller after the other, so that they do not share the processors.
   and in brackets those that change something. Here they include renewals of the Lease, a read and a write every two seconds, by
   which a second replica could take over.
 - *Alerts*: those of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired meanwhile. An outage of a minute
-  is no reason for one, the loss of every key is.
+  fires none; the loss of every key does.
 
 ";
 
@@ -471,9 +471,9 @@ unbound is reported within a minute, and the watch from before goes on until the
 neither controller is interrupted by a minute without the Role. After a longer one, this controller requests the watch again
 every second, and Bitnami's after pauses that grow to half a minute. Other namespaces, with Roles of their own, are not affected.
 
-A clock that was 40 days ahead leaves a key behind whose certificate is not valid for as long, and the program puts such a
-key there. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
-has its Secret. Bitnami's controller goes on sealing with the key from the future, and makes no new one before that is due. The
+A clock that was 40 days ahead leaves a key whose certificate becomes valid only after 40 days; the program creates such a
+key. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
+has its Secret. Bitnami's controller continues to seal with that key, and generates no new one before it is due. The
 clock itself is moved by the tests `a_key_generated_while_the_clock_was_ahead_neither_seals_nor_delays_the_next` and
 `a_key_is_generated_if_every_key_is_from_the_future` in `controller/tests/keys.rs`; `tests/alerts/tests.yaml` shows which
 alert fires.

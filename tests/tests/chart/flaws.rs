@@ -66,7 +66,7 @@ fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
 
 #[tokio::test]
 async fn h4_roles_of_namespaces_beside_the_cluster_role_grant_nothing_and_the_notes_say_so() {
-    let note = "no rights on SealedSecrets";
+    let note = "no permissions on SealedSecrets";
     assert!(notes("rbac: {namespacedRoles: true}").await.contains(note));
     let apart = "rbac: {clusterRole: false, namespacedRoles: true}";
     assert!(!notes(apart).await.contains(note));
@@ -87,7 +87,10 @@ async fn h6_the_notes_name_what_kubeseal_needs() {
         "{notes}"
     );
     let notes = notes_in("kube-system", "fullnameOverride: sealed-secrets-controller").await;
-    assert!(notes.contains("names that both look for anyway"), "{notes}");
+    assert!(
+        notes.contains("These are the defaults of both programs"),
+        "{notes}"
+    );
 }
 
 #[tokio::test]
@@ -166,7 +169,7 @@ fn h11_the_pod_is_restricted() {
 
 #[tokio::test]
 async fn h12_the_notes_warn_of_a_budget_that_blocks_every_drain() {
-    let note = "lets no Pod go";
+    let note = "allows no eviction";
     assert!(notes("pdb: {create: true}").await.contains(note));
     assert!(
         !notes("{pdb: {create: true}, replicas: 2}")

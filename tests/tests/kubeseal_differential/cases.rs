@@ -15,12 +15,12 @@ use serde::Deserialize;
 pub(crate) struct Case {
     /// A sentence, unique in the whole table.
     pub(crate) name: String,
-    /// Command line after the program's name, quoted as in a shell.
+    /// The arguments, quoted as in a shell.
     pub(crate) args: Option<String>,
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) stdin: Option<String>,
-    /// For input that is not text; replaces `stdin`.
+    /// Binary input, in base64. Replaces `stdin`.
     pub(crate) stdin_base64: Option<String>,
     /// Files in the folder before the run, in addition to the standard ones.
     #[serde(default)]
@@ -31,7 +31,7 @@ pub(crate) struct Case {
     /// Permission bits of files before the run, in octal; 644 otherwise.
     #[serde(default)]
     pub(crate) modes: BTreeMap<String, String>,
-    /// Labels to try on a bare ciphertext; the one that opens it is part of the outcome.
+    /// Labels to try on a bare ciphertext. The one that decrypts it is part of the outcome.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
     /// Seconds after which upstream is considered hanging.
@@ -99,7 +99,7 @@ fn load_group(path: &Path) -> Result<Vec<Case>> {
 }
 
 impl Case {
-    /// Returns name and command line.
+    /// Returns the name and the command line.
     pub(crate) fn title(&self) -> String {
         format!(
             "## {}\n$ kubeseal {}",

@@ -2,8 +2,7 @@
 
 use crate::outcome::{Left, Outcome};
 
-/// Returns the differences, one sentence each. Ignores warnings on standard error, which are each program's
-/// own.
+/// Returns the differences, one sentence each. Ignores warnings on stderr, which differ between the programs.
 pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     if upstream.ending != ours.ending {
@@ -17,8 +16,10 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
             "upstream's error is of kind {:?}, ours of kind {:?}",
             upstream.kind, ours.kind
         ));
-    } else if upstream.kind.keeps_words() && !begins(ours.error.as_ref(), upstream.error.as_ref()) {
-        wrong.push("our error does not begin with upstream's words".to_owned());
+    } else if upstream.kind.keeps_text()
+        && !begins_like(ours.error.as_ref(), upstream.error.as_ref())
+    {
+        wrong.push("our error does not begin with upstream's text".to_owned());
     }
     if upstream.stdout != ours.stdout {
         wrong.push("standard output differs".to_owned());
@@ -39,7 +40,7 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
 }
 
 /// Returns whether our text begins with upstream's; ours may continue with a hint.
-fn begins(ours: Option<&String>, upstream: Option<&String>) -> bool {
+fn begins_like(ours: Option<&String>, upstream: Option<&String>) -> bool {
     match (ours, upstream) {
         (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),
         (None, None) => true,
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_hints_and_own_wording_of_library_errors() {
+    fn allows_hints_and_different_library_errors() {
         let hint = disagreements(
             &failed(Kind::NoName, "missing"),
             &failed(Kind::NoName, "missing; try this"),

@@ -16,7 +16,7 @@ use crate::{
     run::Ending,
 };
 
-/// The intended differences between ours and upstream.
+/// The intended differences between our programs and upstream's.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Differences {
@@ -51,7 +51,7 @@ struct Replacement {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Difference {
     flaw: String,
-    /// What upstream does and what ours does, in words.
+    /// A description of what each program does.
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
@@ -118,14 +118,14 @@ impl Differences {
     pub(crate) fn load(path: &Path, cases: &[Case]) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let table: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
-        let known: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         let mut seen = BTreeSet::new();
         let concerned = table.difference.iter();
         let concerned = concerned.flat_map(|d| d.cases.iter().map(|name| (name, d.of)));
         for (name, of) in concerned {
             ensure!(
-                known.contains(name.as_str()),
-                "DIFFERENCES.toml names {name:?}, which is no case"
+                names.contains(name.as_str()),
+                "DIFFERENCES.toml names {name:?}, which is not a case"
             );
             ensure!(
                 seen.insert((name, of)),
@@ -152,7 +152,7 @@ impl Differences {
             .collect()
     }
 
-    /// Returns upstream's outcome without what ours omits everywhere.
+    /// Returns upstream's outcome with the replacements that apply to all cases.
     pub(crate) fn rewritten(&self, upstream: &Outcome) -> Outcome {
         let mut outcome = upstream.clone();
         for Replacement { upstream, ours } in self.replacements() {
@@ -165,7 +165,7 @@ impl Differences {
         self.everywhere.iter().flat_map(|rule| &rule.replace)
     }
 
-    /// Returns patterns that match no output of upstream: with them the table would claim more than is true.
+    /// Returns patterns that match no output of upstream. They would document a difference that does not exist.
     pub(crate) fn unused_patterns<'a>(
         &'a self,
         outcomes: &'a [Outcome],
@@ -183,17 +183,17 @@ impl Differences {
 }
 
 impl Difference {
-    /// Returns what differs from the table, one sentence each.
+    /// Returns the deviations from the table, one sentence each.
     pub(crate) fn complaints(&self, upstream: &Outcome, ours: &Outcome) -> Vec<String> {
         let mut complaints = self.upstream.complaints("upstream", upstream);
         complaints.extend(self.ours.complaints("ours", ours));
         if upstream == ours {
-            complaints.push("both do the same".to_owned());
+            complaints.push("the programs do not differ".to_owned());
         }
         self.by_flaw(&complaints)
     }
 
-    pub(crate) fn peer_complaints(&self, upstream: &Outcome) -> Vec<String> {
+    pub(crate) fn upstream_complaints(&self, upstream: &Outcome) -> Vec<String> {
         self.by_flaw(&self.upstream.complaints("upstream", upstream))
     }
 
@@ -225,38 +225,38 @@ impl Expected {
             let found = outcome.error.as_deref().unwrap_or_default();
             check(
                 found.contains(error),
-                format!("the error {found:?} lacks {error:?}"),
+                format!("the error {found:?} does not contain {error:?}"),
             );
         }
         for part in &self.stderr {
             check(
                 outcome.stderr.contains(part),
-                format!("stderr lacks {part:?}"),
+                format!("stderr does not contain {part:?}"),
             );
         }
         if let Some(parts) = &self.stdout {
             check(
-                holds_parts(&outcome.stdout, parts),
+                contains_all(&outcome.stdout, parts),
                 format!("stdout is not {parts:?}"),
             );
         }
         for part in &self.not_in_stdout {
             check(
                 !outcome.stdout.contains(part),
-                format!("stdout holds {part:?}"),
+                format!("stdout contains {part:?}"),
             );
         }
         for (name, parts) in &self.files {
             let text = outcome.text_of(name);
             check(
-                text.is_some_and(|text| holds_parts(text, parts)),
+                text.is_some_and(|text| contains_all(text, parts)),
                 format!("file {name} is not {parts:?}"),
             );
         }
         for (name, parts) in &self.not_in_files {
             let text = outcome.text_of(name).unwrap_or_default();
             let found = parts.iter().find(|part| text.contains(part.as_str()));
-            check(found.is_none(), format!("file {name} holds {found:?}"));
+            check(found.is_none(), format!("file {name} contains {found:?}"));
         }
         for (name, mode) in &self.modes {
             let found = outcome.mode_of(name).map(|mode| format!("{mode:o}"));
@@ -268,7 +268,7 @@ impl Expected {
         for name in &self.untouched {
             check(
                 !outcome.changed.contains_key(name),
-                format!("file {name} was touched"),
+                format!("file {name} was changed"),
             );
         }
         wrong
@@ -276,7 +276,7 @@ impl Expected {
 }
 
 /// Returns whether the text contains all parts, or is empty if the list is empty.
-fn holds_parts(text: &str, parts: &[String]) -> bool {
+fn contains_all(text: &str, parts: &[String]) -> bool {
     if parts.is_empty() {
         text.is_empty()
     } else {

@@ -1,5 +1,5 @@
-//! Keys, certificates and the loopback web server that every case may use, and the `${…}` marks
-//! through which case texts refer to them.
+//! Keys, certificates and the loopback web server that every case may use, and the `${…}` placeholders
+//! for them in the texts of cases.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use tests::upstream::{KeyPair, KeyRequest, Upstream};
 use crate::web::Web;
 
 const YEAR: i64 = 31_557_600;
-/// Additional `${…}` marks, by name.
+/// Additional values of `${…}` placeholders, by name.
 pub(crate) type Marks = BTreeMap<&'static str, String>;
 
 /// 1 January 2020, long before any run.
@@ -21,7 +21,7 @@ pub(crate) struct Fixtures {
     pub(crate) upstream: Upstream,
     /// The standard files of every case's folder.
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
-    /// Private keys for everything that this suite can seal, each with the name of its certificate.
+    /// The private keys, each with the name of its certificate.
     pub(crate) keys: Vec<(&'static str, String)>,
     web: Web,
 }
@@ -46,7 +46,7 @@ impl Fixtures {
         self.web.port()
     }
 
-    /// Returns the text with its marks replaced, except `${dir}`, because each run has its own folder.
+    /// Replaces the placeholders in a text, except `${dir}`, because each run has its own folder.
     pub(crate) fn fill(&self, text: &str, marks: &Marks) -> Result<String> {
         let mut filled = String::new();
         let mut rest = text;
@@ -109,11 +109,11 @@ impl Fixtures {
         self.files
             .get(name)
             .map(Vec::as_slice)
-            .with_context(|| format!("no standing file {name}"))
+            .with_context(|| format!("no standard file {name}"))
     }
 }
 
-/// Splits off a mark. It may contain JSON, and ends at its matching brace.
+/// Splits a text after a placeholder, which may contain JSON and ends at its matching brace.
 fn mark_and_tail(text: &str) -> Result<(&str, &str)> {
     let mut depth = 1;
     for (index, character) in text.char_indices() {
@@ -138,8 +138,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Uses 2048 bits, the smallest supported size: this comparison does not depend on the size. The current
-    /// pair is newer than the old one.
+    /// Generates the pairs with 2048 bits, the smallest supported size, since the comparison does not depend on
+    /// the size. The current pair is newer than the old one.
     fn new(upstream: &Upstream) -> Result<Self> {
         let rsa = || KeyRequest::rsa(2048);
         Ok(Self {

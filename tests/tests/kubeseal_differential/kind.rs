@@ -1,8 +1,8 @@
-//! Kinds of failure, to compare two programs whose messages differ.
+//! Classifies failures, to compare two programs whose messages differ.
 
 use crate::run::Ending;
 
-/// What went wrong, in the terms of the user's input.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     None,
@@ -20,10 +20,10 @@ pub(crate) enum Kind {
     ExpiredCertificate,
     PrivateKey,
     Kubeconfig,
-    /// The API server does not answer, or is not trusted.
+    /// The API server does not respond, or is not trusted.
     NoAnswer,
     /// The API server cannot authenticate the caller.
-    Stranger,
+    Unauthorized,
     NoSecrets,
     EmptyData,
     NoName,
@@ -49,15 +49,15 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("getting credentials", Kind::Kubeconfig),
     ("exec plug-in", Kind::Kubeconfig),
     ("cannot get sealed secret service: Get ", Kind::NoAnswer),
-    ("the API server cannot be reached", Kind::NoAnswer),
+    ("cannot reach the API server", Kind::NoAnswer),
     ("certificate authority", Kind::NoAnswer),
     ("certificate-authority", Kind::NoAnswer),
-    ("Unauthorized", Kind::Stranger),
+    ("Unauthorized", Kind::Unauthorized),
     ("does not exist", Kind::Kubeconfig),
     ("loading config file", Kind::Kubeconfig),
     ("error: stat ", Kind::Kubeconfig),
     ("without impersonating", Kind::Kubeconfig),
-    ("need the user to impersonate", Kind::Kubeconfig),
+    ("the user to impersonate", Kind::Kubeconfig),
     ("no configuration has been provided", Kind::Kubeconfig),
     ("kubeconfig", Kind::Kubeconfig),
     // Certificates
@@ -123,9 +123,9 @@ pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
 }
 
 impl Kind {
-    /// Returns whether our text has to begin with upstream's: where that is upstream's own and informative.
-    /// Elsewhere it comes from Go's libraries, and only the kind counts.
-    pub(crate) fn keeps_words(self) -> bool {
+    /// Returns whether our text must begin with upstream's: if upstream itself defines the text and it is informative.
+    /// Other texts come from Go's libraries, and only the kind is compared.
+    pub(crate) fn keeps_text(self) -> bool {
         !matches!(
             self,
             Self::Fetch
@@ -133,7 +133,7 @@ impl Kind {
                 | Self::PrivateKey
                 | Self::Kubeconfig
                 | Self::NoAnswer
-                | Self::Stranger
+                | Self::Unauthorized
                 | Self::Input
                 | Self::ForeignObject
         )

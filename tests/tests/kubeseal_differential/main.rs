@@ -1,5 +1,4 @@
-//! Runs Bitnami's `kubeseal` (upstream) and ours on the same inputs; `tests/differential/README.md` explains
-//! the inputs.
+//! Runs Bitnami's `kubeseal` (upstream) and ours on the same inputs, which `tests/differential/README.md` explains.
 //!
 //! `DIFFERENTIAL_PRINT=1` prints what both do on every case, any other text only on cases with that text in
 //! their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks it against the table of differences.
@@ -63,7 +62,7 @@ fn agrees_with_upstream_except_as_the_table_says() {
     );
 }
 
-/// One test per flaw of upstream: upstream shows the flaw, and ours has the fix.
+/// Defines one test for each flaw of upstream: upstream has the flaw, and ours does not.
 macro_rules! flaws {
     ($($name:ident: $flaw:literal,)*) => {
         $(
@@ -101,8 +100,8 @@ impl Comparison {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
         let cases = cases::load(&folder)?;
         let online = cases::load(&folder.join("online"))?;
-        let known = [cases.as_slice(), &online].concat();
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &known)?;
+        let all_cases = [cases.as_slice(), &online].concat();
+        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &all_cases)?;
         let fixtures = Fixtures::new()?;
         let programs = Programs::new();
         let verdicts = parallel::map(&cases, |case| {
@@ -134,7 +133,7 @@ impl Comparison {
             .collect();
         assert!(
             complaints.is_empty(),
-            "{} of {} cases are not as they should be:\n\n{}",
+            "{} of {} cases fail:\n\n{}",
             complaints.len(),
             self.cases.len(),
             complaints.join("\n")
@@ -155,7 +154,7 @@ impl Comparison {
 
 struct Programs {
     upstream: PathBuf,
-    /// `None` only on request, as long as there is nothing to compare with.
+    /// Our program; `None` only with `DIFFERENTIAL_PEER`.
     ours: Option<PathBuf>,
 }
 
@@ -200,7 +199,7 @@ fn verdict(
     };
     let complaints = match (differences.of(&case.name, Of::Kubeseal), &ours) {
         (Some(difference), Some(ours)) => difference.complaints(&upstream, ours),
-        (Some(difference), None) => difference.peer_complaints(&upstream),
+        (Some(difference), None) => difference.upstream_complaints(&upstream),
         (None, Some(ours)) => compare::disagreements(&differences.rewritten(&upstream), ours),
         (None, None) => Vec::new(),
     };

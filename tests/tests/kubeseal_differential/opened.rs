@@ -1,11 +1,11 @@
-//! Makes output comparable: replaces each ciphertext by its plaintext and the label that opens it.
+//! Makes output comparable: replaces each ciphertext by its plaintext and the label that decrypts it.
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use tests::upstream::Upstream;
 
-/// Opens ciphertexts in output.
+/// Decrypts the ciphertexts in output.
 pub(crate) struct Opener<'a> {
     pub(crate) upstream: &'a Upstream,
     /// Private keys, each with the name shown for it.
@@ -15,7 +15,7 @@ pub(crate) struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Returns the text with its ciphertexts opened. Text without ciphertexts is unchanged.
+    /// Decrypts the ciphertexts in a text. Other text is unchanged.
     pub(crate) fn open(&self, text: &str) -> String {
         if let Some(sealed) = ciphertext(text.trim_end()) {
             return text.replace(text.trim_end(), &self.shown(&sealed, self.labels));
@@ -28,7 +28,7 @@ impl Opener<'_> {
             })
     }
 
-    /// Returns the content of the text, without its layout; an error if it is not a manifest.
+    /// Returns the content of a manifest, without its layout.
     pub(crate) fn documents(&self, text: &str) -> Result<Vec<Value>> {
         if text.trim_start().starts_with('{') {
             return Ok(serde_json::Deserializer::from_str(text)
@@ -66,7 +66,7 @@ impl Opener<'_> {
                 }
             }
         }
-        format!("<no key opens this with any of {labels:?}>")
+        format!("<no key decrypts this with any of {labels:?}>")
     }
 }
 
@@ -78,7 +78,7 @@ fn ciphertext(text: &str) -> Option<Vec<u8>> {
         .filter(|sealed| sealed.starts_with(&[1, 0]) && sealed.len() > 256)
 }
 
-/// Returns the label that the annotations imply, then labels that a wrong program could have used.
+/// Returns the label that the annotations imply, then labels that an incorrect program could have used.
 fn labels(document: &Value) -> Vec<String> {
     let text = |path: &str| {
         document

@@ -1,4 +1,4 @@
-//! The outcome of a run, without everything that differs between runs.
+//! The outcome of a run, without random parts.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -152,7 +152,7 @@ impl fmt::Display for Outcome {
                     block(f, &format!("file {name}, mode {mode:o}"), text)?;
                 }
                 Left::Link(target) => writeln!(f, "file {name}: link to {target}")?,
-                Left::Gone => writeln!(f, "file {name}: gone")?,
+                Left::Gone => writeln!(f, "file {name}: removed")?,
             }
         }
         Ok(())

@@ -21,10 +21,10 @@ use crate::{
     fixtures::{Fixtures, Marks},
 };
 
-/// Far more than any run needs, even on a busy machine.
-const GENEROUS: Duration = Duration::from_mins(1);
+/// The time limit for a run, far above the duration of any run.
+const RUN_LIMIT: Duration = Duration::from_mins(1);
 
-/// When a program is considered hanging.
+/// The time after which a program is considered hanging.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     /// After the limit of the case, for a program that is known to hang on it.
@@ -49,7 +49,7 @@ pub(crate) enum Entry {
     Gone,
 }
 
-/// Everything that a run left behind, unprocessed.
+/// The unprocessed results of a run.
 pub(crate) struct Traces {
     pub(crate) ending: Ending,
     pub(crate) stdout: Vec<u8>,
@@ -59,7 +59,7 @@ pub(crate) struct Traces {
     pub(crate) folder: PathBuf,
 }
 
-/// A case with its marks replaced, so that both programs see the same bytes.
+/// A case with its placeholders replaced, so that both programs get the same input.
 pub(crate) struct Prepared {
     args: String,
     env: BTreeMap<String, String>,
@@ -114,8 +114,8 @@ impl Prepared {
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let limit = match limit {
-            Limit::OfTheCase => self.limit.unwrap_or(GENEROUS),
-            Limit::Generous => GENEROUS,
+            Limit::OfTheCase => self.limit.unwrap_or(RUN_LIMIT),
+            Limit::Generous => RUN_LIMIT,
         };
         let ending = wait(child, limit)?;
 
@@ -149,7 +149,7 @@ impl Prepared {
     }
 
     fn command(&self, program: &Path, folder: &Path) -> Result<Command> {
-        let args = shlex::split(&self.args).context("args are no shell words")?;
+        let args = shlex::split(&self.args).context("args is not a valid command line")?;
         let mut command = Command::new(program);
         // Both programs print their own name in usage texts.
         command

@@ -1,12 +1,12 @@
-//! Usage pages: compared only by the flags they list, because the descriptions are each program's own.
+//! Compares usage pages only by the flags that they list, because the descriptions differ.
 
-/// A text with fewer lines that look like descriptions of flags is not a usage page.
-const FEWEST_FLAGS: usize = 20;
+/// The minimum number of flag descriptions in a usage page.
+const MIN_FLAGS: usize = 20;
 
 /// Returns a usage page with each block of flag descriptions replaced by one line with the names of the
 /// flags; other text is unchanged.
 pub(crate) fn summarised(text: &str) -> String {
-    if text.lines().filter_map(flag).count() < FEWEST_FLAGS {
+    if text.lines().filter_map(flag).count() < MIN_FLAGS {
         return text.to_owned();
     }
     let mut summary = String::new();
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_other_texts_alone() {
+    fn keeps_other_texts() {
         for text in ["", "a\n", "  --- x\n", "no line end"] {
             assert_eq!(summarised(text), text);
         }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Serves until the process ends.
+/// The address of a server that runs until the process ends.
 pub(crate) struct Web(SocketAddr);
 
 impl Web {

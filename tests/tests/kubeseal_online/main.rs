@@ -1,8 +1,8 @@
 //! Runs Bitnami's `kubeseal` and ours with the same arguments, with Bitnami's controller and ours, on a real
 //! API server: four combinations for each case in `tests/differential/online`.
 //!
-//! `DIFFERENCES.toml` lists the intended differences between the tools or the controllers, as for the cases
-//! without a cluster. `DIFFERENTIAL_PRINT` works in the same way.
+//! `DIFFERENCES.toml` lists the intended differences between the tools or the controllers, and
+//! `DIFFERENTIAL_PRINT` prints outcomes, as for the cases without a cluster.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -26,9 +26,9 @@ mod opened;
 mod outcome;
 #[path = "../kubeseal_differential/parallel.rs"]
 mod parallel;
-mod place;
 #[path = "../kubeseal_differential/run.rs"]
 mod run;
+mod test_cluster;
 #[path = "../kubeseal_differential/usage.rs"]
 mod usage;
 #[path = "../kubeseal_differential/web.rs"]
@@ -45,50 +45,50 @@ use differences::{Differences, Of};
 use fixtures::Fixtures;
 use opened::Opener;
 use outcome::Outcome;
-use place::Place;
 use run::{Limit, Prepared};
+use test_cluster::TestCluster;
 
 /// Minimum number of cases.
-const FEWEST: usize = 60;
+const MIN_CASES: usize = 60;
 
-/// A tool, or a controller.
+/// The implementation of a tool or a controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Who {
+enum Implementation {
     Upstream,
     Ours,
 }
 
-const BOTH: [Who; 2] = [Who::Upstream, Who::Ours];
+const BOTH: [Implementation; 2] = [Implementation::Upstream, Implementation::Ours];
 
 /// Outcomes by tool, then controller.
-type Outcomes = BTreeMap<(Who, Who), Outcome>;
+type Outcomes = BTreeMap<(Implementation, Implementation), Outcome>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_combinations_agree_except_as_the_table_says() {
     let fixtures = Fixtures::new().unwrap();
-    let places = [
-        Place::with_upstreams(&fixtures).await,
-        Place::with_ours(&fixtures).await,
+    let clusters = [
+        TestCluster::with_upstreams(&fixtures).await,
+        TestCluster::with_ours(&fixtures).await,
     ];
-    let suite = tokio::task::block_in_place(|| Suite::run(&fixtures, &places));
+    let suite = tokio::task::block_in_place(|| Suite::run(&fixtures, &clusters));
     let suite = suite.unwrap_or_else(|error| panic!("{error:?}"));
     suite.print();
     let complaints = suite.complaints();
     assert!(
         complaints.is_empty(),
-        "{} of {} stories are not as they should be:\n\n{}",
+        "{} of {} cases fail:\n\n{}",
         complaints.len(),
         suite.cases.len(),
         complaints.join("\n")
     );
-    // Flaws that only a cluster shows: for each there is a case in which upstream still has it.
+    // Flaws that only a cluster shows: each has a case in which upstream still has the flaw.
     for flaw in ["K1", "K7", "K12", "K18", "R1", "R2", "R5", "S1"] {
         let concerned = suite.differences.cases_of(flaw);
         let reported = suite
             .cases
             .iter()
             .any(|case| concerned.contains(&case.name.as_str()));
-        assert!(reported, "no story of {flaw}");
+        assert!(reported, "no case of {flaw}");
     }
 }
 
@@ -99,18 +99,18 @@ struct Suite {
 }
 
 impl Suite {
-    fn run(fixtures: &Fixtures, places: &[Place; 2]) -> Result<Self> {
+    fn run(fixtures: &Fixtures, clusters: &[TestCluster; 2]) -> Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
         let cases = cases::load(&folder.join("online"))?;
-        ensure!(cases.len() >= FEWEST, "only {} stories", cases.len());
-        let known = [cases::load(&folder)?, cases.clone()].concat();
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &known)?;
+        ensure!(cases.len() >= MIN_CASES, "only {} cases", cases.len());
+        let all_cases = [cases::load(&folder)?, cases.clone()].concat();
+        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &all_cases)?;
         let tools = [
             tests::upstream::upstream_kubeseal(),
             tests::binaries::kubeseal(),
         ];
         let outcomes = parallel::map(&cases, |case| {
-            outcomes(case, fixtures, &tools, places).with_context(|| case.name.clone())
+            outcomes(case, fixtures, &tools, clusters).with_context(|| case.name.clone())
         })?;
         Ok(Self {
             cases,
@@ -136,8 +136,8 @@ impl Suite {
         let difference = self.differences.of(&case.name, Of::Kubeseal);
         let before = |controller| {
             let (upstream, ours) = (
-                &outcomes[&(Who::Upstream, controller)],
-                &outcomes[&(Who::Ours, controller)],
+                &outcomes[&(Implementation::Upstream, controller)],
+                &outcomes[&(Implementation::Ours, controller)],
             );
             let wrong = match difference {
                 Some(difference) => difference.complaints(upstream, ours),
@@ -145,26 +145,27 @@ impl Suite {
             };
             wrong
                 .into_iter()
-                .map(move |text| format!("before {controller:?} controller: {text}"))
+                .map(move |text| format!("with the {controller:?} controller: {text}"))
         };
         BOTH.into_iter().flat_map(before).collect()
     }
 
-    /// Compares controllers by the output of a tool; how a tool words a response depends only on the tool.
+    /// Compares the output of each tool with upstream's controller and with ours. Ignores the wording, which depends
+    /// only on the tool.
     fn between_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
         let difference = self.differences.of(&case.name, Of::Controller);
         let by = |tool| {
             let (upstream, ours) = (
-                &outcomes[&(tool, Who::Upstream)],
-                &outcomes[&(tool, Who::Ours)],
+                &outcomes[&(tool, Implementation::Upstream)],
+                &outcomes[&(tool, Implementation::Ours)],
             );
             let wrong = match difference {
                 Some(difference) => difference.complaints(upstream, ours),
-                None => compare::disagreements(&without_words(upstream), &without_words(ours)),
+                None => compare::disagreements(&without_wording(upstream), &without_wording(ours)),
             };
             wrong
                 .into_iter()
-                .map(move |text| format!("by the tool of {tool:?}, between controllers: {text}"))
+                .map(move |text| format!("with the {tool:?} tool, between controllers: {text}"))
         };
         BOTH.into_iter().flat_map(by).collect()
     }
@@ -181,7 +182,7 @@ impl Suite {
     }
 }
 
-fn without_words(outcome: &Outcome) -> Outcome {
+fn without_wording(outcome: &Outcome) -> Outcome {
     Outcome {
         error: None,
         ..outcome.clone()
@@ -189,7 +190,7 @@ fn without_words(outcome: &Outcome) -> Outcome {
 }
 
 fn transcript(outcomes: &Outcomes) -> String {
-    let one = |((tool, controller), outcome): (&(Who, Who), &Outcome)| {
+    let one = |((tool, controller), outcome): (&(Implementation, Implementation), &Outcome)| {
         format!("tool {tool:?}, controller {controller:?}: {outcome}")
     };
     outcomes.iter().map(one).collect()
@@ -199,7 +200,7 @@ fn outcomes(
     case: &Case,
     fixtures: &Fixtures,
     tools: &[PathBuf; 2],
-    places: &[Place; 2],
+    clusters: &[TestCluster; 2],
 ) -> Result<Outcomes> {
     let opener = Opener {
         upstream: &fixtures.upstream,
@@ -207,17 +208,17 @@ fn outcomes(
         labels: &case.labels,
     };
     let mut outcomes = Outcomes::new();
-    for (controller, place) in BOTH.into_iter().zip(places) {
+    for (controller, cluster) in BOTH.into_iter().zip(clusters) {
         let mut case = case.clone();
-        for (name, value) in place::VARIABLES {
+        for (name, value) in test_cluster::VARIABLES {
             case.env
                 .entry((*name).to_owned())
                 .or_insert_with(|| (*value).to_owned());
         }
-        let prepared = Prepared::new(&case, fixtures, &place.marks())?;
+        let prepared = Prepared::new(&case, fixtures, &cluster.marks())?;
         for (tool, program) in BOTH.into_iter().zip(tools) {
             let mut traces = prepared.run(program, Limit::Generous)?;
-            place.make_alike(&mut traces);
+            cluster.normalise(&mut traces);
             outcomes.insert((tool, controller), Outcome::new(&traces, &opener));
         }
     }

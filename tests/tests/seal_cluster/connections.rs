@@ -1,5 +1,5 @@
 //! Each online command of `seal` opens one connection to the API server and runs the exec plug-in of the
-//! kubeconfig once, however many objects it asks for.
+//! kubeconfig once, for any number of objects.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use shared::scope::Scope;
 use tests::binaries;
 use tests::sealing::{KEYS, sealed_for};
 
-use super::{Applied, pin, said};
+use super::{Applied, pin, stderr};
 
 /// Forwards connections to an address, and counts them.
 struct Forwarder {
@@ -80,7 +80,7 @@ impl Counted {
         }
     }
 
-    /// Runs `seal`, and returns its output, the number of plug-in runs and that of connections.
+    /// Runs `seal`. Returns its output, the number of plug-in runs and the number of connections.
     fn seal(&self, args: &[&str]) -> (Output, usize, usize) {
         let _ = fs::remove_file(&self.runs);
         self.forwarder.opened.store(0, Ordering::SeqCst);
@@ -155,8 +155,8 @@ async fn each_command_opens_one_connection_and_runs_the_plug_in_once() {
         &["create", "new", "--from-literal", "a=b", "-n", "shop"],
     ] {
         let (output, runs, opened) = counted.seal(args);
-        let said = said(&output);
-        assert!(output.status.success(), "{args:?}: {said}");
-        assert_eq!((runs, opened), (1, 1), "{args:?}: {said}");
+        let message = stderr(&output);
+        assert!(output.status.success(), "{args:?}: {message}");
+        assert_eq!((runs, opened), (1, 1), "{args:?}: {message}");
     }
 }

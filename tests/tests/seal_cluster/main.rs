@@ -1,5 +1,5 @@
-//! `seal` on a real API server: the certificate comes through the service proxy, as the rule says, and values
-//! come from Secrets that the caller may read.
+//! `seal` with a real API server: it fetches the certificate through the service proxy, as the rule specifies, and
+//! shows values of Secrets that the caller may read.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,14 +28,14 @@ use tests::roles::{self, Reach};
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for, values};
 
-struct Way {
+struct Scene {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     controller: DirectoryController,
     tree: Scratch,
 }
 
-impl Way {
+impl Scene {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("seal").await;
@@ -78,30 +78,34 @@ impl Way {
     }
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 #[tokio::test]
-async fn the_rules_controller_unseals_what_was_sealed_for_it() {
-    let way = Way::new().await;
-    way.rules("");
+async fn the_rules_controller_unseals_the_created_object() {
+    let scene = Scene::new().await;
+    scene.rules("");
     let args = [
         "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
     ];
-    let created = way.seal(&args, "hunter2");
-    assert!(created.status.success(), "{}", said(&created));
-    fs::copy(way.tree.path().join("db.yaml"), way.state("sealed/db.yaml")).unwrap();
-    let value = way.state("secrets/shop/db/password");
-    let opened = until("the value is there", async || fs::read(&value).ok()).await;
+    let created = scene.seal(&args, "hunter2");
+    assert!(created.status.success(), "{}", stderr(&created));
+    fs::copy(
+        scene.tree.path().join("db.yaml"),
+        scene.state("sealed/db.yaml"),
+    )
+    .unwrap();
+    let value = scene.state("secrets/shop/db/password");
+    let opened = until("the value exists", async || fs::read(&value).ok()).await;
     assert_eq!(opened, b"hunter2");
 }
 
 #[tokio::test]
-async fn a_pin_of_another_certificate_stops_every_command() {
-    let way = Way::new().await;
-    way.rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
-    let refused = way.seal(
+async fn a_rules_fingerprint_of_another_certificate_stops_every_command() {
+    let scene = Scene::new().await;
+    scene.rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
+    let refused = scene.seal(
         &[
             "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
         ],
@@ -109,28 +113,31 @@ async fn a_pin_of_another_certificate_stops_every_command() {
     );
     assert_eq!(refused.status.code(), Some(2));
     assert!(
-        said(&refused).contains("and not one that was asked for, by --cert-fingerprint or a rule"),
+        stderr(&refused).contains("which neither --cert-fingerprint nor a rule accepts"),
         "{}",
-        said(&refused)
+        stderr(&refused)
     );
-    assert!(!way.tree.path().join("db.yaml").exists());
+    assert!(!scene.tree.path().join("db.yaml").exists());
 }
 
 #[tokio::test]
-async fn without_a_rule_asks_the_default_controller_and_reports_its_absence() {
-    let way = Way::new().await;
-    let refused = way.seal(
+async fn without_a_rule_requests_the_default_controller_and_reports_its_absence() {
+    let scene = Scene::new().await;
+    let refused = scene.seal(
         &["create", "db", "--stdin", "password", "-n", "shop"],
         "hunter2",
     );
     assert_eq!(refused.status.code(), Some(2));
-    let said = said(&refused);
-    assert!(said.contains("cannot get sealed secret service"), "{said}");
-    // lint contacts no cluster, whatever the rule says.
-    way.rules("");
+    let message = stderr(&refused);
+    assert!(
+        message.contains("cannot get sealed secret service"),
+        "{message}"
+    );
+    // `seal lint` contacts no cluster.
+    scene.rules("");
     let lint = Command::new(binaries::seal())
         .env("KUBECONFIG", "nowhere")
-        .current_dir(way.tree.path())
+        .current_dir(scene.tree.path())
         .arg("lint")
         .output()
         .unwrap();
@@ -183,7 +190,7 @@ impl Applied {
             .create(&PostParams::default(), &sealed)
             .await
             .unwrap();
-        applied.holds("hunter2").await;
+        applied.wait_for_value("hunter2").await;
         applied
     }
 
@@ -191,9 +198,9 @@ impl Applied {
         self.tree.path().join("db.yaml")
     }
 
-    async fn holds(&self, value: &str) {
+    async fn wait_for_value(&self, value: &str) {
         let want = values(&[("a", value), ("b", "kept")]);
-        until(&format!("the Secret holds {value}"), async || {
+        until(&format!("the Secret has the value {value}"), async || {
             let secret = self
                 .namespace
                 .api::<Secret>()
@@ -205,9 +212,9 @@ impl Applied {
         .await;
     }
 
-    /// Creates an account that may fetch the controller's certificate and read these Secrets; returns its
+    /// Creates an account that may fetch the controller's certificate and read these Secrets. Returns its
     /// kubeconfig.
-    async fn user(&self, name: &str, secrets: &[&str]) -> PathBuf {
+    async fn create_user(&self, name: &str, secrets: &[&str]) -> PathBuf {
         let mut rules = json!([
             { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
             { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] },
@@ -233,7 +240,7 @@ impl Applied {
     }
 }
 
-/// Returns the flag by which a user vouches for the controller's certificate.
+/// Returns the flag that accepts the controller's certificate.
 fn pin() -> String {
     let certificate = KEYS[0].pair.certificate();
     format!("--cert-fingerprint={}", certificate.fingerprint())
@@ -242,9 +249,9 @@ fn pin() -> String {
 #[tokio::test]
 async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     let applied = Applied::new().await;
-    let reader = applied.user("reader", &["db"]).await;
+    let reader = applied.create_user("reader", &["db"]).await;
     let view = ["view", "--reveal", "db.yaml"];
-    let revealed = until("the right has spread", async || {
+    let revealed = until("the permission takes effect", async || {
         let output = applied.seal(&reader, "false", &view);
         output.status.success().then_some(output)
     });
@@ -254,20 +261,20 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
         let mut lines = shown.lines().skip_while(|line| !line.starts_with(item));
         assert_eq!(lines.nth(1), Some(value), "{shown}");
     }
-    assert!(said(&revealed).contains("values come from the Secrets in the cluster"));
+    assert!(stderr(&revealed).contains("values come from the Secrets in the cluster"));
 
     let before = fs::read_to_string(applied.file()).unwrap();
-    // Only the rule names the controller, so the user has to vouch for its certificate.
+    // Only the rule names the controller, so the user has to accept its certificate.
     let pin = pin();
     let editor = "sed -i s/hunter2/hunter3/";
     let edited = applied.seal(&reader, editor, &["edit", "db.yaml"]);
     assert!(
-        said(&edited).contains("could decrypt existing values"),
+        stderr(&edited).contains("could decrypt existing values"),
         "{}",
-        said(&edited)
+        stderr(&edited)
     );
     let edited = applied.seal(&reader, editor, &["edit", "db.yaml", &pin]);
-    assert!(edited.status.success(), "{}", said(&edited));
+    assert!(edited.status.success(), "{}", stderr(&edited));
     assert_eq!(
         String::from_utf8_lossy(&edited.stderr).trim(),
         format!("db.yaml: {}/db: a changed", applied.namespace.name())
@@ -281,7 +288,7 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     assert_eq!(
         item(&before, "b:"),
         item(&after, "b:"),
-        "what was not changed is not re-encrypted"
+        "unchanged items are not re-encrypted"
     );
 
     let documents = shared::manifest::read(after.as_bytes()).unwrap();
@@ -292,13 +299,13 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     api.replace("db", &PostParams::default(), &there)
         .await
         .unwrap();
-    applied.holds("hunter3").await;
+    applied.wait_for_value("hunter3").await;
 }
 
 #[tokio::test]
 async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     let applied = Applied::new().await;
-    let user = applied.user("user", &[]).await;
+    let user = applied.create_user("user", &[]).await;
     let before = fs::read(applied.file()).unwrap();
     let pin = pin();
     for (args, otherwise) in [
@@ -314,15 +321,18 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
         let refused = applied.seal(&user, "touch", args);
         assert_eq!(refused.status.code(), Some(2), "{args:?}");
         assert!(refused.stdout.is_empty(), "{args:?}");
-        let said = said(&refused);
+        let message = stderr(&refused);
         for part in [
             "/db from the cluster ",
             otherwise,
             "secrets \\\"db\\\" is forbidden",
         ] {
-            assert!(said.contains(part), "{args:?} lacks {part}: {said}");
+            assert!(
+                message.contains(part),
+                "{args:?}, missing {part}: {message}"
+            );
         }
-        assert!(!said.contains("hunter2"), "{said}");
+        assert!(!message.contains("hunter2"), "{message}");
     }
     assert_eq!(fs::read(applied.file()).unwrap(), before);
 }

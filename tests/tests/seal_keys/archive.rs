@@ -24,8 +24,8 @@ fn folder() -> Scratch {
         let text = shared::manifest::to_yaml(&secret.to_document());
         fs::write(scratch.path().join(format!("state/keys/{name}.yaml")), text).unwrap();
     }
-    let made = Command::new(age::age_keygen()).output().unwrap();
-    fs::write(scratch.path().join("identity.txt"), &made.stdout).unwrap();
+    let output = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(scratch.path().join("identity.txt"), &output.stdout).unwrap();
     fs::write(scratch.path().join("passphrase.txt"), "correct horse\n").unwrap();
     scratch
 }
@@ -49,13 +49,13 @@ fn run(scratch: &Scratch, program: std::path::PathBuf, args: &[&str], input: &st
         .unwrap();
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {stderr}");
     output.stdout
 }
 
-/// Checks that every private key is in the decrypted data.
-fn holds_all(plain: &[u8]) {
+/// Asserts that the decrypted data contains every private key.
+fn assert_contains_all(plain: &[u8]) {
     let text = String::from_utf8_lossy(plain);
     for key in KEYS.iter() {
         let pem = shared::base64::encode(key.private_pem.expose());
@@ -64,7 +64,7 @@ fn holds_all(plain: &[u8]) {
 }
 
 #[test]
-fn the_reference_age_decrypts_our_archives() {
+fn the_reference_age_decrypts_archives_of_seal() {
     let scratch = folder();
     let to = recipient(&scratch);
     let args = [
@@ -77,7 +77,7 @@ fn the_reference_age_decrypts_our_archives() {
         "state",
     ];
     run(&scratch, binaries::seal(), &args, "");
-    holds_all(&run(
+    assert_contains_all(&run(
         &scratch,
         age::age(),
         &["-d", "-i", "identity.txt", "keys.age"],
@@ -99,11 +99,11 @@ fn the_reference_age_decrypts_our_archives() {
         &["pass.age"],
         "correct horse\n",
     );
-    holds_all(&opened);
+    assert_contains_all(&opened);
 }
 
 #[test]
-fn we_decrypt_archives_of_the_reference_age_even_armored_ones() {
+fn seal_decrypts_archives_of_the_reference_age() {
     let scratch = folder();
     let to = recipient(&scratch);
     let mut all = String::new();

@@ -1,5 +1,4 @@
-//! `seal doctor` with faults on the way to the key, created one by one; faults in a file are covered by
-//! stories.
+//! `seal doctor` with each fault in the connection to the controller. Faults in a file are covered by stories.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,26 +9,28 @@ use tests::patience::until;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, said, seal_in};
+use crate::site::{Site, seal_in, stderr};
 
 /// Returns the line of the first failed step, and its remedy.
 fn broken(site: &Site<'_>, args: &[&str]) -> String {
     let args: Vec<&str> = ["doctor"].iter().chain(args).copied().collect();
-    let said = site.ends(1, &args);
-    let lines = said.lines().skip_while(|line| !line.starts_with("BROKEN"));
+    let output = site.run_exit(1, &args);
+    let lines = output
+        .lines()
+        .skip_while(|line| !line.starts_with("BROKEN"));
     let found: Vec<&str> = lines.take(2).collect();
-    assert!(found.len() == 2 && found[1].contains('→'), "{said}");
+    assert!(found.len() == 2 && found[1].contains('→'), "{output}");
     found.join("\n")
 }
 
 #[tokio::test]
 #[allow(
     clippy::too_many_lines,
-    reason = "one fault after the other on one way"
+    reason = "one fault after the other in one scenario"
 )]
-async fn names_the_first_broken_step_on_the_way() {
+async fn names_the_first_failed_step() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;
-    let whole = site.done(&["doctor"]);
+    let whole = site.run_ok(&["doctor"]);
     assert!(
         !whole.contains("BROKEN") && whole.contains("certificate: SHA256:"),
         "{whole}"
@@ -39,13 +40,13 @@ async fn names_the_first_broken_step_on_the_way() {
     let (host, port) = site.plane.address();
     let unreachable = kubeconfig.replace(&format!("{host}:{port}"), "127.0.0.1:1");
     fs::write(site.path("unreachable"), unreachable).unwrap();
-    let stranger = json!({
+    let outsider = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{ "name": "x", "cluster": { "server": format!("https://{host}:{port}"), "insecure-skip-tls-verify": true } }],
         "users": [{ "name": "x", "user": { "token": "nonsense" } }],
         "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
     });
-    fs::write(site.path("stranger"), stranger.to_string()).unwrap();
+    fs::write(site.path("outsider"), outsider.to_string()).unwrap();
     let bare = json!({ "metadata": { "name": "bare" }, "spec": { "clusterIP": "None" } });
     let _: Service = site.namespace.create_object(bare).await;
     let metrics = site.controller.log();
@@ -80,11 +81,11 @@ async fn names_the_first_broken_step_on_the_way() {
             "API server down",
             vec!["--kubeconfig", "unreachable"],
             "API server",
-            "cannot be reached",
+            "cannot reach the API server",
         ),
         (
-            "not known",
-            vec!["--kubeconfig", "stranger"],
+            "not authenticated",
+            vec!["--kubeconfig", "outsider"],
             "API server",
             "authentication failed",
         ),
@@ -127,7 +128,7 @@ async fn names_the_first_broken_step_on_the_way() {
         "{found}"
     );
 
-    // The controller is gone.
+    // The controller was stopped.
     let Site {
         plane,
         namespace,
@@ -138,9 +139,9 @@ async fn names_the_first_broken_step_on_the_way() {
     let run = seal_in(plane, &namespace, &scratch, &["doctor"]);
     assert_eq!(run.status.code(), Some(1));
     assert!(
-        said(&run).contains("BROKEN   controller: no Pod answers behind the Service"),
+        stderr(&run).contains("BROKEN   controller: no Pod answers behind the Service"),
         "{}",
-        said(&run)
+        stderr(&run)
     );
 }
 
@@ -160,19 +161,19 @@ async fn reports_why_no_certificate_is_served() {
 }
 
 #[tokio::test]
-async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
+async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
     let sealed = site.sealed(&KEYS[0], "db");
     site.write("db.json", &sealed);
-    let whole = site.done(&["doctor", "db.json"]);
+    let whole = site.run_ok(&["doctor", "db.json"]);
     assert!(
         whole.contains("the controller can unseal it")
             && whole.contains("not found in the cluster"),
         "{whole}"
     );
     site.create(&sealed).await;
-    until("it is in step", async || {
-        site.done(&["doctor", "db.json"])
+    until("the Secret is up to date", async || {
+        site.run_ok(&["doctor", "db.json"])
             .contains("its Secret is up to date")
             .then_some(())
     })
@@ -185,7 +186,8 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     let found = broken(&site, &["renamed.json"]);
     assert!(found.contains("it was sealed for the name db"), "{found}");
 
-    // A user who may ask the controller but not read its keys learns only that it cannot open the value.
+    // A user who may send requests to the controller but not read its keys learns only that it cannot unseal
+    // the value.
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
@@ -194,9 +196,9 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
     roles::create_caller_with(&site.namespace, name, &rules).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), name).await;
     let kubeconfig = kubeconfig.to_str().unwrap();
-    let reported = until("the role has spread", async || {
+    let reported = until("the role takes effect", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
-        let reported = said(&output);
+        let reported = stderr(&output);
         reported
             .contains("the controller cannot unseal it")
             .then_some(reported)

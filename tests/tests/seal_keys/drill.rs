@@ -1,4 +1,4 @@
-//! A cluster is lost and another one replaces it.
+//! Disaster recovery: a new cluster replaces a lost one.
 
 use std::fs;
 
@@ -21,8 +21,8 @@ fn objects(site: &Site<'_>) -> Vec<SealedSecret> {
 }
 
 /// Waits until each Secret has its value.
-async fn all_open(site: &Site<'_>) {
-    until("every object opens", async || {
+async fn wait_for_all(site: &Site<'_>) {
+    until("every object is unsealed", async || {
         let found = site.secrets().list(&ListParams::default()).await.unwrap();
         let open = found.iter().filter(|secret| {
             let name = secret.name_any();
@@ -56,9 +56,9 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
     for object in &sealed {
         old.create(object).await;
     }
-    all_open(&old).await;
+    wait_for_all(&old).await;
     let recipient = old.identity();
-    old.done(&[
+    old.run_ok(&[
         "keys",
         "backup",
         "keys.age",
@@ -85,24 +85,24 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
         for object in &sealed {
             new.create(object).await;
         }
-        until("they fail", async || {
+        until("the objects fail", async || {
             let last = new.sealed_secrets().get("s-199").await.unwrap();
-            let said = last.status?.conditions.first()?.message.clone()?;
-            said.contains("no key could decrypt").then_some(())
+            let message = last.status?.conditions.first()?.message.clone()?;
+            message.contains("no key could decrypt").then_some(())
         })
         .await;
         fs::copy(old.path("keys.age"), new.path("keys.age")).unwrap();
         fs::copy(old.path("identity.txt"), new.path("identity.txt")).unwrap();
         fs::write(new.path("main.key"), &recipe).unwrap();
         let args = ["keys", "restore", backup].into_iter().chain(more);
-        new.done(&args.collect::<Vec<_>>());
-        all_open(&new).await;
-        empty(&new).await;
+        new.run_ok(&args.collect::<Vec<_>>());
+        wait_for_all(&new).await;
+        clean_up(&new).await;
     }
 }
 
 /// Deletes objects and restored keys.
-async fn empty(site: &Site<'_>) {
+async fn clean_up(site: &Site<'_>) {
     let all = ListParams::default();
     let delete = DeleteParams::default();
     site.sealed_secrets()
@@ -115,7 +115,7 @@ async fn empty(site: &Site<'_>) {
             .await
             .unwrap();
     }
-    until("no Secret of theirs is left", async || {
+    until("their Secrets are deleted", async || {
         let secrets = site.secrets().list(&all).await.unwrap();
         let names = secrets.iter().map(kube::ResourceExt::name_any);
         let left: Vec<String> = names.filter(|name| name.starts_with("s-")).collect();
@@ -126,7 +126,7 @@ async fn empty(site: &Site<'_>) {
         left.is_empty().then_some(())
     })
     .await;
-    until("the controller let go of the keys", async || {
+    until("the controller removed the keys", async || {
         let log = site.controller.log();
         (log.matches("private key removed").count() >= 3).then_some(())
     })

@@ -13,7 +13,7 @@ use tests::sealing::KEYS;
 
 use crate::site::{Site, served_at};
 
-const WORDS: [&str; 2] = ["--require-backup", "--key-renew-period=0"];
+const ARGS: [&str; 2] = ["--require-backup", "--key-renew-period=0"];
 
 async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
     let patch = kube::api::Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
@@ -23,7 +23,7 @@ async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
         .unwrap();
 }
 
-/// Collects the fingerprints of everything that controllers serve from now on.
+/// Collects the fingerprints of all certificates that the controllers serve from now on.
 fn watch(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
     let seen: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     for port in ports.iter().copied() {
@@ -43,42 +43,42 @@ fn watch(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
 /// Attack: loses a key before it was backed up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_seals_only_once_it_is_backed_up() {
-    let site = Site::new("escrow", &KEYS[..1], &WORDS).await;
+    let site = Site::new("escrow", &KEYS[..1], &ARGS).await;
     let own = KEYS[0].pair.fingerprint().clone();
 
-    // Nothing is backed up: no certificate, with the reason, also after a restart.
+    // Nothing is backed up: the controller serves the reason instead of a certificate, also after a restart.
     let refused = site.served().await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("no key is backed up"), "{refused}");
-    let site = site.restart(&WORDS).await;
+    let site = site.restart(&ARGS).await;
     assert!(
         site.served()
             .await
             .unwrap_err()
             .starts_with("HTTP/1.1 503 ")
     );
-    // Sealed values are still unsealed.
+    // The controller still unseals values.
     site.create(&site.sealed(&KEYS[0], "db")).await;
-    site.holds("db").await;
-    // A mark for another key has no effect.
+    site.wait_for_value("db").await;
+    // The mark of another key has no effect.
     let foreign = format!("{} 2026-01-01T00:00:00Z", KEYS[1].pair.fingerprint());
     annotate(&site, "key-0", json!({ BACKED_UP_ANNOTATION: foreign })).await;
 
     let recipient = site.identity();
     let args = ["keys", "backup", "one.age", "-r", &recipient];
-    let second = site.second(&WORDS).await;
+    let second = site.start_second(&ARGS).await;
     assert!(served_at(second.port().unwrap()).await.is_err());
-    site.done(&args);
-    site.serves(&own).await;
+    site.run_ok(&args);
+    site.wait_until_served(&own).await;
 
     // A renewal: requested, generated, announced, and served by no replica.
     let seen = watch(&[site.controller.port().unwrap(), second.port().unwrap()]);
     annotate(&site, "key-0", json!({ RENEW_ANNOTATION: "true" })).await;
-    let new = until("there is a new key", async || {
+    let new = until("a new key exists", async || {
         site.keys().await.into_iter().find(|name| name != "key-0")
     })
     .await;
-    until("the event says so", async || {
+    until("an event reports the key", async || {
         let events = site
             .namespace
             .api::<Event>()
@@ -92,7 +92,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
         events.items.iter().any(is_it).then_some(())
     })
     .await;
-    until("the metric says so", async || {
+    until("a metric reports the key", async || {
         let scrape = Scrape::read(&site.controller.scrape().await);
         let held = scrape.value(
             "sealed_secrets_controller_keys_held_back",
@@ -101,25 +101,25 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
         (held >= Some(1.0)).then_some(())
     })
     .await;
-    let listed = site.done(&["keys", "list"]);
+    let listed = site.run_ok(&["keys", "list"]);
     let line = listed.lines().find(|line| line.starts_with(&new)).unwrap();
     assert!(
         line.contains("waiting") && line.contains("never"),
         "{listed}"
     );
-    let site = site.restart(&WORDS).await;
+    let site = site.restart(&ARGS).await;
     assert_eq!(site.served().await, Ok(own.clone()));
-    let third = site.second(&WORDS).await;
+    let third = site.start_second(&ARGS).await;
     assert_eq!(served_at(third.port().unwrap()).await, Ok(own.clone()));
     assert_eq!(*seen.lock().unwrap(), BTreeSet::from([own.to_string()]));
 
-    site.done(&["keys", "backup", "two.age", "-r", &recipient]);
+    site.run_ok(&["keys", "backup", "two.age", "-r", &recipient]);
     let until_new = until("the new key is served", async || {
         site.served().await.ok().filter(|served| *served != own)
     })
     .await;
     // A compromised key never seals, backed up or not.
-    let report = site.done(&[
+    let report = site.run_ok(&[
         "keys",
         "compromise",
         &until_new.to_string(),
@@ -127,5 +127,5 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
         site.namespace.name(),
     ]);
     assert!(report.contains(&new), "{report}");
-    site.serves(&own).await;
+    site.wait_until_served(&own).await;
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, said};
+use crate::site::{Site, stderr};
 
 #[tokio::test]
 async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
@@ -20,16 +20,16 @@ async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
         "printf %s \"$a\"; exit 7",
     ];
     let ran = site.seal(&args);
-    assert_eq!(ran.status.code(), Some(7), "{}", said(&ran));
+    assert_eq!(ran.status.code(), Some(7), "{}", stderr(&ran));
     assert_eq!(ran.stdout, b"db");
-    assert!(ran.stderr.is_empty(), "{}", said(&ran));
+    assert!(ran.stderr.is_empty(), "{}", stderr(&ran));
 
-    roles::create_caller_with(&site.namespace, "stranger", &json!([])).await;
-    let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "stranger");
+    roles::create_caller_with(&site.namespace, "outsider", &json!([])).await;
+    let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "outsider");
     let kubeconfig = kubeconfig.await;
     let with = ["exec", "--kubeconfig", kubeconfig.to_str().unwrap()];
-    let refused = site.ends(2, &[&with, &args[1..]].concat());
+    let refused = site.run_exit(2, &[&with, &args[1..]].concat());
     for part in ["--backup", "cannot read the key Secrets", "403"] {
-        assert!(refused.contains(part), "it lacks {part}: {refused}");
+        assert!(refused.contains(part), "missing {part}: {refused}");
     }
 }

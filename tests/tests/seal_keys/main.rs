@@ -1,4 +1,4 @@
-//! The life of keys in a real cluster: `seal keys`, `doctor` and `exec` with a real controller.
+//! The lifecycle of keys in a real cluster: `seal keys`, `doctor` and `exec` with a real controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,12 +8,12 @@
 )]
 
 mod archive;
-mod asking;
 mod doctor;
 mod drill;
 mod escrow;
 mod exec;
-mod life;
+mod lifecycle;
 mod planted;
 mod signature;
 mod site;
+mod verify_by_token;

@@ -1,4 +1,4 @@
-//! A backup from someone else: anyone who knows a recipient can create an archive that its identity decrypts.
+//! A backup of an attacker: anyone who knows a recipient can create an archive that its identity decrypts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries};
 
-use crate::site::{SERVICE, Site, said, seal_in};
+use crate::site::{SERVICE, Site, seal_in, stderr};
 
 /// An annotation that makes a replicator copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
@@ -77,9 +77,9 @@ fn forms(scratch: &Path, recipient: &str) -> Vec<String> {
 }
 
 fn identity(scratch: &Scratch) -> String {
-    let made = Command::new(age::age_keygen()).output().unwrap();
-    fs::write(scratch.path().join("identity.txt"), &made.stdout).unwrap();
-    let text = String::from_utf8(made.stdout).unwrap();
+    let output = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(scratch.path().join("identity.txt"), &output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
     let recipient = text
         .lines()
         .find_map(|line| line.strip_prefix("# public key: "));
@@ -92,14 +92,14 @@ fn own_manifest(key: &NewKey) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-fn done(folder: &Path, args: &[&str]) -> String {
+fn run_ok(folder: &Path, args: &[&str]) -> String {
     let mut command = Command::new(binaries::seal());
     let output = command.args(args).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", said(&output));
-    said(&output)
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    stderr(&output)
 }
 
-/// Returns name and state of each key.
+/// Returns the state of each key, by name.
 fn states(listed: &str) -> BTreeMap<String, String> {
     let listed: Value = serde_json::from_str(listed).unwrap();
     let keys = listed["keys"].as_array().unwrap().iter();
@@ -111,7 +111,7 @@ fn states(listed: &str) -> BTreeMap<String, String> {
 /// Attack: plants a key with a later start of validity in a backup of any format, so that it becomes the
 /// sealing key in a folder.
 #[test]
-fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
+fn a_key_restored_into_a_folder_unseals_and_does_not_seal() {
     let scratch = Scratch::new();
     let recipient = identity(&scratch);
     for (i, form) in forms(scratch.path(), &recipient).iter().enumerate() {
@@ -131,8 +131,8 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
                 "--directory",
                 &folder,
             ];
-            let dry = done(scratch.path(), &[&args[..], &["--dry-run"]].concat());
-            let reported = done(scratch.path(), &args);
+            let dry = run_ok(scratch.path(), &[&args[..], &["--dry-run"]].concat());
+            let reported = run_ok(scratch.path(), &args);
             let fingerprint = KEYS[2].pair.fingerprint();
             assert!(
                 dry.contains(&format!(
@@ -147,7 +147,7 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
                 "{form}: {reported}"
             );
             assert!(reported.contains(REPLICATED), "{form}: {reported}");
-            let listed = done(
+            let listed = run_ok(
                 scratch.path(),
                 &["keys", "list", "--directory", &folder, "-o", "json"],
             );
@@ -173,9 +173,10 @@ fn a_key_that_a_backup_brings_into_a_folder_opens_and_does_not_seal() {
     }
 }
 
-/// Attack: does the same in a cluster with a running controller, with an archive, YAML and JSON.
+/// Attack: plants a key with a later start of validity in a backup of any format, so that it becomes the
+/// sealing key in a cluster with a running controller.
 #[tokio::test]
-async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
+async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
     let site = Site::new(
         "planted",
         &KEYS[..1],
@@ -184,8 +185,8 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
     .await;
     let own = KEYS[0].pair.fingerprint().clone();
     let recipient = site.identity();
-    site.done(&["keys", "backup", "own.age", "-r", &recipient]);
-    site.serves(&own).await;
+    site.run_ok(&["keys", "backup", "own.age", "-r", &recipient]);
+    site.wait_until_served(&own).await;
     site.create(&site.sealed(&KEYS[2], "db")).await;
     for form in forms(site.scratch.path(), &recipient) {
         let args = [
@@ -197,17 +198,17 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
             "-o",
             "json",
         ];
-        let reported: Value = serde_json::from_str(&site.done(&args)).unwrap();
+        let reported: Value = serde_json::from_str(&site.run_ok(&args)).unwrap();
         assert_eq!(
             reported["sealing"]["fingerprint"],
             own.to_string(),
             "{form}"
         );
         assert_eq!(reported["keys"][0]["state"], "opening", "{form}");
-        site.holds("db").await;
+        site.wait_for_value("db").await;
         assert_eq!(site.served().await, Ok(own.clone()), "{form}");
         assert_eq!(
-            states(&site.done(&["keys", "list", "-o", "json"]))["planted"],
+            states(&site.run_ok(&["keys", "list", "-o", "json"]))["planted"],
             "opening"
         );
         let stored: ApiSecret = site.secrets().get("planted").await.unwrap();
@@ -215,7 +216,7 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
         let delete = kube::api::DeleteParams::default();
         site.secrets().delete("planted", &delete).await.unwrap();
         site.secrets().delete("db", &delete).await.unwrap();
-        tests::patience::until("the controller lets go of it", async || {
+        tests::patience::until("the controller removed it", async || {
             let gone = site.controller.log().matches("private key removed").count();
             let restored = site
                 .controller
@@ -226,8 +227,8 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
         })
         .await;
     }
-    // Neither a backup mark in it nor a restart makes a difference.
-    site.done(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
+    // Neither the backup mark in the key nor a restart makes it the sealing key.
+    site.run_ok(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
     let site = site.restart(&["--key-renew-period=0"]).await;
     assert_eq!(site.served().await, Ok(own));
 }
@@ -254,11 +255,10 @@ fn only_marks(stored: &ApiSecret) {
     );
 }
 
-/// Attack: restores keys before the first controller starts, so that the controller finds them and generates
-/// none of its own.
+/// Attack: plants a key that is restored before the first controller starts, so that the controller does
+/// not generate its own.
 #[tokio::test]
-async fn a_controller_that_finds_restored_keys_alone_makes_one_that_seals_or_takes_the_chosen_one()
-{
+async fn a_controller_with_only_restored_keys_generates_a_sealing_key_unless_one_was_chosen() {
     let plane = ControlPlane::shared().await;
     for (chosen, purpose) in [(false, "restored-alone"), (true, "restored-chosen")] {
         let namespace = plane.namespace(purpose).await;
@@ -276,7 +276,7 @@ async fn a_controller_that_finds_restored_keys_alone_makes_one_that_seals_or_tak
             args.extend(["--seal-with", &planted]);
         }
         let output = seal_in(plane, &namespace, &scratch, &args);
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
         let controller =
             ClusterController::start(plane, &namespace, &["--key-renew-period=0"]).await;
         namespace.route(SERVICE, controller.port().unwrap()).await;
@@ -292,6 +292,6 @@ async fn a_controller_that_finds_restored_keys_alone_makes_one_that_seals_or_tak
         assert_eq!(served.to_string() == planted, chosen, "{served}");
         assert_eq!(site.keys().await.len(), if chosen { 1 } else { 2 });
         site.create(&site.sealed(&KEYS[2], "db")).await;
-        site.holds("db").await;
+        site.wait_for_value("db").await;
     }
 }

@@ -10,7 +10,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries, operators};
 
-use crate::site::said;
+use crate::site::stderr;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 
@@ -24,10 +24,10 @@ fn folder(kinds: &[(&str, &str)]) -> Scratch {
     let secret = shared::key_secret::build("key-0", "kube-system", &KEYS[0], empty.clone(), empty);
     let text = shared::manifest::to_yaml(&secret.to_document());
     fs::write(path("state/keys/key-0.yaml"), text).unwrap();
-    let made = Command::new(age::age_keygen()).output().unwrap();
-    fs::write(path("identity.txt"), &made.stdout).unwrap();
-    let made = String::from_utf8(made.stdout).unwrap();
-    let recipient = made
+    let output = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(path("identity.txt"), &output.stdout).unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let recipient = output
         .lines()
         .find_map(|line| line.strip_prefix("# public key: "));
     fs::write(path("recipients.txt"), recipient.unwrap()).unwrap();
@@ -68,7 +68,7 @@ const BACKUP: [&str; 6] = [
     "state",
 ];
 
-/// Restores with `--verify` into a new folder.
+/// Runs `seal keys restore --verify` into a new folder.
 fn restore(folder: &Path, archive: &str) -> Output {
     let into = format!("into-{archive}");
     fs::create_dir_all(folder.join(&into)).unwrap();
@@ -85,11 +85,11 @@ fn restore(folder: &Path, archive: &str) -> Output {
     ];
     let output = seal(folder, &args);
     let is_restored = fs::read_dir(folder.join(&into)).unwrap().count() > 0;
-    assert_eq!(is_restored, output.status.success(), "{}", said(&output));
+    assert_eq!(is_restored, output.status.success(), "{}", stderr(&output));
     output
 }
 
-fn checked_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
+fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
     let signature = format!("{archive}.sig");
     let args = [
         "-Y", "verify", "-n", NAMESPACE, "-f", "signers", "-I", signer, "-s", &signature,
@@ -104,7 +104,7 @@ fn checked_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
 
 /// Attack: changes a signed archive, or signs it with another key.
 #[test]
-fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
+fn seal_and_ssh_keygen_verify_each_others_signatures() {
     let kinds = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
     let scratch = folder(&kinds);
     let folder = scratch.path();
@@ -112,8 +112,8 @@ fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
         let principal = format!("{name}@example.com");
         let ours = format!("{name}-ours.age");
         let output = seal(folder, &[&BACKUP[..], &[&ours, "--sign", name]].concat());
-        assert!(output.status.success(), "{}", said(&output));
-        assert!(checked_by_ssh_keygen(folder, &ours, &principal));
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(is_accepted_by_ssh_keygen(folder, &ours, &principal));
         let theirs = format!("{name}-theirs.age");
         assert!(
             seal(folder, &[&BACKUP[..], &[&theirs]].concat())
@@ -123,7 +123,7 @@ fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
         let args = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", name, &theirs];
         operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
         for archive in [&ours, &theirs] {
-            let reported = said(&restore(folder, archive));
+            let reported = stderr(&restore(folder, archive));
             assert!(
                 reported.contains(&format!("signed by {principal} (SHA256:")),
                 "{reported}"
@@ -132,7 +132,7 @@ fn ssh_keygen_checks_what_we_sign_and_we_what_it_signs() {
     }
 }
 
-/// Attack: restores an archive that a known signer did not sign for this purpose.
+/// Attack: presents an archive that no allowed signer signed for this purpose.
 #[test]
 fn refuses_every_backup_that_ssh_keygen_refuses() {
     let scratch = folder(&[("jane", "ed25519")]);
@@ -159,7 +159,7 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     signed("good.age", "jane", NAMESPACE);
     signed("unsigned.age", "jane", NAMESPACE);
     fs::remove_file(folder.join("unsigned.age.sig")).unwrap();
-    signed("stranger.age", "mallory", NAMESPACE);
+    signed("outsider.age", "mallory", NAMESPACE);
     signed("purpose.age", "jane", "git");
     signed("changed.age", "jane", NAMESPACE);
     append("changed.age", b"x");
@@ -174,28 +174,28 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
     for (archive, want) in [
         ("good.age", None),
         ("unsigned.age", Some("no signature found")),
-        ("stranger.age", Some("may not sign backups")),
-        ("purpose.age", Some("a signature for \"git\"")),
-        ("changed.age", Some("not of this archive")),
-        ("another.age", Some("not of this archive")),
+        ("outsider.age", Some("does not permit for backups")),
+        ("purpose.age", Some("has the namespace \"git\"")),
+        ("changed.age", Some("does not match the archive")),
+        ("another.age", Some("does not match the archive")),
         ("garbage.age", Some("not a signature")),
     ] {
-        let reported = said(&restore(folder, archive));
+        let reported = stderr(&restore(folder, archive));
         assert!(
             want.is_none_or(|want| reported.contains(want)),
             "{archive}: {reported}"
         );
         let by_ssh_keygen = folder.join(format!("{archive}.sig")).exists()
-            && checked_by_ssh_keygen(folder, archive, "jane@example.com");
+            && is_accepted_by_ssh_keygen(folder, archive, "jane@example.com");
         assert_eq!(by_ssh_keygen, want.is_none(), "{archive}");
     }
 }
 
 /// Attack: signs with a key whose line is restricted, expired or malformed.
 ///
-/// Each line that `ssh-keygen` accepts as a signer or skips is accepted or skipped here too, or is an error.
+/// For each line, `seal` agrees with `ssh-keygen` or reports an error.
 #[test]
-fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
+fn allows_no_signer_that_ssh_keygen_refuses() {
     let scratch = folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     assert!(
@@ -233,7 +233,7 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
             format!("jane@example.com {options} {key}"),
         )
         .unwrap();
-        let by_ssh_keygen = checked_by_ssh_keygen(folder, "one.age", "jane@example.com");
+        let by_ssh_keygen = is_accepted_by_ssh_keygen(folder, "one.age", "jane@example.com");
         let args = [
             "keys",
             "restore",
@@ -248,25 +248,25 @@ fn a_line_of_allowed_signers_lets_nobody_in_whom_ssh_keygen_keeps_out() {
         ];
         let output = seal(folder, &args);
         let by_us = output.status.success();
-        assert!(by_ssh_keygen || !by_us, "{options}: {}", said(&output));
+        assert!(by_ssh_keygen || !by_us, "{options}: {}", stderr(&output));
         taken += usize::from(by_us);
     }
     assert!(taken >= 6, "{taken}");
 }
 
 #[test]
-fn an_unsupported_signing_key_is_referred_to_ssh_keygen_and_nothing_is_written() {
+fn refuses_an_unsupported_signing_key_and_writes_nothing() {
     let scratch = folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     for (name, kind, passphrase, want) in [
         ("locked", "ed25519", "secret", "has a passphrase"),
-        ("old", "rsa", "", "the kind ssh-rsa are not supported"),
+        ("old", "rsa", "", "unsupported key type ssh-rsa"),
     ] {
         let args = ["-q", "-N", passphrase, "-t", kind, "-f", name];
         operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
         let output = seal(folder, &[&BACKUP[..], &["x.age", "--sign", name]].concat());
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains(want), "{}", said(&output));
+        assert!(stderr(&output).contains(want), "{}", stderr(&output));
         assert!(!folder.join("x.age").exists() && !folder.join("x.age.sig").exists());
     }
 }

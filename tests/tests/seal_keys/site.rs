@@ -1,4 +1,4 @@
-//! A namespace with a controller behind a Service, and a `seal` that talks to it.
+//! A namespace with a controller behind a Service, and `seal` with access to it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ impl<'a> Site<'a> {
         Site::start(plane, namespace, keys, args).await
     }
 
-    /// Restarts the controller at the same port, so that the Service leads to it.
+    /// Restarts the controller at the same port, to which the Service forwards.
     pub async fn restart(mut self, args: &[&str]) -> Self {
         let address = format!(
             "--listen-addr=127.0.0.1:{}",
@@ -68,8 +68,8 @@ impl<'a> Site<'a> {
         self
     }
 
-    /// Starts another controller, as during a rollout.
-    pub async fn second(&self, args: &[&str]) -> ClusterController {
+    /// Starts a second controller, as during a rollout.
+    pub async fn start_second(&self, args: &[&str]) -> ClusterController {
         let kubeconfig = self
             .plane
             .kubeconfig_of(self.namespace.name(), ACCOUNT)
@@ -81,28 +81,28 @@ impl<'a> Site<'a> {
         self.scratch.path().join(name)
     }
 
-    /// Runs `seal` as an admin, in a separate folder.
+    /// Runs `seal` as an administrator, in the site's own folder.
     pub fn seal(&self, args: &[&str]) -> Output {
         seal_in(self.plane, &self.namespace, &self.scratch, args)
     }
 
-    /// Runs `seal`, which must succeed; returns its stdout.
-    pub fn done(&self, args: &[&str]) -> String {
+    /// Runs `seal`, which must succeed. Returns its stdout.
+    pub fn run_ok(&self, args: &[&str]) -> String {
         let output = self.seal(args);
-        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs `seal`, which must exit with this code; returns its output.
-    pub fn ends(&self, code: i32, args: &[&str]) -> String {
+    /// Runs `seal`, which must exit with this code. Returns its output.
+    pub fn run_exit(&self, code: i32, args: &[&str]) -> String {
         let output = self.seal(args);
         assert_eq!(
             output.status.code(),
             Some(code),
             "{args:?}: {}",
-            said(&output)
+            stderr(&output)
         );
-        said(&output)
+        stderr(&output)
     }
 
     pub fn secrets(&self) -> Api<ApiSecret> {
@@ -135,10 +135,10 @@ impl<'a> Site<'a> {
         fs::write(self.path(name), sealed.to_document().to_string()).unwrap();
     }
 
-    pub async fn holds(&self, name: &str) {
+    pub async fn wait_for_value(&self, name: &str) {
         let want = values(&[("a", name)]);
         until(
-            &format!("{name} opens\n{}", self.controller.log()),
+            &format!("{name} is unsealed\n{}", self.controller.log()),
             async || {
                 let secret = self.secrets().get_opt(name).await.unwrap()?;
                 (secret.data.unwrap_or_default() == want).then_some(())
@@ -162,16 +162,16 @@ impl<'a> Site<'a> {
         served_at(self.controller.port().unwrap()).await
     }
 
-    pub async fn serves(&self, key: &Fingerprint) {
+    pub async fn wait_until_served(&self, key: &Fingerprint) {
         until(&format!("{key} is served"), async || {
             (self.served().await.as_ref() == Ok(key)).then_some(())
         })
         .await;
     }
 
-    /// Writes a token of an account for the controller's port for callers with a token; returns the arguments
-    /// that refer to it. The controller must have that port.
-    pub async fn asking(&self, account: &str) -> [String; 4] {
+    /// Writes a token of an account for the controller's port for callers with a token. Returns the arguments
+    /// that use it. The controller must have that port.
+    pub async fn token_args(&self, account: &str) -> [String; 4] {
         let audience = ["sealed-secrets.bitnami.com"];
         let token = self
             .plane
@@ -185,10 +185,10 @@ impl<'a> Site<'a> {
     }
 
     pub fn identity(&self) -> String {
-        let made = Command::new(tests::age::age_keygen()).output().unwrap();
-        assert!(made.status.success());
-        fs::write(self.path("identity.txt"), &made.stdout).unwrap();
-        let text = String::from_utf8(made.stdout).unwrap();
+        let output = Command::new(tests::age::age_keygen()).output().unwrap();
+        assert!(output.status.success());
+        fs::write(self.path("identity.txt"), &output.stdout).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("# public key: "));
@@ -196,7 +196,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Like [`Site::seal`], whether or not there is a controller.
+/// Like [`Site::seal`], but requires no controller.
 pub fn seal_in(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
@@ -223,6 +223,6 @@ pub async fn served_at(port: u16) -> Result<Fingerprint, String> {
     }
 }
 
-pub fn said(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }

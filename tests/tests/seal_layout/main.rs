@@ -1,5 +1,5 @@
-//! 3,000 files in every layout: an edit changes what it must and nothing else. Go's own YAML library
-//! determines the meaning of a file before and after; a comparison of lines determines what stayed the same.
+//! Edits 3,000 files of random layout: an edit changes the item and nothing else. Go's YAML library
+//! determines the meaning of a file before and after; a comparison of lines finds the changes.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-mod made;
+mod generated;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ use tests::binaries;
 use tests::scratch::Scratch;
 use tests::upstream::Upstream;
 
-use made::Made;
+use generated::GeneratedFile;
 
 const FILES: u64 = 3000;
 
@@ -45,7 +45,7 @@ fn placeholder(_: &str, _: &str, key: &str) -> String {
     format!("Ag{}/+{}==", "B".repeat(key.len()), "xY9".repeat(20))
 }
 
-/// Returns each document that is not empty, as Go reads it.
+/// Returns each document that is not empty, as Go parses it.
 fn meaning(upstream: &Upstream, text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if text.starts_with('{') {
@@ -87,13 +87,13 @@ fn comments(lines: &[&str]) -> usize {
 }
 
 /// Edits the SealedSecret of a file.
-fn edited(made: &Made, changes: &Changes<'_>) -> Result<String, edit::EditError> {
-    let documents = manifest::read(made.text.as_bytes()).unwrap();
+fn edited(file: &GeneratedFile, changes: &Changes<'_>) -> Result<String, edit::EditError> {
+    let documents = manifest::read(file.text.as_bytes()).unwrap();
     let found = sealed_file::find(&documents).unwrap();
     let [found] = found.as_slice() else {
-        panic!("{}", made.text)
+        panic!("{}", file.text)
     };
-    let done = edit::apply(made.text.as_bytes(), &found.edits(changes))?;
+    let done = edit::apply(file.text.as_bytes(), &found.edits(changes))?;
     Ok(String::from_utf8(done).unwrap())
 }
 
@@ -109,23 +109,23 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
 
 /// Attack: edits files of every layout and compares all other bytes.
 #[test]
-fn set_and_unset_change_what_they_must_and_nothing_else() {
+fn set_and_unset_change_only_the_item() {
     let upstream = Upstream::start().unwrap();
     for seed in 0..FILES {
         let mut rng = StdRng::seed_from_u64(seed);
-        let made = made::file(&mut rng, &mut placeholder);
-        let before = meaning(&upstream, &made.text);
-        let item = made.items[rng.random_range(0..made.items.len())].as_str();
+        let file = generated::file(&mut rng, &mut placeholder);
+        let before = meaning(&upstream, &file.text);
+        let item = file.items[rng.random_range(0..file.items.len())].as_str();
         for (changes, lost, verb) in [
             (changes(&[(item, "AgX+/9==")], &[]), 0, "set"),
             (changes(&[("new.item", "AgX+/9==")], &[]), 0, "add"),
             // A comment on the line of the item is removed with it.
             (changes(&[], &[item]), 2, "unset"),
         ] {
-            let after = edited(&made, &changes);
-            let after = after.unwrap_or_else(|e| panic!("{seed}: {e}\n{}", made.text));
+            let after = edited(&file, &changes);
+            let after = after.unwrap_or_else(|e| panic!("{seed}: {e}\n{}", file.text));
             let mut wanted = before.clone();
-            let data = wanted[made.document]["spec"]["encryptedData"]
+            let data = wanted[file.document]["spec"]["encryptedData"]
                 .as_object_mut()
                 .unwrap();
             for (key, text) in &changes.texts {
@@ -137,13 +137,13 @@ fn set_and_unset_change_what_they_must_and_nothing_else() {
             let shown = || {
                 format!(
                     "{verb} {item}, seed {seed}:\n{}\n--- became\n{after}",
-                    made.text
+                    file.text
                 )
             };
             assert_eq!(meaning(&upstream, &after), wanted, "{}", shown());
-            let (gone, came) = changed_lines(&made.text, &after);
-            let most = if verb == "unset" { 8 } else { 4 };
-            assert!(gone.len() <= most && came.len() <= most, "{}", shown());
+            let (gone, came) = changed_lines(&file.text, &after);
+            let limit = if verb == "unset" { 8 } else { 4 };
+            assert!(gone.len() <= limit && came.len() <= limit, "{}", shown());
             assert!(comments(&gone) <= comments(&came) + lost, "{}", shown());
         }
     }
@@ -168,12 +168,12 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
     };
     let tree = folder.path().join("tree");
     fs::create_dir(&tree).unwrap();
-    let files: Vec<(PathBuf, Made)> = (0..FILES)
+    let files: Vec<(PathBuf, GeneratedFile)> = (0..FILES)
         .map(|seed| {
-            let made = made::file(&mut StdRng::seed_from_u64(seed), &mut seal);
-            let path = tree.join(format!("{seed}.{}", made.ending));
-            fs::write(&path, &made.text).unwrap();
-            (path, made)
+            let file = generated::file(&mut StdRng::seed_from_u64(seed), &mut seal);
+            let path = tree.join(format!("{seed}.{}", file.ending));
+            fs::write(&path, &file.text).unwrap();
+            (path, file)
         })
         .collect();
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
@@ -190,19 +190,19 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             .current_dir(folder.path())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
     };
     let first = rotate();
     assert_eq!(first["failed"], 0, "{first:#}");
 
     let ring = KeyRing::new([RingKey::new("new".into(), jiff::Timestamp::MIN, new.pair).into()]);
-    for (path, made) in &files {
+    for (path, file) in &files {
         let after = fs::read_to_string(path).unwrap();
         let documents = manifest::read(after.as_bytes()).unwrap();
         let found = sealed_file::find(&documents).unwrap();
         let values = unseal::unseal_values(&found[0].sealed, &ring).unwrap();
-        let wanted: BTreeMap<String, Vec<u8>> = made
+        let wanted: BTreeMap<String, Vec<u8>> = file
             .items
             .iter()
             .map(|key| (key.clone(), key.clone().into_bytes()))
@@ -213,16 +213,16 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             .collect();
         assert_eq!(values, wanted);
 
-        let (mut before, mut now) = (meaning(&upstream, &made.text), meaning(&upstream, &after));
+        let (mut before, mut now) = (meaning(&upstream, &file.text), meaning(&upstream, &after));
         for documents in [&mut before, &mut now] {
-            let data = documents[made.document]["spec"]["encryptedData"]
+            let data = documents[file.document]["spec"]["encryptedData"]
                 .as_object_mut()
                 .unwrap();
             data.values_mut().for_each(|value| *value = "sealed".into());
         }
-        assert_eq!(now, before, "{}\n--- became\n{after}", made.text);
+        assert_eq!(now, before, "{}\n--- became\n{after}", file.text);
         let lines = |text: &str| text.split('\n').map(str::to_owned).collect::<Vec<_>>();
-        let lines: (Vec<_>, Vec<_>) = (lines(&made.text), lines(&after));
+        let lines: (Vec<_>, Vec<_>) = (lines(&file.text), lines(&after));
         let (all, now): (Vec<&str>, Vec<&str>) = (
             lines.0.iter().map(String::as_str).collect(),
             lines.1.iter().map(String::as_str).collect(),
@@ -231,7 +231,7 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             comments(&all),
             comments(&now),
             "{}\n--- became\n{after}",
-            made.text
+            file.text
         );
     }
     assert_eq!(rotate()["rotated"], 0);

@@ -1,8 +1,8 @@
-//! `seal` on realistic trees: templates, half-finished merges, generators, files sealed long ago.
+//! `seal` on realistic trees: templates, unresolved merges, generators, files without key hints.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod said;
+mod messages;
 mod scope;
 mod unreadable;
 mod values;
@@ -90,10 +90,10 @@ impl Tree {
     }
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn printed(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,12 +1,12 @@
-//! The `scope` of a rule is enforced.
+//! Tests that the `scope` of a rule is enforced.
 
-use super::{Tree, said};
+use super::{Tree, stderr};
 
 const RULES: &str =
     "rules: [{path: '**', certificate: cert.pem, namespace: shop, scope: namespace-wide}]\n";
 
 #[test]
-fn what_contradicts_the_scope_of_a_rule_is_refused_and_found() {
+fn commands_refuse_and_lint_reports_a_scope_that_violates_the_rule() {
     let tree = Tree::new();
     tree.write(".seal.yaml", RULES);
     let create = |scope: &[&str], file: &str| {
@@ -19,7 +19,7 @@ fn what_contradicts_the_scope_of_a_rule_is_refused_and_found() {
         let output = create(&["--scope", scope], "tree/wrong.yaml");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(
-            said(&output).contains("allows the scope namespace-wide, not"),
+            stderr(&output).contains("allows the scope namespace-wide, but"),
             "{output:?}"
         );
     }
@@ -45,7 +45,7 @@ fn what_contradicts_the_scope_of_a_rule_is_refused_and_found() {
 }
 
 #[test]
-fn a_secret_that_contradicts_the_scope_of_a_rule_is_not_sealed() {
+fn refuses_to_seal_a_secret_whose_scope_violates_the_rule() {
     let tree = Tree::new();
     tree.write(".seal.yaml", RULES);
     let plain = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  annotations: \
@@ -57,7 +57,7 @@ fn a_secret_that_contradicts_the_scope_of_a_rule_is_not_sealed() {
 }
 
 #[test]
-fn allowed_scopes_leave_the_scope_of_what_is_new_to_the_rule() {
+fn new_objects_get_the_rules_scope_and_accept_other_allowed_ones() {
     let tree = Tree::new();
     tree.write(
         ".seal.yaml",

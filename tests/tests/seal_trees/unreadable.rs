@@ -1,10 +1,10 @@
-//! Files that cannot be read and may contain SealedSecrets are reported, and the exit code is not 0.
+//! Tests that files that cannot be read and may contain SealedSecrets are reported, with an exit code other than 0.
 
-use super::{Tree, printed, said};
+use super::{Tree, stderr, stdout};
 
 const HEAD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
 
-/// Returns files that no parser accepts, each with the expected message.
+/// Returns malformed files, each with its name and the expected message.
 fn unreadable() -> Vec<(&'static str, String, &'static str)> {
     vec![
         (
@@ -46,7 +46,7 @@ fn unreadable() -> Vec<(&'static str, String, &'static str)> {
 }
 
 #[test]
-fn rotate_names_each_file_and_does_the_others() {
+fn rotate_reports_each_file_and_re_encrypts_the_others() {
     for (name, text, why) in unreadable() {
         let tree = Tree::new();
         tree.seal_without_hints("db", "tree/good.yaml");
@@ -56,9 +56,9 @@ fn rotate_names_each_file_and_does_the_others() {
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         let line = format!("tree/{name}: failed: ");
-        let all = said(&output);
-        let line = all.lines().find(|said| said.starts_with(&line));
-        assert!(line.is_some_and(|said| said.contains(why)), "{name}: {all}");
+        let all = stderr(&output);
+        let line = all.lines().find(|text| text.starts_with(&line));
+        assert!(line.is_some_and(|text| text.contains(why)), "{name}: {all}");
         assert!(all.contains("tree/good.yaml"), "{name}: {all}");
         assert_ne!(tree.read("tree/good.yaml"), before, "{name}");
         assert_eq!(tree.read(&format!("tree/{name}")), text, "{name}");
@@ -66,7 +66,7 @@ fn rotate_names_each_file_and_does_the_others() {
 }
 
 #[test]
-fn rotate_of_a_tree_with_nothing_else_says_so_too() {
+fn rotate_reports_a_file_in_a_tree_without_others() {
     for (name, text, why) in unreadable() {
         let tree = Tree::new();
         tree.write(&format!("tree/{name}"), &text);
@@ -82,16 +82,16 @@ fn rotate_of_a_tree_with_nothing_else_says_so_too() {
         ];
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let facts = printed(&output);
+        let report = stdout(&output);
         assert!(
-            facts.contains("\"failed\": 1") && facts.contains(why),
-            "{name}: {facts}"
+            report.contains("\"failed\": 1") && report.contains(why),
+            "{name}: {report}"
         );
     }
 }
 
 #[test]
-fn what_cannot_hold_a_sealed_secret_is_no_obstacle() {
+fn ignores_malformed_files_without_a_sealed_secret() {
     let tree = Tree::new();
     tree.seal_without_hints("db", "tree/good.yaml");
     for (name, text) in [
@@ -120,24 +120,24 @@ fn what_cannot_hold_a_sealed_secret_is_no_obstacle() {
 }
 
 #[test]
-fn view_shows_the_others_and_names_each_file() {
+fn view_shows_the_others_and_reports_each_file() {
     for (name, text, why) in unreadable() {
         let tree = Tree::new();
         tree.seal_without_hints("db", "tree/good.yaml");
         tree.write(&format!("tree/{name}"), &text);
         let output = tree.seal(&["view", "tree"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        assert!(printed(&output).contains("shop/db"), "{name}: {output:?}");
-        let all = said(&output);
+        assert!(stdout(&output).contains("shop/db"), "{name}: {output:?}");
+        let all = stderr(&output);
         let line = all
             .lines()
-            .find(|said| said.starts_with(&format!("tree/{name}: ")));
-        assert!(line.is_some_and(|said| said.contains(why)), "{name}: {all}");
+            .find(|text| text.starts_with(&format!("tree/{name}: ")));
+        assert!(line.is_some_and(|text| text.contains(why)), "{name}: {all}");
     }
 }
 
 #[test]
-fn diff_names_each_file() {
+fn diff_reports_each_file() {
     for (name, text, why) in unreadable() {
         let tree = Tree::new();
         tree.git(&["init", "-q", "."]);
@@ -148,7 +148,7 @@ fn diff_names_each_file() {
         tree.git(&["add", "tree"]);
         let output = tree.seal(&["diff"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let all = printed(&output);
+        let all = stdout(&output);
         assert!(
             all.contains(&format!("tree/{name}")) && all.contains(why),
             "{name}: {all}"
@@ -157,7 +157,7 @@ fn diff_names_each_file() {
 }
 
 #[test]
-fn keys_status_names_each_file() {
+fn keys_status_reports_each_file() {
     for (name, text, why) in unreadable() {
         let tree = Tree::new();
         tree.write("state/keys/.keep", "");
@@ -165,7 +165,7 @@ fn keys_status_names_each_file() {
         tree.write(&format!("tree/{name}"), &text);
         let output = tree.seal(&["keys", "status", "tree", "--directory", "state"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let all = printed(&output);
+        let all = stdout(&output);
         assert!(
             all.contains(&format!("tree/{name}")) && all.contains(why),
             "{name}: {all}"
@@ -174,7 +174,7 @@ fn keys_status_names_each_file() {
 }
 
 #[test]
-fn a_plain_secret_behind_a_mistake_is_not_passed_over_by_seal() {
+fn seal_reports_a_plain_secret_in_a_malformed_file() {
     let good =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
     for (name, text) in [
@@ -191,7 +191,7 @@ fn a_plain_secret_behind_a_mistake_is_not_passed_over_by_seal() {
         let output = tree.seal(&["-i", "tree", "--cert", "cert.pem"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         assert!(
-            said(&output).contains(&format!("not sealed: tree/{name}")),
+            stderr(&output).contains(&format!("not sealed: tree/{name}")),
             "{name}: {output:?}"
         );
         assert!(
@@ -202,7 +202,7 @@ fn a_plain_secret_behind_a_mistake_is_not_passed_over_by_seal() {
 }
 
 #[test]
-fn an_interrupted_rotation_goes_on_where_it_ended() {
+fn an_interrupted_rotation_continues_where_it_stopped() {
     let tree = Tree::new();
     for name in ["a", "b", "c"] {
         tree.seal_without_hints(name, &format!("tree/{name}.yaml"));
@@ -213,18 +213,18 @@ fn an_interrupted_rotation_goes_on_where_it_ended() {
     };
     assert!(
         rotate(&["tree/a.yaml"]).status.success(),
-        "the part before it was killed"
+        "the files before the interruption"
     );
     let output = rotate(&["tree"]);
     assert!(output.status.success(), "{output:?}");
     assert!(
-        said(&output).contains("2 items in 2 files re-encrypted; 1 already for the newest key"),
+        stderr(&output).contains("2 items in 2 files re-encrypted; 1 already for the newest key"),
         "{output:?}"
     );
     let done = ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml")));
     let output = rotate(&["tree"]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(said(&output).lines().count(), 1, "{output:?}");
+    assert_eq!(stderr(&output).lines().count(), 1, "{output:?}");
     assert_eq!(
         ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml"))),
         done
@@ -232,7 +232,7 @@ fn an_interrupted_rotation_goes_on_where_it_ended() {
 }
 
 #[test]
-fn an_item_that_no_key_opens_is_a_failure_that_says_what_may_be_the_matter() {
+fn an_item_that_no_key_decrypts_fails_with_a_hint() {
     let tree = Tree::new();
     tree.seal_without_hints("a", "tree/a.yaml");
     let args = [
@@ -248,13 +248,13 @@ fn an_item_that_no_key_opens_is_a_failure_that_says_what_may_be_the_matter() {
     let output = tree.seal(&args);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(
-        said(&output).contains("also pass its private key with --key"),
+        stderr(&output).contains("also pass its private key with --key"),
         "{output:?}"
     );
 }
 
 #[test]
-fn sealed_values_in_the_values_of_a_chart_are_not_forgotten() {
+fn reports_sealed_values_in_the_values_of_a_chart() {
     for (name, head) in [
         ("values.yaml", "sealed:\n  a: "),
         ("values.json", "{\"a\": \""),
@@ -273,8 +273,8 @@ fn sealed_values_in_the_values_of_a_chart_are_not_forgotten() {
         ] {
             let output = tree.seal(args);
             assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-            let all = printed(&output) + &said(&output);
-            let wanted = "a sealed value stands outside of a SealedSecret";
+            let all = stdout(&output) + &stderr(&output);
+            let wanted = "sealed value outside a SealedSecret";
             assert!(
                 all.contains(name) && all.contains(wanted),
                 "{args:?}: {all}"
@@ -284,7 +284,7 @@ fn sealed_values_in_the_values_of_a_chart_are_not_forgotten() {
 }
 
 #[test]
-fn a_dry_run_says_what_the_run_does() {
+fn a_dry_run_predicts_the_result_of_the_run() {
     let tree = Tree::new();
     tree.seal_without_hints("a", "tree/a.yaml");
     tree.seal_without_hints("b", "tree/b.yaml");
@@ -301,8 +301,8 @@ fn a_dry_run_says_what_the_run_does() {
         ];
         let output = tree.seal(&[&fixed, more].concat());
         assert!(output.status.success(), "{output:?}");
-        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        (facts["rotated"].clone(), facts["current"].clone())
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (report["rotated"].clone(), report["current"].clone())
     };
     let before = tree.read("tree/a.yaml");
     let forecast = rotate(&["--dry-run"]);

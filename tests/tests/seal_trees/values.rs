@@ -1,19 +1,19 @@
-//! What lint and the hook treat as plaintext values, and what they report about keys.
+//! Tests which values lint and the hook treat as plaintext, and what they report about keys.
 
-use super::{Tree, printed, said};
+use super::{Tree, stderr, stdout};
 
 const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// Returns the output of lint for a file in a folder, and its exit code.
+/// Lints a folder with one file. Returns the exit code and the output.
 fn lint(name: &str, text: &str) -> (Option<i32>, String) {
     let tree = Tree::new();
     tree.write(&format!("tree/{name}"), text);
     let output = tree.seal(&["lint", "tree"]);
-    (output.status.code(), printed(&output))
+    (output.status.code(), stdout(&output))
 }
 
 #[test]
-fn what_holds_no_value_does_not_block() {
+fn placeholders_are_not_values() {
     for text in [
         "stringData: {a: '{{ .Values.a }}', b: \"{{ .Values.b | quote }}\"}\ndata: {c: '{{ .Values.c | b64enc }}'}\n",
         "stringData: {a: '${A}', b: '${B:=}'}\n",
@@ -34,7 +34,7 @@ fn what_holds_no_value_does_not_block() {
 }
 
 #[test]
-fn one_true_value_beside_placeholders_stays_blocked_and_is_named() {
+fn reports_a_value_among_placeholders() {
     for text in [
         "stringData: {a: '{{ .Values.a }}', password: hunter2}\n",
         "stringData: {a: '${A}', password: '${B:=hunter2}'}\n",
@@ -91,7 +91,7 @@ fn literals_of_a_secret_generator_are_values() {
 }
 
 #[test]
-fn a_sealed_secret_in_a_chart_is_not_blamed_for_its_actions() {
+fn accepts_template_actions_in_a_sealed_secret_of_a_chart() {
     let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata:\n  name: '{{ .Release.Name }}-db'\n  \
                 namespace: '{{ .Release.Namespace }}'\n  annotations:\n    sealedsecrets.bitnami.com/cluster-wide: \
                 '{{ .Values.wide }}'\nspec:\n  encryptedData:\n    a: '{{ .Values.sealed.a }}'\n  template:\n    \
@@ -105,7 +105,7 @@ fn a_sealed_secret_in_a_chart_is_not_blamed_for_its_actions() {
 }
 
 #[test]
-fn a_file_is_exempted_with_a_reason_only() {
+fn an_exemption_requires_a_reason() {
     let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
     for (comment, code) in [
         ("# seal lint: ignore plain-secret: keys of the tests\n", 0),
@@ -136,7 +136,7 @@ fn a_file_is_exempted_with_a_reason_only() {
         let output = tree.seal(&["lint", "tree"]);
         assert_eq!(output.status.code(), Some(code), "{rule}: {output:?}");
         assert_eq!(
-            said(&output).contains("exempted, with a reason"),
+            stderr(&output).contains("exempted, with a reason"),
             code == 0,
             "{rule}: {output:?}"
         );
@@ -166,12 +166,12 @@ fn a_file_is_exempted_with_a_reason_only() {
         let tree = Tree::new();
         tree.write(".seal.yaml", &format!("rules: [{rule}]\n"));
         let output = tree.seal(&["config", "explain", "a.yaml"]);
-        assert!(said(&output).contains(wanted), "{rule}: {output:?}");
+        assert!(stderr(&output).contains(wanted), "{rule}: {output:?}");
     }
 }
 
 #[test]
-fn the_hook_lets_pass_what_holds_no_value_and_blocks_what_does() {
+fn the_hook_blocks_only_files_with_values() {
     for (text, code) in [
         ("stringData: {a: '${A}'}\n", 0),
         ("stringData: {a: hunter2}\n", 1),
@@ -195,36 +195,36 @@ fn the_hook_lets_pass_what_holds_no_value_and_blocks_what_does() {
 }
 
 #[test]
-fn lint_says_of_how_many_items_it_knows_no_key_and_tries_keys() {
+fn lint_counts_items_with_an_unknown_key_and_tries_keys() {
     let tree = Tree::new();
     tree.seal_without_hints("db", "tree/db.yaml");
     let lint = |more: &[&str]| {
         let output = tree.seal(&[&["lint", "tree"], more].concat());
-        (output.status.code(), printed(&output) + &said(&output))
+        (output.status.code(), stdout(&output) + &stderr(&output))
     };
-    let (code, said) = lint(&["--cert", "cert.pem"]);
+    let (code, output) = lint(&["--cert", "cert.pem"]);
     assert_eq!(code, Some(0));
     assert!(
-        said.contains("1 item could not be checked: no key hint"),
-        "{said}"
+        output.contains("1 item could not be checked: no key hint"),
+        "{output}"
     );
-    let (code, said) = lint(&[]);
+    let (code, output) = lint(&[]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("1 item could not be checked"), "{said}");
-    let (code, said) = lint(&["--cert", "cert.pem", "--keys", "key.pem"]);
+    assert!(output.contains("1 item could not be checked"), "{output}");
+    let (code, output) = lint(&["--cert", "cert.pem", "--keys", "key.pem"]);
     assert_eq!(code, Some(0));
-    assert!(!said.contains("not be checked"), "{said}");
-    // A different size is sufficient to tell the keys apart.
-    let (code, said) = lint(&["--cert", "other.pem"]);
+    assert!(!output.contains("not be checked"), "{output}");
+    // A different size is enough to distinguish the keys.
+    let (code, output) = lint(&["--cert", "other.pem"]);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("[key-size]") && !said.contains("not be checked"),
-        "{said}"
+        output.contains("[key-size]") && !output.contains("not be checked"),
+        "{output}"
     );
 }
 
 #[test]
-fn lint_with_keys_finds_an_old_key_of_the_same_size_and_what_nothing_opens() {
+fn lint_with_keys_reports_items_for_an_old_key_or_without_a_key() {
     let tree = Tree::new();
     tree.seal_without_hints("db", "tree/db.yaml");
     tree.write("new.pem", NEW_CERTIFICATE);
@@ -233,17 +233,17 @@ fn lint_with_keys_finds_an_old_key_of_the_same_size_and_what_nothing_opens() {
         let fixed = ["lint", "tree", "--cert", "new.pem"];
         let keys = keys.iter().flat_map(|key| ["--keys", key]);
         let output = tree.seal(&fixed.into_iter().chain(keys).collect::<Vec<_>>());
-        (output.status.code(), printed(&output) + &said(&output))
+        (output.status.code(), stdout(&output) + &stderr(&output))
     };
-    let (code, said) = lint(&["key.pem"]);
+    let (code, output) = lint(&["key.pem"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("[other-key]"), "{said}");
-    let (code, said) = lint(&["new-key.pem"]);
+    assert!(output.contains("[other-key]"), "{output}");
+    let (code, output) = lint(&["new-key.pem"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("[closed-item]"), "{said}");
-    let (code, said) = lint(&[]);
+    assert!(output.contains("[closed-item]"), "{output}");
+    let (code, output) = lint(&[]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("1 item could not be checked"), "{said}");
+    assert!(output.contains("1 item could not be checked"), "{output}");
 }
 
 const NEW_CERTIFICATE: &str =

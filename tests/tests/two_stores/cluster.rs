@@ -1,4 +1,4 @@
-//! The tests' access to a cluster.
+//! A test store in a cluster.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -11,7 +11,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::roles::{self, Reach};
 use tests::sealing::{KEYS, put_key};
 
-use crate::place::{Place, Values, malformed};
+use crate::store::{TestStore, Values, malformed};
 
 pub(crate) struct Cluster {
     plane: &'static ControlPlane,
@@ -35,7 +35,7 @@ impl Cluster {
     }
 }
 
-impl Place for Cluster {
+impl TestStore for Cluster {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("life").await;
@@ -109,7 +109,7 @@ impl Place for Cluster {
             .unwrap();
     }
 
-    async fn put_foreign(&self, name: &str, item: &str, value: &str) {
+    async fn put_not_owned(&self, name: &str, item: &str, value: &str) {
         let object = json!({ "metadata": { "name": name }, "stringData": { item: value } });
         let _: ApiSecret = self.namespace.create_object(object).await;
     }

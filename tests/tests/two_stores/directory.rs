@@ -1,4 +1,4 @@
-//! The tests' access to a directory.
+//! A test store in a directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, guarded};
 
-use crate::place::{Place, Values, malformed};
+use crate::store::{TestStore, Values, malformed};
 
 const NAMESPACE: &str = "ns";
 
@@ -62,7 +62,7 @@ fn put_key(folder: &Path, name: &str, key: &NewKey) {
     fs::write(path, to_yaml(&secret.to_document())).unwrap();
 }
 
-impl Place for Directory {
+impl TestStore for Directory {
     async fn new() -> Self {
         let scratch = Scratch::new();
         for folder in ["sealed", "keys"] {
@@ -107,7 +107,7 @@ impl Place for Directory {
         fs::write(self.secret(name).join(item), value).unwrap();
     }
 
-    async fn put_foreign(&self, name: &str, item: &str, value: &str) {
+    async fn put_not_owned(&self, name: &str, item: &str, value: &str) {
         fs::create_dir_all(self.secret(name)).unwrap();
         fs::write(self.secret(name).join(item), value).unwrap();
     }

@@ -1,4 +1,4 @@
-{{/* The controller's arguments. Only changed values add a flag, and flags that Bitnami's controller does not know come
+{{/* The controller's arguments. Only changed values add a flag, and flags that Bitnami's controller does not support come
 only from values that Bitnami's chart does not have: a release upgraded with Bitnami's image and values keeps
 working. */}}
 
@@ -63,7 +63,7 @@ working. */}}
 {{- $texts = append $texts (list "--listen-authorized-addr" (printf ":%v" $v.authorizedEndpoints.port)) }}
 {{- end }}
 {{- range $texts }}
-{{- if include "sealed-secrets.given" (index . 1) }}
+{{- if include "sealed-secrets.isSet" (index . 1) }}
 {{- $args = concat $args (list (index . 0) (include "sealed-secrets.text" (index . 1))) }}
 {{- end }}
 {{- end }}
@@ -80,13 +80,13 @@ that extraEnv sets. */}}
 {{- with .Values.extraEnv }}
 {{- $extra = include "sealed-secrets.rendered" (list . $) | fromYamlArray }}
 {{- end }}
-{{- $given := list }}
+{{- $names := list }}
 {{- range $extra }}
-{{- $given = append $given .name }}
+{{- $names = append $names .name }}
 {{- end }}
 {{- $env := list }}
 {{- range list (list "POD_NAME" "metadata.name") (list "POD_NAMESPACE" "metadata.namespace") (list "POD_UID" "metadata.uid") }}
-{{- if not (has (first .) $given) }}
+{{- if not (has (first .) $names) }}
 {{- $env = append $env (dict "name" (first .) "valueFrom" (dict "fieldRef" (dict "fieldPath" (last .)))) }}
 {{- end }}
 {{- end }}
@@ -99,7 +99,7 @@ that extraEnv sets. */}}
 {{- $pairs := list }}
 {{- range $key, $value := index . 1 }}
 {{- if or (not (kindIs "string" $value)) (contains "," (toString $value)) }}
-{{- fail (printf "%s.%s must be a text without commas: put the value in quotes" $name $key) }}
+{{- fail (printf "%s.%s must be a string without commas; quote the value" $name $key) }}
 {{- end }}
 {{- $pairs = append $pairs (printf "%s=%s" $key $value) }}
 {{- end }}

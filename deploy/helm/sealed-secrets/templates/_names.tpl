@@ -66,7 +66,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{/* True unless the value is the empty string; 0 and false count as set: VALUE. */}}
-{{- define "sealed-secrets.given" -}}
+{{- define "sealed-secrets.isSet" -}}
 {{- if not (or (kindIs "invalid" .) (eq (toString .) "")) }}yes{{ end }}
 {{- end }}
 

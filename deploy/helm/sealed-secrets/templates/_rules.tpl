@@ -1,5 +1,5 @@
-{{/* The controller's permissions. deploy/docs/permissions.md says what needs each verb, and a test removes them
-one by one. */}}
+{{/* The controller's permissions. deploy/docs/permissions.md documents why each verb is needed, and a test removes each in
+turn. */}}
 
 {{/* For every namespace whose SealedSecrets the controller unseals. */}}
 {{- define "sealed-secrets.unsealer" -}}

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | `source` | `--cert`: a file or a URL |
 //! | `of_cluster` | the certificate of a cluster's controller, and fallbacks |
-//! | `known` | certificates seen before, in the cache folder |
+//! | `cache` | certificates seen before, in the cache folder |
 //! | `trust` | whether a certificate may be used |
 //! | `usable` | parsing PEM; expired and not yet valid certificates |
 
-mod known;
+mod cache;
 mod of_cluster;
 mod source;
 mod trust;
@@ -52,7 +52,7 @@ pub struct Obtained {
     pub remarks: Vec<String>,
 }
 
-/// There is no certificate, or it is not trusted.
+/// No certificate was found, or it is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObtainError {
     /// The source of `--cert` yields no certificate.
@@ -64,8 +64,8 @@ pub enum ObtainError {
     /// The certificate must not be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The certificate needs a known fingerprint, and cannot be parsed.
-    #[error("the certificate of {place} cannot be read")]
+    /// The certificate must have an accepted fingerprint, but cannot be parsed.
+    #[error("cannot parse the certificate of {place}")]
     Unreadable {
         /// The source of the certificate.
         place: String,
@@ -74,8 +74,8 @@ pub enum ObtainError {
     },
     /// `--offline` was used before any certificate of this controller was cached.
     #[error(
-        "no certificate of {service} at {server} was ever seen here, so there is none to use offline. \
-         Run once without --offline, for example `kubeseal --fetch-cert`, or give one with --cert"
+        "no cached certificate of {service} at {server} to use offline\n\
+         hint: run once without --offline, for example `kubeseal --fetch-cert`, or pass a certificate with --cert"
     )]
     NeverSeen {
         /// The controller's Service.
@@ -89,7 +89,7 @@ pub enum ObtainError {
 ///
 /// # Errors
 ///
-/// Returns an [`ObtainError`] if there is no certificate, or it is not trusted.
+/// Returns an [`ObtainError`] if no certificate is found, or it is not trusted.
 pub fn obtain(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, ObtainError> {
     let Wanted {
         source,
@@ -99,7 +99,7 @@ pub fn obtain(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, Obta
         ..
     } = wanted;
     match (source.is_empty(), offline) {
-        (false, _) => given(source, fingerprints),
+        (false, _) => from_source(source, fingerprints),
         (true, false) => of_cluster::fetch(wanted, clusters),
         (true, true) => {
             let seen = of_cluster::last(access, clusters.environment)?;
@@ -109,12 +109,12 @@ pub fn obtain(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, Obta
     }
 }
 
-fn given(source: &OsStr, fingerprints: &[Vouched]) -> Result<Obtained, ObtainError> {
+fn from_source(source: &OsStr, fingerprints: &[Vouched]) -> Result<Obtained, ObtainError> {
     let pem = read(source)?;
     check(&pem, &redacted_source(source), fingerprints)?;
     Ok(Obtained {
         pem,
-        origin: Origin::Given,
+        origin: Origin::Local,
         remarks: Vec::new(),
     })
 }

@@ -1,14 +1,14 @@
 //! Gets the certificate of a cluster's controller, and compares it with the one seen before.
 //!
-//! The named controller is asked through the service proxy. If the user named no controller and the
-//! default Service does not exist, a Service with a controller's labels is tried; if the service
-//! proxy cannot be used, the `ConfigMap` in which controllers publish their certificate. Others can
-//! write to these two, so a certificate found there is used only if its fingerprint was given, or
-//! is pinned for this Service.
+//! The certificate is fetched from the named controller through the service proxy. If the user named
+//! no controller and the default Service does not exist, a Service with a controller's labels is
+//! tried; if the service proxy cannot be used, the `ConfigMap` in which controllers publish their
+//! certificate. Other accounts can write to these two, so a certificate found there is used only if
+//! its fingerprint was specified, or is pinned for this Service.
 
 use shared::key::Certificate;
 
-use super::known::Known;
+use super::cache::Cache;
 use super::trust::{self, Memory, Vouched, Way, judge, memory, vouched_by};
 use super::{ObtainError, Obtained, Origin, Wanted};
 use crate::cluster::{Access, Address, Cluster, ClusterError, Clusters, NoService, Service};
@@ -26,7 +26,7 @@ fn config_map(service: &Service) -> String {
 struct Offer {
     pem: Vec<u8>,
     way: Way,
-    /// The Service that it is said to belong to.
+    /// The Service that claims the certificate.
     service: Service,
     /// Where it was found, for messages.
     place: String,
@@ -36,20 +36,20 @@ struct Offer {
 pub(super) fn fetch(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, ObtainError> {
     let environment = clusters.environment;
     let cluster = clusters.connect(&wanted.access)?;
-    let known = Known::of(environment.cache_folder().as_deref(), cluster.address());
-    let offer = offer(&cluster, &wanted.access, &wanted.fingerprints, &known)?;
-    accept(offer, wanted, &known, environment)
+    let cache = Cache::of(environment.cache_folder().as_deref(), cluster.address());
+    let offer = offer(&cluster, &wanted.access, &wanted.fingerprints, &cache)?;
+    accept(offer, wanted, &cache, environment)
 }
 
 /// Returns the cached certificate, without network access and without credentials.
 pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtained, ObtainError> {
     let cluster = Address::find(access, environment)?;
-    let known = Known::of(environment.cache_folder().as_deref(), &cluster);
+    let cache = Cache::of(environment.cache_folder().as_deref(), &cluster);
     let service = Service {
         namespace: access.namespace.clone(),
         name: access.name.clone(),
     };
-    let seen = known.pin(&service);
+    let seen = cache.pin(&service);
     let seen = seen.ok_or_else(|| ObtainError::NeverSeen {
         service: service.clone(),
         server: cluster.server,
@@ -57,7 +57,7 @@ pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtaine
     let since = trust::age(seen.since, environment.now);
     Ok(Obtained {
         pem: seen.pem,
-        origin: Origin::Given,
+        origin: Origin::Local,
         remarks: vec![format!(
             "offline: sealing with the certificate of {service} that was first seen {since}, {}",
             seen.fingerprint
@@ -68,13 +68,13 @@ pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtaine
 fn offer(
     cluster: &Cluster,
     access: &Access,
-    given: &[Vouched],
-    known: &Known,
+    accepted: &[Vouched],
+    cache: &Cache,
 ) -> Result<Offer, ObtainError> {
     let controller = match cluster.controller(access) {
         Ok(controller) => controller,
         Err(ClusterError::NoService(missing)) => {
-            return without_service(cluster, missing, given, known);
+            return without_service(cluster, missing, accepted, cache);
         }
         Err(error) => return Err(error.into()),
     };
@@ -92,23 +92,23 @@ fn offer(
     }
 }
 
-/// Gets the certificate when the named Service does not exist. Other Services are asked only for
-/// their certificate, and only if it may match a given or pinned fingerprint.
+/// Gets the certificate when the named Service does not exist. Only the certificate of other
+/// Services is requested, and only if it may match an accepted or pinned fingerprint.
 fn without_service(
     cluster: &Cluster,
     missing: Box<NoService>,
-    given: &[Vouched],
-    known: &Known,
+    accepted: &[Vouched],
+    cache: &Cache,
 ) -> Result<Offer, ObtainError> {
     let candidates = missing.candidates.iter().filter(|_| missing.may_be_another);
     for service in candidates {
-        let pin = known.pin(service).map(|seen| seen.fingerprint);
-        if given.is_empty() && pin.is_none() {
+        let pin = cache.pin(service).map(|seen| seen.fingerprint);
+        if accepted.is_empty() && pin.is_none() {
             continue;
         }
         let pem = cluster.certificate_of(service).unwrap_or_default();
         let fingerprint = Certificate::from_pem(&pem).map(|c| c.fingerprint().clone());
-        let judged = fingerprint.map(|f| judge(&f, "", Way::Found, given, pin.as_ref()));
+        let judged = fingerprint.map(|f| judge(&f, "", Way::Found, accepted, pin.as_ref()));
         if judged.is_ok_and(|judged| judged.is_ok()) {
             return Ok(Offer {
                 pem,
@@ -139,7 +139,7 @@ fn published(cluster: &Cluster, service: &Service, error: &ClusterError) -> Opti
         pem: pem.into_bytes(),
         way: Way::Found,
         place: format!(
-            "{service} in the ConfigMap {name} (the service proxy is in the way: {})",
+            "{service} in the ConfigMap {name} (the service proxy failed: {})",
             first_line(&error.to_string())
         ),
         service: service.clone(),
@@ -150,13 +150,13 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Decides whether to use the certificate, and caches it. The named controller's answer is accepted
+/// Decides whether to use the certificate, and caches it. The named controller's response is accepted
 /// even if it is not a certificate: `--fetch-cert` prints it, and sealing reports why it cannot be
 /// used.
 fn accept(
     offer: Offer,
     wanted: &Wanted,
-    known: &Known,
+    cache: &Cache,
     environment: &Environment,
 ) -> Result<Obtained, ObtainError> {
     let Offer {
@@ -165,29 +165,29 @@ fn accept(
         service,
         place,
     } = offer;
-    let given = &wanted.fingerprints;
+    let accepted = &wanted.fingerprints;
     let mut remarks = Vec::new();
     match Certificate::from_pem(&pem) {
         Ok(certificate) => {
             let fingerprint = certificate.fingerprint();
-            let pin = known.pin(&service).map(|seen| seen.fingerprint);
-            judge(fingerprint, &place, way, given, pin.as_ref())?;
+            let pin = cache.pin(&service).map(|seen| seen.fingerprint);
+            judge(fingerprint, &place, way, accepted, pin.as_ref())?;
             if way == Way::Found {
                 remarks.push(format!(
-                    "sealing with the certificate of {place}; its fingerprint {fingerprint} is known"
+                    "sealing with the certificate of {place}; its fingerprint {fingerprint} is trusted"
                 ));
             }
-            let memory = memory(wanted.named_by, way, vouched_by(fingerprint, given));
-            let last = known.last(memory, &service);
+            let memory = memory(wanted.named_by, way, vouched_by(fingerprint, accepted));
+            let last = cache.last(memory, &service);
             remarks.extend(
                 last.as_ref()
                     .and_then(|last| trust::change(last, &certificate, &service, environment.now)),
             );
             if last.is_none_or(|last| &last.fingerprint != fingerprint) {
-                remarks.extend(remember(known, memory, &service, &certificate, environment));
+                remarks.extend(remember(cache, memory, &service, &certificate, environment));
             }
         }
-        Err(error) if way == Way::Found || !given.is_empty() => {
+        Err(error) if way == Way::Found || !accepted.is_empty() => {
             return Err(ObtainError::Unreadable {
                 place,
                 source: error,
@@ -205,16 +205,16 @@ fn accept(
 /// Caches a certificate. A failure is reported only on a terminal: scripts in containers without a
 /// home folder would report it at every run.
 fn remember(
-    known: &Known,
+    cache: &Cache,
     memory: Memory,
     service: &Service,
     certificate: &Certificate,
     environment: &Environment,
 ) -> Option<String> {
-    let error = known.remember(memory, service, certificate).err()?;
+    let error = cache.remember(memory, service, certificate).err()?;
     environment.stderr_is_terminal.then(|| {
         format!(
-            "the certificate cannot be remembered, so a change will not be noticed: {}",
+            "cannot cache the certificate, so a change will not be detected: {}",
             shared::error_chain(&error)
         )
     })
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offline_no_plug_in_is_run() {
+    fn offline_runs_no_plug_in() {
         let folder = tempfile::tempdir().unwrap();
         let (kubeconfig, ran) = (folder.path().join("config"), folder.path().join("ran"));
         let text = serde_json::json!({

@@ -12,7 +12,7 @@ use crate::redacted::{redacted, redacted_source};
 use crate::shown::ShowPath as _;
 use crate::web;
 
-/// There is no certificate to seal with.
+/// The certificate cannot be read from its source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file cannot be read.
@@ -22,22 +22,22 @@ pub enum SourceError {
     /// files over HTTP, since scripts may match it.
     #[error("cannot fetch {uri:?}: 404 Not Found")]
     Missing {
-        /// The URL as given.
+        /// The URL as passed.
         uri: String,
         /// The error of the operating system.
         source: FileError,
     },
-    /// The server answered with a code other than 200.
-    #[error("cannot fetch {uri:?}: {status}{}", if said.is_empty() { String::new() } else { format!(", {said:?}") })]
+    /// The server responded with a code other than 200.
+    #[error("cannot fetch {uri:?}: {status}{}", if line.is_empty() { String::new() } else { format!(", {line:?}") })]
     Status {
         /// The URL, without credentials.
         uri: String,
         /// Code and reason.
         status: String,
-        /// The first line of the answer, truncated.
-        said: String,
+        /// The first line of the response, truncated.
+        line: String,
     },
-    /// The server did not answer.
+    /// The server did not respond.
     #[error("cannot fetch {uri:?}")]
     Fetch {
         /// The URL, without credentials.
@@ -45,7 +45,7 @@ pub enum SourceError {
         /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
-    /// The server redirects to where a certificate may not come from.
+    /// The server redirects to a location that may not provide a certificate.
     #[error("cannot fetch {uri:?}: it redirects to {to:?}, {why}")]
     Redirect {
         /// The URL, without credentials.
@@ -57,8 +57,8 @@ pub enum SourceError {
     },
     /// A rule names a file outside its tree.
     #[error(
-        "the rule names the certificate {}, which is not in {}: a rule may name files of its own tree only. If it is \
-         right, name it with --cert",
+        "the rule names the certificate {}, which is not in {}: a rule may only name files in its own tree\n\
+         hint: if the certificate is right, pass it with --cert",
         path.shown(), tree.shown()
     )]
     OutsideTree {
@@ -69,8 +69,9 @@ pub enum SourceError {
     },
     /// A rule names a URL whose content another person could have replaced.
     #[error(
-        "the rule names the certificate {uri:?}: a rule may name files of its own tree, https:// URLs, and http:// \
-         URLs of this machine or with a fingerprint. If it is right, name it with --cert"
+        "the rule names the certificate {uri:?}: a rule may name files in its own tree, https:// URLs, and http:// \
+         URLs of this machine or with a fingerprint\n\
+         hint: if the certificate is right, pass it with --cert"
     )]
     NotByRule {
         /// The URL, without credentials.
@@ -78,8 +79,8 @@ pub enum SourceError {
     },
     /// The URL scheme is not supported.
     #[error(
-        "cannot fetch {uri:?}: unsupported protocol scheme {scheme:?}; \
-         give a file, or a URL that begins with file://, http:// or https://"
+        "cannot fetch {uri:?}: unsupported protocol scheme {scheme:?}\n\
+         hint: pass a file, or a URL that begins with file://, http:// or https://"
     )]
     Scheme {
         /// The URL, without credentials.
@@ -129,7 +130,7 @@ pub struct OfRule<'a> {
     pub folder: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
-    /// Whether the rule also gives the fingerprint of the certificate.
+    /// Whether the rule also contains the fingerprint of the certificate.
     pub is_pinned: bool,
 }
 
@@ -231,18 +232,18 @@ fn percent_decoded(text: &str) -> String {
 /// Where redirects may lead. From https:// they never lead to http://.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Redirects {
-    /// The user names the URL.
+    /// Any host: the user named the URL.
     Anywhere,
-    /// A rule names the URL, and what a rule may name depends on the host.
+    /// Only the same host: a rule named the URL, and the rule's permissions depend on the host.
     SameHost,
 }
 
 /// The limit of upstream's HTTP client.
-const MOST_REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
 fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
     let mut at = uri.to_owned();
-    for _ in 0..=MOST_REDIRECTS {
+    for _ in 0..=MAX_REDIRECTS {
         let failed = |source| SourceError::Fetch {
             uri: redacted(&at).into_owned(),
             source: Box::new(web::without_url(source)),
@@ -268,7 +269,7 @@ fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
     Err(SourceError::Redirect {
         uri: redacted(uri).into_owned(),
         to: redacted(&at).into_owned(),
-        why: "and that is one redirect too many",
+        why: "which exceeds the limit of 10 redirects",
     })
 }
 
@@ -296,12 +297,16 @@ fn check_redirect(from: &str, to: &str, redirects: Redirects) -> Result<(), &'st
     };
     match (scheme(from).as_deref(), scheme(to).as_deref()) {
         (_, Some("https")) | (Some("http"), Some("http")) => {}
-        (_, Some("http")) => return Err("and http:// could be changed on the way"),
-        _ => return Err("which is neither http:// nor https://"),
+        (_, Some("http")) => {
+            return Err(
+                "which is unencrypted, so that the certificate could be replaced in transit",
+            );
+        }
+        _ => return Err("which is neither an http:// nor an https:// URL"),
     }
     let is_same = host(from).is_some() && host(from) == host(to);
     if redirects == Redirects::SameHost && !is_same {
-        return Err("which is another host than the rule names");
+        return Err("which is not the host that the rule names");
     }
     Ok(())
 }
@@ -315,7 +320,7 @@ fn content(uri: &str, mut response: http::Response<ureq::Body>) -> Result<Vec<u8
         return Err(SourceError::Status {
             uri: redacted(uri).into_owned(),
             status: response.status().to_string(),
-            said: first_line(response.body_mut()),
+            line: first_line(response.body_mut()),
         });
     }
     let body = response.body_mut().with_config();
@@ -337,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_files_from_urls() {
+    fn distinguishes_files_from_urls() {
         for (source, want) in [
             ("cert.pem", None),
             ("/etc/cert.pem", None),
@@ -353,10 +358,10 @@ mod tests {
         }
     }
 
-    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by every kind
-    /// of path that leads there, or a URL whose content anyone on the network could replace.
+    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by any kind of
+    /// path to it, or a URL whose content anyone on the network could replace.
     #[test]
-    fn a_rule_names_no_certificate_outside_its_tree() {
+    fn a_rule_cannot_name_a_certificate_outside_its_tree() {
         let outside = tempfile::tempdir().unwrap();
         let tree = tempfile::tempdir().unwrap();
         let folder = tree.path().join("apps");
@@ -419,7 +424,7 @@ mod tests {
         }
     }
 
-    /// Serves one answer to every request, and returns the address.
+    /// Serves the same response to every request, and returns the server's address.
     fn serve(host: &str, answer: String) -> String {
         use std::io::{BufRead as _, BufReader, Write as _};
         let listener = std::net::TcpListener::bind((host, 0)).unwrap();
@@ -443,7 +448,7 @@ mod tests {
     /// Attack: a rule names a server that a rule may name, which redirects to another host.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_rule_gets_no_certificate_by_a_redirect_to_another_host() {
+    fn refuses_a_redirect_of_a_rules_url_to_another_host() {
         let body = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
         let other = format!("http://{}/cert.pem", serve("127.0.0.2", body.into()));
         let near = format!("http://{}/cert.pem", serve("127.0.0.1", body.into()));
@@ -471,10 +476,10 @@ mod tests {
         }
     }
 
-    /// Attack: a server that is named by https:// redirects to http://, where anyone on the network
-    /// can replace the certificate.
+    /// Attack: an HTTPS server redirects to http://, where anyone on the network can replace the
+    /// certificate.
     #[test]
-    fn no_redirect_leads_from_https_to_http_and_none_of_a_rule_to_another_host() {
+    fn refuses_redirects_to_http_and_those_of_a_rule_to_another_host() {
         for (from, location, user, rule) in [
             ("https://a/x", "http://a/x", false, false),
             ("https://a/x", "HTTP://a/x", false, false),

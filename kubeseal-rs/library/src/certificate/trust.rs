@@ -1,9 +1,9 @@
-//! Decides whether a certificate may be used for sealing, from what is known about it.
+//! Decides whether a certificate may be used for sealing, from its source and fingerprint.
 
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, Fingerprint};
 
-use super::known::Seen;
+use super::cache::Seen;
 use crate::cluster::Service;
 
 /// How a certificate was found.
@@ -12,7 +12,7 @@ pub enum Way {
     /// At the address that the user named, or at the controller's default address. Trusted without
     /// a pin.
     Named,
-    /// In a place that others than the controller can write to: a Service found by its labels, or a
+    /// Where other accounts than the controller's can write: a Service found by its labels, or a
     /// `ConfigMap`.
     Found,
 }
@@ -62,10 +62,12 @@ pub(super) fn memory(named_by: By, way: Way, vouched_by: Option<By>) -> Memory {
 }
 
 /// Returns the source that vouches for a fingerprint. The user takes precedence over a rule.
-pub(super) fn vouched_by(found: &Fingerprint, given: &[Vouched]) -> Option<By> {
-    let voices = given.iter().filter(|given| given.fingerprint == *found);
+pub(super) fn vouched_by(found: &Fingerprint, accepted: &[Vouched]) -> Option<By> {
+    let voices = accepted
+        .iter()
+        .filter(|accepted| accepted.fingerprint == *found);
     voices
-        .map(|given| given.by)
+        .map(|accepted| accepted.by)
         .min_by_key(|by| *by == By::Rule)
 }
 
@@ -74,8 +76,9 @@ pub(super) fn vouched_by(found: &Fingerprint, given: &[Vouched]) -> Option<By> {
 pub enum TrustError {
     /// The certificate has none of the required fingerprints.
     #[error(
-        "the certificate of {of} is {found}, and not one that was asked for, by --cert-fingerprint or a rule. Was the key \
-         renewed? Then ask who answers for the controller for the new fingerprint; if it was not, do not seal with it"
+        "the certificate of {of} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
+         hint: if the key was renewed, confirm the new fingerprint with the administrator of the controller; \
+         otherwise do not seal with this certificate"
     )]
     Other {
         /// The controller that the certificate belongs to.
@@ -85,8 +88,8 @@ pub enum TrustError {
     },
     /// No fingerprint or pin vouches for the certificate.
     #[error(
-        "the certificate of {of} is not known here, so it is not used. Its fingerprint is {found}; if the one who \
-         answers for the controller says the same, pass --cert-fingerprint {found} once"
+        "the certificate of {of}, with the fingerprint {found}, is not trusted\n\
+         hint: confirm the fingerprint with the administrator of the controller, then pass --cert-fingerprint {found} once"
     )]
     Unknown {
         /// The controller that the certificate belongs to.
@@ -96,7 +99,7 @@ pub enum TrustError {
     },
 }
 
-/// Decides whether a certificate may be used. If fingerprints are `given`, only they count.
+/// Decides whether a certificate may be used. If fingerprints are `accepted`, only they count.
 /// Otherwise, a certificate that the user did not name has to be `pinned` for the Service where it
 /// was found.
 ///
@@ -107,15 +110,15 @@ pub fn judge(
     found: &Fingerprint,
     of: &str,
     way: Way,
-    given: &[Vouched],
+    accepted: &[Vouched],
     pinned: Option<&Fingerprint>,
 ) -> Result<(), TrustError> {
-    if vouched_by(found, given).is_some() {
+    if vouched_by(found, accepted).is_some() {
         return Ok(());
     }
     let is_pinned = pinned == Some(found);
     let (found, of) = (found.clone(), of.to_owned());
-    if !given.is_empty() {
+    if !accepted.is_empty() {
         return Err(TrustError::Other { of, found });
     }
     if way == Way::Found && !is_pinned {
@@ -135,11 +138,11 @@ pub(super) fn change(
     if old == found {
         return None;
     }
-    let made = age(new.not_before(), now);
+    let created = age(new.not_before(), now);
     let seen = age(last.since, now);
     Some(format!(
-        "the certificate of {of} has changed to {found}, made {made}; the last one was {old}, first seen {seen}. \
-         Controllers make a new key every 30 days; if yours did not, find out who answers there before you go on"
+        "the certificate of {of} has changed to {found}, created {created}; the previous one was {old}, first seen {seen}. \
+         Controllers generate a new key every 30 days; if yours did not, check which server answers at this address"
     ))
 }
 
@@ -165,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_named_is_taken_and_what_was_found_needs_a_pin() {
+    fn accepts_named_certificates_and_found_ones_only_with_a_pin() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
-        for (why, way, given, pinned, want) in [
+        for (why, way, accepted, pinned, want) in [
             ("named", Way::Named, vec![], None, true),
             ("named and changed", Way::Named, vec![], Some(&b), true),
-            ("named, and given", Way::Named, vec![&b, &a], None, true),
+            ("named, and accepted", Way::Named, vec![&b, &a], None, true),
             (
-                "named, another given",
+                "named, another accepted",
                 Way::Named,
                 vec![&b],
                 Some(&a),
@@ -181,20 +184,20 @@ mod tests {
             ("found", Way::Found, vec![], None, false),
             ("found, another pinned", Way::Found, vec![], Some(&b), false),
             ("found and pinned", Way::Found, vec![], Some(&a), true),
-            ("found and given", Way::Found, vec![&a], None, true),
+            ("found and accepted", Way::Found, vec![&a], None, true),
             (
-                "found, another given",
+                "found, another accepted",
                 Way::Found,
                 vec![&b],
                 Some(&a),
                 false,
             ),
         ] {
-            let given: Vec<Vouched> = given
+            let accepted: Vec<Vouched> = accepted
                 .into_iter()
                 .map(|one| vouched(one, By::Flag))
                 .collect();
-            let judged = judge(&a, "x", way, &given, pinned);
+            let judged = judge(&a, "x", way, &accepted, pinned);
             assert_eq!(judged.is_ok(), want, "{why}");
         }
     }
@@ -207,7 +210,7 @@ mod tests {
     /// Attack: a rule in a repository names a controller or a fingerprint, so that its certificate
     /// is trusted later where neither the rule nor the user names it.
     #[test]
-    fn a_rule_pins_nothing_whatever_it_names() {
+    fn a_rule_never_creates_a_pin() {
         use Memory::{Announcement, Pin};
         let everyone = [By::Flag, By::Environment, By::Rule, By::Default];
         // Columns: the source of the controller's name; how a served certificate is cached; how a
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_vouches_before_a_rule() {
+    fn the_user_takes_precedence_over_a_rule() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
         let both = [
             vouched(&a, By::Rule),
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_rounded_down_to_one_unit() {
+    fn formats_an_age_rounded_down_to_one_unit() {
         let at = |second| Timestamp::from_second(second).unwrap();
         for (seconds, want) in [
             (-5, "just now"),

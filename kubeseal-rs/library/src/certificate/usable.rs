@@ -6,8 +6,8 @@ use shared::key::{Certificate, CertificateError, Validity};
 /// The source of the certificate. It determines the advice when the certificate cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// `--cert` or the cache.
-    Given,
+    /// A file, a URL or the cache.
+    Local,
     /// The controller.
     Controller,
 }
@@ -30,11 +30,11 @@ pub enum UseError {
 
 fn advice(origin: Origin) -> &'static str {
     match origin {
-        Origin::Given => "fetch the current one, for example with `kubeseal --fetch-cert`",
+        Origin::Local => "fetch the current one, for example with `kubeseal --fetch-cert`",
         Origin::Controller => {
-            "the newest key of the controller has run out: make it a new one with the annotation \
-             sealedsecrets.bitnami.com/renew=true on its newest key Secret, or let it renew keys by itself \
-             (--key-renew-period)"
+            "the newest key of the controller has expired; request a new one with the annotation \
+             sealedsecrets.bitnami.com/renew=true on the newest key Secret, or let the controller renew keys \
+             automatically (--key-renew-period)"
         }
     }
 }
@@ -45,7 +45,7 @@ fn advice(origin: Origin) -> &'static str {
 ///
 /// Fails if the certificate is unusable or has expired.
 pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
-    parse_of(Origin::Given, pem, now)
+    parse_of(Origin::Local, pem, now)
 }
 
 /// Like [`parse`], for a certificate of any origin.
@@ -68,14 +68,14 @@ pub fn parse_of(
             });
         }
         Validity::NotYet => remarks.push(format!(
-            "the certificate is not valid before {}; is the clock of this machine right?",
+            "the certificate is not valid before {}; check the clock of this machine",
             day(certificate.not_before())
         )),
         Validity::Valid => {}
     }
     if count > 1 {
         remarks.push(format!(
-            "of {count} certificates the first one is used ({})",
+            "using the first of {count} certificates ({})",
             certificate.fingerprint()
         ));
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_read_as_upstreams() {
+    fn formats_dates_like_upstream() {
         let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
         assert_eq!(day(at), "January 2, 2006");
     }

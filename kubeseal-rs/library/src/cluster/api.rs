@@ -24,13 +24,13 @@ pub(super) struct Api {
     client: Client,
     login: Option<Login>,
     timeout: Timeout,
-    /// Where waits are shown.
+    /// The line of the terminal that shows waits, if there is one.
     pub(super) status_line: Option<StatusLine>,
     /// The address of the API server.
     pub(super) address: Address,
 }
 
-/// An HTTP answer, successful or not.
+/// An HTTP response, successful or not.
 pub(super) struct Answer {
     pub(super) code: StatusCode,
     /// Why the request has to be sent again, if it does.
@@ -74,7 +74,7 @@ impl Api {
     }
 
     /// Sends any request once, without retries.
-    pub(super) fn once(
+    pub(super) fn send_once(
         &self,
         method: &Method,
         path: &str,
@@ -125,7 +125,7 @@ impl Api {
             Some(timeout) => match tokio::time::timeout(timeout, answer).await {
                 Ok(answer) => answer.map_err(unreachable),
                 Err(_) => Err(unreachable(format!(
-                    "no answer within {timeout:?}, which --request-timeout of kubeseal sets"
+                    "no response within {timeout:?} (set by --request-timeout of kubeseal)"
                 ))),
             },
         }
@@ -162,7 +162,7 @@ impl Api {
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                format!("the answer: {}", TooLarge { kind: most })
+                format!("the response: {}", TooLarge { kind: most })
             } else {
                 error.to_string()
             }

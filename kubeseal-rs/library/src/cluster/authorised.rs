@@ -1,5 +1,5 @@
-//! Client of the controller's TLS port for callers with a token. This port reports which key opens
-//! each item of an object that the caller may verify.
+//! Client of the controller's TLS port for callers with a token. This port reports which key
+//! unseals each item of an object that the caller may verify.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -21,28 +21,29 @@ use crate::notice::StatusLine;
 use crate::redacted::redacted;
 use crate::web;
 
-/// The key that opens each item; `None` if no key of the controller does.
+/// The key that unseals each item; `None` if no key of the controller does.
 pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 
 /// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorisedError {
     /// The address is not HTTPS, so the token would be sent unencrypted.
-    #[error("{0:?} does not begin with https://, so the token would travel in clear")]
+    #[error("{0:?} does not begin with https://, so the token would be sent unencrypted")]
     Clear(String),
     /// The file contains no token.
     #[error(
-        "the file contains no token; `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com` makes one"
+        "the file contains no token\n\
+         hint: create one with `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com`"
     )]
     NoToken,
     /// The CA certificate is not PEM.
     #[error("the CA certificate of the controller's port is not PEM")]
     NoAuthority,
-    /// The port does not answer.
+    /// The port does not respond.
     #[error(
-        "the controller's port for callers with a token cannot be reached at {url}; outside of the cluster \
-         `kubectl port-forward` to it and --authorized https://localhost:PORT are a way. Or did the controller restart \
-         since its authority was fetched?"
+        "cannot reach the controller's port for callers with a token at {url} (outside the cluster, use `kubectl \
+         port-forward` and --authorized https://localhost:PORT; if the controller restarted since its CA certificate was \
+         fetched, run the command again)"
     )]
     Unreachable {
         /// The address of the port, without credentials.
@@ -55,16 +56,17 @@ pub enum AuthorisedError {
         "the controller does not know the token: it has to be for the audience sealed-secrets.bitnami.com, and may \
          have expired"
     )]
-    Stranger,
+    Unauthorized,
     /// RBAC does not allow the caller this verb on the object.
-    #[error("RBAC grants the token's account no verb `{0}` on this SealedSecret")]
+    #[error("the token's account is not allowed the verb `{0}` on this SealedSecret (RBAC)")]
     Forbidden(&'static str),
-    /// The controller answered with another error code.
-    #[error("the controller answered {0}: {1:?}")]
+    /// The controller responded with another error code.
+    #[error("the controller responded with {0}: {1:?}")]
     Refused(StatusCode, String),
-    /// The answer cannot be parsed.
+    /// The response cannot be parsed.
     #[error(
-        "the answer is not understood; is that the controller's port for callers with a token, and is it of this version?"
+        "cannot parse the response\n\
+         hint: check that the address is the controller's port for callers with a token, and that the versions match"
     )]
     Nonsense,
 }
@@ -100,7 +102,7 @@ impl Authorised {
         })
     }
 
-    /// Shows waits for a busy controller there.
+    /// Shows waits for a busy controller on this line.
     #[must_use]
     pub fn with_status_line(self, status_line: Option<StatusLine>) -> Self {
         Self {
@@ -109,7 +111,7 @@ impl Authorised {
         }
     }
 
-    /// Returns which key opens each item of this object, without changing it.
+    /// Returns which key unseals each item of this object, without changing it.
     ///
     /// # Errors
     ///
@@ -149,7 +151,7 @@ impl Authorised {
     }
 
     /// Posts a document, retries while the controller is busy, and returns the code and text of the
-    /// final answer.
+    /// final response.
     fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorisedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
         let mut attempts = Attempts::new(Timeout::default(), self.status_line);
@@ -198,7 +200,7 @@ fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorisedErr
 
 fn refused(code: StatusCode, verb: &'static str, text: &str) -> AuthorisedError {
     match code {
-        StatusCode::UNAUTHORIZED => AuthorisedError::Stranger,
+        StatusCode::UNAUTHORIZED => AuthorisedError::Unauthorized,
         StatusCode::FORBIDDEN => AuthorisedError::Forbidden(verb),
         code => AuthorisedError::Refused(code, one_line(text)),
     }
@@ -222,21 +224,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_a_token_on_one_line_over_tls_only() {
+    fn requires_tls_and_a_token_on_one_line() {
         let new = |url: &str, token: &str| Authorised::new(url, token.as_bytes(), b"no PEM").err();
         for (url, token, want) in [
-            ("http://localhost", "a.b.c", "in clear"),
+            ("http://localhost", "a.b.c", "unencrypted"),
             ("https://localhost", " \n", "no token"),
             ("https://localhost", "a\nb", "no token"),
             ("https://localhost", "a.b.c\n", "is not PEM"),
         ] {
-            let said = new(url, token).unwrap().to_string();
-            assert!(said.contains(want), "{url} {token:?}: {said}");
+            let error = new(url, token).unwrap().to_string();
+            assert!(error.contains(want), "{url} {token:?}: {error}");
         }
     }
 
     #[test]
-    fn an_answer_without_keys_is_none_at_all() {
+    fn rejects_a_response_without_keys() {
         let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         let text = format!(r#"{{"items":{{"a":"{key}","b":null}}}}"#);
         let found = understood(StatusCode::CONFLICT, &text).unwrap();

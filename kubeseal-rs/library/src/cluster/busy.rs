@@ -1,5 +1,5 @@
-//! Decides when to send a request again: if the server asks to wait, or if the connection ended
-//! before the answer.
+//! Decides when to retry a request: if the server asks to wait, or if the connection ended before
+//! the response.
 
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,12 @@ pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 pub(super) enum Again {
     /// The server asks to wait this long.
     Busy(Duration),
-    /// The connection behind a proxy ended before the answer.
+    /// The connection behind a proxy ended before the response.
     Broken,
 }
 
 impl Again {
-    /// Decides from an answer's status code, headers and body.
+    /// Decides from a response's status code, headers and body.
     pub(super) fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
         let seconds = headers.get("retry-after").filter(|_| asks);
@@ -66,7 +66,7 @@ pub(super) fn is_broken(text: &str) -> bool {
 pub(super) struct Attempts {
     start: Instant,
     patience: Option<Duration>,
-    /// The number of answers received.
+    /// The number of responses received.
     pub(super) done: u32,
     broken: u32,
     note: Note,
@@ -86,7 +86,7 @@ impl Attempts {
         }
     }
 
-    /// Returns how long to wait before the request is sent again, or `None` if this answer is
+    /// Returns how long to wait before the request is sent again, or `None` if this response is
     /// final.
     pub(super) fn next(&mut self, again: Option<Again>) -> Option<Duration> {
         self.done += 1;
@@ -108,13 +108,13 @@ impl Attempts {
     }
 }
 
-/// Returns the random extra wait after an attempt. `part` is a random number from 0 to 1.
+/// Returns the random extra wait after an attempt. `part` is a random number between 0 and 1.
 fn spread(attempt: u32, part: f64) -> Duration {
     let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
     doubled.min(LONGEST_SPREAD).mul_f64(part.clamp(0.0, 1.0))
 }
 
-/// A line on the terminal that says what the command waits for.
+/// A line on the terminal that shows what the command waits for.
 struct Note {
     line: Option<StatusLine>,
     is_there: bool,
@@ -128,7 +128,7 @@ impl Note {
         self.is_there = true;
         let seconds = wait.as_secs_f64().ceil();
         line(&format!(
-            "the controller is busy: asking again in {seconds} s (attempt {})",
+            "the controller is busy: retrying in {seconds} s (attempt {})",
             attempts + 1
         ));
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_at_least_as_long_as_the_server_asks_and_not_beyond_its_patience() {
+    fn waits_at_least_as_long_as_the_server_asks_and_not_beyond_the_time_limit() {
         let second = Duration::from_secs(1);
         let mut few = attempts(Some(Duration::from_millis(900)));
         assert_eq!(few.next(Some(Again::Busy(second))), None);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_shown_and_its_line_removed() {
+    fn shows_a_wait_and_removes_its_line() {
         thread_local! {
             static SHOWN: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
         }
@@ -181,7 +181,7 @@ mod tests {
             busy: Some(Duration::from_secs(20)),
         };
         let line = |seconds, attempt| {
-            format!("the controller is busy: asking again in {seconds} s (attempt {attempt})")
+            format!("the controller is busy: retrying in {seconds} s (attempt {attempt})")
         };
         // The random extra wait is less than a second after the first two attempts.
         for (why, waits, want) in [
@@ -189,9 +189,9 @@ mod tests {
             ("a final answer", &[0], vec![]),
             ("one", &[3], vec![line(4, 2), String::new()]),
             ("two", &[1, 5], vec![line(2, 2), line(6, 3), String::new()]),
-            ("longer than its patience", &[30], vec![]),
+            ("longer than the time limit", &[30], vec![]),
             (
-                "the second longer than its patience",
+                "the second longer than the time limit",
                 &[1, 30],
                 vec![line(2, 2), String::new()],
             ),
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_is_tried_a_few_times() {
+    fn retries_a_broken_connection_a_few_times() {
         let mut attempts = attempts(None);
         let waits = std::iter::from_fn(|| attempts.next(Some(Again::Broken)));
         assert_eq!(waits.take(100).count(), 3);
     }
 
     #[test]
-    fn tells_which_answers_are_none_yet() {
+    fn distinguishes_final_responses_from_those_to_retry() {
         let broken = "error trying to reach service: http: server closed idle connection";
         let refused = "error trying to reach service: dial tcp: connection refused";
         let second = Some("1");

@@ -45,31 +45,33 @@ pub struct ByToken {
 pub enum NoToken {
     /// A rule names the controller, so the token would go to a server that the rule's author chose.
     #[error(
-        "a rule names this controller, and no token is sent where a rule leads: name it with --controller-name and \
+        "a rule names this controller, and tokens are never sent to such a controller: name it with --controller-name and \
          --controller-namespace if you trust it, or its port with --authorized"
     )]
     ByRule,
     /// The Service does not name the port.
-    #[error("the Service {0} names no port \"authorized\": name its address with --authorized")]
+    #[error(
+        "the Service {0} has no port named \"authorized\"\nhint: pass the port's address with --authorized"
+    )]
     NoPort(Service),
     /// The user of the kubeconfig is not a service account.
     #[error(
-        "a token for it is made for a service account, and you are {0:?}: name an account whose tokens you may make \
-         with --token-account NAMESPACE/NAME, or give a token with --token-file"
+        "tokens are issued only for service accounts, and the kubeconfig's user is {0:?}\n\
+         hint: pass --token-account NAMESPACE/NAME with an account for which you may create tokens, or --token-file"
     )]
     NoAccount(String),
     /// `--token-account` is malformed.
-    #[error("--token-account {0:?} is not of the form NAMESPACE/NAME")]
+    #[error("invalid value {0:?} for --token-account: expected NAMESPACE/NAME")]
     Malformed(String),
     /// The API server issues no token.
     #[error(
-        "no token for it can be made for the service account {account}: {why}. The right to `create` \
-         serviceaccounts/token of that account is needed"
+        "cannot create a token for the service account {account}: {why}\n\
+         hint: ask for `create` on serviceaccounts/token of that account"
     )]
     Refused {
         /// The service account.
         account: String,
-        /// The reason that the API server gives.
+        /// The API server's reason.
         why: String,
     },
     /// A file cannot be read.
@@ -87,11 +89,11 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
     pub fn authorised(&self) -> Result<&Authorised, ClusterError> {
-        if let Some(known) = self.authorised.get() {
-            return Ok(known);
+        if let Some(authorised) = self.authorised.get() {
+            return Ok(authorised);
         }
-        let made = self.connect()?;
-        Ok(self.authorised.get_or_init(|| made))
+        let connection = self.connect()?;
+        Ok(self.authorised.get_or_init(|| connection))
     }
 
     /// Connects to the port for callers with a token, and drops the rest of the controller.
@@ -151,7 +153,7 @@ impl Controller {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": { "audiences": [AUDIENCE], "expirationSeconds": SECONDS },
         });
-        let (code, answer) = self.make(&path, &request)?;
+        let (code, answer) = self.post_once(&path, &request)?;
         let token = answer["status"]["token"].as_str();
         if let (true, Some(token)) = (code.is_success(), token) {
             return Ok(Zeroizing::new(token.as_bytes().to_vec()));
@@ -170,7 +172,7 @@ impl Controller {
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
         });
-        let (_, answer) = self.make(path, &request)?;
+        let (_, answer) = self.post_once(path, &request)?;
         let user = answer["status"]["userInfo"]["username"].as_str();
         let user = user.unwrap_or_default();
         let account = user
@@ -182,16 +184,19 @@ impl Controller {
         }
     }
 
-    fn make(
+    fn post_once(
         &self,
         path: &str,
         request: &serde_json::Value,
     ) -> Result<(StatusCode, serde_json::Value), ClusterError> {
         let body = request.to_string().into_bytes();
-        let answer =
-            self.cluster
-                .api
-                .once(&Method::POST, path, body, "application/json", Kind::Answer)?;
+        let answer = self.cluster.api.send_once(
+            &Method::POST,
+            path,
+            body,
+            "application/json",
+            Kind::Answer,
+        )?;
         Ok((answer.code, answer.json()))
     }
 }
@@ -221,7 +226,7 @@ mod tests {
 
     /// Attack: passes an account name that would lead to another path of the API server.
     #[test]
-    fn names_of_accounts_lead_nowhere_else() {
+    fn account_names_cannot_change_the_request_path() {
         for (text, want) in [
             ("default", true),
             ("ci-1.x", true),

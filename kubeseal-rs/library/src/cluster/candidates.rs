@@ -11,8 +11,8 @@ const SELECTORS: [&str; 3] = [
     "app.kubernetes.io/part-of%3Dsealed-secrets",
     "name%3Dsealed-secrets-controller",
 ];
-/// The most candidates that are listed. No ordinary cluster has more.
-const MOST: usize = 10;
+/// The maximum number of candidates that are listed. No ordinary cluster has more.
+const MAX_CANDIDATES: usize = 10;
 
 /// Returns candidates sorted by name, at most ten. Empty if the caller may not list Services.
 pub(super) fn find(api: &Api) -> Vec<Service> {
@@ -28,7 +28,7 @@ pub(super) fn find(api: &Api) -> Vec<Service> {
         .collect();
     found.sort();
     found.dedup();
-    found.truncate(MOST);
+    found.truncate(MAX_CANDIDATES);
     found
 }
 
@@ -47,7 +47,7 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// Returns whether this is the metrics Service, to which the chart gives the same labels and one
+/// Returns whether this is the metrics Service, which has the same labels in the chart and one
 /// more.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaves_out_metrics_and_names_that_are_none() {
+    fn ignores_metrics_services_and_invalid_names() {
         let service = |name: &str, component: &str, port: &str| {
             json!({
                 "metadata": {

@@ -1,4 +1,4 @@
-//! The API servers that a run talks to.
+//! The connections of a run to API servers.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -6,22 +6,21 @@ use std::sync::{Mutex, PoisonError};
 use super::{Access, Cluster, ClusterError, Overrides, Timeout};
 use crate::environment::Environment;
 
-/// What distinguishes two connections. The names of controllers do not: one connection reaches all
-/// of them.
+/// The settings that identify a connection. The controller's name is not one of them: one
+/// connection reaches all controllers.
 #[derive(PartialEq)]
-struct Question {
+struct ConnectionKey {
     kubeconfig: Option<PathBuf>,
     overrides: Overrides,
     timeout: Timeout,
 }
 
-/// The connections of one run, each opened on first use. Everything that a run asks of an API
-/// server goes through the same connection, so an exec plug-in runs once. Can be shared between
-/// threads.
+/// The connections of one run, each opened on first use. All requests of a run to an API server use
+/// the same connection, so an exec plug-in runs once. Can be shared between threads.
 pub struct Clusters<'a> {
     /// The environment of the run.
     pub environment: &'a Environment,
-    open: Mutex<Vec<(Question, Cluster)>>,
+    open: Mutex<Vec<(ConnectionKey, Cluster)>>,
 }
 
 impl<'a> Clusters<'a> {
@@ -34,24 +33,24 @@ impl<'a> Clusters<'a> {
     }
 
     /// Returns the connection for these settings. Sends no request yet, but may run an exec plug-in.
-    /// A failure is not remembered.
+    /// A failure is not cached.
     ///
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the kubeconfig or the flags cannot be used.
     pub fn connect(&self, access: &Access) -> Result<Cluster, ClusterError> {
-        let question = Question {
+        let key = ConnectionKey {
             kubeconfig: access.kubeconfig.clone(),
             overrides: access.overrides.clone(),
             timeout: access.timeout,
         };
         // Locked while it connects, so that two threads do not run the plug-in twice.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, cluster)) = open.iter().find(|(known, _)| *known == question) {
+        if let Some((_, cluster)) = open.iter().find(|(used, _)| *used == key) {
             return Ok(cluster.clone());
         }
         let cluster = Cluster::new(access, self.environment)?;
-        open.push((question, cluster.clone()));
+        open.push((key, cluster.clone()));
         Ok(cluster)
     }
 }

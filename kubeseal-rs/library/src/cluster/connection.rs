@@ -1,9 +1,9 @@
 //! Determines from kubeconfig files, flags, environment variables and service account how to reach
 //! the API server, and as which user.
 //!
-//! `kube` reads and merges the files. Choosing among them, the proxy and the headers are handled
-//! here: `kube` knows only three of the overrides, compares `NO_PROXY` with the proxy instead of
-//! the server, and reads impersonation without sending it.
+//! `kube` reads and merges the files. This module selects the entries and determines the proxy and
+//! the headers: `kube` supports only three of the overrides, compares `NO_PROXY` with the proxy
+//! instead of the server, and reads impersonation without sending it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -60,7 +60,7 @@ impl Address {
 /// Determines how to reach the API server, with the user's plug-in resolved to an absolute path.
 pub(super) fn config(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
     let (mut config, by_relative_path) = without_programs(access, environment)?;
-    plug_in::settle(&mut config.auth_info, by_relative_path.as_deref())?;
+    plug_in::resolve(&mut config.auth_info, by_relative_path.as_deref())?;
     Ok(config)
 }
 
@@ -90,7 +90,7 @@ fn without_programs(
     Ok((config, by_relative_path))
 }
 
-/// The kubeconfig files that were read.
+/// The merged content of the kubeconfig files.
 #[derive(Default)]
 struct Files {
     merged: Kubeconfig,
@@ -127,9 +127,11 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
             continue;
         };
         // `kube` reports missing files. A token file may be created later.
-        let facts = path.metadata().ok();
-        if facts.is_some_and(|facts| !facts.is_file() || facts.len() > Kind::Credential.limit()) {
-            let source = io::Error::other("it is not a regular file of at most 1 MiB");
+        let metadata = path.metadata().ok();
+        if metadata.is_some_and(|metadata| {
+            !metadata.is_file() || metadata.len() > Kind::Credential.limit()
+        }) {
+            let source = io::Error::other("not a regular file of at most 1 MiB");
             return Err(ClusterError::Unreadable { what, path, source });
         }
     }
@@ -159,7 +161,7 @@ fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterErro
 /// paths against the file's folder, so it parses regular files; other files, such as pipes, are
 /// parsed here.
 fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
-    let is_file = path.metadata().is_ok_and(|facts| facts.is_file());
+    let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
     let unreadable = |source| ClusterError::Unreadable {
         what: "kubeconfig",
         path: path.to_owned(),
@@ -294,9 +296,9 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
 
 fn proxy(url: &str) -> Result<Uri, ClusterError> {
     let parsed = url.parse::<Uri>().ok();
-    let known = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"));
+    let is_supported = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"));
     // The error does not include the URL, which may contain a password.
-    parsed.filter(known).ok_or(ClusterError::Proxy)
+    parsed.filter(is_supported).ok_or(ClusterError::Proxy)
 }
 
 /// Returns the impersonation headers: `Impersonate-User` and its companions.
@@ -316,7 +318,7 @@ fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Clus
         texts.extend(values.iter().map(|value| (name.clone(), value.as_str())));
     }
     if !texts.is_empty() && filled(auth.impersonate.as_ref()).is_none() {
-        return Err(ClusterError::NobodyToImpersonate);
+        return Err(ClusterError::NoImpersonatedUser);
     }
     let header = |(name, value): (String, &str)| {
         let name = HeaderName::try_from(name).ok();
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_scheme_gets_one() {
+    fn adds_a_scheme_to_an_address_without_one() {
         let cluster = |server: &str, insecure: bool| Cluster {
             server: Some(server.into()),
             insecure_skip_tls_verify: Some(insecure),

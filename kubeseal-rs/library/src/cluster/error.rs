@@ -1,4 +1,5 @@
-//! Errors on the way to the controller. Each message names the failure and a next step.
+//! Errors of requests to the controller and the API server. Each message names the failure and a
+//! next step.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,32 +14,32 @@ use super::busy::{Again, BROKEN_ATTEMPTS, is_broken};
 use super::by_token::NoToken;
 use crate::shown::ShowPath as _;
 
-/// The controller cannot be reached, or refuses the request.
+/// The controller cannot be reached, or rejects the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The kubeconfig files cannot be read or merged.
     #[error("the kubeconfig cannot be used to reach the cluster")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// The kubeconfig is malformed. The parser's message is left out, because it may quote a token.
-    #[error("the kubeconfig {} is malformed: `kubectl config view` says more", .0.shown())]
+    #[error("the kubeconfig {} is malformed\nhint: `kubectl config view` shows details", .0.shown())]
     MalformedKubeconfig(PathBuf),
     /// The kubeconfig has no context, cluster or user of that name.
     #[error(
-        "{0} {1:?} does not exist in the kubeconfig; `kubectl config get-{0}s` lists what does"
+        "{0} {1:?} does not exist in the kubeconfig\nhint: `kubectl config get-{0}s` lists the existing ones"
     )]
     NoSuchEntry(&'static str, String),
     /// Neither kubeconfig nor flags name an API server.
     #[error(
-        "the kubeconfig does not say which API server: it has no current context, or that has no cluster. \
-         Choose a context with --context, or name a --server"
+        "the kubeconfig selects no API server: it has no current context, or the context has no cluster\n\
+         hint: choose a context with --context, or pass --server"
     )]
     NoServer,
     /// An address or a name has the wrong form.
-    #[error("{text:?} is no {what}")]
+    #[error("{text:?} is not a valid {what}")]
     Malformed {
         /// What the text should be.
         what: &'static str,
-        /// The text that was given.
+        /// The invalid text.
         text: String,
     },
     /// A file cannot be read.
@@ -52,7 +53,7 @@ pub enum ClusterError {
         source: std::io::Error,
     },
     /// A CA file or its base64 data contains no certificate.
-    #[error("{0} contains no certificate: PEM is expected, in the data as base64")]
+    #[error("{0} contains no certificate: expected PEM (base64-encoded in -data fields)")]
     NoAuthority(&'static str),
     /// The proxy's URL cannot be used. It is left out of the message, because it may contain a
     /// password.
@@ -60,21 +61,21 @@ pub enum ClusterError {
         "the proxy to the API server is not a URL that begins with http://, https:// or socks5://"
     )]
     Proxy,
-    /// Groups or a UID to impersonate are given without a user.
-    #[error("--as-group and --as-uid need the user to impersonate: --as")]
-    NobodyToImpersonate,
+    /// Groups or a UID to impersonate are set without a user.
+    #[error("--as-group and --as-uid require --as, the user to impersonate")]
+    NoImpersonatedUser,
     /// The credential plug-in is not installed.
     #[error(
-        "the credential plug-in {0:?} of the kubeconfig is not a program in an absolute folder of PATH; install it, \
-         or name it by its absolute path"
+        "cannot find the credential plug-in {0:?} of the kubeconfig in the absolute folders of PATH\n\
+         hint: install it, or name it by its absolute path in the kubeconfig"
     )]
     NoPlugIn(String),
     /// A kubeconfig named by a relative path names a credential plug-in: the author of the current
     /// folder may have chosen both.
     #[error(
-        "the kubeconfig {} names the credential plug-in {name:?}, and is itself named by a relative path in the \
-         environment: the author of the current folder could run any program. If the kubeconfig is yours, name it \
-         by an absolute path, or with --kubeconfig",
+        "the kubeconfig {} names the credential plug-in {name:?}, and an environment variable names the kubeconfig by \
+         a relative path: the author of the current folder could run any program\n\
+         hint: if the kubeconfig is yours, use its absolute path, or pass it with --kubeconfig",
         file.shown()
     )]
     PlugInOfFolder {
@@ -85,16 +86,16 @@ pub enum ClusterError {
     },
     /// There is no kubeconfig, and the program does not run in a Pod.
     #[error(
-        "no cluster to ask: there is no kubeconfig and this is no Pod. Name one with --kubeconfig, or do \
-         without: --cert FILE to seal, --key or --backup FILE to open, --directory DIR for `seal keys` and \
-         `seal doctor`"
+        "no cluster is configured: no kubeconfig was found, and this is not a Pod\n\
+         hint: pass --kubeconfig, or work without a cluster: --cert FILE to seal, --key or --backup FILE to unseal, \
+         --directory DIR for `seal keys` and `seal doctor`"
     )]
     NoCluster,
     /// The client cannot be set up, for example because of TLS or an exec plug-in.
-    #[error("the client of the cluster cannot be set up: {0}")]
+    #[error("cannot create the Kubernetes client: {0}")]
     Client(String),
     /// The operating system refuses to create an event loop.
-    #[error("the system gives no event loop")]
+    #[error("cannot create an event loop")]
     System(#[source] std::io::Error),
     /// The Service does not exist, or the caller may not read it.
     #[error(
@@ -105,14 +106,14 @@ pub enum ClusterError {
     NoService(Box<NoService>),
     /// The Service has no ports.
     #[error(
-        "the Service {0} has no ports, so nothing can be reached through it; \
-         is it the one of the controller? --controller-name and --controller-namespace name another"
+        "the Service {0} has no ports\n\
+         hint: if it is not the controller's Service, pass --controller-name and --controller-namespace"
     )]
     NoPorts(Service),
-    /// The API server does not answer, or not in time.
+    /// The API server does not respond in time.
     #[error(
-        "the API server cannot be reached at {server}: {why}\n{} \
-         Sealing works without it: --cert FILE, or --offline with the certificate seen last",
+        "cannot reach the API server at {server}: {why}\nhint: {}\n\
+         hint: to seal without it, pass --cert FILE, or --offline for the cached certificate",
         unreachable_hint(why)
     )]
     Unreachable {
@@ -121,7 +122,7 @@ pub enum ClusterError {
         /// The network error.
         why: String,
     },
-    /// The controller or a proxy on the way answered with an error.
+    /// The controller, or a proxy in between, responded with an error.
     #[error("{what}: {problem}")]
     Refused {
         /// The request that failed.
@@ -130,7 +131,7 @@ pub enum ClusterError {
         problem: Box<Problem>,
     },
     /// The API server refused to read or write an object.
-    #[error("{what}: the answer was {code}{}", if text.is_empty() { String::new() } else { format!(", {text:?}") })]
+    #[error("{what}: the response was {code}{}", if text.is_empty() { String::new() } else { format!(", {text:?}") })]
     Object {
         /// The request that failed.
         what: &'static str,
@@ -140,10 +141,10 @@ pub enum ClusterError {
         text: String,
     },
     /// The controller's port for callers with a token failed.
-    #[error("the controller leaves this to callers with a token")]
+    #[error("the controller requires a token for this request")]
     ByToken(#[source] Box<NoToken>),
-    /// The answer cannot be parsed.
-    #[error("{what}: the answer is not understood; is that Service the controller's?")]
+    /// The response cannot be parsed.
+    #[error("{what}: cannot parse the response\nhint: check that the Service is the controller's")]
     Nonsense {
         /// The request that failed.
         what: &'static str,
@@ -152,12 +153,12 @@ pub enum ClusterError {
 
 fn unreachable_hint(why: &str) -> &'static str {
     if why.contains("certificate") {
-        return "It is not trusted: is certificate-authority that of this cluster, or does a proxy in between intercept TLS?";
+        return "check that certificate-authority is that of this cluster, and that no proxy intercepts TLS";
     }
     if why.contains("plug-in") {
-        return "Who you are is its to say: try it by hand.";
+        return "run the credential plug-in manually to see why it fails";
     }
-    "Is the cluster up, and do you need a VPN or a proxy (HTTPS_PROXY, proxy-url)?"
+    "check that the cluster is up, and whether you need a VPN or a proxy (HTTPS_PROXY, proxy-url)"
 }
 
 /// A Service that does not exist or cannot be read.
@@ -165,13 +166,13 @@ fn unreachable_hint(why: &str) -> &'static str {
 pub struct NoService {
     /// The Service that was requested.
     pub service: Service,
-    /// Whether the API server refused to say if the Service exists.
+    /// Whether the caller may not read the Service, so that its existence is unknown.
     pub is_forbidden: bool,
     /// The message of the API server.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
-    /// Whether only the default name was looked up, so that a candidate may be used instead.
+    /// Whether the user named no controller, so that a candidate may be used instead.
     pub may_be_another: bool,
 }
 
@@ -182,18 +183,15 @@ fn listed(missing: &NoService) -> String {
         may_be_another,
         ..
     } = missing;
-    let mut text = format!("\nIt was looked for as {service}");
+    let mut text = format!("\nThe requested Service is {service}");
     if candidates.is_empty() {
         let _ = write!(
             text,
-            "; `kubectl get service -A -l app.kubernetes.io/name=sealed-secrets` may show where it is"
+            "\nhint: find it with `kubectl get service -A -l app.kubernetes.io/name=sealed-secrets`"
         );
         return text;
     }
-    let _ = write!(
-        text,
-        ". By their labels, these Services lead to a controller:"
-    );
+    let _ = write!(text, ". These Services have a controller's labels:");
     for Service { namespace, name } in candidates {
         let _ = write!(
             text,
@@ -203,75 +201,75 @@ fn listed(missing: &NoService) -> String {
     if *may_be_another {
         let _ = write!(
             text,
-            "\nNone is used unasked, since anyone may label a Service so and its certificate is not known here: \
-             name one, or give the fingerprint you expect with --cert-fingerprint"
+            "\nNone was chosen automatically: anyone can set these labels, and no certificate is pinned for them\n\
+             hint: pass the flags of one of them, or the expected fingerprint with --cert-fingerprint"
         );
     }
     text
 }
 
-/// Why the controller gave no answer, or refused the request.
+/// Why the controller sent no response, or rejected the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The cause. Callers that can recover match on it.
     pub cause: Cause,
-    said: String,
+    message: String,
     service: Service,
     port: String,
 }
 
-/// Causes that call for different next steps.
+/// Causes with different next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// The API server does not know the caller.
-    Stranger,
+    /// The API server did not authenticate the caller.
+    Unauthorized,
     /// RBAC forbids the service proxy.
     Forbidden,
-    /// The API server knows no running Pod behind the Service.
+    /// No running Pod is behind the Service.
     NoPod,
-    /// The API server knows the Pod and cannot connect to it.
+    /// The API server cannot connect to the Pod.
     Blocked,
-    /// The API server connected to the Pod, and the connection ended before the answer.
+    /// The API server connected to the Pod, and the connection ended before the response.
     Broken,
     /// The server behind the Service has no such endpoint.
     NoEndpoint,
-    /// The server answers too many requests: the number of attempts, and how long it asks to wait.
+    /// The request limit was reached: the number of attempts, and how long the server asks to wait.
     TooMany(u32, Option<Duration>),
     /// Any other status code.
     Other(StatusCode),
 }
 
 impl Problem {
-    /// Classifies an answer. Only the API server's own answers are `Status` objects, never the
+    /// Classifies a response. Only the API server's own responses are `Status` objects, never the
     /// controller's.
     pub(super) fn of(answer: &Answer, service: &Service, port: &str) -> Self {
         let status = answer.json();
         let is_status = status["kind"] == "Status";
-        let said = match status["message"].as_str() {
+        let message = match status["message"].as_str() {
             Some(message) if is_status => message.to_owned(),
             _ => String::from_utf8_lossy(&answer.body).into_owned(),
         };
         let cause = match answer.code.as_u16() {
-            401 if is_status => Cause::Stranger,
+            401 if is_status => Cause::Unauthorized,
             403 if is_status => Cause::Forbidden,
             429 => Cause::TooMany(answer.attempts, answer.again.and_then(Again::wait)),
-            503 if is_status && said.contains("no endpoints available") => Cause::NoPod,
-            500..=504 if said.contains("trying to reach service") && is_broken(&said) => {
+            503 if is_status && message.contains("no endpoints available") => Cause::NoPod,
+            500..=504 if message.contains("trying to reach service") && is_broken(&message) => {
                 Cause::Broken
             }
-            // An answer of the controller itself. Answers of the API server or of a proxy mention
+            // A response of the controller itself. Responses of the API server or of a proxy mention
             // the Service, or are empty.
-            503 if !is_status && is_of_controller(&said) => Cause::Other(answer.code),
+            503 if !is_status && is_of_controller(&message) => Cause::Other(answer.code),
             502..=504 => Cause::Blocked,
             // The Service was found just before this request, so its Pods are gone.
             404 if is_status => Cause::NoPod,
             404 | 405 => Cause::NoEndpoint,
-            _ if said.contains("trying to reach service") => Cause::Blocked,
+            _ if message.contains("trying to reach service") => Cause::Blocked,
             _ => Cause::Other(answer.code),
         };
         Self {
             cause,
-            said: one_line(&said),
+            message: one_line(&message),
             service: service.clone(),
             port: port.to_owned(),
         }
@@ -288,10 +286,10 @@ impl Problem {
 
 /// Returns whether the text is a line of plain text, as the controller sends, and not a proxy's
 /// HTML page.
-fn is_of_controller(said: &str) -> bool {
-    let said = said.trim();
-    let is_line = !said.is_empty() && !said.contains('\n') && !said.starts_with('<');
-    is_line && !said.contains("trying to reach service")
+fn is_of_controller(text: &str) -> bool {
+    let text = text.trim();
+    let is_line = !text.is_empty() && !text.contains('\n') && !text.starts_with('<');
+    is_line && !text.contains("trying to reach service")
 }
 
 pub(super) fn one_line(text: &str) -> String {
@@ -301,69 +299,75 @@ pub(super) fn one_line(text: &str) -> String {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (service, said) = (&self.service, &self.said);
+        let (service, message) = (&self.service, &self.message);
         let Service { namespace, name } = service;
         match &self.cause {
-            Cause::Stranger => write!(
+            Cause::Unauthorized => write!(
                 f,
-                "{said}\nThe API server does not know you: is the kubeconfig up to date, or its token expired?"
+                "{message}\nhint: authentication failed; check that the kubeconfig is up to date and its token has not expired"
             ),
             Cause::Forbidden => {
-                writeln!(f, "{said}")?;
-                self.say_how_to_be_allowed(f)
+                writeln!(f, "{message}")?;
+                self.write_missing_permission(f)
             }
             Cause::NoPod => write!(
                 f,
-                "{said}\nNo running Pod is behind the Service {service}: is the controller up? See \
-                 `kubectl get pods -n {namespace}` and the selector of the Service"
+                "{message}\nNo running Pod is behind the Service {service}\n\
+                 hint: check the controller with `kubectl get pods -n {namespace}`, and the selector of the Service"
             ),
             Cause::Blocked => write!(
                 f,
-                "{}\nThe API server cannot reach the Pod behind the Service {service}: on private clusters a \
-                 firewall rule has to let the control plane reach the controller's port (8080) on the nodes. \
-                 Until then go around it: `kubectl port-forward -n {namespace} service/{name} 8080` and \
+                "{}\nThe API server cannot reach the Pod behind the Service {service}: on private clusters, a \
+                 firewall rule must allow the control plane to reach the controller's port (8080) on the nodes\n\
+                 hint: until then, use `kubectl port-forward -n {namespace} service/{name} 8080` and \
                  --cert http://127.0.0.1:8080/v1/cert.pem",
-                if said.is_empty() {
-                    "the service proxy gives up"
+                if message.is_empty() {
+                    "the service proxy failed"
                 } else {
-                    said
+                    message
                 }
             ),
             Cause::Broken => write!(
                 f,
-                "{said}\nThe controller behind the Service {service} ended the connection before its answer, \
-                 {BROKEN_ATTEMPTS} times: is it starting again, or ended by its limits? See \
-                 `kubectl get pods -n {namespace}` and `kubectl logs -n {namespace} service/{name} --previous`"
+                "{message}\nThe controller behind the Service {service} closed the connection before it responded, \
+                 {BROKEN_ATTEMPTS} times; it may be restarting, or killed because of its resource limits\n\
+                 hint: see `kubectl get pods -n {namespace}` and `kubectl logs -n {namespace} service/{name} --previous`"
             ),
             Cause::NoEndpoint => write!(
                 f,
-                "{}\nWhat answers behind the first port{} of the Service {service} is no controller, or one without \
-                 this endpoint: is that Service the controller's, and its first port the one for HTTP? One with \
-                 --plain-certificate-only leaves it to callers with a token: name that port with --authorized",
-                if said.is_empty() { "not found" } else { said },
+                "{}\nThe server behind the first port{} of the Service {service} is not a controller, or does not serve \
+                 this endpoint\n\
+                 hint: check that the Service is the controller's and its first port the one for HTTP\n\
+                 hint: a controller with --plain-certificate-only requires a token: pass its port for callers with a token \
+                 with --authorized",
+                if message.is_empty() {
+                    "not found"
+                } else {
+                    message
+                },
                 named(&self.port)
             ),
             Cause::TooMany(attempts, wait) => {
                 write!(f, "too many requests, after {attempts} attempts")?;
                 match wait {
-                    Some(wait) => write!(f, "; the next one may come in {} s", wait.as_secs())?,
-                    None => write!(f, "; wait a minute")?,
+                    Some(wait) => write!(f, "; the next one is allowed in {} s", wait.as_secs())?,
+                    None => write!(f, "; try again in a minute")?,
                 }
                 write!(
                     f,
-                    ".\nThe controller takes --rate-limit requests a second from each caller: try again then, or raise it"
+                    "\nhint: the controller accepts --rate-limit requests per second from each caller; wait, or raise the limit"
                 )
             }
             Cause::Other(code) => {
-                write!(f, "the answer was {code}")?;
-                if said.is_empty() {
-                    write!(f, ", without a word")?;
+                write!(f, "the response was {code}")?;
+                if message.is_empty() {
+                    write!(f, ", without a message")?;
                 } else {
-                    write!(f, ", {said:?}")?;
+                    write!(f, ", {message:?}")?;
                 }
                 write!(
                     f,
-                    "\nThe log of the controller behind {service} may say more: `kubectl logs -n {namespace} service/{name}`"
+                    "\nhint: see the controller's log: `kubectl logs -n {namespace} service/{name}`"
                 )
             }
         }
@@ -373,20 +377,22 @@ impl std::fmt::Display for Problem {
 impl Problem {
     /// Writes which permission is missing. Upstream's role allows only the port names that it
     /// lists.
-    fn say_how_to_be_allowed(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn write_missing_permission(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Service { namespace, name }, port) = (&self.service, &self.port);
         if !port.is_empty() && port != "http" {
             return write!(
                 f,
-                "The first port of the Service is named {port:?}, while the usual role allows only \
-                 http:{name}: and http:{name}:http. Name the port http, or add http:{name}:{port} to the \
-                 resourceNames of the role {name}-service-proxier in {namespace}"
+                "The first port of the Service is named {port:?}, but the usual role allows only \
+                 http:{name}: and http:{name}:http\n\
+                 hint: name the port http, or add http:{name}:{port} to the resourceNames of the role \
+                 {name}-service-proxier in {namespace}"
             );
         }
         write!(
             f,
-            "RBAC forbids you the service proxy. Ask for `get` and `create` on services/proxy, resource name \
-             http:{name}:{port}, in {namespace}; or do without it: --cert FILE or --cert URL"
+            "RBAC does not allow you to use the service proxy\n\
+             hint: ask for `get` and `create` on services/proxy, resource name http:{name}:{port}, in {namespace}; \
+             or seal without it: --cert FILE or --cert URL"
         )
     }
 }
@@ -421,9 +427,9 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_api_servers_answers_from_the_controllers() {
+    fn distinguishes_responses_of_the_api_server_from_the_controllers() {
         for (code, body, want) in [
-            (401, status("Unauthorized"), Cause::Stranger),
+            (401, status("Unauthorized"), Cause::Unauthorized),
             (403, status("no"), Cause::Forbidden),
             (403, "no".into(), Cause::Other(StatusCode::FORBIDDEN)),
             (404, "404 page not found".into(), Cause::NoEndpoint),
@@ -473,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn long_answers_are_cut_to_a_line() {
+    fn truncates_a_long_response_to_one_line() {
         let text = problem(500, &format!("{}\nsecond", "x".repeat(1000))).to_string();
         assert!(text.len() < 600 && !text.contains("second"), "{text}");
     }

@@ -27,19 +27,17 @@ pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
 const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
 
 /// Describes a failed plug-in: exit status and first line of stderr, escaped and truncated.
-pub(super) fn plug_in_failure(status: ExitStatus, said: &[u8]) -> String {
-    let said = first_line(said);
-    format!("{PLUG_IN} failed, {status}: {said:?}")
+pub(super) fn plug_in_failure(status: ExitStatus, stderr: &[u8]) -> String {
+    let stderr = first_line(stderr);
+    format!("{PLUG_IN} failed, {status}: {stderr:?}")
 }
 
 fn auth_failure(error: &AuthError) -> String {
     match error {
-        AuthError::AuthExecStart(cause) => format!("{PLUG_IN} cannot be started: {cause}"),
+        AuthError::AuthExecStart(cause) => format!("cannot start {PLUG_IN}: {cause}"),
         AuthError::AuthExecRun { out, .. } => plug_in_failure(out.status, &out.stderr),
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
-            format!(
-                "{PLUG_IN} gives something else than an ExecCredential with a token or certificate"
-            )
+            format!("{PLUG_IN} did not output an ExecCredential with a token or certificate")
         }
         other => error_chain(other),
     }
@@ -67,7 +65,7 @@ mod tests {
 
     /// Attack: makes a credential plug-in and a kubeconfig fail with secrets in their output.
     #[test]
-    fn neither_a_plug_ins_output_nor_a_line_of_the_file_is_shown() {
+    fn shows_neither_a_plug_ins_output_nor_a_line_of_the_kubeconfig() {
         let script = "echo canary-token; echo log in first >&2; exit 3";
         let output = Command::new("sh").args(["-c", script]).output().unwrap();
         let error = AuthError::AuthExecRun {

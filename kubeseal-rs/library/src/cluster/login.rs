@@ -20,10 +20,10 @@ use super::ClusterError;
 use super::error_text::plug_in_failure;
 use crate::bounded::{self, Kind};
 
-/// A token is renewed this long before it expires.
+/// How long before its expiry a token is renewed.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// The number of bytes read from a failing plug-in's stderr; only one line is shown.
-const SAID: u64 = 64 * 1024;
+const MAX_STDERR: u64 = 64 * 1024;
 
 /// A credential plug-in and the newest token from it.
 pub(super) struct Login {
@@ -54,11 +54,11 @@ impl Login {
     /// malformed.
     pub(super) fn new(user: &mut AuthInfo, now: Timestamp) -> Result<Option<Self>, ClusterError> {
         check_token(user)?;
-        let is_said_otherwise = user.auth_provider.is_some()
+        let has_other_credentials = user.auth_provider.is_some()
             || user.username.is_some() && user.password.is_some()
             || user.token.is_some()
             || user.token_file.is_some();
-        let Some(plug_in) = user.exec.take().filter(|_| !is_said_otherwise) else {
+        let Some(plug_in) = user.exec.take().filter(|_| !has_other_credentials) else {
             return Ok(None);
         };
         let credential = run(&plug_in, now).map_err(ClusterError::Client)?;
@@ -104,7 +104,7 @@ fn check_token(user: &AuthInfo) -> Result<(), ClusterError> {
 
 fn header(token: &str) -> Result<HeaderValue, &'static str> {
     let header = HeaderValue::from_str(&format!("Bearer {token}"));
-    let mut header = header.map_err(|_| "has a control character in it, such as a line break")?;
+    let mut header = header.map_err(|_| "contains a control character, such as a line break")?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -112,26 +112,26 @@ fn header(token: &str) -> Result<HeaderValue, &'static str> {
 const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
 
 fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
-    let (status, output, said) = output_of(plug_in)?;
+    let (status, output, stderr) = output_of(plug_in)?;
     if !status.success() {
-        return Err(plug_in_failure(status, &said));
+        return Err(plug_in_failure(status, &stderr));
     }
-    let answer = read(&output).unwrap_or_default();
-    let status = &answer["status"];
+    let credential = read(&output).unwrap_or_default();
+    let status = &credential["status"];
     let text = |field: &str| status[field].as_str().map(str::to_owned);
     let token = text("token").map(Zeroizing::new);
     let identity = text("clientCertificateData").zip(text("clientKeyData"));
     if token.is_none() && identity.is_none() {
         return Err(format!(
-            "{PLUG_IN} gives something else than an ExecCredential with a token or certificate"
+            "{PLUG_IN} did not output an ExecCredential with a token or certificate"
         ));
     }
     let header = token.map(|token| header(&token)).transpose();
-    let header = header.map_err(|why| format!("the token that {PLUG_IN} gives {why}"))?;
+    let header = header.map_err(|why| format!("the token of {PLUG_IN} {why}"))?;
     let until = text("expirationTimestamp")
         .map(|text| text.parse::<Timestamp>())
         .transpose();
-    let until = until.map_err(|_| format!("{PLUG_IN} gives an end of validity that is no time"))?;
+    let until = until.map_err(|_| format!("{PLUG_IN} output an invalid expirationTimestamp"))?;
     // Ignore an expiry in the past: it would run the plug-in before each request.
     let until = until.filter(|until| now + MARGIN < *until);
     Ok(Credential {
@@ -147,16 +147,16 @@ fn read(output: &[u8]) -> Option<Json> {
     Reading::default().json(root, Shape::Any).ok()
 }
 
-/// Exit status, stdout and stderr of a plug-in.
-type Ran = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
+/// The exit status, stdout and stderr of a plug-in.
+type Output = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
 
-fn output_of(plug_in: &ExecConfig) -> Result<Ran, String> {
-    let not_started = |cause: io::Error| format!("{PLUG_IN} cannot be started: {cause}");
+fn output_of(plug_in: &ExecConfig) -> Result<Output, String> {
+    let not_started = |cause: io::Error| format!("cannot start {PLUG_IN}: {cause}");
     let mut child = command(plug_in)?.spawn().map_err(not_started)?;
-    let said = child.stderr.take();
-    let said = std::thread::spawn(move || {
+    let stderr = child.stderr.take();
+    let stderr = std::thread::spawn(move || {
         let mut text = Vec::new();
-        let _ = said.map(|said| said.take(SAID).read_to_end(&mut text));
+        let _ = stderr.map(|stderr| stderr.take(MAX_STDERR).read_to_end(&mut text));
         text
     });
     let output = match child.stdout.take() {
@@ -168,7 +168,7 @@ fn output_of(plug_in: &ExecConfig) -> Result<Ran, String> {
         format!("the output of {PLUG_IN}: {why}")
     })?;
     let status = child.wait().map_err(not_started)?;
-    Ok((status, output, said.join().unwrap_or_default()))
+    Ok((status, output, stderr.join().unwrap_or_default()))
 }
 
 fn end(child: &mut Child) {
@@ -226,7 +226,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     #[test]
-    fn a_plug_in_is_interactive_on_a_terminal_only() {
+    fn a_plug_in_is_interactive_only_on_a_terminal() {
         use ExecInteractiveMode::{Always, IfAvailable, Never};
         for (mode, is_terminal, want) in [
             (Some(Never), true, Ok(false)),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_token_as_the_plug_in_writes_it() {
+    fn reads_the_token_from_json_and_yaml() {
         for script in [
             r#"echo '{"kind": "ExecCredential", "status": {"token": "abc"}}'"#,
             r"echo 'kind: ExecCredential'; echo 'status: {token: abc}'",
@@ -272,7 +272,7 @@ mod tests {
     /// Attack: makes a credential plug-in write without end to stdout or stderr, or puts a token
     /// that would crash the process into its output or the kubeconfig.
     #[test]
-    fn what_a_plug_in_writes_has_an_end_and_no_token_ends_the_process() {
+    fn limits_a_plug_ins_output_and_rejects_malformed_tokens() {
         for (script, why) in [
             ("cat /dev/zero", "larger than 1 MiB"),
             ("cat /dev/zero >&2", "failed"),
@@ -288,7 +288,7 @@ mod tests {
                 r#"printf '{"status": {"token": "a\\u007fb"}}'"#,
                 "control character",
             ),
-            ("echo '{}'", "something else"),
+            ("echo '{}'", "did not output"),
             (
                 "echo canary-token; echo log in first >&2; exit 3",
                 "log in first",
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_is_fetched_again() {
+    fn fetches_an_expired_token_again() {
         let folder = tempfile::tempdir().unwrap();
         let count = folder.path().join("count").display().to_string();
         let script = format!(
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_goes_to_the_users_entry() {
+    fn stores_a_certificate_in_the_users_entry() {
         let mut user = user("echo 'status: {clientCertificateData: cert, clientKeyData: key}'");
         let login = Login::new(&mut user, NOW).unwrap().unwrap();
         assert_eq!(login.header(NOW), Ok(None));

@@ -38,7 +38,7 @@ pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";
 const AUTHORITY: &str =
-    "cannot fetch the authority of the controller's port for callers with a token";
+    "cannot fetch the CA certificate of the controller's port for callers with a token";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
@@ -64,15 +64,15 @@ pub struct Access {
 /// How long to wait for the controller. `None` waits without limit, which only a flag can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
-    /// The limit for one answer, from connecting to the last byte.
+    /// The limit for one response, from connecting to the last byte.
     pub answer: Option<Duration>,
-    /// The limit for retrying while the controller answers that it is busy, including the waits
+    /// The limit for retrying while the controller reports that it is busy, including the waits
     /// between attempts.
     pub busy: Option<Duration>,
 }
 
 impl Timeout {
-    /// Returns the limits that `--request-timeout` asks for.
+    /// Returns the limits that `--request-timeout` sets.
     pub fn of(flag: Option<Duration>) -> Self {
         Self {
             answer: flag,
@@ -82,8 +82,8 @@ impl Timeout {
 }
 
 impl Default for Timeout {
-    /// Returns limits that suit a rate-limited controller: it lets each address make two requests a
-    /// second, so a hundred concurrent jobs take about a minute.
+    /// Returns limits that suit a rate-limited controller: it accepts two requests per second from
+    /// each address, so a hundred concurrent jobs take about a minute.
     fn default() -> Self {
         Self {
             answer: Some(Duration::from_mins(1)),
@@ -131,7 +131,7 @@ struct Ports {
     authorised: Option<u16>,
 }
 
-/// The name that the chart gives to the port for callers with a token.
+/// The name of the port for callers with a token in the chart.
 const AUTHORISED_PORT: &str = "authorized";
 
 impl Cluster {
@@ -186,11 +186,11 @@ impl Cluster {
         let answer = self.api.get(&path)?;
         let body = answer.json();
         if answer.code == StatusCode::NOT_FOUND || answer.code == StatusCode::FORBIDDEN {
-            let said = body["message"].as_str().map(str::to_owned);
+            let message = body["message"].as_str().map(str::to_owned);
             return Err(ClusterError::NoService(Box::new(NoService {
                 service: service.clone(),
                 is_forbidden: answer.code == StatusCode::FORBIDDEN,
-                why: said.unwrap_or_else(|| answer.code.to_string()),
+                why: message.unwrap_or_else(|| answer.code.to_string()),
                 candidates: Vec::new(),
                 may_be_another: false,
             })));
@@ -284,7 +284,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the controller answers neither yes nor no.
+    /// Returns a [`ClusterError`] if the response is neither a success nor a failure to decrypt.
     pub fn verify(&self, sealed: &Json) -> Result<bool, ClusterError> {
         if let Some(port) = self.authorised_in_use()? {
             return Ok(port.verify(sealed)?);
@@ -295,9 +295,7 @@ impl Controller {
         }
         match self.success(VERIFY, answer) {
             Ok(_) => Ok(true),
-            Err(error) if self.leaves_it_to_tokens(&error) => {
-                Ok(self.authorised()?.verify(sealed)?)
-            }
+            Err(error) if self.requires_token(&error) => Ok(self.authorised()?.verify(sealed)?),
             Err(error) => Err(error),
         }
     }
@@ -313,7 +311,7 @@ impl Controller {
             return Ok(port.rotate(sealed)?);
         }
         let answer = self.cluster.api.post(&self.path("rotate"), sealed)?;
-        // Bitnami's controller answers 500 to every failure. `verify` tells whether it cannot
+        // Bitnami's controller responds with 500 to every failure. `verify` shows whether it cannot
         // decrypt the object.
         let closed = match answer.code {
             StatusCode::CONFLICT => true,
@@ -325,7 +323,7 @@ impl Controller {
         }
         let body = match self.success(ROTATE, answer) {
             Ok(answer) => answer.body,
-            Err(error) if self.leaves_it_to_tokens(&error) => {
+            Err(error) if self.requires_token(&error) => {
                 return Ok(self.authorised()?.rotate(sealed)?);
             }
             Err(error) => return Err(error),
@@ -344,9 +342,9 @@ impl Controller {
         Ok(self.authorised.get())
     }
 
-    /// Returns whether a controller with `--plain-certificate-only` gave this answer, and its
+    /// Returns whether the error comes from a controller with `--plain-certificate-only` whose
     /// Service has a port for callers with a token.
-    fn leaves_it_to_tokens(&self, error: &ClusterError) -> bool {
+    fn requires_token(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
         is_missing && self.authorised_port.is_some()
     }

@@ -113,16 +113,16 @@ impl Objects {
         answer.success(what).map(|_| Created::Created)
     }
 
-    /// Sends a GET request and returns status code and body, whatever the code.
+    /// Sends a GET request and returns the status code, of success or failure, and the body.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if there is no answer.
-    pub fn look(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
+    /// Returns a [`ClusterError`] if there is no response.
+    pub fn get_raw(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
         let none = (Vec::new(), "application/json");
         let answer = self
             .api
-            .once(&Method::GET, path, none.0, none.1, Kind::Answer)?;
+            .send_once(&Method::GET, path, none.0, none.1, Kind::Answer)?;
         Ok((answer.code.as_u16(), answer.body))
     }
 
@@ -133,7 +133,7 @@ impl Objects {
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Answer, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        self.api.once(method, path, bytes, kind, Kind::List)
+        self.api.send_once(method, path, bytes, kind, Kind::List)
     }
 }
 

@@ -60,9 +60,9 @@ impl std::fmt::Debug for Hidden {
 }
 
 impl Overrides {
-    /// Returns cluster and user of the chosen context after the flags are applied, and the name of
-    /// the user's entry. The kubeconfig may be empty. As in kubectl, a user that the context names
-    /// and the file lacks is an anonymous user.
+    /// Returns the cluster and user of the chosen context after the flags are applied, and the name of
+    /// the user's entry. The kubeconfig may be empty. As in kubectl, a user that the context names and
+    /// the file does not contain is anonymous.
     pub(super) fn choose(
         &self,
         kubeconfig: &Kubeconfig,
@@ -154,8 +154,8 @@ impl Overrides {
     }
 }
 
-/// Puts the file of a flag in place of the kubeconfig's file or data. A kubeconfig holds paths as text, so of a
-/// path that is not text it gets the contents.
+/// Replaces the kubeconfig's file or data by the file of a flag. A kubeconfig contains paths as
+/// UTF-8, so for any other path it gets the content of the file.
 fn put_file<D: From<String>>(
     what: &'static str,
     path: Option<&Path>,

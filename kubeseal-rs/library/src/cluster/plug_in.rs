@@ -14,14 +14,14 @@ use crate::programs;
 /// The deprecated field for the program: `user.auth-provider.config.cmd-path`.
 const PROVIDER_PROGRAM: &str = "cmd-path";
 
-/// Replaces the names of programs by absolute paths. `relative` is the file of the user's entry, if
-/// an environment variable names that file by a relative path.
+/// Replaces program names by absolute paths. `relative` is the file of the user's entry, if an
+/// environment variable names that file by a relative path.
 ///
 /// # Errors
 ///
-/// Fails if there is no such program, or if `relative` is set: the author of the current folder may
+/// Fails if a program does not exist, or if `relative` is set: the author of the current folder may
 /// have chosen the program.
-pub(super) fn settle(user: &mut AuthInfo, relative: Option<&Path>) -> Result<(), ClusterError> {
+pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<(), ClusterError> {
     let exec = user.exec.as_mut().and_then(|exec| exec.command.as_mut());
     let provider = user.auth_provider.as_mut();
     let provider = provider.and_then(|provider| provider.config.get_mut(PROVIDER_PROGRAM));
@@ -47,7 +47,7 @@ mod tests {
 
     fn settled(user: Value, relative: Option<&str>) -> Result<Value, String> {
         let mut user: AuthInfo = serde_json::from_value(user).unwrap();
-        settle(&mut user, relative.map(Path::new)).map_err(|error| error.to_string())?;
+        resolve(&mut user, relative.map(Path::new)).map_err(|error| error.to_string())?;
         let provider = user
             .auth_provider
             .and_then(|p| p.config.get("cmd-path").cloned());
@@ -65,7 +65,7 @@ mod tests {
     /// Attack: puts a file with the name of a credential plug-in into the current folder, with a
     /// relative folder in `PATH`.
     #[test]
-    fn a_plug_in_is_found_by_absolute_paths_only() {
+    fn finds_a_plug_in_only_in_absolute_folders() {
         for entry in [exec, provider] {
             let found = settled(entry("sh"), None).unwrap().to_string();
             assert!(found.contains("/sh\""), "{found}");
@@ -76,9 +76,9 @@ mod tests {
         }
     }
 
-    /// Attack: puts a kubeconfig into a folder where `KUBECONFIG` is a relative path.
+    /// Attack: places a kubeconfig in a folder where `KUBECONFIG` is a relative path.
     #[test]
-    fn a_kubeconfig_of_the_current_folder_runs_no_plug_in() {
+    fn refuses_the_plug_in_of_a_kubeconfig_with_a_relative_path() {
         for entry in [exec("/bin/sh"), provider("sh")] {
             let error = settled(entry, Some("kubeconfig")).unwrap_err();
             assert!(error.contains("--kubeconfig"), "{error}");

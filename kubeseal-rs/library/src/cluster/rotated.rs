@@ -1,6 +1,6 @@
-//! Checks what a controller answers to a re-encryption. The plain port has no TLS of its own, so
-//! another process on the cluster's network could answer in its place, and the answer replaces a
-//! file of the user.
+//! Checks the controller's response to a re-encryption. The unauthenticated port has no TLS of its
+//! own, so another process on the cluster's network could respond in its place, and the response
+//! replaces a file of the user.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -11,36 +11,38 @@ use shared::resource::{KEY_HINTS_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 use shared::{base64, envelope, hints};
 
-/// The lengths of RSA moduli in bytes, for a certificate that is not known: 2048 to 16384 bits.
+/// The lengths of RSA moduli in bytes if the certificate is unknown: 2048 to 16384 bits.
 const MODULI: RangeInclusive<usize> = 256..=2048;
 
-/// The answer is not the object with new ciphertexts. The message never quotes the answer, which
-/// could contain a plain value.
+/// The response is not the object with new ciphertexts. The message never quotes the response,
+/// which could contain a plain value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRotated {
-    /// It is no SealedSecret.
-    #[error("the controller's answer is not a SealedSecret")]
+    /// The response is not a SealedSecret.
+    #[error("the controller's response is not a SealedSecret")]
     NoObject,
-    /// It has another name, namespace or scope.
-    #[error("the controller answers with another object than it was sent")]
+    /// The name, namespace or scope differs.
+    #[error("the controller returned another object than it was sent")]
     Object,
-    /// It has other items.
-    #[error("the controller answers with other items than it was sent")]
+    /// The keys of the items differ.
+    #[error("the controller returned other items than it was sent")]
     Items,
     /// An item is not a ciphertext of the same value.
-    #[error("the controller's answer for the item {item:?} {problem}, so nothing of it is used")]
+    #[error(
+        "the controller's response for the item {item:?} {problem}; the response was discarded"
+    )]
     Item {
         /// The key of the item, as it was sent.
         item: String,
-        /// What is wrong with it.
+        /// What is wrong with the item.
         problem: &'static str,
     },
-    /// Something else was changed.
-    #[error("the controller's answer changes {0}, so nothing of it is used")]
-    More(&'static str),
+    /// Something besides the ciphertexts differs.
+    #[error("the controller's response changes {0}; the response was discarded")]
+    Other(&'static str),
 }
 
-/// Parses an answer.
+/// Parses a response.
 ///
 /// # Errors
 ///
@@ -49,12 +51,12 @@ pub fn parse(answer: Json) -> Result<SealedSecret, NotRotated> {
     serde_json::from_value(answer).map_err(|_| NotRotated::NoObject)
 }
 
-/// Checks an answer that is encrypted for this key: it has the same items, and only ciphertexts are
-/// new. Whether they open is known only to the controller.
+/// Checks a response that is encrypted for this key: it has the same items, and only ciphertexts
+/// are new. Whether they can be unsealed is known only to the controller.
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the answer.
+/// Returns what is wrong with the response.
 pub fn check(
     sent: &SealedSecret,
     answer: &SealedSecret,
@@ -76,7 +78,7 @@ pub fn check(
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the answer.
+/// Returns what is wrong with the response.
 pub fn check_like_upstream(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRotated> {
     let templates = sent.spec.template.data.as_ref();
     let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));
@@ -97,7 +99,7 @@ pub fn check_like_upstream(sent: &SealedSecret, answer: &SealedSecret) -> Result
         let is_same = sent.spec.data.as_ref() == Some(data);
         let fits = is_same || problem_of(data, None, &MODULI).is_none();
         fits.then_some(())
-            .ok_or(NotRotated::More("the deprecated spec.data"))?;
+            .ok_or(NotRotated::Other("the deprecated spec.data"))?;
     }
     check_object(sent, answer)
 }
@@ -122,15 +124,15 @@ fn check_items(
     Ok(())
 }
 
-/// Returns why a text is not a ciphertext for a key of such a length, or not of a value that is as
-/// long as the old one.
+/// Returns why a text is not a ciphertext for a key of such a length, or not of a value of the same
+/// length as before.
 fn problem_of(
     text: &str,
     old: Option<&String>,
     moduli: &RangeInclusive<usize>,
 ) -> Option<&'static str> {
     let bytes = base64::decode(text.as_bytes()).ok();
-    // The only spelling, so that the text has no line breaks.
+    // Only the canonical form, so that the text has no line breaks.
     let Some(bytes) = bytes.filter(|bytes| base64::encode(bytes) == text) else {
         return Some("is not base64");
     };
@@ -145,11 +147,11 @@ fn problem_of(
     let old_len = old.and_then(|old| envelope::plain_len(&old));
     old_len
         .is_some_and(|old| old != len)
-        .then_some("is not as long as the value that it was sent")
+        .then_some("has another length than the value that it was sent")
 }
 
-/// Checks everything but the ciphertexts. What is missing from the answer is not an error: Bitnami's
-/// controller drops labels and annotations.
+/// Checks everything but the ciphertexts. Missing content is not an error: Bitnami's controller
+/// drops labels and annotations.
 fn check_object(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRotated> {
     let place = |sealed: &SealedSecret| {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
@@ -163,7 +165,7 @@ fn check_object(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRot
     take_hints(&mut rest)?;
     let (before, after) = (sent.to_document(), rest.to_document());
     if !is_from(&after["metadata"], &[&before["metadata"]]) {
-        return Err(NotRotated::More("the metadata"));
+        return Err(NotRotated::Other("the metadata"));
     }
     if sent.spec.data.is_some() {
         // The deprecated form contains the template, encrypted.
@@ -174,12 +176,12 @@ fn check_object(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRot
     let metadata = template["metadata"].take();
     let is_same = is_from(&metadata, &[&old["metadata"], &before["metadata"]]);
     if !is_same || !is_from(&template, &[old]) {
-        return Err(NotRotated::More("the template"));
+        return Err(NotRotated::Other("the template"));
     }
     Ok(())
 }
 
-/// Removes the key hints, which change with the ciphertexts. They hold fingerprints of items only.
+/// Removes the key hints, which change with the ciphertexts. They contain only fingerprints of items.
 fn take_hints(answer: &mut SealedSecret) -> Result<(), NotRotated> {
     let items = &answer.spec.encrypted_data;
     let annotations = answer.metadata.annotations.as_mut();
@@ -190,13 +192,13 @@ fn take_hints(answer: &mut SealedSecret) -> Result<(), NotRotated> {
     let is_of_items = parsed.keys().all(|item| items.contains_key(item));
     let raw: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
     if !is_of_items || raw.len() != parsed.len() || parsed.is_empty() {
-        return Err(NotRotated::More("the key hints"));
+        return Err(NotRotated::Other("the key hints"));
     }
     Ok(())
 }
 
-/// Returns whether every value in this JSON is in one of the sources, at the same place. Missing and
-/// empty values count as such.
+/// Returns whether every value in this JSON exists in one of the sources, at the same location.
+/// Missing and empty values are accepted.
 fn is_from(value: &Json, sources: &[&Json]) -> bool {
     match value {
         Json::Null => true,

@@ -1,4 +1,4 @@
-//! Ensures that one run of this program changes a file at a time.
+//! Ensures that only one run of this program changes a file at a time.
 //!
 //! The lock is on the file itself, so no lock file appears in the user's repository. It only avoids
 //! repeated work: [`super::replace_same`] protects the file against changes by other programs.
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::platform;
 
-/// How long to wait. Runs of this program hold the lock for milliseconds; another program that
-/// holds it longer does not block them.
+/// How long to wait for the lock. Runs of this program hold it for milliseconds; another program
+/// that holds it longer does not block them.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -34,8 +34,8 @@ pub(super) fn hold(path: &Path) -> Option<File> {
     }
 }
 
-/// Opens the file, for writing if possible, since network file systems need that for locks. Other
-/// than regular files are refused, because opening them may block.
+/// Opens the file, for writing if possible, since network file systems require that for locks.
+/// Refuses files that are not regular, because opening them may block.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::Unsupported.into());
@@ -46,8 +46,8 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    let facts = file
+    let metadata = file
         .metadata()
         .and_then(|ours| Ok((ours, fs::metadata(path)?)));
-    facts.is_ok_and(|(ours, there)| platform::is_same_file(&ours, &there))
+    metadata.is_ok_and(|(ours, there)| platform::is_same_file(&ours, &there))
 }

@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::platform;
 
-/// The prefix of temporary names; the process id and random characters follow.
+/// The prefix of temporary names, followed by the process id and random characters.
 const PREFIX: &str = ".seal-";
 const SUFFIX: &str = ".tmp";
 
@@ -75,16 +75,16 @@ impl Temporary {
         // The previous file is now under the temporary name. If its content is not the one that was
         // read, exchange the files again.
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
-        let mut is_ours = true;
+        let mut is_trusted = true;
         loop {
             let found = match fs::read(&beside) {
                 Ok(found) => found,
                 Err(error) => return Err(give_back(beside, path, error)),
             };
             if found == expected {
-                return Ok(is_ours);
+                return Ok(is_trusted);
             }
-            is_ours = false;
+            is_trusted = false;
             if let Err(error) = platform::exchange(&beside, path) {
                 return Err(give_back(beside, path, error));
             }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn gives_back_what_it_cannot_read() {
+    fn restores_a_file_that_it_cannot_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         fs::write(&path, "ours").unwrap();
@@ -185,7 +185,7 @@ mod tests {
     /// Attack: kills a run between creating its temporary file and renaming it, and looks for the
     /// file later.
     #[test]
-    fn what_a_killed_run_left_goes_and_nothing_else() {
+    fn removes_only_temporary_files_of_killed_runs() {
         let folder = tempfile::tempdir().unwrap();
         let running = format!(".seal-{}-x.tmp", std::process::id());
         // Above the largest process id of Linux.
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_not_replaced_by_a_new_file() {
+    fn creating_does_not_replace_an_existing_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "theirs").unwrap();
@@ -211,15 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn what_came_meanwhile_stays_and_nothing_lies_beside_it() {
+    fn keeps_concurrent_changes_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for (there, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
             fs::write(&path, there).unwrap();
             let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
-            let is_ours = ours.replace_same(&path, b"read", b"ours").unwrap();
+            let is_trusted = ours.replace_same(&path, b"read", b"ours").unwrap();
             assert_eq!(
-                (is_ours, fs::read_to_string(&path).unwrap()),
+                (is_trusted, fs::read_to_string(&path).unwrap()),
                 (want.0, want.1.to_owned())
             );
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -25,8 +25,8 @@ pub struct Dated<'a> {
     pub text: &'a str,
 }
 
-/// Returns when each value was committed; `None` for a value that is not committed, or whose
-/// repository cannot be read.
+/// Returns when each value was committed; `None` if a value is not committed, or its repository
+/// cannot be read.
 pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
@@ -37,7 +37,7 @@ pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
             repository: &repository,
             values,
             queue: BinaryHeap::new(),
-            open: BTreeMap::new(),
+            undated: BTreeMap::new(),
             times: &mut times,
         };
         // After an error, values without a date keep `None`.
@@ -47,11 +47,11 @@ pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
 }
 
 fn by_work_tree(values: &[Dated<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
-    let mut known = BTreeMap::new();
+    let mut roots = BTreeMap::new();
     let mut found: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
     for (i, value) in values.iter().enumerate() {
         let folder = value.file.parent().unwrap_or(Path::new(""));
-        let root = known.entry(folder).or_insert_with(|| {
+        let root = roots.entry(folder).or_insert_with(|| {
             let whole = Path::new(".").join(folder).canonicalize().ok()?;
             work_tree(&whole)
         });
@@ -62,8 +62,8 @@ fn by_work_tree(values: &[Dated<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
     found
 }
 
-/// Values whose commit is not known yet, by the path of their file.
-type Open = BTreeMap<BString, Vec<usize>>;
+/// Values whose commit has not been found yet, by the path of their file.
+type Undated = BTreeMap<BString, Vec<usize>>;
 
 struct Search<'a> {
     repository: &'a Repository,
@@ -71,7 +71,7 @@ struct Search<'a> {
     /// The commits to visit, newest first.
     queue: BinaryHeap<(i64, ObjectId)>,
     /// The values that each commit in the queue contains.
-    open: BTreeMap<ObjectId, Open>,
+    undated: BTreeMap<ObjectId, Undated>,
     times: &'a mut [Option<Timestamp>],
 }
 
@@ -80,20 +80,20 @@ impl Search<'_> {
         let Some(head) = self.repository.commit("HEAD") else {
             return Ok(());
         };
-        let open = self.committed(head, indices)?;
-        self.hand_over(open, head)?;
+        let undated = self.committed(head, indices)?;
+        self.pass_to(undated, head)?;
         while let Some((seconds, commit)) = self.queue.pop() {
             // A commit with a wrong date can come up twice.
-            let Some(mut open) = self.open.remove(&commit) else {
+            let Some(mut undated) = self.undated.remove(&commit) else {
                 continue;
             };
             for parent in self.repository.parents(commit)? {
-                if !open.is_empty() {
-                    open = self.pass_on(open, parent, commit)?;
+                if !undated.is_empty() {
+                    undated = self.pass_on(undated, parent, commit)?;
                 }
             }
             let time = Timestamp::from_second(seconds).ok();
-            for i in open.into_values().flatten() {
+            for i in undated.into_values().flatten() {
                 self.times[i] = time;
             }
         }
@@ -101,19 +101,19 @@ impl Search<'_> {
     }
 
     /// Returns the values that the commit contains.
-    fn committed(&self, head: ObjectId, indices: &[usize]) -> Result<Open, GitError> {
-        let mut open = Open::new();
+    fn committed(&self, head: ObjectId, indices: &[usize]) -> Result<Undated, GitError> {
+        let mut undated = Undated::new();
         for i in indices {
             if let Some(path) = self.repository.inside(self.values[*i].file) {
-                open.entry(path).or_default().push(*i);
+                undated.entry(path).or_default().push(*i);
             }
         }
         let files = self
             .repository
-            .blobs(head, &|path, _| reaches(&open, path))?;
-        let mut committed = Open::new();
+            .blobs(head, &|path, _| leads_to_values(&undated, path))?;
+        let mut committed = Undated::new();
         for (path, blob) in files {
-            if let Some(values) = open.remove(&path) {
+            if let Some(values) = undated.remove(&path) {
                 let (found, _) = self.split(values, blob)?;
                 add(&mut committed, [(path, found)]);
             }
@@ -124,15 +124,15 @@ impl Search<'_> {
     /// Passes values that the parent contains to the parent, and returns the others.
     fn pass_on(
         &mut self,
-        mut open: Open,
+        mut undated: Undated,
         parent: ObjectId,
         commit: ObjectId,
-    ) -> Result<Open, GitError> {
-        let is_wanted = |path: &BStr, _: &_| reaches(&open, path);
+    ) -> Result<Undated, GitError> {
+        let is_wanted = |path: &BStr, _: &_| leads_to_values(&undated, path);
         let changes = self.repository.changes(Some(parent), commit, &is_wanted)?;
         let gone = self.removed(&changes, parent, commit)?;
         let removed = Removed::of(&gone);
-        let (mut theirs, mut others) = (Vec::new(), Open::new());
+        let (mut theirs, mut others) = (Vec::new(), Undated::new());
         for Change {
             path,
             before,
@@ -147,7 +147,7 @@ impl Search<'_> {
                 }
                 (Some(_), Some(_)) => Vec::new(),
             };
-            let Some(mut values) = open.remove(path) else {
+            let Some(mut values) = undated.remove(path) else {
                 continue;
             };
             for (path, blob) in before {
@@ -159,8 +159,8 @@ impl Search<'_> {
         }
         // The remaining values are in unchanged files. These are the majority, and are passed on
         // together.
-        add(&mut open, theirs);
-        self.hand_over(open, parent)?;
+        add(&mut undated, theirs);
+        self.pass_to(undated, parent)?;
         others.retain(|_, values| !values.is_empty());
         Ok(others)
     }
@@ -180,19 +180,19 @@ impl Search<'_> {
         self.repository.changes(Some(parent), commit, &is_removed)
     }
 
-    fn hand_over(&mut self, values: Open, to: ObjectId) -> Result<(), GitError> {
+    fn pass_to(&mut self, values: Undated, to: ObjectId) -> Result<(), GitError> {
         if values.is_empty() {
             return Ok(());
         }
-        if let Some(open) = self.open.get_mut(&to) {
-            add(open, values);
+        if let Some(undated) = self.undated.get_mut(&to) {
+            add(undated, values);
             return Ok(());
         }
         let failed = |error| self.repository.failed(&to, error);
         let found = self.repository.git.find_commit(to).map_err(failed)?;
         let seconds = found.time().map_err(failed)?.seconds;
         self.queue.push((seconds, to));
-        self.open.insert(to, values);
+        self.undated.insert(to, values);
         Ok(())
     }
 
@@ -211,26 +211,26 @@ impl Search<'_> {
     }
 }
 
-fn add(open: &mut Open, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
+fn add(undated: &mut Undated, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
     for (path, values) in more {
         if !values.is_empty() {
-            open.entry(path).or_default().extend(values);
+            undated.entry(path).or_default().extend(values);
         }
     }
 }
 
-/// Returns whether the path is a file with open values, or a folder above one.
-fn reaches(open: &Open, path: &BStr) -> bool {
+/// Returns whether the path is a file with undated values, or a folder above one.
+fn leads_to_values(undated: &Undated, path: &BStr) -> bool {
     let is_above = || {
         let below = [path, "/".as_bytes()].concat();
-        let mut next = open.range(BString::from(below.clone())..);
+        let mut next = undated.range(BString::from(below.clone())..);
         next.next()
             .is_some_and(|(file, _)| file.starts_with(&below))
     };
-    open.contains_key(path) || is_above()
+    undated.contains_key(path) || is_above()
 }
 
-/// Returns the longest line of a value that is wrapped over several lines, to search for.
+/// Returns the longest line of a value, to search for: a file may wrap it over several lines.
 fn line(text: &str) -> &str {
     let lines = text.split_ascii_whitespace();
     lines.max_by_key(|line| line.len()).unwrap_or_default()
@@ -280,13 +280,13 @@ fn name(path: &BStr) -> &[u8] {
 mod tests {
     use std::fs;
 
-    use super::super::tests::Made;
+    use super::super::tests::TestRepository;
     use super::*;
 
-    /// Otherwise the time for a tree would grow with the product of its values and its commits.
+    /// With one pass for each value, the time would grow with the product of values and commits.
     #[test]
-    fn all_values_of_a_tree_are_dated_in_one_pass() {
-        let made = Made::new();
+    fn dates_all_values_of_a_tree_in_one_pass() {
+        let made = TestRepository::new();
         let folder = made.root().join("folder");
         fs::create_dir(&folder).unwrap();
         let (files, texts): (Vec<_>, Vec<_>) = (0..50)
@@ -307,7 +307,7 @@ mod tests {
                 repository: &repository,
                 values: &values,
                 queue: BinaryHeap::new(),
-                open: BTreeMap::new(),
+                undated: BTreeMap::new(),
                 times: &mut times,
             };
             search.run(&(0..count).collect::<Vec<_>>()).unwrap();

@@ -20,12 +20,13 @@ const LARGEST_FILE: u64 = 256 << 20;
 /// Hashes of files, by path from the root.
 type Files = BTreeMap<BString, ObjectId>;
 
-/// What differs between two states of a repository.
+/// The differences between two states of a repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Differing {
     /// The paths of the files, from the root.
     pub files: BTreeSet<PathBuf>,
-    /// The paths, from the root, of folders that cannot be listed, with the reason. Untracked files in them are unknown.
+    /// Folders that cannot be listed, by their path from the root, with the reason. Untracked files in
+    /// them are unknown.
     pub unlisted: BTreeMap<PathBuf, String>,
 }
 
@@ -64,8 +65,9 @@ impl Repository {
         Ok(Differing { files, unlisted })
     }
 
-    /// Returns the content of a regular file in the work tree by its path from the root, or `None` if there is none. The
-    /// content may be a plain value. Never follows a symbolic link: its target is not part of the work tree.
+    /// Returns the content of a regular file in the work tree by its path from the root, or `None` if it
+    /// does not exist. The content may be a plain value. Never follows a symbolic link: its target is not
+    /// part of the work tree.
     ///
     /// # Errors
     ///
@@ -92,7 +94,7 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if the repository is malformed.
-    pub fn knew(&self, file: &Path) -> Result<bool, GitError> {
+    pub fn has_history(&self, file: &Path) -> Result<bool, GitError> {
         let (Some(path), Some(head)) = (self.inside(file), self.commit("HEAD")) else {
             return Ok(false);
         };
@@ -166,7 +168,8 @@ impl Repository {
         failed.map_or(Ok((found, unlisted)), Err)
     }
 
-    /// Returns the folder that cannot be listed, with the reason. A folder that was removed meanwhile is none.
+    /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed
+    /// meanwhile.
     fn unlisted(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
         use ignore::Error::{WithDepth, WithPath};
         let path = match error {
@@ -190,8 +193,8 @@ impl Repository {
     }
 }
 
-/// Returns whether the walk enters this entry: it belongs to this repository, and its `.gitignore`
-/// is safe to read.
+/// Returns whether the walk visits this entry: it belongs to this repository, and its `.gitignore` is
+/// safe to read.
 fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;
@@ -216,7 +219,7 @@ fn is_inside(path: &Path) -> bool {
     path.components().all(is_plain)
 }
 
-/// Returns whether the path is a repository's folder or the work tree of another repository.
+/// Returns whether the path is a `.git` folder or the work tree of another repository.
 fn is_git(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == ".git") || path.join(".git").exists()
 }

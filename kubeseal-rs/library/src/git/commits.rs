@@ -8,7 +8,7 @@ use gix::refs::TargetRef;
 use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
-use super::trees::{Change, Entry, MOST_ENTRIES, Pair};
+use super::trees::{Change, Entry, MAX_ENTRIES, Pair};
 use super::{GitError, Repository};
 
 /// A local or remote branch.
@@ -114,7 +114,7 @@ impl Repository {
         for id in self.history(tips)? {
             let mut brought = BTreeSet::new();
             for change in self.changes_of(id)? {
-                if let Some((path, blob)) = brought_by(&change)
+                if let Some((path, blob)) = introduced_by(&change)
                     && is_wanted(&path)
                 {
                     brought.insert((path, blob));
@@ -123,14 +123,14 @@ impl Repository {
             if !brought.is_empty() {
                 self.describe(id, brought, &mut found)?;
             }
-            if found.len() > MOST_ENTRIES {
+            if found.len() > MAX_ENTRIES {
                 return Err(self.too_many_entries(&BString::default()));
             }
         }
         Ok(found)
     }
 
-    /// Returns the given commits and all their ancestors, newest first.
+    /// Returns these commits and all their ancestors, newest first.
     pub(super) fn history(
         &self,
         tips: impl IntoIterator<Item = ObjectId>,
@@ -210,7 +210,7 @@ impl Repository {
 }
 
 /// Returns the path and hash of a file or symbolic link that a change adds or modifies.
-fn brought_by(change: &Change) -> Option<(String, ObjectId)> {
+fn introduced_by(change: &Change) -> Option<(String, ObjectId)> {
     let after = change.after?;
     let is_brought = after.mode.is_blob_or_symlink();
     is_brought.then(|| (change.path.to_string(), after.id))

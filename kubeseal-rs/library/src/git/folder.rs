@@ -1,7 +1,7 @@
 //! Checks the folder of a repository before reading it.
 //!
-//! Reading a named pipe blocks without end, and reading `/dev/zero` or a huge file exhausts the
-//! memory. An archive or another user can put such files in place of a regular one.
+//! Reading a named pipe may block indefinitely, and reading `/dev/zero` or a huge file exhausts the
+//! memory. An archive or another user can replace a regular file by such a file.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,8 +19,8 @@ const SMALL: u64 = MIB;
 /// The size limit for an index or a list of references.
 const LARGE: u64 = 64 * MIB;
 
-/// The limit for files and folders to check; `git gc` leaves a few thousand.
-const MOST_FILES: usize = 1_000_000;
+/// The limit for files and folders to check. After `git gc` there are a few thousand.
+const MAX_FILES: usize = 1_000_000;
 
 /// The kind of folder, which determines the size limits of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Place {
 /// folders that it borrows from.
 pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     let mut check = Check {
-        left: MOST_FILES,
+        left: MAX_FILES,
         seen: BTreeSet::new(),
     };
     let Ok(found) = fs::metadata(git_dir) else {
@@ -91,7 +91,7 @@ impl Check {
             for entry in entries.into_iter().flatten().flatten() {
                 self.left = self.left.saturating_sub(1);
                 if self.left == 0 {
-                    return Err(irregular(&folder, "it holds too many files"));
+                    return Err(irregular(&folder, "too many files"));
                 }
                 if let Some(place) = check_entry(&entry, place)? {
                     folders.push((entry.path(), place));
@@ -155,7 +155,7 @@ fn below(name: &OsStr, place: Place) -> Option<Place> {
     }
 }
 
-/// Returns the size limit for a file that is read as a whole.
+/// Returns the size limit for a file that is read completely.
 fn limit(name: &OsStr, place: Place) -> Option<u64> {
     let name = name.to_str().unwrap_or_default();
     match (place, name) {
@@ -181,11 +181,11 @@ fn limit(name: &OsStr, place: Place) -> Option<u64> {
 
 fn check_file(path: &Path, found: &Metadata, limit: Option<u64>) -> Result<(), GitError> {
     if is_special(found.file_type()) {
-        return Err(irregular(path, "it is not a regular file"));
+        return Err(irregular(path, "not a regular file"));
     }
     match limit {
         Some(limit) if found.len() > limit => {
-            let why = format!("it is larger than {limit} bytes");
+            let why = format!("larger than {limit} bytes");
             Err(irregular(path, &why))
         }
         _ => Ok(()),

@@ -14,9 +14,9 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository's own configuration sets another folder, or its `.git` leads to
-    /// another repository: the author of the repository may have written either, to get an
-    /// executable file written elsewhere.
+    /// Fails if the repository's own configuration sets another folder, or its `.git` points to
+    /// another repository: the author of the repository may have written either, so that an
+    /// executable file is written elsewhere.
     pub fn hooks(&self) -> Result<PathBuf, GitError> {
         let usual = self.git.common_dir().join("hooks");
         let Some((named, by)) = self.named_hooks() else {
@@ -50,8 +50,8 @@ impl Repository {
         }
     }
 
-    /// Returns whether a repository elsewhere names this work tree, as a linked work tree or as
-    /// that of a submodule.
+    /// Returns whether a repository elsewhere names this work tree, as a linked work tree or as the
+    /// work tree of a submodule.
     fn names_this(&self, common: &Path) -> Option<bool> {
         let private = self.git.git_dir().canonicalize().ok()?;
         if private == common {

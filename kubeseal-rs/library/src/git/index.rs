@@ -56,8 +56,8 @@ impl Repository {
         ignored.map_err(|error| self.failed(&"lists of ignored files", error))
     }
 
-    /// Returns the staged content of a file, whatever the work tree contains. The content may be a
-    /// plain value.
+    /// Returns the staged content of a file, not the one in the work tree. The content may be a plain
+    /// value.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Repository {
     }
 
     /// Returns the absolute paths and contents of the wanted files of the index, staged or committed. The
-    /// contents may be plain values. Leaves out what a partial clone has not fetched.
+    /// contents may be plain values. Skips files that a partial clone has not fetched.
     ///
     /// # Errors
     ///

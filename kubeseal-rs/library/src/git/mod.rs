@@ -50,11 +50,11 @@ pub enum GitError {
         /// The error of `gix`.
         source: Box<gix::Error>,
     },
-    /// The object was never fetched. `git` would fetch it now, with programs that the repository
+    /// The object was never fetched. `git` would fetch it on demand, with programs that the repository
     /// names.
     #[error(
-        "the Git repository {} is a partial clone without the object {id}, and nothing is fetched here; fetch \
-         everything first with `git fetch --refetch --no-filter`",
+        "the Git repository {} is a partial clone without the object {id}\n\
+         hint: fetch all objects with `git fetch --refetch --no-filter`",
         root.shown()
     )]
     NotFetched {
@@ -71,7 +71,7 @@ pub enum GitError {
         /// The reason why it is not read.
         why: String,
     },
-    /// The tree objects have more entries than the limit.
+    /// The tree objects contain more entries than the limit.
     #[error(
         "the Git repository {} has too many files in the folder {folder:?} of a commit: reading stops after \
          1,000,000 entries for each commit and 5,000,000 in all, since repeated folders could fill the memory",
@@ -86,18 +86,18 @@ pub enum GitError {
     /// The file is not staged.
     #[error("{} is not staged", .0.shown())]
     NotStaged(PathBuf),
-    /// The `.git` of the work tree leads to a repository that may be another one.
+    /// The `.git` of the work tree points to a repository that may be another one.
     #[error(
-        "the hooks of this repository lie outside of it, in {}, and nothing there names this work tree; add what \
-         `seal hook install --print` prints to the hook yourself, or run `git worktree repair` if you moved the work \
+        "the hooks of this repository are outside it, in {}, and nothing there names this work tree\n\
+         hint: add the output of `seal hook install --print` to the hook yourself, or run `git worktree repair` if you moved the work \
          tree",
         .0.shown()
     )]
     HooksOutside(PathBuf),
     /// The repository's own configuration sets the hooks folder.
     #[error(
-        "the configuration of this repository sets core.hooksPath to {0:?}, and a hook is only written where Git or \
-         your own configuration says; add what `seal hook install --print` prints to that hook yourself, or run \
+        "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default folder or \
+         to that of your own configuration\nhint: add the output of `seal hook install --print` to that hook yourself, or run \
          `git config --local --unset core.hooksPath`"
     )]
     HooksElsewhere(String),
@@ -131,8 +131,8 @@ pub struct Repository {
     visited: Cell<usize>,
 }
 
-/// The size limit for an object. Objects compress up to a thousandfold, so without it a small one
-/// could exhaust the memory.
+/// The size limit for an object. Objects compress up to a thousandfold, so without the limit a small
+/// object could exhaust the memory.
 const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
 
 impl Repository {

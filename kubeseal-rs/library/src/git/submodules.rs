@@ -1,4 +1,4 @@
-//! Finds the submodules of a repository. Git stores only the commit of each; the files are in a repository of its own.
+//! Finds the submodules of a repository. Git stores only the commit of each; its files are in another repository.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub struct Submodule {
 }
 
 impl Repository {
-    /// Returns the submodules of two commits, or of a commit and the work tree. Of two commits, only those that differ.
+    /// Returns the submodules that differ between two commits, or all submodules of a commit and the work tree.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ impl Repository {
                 return false;
             };
             let path = outer.inside(folder);
-            let known = outer.submodules_of_index().unwrap_or_default();
-            let is_known = path.is_some_and(|path| known.contains_key(&path));
+            let submodules = outer.submodules_of_index().unwrap_or_default();
+            let is_known = path.is_some_and(|path| submodules.contains_key(&path));
             match folder.ancestors().find(|above| *above == outer.root) {
                 Some(above) if is_known => folder = above,
                 _ => return false,
@@ -87,7 +87,7 @@ impl Repository {
         true
     }
 
-    /// Returns whether the repository has this commit. That of a submodule may not be fetched.
+    /// Returns whether the repository contains this commit. A submodule's commit may not be fetched.
     pub fn has_commit(&self, id: ObjectId) -> bool {
         self.git.find_commit(id).is_ok()
     }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use super::*;
 
 /// A repository created by the real `git`.
-pub(crate) struct Made(tempfile::TempDir);
+pub(crate) struct TestRepository(tempfile::TempDir);
 
-impl Made {
+impl TestRepository {
     pub(crate) fn new() -> Self {
         let made = Self(tempfile::tempdir().unwrap());
         made.git(&["init", "-q", "-b", "main"]);
@@ -84,8 +84,8 @@ impl Made {
 const DAY: i64 = 24 * 60 * 60;
 
 #[test]
-fn what_is_staged_is_read_and_not_what_lies_in_the_work_tree() {
-    let made = Made::new();
+fn reads_the_staged_content_and_not_the_work_tree() {
+    let made = TestRepository::new();
     for name in ["a.yaml", "with a space.yaml", "1:a.yaml"] {
         let path = format!("below/{name}");
         made.write(&path, name);
@@ -108,8 +108,8 @@ fn what_is_staged_is_read_and_not_what_lies_in_the_work_tree() {
 }
 
 #[test]
-fn lists_what_a_commit_would_change() {
-    let made = Made::new();
+fn lists_the_files_that_a_commit_would_change() {
+    let made = TestRepository::new();
     let staged = || -> Vec<String> {
         let root = made.root().canonicalize().unwrap();
         let files = made.open().staged_files().unwrap().into_iter();
@@ -135,8 +135,8 @@ fn lists_what_a_commit_would_change() {
 }
 
 #[test]
-fn lists_what_a_commit_would_change_in_a_sparse_index() {
-    let made = Made::new();
+fn lists_the_files_that_a_commit_would_change_in_a_sparse_index() {
+    let made = TestRepository::new();
     for path in ["in/a.yaml", "out/b.yaml", "out/deep/c.yaml"] {
         made.write(path, "1");
     }
@@ -156,8 +156,8 @@ fn lists_what_a_commit_would_change_in_a_sparse_index() {
 }
 
 #[test]
-fn a_file_is_ignored_or_tracked_as_git_says() {
-    let made = Made::new();
+fn agrees_with_git_on_ignored_and_tracked_files() {
+    let made = TestRepository::new();
     made.write(".gitignore", "*.key\n!kept.key\nfolder/\n");
     made.write("sub/.gitignore", "/here.yaml\n");
     made.write("tracked.key", "");
@@ -191,8 +191,8 @@ fn a_file_is_ignored_or_tracked_as_git_says() {
 }
 
 #[test]
-fn a_value_is_as_old_as_the_commit_that_brought_it() {
-    let made = Made::new();
+fn a_value_has_the_date_of_the_commit_that_introduced_it() {
+    let made = TestRepository::new();
     made.write("a.yaml", "one: AAAA\n");
     made.commit_at(10);
     made.write("a.yaml", "# moved down\none: AAAA\ntwo: BBBB\n");
@@ -220,8 +220,8 @@ fn a_value_is_as_old_as_the_commit_that_brought_it() {
 }
 
 #[test]
-fn a_value_stays_as_old_as_it_is_when_its_file_gets_another_name() {
-    let made = Made::new();
+fn a_value_keeps_its_date_when_its_file_is_renamed() {
+    let made = TestRepository::new();
     made.write("a.yaml", "one: AAAA\n");
     made.write("old/b.yaml", "two: BBBB\n");
     made.commit_at(10);
@@ -241,8 +241,8 @@ fn a_value_stays_as_old_as_it_is_when_its_file_gets_another_name() {
 }
 
 #[test]
-fn a_value_keeps_its_age_through_merges() {
-    let made = Made::new();
+fn a_value_keeps_its_date_through_merges() {
+    let made = TestRepository::new();
     made.write("a.yaml", "one: AAAA\n");
     made.commit_at(10);
     made.git(&["checkout", "-qb", "side"]);
@@ -264,8 +264,8 @@ fn a_value_keeps_its_age_through_merges() {
 }
 
 #[test]
-fn finds_what_differs_from_a_commit() {
-    let made = Made::new();
+fn finds_the_files_that_differ_from_a_commit() {
+    let made = TestRepository::new();
     for name in ["same.yaml", "changed.yaml", "removed.yaml", "racy.yaml"] {
         made.write(name, "1");
     }
@@ -319,8 +319,16 @@ fn finds_what_differs_from_a_commit() {
         repository.differing_from_work_tree(Some(to)).unwrap(),
         Differing::default()
     );
-    assert!(repository.knew(&made.root().join("removed.yaml")).unwrap());
-    assert!(!repository.knew(&made.root().join("never.yaml")).unwrap());
+    assert!(
+        repository
+            .has_history(&made.root().join("removed.yaml"))
+            .unwrap()
+    );
+    assert!(
+        !repository
+            .has_history(&made.root().join("never.yaml"))
+            .unwrap()
+    );
     assert_eq!(repository.commit("--help"), None);
     assert_eq!(repository.commit("nothing"), None);
 }
@@ -328,8 +336,8 @@ fn finds_what_differs_from_a_commit() {
 /// Attack: leaves an object out of a partial clone, so that Git fetches it with a program that the
 /// repository names.
 #[test]
-fn an_object_that_was_never_fetched_is_named_and_not_fetched() {
-    let server = Made::new();
+fn names_a_missing_object_and_does_not_fetch_it() {
+    let server = TestRepository::new();
     server.write("a.yaml", "one: AAAA\n");
     server.commit_at(10);
     server.git(&["config", "uploadpack.allowFilter", "true"]);
@@ -361,8 +369,8 @@ fn an_object_that_was_never_fetched_is_named_and_not_fetched() {
 
 /// Attack: commits a small compressed object that unpacks to more than the memory.
 #[test]
-fn an_object_that_unpacks_to_gigabytes_is_refused() {
-    let made = Made::new();
+fn refuses_an_object_that_unpacks_to_gigabytes() {
+    let made = TestRepository::new();
     made.write("a.yaml", "x");
     made.commit("one");
     let huge = made.root().join("huge");
@@ -377,8 +385,8 @@ fn an_object_that_unpacks_to_gigabytes_is_refused() {
 /// Attack: sets the hooks folder in the repository's own configuration, so that an executable file
 /// is written to a path of the author's choice.
 #[test]
-fn a_hook_goes_where_git_has_it_and_not_where_the_repository_says() {
-    let made = Made::new();
+fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
+    let made = TestRepository::new();
     let root = made.root().canonicalize().unwrap();
     assert_eq!(made.open().hooks().unwrap(), root.join(".git/hooks"));
     for path in [
@@ -395,8 +403,8 @@ fn a_hook_goes_where_git_has_it_and_not_where_the_repository_says() {
 
 /// Attack: sets another work tree in the repository's own configuration.
 #[test]
-fn the_work_tree_is_the_folder_with_the_repository_whatever_it_says() {
-    let made = Made::new();
+fn ignores_the_work_tree_of_the_repositorys_own_configuration() {
+    let made = TestRepository::new();
     made.write("a.yaml", "x");
     made.commit("one");
     let elsewhere = tempfile::tempdir().unwrap();
@@ -411,8 +419,8 @@ fn the_work_tree_is_the_folder_with_the_repository_whatever_it_says() {
 }
 
 #[test]
-fn a_linked_work_tree_and_a_sha256_repository_are_read() {
-    let made = Made::new();
+fn reads_a_linked_work_tree_and_a_sha256_repository() {
+    let made = TestRepository::new();
     made.write("a.yaml", "one: AAAA\n");
     made.commit_at(10);
     let folder = tempfile::tempdir().unwrap();
@@ -424,7 +432,7 @@ fn a_linked_work_tree_and_a_sha256_repository_are_read() {
         hooks.canonicalize().unwrap(),
         made.root().join(".git/hooks").canonicalize().unwrap()
     );
-    let other = Made(tempfile::tempdir().unwrap());
+    let other = TestRepository(tempfile::tempdir().unwrap());
     other.git(&["init", "-q", "--object-format=sha256"]);
     other.write("a.yaml", "one: AAAA\n");
     other.commit_at(10);
@@ -433,7 +441,7 @@ fn a_linked_work_tree_and_a_sha256_repository_are_read() {
 }
 
 /// Writes a tree of nine levels with ten equal entries each: ten objects for a billion paths.
-fn write_bomb(made: &Made) -> String {
+fn write_bomb(made: &TestRepository) -> String {
     fs::write(made.root().join(".git/leaf"), SEALED_TEXT).unwrap();
     let leaf = made.git(&["hash-object", "-w", ".git/leaf"]);
     let mut id = leaf.trim().to_owned();
@@ -452,8 +460,8 @@ fn write_bomb(made: &Made) -> String {
 const SEALED_TEXT: &str = "kind: SealedSecret\n";
 
 /// Creates a repository with three commits. The second adds a tree bomb, the third removes it.
-fn with_bomb() -> Made {
-    let made = Made::new();
+fn with_bomb() -> TestRepository {
+    let made = TestRepository::new();
     made.write("a/db.yaml", "one: AAAA\n");
     made.commit_at(10);
     let bomb = write_bomb(&made);
@@ -469,7 +477,7 @@ fn with_bomb() -> Made {
 
 /// Attack: commits a few small trees that expand to a billion paths, to exhaust the memory.
 #[test]
-fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
+fn limits_the_memory_for_repeated_trees() {
     let made = with_bomb();
     let repository = made.open();
     let too_many = |error: GitError| matches!(error, GitError::TooManyEntries { .. });
@@ -494,15 +502,15 @@ fn a_tree_that_repeats_itself_does_not_fill_the_memory() {
 
 /// Attack: commits such trees to hide the age of a value in another file.
 #[test]
-fn a_value_is_dated_past_a_tree_that_repeats_itself() {
+fn dates_a_value_in_a_history_with_repeated_trees() {
     let made = with_bomb();
     assert_eq!(made.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
 }
 
-/// Attack: puts a pipe or a link to a device in place of a file that is read when the repository is
-/// opened, so that a command hangs or exhausts the memory.
+/// Attack: replaces a file that is read when the repository is opened by a pipe or a link to a
+/// device, so that a command hangs or exhausts the memory.
 #[test]
-fn a_pipe_or_device_in_the_folder_of_a_repository_is_refused() {
+fn refuses_a_pipe_or_device_in_the_folder_of_a_repository() {
     for file in [
         "HEAD",
         "config",
@@ -517,7 +525,7 @@ fn a_pipe_or_device_in_the_folder_of_a_repository_is_refused() {
         "worktrees/x/HEAD",
     ] {
         for is_pipe in [true, false] {
-            let made = Made::new();
+            let made = TestRepository::new();
             made.write("a.yaml", "one: AAAA\n");
             made.commit("one");
             let path = made.root().canonicalize().unwrap().join(".git").join(file);
@@ -540,10 +548,10 @@ fn put_special(path: &Path, is_pipe: bool) {
     }
 }
 
-/// Attack: puts a pipe in place of an object, a borrowed object, or a file that names folders.
+/// Attack: replaces an object, a borrowed object, or a file that names folders by a pipe.
 #[test]
-fn a_pipe_among_objects_or_in_place_of_a_path_is_refused() {
-    let made = Made::new();
+fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
+    let made = TestRepository::new();
     made.write("a.yaml", "one: AAAA\n");
     made.commit("one");
     let is_refused = || {
@@ -572,10 +580,10 @@ fn a_pipe_among_objects_or_in_place_of_a_path_is_refused() {
     assert!(is_refused());
 }
 
-/// Attack: puts a pipe in place of a manifest or a `.gitignore` in the work tree.
+/// Attack: replaces a manifest or a `.gitignore` in the work tree by a pipe.
 #[test]
-fn a_pipe_in_the_work_tree_is_not_waited_for() {
-    let made = Made::new();
+fn does_not_wait_for_a_pipe_in_the_work_tree() {
+    let made = TestRepository::new();
     made.write("a.yaml", "one: AAAA\n");
     made.commit("one");
     put_special(&made.root().join("a.yaml"), true);
@@ -597,10 +605,10 @@ fn a_pipe_in_the_work_tree_is_not_waited_for() {
 
 /// Attack: adds a tree entry named `..`, so that a file outside the work tree is read.
 #[test]
-fn a_path_out_of_the_work_tree_is_not_read() {
+fn does_not_read_a_path_outside_the_work_tree() {
     let outer = tempfile::tempdir().unwrap();
     fs::write(outer.path().join("secret.yaml"), SEALED_TEXT).unwrap();
-    let made = Made(tempfile::tempdir_in(outer.path()).unwrap());
+    let made = TestRepository(tempfile::tempdir_in(outer.path()).unwrap());
     made.git(&["init", "-q", "-b", "main"]);
     made.write("a.yaml", "one: AAAA\n");
     made.commit("one");
@@ -629,8 +637,8 @@ fn a_path_out_of_the_work_tree_is_not_read() {
     assert_eq!(differing.files, [PathBuf::from("a.yaml")].into());
 }
 
-/// Writes a tree object with any names.
-fn write_tree(made: &Made, list: &str) -> String {
+/// Writes a tree object, whose entries may have any names.
+fn write_tree(made: &TestRepository, list: &str) -> String {
     let file = made.root().join(".git/list");
     fs::write(&file, list).unwrap();
     let mut git = Command::new("git");
@@ -641,8 +649,8 @@ fn write_tree(made: &Made, list: &str) -> String {
 }
 
 #[test]
-fn a_hook_of_a_submodule_goes_into_its_repository() {
-    let (made, other) = (Made::new(), Made::new());
+fn a_hook_of_a_submodule_is_in_its_own_repository() {
+    let (made, other) = (TestRepository::new(), TestRepository::new());
     other.write("a.yaml", "one: AAAA\n");
     other.commit("one");
     let url = other.root().display().to_string();
@@ -653,10 +661,10 @@ fn a_hook_of_a_submodule_goes_into_its_repository() {
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
 
-/// Attack: makes `.git` lead to another repository of the user, so that a hook is installed there.
+/// Attack: makes `.git` point to another repository of the user, so that a hook is installed there.
 #[test]
-fn a_hook_is_not_put_into_another_repository() {
-    let victim = Made::new();
+fn installs_no_hook_in_another_repository() {
+    let victim = TestRepository::new();
     victim.write("a.yaml", "one: AAAA\n");
     victim.commit("one");
     let folder = tempfile::tempdir().unwrap();
@@ -672,7 +680,7 @@ fn a_hook_is_not_put_into_another_repository() {
         fs::write(trap.path().join(".git"), format!("gitdir: {path}\n")).unwrap();
         is_refused(trap.path());
     }
-    let trap = Made::new();
+    let trap = TestRepository::new();
     fs::write(trap.root().join(".git/commondir"), &git_dir).unwrap();
     is_refused(trap.root());
     let own = format!("{}/.git\n", trap.root().display());

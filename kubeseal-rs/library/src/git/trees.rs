@@ -14,12 +14,12 @@ use gix::objs::tree::{EntryMode, EntryRef, name_order};
 
 use super::{GitError, Repository};
 
-/// The most entries that one comparison visits, each of which may be kept in memory. Lower in
-/// tests, which are not optimized.
-pub(super) const MOST_ENTRIES: usize = if cfg!(test) { 10_000 } else { 1_000_000 };
+/// The maximum number of entries that one comparison visits, each of which may be kept in memory.
+/// Lower in tests, which are not optimized.
+pub(super) const MAX_ENTRIES: usize = if cfg!(test) { 10_000 } else { 1_000_000 };
 
-/// The most entries that all comparisons of a repository visit.
-const MOST_ENTRIES_IN_ALL: usize = 5 * MOST_ENTRIES;
+/// The maximum number of entries that all comparisons of a repository visit.
+const MAX_ENTRIES_IN_TOTAL: usize = 5 * MAX_ENTRIES;
 
 /// The length of a path, in bytes, that counts as one more entry.
 const BYTES_OF_PATH: usize = 256;
@@ -90,7 +90,7 @@ impl Repository {
                 let path = join(&folder.path, name);
                 self.count(&mut visited, 1 + path.len() / BYTES_OF_PATH, &folder.path)?;
                 if is_wanted(path.as_ref(), &pair) {
-                    sort_out(path, pair, &mut folders, &mut changes);
+                    classify(path, pair, &mut folders, &mut changes);
                 }
             }
         }
@@ -101,7 +101,7 @@ impl Repository {
     fn count(&self, visited: &mut usize, more: usize, folder: &BString) -> Result<(), GitError> {
         *visited += more;
         self.visited.set(self.visited.get() + more);
-        if *visited > MOST_ENTRIES || self.visited.get() > MOST_ENTRIES_IN_ALL {
+        if *visited > MAX_ENTRIES || self.visited.get() > MAX_ENTRIES_IN_TOTAL {
             return Err(self.too_many_entries(folder));
         }
         Ok(())
@@ -166,7 +166,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
 }
 
 /// Adds the folders of a pair to the folders to visit, and any other entry to the changes.
-fn sort_out(path: BString, pair: Pair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
+fn classify(path: BString, pair: Pair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());
     let (before, after) = (file(pair.before), file(pair.after));

@@ -1,4 +1,4 @@
-//! Measures the header of an age file before it is parsed.
+//! Determines the length of an age file's header before it is parsed.
 //!
 //! The crate `age` parses a header from its start again each time it needs more bytes. The cost is
 //! quadratic in the header's length, so a small file with many stanzas would stall the program
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_end_of_a_header_and_refuses_what_is_too_long() {
+    fn finds_the_end_of_a_header_and_refuses_a_long_one() {
         let ordinary = header(3, "AAAA");
         let most = header(MAX_STANZAS, "AAAA");
         let rest = |header: &[u8]| [header, b"nonce and payload\n--- not a mac\n"].concat();
@@ -104,8 +104,8 @@ mod tests {
         for (why, file, want) in [
             ("nothing", Vec::new(), Err(Unparsed::CutOff)),
             ("a header alone", ordinary.clone(), Ok(ordinary.len())),
-            ("a payload behind it", rest(&ordinary), Ok(ordinary.len())),
-            ("as many as may be", most.clone(), Ok(most.len())),
+            ("a payload after it", rest(&ordinary), Ok(ordinary.len())),
+            ("as many as allowed", most.clone(), Ok(most.len())),
             (
                 "one more",
                 header(MAX_STANZAS + 1, "AAAA"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_the_header_in_one_piece_and_then_the_rest() {
+    fn returns_the_header_in_one_piece_and_then_the_rest() {
         let file = b"age\n---\nrest";
         let mut reader = HeaderAtOnce::new(file, 8);
         let mut first = Vec::new();

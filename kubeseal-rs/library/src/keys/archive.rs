@@ -1,8 +1,8 @@
 //! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
-//! (age-encryption.org/v1), which the `age` program opens too.
+//! (age-encryption.org/v1), which the `age` program can decrypt too.
 //!
-//! `age` adds its own cipher implementations beside those of aws-lc-rs. Any format that other tools
-//! can open would.
+//! The crate `age` brings its own cipher implementations besides those of aws-lc-rs. So would any
+//! format that other tools can decrypt.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -20,8 +20,8 @@ use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
 
 /// The scrypt work factor for a new passphrase (a power of two), equal to the default of `age`:
-/// about a second and 256 MiB. Fixed, so that an archive made on a fast machine opens on a slow
-/// one.
+/// about a second and 256 MiB. Fixed, so that a slow machine can decrypt an archive created on a
+/// fast one.
 const WORK: u8 = 18;
 /// The largest accepted work factor: four times the work, and 1 GiB.
 const MAX_WORK: u8 = 20;
@@ -33,13 +33,13 @@ const BEGINNINGS: [&[u8]; 2] = [
     b"-----BEGIN AGE ENCRYPTED FILE-----",
 ];
 
-/// The most recipients of an archive: `age` adds a stanza of its own.
+/// The maximum number of recipients of an archive: `age` adds a stanza of its own.
 const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 
 /// The first line of the supported version.
 const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
-/// Who can open an archive.
+/// Who can decrypt an archive.
 pub enum Lock {
     /// Holders of one of these recipients' identities.
     Recipients(Vec<age::x25519::Recipient>),
@@ -47,7 +47,7 @@ pub enum Lock {
     Passphrase(SecretString),
 }
 
-/// The identities and passphrase that open archives.
+/// The identities and the passphrase to decrypt archives with.
 #[derive(Default)]
 pub struct Unlock {
     /// The identities to try.
@@ -56,61 +56,63 @@ pub struct Unlock {
     pub passphrase: Option<SecretString>,
 }
 
-/// The file is not an archive, or does not open.
+/// The file is not an archive, or cannot be decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// Encrypting failed.
-    #[error("the archive cannot be encrypted: {0}")]
+    #[error("cannot encrypt the archive: {0}")]
     Encrypt(String),
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// A file of that name exists.
     #[error(
-        "{} is there already and may be the only copy of keys that are gone since; choose another name, or \
-         --force to replace it", .0.shown()
+        "{} exists and may be the only copy of keys that were deleted since\n\
+         hint: choose another name, or pass --force to replace it", .0.shown()
     )]
     Exists(PathBuf),
     /// The file on disk differs from what was written.
-    #[error("{} does not read back as it was written; it was removed, and no key is marked", .0.shown())]
+    #[error("{} differs from what was written; it was removed, and no key is marked as backed up", .0.shown())]
     NotAsWritten(PathBuf),
     /// The file is not an age archive, or its first lines were changed.
-    #[error("its first lines are not those of an age archive, or were changed")]
+    #[error("not an age archive, or its header was changed")]
     Header,
     /// The archive has a newer format version.
-    #[error("it is of a later version of age than this program knows")]
+    #[error("the archive has a later version of the age format than this program supports")]
     Version,
     /// The passphrase is wrong.
     #[error("the passphrase is wrong")]
     Passphrase,
     /// The archive needs a passphrase.
-    #[error("it opens with a passphrase, and none was given")]
+    #[error("the archive is encrypted with a passphrase\nhint: pass --passphrase-file")]
     NeedsPassphrase,
     /// The archive needs an identity.
-    #[error("it opens with an identity of one of its recipients; name its file with --identity")]
+    #[error(
+        "the archive is encrypted for recipients\nhint: pass the identity of one of them with --identity"
+    )]
     NeedsIdentity,
     /// None of the identities is a recipient of the archive.
-    #[error("none of the identities opens it: it is for other recipients")]
+    #[error("none of the identities is a recipient of the archive")]
     OtherRecipients,
     /// The passphrase's work factor is above the limit.
     #[error(
-        "its passphrase takes more work than is done for a file that anybody may have made: 2^{0} where 2^{max} is the \
-         most. If you trust its source, open it with `age -d` and restore the manifests in it",
+        "the work factor of the passphrase, 2^{0}, exceeds the limit of 2^{max}\n\
+         hint: if you trust the source of the archive, decrypt it with `age -d` and restore the manifests in it",
         max = MAX_WORK
     )]
     Work(u8),
     /// The header is longer than any that `seal keys backup` writes.
     #[error(
-        "its header is longer than 64 KiB or has more than {max} stanzas, which is refused before anything is tried. \
-         If you trust its source, open it with `age -d` and restore the manifests in it",
+        "the header of the archive is longer than 64 KiB or has more than {max} stanzas\n\
+         hint: if you trust the source of the archive, decrypt it with `age -d` and restore the manifests in it",
         max = MAX_STANZAS
     )]
     LongHeader,
-    /// More recipients than an archive can have and still be read.
-    #[error("an archive has at most {max} recipients, and {0} were given", max = MAX_RECIPIENTS)]
+    /// There are more recipients than a readable archive can have.
+    #[error("too many recipients ({0}): an archive has at most {max}", max = MAX_RECIPIENTS)]
     Recipients(usize),
     /// The archive is truncated or was changed.
-    #[error("it is cut off or was changed: what is in it cannot be trusted")]
+    #[error("the archive is truncated or was changed, so its content cannot be trusted")]
     Damaged,
 }
 
@@ -180,12 +182,12 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
 }
 
-/// Decrypts an archive completely or not at all. Success shows who the archive is for, not who made
-/// it, since recipients are public.
+/// Decrypts an archive completely or not at all. Success shows who the archive is for, not who
+/// created it, since recipients are public.
 ///
 /// # Errors
 ///
-/// Returns an [`ArchiveError`] if the archive does not open.
+/// Returns an [`ArchiveError`] if the archive cannot be decrypted.
 pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
@@ -215,8 +217,8 @@ pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, Ar
     }
 }
 
-/// Returns whether the archive opens with a passphrase rather than an identity.
-pub fn wants_passphrase(archive: &[u8]) -> bool {
+/// Returns whether the archive is encrypted with a passphrase rather than for recipients.
+pub fn needs_passphrase(archive: &[u8]) -> bool {
     let Ok(file) = without_armor(archive) else {
         return false;
     };
@@ -257,12 +259,12 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<HeaderAtOnce<'_>>, ArchiveError> {
 }
 
 /// Writes an archive in one step, reads it back, and returns the bytes written. The file is
-/// compared with what was written and, if `unlock` can open it, decrypted too. A file that differs
-/// is removed.
+/// compared with what was written and, if `unlock` allows, decrypted too. A file that differs is
+/// removed.
 ///
 /// # Errors
 ///
-/// Returns an [`ArchiveError`]; then no new file exists.
+/// Returns an [`ArchiveError`]. Then no new file exists.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -315,22 +317,22 @@ mod tests {
         }
     }
 
-    /// Attack: opens an archive with an identity that is not a recipient.
+    /// Attack: decrypts an archive with an identity that is not a recipient.
     #[test]
-    fn opens_for_its_recipients_and_for_nobody_else() {
+    fn only_recipients_can_decrypt() {
         let [own, other] = [(); 2].map(|()| age::x25519::Identity::generate());
         let archive = encrypt(b"keys", &Lock::Recipients(vec![own.to_public()])).unwrap();
         assert!(is_archive(&archive));
         assert_eq!(**decrypt(&archive, &identity(&own)).unwrap(), *b"keys");
         let refused = |unlock: &Unlock| decrypt(&archive, unlock).unwrap_err().to_string();
-        assert!(refused(&identity(&other)).contains("other recipients"));
+        assert!(refused(&identity(&other)).contains("none of the identities"));
         assert!(refused(&passphrase("x")).contains("--identity"));
         assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
     }
 
-    /// Attack: opens an archive with a wrong passphrase, or damages it.
+    /// Attack: decrypts an archive with a wrong passphrase, or damages it.
     #[test]
-    fn tells_a_wrong_passphrase_from_damage() {
+    fn distinguishes_a_wrong_passphrase_from_damage() {
         let right = passphrase("correct horse");
         let lock = Lock::Passphrase(right.passphrase.clone().unwrap());
         let archive = encrypt(b"keys", &lock).unwrap();
@@ -341,15 +343,15 @@ mod tests {
             refused(&archive, &passphrase("wrong")),
             "the passphrase is wrong"
         );
-        assert!(refused(&archive, &Unlock::default()).contains("none was given"));
+        assert!(refused(&archive, &Unlock::default()).contains("--passphrase-file"));
         let mut changed = archive.clone();
         *changed.last_mut().unwrap() ^= 1;
-        assert!(refused(&changed, &right).contains("cut off or was changed"));
+        assert!(refused(&changed, &right).contains("truncated or was changed"));
     }
 
     /// Attack: truncates an archive at every byte.
     #[test]
-    fn refuses_an_archive_that_was_cut_off_anywhere() {
+    fn refuses_an_archive_truncated_anywhere() {
         let own = age::x25519::Identity::generate();
         let plain = vec![b'k'; 100_000];
         let archive = encrypt(&plain, &Lock::Recipients(vec![own.to_public()])).unwrap();
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_does_not_replace_another_unasked() {
+    fn refuses_to_overwrite_a_backup() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.age");
         let own = age::x25519::Identity::generate();
@@ -374,8 +376,8 @@ mod tests {
         assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"two");
     }
 
-    /// Returns an archive that anyone who knows a recipient can make: stanzas for other recipients,
-    /// or one with a long body.
+    /// Returns an archive that anyone who knows a recipient can create: stanzas for other
+    /// recipients, or one with a long body.
     fn hostile(stanzas: usize, lines: usize) -> Vec<u8> {
         let line = format!("{}\n", "A".repeat(64));
         let name = "A".repeat(43);
@@ -397,7 +399,7 @@ mod tests {
     /// Attack: presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to
     /// keep restore and doctor busy.
     #[test]
-    fn refuses_a_header_that_is_longer_than_any_of_ours_before_it_parses_it() {
+    fn refuses_a_long_header_before_parsing_it() {
         let own = age::x25519::Identity::generate();
         for (why, archive, is_long) in [
             ("most stanzas", hostile(MAX_STANZAS, 0), false),
@@ -420,12 +422,12 @@ mod tests {
                     is_long,
                     "{why}"
                 );
-                assert!(!wants_passphrase(&bytes), "{why}");
+                assert!(!needs_passphrase(&bytes), "{why}");
             }
         }
     }
 
-    /// Counts how often the parser reads more of the header, after which it parses from the start.
+    /// Counts how often the parser reads more of the header, and so parses it from the start again.
     struct Counted<'a>(HeaderAtOnce<'a>, &'a Cell<usize>);
 
     impl io::Read for Counted<'_> {
@@ -452,7 +454,7 @@ mod tests {
     /// Attack: presents an archive with a header just within the limits, to make the parser run in
     /// quadratic time. Read line by line, the header would be parsed once per line.
     #[test]
-    fn a_header_is_parsed_once() {
+    fn parses_a_header_once() {
         for (stanzas, lines) in [(1, 0), (32, 0), (256, 0), (1, 120), (1, 960), (8, 100)] {
             let archive = hostile(stanzas, lines);
             let header = age_header::len(&archive).unwrap();
@@ -465,14 +467,14 @@ mod tests {
             assert_eq!(
                 count.get() - 1,
                 2 + stanzas * (2 + lines),
-                "as the crate does it"
+                "as the crate reads by itself"
             );
         }
     }
 
-    /// Attack: presents an archive that requests hours of work and more memory than there is.
+    /// Attack: presents an archive that requires hours of work and more memory than available.
     #[test]
-    fn does_no_more_work_for_a_passphrase_than_the_limit() {
+    fn refuses_a_work_factor_above_the_limit() {
         let with_work = |work: u8| {
             let mut recipient = age::scrypt::Recipient::new(SecretString::from("x".to_owned()));
             recipient.set_work_factor(1);
@@ -500,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_no_archive_that_it_would_not_read() {
+    fn refuses_to_write_an_archive_that_it_would_not_read() {
         let recipient = age::x25519::Identity::generate();
         let of = |count| Lock::Recipients(vec![recipient.to_public(); count]);
         let most = encrypt(b"keys", &of(MAX_RECIPIENTS)).unwrap();
@@ -515,7 +517,7 @@ mod tests {
         /// Attack: presents an archive of any form with many lines, to make the parser take longer
         /// than one pass.
         #[test]
-        fn whatever_is_in_a_header_it_is_refused_or_short(
+        fn any_header_is_short_or_refused(
             lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)
         ) {
             let archive = format!("age-encryption.org/v1\n{}\n", lines.join("\n"));
@@ -529,7 +531,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
+        fn never_panics_on_any_bytes(bytes: Vec<u8>) {
             let _ = decrypt(&bytes, &Unlock::default());
             let header = [&b"age-encryption.org/v1\n"[..], &bytes].concat();
             let _ = decrypt(&header, &Unlock::default());

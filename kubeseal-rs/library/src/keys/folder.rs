@@ -1,4 +1,4 @@
-//! Reads and writes key manifests in files, as in a controller's folder or beside a backup.
+//! Reads and writes key manifests in files, for example in a controller's folder.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -77,7 +77,7 @@ fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zer
         .iter_mut()
         .any(|document| change_in(document, name, &of_file, change));
     if !found {
-        bail!("{} no longer holds the Secret {name}", path.shown());
+        bail!("{} no longer contains the Secret {name}", path.shown());
     }
     let format = if manifest::begins_like_json(bytes) {
         crate::format::Format::Json
@@ -105,28 +105,28 @@ fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> b
 ///
 /// # Errors
 ///
-/// Fails if no file can have that name, or if the file exists: it contains something else, since
-/// otherwise the key would have been found under this name.
+/// Fails if no file can have that name, or if the file exists: then it does not contain the key,
+/// which would have been found under this name.
 pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
     if !is_file_name(name) {
         bail!(
-            "the key {name:?} cannot have a file of its name in {}: such a name begins with no dot and has no \
-             slash in it",
+            "the name of the key {name:?} cannot be the name of a file in {}: it must not begin with a dot or contain \
+             a slash",
             folder.shown()
         );
     }
     let path = folder.join(format!("{name}.yaml"));
     if path.symlink_metadata().is_ok() {
         bail!(
-            "{} is there and does not hold the key {name}; call that file something else",
+            "{} exists but does not contain the key {name}\nhint: rename that file",
             path.shown()
         );
     }
     Ok(path)
 }
 
-/// Returns whether a key can have this name. Keys in a folder are named after their files, which
-/// need not be valid Kubernetes names, but no key may be in another folder or hidden.
+/// Returns whether a key can have this name. Keys in a folder are named after their files. Such a
+/// name need not be a valid Kubernetes name, but must not lead to another folder or a hidden file.
 fn is_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let is_one = matches!(
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_a_file_in_its_folder_and_nowhere_else() {
+    fn a_key_name_cannot_lead_out_of_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         for (name, want) in [
             ("key-2024", true),

@@ -29,7 +29,7 @@ pub struct Commit {
 ///
 /// # Errors
 ///
-/// Fails if a path is in no repository.
+/// Fails if a path is not in a repository.
 pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for path in paths {
@@ -42,7 +42,7 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
         match git::work_tree(folder) {
             Some(root) => found.insert(root),
             None => bail!(
-                "{} is in no Git repository, so it has no branches",
+                "{} is not in a Git repository, so it has no branches",
                 path.shown()
             ),
         };
@@ -115,18 +115,21 @@ fn is_manifest(path: &str) -> bool {
 /// A cache of the parsed blobs of a repository, so that each is read once.
 struct Blobs<'a> {
     repository: &'a Repository,
-    known: BTreeMap<ObjectId, Contents>,
+    contents: BTreeMap<ObjectId, Contents>,
 }
 
 impl<'a> Blobs<'a> {
     fn new(repository: &'a Repository) -> Self {
-        let known = BTreeMap::new();
-        Self { repository, known }
+        let contents = BTreeMap::new();
+        Self {
+            repository,
+            contents,
+        }
     }
 
     fn read(&mut self, blob: ObjectId, path: &str) -> Result<&Contents> {
-        match self.known.entry(blob) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
+        match self.contents.entry(blob) {
+            Entry::Occupied(read) => Ok(read.into_mut()),
             Entry::Vacant(new) => Ok(new.insert(read_blob(self.repository, blob, path)?)),
         }
     }
@@ -146,18 +149,18 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
-    use crate::git::tests::Made;
+    use crate::git::tests::TestRepository;
 
     #[test]
-    fn finds_files_whatever_they_are_called() {
-        let made = Made::new();
+    fn finds_files_with_unusual_names() {
+        let repository = TestRepository::new();
         let names: [&[u8]; 4] = [b"a\".yaml", b"b\t.yml", b"c\n.json", b"d\xff.yaml"];
         for name in names {
             let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: x}\nspec: {}\n";
-            std::fs::write(made.root().join(OsStr::from_bytes(name)), text).unwrap();
+            std::fs::write(repository.root().join(OsStr::from_bytes(name)), text).unwrap();
         }
-        made.commit("one");
-        let commits = in_commits(made.root()).unwrap();
+        repository.commit("one");
+        let commits = in_commits(repository.root()).unwrap();
         let paths: Vec<&str> = commits
             .iter()
             .map(|(commit, _)| commit.path.as_str())
@@ -168,6 +171,6 @@ mod tests {
                 .iter()
                 .all(|(commit, found)| commit.author == "a <a@x>" && found.sealed.len() == 1)
         );
-        assert_eq!(in_branches(made.root()).unwrap().holders.len(), 4);
+        assert_eq!(in_branches(repository.root()).unwrap().holders.len(), 4);
     }
 }

@@ -1,5 +1,5 @@
-//! Keys that were marked as compromised from this machine, in the user's cache folder. The mark itself is in the key
-//! Secret, which a command that seals for a certificate file does not read.
+//! The cache of keys that were marked as compromised from this machine, in the user's cache folder. The mark itself is
+//! in the key Secret, which a command that seals for a certificate file does not read.
 //!
 //! ```text
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
@@ -12,10 +12,10 @@ use shared::key::Fingerprint;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
 
-/// A certificate of a key that others may know.
+/// The certificate belongs to a key that was marked as compromised.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the key of the certificate, {fingerprint}, is marked as compromised: an attacker may read what is sealed for it\n\
+    "the key of the certificate, {fingerprint}, is marked as compromised: an attacker may unseal values sealed for it\n\
      hint: fetch the current certificate with `seal cert fetch -o FILE --replace`; if the mark is a mistake, remove {}",
     .file.shown()
 )]
@@ -24,26 +24,26 @@ pub struct Compromised {
     file: PathBuf,
 }
 
-/// Remembers a key as compromised.
+/// Adds a key to the cache.
 ///
 /// # Errors
 ///
-/// The folder cannot be used.
+/// Fails if the cache folder cannot be used.
 pub fn remember(cache: Option<&Path>, key: &Fingerprint, since: &str) -> Result<(), FileError> {
     let Some(file) = file(cache, key) else {
         return Ok(());
     };
     if let Some(folder) = file.parent() {
-        files::make_folder(folder)?;
+        files::create_folder(folder)?;
     }
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
 
-/// Refuses to seal for a key that is remembered as compromised.
+/// Checks that a key is not in the cache, before values are sealed for it.
 ///
 /// # Errors
 ///
-/// It is.
+/// Returns [`Compromised`] if the key is in the cache.
 pub fn check(cache: Option<&Path>, key: &Fingerprint) -> Result<(), Compromised> {
     match file(cache, key).filter(|file| file.exists()) {
         Some(file) => Err(Compromised {
@@ -54,7 +54,7 @@ pub fn check(cache: Option<&Path>, key: &Fingerprint) -> Result<(), Compromised>
     }
 }
 
-/// Slashes of base64 do not belong in a name.
+/// Returns the path of a key's file. Slashes in base64 and colons are replaced in its name.
 fn file(cache: Option<&Path>, key: &Fingerprint) -> Option<PathBuf> {
     let name = key.to_string().replace(['/', ':'], "_");
     let folder = cache?.join("sealed-secrets").join("compromised");
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remembered_key_is_refused_and_no_other() {
+    fn refuses_only_keys_in_the_cache() {
         let cache = tempfile::tempdir().unwrap();
         let keys = ["a/b", "a+b"].map(|text| {
             let digest = format!("SHA256:{text}{}", "A".repeat(43 - text.len()));

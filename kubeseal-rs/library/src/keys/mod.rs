@@ -8,7 +8,7 @@
 //! | [`folder`] | the files of such a folder |
 //! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
 //! | [`restored`] | the Secret that is stored for a key of a backup |
-//! | [`signature`], [`signers`] | who made a backup |
+//! | [`signature`], [`signers`] | who created a backup |
 //! | [`survey`] | which objects and files need which key |
 //! | [`history`] | files of other branches and earlier commits |
 

@@ -18,7 +18,7 @@ pub const LEGACY_NAME: &str = "sealed-secrets-key";
 pub struct KeyRecord {
     /// The Secret as it is stored.
     pub secret: Secret,
-    /// The key, or why the Secret contains none.
+    /// The key, or why the Secret contains no usable key.
     pub key: Result<Arc<RingKey>, String>,
     /// Marks and dates of the key.
     pub facts: KeyProperties,
@@ -29,12 +29,12 @@ pub struct KeyRecord {
 impl KeyRecord {
     /// Parses the key of a Secret.
     pub fn new(secret: Secret, file: Option<PathBuf>) -> Self {
-        let parsed = key_secret::parse(&secret, OrderPriority::CertNotBefore);
-        let key = parsed.map(Arc::new).map_err(|error| error_chain(&error));
-        let known = key.as_ref().ok();
-        let known = known.map(|key| (key.fingerprint(), key.order_time()));
-        let mut facts = KeyProperties::new(&secret.metadata, known);
-        // The controller uses this key whatever its label says.
+        let key = key_secret::parse(&secret, OrderPriority::CertNotBefore);
+        let key = key.map(Arc::new).map_err(|error| error_chain(&error));
+        let parsed = key.as_ref().ok();
+        let parsed = parsed.map(|key| (key.fingerprint(), key.order_time()));
+        let mut facts = KeyProperties::new(&secret.metadata, parsed);
+        // The controller uses this key regardless of its label.
         facts.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
         Self {
             secret,
@@ -67,7 +67,7 @@ pub fn states(records: &[KeyRecord], served: Option<&Fingerprint>) -> Vec<KeySta
     key_marks::states(&facts, served)
 }
 
-/// Returns every usable key, including retired ones. The ring is for trial decryption and never for
+/// Returns every usable key, including retired ones. The ring is only for trial decryption, not for
 /// sealing.
 pub fn ring(records: &[KeyRecord]) -> KeyRing {
     KeyRing::new(

@@ -1,9 +1,9 @@
 //! Builds the Secret that is stored for a key of a backup: key, certificate, and the marks listed
 //! here.
 //!
-//! A backup is untrusted: anyone can make an archive that opens for its recipient. Metadata makes
-//! other programs act; a replicator, for example, copies a Secret into other namespaces. So only
-//! the metadata listed here is restored.
+//! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata triggers other
+//! programs; a replicator, for example, copies a Secret into other namespaces. So only the metadata
+//! listed here is restored.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +22,11 @@ use super::record::{KeyRecord, LEGACY_NAME};
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// What the operator allows a restored key to be used for.
+/// The permitted use of a restored key, which the operator chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Unsealing only, since this time.
-    OpeningOnly(Timestamp),
+    UnsealOnly(Timestamp),
     /// Sealing too: the operator chose the key by its fingerprint.
     Sealing,
 }
@@ -36,8 +36,7 @@ pub enum Use {
 pub struct Restored {
     /// The Secret, without a namespace.
     pub secret: Secret,
-    /// What the backup contains and the Secret does not, for display. Names in it come from the
-    /// backup.
+    /// What was dropped from the backup, for display. Contains names from the backup.
     pub left_out: Vec<String>,
 }
 
@@ -85,7 +84,7 @@ fn labels(
     let state = match state {
         _ if key_use == Use::Sealing => KEY_ACTIVE,
         Some(KEY_COMPROMISED) => KEY_COMPROMISED,
-        // Controllers read this key whatever its label says.
+        // Controllers read this key regardless of its label.
         None if record.name() == LEGACY_NAME => KEY_ACTIVE,
         Some(KEY_ACTIVE) => KEY_ACTIVE,
         // With any other value, controllers do not read the key.
@@ -119,7 +118,7 @@ fn annotations(
         |name: &&String| !kept.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION;
     let others = before.keys().filter(is_other);
     left_out.extend(others.map(|name| format!("annotation {name}")));
-    if let Use::OpeningOnly(since) = key_use {
+    if let Use::UnsealOnly(since) = key_use {
         let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         kept.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
     }
@@ -164,10 +163,10 @@ mod tests {
         Restored::new(&record, &key, key_use)
     }
 
-    const NOW: Use = Use::OpeningOnly(Timestamp::UNIX_EPOCH);
+    const NOW: Use = Use::UnsealOnly(Timestamp::UNIX_EPOCH);
 
-    /// Annotations and labels that make widely used programs act on a Secret.
-    const ACTED_ON: [&str; 14] = [
+    /// Annotations and labels that trigger widely used programs.
+    const TRIGGERS: [&str; 14] = [
         "reflector.v1.k8s.emberstack.com/reflection-allowed",
         "reflector.v1.k8s.emberstack.com/reflection-auto-enabled",
         "replicator.v1.mittwald.de/replicate-to",
@@ -187,8 +186,8 @@ mod tests {
     /// Attack: an archive asks a replicator, by annotation or label, to copy the private key into
     /// other namespaces.
     #[test]
-    fn takes_over_no_metadata_that_another_program_acts_on() {
-        for name in ACTED_ON {
+    fn restores_no_metadata_that_triggers_another_program() {
+        for name in TRIGGERS {
             let mut secret = backup();
             let entry = (name.to_owned(), "true".to_owned());
             secret.metadata.annotations = Some(BTreeMap::from([entry.clone()]));
@@ -230,7 +229,7 @@ mod tests {
     /// Attack: an archive contains a Secret with an owner, a finalizer, another type or namespace,
     /// or further items.
     #[test]
-    fn takes_over_nothing_but_name_key_certificate_and_marks() {
+    fn restores_only_name_key_certificate_and_marks() {
         let mut secret = backup();
         secret.metadata.namespace = Some("elsewhere".into());
         secret.metadata.generate_name = Some("k".into());
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_marks_that_are_true_of_the_key() {
+    fn keeps_the_marks_that_match_the_key() {
         let key = KeyRecord::new(backup(), None)
             .fingerprint()
             .unwrap()
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_label_is_one_that_controllers_know_and_a_mark_keeps_the_key_from_sealing() {
+    fn restores_a_supported_label_and_a_mark_that_prevents_sealing() {
         for (name, label, key_use, want) in [
             ("k", Some("active"), NOW, "active"),
             ("k", Some("compromised"), NOW, "compromised"),
@@ -334,7 +333,7 @@ mod tests {
     proptest::proptest! {
         /// Attack: an archive contains a Secret with any labels, annotations and items.
         #[test]
-        fn whatever_metadata_a_backup_has_only_ours_are_kept(
+        fn drops_all_metadata_of_other_programs(
             labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>, items: Vec<String>,
         ) {
             let mut secret = backup();

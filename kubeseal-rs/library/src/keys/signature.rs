@@ -1,8 +1,8 @@
 //! Signatures of archives, in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig of OpenSSH).
 //!
-//! `age` does not authenticate who made an archive; a signature does. The private key is an OpenSSH
-//! key without a passphrase. With any other key, an agent or hardware, `ssh-keygen` makes the same
-//! signature.
+//! `age` does not authenticate who created an archive; a signature does. The private key is an
+//! OpenSSH key without a passphrase. For any other key, an agent or a hardware token, use
+//! `ssh-keygen`, which creates the same signature.
 
 use std::path::{Path, PathBuf};
 
@@ -20,39 +20,43 @@ pub const NAMESPACE: &str = "sealed-secrets-backup";
 /// The size limit for a file with a key or a signature.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Signing failed, or the signature does not show who made the archive.
+/// Signing failed, or the signature does not show who created the archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The file is not an OpenSSH private key.
-    #[error("not an OpenSSH private key; `ssh-keygen -t ed25519 -f FILE` makes one")]
+    #[error("not an OpenSSH private key\nhint: create one with `ssh-keygen -t ed25519 -f FILE`")]
     NoKey,
     /// The key has a passphrase.
     #[error(
-        "the key has a passphrase, which is not asked for here; sign the archive with `ssh-keygen -Y sign -n {ns} -f \
+        "the key has a passphrase, which is not supported here\nhint: sign the archive with `ssh-keygen -Y sign -n {ns} -f \
          KEY ARCHIVE`",
         ns = NAMESPACE
     )]
     Encrypted,
     /// The type of key is not supported.
-    #[error("keys of the kind {0} are not supported; take one of Ed25519 or ECDSA on P-256")]
+    #[error("unsupported key type {0}\nhint: use Ed25519 or ECDSA on P-256")]
     Unsupported(String),
     /// Signing failed.
-    #[error("it cannot be signed with this key")]
+    #[error("cannot sign with this key")]
     NotSigned,
     /// The file is not a signature.
-    #[error("not a signature as `seal keys backup --sign` and `ssh-keygen -Y sign` write it")]
+    #[error("not a signature of `seal keys backup --sign` or `ssh-keygen -Y sign`")]
     NoSignature,
-    /// The signature was made for another purpose.
+    /// The signature has another namespace.
     #[error(
-        "it is a signature for {0:?} and not for {ns:?}; `ssh-keygen -Y sign -n {ns}` makes one",
+        "the signature has the namespace {0:?}, not {ns:?}\nhint: create one with `ssh-keygen -Y sign -n {ns}`",
         ns = NAMESPACE
     )]
     Namespace(String),
     /// The signature does not match the archive.
-    #[error("it is not of this archive: one of the two was changed or replaced")]
+    #[error(
+        "the signature does not match the archive: one of the two files was changed or replaced"
+    )]
     OtherArchive,
     /// The signer is not in the file of allowed signers.
-    #[error("it was made with {0}, which may not sign backups by the file of allowed signers")]
+    #[error(
+        "the signature was created with {0}, which the file of allowed signers does not permit for backups"
+    )]
     UnknownSigner(String),
 }
 
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn says_who_signed_an_archive() {
+    fn returns_the_signer_of_an_archive() {
         let signature = signed(b"archive");
         let signed = verified(b"archive", signature.as_bytes()).unwrap();
         assert_eq!(signed.principals, "jane@example.com");
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_a_signature_does_not_count() {
+    fn errors_name_why_a_signature_is_invalid() {
         let key = signing_key(KEY).unwrap();
         let of_git = key.sign("git", HashAlg::Sha512, b"archive").unwrap();
         let of_git = of_git.to_pem(LineEnding::LF).unwrap();
@@ -184,8 +188,16 @@ mod tests {
         for (archive, signature, want) in [
             ("archive", "", "not a signature"),
             ("archive", long.as_str(), "not a signature"),
-            ("archive", of_git.as_str(), "it is a signature for \"git\""),
-            ("Archive", good.as_str(), "it is not of this archive"),
+            (
+                "archive",
+                of_git.as_str(),
+                "the signature has the namespace \"git\"",
+            ),
+            (
+                "Archive",
+                good.as_str(),
+                "the signature does not match the archive",
+            ),
         ] {
             let error = verified(archive.as_bytes(), signature.as_bytes()).unwrap_err();
             assert!(error.to_string().starts_with(want), "{error}");
@@ -199,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_sign_is_called_what_it_is() {
+    fn errors_name_why_a_key_cannot_sign() {
         assert_eq!(signing_key(b"no key").unwrap_err(), SignatureError::NoKey);
         let long = [KEY, &vec![b'\n'; MAX_LEN]].concat();
         assert_eq!(signing_key(&long).unwrap_err(), SignatureError::NoKey);
@@ -208,7 +220,7 @@ mod tests {
     proptest::proptest! {
         /// Attack: changes any byte of a signature or an archive.
         #[test]
-        fn one_changed_byte_is_no_signature_of_the_archive(at in 0_usize..300, bit in 0_u8..8) {
+        fn refuses_a_signature_with_one_changed_byte(at in 0_usize..300, bit in 0_u8..8) {
             let mut signature = signed(b"archive").into_bytes();
             let at = at % signature.len();
             signature[at] ^= 1 << bit;
@@ -221,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
+        fn never_panics_on_any_bytes(bytes: Vec<u8>) {
             let _ = signing_key(&bytes);
             let _ = verified(b"archive", &bytes);
         }

@@ -33,7 +33,7 @@ pub struct Signers(Vec<Signer>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
-    #[error("it is not a text of at most 1 MiB")]
+    #[error("not a UTF-8 text of at most 1 MiB")]
     NoText,
     /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
@@ -44,7 +44,7 @@ pub enum SignersError {
         problem: &'static str,
     },
     /// The file contains no signer.
-    #[error("it names no signer")]
+    #[error("the file contains no signer")]
     Empty,
 }
 
@@ -85,7 +85,7 @@ impl Signers {
                 && signer
                     .namespaces
                     .as_ref()
-                    .is_none_or(|list| fits(list, namespace))
+                    .is_none_or(|list| matches(list, namespace))
                 && signer.after.is_none_or(|after| after <= now)
                 && signer.before.is_none_or(|before| now <= before)
         };
@@ -97,15 +97,15 @@ impl Signers {
 impl Signer {
     fn read(line: &str) -> Result<Self, &'static str> {
         let fields = split(line, char::is_whitespace)?;
-        let (principals, rest) = fields.split_first().ok_or("it is empty")?;
+        let (principals, rest) = fields.split_first().ok_or("the line is empty")?;
         let key = |fields: &[&str]| match fields {
             [algorithm, key, ..] => PublicKey::from_openssh(&format!("{algorithm} {key}")).ok(),
             _ => None,
         };
         let (options, key) = match (key(rest), rest) {
             (Some(key), _) => ("", key),
-            (None, [options, rest @ ..]) => (*options, key(rest).ok_or("it has no public key")?),
-            (None, []) => return Err("it has no public key"),
+            (None, [options, rest @ ..]) => (*options, key(rest).ok_or("no public key")?),
+            (None, []) => return Err("no public key"),
         };
         let mut signer = Self {
             principals: unquoted(principals).to_owned(),
@@ -131,17 +131,17 @@ impl Signer {
             ("namespaces", Some(value)) => self.namespaces.replace(value.to_owned()).is_none(),
             ("valid-after", Some(value)) => self.after.replace(time(value)?).is_none(),
             ("valid-before", Some(value)) => self.before.replace(time(value)?).is_none(),
-            _ => return Err("it has an option that is not known"),
+            _ => return Err("unknown option"),
         };
         if is_new {
             Ok(())
         } else {
-            Err("it has an option twice")
+            Err("duplicate option")
         }
     }
 }
 
-/// Splits a line outside quotes. Like `ssh-keygen`, knows no escapes inside quotes.
+/// Splits a line outside quotes. Like `ssh-keygen`, supports no escapes inside quotes.
 fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
     let mut is_quoted = false;
     let parts = text.split(|c: char| {
@@ -150,7 +150,7 @@ fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'s
     });
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     if is_quoted {
-        Err("it has quotes that do not end")
+        Err("unclosed quotes")
     } else {
         Ok(parts)
     }
@@ -174,7 +174,7 @@ fn unquoted(text: &str) -> &str {
 /// `ssh-keygen` uses the machine's time zone, so the same file would have another meaning on
 /// another machine.
 fn time(text: &str) -> Result<Timestamp, &'static str> {
-    const FORM: &str = "a time is YYYYMMDD, or YYYYMMDDHHMM[SS], and a Z at its end";
+    const FORM: &str = "invalid time: expected YYYYMMDD or YYYYMMDDHHMM[SS], followed by Z";
     let digits = text.strip_suffix(['Z', 'z']).ok_or(FORM)?;
     if ![8, 12, 14].contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(FORM);
@@ -196,21 +196,23 @@ fn time(text: &str) -> Result<Timestamp, &'static str> {
 }
 
 /// Returns whether a pattern of the list matches and none that begins with `!` does.
-fn fits(list: &str, namespace: &str) -> bool {
+fn matches(list: &str, namespace: &str) -> bool {
     let mut is_in = false;
     for pattern in list.split(',') {
         match pattern.strip_prefix('!') {
-            Some(pattern) if fits_one(pattern.as_bytes(), namespace.as_bytes()) => return false,
+            Some(pattern) if matches_pattern(pattern.as_bytes(), namespace.as_bytes()) => {
+                return false;
+            }
             Some(_) => {}
-            None => is_in |= fits_one(pattern.as_bytes(), namespace.as_bytes()),
+            None => is_in |= matches_pattern(pattern.as_bytes(), namespace.as_bytes()),
         }
     }
     is_in
 }
 
-/// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracking to the
-/// last star is enough, so matching takes no exponential search.
-fn fits_one(pattern: &[u8], text: &[u8]) -> bool {
+/// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracks only to the
+/// last star, which is enough and avoids exponential time.
+fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
         match pattern.get(p) {
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_sign_within_its_restrictions() {
+    fn a_key_may_sign_only_within_its_restrictions() {
         for (options, want) in [
             ("", true),
             ("namespaces=\"sealed-secrets-backup\"", true),
@@ -285,35 +287,26 @@ mod tests {
 
     /// Attack: relies on a restriction being ignored because of an unsupported spelling.
     #[test]
-    fn what_is_not_understood_lets_nobody_in() {
+    fn an_unsupported_line_permits_no_signer() {
         for (line, want) in [
-            ("jane KEY\njane", "line 2: it has no public key"),
-            ("jane ssh-ed25519 AAAA", "line 1: it has no public key"),
-            ("jane a b c", "line 1: it has no public key"),
-            (
-                "jane no-such-option KEY",
-                "line 1: it has an option that is not known",
-            ),
-            (
-                "jane cert-authority=\"no\" KEY",
-                "line 1: it has an option that is not known",
-            ),
+            ("jane KEY\njane", "line 2: no public key"),
+            ("jane ssh-ed25519 AAAA", "line 1: no public key"),
+            ("jane a b c", "line 1: no public key"),
+            ("jane no-such-option KEY", "line 1: unknown option"),
+            ("jane cert-authority=\"no\" KEY", "line 1: unknown option"),
             (
                 "jane namespaces=\"a\",namespaces=\"*\" KEY",
-                "line 1: it has an option twice",
+                "line 1: duplicate option",
             ),
             (
                 "jane namespaces=sealed-secrets-backup KEY",
                 "line 1: the value of an option must be in quotes",
             ),
-            (
-                "jane namespaces=\"git KEY",
-                "line 1: it has quotes that do not end",
-            ),
-            ("jane valid-after=\"20260101\" KEY", "line 1: a time is"),
-            ("jane valid-after=\"20261301Z\" KEY", "line 1: a time is"),
-            ("jane valid-before=\"soon\" KEY", "line 1: a time is"),
-            ("# nobody", "it names no signer"),
+            ("jane namespaces=\"git KEY", "line 1: unclosed quotes"),
+            ("jane valid-after=\"20260101\" KEY", "line 1: invalid time"),
+            ("jane valid-after=\"20261301Z\" KEY", "line 1: invalid time"),
+            ("jane valid-before=\"soon\" KEY", "line 1: invalid time"),
+            ("# nobody", "the file contains no signer"),
         ] {
             let error = principals(&line.replace("KEY", KEY)).unwrap_err();
             assert!(error.to_string().starts_with(want), "{line}: {error}");
@@ -324,15 +317,15 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics_on_foreign_text(text: String) {
+        fn never_panics_on_any_text(text: String) {
             let _ = Signers::parse(text.as_bytes());
             let _ = Signers::parse(format!("{text} {KEY}").as_bytes());
             let _ = Signers::parse(format!("jane {text} {KEY}").as_bytes());
-            let _ = (time(&text), fits(&text, &text), split(&text, |c| c == ','));
+            let _ = (time(&text), matches(&text, &text), split(&text, |c| c == ','));
         }
 
         #[test]
-        fn a_pattern_fits_as_one_that_tries_everything(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
+        fn matches_like_an_exhaustive_search(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
             fn slow(pattern: &[u8], text: &[u8]) -> bool {
                 match (pattern.first(), text.first()) {
                     (None, end) => end.is_none(),
@@ -341,7 +334,7 @@ mod tests {
                     (Some(p), Some(t)) => (*p == b'?' || p == t) && slow(&pattern[1..], &text[1..]),
                 }
             }
-            proptest::prop_assert_eq!(fits_one(pattern.as_bytes(), text.as_bytes()), slow(pattern.as_bytes(), text.as_bytes()));
+            proptest::prop_assert_eq!(matches_pattern(pattern.as_bytes(), text.as_bytes()), slow(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::shown::ShowPath as _;
 use shared::names;
 
 /// Where the keys are stored.
-#[allow(clippy::large_enum_variant, reason = "there is one in a run")]
+#[allow(clippy::large_enum_variant, reason = "a run has one")]
 pub enum KeyStore {
     /// Secrets in the controller's namespace.
     Cluster {
@@ -102,7 +102,7 @@ pub enum Put {
     /// The key was stored.
     Restored,
     /// The key existed already.
-    WasThere,
+    Existed,
 }
 
 const READ_KEYS: &str = "cannot read the key Secrets";
@@ -120,9 +120,9 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys of a folder: a controller's folder with `keys` and `sealed` in it, or a
-    /// folder that contains only key manifests. An empty folder counts as a controller's, which
-    /// reads keys from `keys`.
+    /// Opens the keys of a folder: a controller's folder with the subfolders `keys` and `sealed`, or
+    /// a folder of key manifests only. An empty folder counts as a controller's, which reads keys
+    /// from `keys`.
     ///
     /// # Errors
     ///
@@ -181,12 +181,12 @@ impl KeyStore {
                 objects.merge("cannot mark the key Secret", &path, &change.patch(record))?;
             }
             (Self::Folder { .. }, Some(file)) => folder::change(file, record.name(), change)?,
-            (Self::Folder { .. }, None) => bail!("the key {} is in no file", record.name()),
+            (Self::Folder { .. }, None) => bail!("the key {} is not in a file", record.name()),
         }
         Ok(())
     }
 
-    /// Checks whether a key of this name can be stored, as far as this can be known in advance.
+    /// Checks whether a key of this name can be stored, as far as this can be checked in advance.
     ///
     /// # Errors
     ///
@@ -214,22 +214,22 @@ impl KeyStore {
                 let path = secrets_path(namespace);
                 match objects.create("cannot store the key", &path, body)? {
                     Created::Created => Ok(Put::Restored),
-                    Created::Exists => Ok(Put::WasThere),
+                    Created::Exists => Ok(Put::Existed),
                 }
             }
             Self::Folder { keys, .. } => {
-                files::refuse_to_leave_the_tree(keys)?;
+                files::check_inside_tree(keys)?;
                 std::fs::create_dir_all(keys)
-                    .with_context(|| format!("cannot make {}", keys.shown()))?;
+                    .with_context(|| format!("cannot create {}", keys.shown()))?;
                 folder::write(keys, secret)?;
                 Ok(Put::Restored)
             }
         }
     }
 
-    /// Returns whether the SealedSecrets of these keys are known. They are not for a folder that
-    /// contains only key manifests.
-    pub fn knows_sealed(&self) -> bool {
+    /// Returns whether the store also contains the SealedSecrets of these keys. A folder of key
+    /// manifests only does not.
+    pub fn has_sealed(&self) -> bool {
         !matches!(self, Self::Folder { sealed: None, .. })
     }
 
@@ -238,7 +238,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if they cannot all be read.
+    /// Fails if one of them cannot be read.
     pub fn sealed(&self, namespaces: &[String], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
         match self {
             Self::Cluster { objects, .. } => sealed_in_cluster(objects, namespaces),
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_malformed_object_of_the_cluster_is_recorded_beside_the_others() {
+    fn records_a_malformed_object_of_the_cluster() {
         let mut found = Found::default();
         for spec in [
             "{encryptedData: {a: AgB}}",
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_folder_gets_its_keys_where_a_controller_looks_for_them() {
+    fn puts_keys_where_a_controller_reads_them() {
         let root = tempfile::tempdir().unwrap();
         for (why, folder, entry, keys) in [
             ("empty", "a", None, "a/keys"),

@@ -108,7 +108,7 @@ impl Found {
         self.unread.extend(other.unread);
     }
 
-    /// Adds the contents of a file. SealedSecrets without a namespace get the given one.
+    /// Adds the contents of a file. SealedSecrets without a namespace get this one.
     pub(super) fn add(
         &mut self,
         contents: Contents,
@@ -146,21 +146,22 @@ pub struct Contents {
 pub struct Survey {
     /// Each SealedSecret, with the need of each item.
     pub found: Vec<(Origin, BTreeMap<String, Need>)>,
-    /// Of so many objects the need is what their annotation or status says.
+    /// The number of objects whose keys are taken from their annotation or status.
     pub unopened: usize,
 }
 
-/// Which values a survey opens.
+/// Which values a survey decrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// All of them: what the survey says is sure.
+    /// All values. The result is certain.
     All,
-    /// If there are many objects, only those that do not say which key they need.
+    /// With many objects, only values whose object does not name the keys that it needs.
     Unnamed,
 }
 
-/// Opening the values of so many objects takes less than a second, even for large keys.
-const MANY: usize = 200;
+/// Up to this number of objects, all values are decrypted: that takes less than a second, even for
+/// large keys.
+const MAX_TO_DECRYPT: usize = 200;
 
 /// An item that needs a key, or may need it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,14 +170,14 @@ pub struct Dependent {
     pub origin: Origin,
     /// The name of the item.
     pub item: String,
-    /// Whether the key opened the item. If not, no known key opened it, so it may need this one.
+    /// Whether the key decrypts the item. If not, no local key does, so the item may need this key.
     pub is_sure: bool,
 }
 
 impl Survey {
     /// Tries items with the keys, on all processors.
     pub fn of(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
-        let is_named = depth == Depth::Unnamed && holders.len() > MANY;
+        let is_named = depth == Depth::Unnamed && holders.len() > MAX_TO_DECRYPT;
         let progress = Progress::new("objects", holders.len(), line);
         let found = parallel::map(
             holders,
@@ -201,7 +202,7 @@ impl Survey {
         }
     }
 
-    /// Asks a controller about items that no local key opened. `holders` must be those of the
+    /// Queries a controller about items that no local key decrypts. `holders` must be those of the
     /// survey. Returns the objects that the caller may not verify; these remain undecided.
     ///
     /// # Errors
@@ -265,7 +266,7 @@ impl Survey {
         (objects, files.len())
     }
 
-    /// Returns the items that no key opened.
+    /// Returns the items that no key decrypts.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
             let open = items.iter().filter(|(_, need)| is_undecided(need));
@@ -341,7 +342,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
 }
 
 /// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
-/// controller reads these objects whatever an ignore file names, so they need their keys.
+/// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
@@ -377,7 +378,7 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 impl Contents {
     /// Parses the bytes of a file.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
-        // Only the template engine knows what such a file contains.
+        // The content is unknown until the template is rendered.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
         let why = |error: &dyn std::error::Error| {
             let why = error_chain(error);
@@ -427,7 +428,7 @@ impl Contents {
     }
 }
 
-const TEMPLATE: &str = "this is a template, which has to be rendered first";
+const TEMPLATE: &str = "a template; render it first";
 
 #[cfg(test)]
 mod tests {
@@ -453,7 +454,8 @@ mod tests {
         (KeyRing::new([Arc::new(key)]), fingerprint)
     }
 
-    /// Of the form of a sealed value for 2,048 bits, which no key opens.
+    /// Returns a SealedSecret with a value in the form of a sealed one for 2048 bits, which no key
+    /// decrypts.
     fn holder(key: &Fingerprint) -> Holder {
         let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let text = shared::base64::encode(&bytes);
@@ -471,14 +473,14 @@ mod tests {
         }
     }
 
-    /// Attack: an annotation names a key that does not open the value, so that another key looks as if nothing needed it.
+    /// Attack: an annotation names a key that does not decrypt the value, so that the needed key appears to be unused.
     #[test]
-    fn names_of_keys_are_believed_of_many_objects_and_only_where_that_is_asked() {
+    fn trusts_annotations_only_for_many_objects_and_if_requested() {
         let (ring, key) = ring();
         for (count, depth, unopened) in [
-            (MANY, Depth::Unnamed, 0),
-            (MANY + 1, Depth::Unnamed, MANY + 1),
-            (MANY + 1, Depth::All, 0),
+            (MAX_TO_DECRYPT, Depth::Unnamed, 0),
+            (MAX_TO_DECRYPT + 1, Depth::Unnamed, MAX_TO_DECRYPT + 1),
+            (MAX_TO_DECRYPT + 1, Depth::All, 0),
         ] {
             let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
             let survey = Survey::of(&holders, &ring, depth, None);
@@ -493,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_forgotten() {
+    fn records_what_cannot_be_read() {
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
         for (why, text, sealed, unread) in [
             (
@@ -531,14 +533,14 @@ mod tests {
                 "{why}: {found:?}"
             );
             assert!(
-                found.unread.iter().all(|said| said.contains(unread)),
+                found.unread.iter().all(|why| why.contains(unread)),
                 "{why}: {found:?}"
             );
         }
     }
 
     #[test]
-    fn a_named_file_stops_a_survey_only_if_it_is_no_manifest() {
+    fn a_named_file_stops_a_survey_only_if_it_is_not_a_manifest() {
         let folder = tempfile::tempdir().unwrap();
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
         for (why, text, unread) in [

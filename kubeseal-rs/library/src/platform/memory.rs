@@ -1,10 +1,10 @@
 //! Files in memory, for plain values. Only Linux has them: the temporary folders of macOS and
 //! Windows are on disk.
 
-pub use face::*;
+pub use imp::*;
 
 #[cfg(target_os = "linux")]
-mod face {
+mod imp {
     use std::fs::File;
     use std::io::{self, Write as _};
     use std::os::fd::AsRawFd as _;
@@ -12,14 +12,14 @@ mod face {
 
     use rustix::fs::{MemfdFlags, memfd_create, statfs};
 
-    /// Whether this operating system has files in memory.
-    pub const IS_THERE: bool = true;
+    /// Whether this operating system supports files in memory.
+    pub const IS_SUPPORTED: bool = true;
 
     /// The types that `statfs` reports for file systems in memory.
     const TMPFS: i128 = 0x0102_1994;
     const RAMFS: i128 = 0x8584_58f6;
 
-    /// Creates a file without a name in any folder. It stays open across `exec`.
+    /// Creates a file that is in no folder. It stays open across `exec`.
     ///
     /// # Errors
     ///
@@ -36,17 +36,17 @@ mod face {
     }
 
     /// Returns whether the folder is in memory.
-    pub fn holds(folder: &Path) -> bool {
-        statfs(folder).is_ok_and(|facts| [TMPFS, RAMFS].contains(&i128::from(facts.f_type)))
+    pub fn contains(folder: &Path) -> bool {
+        statfs(folder).is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-mod face {
+mod imp {
     use std::fs::File;
     use std::io;
 
-    pub const IS_THERE: bool = false;
+    pub const IS_SUPPORTED: bool = false;
 
     pub fn file(_: &[u8]) -> io::Result<File> {
         Err(io::Error::from(io::ErrorKind::Unsupported))
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_memory_from_disks() {
-        assert!(holds(Path::new("/dev/shm")));
-        assert!(!holds(Path::new("/proc")));
-        assert!(!holds(Path::new("/no/where")));
+    fn distinguishes_memory_from_disks() {
+        assert!(contains(Path::new("/dev/shm")));
+        assert!(!contains(Path::new("/proc")));
+        assert!(!contains(Path::new("/no/where")));
     }
 }

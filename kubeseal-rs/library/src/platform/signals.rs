@@ -92,9 +92,9 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "the test runs itself as a child")]
     #[test]
-    fn a_signal_ends_the_process_again_once_nobody_holds_it() {
+    fn a_released_signal_ends_the_process_again() {
         if std::env::var_os(CHILD).is_none() {
-            let test = "a_signal_ends_the_process_again_once_nobody_holds_it";
+            let test = "a_released_signal_ends_the_process_again";
             assert_eq!(in_a_child(test).unwrap().signal(), Some(SIGINT));
             return;
         }

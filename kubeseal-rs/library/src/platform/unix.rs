@@ -18,17 +18,17 @@ use super::signals::HeldSignals;
 /// Returns the path if it is an executable file.
 pub fn program(path: PathBuf) -> Option<PathBuf> {
     let is_program =
-        |facts: fs::Metadata| facts.is_file() && facts.permissions().mode() & 0o111 != 0;
+        |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
     path.metadata().is_ok_and(is_program).then_some(path)
 }
 
-/// Replaces this process by the command, under the name that the user typed. Returns only on
-/// failure.
+/// Replaces this process by the command, which gets the typed name as its first argument. Returns
+/// only on failure.
 pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()
 }
 
-/// Returns the value of an environment variable. Any bytes are valid.
+/// Converts bytes to the value of an environment variable. Any bytes are valid.
 pub fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(bytes.to_vec()))
 }
@@ -50,8 +50,8 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a file without a name in the folder, for this user only; `None` where the operating
-/// system does not support it.
+/// Creates a file without a name on the folder's file system, for this user only; `None` where the
+/// operating system does not support it.
 #[cfg(target_os = "linux")]
 pub fn unnamed_file(folder: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -134,14 +134,14 @@ pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 }
 
 /// Makes new folders accessible to this user only.
-pub fn for_this_user_alone(builder: &mut DirBuilder) {
+pub fn for_this_user_only(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
 /// Returns whether a file was created by this user, by root, or by the owner of the folder that
 /// this user works in. The owner of a link decides where it leads, and the owner of its target
 /// decides the content, so each of them is checked.
-pub fn is_ours(file: &Path, folder: &Path) -> bool {
+pub fn is_trusted(file: &Path, folder: &Path) -> bool {
     // The folder may not exist yet.
     let mut there = folder
         .ancestors()
@@ -150,8 +150,8 @@ pub fn is_ours(file: &Path, folder: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     way_to(file).is_some_and(|way| {
         way.iter().all(|path| {
-            let facts = fs::symlink_metadata(path);
-            facts.is_ok_and(|facts| is_one_of_us(facts.uid(), user, owner))
+            let metadata = fs::symlink_metadata(path);
+            metadata.is_ok_and(|metadata| is_trusted_owner(metadata.uid(), user, owner))
         })
     })
 }
@@ -174,7 +174,7 @@ fn next_link(path: &Path) -> Option<PathBuf> {
 
 /// Returns whether an owner is trusted. The owner of the folder is: in a container, another user
 /// than the current one often owns the work tree.
-fn is_one_of_us(owner: u32, user: u32, folder: Option<u32>) -> bool {
+fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }
 
@@ -241,7 +241,7 @@ mod tests {
 
     /// Attack: replaces the target of the user's own link with a file of another user.
     #[test]
-    fn each_link_to_a_file_and_the_file_itself_are_judged() {
+    fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let whole = folder.path().canonicalize().unwrap();
         fs::create_dir(whole.join("other")).unwrap();
@@ -260,34 +260,34 @@ mod tests {
         assert_eq!(way_to(&at("first")), Some(names.map(at).into()));
         assert_eq!(way_to(&at("circle")), None);
         for (name, ours) in [("first", true), ("circle", false), ("nowhere", false)] {
-            assert_eq!(is_ours(&at(name), &whole), ours, "{name}");
+            assert_eq!(is_trusted(&at(name), &whole), ours, "{name}");
         }
         if rustix::process::geteuid().is_root() {
-            let stranger = Some(rustix::fs::Uid::from_raw(12345));
-            rustix::fs::chown(at("other/file"), stranger, None).unwrap();
-            assert!(!is_ours(&at("first"), &whole));
+            let other_user = Some(rustix::fs::Uid::from_raw(12345));
+            rustix::fs::chown(at("other/file"), other_user, None).unwrap();
+            assert!(!is_trusted(&at("first"), &whole));
         }
     }
 
-    /// Attack: puts a `.seal.yaml` into a shared folder.
+    /// Attack: places a `.seal.yaml` in a shared folder.
     #[test]
-    fn another_users_file_in_a_shared_folder_is_not_ours() {
+    fn another_users_file_in_a_shared_folder_is_not_trusted() {
         for (why, owner, user, folder, want) in [
-            ("mine", 1000, 1000, Some(0), true),
+            ("own", 1000, 1000, Some(0), true),
             ("root's", 0, 1000, Some(1000), true),
             ("a checkout in a container", 1000, 0, Some(1000), true),
-            ("a stranger's in /tmp", 1001, 1000, Some(0), false),
+            ("another user's in /tmp", 1001, 1000, Some(0), false),
             (
-                "a stranger's above my folder",
+                "another user's above the own folder",
                 1001,
                 1000,
                 Some(1000),
                 false,
             ),
-            ("a stranger's, and I am root", 1001, 0, Some(0), false),
-            ("a folder that is gone", 1001, 1000, None, false),
+            ("another user's, for root", 1001, 0, Some(0), false),
+            ("a removed folder", 1001, 1000, None, false),
         ] {
-            assert_eq!(is_one_of_us(owner, user, folder), want, "{why}");
+            assert_eq!(is_trusted_owner(owner, user, folder), want, "{why}");
         }
     }
 }

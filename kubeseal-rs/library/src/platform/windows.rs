@@ -30,13 +30,13 @@ pub fn become_command(mut command: Command, _: &OsStr) -> io::Error {
     }
 }
 
-/// Returns the value of an environment variable, which has to be UTF-8.
+/// Converts bytes to the value of an environment variable; `None` if they are not UTF-8.
 pub fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from(str::from_utf8(bytes).ok()?))
 }
 
 /// Returns `true`: the owner of a file is not checked on Windows.
-pub fn is_ours(_: &Path, _: &Path) -> bool {
+pub fn is_trusted(_: &Path, _: &Path) -> bool {
     true
 }
 
@@ -87,7 +87,7 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 }
 
 /// Does nothing: new folders inherit permissions, below the user's profile for that user only.
-pub fn for_this_user_alone(_: &mut DirBuilder) {}
+pub fn for_this_user_only(_: &mut DirBuilder) {}
 
 /// Does nothing: Git for Windows runs hooks without an executable bit.
 ///
@@ -114,6 +114,6 @@ impl QuietTerminal {
     }
 
     /// Does nothing: `rpassword` has restored the terminal.
-    #[expect(clippy::unused_self, reason = "elsewhere there is something to do")]
+    #[expect(clippy::unused_self, reason = "required on other systems")]
     pub fn restore(&self) {}
 }

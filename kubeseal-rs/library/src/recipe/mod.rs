@@ -4,13 +4,13 @@
 //! returned separately, since they need no sealing. Randomness and time are arguments, except that
 //! key generation draws its randomness inside aws-lc-rs.
 
-mod make;
+mod generate;
 mod parse;
 mod password;
 
 use shared::plain::Plain;
 
-pub use make::{MakeError, Random};
+pub use generate::{GenerateError, Random};
 pub use parse::{KINDS, RecipeError};
 pub use password::Password;
 
@@ -63,7 +63,7 @@ pub enum Curve {
 
 /// The items that a recipe generated.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct Generated {
     /// Values to seal, by item name.
     pub sealed: Vec<(String, Plain)>,
     /// Public values, by item name.
@@ -71,8 +71,8 @@ pub struct Made {
 }
 
 impl Recipe {
-    /// Returns whether the recipe can take a given password instead of a random one.
-    pub fn takes_password(&self) -> bool {
+    /// Returns whether the recipe accepts a password instead of generating one.
+    pub fn accepts_password(&self) -> bool {
         matches!(self, Self::Htpasswd { .. } | Self::Docker { .. })
     }
 }

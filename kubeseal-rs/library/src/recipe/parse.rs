@@ -15,7 +15,7 @@ rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:US
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// The kind does not exist.
-    #[error("unknown recipe; the recipes are {KINDS}")]
+    #[error("unknown recipe; the valid recipes are {KINDS}")]
     Kind,
     /// The kind does not have this option.
     #[error("{0} has no such option")]
@@ -30,8 +30,8 @@ pub enum RecipeError {
         /// The largest allowed number.
         to: usize,
     },
-    /// The size is not one of an RSA key.
-    #[error("an RSA key has 2048, 3072 or 4096 bits")]
+    /// The size of the RSA key is not supported.
+    #[error("an RSA key must have 2048, 3072 or 4096 bits")]
     Bits,
     /// A part is missing or malformed.
     #[error("{0}")]
@@ -74,9 +74,9 @@ fn password(options: &[&str]) -> Result<Recipe, RecipeError> {
             Some(("length", text)) => rules.length = number(text, "the length", 8, 4096)?,
             Some(("without", text)) => text.clone_into(&mut rules.without),
             Some((class, text)) => {
-                let at = Password::CLASSES.iter().position(|known| *known == class);
+                let at = Password::CLASSES.iter().position(|name| *name == class);
                 let at = at.ok_or(RecipeError::Option("password"))?;
-                rules.fewest[at] = number(text, "a class", 0, 4096)?;
+                rules.minimums[at] = number(text, "a class", 0, 4096)?;
             }
             None => return Err(RecipeError::Option("password")),
         }
@@ -106,7 +106,7 @@ fn ecdsa(options: &[&str]) -> Result<Recipe, RecipeError> {
     match options {
         [] | ["p256"] => Ok(Recipe::Ecdsa(Curve::P256)),
         ["p384"] => Ok(Recipe::Ecdsa(Curve::P384)),
-        _ => Err(RecipeError::Part("the curve is p256 or p384")),
+        _ => Err(RecipeError::Part("the curve must be p256 or p384")),
     }
 }
 
@@ -121,7 +121,7 @@ fn tls(options: &[&str]) -> Result<Recipe, RecipeError> {
     }
     if hosts.is_empty() {
         return Err(RecipeError::Part(
-            "tls needs a host, such as tls:shop.example.com",
+            "tls requires a host, such as tls:shop.example.com",
         ));
     }
     let days = u32::try_from(days).unwrap_or(365);
@@ -134,7 +134,7 @@ fn htpasswd(options: &[&str]) -> Result<Recipe, RecipeError> {
             user: (*user).to_owned(),
         }),
         _ => Err(RecipeError::Part(
-            "htpasswd needs a user without colon, such as htpasswd:admin",
+            "htpasswd requires a user without a colon, such as htpasswd:admin",
         )),
     }
 }
@@ -146,7 +146,7 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
             user: (*user).to_owned(),
         }),
         _ => Err(RecipeError::Part(
-            "docker needs a server and a user, such as docker:registry.example.com,ci",
+            "docker requires a server and a user, such as docker:registry.example.com,ci",
         )),
     }
 }
@@ -175,11 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_recipes() {
-        let password = |length, fewest, without: &str| {
+    fn parses_recipes() {
+        let password = |length, minimums, without: &str| {
             Recipe::Password(Password {
                 length,
-                fewest,
+                minimums,
                 without: without.into(),
             })
         };
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest_without_repeating_it() {
+    fn refuses_other_texts_without_quoting_them() {
         for text in [
             "hunter2",
             "",

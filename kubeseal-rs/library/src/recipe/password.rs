@@ -1,4 +1,4 @@
-//! Generates passwords by rules.
+//! Generates passwords that meet rules.
 
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{CryptoRng, RngExt as _};
@@ -18,7 +18,7 @@ pub struct Password {
     pub length: usize,
     /// The minimum number of characters of each class, in the order of [`Self::CLASSES`]. 0
     /// excludes the class.
-    pub fewest: [usize; 4],
+    pub minimums: [usize; 4],
     /// Excluded characters, such as `0O1lI`.
     pub without: String,
 }
@@ -28,7 +28,7 @@ impl Default for Password {
     fn default() -> Self {
         Self {
             length: 32,
-            fewest: [1, 1, 1, 0],
+            minimums: [1, 1, 1, 0],
             without: String::new(),
         }
     }
@@ -38,13 +38,13 @@ impl Default for Password {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// The length is outside the allowed range.
-    #[error("a password has 8 to 4096 characters")]
+    #[error("a password must have 8 to 4096 characters")]
     Length,
     /// The classes require more characters than the length.
-    #[error("its classes ask for more characters than its length")]
+    #[error("the character classes require more characters than the length")]
     TooMany,
     /// All characters of a class are excluded.
-    #[error("no character is left for one of its classes")]
+    #[error("all characters of a class are excluded")]
     NoneLeft,
 }
 
@@ -62,7 +62,7 @@ impl Password {
             return Err(PasswordError::Length);
         }
         if self
-            .fewest
+            .minimums
             .iter()
             .try_fold(0_usize, |sum, n| sum.checked_add(*n))
             .is_none_or(|sum| sum > self.length)
@@ -78,7 +78,9 @@ impl Password {
 
     /// Returns each class in use, with its minimum and its characters.
     fn classes(&self) -> Vec<(usize, Vec<u8>)> {
-        let classes = [LOWER, UPPER, DIGITS, SYMBOLS].into_iter().zip(self.fewest);
+        let classes = [LOWER, UPPER, DIGITS, SYMBOLS]
+            .into_iter()
+            .zip(self.minimums);
         let left = |letters: &[u8]| -> Vec<u8> {
             let without = self.without.as_bytes();
             letters
@@ -88,14 +90,15 @@ impl Password {
                 .collect()
         };
         classes
-            .filter(|(_, fewest)| *fewest > 0)
-            .map(|(letters, fewest)| (fewest, left(letters)))
+            .filter(|(_, minimum)| *minimum > 0)
+            .map(|(letters, minimum)| (minimum, left(letters)))
             .collect()
     }
 
-    /// Generates a password: the minimum of each class, the rest from all classes, in random order.
+    /// Generates a password: the minimum number of characters of each class, the rest from all
+    /// classes, in random order.
     /// Empty for rules that [`Self::check`] refuses.
-    pub fn make(&self, rng: &mut impl CryptoRng) -> Plain {
+    pub fn generate(&self, rng: &mut impl CryptoRng) -> Plain {
         let classes = self.classes();
         let all: Vec<u8> = classes
             .iter()
@@ -103,8 +106,8 @@ impl Password {
             .collect();
         // Allocate the full length at once: a growing vector would leave copies in freed memory.
         let mut text = Vec::with_capacity(self.length);
-        for (fewest, letters) in &classes {
-            text.extend((0..*fewest).filter_map(|_| letters.choose(rng)));
+        for (minimum, letters) in &classes {
+            text.extend((0..*minimum).filter_map(|_| letters.choose(rng)));
         }
         while text.len() < self.length && !all.is_empty() {
             text.push(all[rng.random_range(0..all.len())]);
@@ -122,10 +125,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_rules_that_cannot_be_kept() {
-        let rules = |length, fewest, without: &str| Password {
+    fn refuses_rules_that_cannot_be_met() {
+        let rules = |length, minimums, without: &str| Password {
             length,
-            fewest,
+            minimums,
             without: without.into(),
         };
         for (rules, want) in [
@@ -145,30 +148,30 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn keeps_its_rules(length in 8_usize..60, fewest in [0_usize..3, 0_usize..3, 0_usize..3, 0_usize..2], seed: u64) {
-            let rules = Password { length, fewest, without: "0O1lI".into() };
+        fn meets_its_rules(length in 8_usize..60, minimums in [0_usize..3, 0_usize..3, 0_usize..3, 0_usize..2], seed: u64) {
+            let rules = Password { length, minimums, without: "0O1lI".into() };
             proptest::prop_assume!(rules.check().is_ok());
-            let made = rules.make(&mut StdRng::seed_from_u64(seed));
-            let text = made.expose();
+            let generated = rules.generate(&mut StdRng::seed_from_u64(seed));
+            let text = generated.expose();
             proptest::prop_assert_eq!(text.len(), length);
             proptest::prop_assert!(!text.iter().any(|c| b"0O1lI".contains(c)));
-            for (class, fewest) in [LOWER, UPPER, DIGITS, SYMBOLS].into_iter().zip(fewest) {
+            for (class, minimum) in [LOWER, UPPER, DIGITS, SYMBOLS].into_iter().zip(minimums) {
                 let count = text.iter().filter(|c| class.contains(c)).count();
-                proptest::prop_assert!(count >= fewest && (fewest > 0 || count == 0));
+                proptest::prop_assert!(count >= minimum && (minimum > 0 || count == 0));
             }
         }
     }
 
     #[test]
-    fn draws_every_character_about_as_often() {
+    fn draws_characters_uniformly() {
         let rules = Password {
             length: 4096,
-            fewest: [1, 1, 1, 0],
+            minimums: [1, 1, 1, 0],
             without: String::new(),
         };
-        let made = rules.make(&mut StdRng::seed_from_u64(1));
+        let generated = rules.generate(&mut StdRng::seed_from_u64(1));
         for letter in [LOWER, UPPER, DIGITS].concat() {
-            let count = memchr::memchr_iter(letter, made.expose()).count();
+            let count = memchr::memchr_iter(letter, generated.expose()).count();
             assert!((25..120).contains(&count), "{count}");
         }
     }

@@ -10,8 +10,8 @@ use crate::{git, platform};
 /// The name of the file.
 pub const FILE_NAME: &str = ".seal.yaml";
 
-/// The size limit for the file; rules for thousands of paths fit.
-const LARGEST: u64 = 1024 * 1024;
+/// The size limit for the file, in bytes. Rules for thousands of paths fit.
+const MAX_LEN: u64 = 1024 * 1024;
 
 /// Rules, and the folder that their paths are relative to.
 #[derive(Debug)]
@@ -37,14 +37,14 @@ pub enum RulesFileError {
         /// The error in the rules.
         source: RulesError,
     },
-    /// The file belongs to another user, who could decide whom values are sealed for.
+    /// The file belongs to another user, who could choose the certificate.
     #[error(
-        "{}, or the file that it leads to, belongs neither to you nor to the owner of the folder of \
-         the sealed file, so it is refused: its author would choose the certificate. If it is right, name it with \
+        "{}, or the file that it links to, belongs neither to you nor to the owner of the sealed file's folder; \
+         its author would choose the certificate\nhint: if the file is right, name it with \
          --config",
         .0.shown()
     )]
-    Stranger(PathBuf),
+    NotOwned(PathBuf),
 }
 
 impl RulesFileError {
@@ -53,7 +53,7 @@ impl RulesFileError {
         match self {
             Self::File(error) => (error.path().to_owned(), 1),
             Self::Rules { path, source } => (path.clone(), source.line().unwrap_or(1)),
-            Self::Stranger(path) => (path.clone(), 1),
+            Self::NotOwned(path) => (path.clone(), 1),
         }
     }
 }
@@ -65,7 +65,7 @@ impl RulesFile {
     ///
     /// Returns a [`RulesFileError`] if the file cannot be read or is not valid.
     pub fn read(path: &Path) -> Result<Self, RulesFileError> {
-        let text = files::read_regular(path, LARGEST)?;
+        let text = files::read_regular(path, MAX_LEN)?;
         let rules = parse(&text).map_err(|source| RulesFileError::Rules {
             path: path.to_owned(),
             source,
@@ -89,7 +89,7 @@ impl RulesFile {
     ///
     /// # Errors
     ///
-    /// Returns [`RulesFileError::Stranger`] if the file belongs to another user, who may also have
+    /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
     /// created a work tree around the folder.
     pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let here = std::env::current_dir().and_then(|here| here.canonicalize());
@@ -106,8 +106,8 @@ impl RulesFile {
             path.symlink_metadata().is_ok().then_some(path)
         });
         match found {
-            Some(path) if path.exists() && !platform::is_ours(&path, folder) => {
-                Err(RulesFileError::Stranger(path))
+            Some(path) if path.exists() && !platform::is_trusted(&path, folder) => {
+                Err(RulesFileError::NotOwned(path))
             }
             found => Ok(found),
         }
@@ -124,7 +124,7 @@ impl RulesFile {
         &self.tree
     }
 
-    /// Returns the rule for a file, given its absolute path; `None` for a file outside the folder.
+    /// Returns the rule for a file, by its absolute path; `None` for a file outside the folder.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
         let path = path.strip_prefix(&self.folder).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();

@@ -1,4 +1,4 @@
-//! `.seal.yaml`: rules that map a path to how files there are sealed. Only the first rule whose
+//! `.seal.yaml`: rules that determine how the files of a path are sealed. Only the first rule whose
 //! path matches a file applies.
 //!
 //! ```yaml
@@ -84,7 +84,7 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// The namespace is not the allowed one.
-    #[error("{rule} wants the namespace {wanted:?}, not {found:?}")]
+    #[error("{rule} requires the namespace {wanted:?}, but the object has {found:?}")]
     Namespace {
         /// The rule, for messages.
         rule: String,
@@ -94,7 +94,7 @@ pub enum Broken {
         found: String,
     },
     /// The scope is not allowed.
-    #[error("{rule} allows the scope {allowed}, not {found}")]
+    #[error("{rule} allows the scope {allowed}, but the object has {found}")]
     Scope {
         /// The rule, for messages.
         rule: String,
@@ -104,7 +104,7 @@ pub enum Broken {
         found: Scope,
     },
     /// The certificate is not an accepted one.
-    #[error("{rule} wants the certificate {wanted}, and this one is {found}")]
+    #[error("{rule} requires the certificate {wanted}, but got {found}")]
     Fingerprint {
         /// The rule, for messages.
         rule: String,
@@ -114,7 +114,9 @@ pub enum Broken {
         found: Fingerprint,
     },
     /// The certificate's key is retired.
-    #[error("{rule} calls the key {found} retired; fetch the current certificate")]
+    #[error(
+        "{rule} lists the key {found} as retired\nhint: fetch the current certificate with `seal cert fetch -o FILE --replace`"
+    )]
     Retired {
         /// The rule, for messages.
         rule: String,
@@ -122,7 +124,7 @@ pub enum Broken {
         found: Fingerprint,
     },
     /// The certificate's key is too small.
-    #[error("{rule} wants a key of at least {wanted} bits, and this one has {found}")]
+    #[error("{rule} requires a key of at least {wanted} bits, but this key has {found}")]
     KeySize {
         /// The rule, for messages.
         rule: String,
@@ -143,7 +145,7 @@ impl Rules {
 
 impl Rule {
     /// Describes the rule, for messages.
-    pub fn in_words(&self) -> String {
+    pub fn describe(&self) -> String {
         format!(
             "rule {} of {FILE_NAME} (line {}, path {})",
             self.number, self.line, self.path
@@ -160,7 +162,7 @@ impl Rule {
         match &self.namespace {
             Some(wanted) if !namespace.is_empty() && wanted != namespace => {
                 Err(Broken::Namespace {
-                    rule: self.in_words(),
+                    rule: self.describe(),
                     wanted: wanted.clone(),
                     found: namespace.to_owned(),
                 })
@@ -184,7 +186,7 @@ impl Rule {
         }
         let allowed: Vec<String> = allowed.iter().map(Scope::to_string).collect();
         Err(Broken::Scope {
-            rule: self.in_words(),
+            rule: self.describe(),
             allowed: allowed.join(" or "),
             found: scope,
         })
@@ -196,7 +198,7 @@ impl Rule {
     ///
     /// Fails if the certificate is not an accepted one, or its key is retired or too small.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Broken> {
-        let (rule, found) = (self.in_words(), certificate.fingerprint().clone());
+        let (rule, found) = (self.describe(), certificate.fingerprint().clone());
         let bits = certificate.public_key().modulus_len() * 8;
         if self.retired.contains(&found) {
             return Err(Broken::Retired { rule, found });

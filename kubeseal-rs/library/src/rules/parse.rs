@@ -15,7 +15,7 @@ pub enum RulesError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The file has several documents.
-    #[error("it holds {0} documents; rules belong in one")]
+    #[error("the file contains {0} documents; rules must be in a single document")]
     Documents(usize),
     /// A line is not valid.
     #[error("line {line}: {problem}")]
@@ -42,12 +42,12 @@ impl RulesError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleProblem {
     /// The field does not exist.
-    #[error("unknown field {found:?}; the fields here are {known}")]
+    #[error("unknown field {found:?}; the valid fields are {valid}")]
     Unknown {
         /// The field as written.
         found: String,
         /// The fields that exist.
-        known: String,
+        valid: String,
     },
     /// The field is repeated.
     #[error("duplicate field {0:?}")]
@@ -77,7 +77,7 @@ pub enum RuleProblem {
         source: UnknownScope,
     },
     /// `scope` is not among `allowedScopes`.
-    #[error("scope is {0}, which allowedScopes leaves out")]
+    #[error("scope is {0}, which is not in allowedScopes")]
     ScopeNotAllowed(Scope),
     /// The fingerprint is malformed.
     #[error("{field}: {source}")]
@@ -88,25 +88,25 @@ pub enum RuleProblem {
         source: MalformedFingerprint,
     },
     /// A list that limits something is empty, most likely by mistake.
-    #[error("{0} is empty; fill it, or leave it out if anything is allowed")]
+    #[error("{0} is empty; add a value, or remove the field to allow any value")]
     Empty(&'static str),
     /// The rule has two sources of a certificate.
     #[error("a rule has either a certificate (a file or URL) or a context, not both")]
     TwoSources,
     /// The rule names both a certificate and a controller, so the controller would not be used.
-    #[error("a controller is asked only where no certificate is named")]
+    #[error("a rule has either a certificate or a controller, not both")]
     ControllerUnused,
-    /// The reason for ignoring a rule has no words.
-    #[error("the reason says nothing; write why the rule is ignored")]
+    /// The reason for ignoring a rule contains no letters.
+    #[error("the reason is empty; state why the rule is ignored")]
     NoReason,
     /// The key size is out of range.
-    #[error("keySize is a number of bits from 2048 to 8192")]
+    #[error("keySize must be a number of bits from 2048 to 8192")]
     KeySize,
 }
 
 type Parsed<T> = Result<T, RulesError>;
 
-/// Parses rules. An empty text has none.
+/// Parses rules. An empty text contains no rules.
 ///
 /// # Errors
 ///
@@ -240,8 +240,8 @@ fn key_size(node: &Node) -> Parsed<usize> {
 /// Parses the rules of `seal lint` to ignore, with reasons.
 fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
     let rules = RULES.iter().filter(|rule| !NEVER_EXEMPT.contains(rule));
-    let known: Vec<&str> = rules.map(|rule| rule.name).collect();
-    let fields = Fields::of(node, "ignore", &known)?;
+    let names: Vec<&str> = rules.map(|rule| rule.name).collect();
+    let fields = Fields::of(node, "ignore", &names)?;
     let reason = |(name, node): &(String, Node)| {
         let reason = text(node, "a reason")?;
         if !reason.contains(char::is_alphanumeric) {
@@ -256,16 +256,16 @@ fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
 struct Fields<'a>(&'a [(String, Node)]);
 
 impl<'a> Fields<'a> {
-    fn of(node: &'a Node, what: &'static str, known: &[&'static str]) -> Parsed<Self> {
+    fn of(node: &'a Node, what: &'static str, names: &[&'static str]) -> Parsed<Self> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
             _ => return Err(wrong(node, what, "a mapping")),
         };
         for (i, (name, value)) in entries.iter().enumerate() {
-            if !known.contains(&name.as_str()) {
-                let (found, known) = (name.clone(), known.join(", "));
-                return Err(at(value, RuleProblem::Unknown { found, known }));
+            if !names.contains(&name.as_str()) {
+                let (found, valid) = (name.clone(), names.join(", "));
+                return Err(at(value, RuleProblem::Unknown { found, valid }));
             }
             if entries[..i].iter().any(|(earlier, _)| earlier == name) {
                 return Err(at(value, RuleProblem::Twice(name.clone())));
@@ -276,7 +276,7 @@ impl<'a> Fields<'a> {
 
     /// Returns a field that exists and is not null.
     fn get(&self, name: &str) -> Option<&'a Node> {
-        let entry = self.0.iter().find(|(known, _)| known == name);
+        let entry = self.0.iter().find(|(field, _)| field == name);
         entry
             .map(|(_, node)| node)
             .filter(|node| !matches!(node.value, Value::Null))
@@ -294,7 +294,7 @@ impl<'a> Fields<'a> {
         read: fn(&Node, &'static str) -> Parsed<T>,
     ) -> Parsed<Vec<T>> {
         let found = self.each(name, read)?;
-        match self.0.iter().find(|(known, _)| known == name) {
+        match self.0.iter().find(|(field, _)| field == name) {
             Some((_, node)) if found.is_empty() => Err(at(node, RuleProblem::Empty(name))),
             _ => Ok(found),
         }
@@ -396,7 +396,7 @@ mod tests {
 
     /// Attack: puts a `.seal.yaml` above the repository.
     #[test]
-    fn the_first_rule_that_fits_applies() {
+    fn the_first_matching_rule_applies() {
         let text = "rules: [{path: prod/**}, {path: '*.json'}, {path: a/*/x.yaml}, {path: dev/}, {path: '{p,q}/*'}]";
         let rules = parse(text.as_bytes()).unwrap();
         for (path, want) in [
@@ -427,13 +427,13 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_and_where() {
+    fn errors_name_the_line_and_the_problem() {
         for (text, want) in [
             ("", "0 rules"),
             ("rules:\n", "0 rules"),
             (
                 "rule: []\n",
-                "line 1: unknown field \"rule\"; the fields here are rules",
+                "line 1: unknown field \"rule\"; the valid fields are rules",
             ),
             ("[a]", "line 1: the file must be a mapping, not a list"),
             ("rules: {}", "line 1: rules must be a list, not a mapping"),
@@ -468,15 +468,15 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  fingerprint: []\n",
-                "line 3: fingerprint is empty; fill it",
+                "line 3: fingerprint is empty; add",
             ),
             (
                 "rules:\n- path: a\n  fingerprint: ~\n",
-                "line 3: fingerprint is empty; fill it",
+                "line 3: fingerprint is empty; add",
             ),
             (
                 "rules:\n- path: a\n  allowedScopes: []\n",
-                "line 3: allowedScopes is empty; fill it",
+                "line 3: allowedScopes is empty; add",
             ),
             (
                 "rules:\n- path: a\n  certificate: c\n  context: d\n",
@@ -484,15 +484,15 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  ignore: {scope: ' '}\n",
-                "line 3: the reason says nothing",
+                "line 3: the reason is empty",
             ),
             (
                 "rules:\n- path: a\n  ignore:\n    scope: \"\\u00a0\\t\"\n",
-                "line 4: the reason says nothing",
+                "line 4: the reason is empty",
             ),
             (
                 "rules:\n- path: a\n  ignore: {plain-secret: '--', scope: fine}\n",
-                "line 3: the reason says nothing",
+                "line 3: the reason is empty",
             ),
             (
                 "rules:\n- path: a\n  ignore: {scope: ''}\n",
@@ -504,13 +504,13 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  keySize: 1024\n",
-                "line 3: keySize is a number of bits",
+                "line 3: keySize must be a number of bits",
             ),
             (
                 "rules:\n- path: a\n  namespace: [x]\n",
                 "line 3: namespace must be text, not a list",
             ),
-            ("a: b\n---\na: b\n", "it holds 2 documents"),
+            ("a: b\n---\na: b\n", "the file contains 2 documents"),
             ("a: [", "document 1, line 2: malformed YAML"),
         ] {
             let got = error(text);
@@ -532,7 +532,7 @@ mod tests {
         }
 
         #[test]
-        fn a_path_without_wildcards_fits_itself_and_nothing_else(path in "[a-z]{1,5}(/[a-z]{1,5}){1,3}", other in "[A-Z]{1,5}/[A-Z]") {
+        fn a_path_without_wildcards_matches_only_itself(path in "[a-z]{1,5}(/[a-z]{1,5}){1,3}", other in "[A-Z]{1,5}/[A-Z]") {
             let rules = parse(format!("rules: [{{path: \"{path}\"}}]").as_bytes()).unwrap();
             proptest::prop_assert!(rules.for_path(&path).is_some());
             proptest::prop_assert!(rules.for_path(&other).is_none());

@@ -130,7 +130,7 @@ fn check_known(path: &Path, here: &Path) -> Result<()> {
         return Ok(());
     }
     let whole = whole(path, here);
-    let is_known = around(&whole)?.map(|repository| repository.knew(&whole));
+    let is_known = around(&whole)?.map(|repository| repository.has_history(&whole));
     if is_known.transpose()? == Some(true) {
         return Ok(());
     }

@@ -108,7 +108,7 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
 }
 
 fn api_server(objects: &Objects) -> Found {
-    match objects.look("/api") {
+    match objects.get_raw("/api") {
         Ok((200, _)) => Found::good("reachable, authenticated"),
         // A user who may not list the API versions may still read the Service.
         Ok((403, _)) => Found::good("reachable"),
@@ -128,7 +128,7 @@ fn api_server(objects: &Objects) -> Found {
 }
 
 fn definition(objects: &Objects) -> Found {
-    match objects.look("/apis/bitnami.com/v1alpha1") {
+    match objects.get_raw("/apis/bitnami.com/v1alpha1") {
         Ok((200, _)) => Found::good("installed"),
         Ok((404, _)) => Found::bad(
             "not installed in the cluster",
@@ -147,7 +147,7 @@ fn service(objects: &Objects, access: &Access) -> Found {
     let title = format!("{namespace}/{service}");
     let elsewhere = "select the Service of the controller with --controller-namespace and --controller-name; \
                      `kubectl get services -A` lists them";
-    match objects.look(&format!(
+    match objects.get_raw(&format!(
         "/api/v1/namespaces/{namespace}/services/{service}"
     )) {
         Ok((200, body)) if has_ports(&body) => Found::good(title),
@@ -168,7 +168,7 @@ fn has_ports(service: &[u8]) -> bool {
 }
 
 fn namespaces(objects: &Objects) -> Vec<String> {
-    let Ok((200, body)) = objects.look("/api/v1/namespaces?limit=500") else {
+    let Ok((200, body)) = objects.get_raw("/api/v1/namespaces?limit=500") else {
         return Vec::new();
     };
     let list: Json = serde_json::from_slice(&body).unwrap_or_default();

@@ -128,10 +128,10 @@ fn proxied(
         namespace, name, ..
     } = access;
     let services = format!("/api/v1/namespaces/{namespace}/services");
-    let (_, body) = objects.look(&format!("{services}/{name}"))?;
+    let (_, body) = objects.get_raw(&format!("{services}/{name}"))?;
     let body: Json = serde_json::from_slice(&body).unwrap_or_default();
     let port = body["spec"]["ports"][0]["name"]
         .as_str()
         .unwrap_or_default();
-    objects.look(&format!("{services}/http:{name}:{port}/proxy/{endpoint}"))
+    objects.get_raw(&format!("{services}/http:{name}:{port}/proxy/{endpoint}"))
 }

@@ -66,7 +66,8 @@ impl Findings {
     /// Adds a step. Returns `None` if the step failed.
     pub(super) fn add(&mut self, name: &str, mut found: Found) -> Option<()> {
         // The output of a step is one line.
-        found.finding = found.finding.lines().collect::<Vec<_>>().join(" ");
+        let finding = found.finding.replace("\nhint: ", "; hint: ");
+        found.finding = finding.lines().collect::<Vec<_>>().join(" ");
         let is_bad = found.verdict == Verdict::Bad;
         self.0.push((name.to_owned(), found));
         (!is_bad).then_some(())

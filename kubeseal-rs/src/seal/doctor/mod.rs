@@ -100,7 +100,7 @@ fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings)
         .rule
         .as_ref()
         .filter(|_| settings.certificate.by == Origin::Rule);
-    let Some(rule) = rule.map(Rule::in_words) else {
+    let Some(rule) = rule.map(Rule::describe) else {
         return args;
     };
     let found = match &settings.certificate.value {

@@ -221,7 +221,7 @@ fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Found> {
         return None;
     }
     let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
-    Some(match objects.look(&path) {
+    Some(match objects.get_raw(&path) {
         Ok((200, body)) => as_applied(sealed, &body),
         Ok((404, _)) => Found::remark("not found in the cluster", "apply the file"),
         _ => Found::skipped("cannot be read"),

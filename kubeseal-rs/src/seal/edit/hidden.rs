@@ -93,7 +93,8 @@ fn base(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.filled_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    let usable = |folder: &PathBuf| memory::holds(folder) && tempfile::tempfile_in(folder).is_ok();
+    let usable =
+        |folder: &PathBuf| memory::contains(folder) && tempfile::tempfile_in(folder).is_ok();
     folders.into_iter().find(usable)
 }
 

@@ -93,7 +93,7 @@ pub(super) enum VariableError {
 
 /// Returns a hint for names that cannot be variables.
 fn files_hint() -> &'static str {
-    if platform::memory::IS_THERE {
+    if platform::memory::IS_SUPPORTED {
         ", or pass values as files with --files"
     } else {
         ""

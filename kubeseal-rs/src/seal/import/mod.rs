@@ -322,7 +322,7 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result
     }
     for (one, path) in sealed.iter().zip(paths) {
         let folder = path.parent().unwrap_or(Path::new("."));
-        files::refuse_to_leave_the_tree(path)?;
+        files::check_inside_tree(path)?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the folder {}", folder.shown()))?;
         files::replace(

@@ -103,7 +103,7 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
         match &step.action {
             Action::Put(secret) => match store.put(secret).with_context(context)? {
                 Put::Restored => {}
-                Put::WasThere => bail!(
+                Put::Existed => bail!(
                     "{} was created during this run; run the command again",
                     step.name
                 ),

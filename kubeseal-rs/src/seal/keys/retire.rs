@@ -57,7 +57,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         return Ok(Outcome::Findings);
     }
     let looked = survey.found.len();
-    if looked == 0 && args.paths.is_empty() && !store.knows_sealed() {
+    if looked == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
             "nothing to search for values that need the key: name files or folders, or the folder of a controller"
         );

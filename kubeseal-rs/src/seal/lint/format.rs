@@ -15,7 +15,7 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
             line,
             message,
         } = finding;
-        let word = rule.severity.word();
+        let word = rule.severity.name();
         let word = match rule.severity {
             Severity::Error => paint.red(word),
             Severity::Warning => paint.yellow(word),
@@ -23,7 +23,7 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
         format!(
             "{}:{line}: {word}: {} [{}]\n",
             shown(&file.shown()),
-            shown(message),
+            shown(&message.replace('\n', "; ")),
             rule.name
         )
     };
@@ -40,7 +40,7 @@ pub(super) fn github(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         format!(
             "::{} file={},line={},title={}::{}\n",
-            finding.rule.severity.word(),
+            finding.rule.severity.name(),
             property(&finding.file.shown()),
             finding.line,
             property(finding.rule.name),
@@ -65,15 +65,15 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
     let rule = |rule: &Rule| {
         json!({
             "id": rule.name,
-            "shortDescription": {"text": rule.means},
-            "defaultConfiguration": {"level": rule.severity.word()},
+            "shortDescription": {"text": rule.description},
+            "defaultConfiguration": {"level": rule.severity.name()},
         })
     };
     let result = |finding: &Finding| {
         json!({
             "ruleId": finding.rule.name,
             "ruleIndex": RULES.iter().position(|rule| *rule == finding.rule),
-            "level": finding.rule.severity.word(),
+            "level": finding.rule.severity.name(),
             "message": {"text": finding.message},
             "locations": [{"physicalLocation": {
                 "artifactLocation": {"uri": uri(&finding.file.to_string_lossy())},

@@ -32,7 +32,7 @@ use kubeseal_library::git::Repository;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{self, RulesFileError, Source};
 use kubeseal_library::shown::ShowPath as _;
-use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, PassedOver};
+use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, Skipped};
 
 use self::nested::Search;
 use self::object::{Against, Unjudged};
@@ -103,7 +103,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     for remark in remarks {
         report::info(&remark);
     }
-    PassedOver::check(unread)?;
+    Skipped::check(unread)?;
     if findings
         .iter()
         .any(|finding| finding.rule == finding::RULES_FILE)

@@ -145,7 +145,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
     let fewest = rule.key_size.filter(|fewest| *fewest > bits)?;
     let message = format!(
         "{key} is sealed for a key of {bits} bits, but {} requires at least {fewest}",
-        rule.in_words()
+        rule.describe()
     );
     Some((finding::KEY_SIZE, message))
 }

@@ -95,7 +95,7 @@ impl<'a> Plan<'a> {
             let key_use = if chosen.is_some() && record.fingerprint() == chosen {
                 Use::Sealing
             } else {
-                Use::OpeningOnly(now)
+                Use::UnsealOnly(now)
             };
             steps.push(step(record, there, &mut after, key_use)?);
         }

@@ -1,23 +1,23 @@
-//! Generates files as people write them: every layout that YAML allows and people use.
+//! Generates files in the layouts of YAML that people use.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 /// A generated file.
-pub(crate) struct Made {
+pub(crate) struct GeneratedFile {
     pub(crate) text: String,
-    /// Index of the document with the SealedSecret, counted from zero over documents that are not empty.
+    /// The index of the document with the SealedSecret, counted from zero. Empty documents do not count.
     pub(crate) document: usize,
-    /// Keys of its items.
+    /// The keys of the SealedSecret's items.
     pub(crate) items: Vec<String>,
-    /// Its file extension.
+    /// The file extension.
     pub(crate) ending: &'static str,
 }
 
-/// Returns the sealed text of an item, for the namespace and name of its object.
+/// A function that returns the sealed text of an item, given the namespace and name of its object and its key.
 pub(crate) type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
 
-pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
+pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> GeneratedFile {
     let place = ("ns".to_owned(), format!("n{}", rng.random_range(0..1000)));
     let count = rng.random_range(1..5);
     let items: Vec<String> = ["alpha", "beta.key", "gamma-1", "delta_2", "epsilon"][..count]
@@ -57,7 +57,7 @@ pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> Made {
         text.insert(0, '\u{feff}');
     }
     let ending = "yaml";
-    Made {
+    GeneratedFile {
         text,
         document,
         items,
@@ -69,7 +69,12 @@ fn pick<'a>(rng: &mut StdRng, all: &[&'a str]) -> &'a str {
     all[rng.random_range(0..all.len())]
 }
 
-fn json(rng: &mut StdRng, place: &(String, String), items: Vec<String>, values: &[String]) -> Made {
+fn json(
+    rng: &mut StdRng,
+    place: &(String, String),
+    items: Vec<String>,
+    values: &[String],
+) -> GeneratedFile {
     let data: serde_json::Map<String, serde_json::Value> = items
         .iter()
         .cloned()
@@ -90,7 +95,7 @@ fn json(rng: &mut StdRng, place: &(String, String), items: Vec<String>, values: 
     if rng.random() {
         text = text.replace('\n', "\r\n");
     }
-    Made {
+    GeneratedFile {
         text,
         document: 0,
         items,
@@ -98,7 +103,7 @@ fn json(rng: &mut StdRng, place: &(String, String), items: Vec<String>, values: 
     }
 }
 
-/// Returns a different object, which must not change.
+/// Returns an object of another kind, which must not change.
 fn other(rng: &mut StdRng) -> String {
     let bodies = [
         "data:\n  a: |+\n    kept  \n\n\n",

@@ -1,13 +1,13 @@
-//! Messages for files that users name by mistake say what the file is.
+//! Error messages for files that users name by mistake.
 
 use std::process::Command;
 
 use tests::binaries;
 
-use super::{Tree, said};
+use super::{Tree, stderr};
 
 #[test]
-fn plain_text_under_data_leads_to_string_data() {
+fn plain_text_under_data_is_reported_with_a_hint_to_string_data() {
     for value in ["hunter2!", "|\n    {\"a\": 1}", "-----BEGIN KEY-----"] {
         let tree = Tree::new();
         tree.write(
@@ -23,21 +23,21 @@ fn plain_text_under_data_leads_to_string_data() {
         let seal = tree.seal(&["a.yaml", "--stdout", "--cert", "cert.pem"]);
         assert_eq!(seal.status.code(), Some(2), "{seal:?}");
         for output in [kubeseal, seal] {
-            let said = said(&output);
+            let message = stderr(&output);
             let is_named = ["config.json", "stringData"]
                 .iter()
-                .all(|part| said.contains(part));
-            assert!(is_named && !said.contains("hunter2"), "{said}");
+                .all(|part| message.contains(part));
+            assert!(is_named && !message.contains("hunter2"), "{message}");
         }
     }
 }
 
 #[test]
-fn templates_and_conflicts_are_called_that_by_every_command() {
+fn every_command_identifies_templates_and_conflicts() {
     let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app\" . }}\n";
     let quoted = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\ndata: {a: '{{ .Values.a | b64enc }}'}\n";
     let conflict = "apiVersion: v1\nkind: Secret\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n";
-    for (text, word) in [
+    for (text, wanted) in [
         (template, "template"),
         (quoted, "template"),
         (conflict, "unresolved Git conflict markers"),
@@ -47,18 +47,18 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
         let mut kubeseal = Command::new(binaries::kubeseal());
         kubeseal.args(["--cert", "cert.pem", "-f", "a.yaml"]);
         let output = tree.run(kubeseal);
-        assert!(said(&output).contains(word), "{output:?}");
+        assert!(stderr(&output).contains(wanted), "{output:?}");
         for args in [
             &["a.yaml", "--stdout", "--cert", "cert.pem"][..],
             &["import", "secret", "a.yaml", "--cert", "cert.pem"],
         ] {
             let output = tree.seal(args);
-            assert!(said(&output).contains(word), "{args:?}: {output:?}");
+            assert!(stderr(&output).contains(wanted), "{args:?}: {output:?}");
         }
     }
     let with_base = "apiVersion: v1\nkind: Secret\n<<<<<<< ours\na: 1\n||||||| base\n=======\na: 2\n>>>>>>> theirs\n";
     let left_over = "apiVersion: v1\nkind: Secret\na: 1\n>>>>>>> left over\n";
-    for (text, word) in [
+    for (text, wanted) in [
         (template, "template"),
         (conflict, "unresolved Git conflict markers"),
         (with_base, "unresolved Git conflict markers"),
@@ -79,14 +79,14 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
             &["rotate", "a.yaml", "--key", "key.pem", "--cert", "cert.pem"],
         ] {
             let output = tree.seal(args);
-            let all = said(&output) + &super::printed(&output);
-            assert!(all.contains(word), "{args:?}: {output:?}");
+            let all = stderr(&output) + &super::stdout(&output);
+            assert!(all.contains(wanted), "{args:?}: {output:?}");
         }
     }
 }
 
 #[test]
-fn what_is_no_identity_is_called_what_it_is() {
+fn identifies_files_that_are_not_identities() {
     let recipient = tests::sops::RECIPIENT;
     let passphrase = include_str!("passphrase.age");
     for (text, wanted) in [
@@ -110,7 +110,7 @@ fn what_is_no_identity_is_called_what_it_is() {
         ];
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(said(&output).contains(wanted), "{text}: {output:?}");
+        assert!(stderr(&output).contains(wanted), "{text}: {output:?}");
     }
     let tree = Tree::new();
     tree.write("identity", tests::sops::IDENTITY);
@@ -122,15 +122,15 @@ fn what_is_no_identity_is_called_what_it_is() {
         "exec", "a.yaml", "--all", "--backup", "identity", "--", "true",
     ]);
     assert!(
-        said(&output).contains("is an age identity")
-            || said(&output).contains("contains an age identity"),
+        stderr(&output).contains("is an age identity")
+            || stderr(&output).contains("contains an age identity"),
         "{output:?}"
     );
 }
 
-/// The file may be as `age-keygen` wrote it, with the line ends of Windows, or not armored.
+/// The file is as `age-keygen` wrote it, with the line ends of Windows, or not armored.
 #[test]
-fn an_identity_with_a_passphrase_is_called_that_wherever_one_is_taken() {
+fn every_command_identifies_an_identity_with_a_passphrase() {
     let armored = include_str!("passphrase.age");
     let body: String = armored
         .lines()
@@ -142,7 +142,7 @@ fn an_identity_with_a_passphrase_is_called_that_wherever_one_is_taken() {
         ("CRLF", armored.replace('\n', "\r\n").into_bytes()),
         ("binary", binary),
     ];
-    let given = ["--backup", "backup.age", "--identity", "identity"];
+    let from_backup = ["--backup", "backup.age", "--identity", "identity"];
     let restore = ["keys", "restore", "backup.age", "--identity", "identity"];
     for (form, bytes) in &forms {
         let tree = Tree::new();
@@ -152,19 +152,24 @@ fn an_identity_with_a_passphrase_is_called_that_wherever_one_is_taken() {
         std::fs::write(tree.path("identity"), bytes).unwrap();
         for args in [
             [&restore[..], &["--directory", "state"]].concat(),
-            [&["exec", "a.yaml", "--all"][..], &given, &["--", "true"]].concat(),
-            [&["doctor", "a.yaml", "--offline"][..], &given].concat(),
+            [
+                &["exec", "a.yaml", "--all"][..],
+                &from_backup,
+                &["--", "true"],
+            ]
+            .concat(),
+            [&["doctor", "a.yaml", "--offline"][..], &from_backup].concat(),
         ] {
             let output = tree.seal(&args);
             assert_eq!(output.status.code(), Some(2), "{form} {args:?}: {output:?}");
-            let is_named = said(&output).contains("protected by a passphrase");
+            let is_named = stderr(&output).contains("protected by a passphrase");
             assert!(is_named, "{form} {args:?}: {output:?}");
         }
     }
 }
 
 #[test]
-fn an_editor_that_returns_at_once_is_called_that() {
+fn identifies_an_editor_that_returns_at_once() {
     use std::os::unix::fs::PermissionsExt as _;
     for (name, wanted) in [("code", "code --wait"), ("kate", "kate --block")] {
         let tree = Tree::new();
@@ -179,6 +184,6 @@ fn an_editor_that_returns_at_once_is_called_that() {
             .env_remove("VISUAL");
         let output = tree.run(command);
         assert!(output.status.success(), "{output:?}");
-        assert!(said(&output).contains(wanted), "{output:?}");
+        assert!(stderr(&output).contains(wanted), "{output:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The interface of a store that the tests need.
+//! The operations on a store that the scenarios need.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use tests::sealing::{KEYS, sealed_for};
 /// Values by item key.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
-/// Returns an object that is unusable, but that every API server accepts.
+/// Returns a malformed object that every API server accepts.
 pub(crate) fn malformed(name: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": "bitnami.com/v1alpha1",
@@ -25,32 +25,32 @@ pub(crate) fn malformed(name: &str, namespace: &str) -> Value {
     })
 }
 
-/// A store with a controller that has the first of the keys.
+/// A store with a controller that has the first of the test keys.
 #[allow(async_fn_in_trait, reason = "its futures stay on one thread")]
-pub(crate) trait Place: Sized {
+pub(crate) trait TestStore: Sized {
     /// Creates a store.
     async fn new() -> Self;
-    /// Returns the namespace to work in.
+    /// Returns the namespace of the test's objects.
     fn namespace(&self) -> &str;
     /// Creates or changes a SealedSecret.
     async fn put(&self, sealed: &SealedSecret);
-    /// Creates one with a text where a list is required.
+    /// Creates a SealedSecret with a string where a list is required.
     async fn put_malformed(&self, name: &str);
-    /// Deletes one.
+    /// Deletes a SealedSecret.
     async fn remove(&self, name: &str);
     /// Gives the controller another key.
     async fn add_key(&self, key: &NewKey);
     /// Stops the controller, runs `meanwhile`, and starts it again.
     async fn restart(self, meanwhile: impl AsyncFnOnce(&Self)) -> Self;
-    /// Changes a value without the controller.
+    /// Changes a value of a Secret, as another client would.
     async fn tamper(&self, name: &str, item: &str, value: &str);
     /// Creates a Secret that the controller does not own.
-    async fn put_foreign(&self, name: &str, item: &str, value: &str);
-    /// Returns the current values.
+    async fn put_not_owned(&self, name: &str, item: &str, value: &str);
+    /// Returns the current values of a Secret; `None` if it does not exist.
     async fn values(&self, name: &str) -> Option<Values>;
-    /// Returns the current status.
+    /// Returns the current status of a SealedSecret.
     async fn status(&self, name: &str) -> Option<SealedSecretStatus>;
-    /// Returns a stamp that changes with each write of values or status.
+    /// Returns a text that changes with each write of values or status.
     async fn stamp(&self, name: &str) -> String;
     /// Returns the controller's log.
     fn log(&self) -> String;
@@ -67,18 +67,18 @@ pub(crate) trait Place: Sized {
         self.put(&self.sealed(name, items)).await;
     }
 
-    /// Waits until these are the values.
-    async fn holds(&self, name: &str, items: &[(&str, &str)]) {
+    /// Waits until the Secret has exactly these values.
+    async fn wait_for_values(&self, name: &str, items: &[(&str, &str)]) {
         let item = |(key, value): &(&str, &str)| ((*key).to_owned(), value.as_bytes().to_vec());
         let want: Values = items.iter().map(item).collect();
         until(
-            &format!("{name} holds {items:?}\n{}", self.log()),
+            &format!("{name} has the values {items:?}\n{}", self.log()),
             async || (self.values(name).await? == want).then_some(()),
         )
         .await;
     }
 
-    async fn has_none(&self, name: &str) {
+    async fn wait_until_deleted(&self, name: &str) {
         until(&format!("{name} is gone\n{}", self.log()), async || {
             self.values(name).await.is_none().then_some(())
         })
@@ -86,7 +86,7 @@ pub(crate) trait Place: Sized {
     }
 
     /// Waits for the first condition to have this status, and returns it.
-    async fn synced(&self, name: &str, status: &str) -> Condition {
+    async fn wait_until_synced(&self, name: &str, status: &str) -> Condition {
         let what = format!("{name} is synced: {status}\n{}", self.log());
         until(&what, async || {
             let condition = self.status(name).await?.conditions.first()?.clone();
@@ -96,8 +96,8 @@ pub(crate) trait Place: Sized {
     }
 
     /// Waits until the controller has processed all previous changes.
-    async fn rest(&self) {
+    async fn wait_until_idle(&self) {
         self.seal("marker", &[("a", "1")]).await;
-        self.synced("marker", "True").await;
+        self.wait_until_synced("marker", "True").await;
     }
 }

@@ -11,9 +11,9 @@ use shared::plain::Plain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Curve, Made, Password, Recipe};
+use super::{Curve, Generated, Password, Recipe};
 
-/// The cost of bcrypt: about 50 ms for each attempt, for the server as for an attacker.
+/// The cost of bcrypt: about 50 ms for each attempt of the server or of an attacker.
 const BCRYPT_COST: u32 = 10;
 
 /// The source of randomness and time.
@@ -24,14 +24,14 @@ pub struct Random<'a, R> {
     pub now: Timestamp,
 }
 
-/// A recipe cannot be carried out.
+/// A value cannot be generated.
 #[derive(Debug, thiserror::Error)]
-pub enum MakeError {
+pub enum GenerateError {
     /// Generating a key or certificate failed.
-    #[error("the key could not be made")]
+    #[error("cannot generate the key")]
     Key(#[from] rcgen::Error),
     /// The password cannot be hashed: bcrypt accepts at most 72 bytes.
-    #[error("the password cannot be hashed: bcrypt takes 1 to 72 bytes without zero bytes")]
+    #[error("cannot hash the password: bcrypt accepts 1 to 72 bytes without zero bytes")]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
     #[error("the password is not UTF-8, which config.json requires")]
@@ -42,21 +42,21 @@ pub enum MakeError {
 }
 
 impl Recipe {
-    /// Generates the items of a recipe. `given` is the password for recipes that take one; without
-    /// it a random one is generated.
+    /// Generates the items of a recipe. `chosen` is the password for recipes that accept one; without it a
+    /// random one is generated.
     ///
     /// # Errors
     ///
-    /// Returns a [`MakeError`] if a value cannot be generated.
-    pub fn make<R: CryptoRng>(
+    /// Returns a [`GenerateError`] if a value cannot be generated.
+    pub fn generate<R: CryptoRng>(
         &self,
         item: &str,
-        given: Option<&Plain>,
+        chosen: Option<&Plain>,
         random: &mut Random<'_, R>,
-    ) -> Result<Made, MakeError> {
+    ) -> Result<Generated, GenerateError> {
         let rng = &mut *random.rng;
         match self {
-            Self::Password(rules) => Ok(one(item, rules.make(rng))),
+            Self::Password(rules) => Ok(one(item, rules.generate(rng))),
             Self::Hex(count) => Ok(one(item, hex(&bytes(*count, rng)))),
             Self::Base64(count) => Ok(one(item, Plain::from(base64::encode(&bytes(*count, rng))))),
             Self::Uuid => Ok(one(item, uuid(rng))),
@@ -64,14 +64,14 @@ impl Recipe {
             Self::Ed25519 => Ok(pair(item, &KeyPair::generate_for(&rcgen::PKCS_ED25519)?)),
             Self::Ecdsa(curve) => Ok(pair(item, &KeyPair::generate_for(algorithm(*curve))?)),
             Self::Tls { hosts, days } => tls(item, hosts, *days, random),
-            Self::Htpasswd { user } => htpasswd(item, user, given, rng),
-            Self::Docker { server, user } => docker(item, server, user, given, rng),
+            Self::Htpasswd { user } => htpasswd(item, user, chosen, rng),
+            Self::Docker { server, user } => docker(item, server, user, chosen, rng),
         }
     }
 }
 
-fn one(item: &str, value: Plain) -> Made {
-    Made {
+fn one(item: &str, value: Plain) -> Generated {
+    Generated {
         sealed: vec![(item.to_owned(), value)],
         public: Vec::new(),
     }
@@ -122,8 +122,8 @@ fn algorithm(curve: Curve) -> &'static SignatureAlgorithm {
 }
 
 /// Returns the private key as PKCS#8 PEM, and the public key.
-fn pair(item: &str, key: &KeyPair) -> Made {
-    Made {
+fn pair(item: &str, key: &KeyPair) -> Generated {
+    Generated {
         sealed: vec![(item.to_owned(), Plain::from(key.serialize_pem()))],
         public: vec![(format!("{item}.pub"), key.public_key_pem())],
     }
@@ -135,7 +135,7 @@ fn tls<R: CryptoRng>(
     hosts: &[String],
     days: u32,
     random: &mut Random<'_, R>,
-) -> Result<Made, MakeError> {
+) -> Result<Generated, GenerateError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new(hosts.to_vec())?;
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -146,46 +146,46 @@ fn tls<R: CryptoRng>(
     let end = random
         .now
         .checked_add(span)
-        .map_err(|_| MakeError::Validity)?;
+        .map_err(|_| GenerateError::Validity)?;
     params.not_before = instant(random.now)?;
     params.not_after = instant(end)?;
     params.serial_number = Some(SerialNumber::from_slice(&bytes(16, random.rng)));
     let certificate = params.self_signed(&key)?;
-    Ok(Made {
+    Ok(Generated {
         sealed: vec![(format!("{item}.key"), Plain::from(key.serialize_pem()))],
         public: vec![(format!("{item}.crt"), certificate.pem())],
     })
 }
 
-fn instant(at: Timestamp) -> Result<OffsetDateTime, MakeError> {
-    OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| MakeError::Validity)
+fn instant(at: Timestamp) -> Result<OffsetDateTime, GenerateError> {
+    OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| GenerateError::Validity)
 }
 
-fn password(given: Option<&Plain>, rng: &mut impl CryptoRng) -> Plain {
-    given
+fn password(chosen: Option<&Plain>, rng: &mut impl CryptoRng) -> Plain {
+    chosen
         .cloned()
-        .unwrap_or_else(|| Password::default().make(rng))
+        .unwrap_or_else(|| Password::default().generate(rng))
 }
 
-/// Returns the line `USER:$2y$…`, and the password as an item of its own: the hash alone would not
-/// let anyone log in.
+/// Returns the line `USER:$2y$…`, and the password as a separate item, since the hash cannot be
+/// used to log in.
 fn htpasswd(
     item: &str,
     user: &str,
-    given: Option<&Plain>,
+    chosen: Option<&Plain>,
     rng: &mut impl CryptoRng,
-) -> Result<Made, MakeError> {
-    let password = password(given, rng);
+) -> Result<Generated, GenerateError> {
+    let password = password(chosen, rng);
     let mut salt = [0; 16];
     rng.fill_bytes(&mut salt);
     let hash = bcrypt::non_truncating_hash_with_salt(password.expose(), BCRYPT_COST, salt)
-        .map_err(|_| MakeError::Hash)?;
+        .map_err(|_| GenerateError::Hash)?;
     let line = format!("{user}:{}\n", hash.format_for_version(Version::TwoY));
     let sealed = vec![
         (item.to_owned(), Plain::from(line)),
         (format!("{item}.password"), password),
     ];
-    Ok(Made {
+    Ok(Generated {
         sealed,
         public: Vec::new(),
     })
@@ -195,11 +195,11 @@ fn docker(
     item: &str,
     server: &str,
     user: &str,
-    given: Option<&Plain>,
+    chosen: Option<&Plain>,
     rng: &mut impl CryptoRng,
-) -> Result<Made, MakeError> {
-    let password = password(given, rng);
-    let text = std::str::from_utf8(password.expose()).map_err(|_| MakeError::Text)?;
+) -> Result<Generated, GenerateError> {
+    let password = password(chosen, rng);
+    let text = std::str::from_utf8(password.expose()).map_err(|_| GenerateError::Text)?;
     let both = Zeroizing::new(format!("{user}:{text}"));
     let auth = Zeroizing::new(base64::encode(both.as_bytes()));
     let quoted = |text: &str| Zeroizing::new(serde_json::Value::from(text).to_string());
@@ -220,22 +220,24 @@ mod tests {
 
     use super::*;
 
-    fn made(recipe: &str, given: Option<&str>) -> Made {
+    fn generated(recipe: &str, password: Option<&str>) -> Generated {
         let mut random = Random {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
         };
-        let given = given.map(|text| Plain::from(text.to_owned()));
+        let password = password.map(|text| Plain::from(text.to_owned()));
         let recipe: Recipe = recipe.parse().unwrap();
-        recipe.make("x", given.as_ref(), &mut random).unwrap()
+        recipe
+            .generate("x", password.as_ref(), &mut random)
+            .unwrap()
     }
 
-    fn text(made: &Made, at: usize) -> &str {
-        std::str::from_utf8(made.sealed[at].1.expose()).unwrap()
+    fn text(generated: &Generated, at: usize) -> &str {
+        std::str::from_utf8(generated.sealed[at].1.expose()).unwrap()
     }
 
     #[test]
-    fn the_same_randomness_makes_the_same_value() {
+    fn the_same_randomness_generates_the_same_value() {
         for recipe in [
             "password",
             "hex",
@@ -244,38 +246,41 @@ mod tests {
             "htpasswd:a",
             "docker:s,u",
         ] {
-            assert_eq!(text(&made(recipe, None), 0), text(&made(recipe, None), 0));
+            assert_eq!(
+                text(&generated(recipe, None), 0),
+                text(&generated(recipe, None), 0)
+            );
         }
     }
 
     #[test]
-    fn values_have_their_form() {
-        assert_eq!(text(&made("hex:8", None), 0).len(), 16);
-        let uuid = made("uuid", None);
+    fn generates_values_in_the_format_of_the_recipe() {
+        assert_eq!(text(&generated("hex:8", None), 0).len(), 16);
+        let uuid = generated("uuid", None);
         let uuid = text(&uuid, 0);
         assert_eq!((uuid.len(), &uuid[14..15], &uuid[8..9]), (36, "4", "-"));
         assert!("89ab".contains(&uuid[19..20]));
-        let bytes = base64::decode(text(&made("base64:9", None), 0).as_bytes()).unwrap();
+        let bytes = base64::decode(text(&generated("base64:9", None), 0).as_bytes()).unwrap();
         assert_eq!(bytes.len(), 9);
     }
 
     #[test]
-    fn htpasswd_is_bcrypt_of_its_password() {
-        for given in [None, Some("hunter2")] {
-            let made = made("htpasswd:admin", given);
-            let (user, hash) = text(&made, 0).trim_end().split_once(':').unwrap();
+    fn htpasswd_contains_the_bcrypt_hash_of_the_password() {
+        for password in [None, Some("hunter2")] {
+            let generated = generated("htpasswd:admin", password);
+            let (user, hash) = text(&generated, 0).trim_end().split_once(':').unwrap();
             assert_eq!(user, "admin");
             assert!(hash.starts_with("$2y$10$"));
-            assert_eq!(made.sealed[1].0, "x.password");
-            assert!(bcrypt::verify(text(&made, 1), hash).unwrap());
-            assert!(given.is_none_or(|given| given == text(&made, 1)));
+            assert_eq!(generated.sealed[1].0, "x.password");
+            assert!(bcrypt::verify(text(&generated, 1), hash).unwrap());
+            assert!(password.is_none_or(|password| password == text(&generated, 1)));
         }
     }
 
     #[test]
-    fn docker_quotes_what_json_must() {
-        let made = made("docker:r.example,ci", Some("a\"b\\c"));
-        let json: serde_json::Value = serde_json::from_str(text(&made, 0)).unwrap();
+    fn docker_escapes_json() {
+        let generated = generated("docker:r.example,ci", Some("a\"b\\c"));
+        let json: serde_json::Value = serde_json::from_str(text(&generated, 0)).unwrap();
         let entry = &json["auths"]["r.example"];
         assert_eq!(entry["password"], "a\"b\\c");
         let auth = base64::decode(entry["auth"].as_str().unwrap().as_bytes()).unwrap();
@@ -283,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn key_pairs_belong_together() {
+    fn private_and_public_keys_match() {
         for recipe in ["ed25519", "ecdsa", "ecdsa:p384", "rsa:2048"] {
-            let made = made(recipe, None);
-            let pair = KeyPair::from_pem(text(&made, 0)).unwrap();
+            let generated = generated(recipe, None);
+            let pair = KeyPair::from_pem(text(&generated, 0)).unwrap();
             assert_eq!(
-                made.public,
+                generated.public,
                 [("x.pub".to_owned(), pair.public_key_pem())],
                 "{recipe}"
             );
@@ -296,24 +301,31 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_for_its_hosts_and_days() {
-        let made = made("tls:a.example,10.0.0.1,days=30", None);
+    fn a_tls_certificate_has_the_hosts_and_days_of_the_recipe() {
+        let generated = generated("tls:a.example,10.0.0.1,days=30", None);
         assert_eq!(
-            (made.sealed[0].0.as_str(), made.public[0].0.as_str()),
+            (
+                generated.sealed[0].0.as_str(),
+                generated.public[0].0.as_str()
+            ),
             ("x.key", "x.crt")
         );
-        KeyPair::from_pem(text(&made, 0)).unwrap();
-        assert!(made.public[0].1.starts_with("-----BEGIN CERTIFICATE-----"));
+        KeyPair::from_pem(text(&generated, 0)).unwrap();
+        assert!(
+            generated.public[0]
+                .1
+                .starts_with("-----BEGIN CERTIFICATE-----")
+        );
     }
 
     #[test]
-    fn bcrypt_refuses_what_it_would_cut() {
+    fn refuses_a_password_that_bcrypt_would_truncate() {
         let recipe: Recipe = "htpasswd:a".parse().unwrap();
         let mut random = Random {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
         };
         let long = Plain::from("x".repeat(73));
-        assert!(recipe.make("x", Some(&long), &mut random).is_err());
+        assert!(recipe.generate("x", Some(&long), &mut random).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Five hundred SealedSecrets that Bitnami's program sealed, for keys in key Secret manifests that it wrote,
-//! copied into a directory: every file is right, byte for byte, and there is no other.
+//! The directory controller unseals five hundred SealedSecrets that Bitnami's program created, with its key
+//! Secrets: every file is correct, byte for byte, and there are no others.
 
 #![allow(
     clippy::unwrap_used,
@@ -62,7 +62,7 @@ fn unseals_five_hundred_sealed_secrets_of_upstream_byte_for_byte() {
     while count(&dir.join("status")) < COUNT {
         assert!(
             Instant::now() < deadline,
-            "{} of {COUNT} have a status",
+            "only {} of {COUNT} have a status",
             count(&dir.join("status"))
         );
         std::thread::sleep(Duration::from_millis(50));
@@ -74,7 +74,7 @@ fn unseals_five_hundred_sealed_secrets_of_upstream_byte_for_byte() {
     }
 }
 
-/// Returns a key in the form in which Bitnami's controller stores it.
+/// Returns a key Secret as Bitnami's controller stores it.
 fn key_secret(i: usize, key: &KeyPair) -> Value {
     json!({
         "apiVersion": "v1",
@@ -89,7 +89,8 @@ fn key_secret(i: usize, key: &KeyPair) -> Value {
     })
 }
 
-/// Seals for each of the keys in turn, with each scope, and writes the manifests in every format.
+/// Seals for each of the keys in turn, with each scope, and writes the manifests in every format. Returns the
+/// expected files.
 fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut want = Files::new();
@@ -118,7 +119,7 @@ fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
         } else {
             Format::Yaml
         };
-        // The large keys are slow to open, so only a few objects use them.
+        // Decryption with large keys is slow, so only a few objects use them.
         let key = &keys[[0, 0, 0, 0, 0, 0, 0, 1, 1, 2][i % 10]];
         let secret = secret.to_string();
         let sealed = upstream
@@ -134,7 +135,7 @@ fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
     want
 }
 
-/// Returns bytes, empty, short, or some thousand long; mostly not UTF-8.
+/// Returns up to a few thousand random bytes, mostly not UTF-8.
 fn random_bytes(rng: &mut StdRng) -> Vec<u8> {
     let longest = [0, 1, 40, 5000][rng.random_range(0..4)];
     let mut bytes = vec![0; rng.random_range(0..=longest)];
@@ -164,7 +165,7 @@ fn count(statuses: &Path) -> usize {
         .sum()
 }
 
-/// Reads every file that can be opened by a name below `secrets`.
+/// Reads every file below `secrets`, by its path.
 fn read(dir: &Path) -> Files {
     let secrets = dir.join("secrets");
     let mut files = Files::new();

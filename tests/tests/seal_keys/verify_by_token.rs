@@ -1,4 +1,4 @@
-//! If no local key can open a value, `seal` asks a controller over its port for callers with a token.
+//! If no local key decrypts a value, `seal` queries a controller on its port for callers with a token.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tests::patience::until;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, said};
+use crate::site::{Site, stderr};
 
 const PORT: [&str; 2] = [
     "--key-renew-period=0",
@@ -30,7 +30,7 @@ async fn site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
 }
 
 #[tokio::test]
-async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the_rest() {
+async fn a_key_retires_once_another_controller_confirms_that_it_unseals_the_remaining_items() {
     let site_here = site("asking-here", &KEYS[..2]).await;
     let there = site("asking-there", &KEYS[2..3]).await;
     let file = site_here.path("there.json");
@@ -43,7 +43,7 @@ async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the
     let (_, authority) = authority.split_once("\r\n\r\n").unwrap();
     fs::write(site_here.path("ca.pem"), authority).unwrap();
     let args = async |account: &str| {
-        let asking = there.asking(account).await;
+        let asking = there.token_args(account).await;
         fs::copy(there.path(account), site_here.path(account)).unwrap();
         let mut args: Vec<String> = ["keys", "retire", "key-0", "there.json"]
             .map(str::to_owned)
@@ -54,23 +54,23 @@ async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the
         args
     };
     let alone = args("verifier").await;
-    let refused = site_here.ends(1, &strs(&alone[..6]));
+    let refused = site_here.run_exit(1, &strs(&alone[..6]));
     let undecided = "there.json (there), item a: no key can unseal it, so it may need it";
     assert!(refused.contains(undecided), "{refused}");
 
-    let refused = site_here.ends(1, &strs(&args("powerless").await));
+    let refused = site_here.run_exit(1, &strs(&args("powerless").await));
     assert!(
-        refused.contains(undecided) && refused.contains("no verb `verify`"),
+        refused.contains(undecided) && refused.contains("not allowed the verb `verify`"),
         "{refused}"
     );
 
-    until("the right has spread", async || {
+    until("the permission takes effect", async || {
         let output = site_here.seal(&strs(&alone));
         output
             .status
             .success()
             .then_some(())
-            .ok_or(said(&output))
+            .ok_or(stderr(&output))
             .ok()
     })
     .await;
@@ -82,7 +82,7 @@ async fn a_key_retires_once_another_controller_confirms_that_its_own_unseals_the
 }
 
 #[tokio::test]
-async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
+async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
     let site = site("asking-doctor", &KEYS[..1]).await;
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
@@ -103,11 +103,11 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
     site.write("opens.json", &opens);
     site.write("mixed.json", &mixed);
     let doctor = async |file: &str, account: &str| {
-        let asking = site.asking(account).await;
+        let asking = site.token_args(account).await;
         let args = ["doctor", file, "--kubeconfig", kubeconfig.to_str().unwrap()];
-        said(&site.seal(&[&args[..], &strs(&asking)].concat()))
+        stderr(&site.seal(&[&args[..], &strs(&asking)].concat()))
     };
-    let reported = until("the rights have spread", async || {
+    let reported = until("the permissions take effect", async || {
         let reported = doctor("mixed.json", "verifier").await;
         reported.contains("item a").then_some(reported)
     })
@@ -128,7 +128,7 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
 
     let refused = doctor("mixed.json", "powerless").await;
     assert!(
-        refused.contains("no verb `verify`") && !refused.contains("item"),
+        refused.contains("not allowed the verb `verify`") && !refused.contains("item"),
         "{refused}"
     );
     assert_eq!(refused, doctor("opens.json", "powerless").await);

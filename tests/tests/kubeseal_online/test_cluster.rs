@@ -22,41 +22,41 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("KUBECONFIG", "${kubeconfig}"),
     ("SEALED_SECRETS_CONTROLLER_NAME", "seals"),
     ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "${namespace}"),
-    // Our `kubeseal` remembers certificates; keep that cache outside the folder under comparison.
+    // Our `kubeseal` caches certificates; keep that cache outside the compared folder.
     ("XDG_CACHE_HOME", "${dir}/../cache"),
 ];
 
-/// The same for both controllers. Without rate limits, because waiting for them has its own test.
-const WORDS: &[&str] = &[
+/// The arguments of both controllers. Without rate limits, which have their own test.
+const ARGS: &[&str] = &[
     "--all-namespaces=false",
     "--key-renew-period=0",
     "--rate-limit=100000",
     "--rate-limit-burst=100000",
 ];
 
-pub(crate) struct Place {
+pub(crate) struct TestCluster {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     reader: String,
     _running: Running,
 }
 
-/// Keeps the controller running until it is dropped.
+/// A controller that runs until it is dropped.
 enum Running {
     Upstreams(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
     Ours(#[expect(dead_code, reason = "runs until it is dropped")] Box<ClusterController>),
 }
 
-impl Place {
+impl TestCluster {
     pub(crate) async fn with_upstreams(fixtures: &Fixtures) -> Self {
-        let (plane, namespace) = prepared("online-peers", fixtures).await;
+        let (plane, namespace) = prepared("online-upstream", fixtures).await;
         let [port, metrics] = free_ports();
         let listen = format!("--listen-addr=127.0.0.1:{port}");
         let listen_metrics = format!("--listen-metrics-addr=127.0.0.1:{metrics}");
-        let args = [WORDS, &[listen.as_str(), listen_metrics.as_str()]].concat();
+        let args = [ARGS, &[listen.as_str(), listen_metrics.as_str()]].concat();
         let program = upstream::upstream_controller();
         let pod = Pod::start(plane, &namespace, ACCOUNT, &program, &args).await;
-        until("upstream's controller answers", async || {
+        until("upstream's controller responds", async || {
             http::get(port, "/v1/cert.pem").await.ok()
         })
         .await;
@@ -65,7 +65,7 @@ impl Place {
 
     pub(crate) async fn with_ours(fixtures: &Fixtures) -> Self {
         let (plane, namespace) = prepared("online-ours", fixtures).await;
-        let controller = ClusterController::start(plane, &namespace, WORDS).await;
+        let controller = ClusterController::start(plane, &namespace, ARGS).await;
         let port = controller.port().unwrap();
         let running = Running::Ours(Box::new(controller));
         Self::new(plane, namespace, running, port, fixtures).await
@@ -109,7 +109,7 @@ impl Place {
         }
     }
 
-    /// Returns the marks that cases may use.
+    /// Returns the placeholders that cases may use.
     pub(crate) fn marks(&self) -> Marks {
         let (host, port) = self.plane.address();
         let kubeconfig = self.plane.kubeconfig();
@@ -135,8 +135,8 @@ impl Place {
         .into()
     }
 
-    /// Removes what differs between controllers only because their namespaces differ.
-    pub(crate) fn make_alike(&self, traces: &mut Traces) {
+    /// Removes differences between the controllers that are due to their namespaces.
+    pub(crate) fn normalise(&self, traces: &mut Traces) {
         let alike = |bytes: &mut Vec<u8>| {
             if let Ok(text) = std::str::from_utf8(bytes) {
                 *bytes = text
@@ -154,7 +154,7 @@ impl Place {
     }
 }
 
-/// Creates the suite's keys, before a controller would generate one.
+/// Creates the suite's keys before the controller starts, so that it generates none.
 async fn prepared(
     purpose: &str,
     fixtures: &Fixtures,
@@ -192,7 +192,7 @@ async fn may_read_services(namespace: &Namespace<'_>, name: &str) {
         plane.client_of(namespace.name(), name).await,
         namespace.name(),
     );
-    until("the role has spread", async || {
+    until("the role takes effect", async || {
         services.get("seals").await.ok()
     })
     .await;

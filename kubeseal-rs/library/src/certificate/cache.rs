@@ -26,10 +26,10 @@ use crate::bounded::Kind;
 use crate::cluster::{Address, Service};
 use crate::files::{self, FileError};
 
-/// The cached certificates of one cluster.
+/// The certificate cache of one cluster.
 #[derive(Debug)]
-pub(super) struct Known {
-    cache: Option<PathBuf>,
+pub(super) struct Cache {
+    folder: Option<PathBuf>,
     cluster: String,
     server: String,
 }
@@ -45,14 +45,14 @@ pub(super) struct Seen {
     pub(super) since: Timestamp,
 }
 
-impl Known {
+impl Cache {
     /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA
     /// certificates, since an address such as 127.0.0.1 is different on every machine.
-    pub(super) fn of(cache: Option<&Path>, cluster: &Address) -> Self {
-        Self::new(cache, &cluster.server, &cluster.authorities)
+    pub(super) fn of(folder: Option<&Path>, cluster: &Address) -> Self {
+        Self::new(folder, &cluster.server, &cluster.authorities)
     }
 
-    fn new(cache: Option<&Path>, server: &str, authorities: &[Vec<u8>]) -> Self {
+    fn new(folder: Option<&Path>, server: &str, authorities: &[Vec<u8>]) -> Self {
         let mut digest = Sha256::new();
         digest.update(server);
         for authority in authorities {
@@ -67,7 +67,7 @@ impl Known {
             .fold(0, |all, byte| all << 8 | u64::from(*byte));
         let name = format!("{}-{digest:016x}", in_file_name(host.trim_end_matches('/')));
         Self {
-            cache: cache.map(Path::to_owned),
+            folder: folder.map(Path::to_owned),
             cluster: name,
             server: server.to_owned(),
         }
@@ -87,7 +87,7 @@ impl Known {
         read(&self.file(memory, service)?)
     }
 
-    /// Saves a certificate in place of the controller's previous one.
+    /// Saves a certificate and replaces the controller's previous one.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Known {
             return Ok(());
         };
         if let Some(folder) = path.parent() {
-            files::make_folder(folder)?;
+            files::create_folder(folder)?;
         }
         let (server, pem) = (&self.server, certificate.to_pem());
         let fingerprint = certificate.fingerprint();
@@ -110,14 +110,14 @@ impl Known {
         files::replace_anywhere(&path, text.as_bytes())
     }
 
-    /// Returns the path of one controller's file.
+    /// Returns the path of the controller's file in the cache.
     fn file(&self, memory: Memory, Service { namespace, name }: &Service) -> Option<PathBuf> {
         let kind = match memory {
             Memory::Pin => "pins",
             Memory::Announcement => "seen-by-rules",
         };
         let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
-        let folder = self.cache.as_ref()?.join("sealed-secrets").join(kind);
+        let folder = self.folder.as_ref()?.join("sealed-secrets").join(kind);
         Some(folder.join(&self.cluster).join(name))
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn clusters_differ_by_address_and_authority() {
         let cluster = |server: &str, authorities: &[Vec<u8>]| {
-            Known::new(Some(Path::new("/c")), server, authorities).cluster
+            Cache::new(Some(Path::new("/c")), server, authorities).cluster
         };
         let one = cluster("https://127.0.0.1:6443/", &[vec![1]]);
         assert_eq!(one, cluster("https://127.0.0.1:6443/", &[vec![1]]));
@@ -171,31 +171,31 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_out_of_the_folder() {
-        let known = Known::new(Some(Path::new("/c")), "https://x/../..", &[]);
+    fn every_name_stays_in_the_folder() {
+        let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
         for (memory, above) in BOTH.into_iter().zip(["pins", "seen-by-rules"]) {
             let folder = Path::new("/c/sealed-secrets")
                 .join(above)
-                .join(&known.cluster);
+                .join(&cache.cluster);
             assert_eq!(folder.components().count(), 5);
             for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
-                let file = known.file(memory, &service(name)).unwrap();
+                let file = cache.file(memory, &service(name)).unwrap();
                 assert_eq!(file.parent(), Some(folder.as_path()), "{name}");
             }
         }
     }
 
     #[test]
-    fn what_is_no_certificate_is_not_known() {
-        let cache = tempfile::tempdir().unwrap();
-        let known = Known::new(Some(cache.path()), "https://x", &[]);
+    fn ignores_a_file_without_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(folder.path()), "https://x", &[]);
         for memory in BOTH {
-            let file = known.file(memory, &service("a")).unwrap();
-            assert!(known.last(memory, &service("a")).is_none());
+            let file = cache.file(memory, &service("a")).unwrap();
+            assert!(cache.last(memory, &service("a")).is_none());
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, "half a fi").unwrap();
-            assert!(known.last(memory, &service("a")).is_none());
-            let none = Known::new(None, "https://x", &[]);
+            assert!(cache.last(memory, &service("a")).is_none());
+            let none = Cache::new(None, "https://x", &[]);
             assert!(none.last(memory, &service("a")).is_none());
         }
     }
@@ -203,27 +203,27 @@ mod tests {
     /// Attack: presents a certificate that was saved for one controller, or for a rule, as that of
     /// another controller.
     #[test]
-    fn a_pin_counts_for_its_own_controller_alone() {
-        let cache = tempfile::tempdir().unwrap();
-        let known = Known::new(Some(cache.path()), "https://x", &[]);
-        let other_cluster = Known::new(Some(cache.path()), "https://y", &[]);
+    fn a_pin_applies_only_to_its_own_controller() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(folder.path()), "https://x", &[]);
+        let other_cluster = Cache::new(Some(folder.path()), "https://y", &[]);
         let pem = include_bytes!("../../../tests/seal/exec.fixtures/key-2025.pem");
         let certificate = Certificate::from_pem(pem).unwrap();
-        known
+        cache
             .remember(Memory::Pin, &service("a"), &certificate)
             .unwrap();
-        known
+        cache
             .remember(Memory::Announcement, &service("b"), &certificate)
             .unwrap();
-        assert!(known.pin(&service("a")).is_some());
+        assert!(cache.pin(&service("a")).is_some());
         let elsewhere = Service {
             namespace: "b".into(),
             name: "a".into(),
         };
         for service in [service("b"), service("c"), elsewhere] {
-            assert!(known.pin(&service).is_none(), "{service}");
+            assert!(cache.pin(&service).is_none(), "{service}");
         }
         assert!(other_cluster.pin(&service("a")).is_none());
-        assert!(known.last(Memory::Announcement, &service("b")).is_some());
+        assert!(cache.last(Memory::Announcement, &service("b")).is_some());
     }
 }

@@ -1,0 +1,168 @@
+//! The scenarios. Each runs as a test in both stores.
+
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::sealing::{KEYS, sealed_for};
+
+use crate::store::TestStore;
+
+const GOOD: &[(&str, &str)] = &[("a", "1"), ("b", "2")];
+
+async fn good<P: TestStore>() -> P {
+    let store = P::new().await;
+    store.seal("db", GOOD).await;
+    store.wait_for_values("db", GOOD).await;
+    store.wait_until_synced("db", "True").await;
+    store
+}
+
+fn with_template(mut sealed: SealedSecret, key: &str, text: &str) -> SealedSecret {
+    sealed.spec.template.data = Some([(key.to_owned(), Some(text.to_owned()))].into());
+    sealed
+}
+
+pub(crate) async fn a_new_object_is_unsealed_and_the_status_names_the_key<P: TestStore>() {
+    let store: P = good().await;
+    let items = store.status("db").await.unwrap().items;
+    let fingerprint = KEYS[0].pair.certificate().fingerprint().to_string();
+    assert_eq!(items.len(), 2);
+    for item in items {
+        assert_eq!(item.sealed_by.as_ref(), Some(&fingerprint));
+    }
+}
+
+pub(crate) async fn a_changed_object_replaces_the_values_and_drops_old_items<P: TestStore>() {
+    let store: P = good().await;
+    let next = [("b", "3"), ("c", "4")];
+    store.seal("db", &next).await;
+    store.wait_for_values("db", &next).await;
+}
+
+pub(crate) async fn the_values_are_deleted_and_recreated_with_the_object<P: TestStore>() {
+    let store: P = good().await;
+    store.remove("db").await;
+    store.wait_until_deleted("db").await;
+    store.seal("db", GOOD).await;
+    store.wait_for_values("db", GOOD).await;
+}
+
+pub(crate) async fn a_bad_version_keeps_the_old_values_and_names_the_bad_item<P: TestStore>() {
+    let store: P = good().await;
+    let mut bad = store.sealed("db", &[("a", "3"), ("b", "4")]);
+    bad.spec.encrypted_data.insert("b".into(), "AAAA".into());
+    store.put(&bad).await;
+    let condition = store.wait_until_synced("db", "False").await;
+    let want = "no key could decrypt secret (b)\nhint: item b is not a sealed value: ";
+    let message = condition.message.unwrap_or_default();
+    assert!(message.starts_with(want), "{message}");
+    let status = store.status("db").await.unwrap();
+    assert_eq!(status.items.len(), 1);
+    assert_eq!(status.items[0].key, "b");
+    let ready = status.conditions[1].message.clone().unwrap();
+    assert!(
+        ready.starts_with("item b is not a sealed value: "),
+        "{ready}"
+    );
+    assert!(ready.ends_with("stay in place"), "{ready}");
+    store.wait_until_idle().await;
+    store.wait_for_values("db", GOOD).await;
+}
+
+pub(crate) async fn notices_a_scope_added_later<P: TestStore>() {
+    let store = P::new().await;
+    let wide = sealed_for(&KEYS[0], store.namespace(), "db", GOOD, Scope::ClusterWide);
+    let mut bare = wide.clone();
+    bare.metadata.annotations = None;
+    store.put(&bare).await;
+    store.wait_until_synced("db", "False").await;
+    store.put(&wide).await;
+    store.wait_for_values("db", GOOD).await;
+    store.wait_until_synced("db", "True").await;
+}
+
+pub(crate) async fn a_key_added_later_unseals_failed_objects<P: TestStore>() {
+    let store = P::new().await;
+    store.put(&store.sealed_by(&KEYS[1], "db", GOOD)).await;
+    store.wait_until_synced("db", "False").await;
+    store.add_key(&KEYS[1]).await;
+    store.wait_for_values("db", GOOD).await;
+    store.wait_until_synced("db", "True").await;
+}
+
+pub(crate) async fn a_malformed_object_is_reported_and_affects_no_other<P: TestStore>() {
+    let store = P::new().await;
+    store.put_malformed("odd").await;
+    store.seal("db", GOOD).await;
+    store.wait_for_values("db", GOOD).await;
+    store.wait_until_synced("odd", "False").await;
+    assert!(store.values("odd").await.is_none());
+}
+
+pub(crate) async fn a_failing_template_keeps_the_old_values_and_reports_its_position<
+    P: TestStore,
+>() {
+    let store = P::new().await;
+    let rendered = with_template(store.sealed("db", &[("a", "1")]), "t", "<{{ .a }}>");
+    store.put(&rendered).await;
+    let values = [("a", "1"), ("t", "<1>")];
+    store.wait_for_values("db", &values).await;
+    let failing = with_template(store.sealed("db", &[("a", "2")]), "t", "\n{{ fail .a }}");
+    store.put(&failing).await;
+    let message = store
+        .wait_until_synced("db", "False")
+        .await
+        .message
+        .unwrap();
+    let where_ = "template \"t\", line 2, column 4, function fail: ";
+    assert!(message.contains(where_), "{message}");
+    store.wait_until_idle().await;
+    store.wait_for_values("db", &values).await;
+}
+
+pub(crate) async fn random_results_survive_a_restart<P: TestStore>() {
+    let store = P::new().await;
+    let random = with_template(store.sealed("db", &[("a", "1")]), "id", "{{ uuidv4 }}");
+    store.put(&random).await;
+    store.wait_until_synced("db", "True").await;
+    let generated = store.values("db").await.unwrap();
+    assert_eq!(generated["id"].len(), 36);
+    let store = store.restart(async |_| {}).await;
+    store.wait_until_idle().await;
+    assert_eq!(store.values("db").await.unwrap(), generated);
+}
+
+pub(crate) async fn a_restart_writes_nothing<P: TestStore>() {
+    let store: P = good().await;
+    let before = store.stamp("db").await;
+    let store = store.restart(async |_| {}).await;
+    store.wait_until_idle().await;
+    assert_eq!(store.stamp("db").await, before);
+}
+
+pub(crate) async fn reverts_an_edit_made_during_a_restart<P: TestStore>() {
+    let store: P = good().await;
+    let store = store
+        .restart(async |store| store.tamper("db", "a", "tampered").await)
+        .await;
+    store.wait_for_values("db", GOOD).await;
+    store.wait_until_synced("db", "True").await;
+}
+
+pub(crate) async fn keeps_secrets_that_it_does_not_own<P: TestStore>() {
+    let store = P::new().await;
+    store.put_not_owned("db", "x", "theirs").await;
+    store.seal("db", GOOD).await;
+    let message = store
+        .wait_until_synced("db", "False")
+        .await
+        .message
+        .unwrap();
+    assert!(
+        message.contains("is not managed by SealedSecret"),
+        "{message}"
+    );
+    store.wait_for_values("db", &[("x", "theirs")]).await;
+    store.remove("db").await;
+    store.wait_until_idle().await;
+    store.wait_for_values("db", &[("x", "theirs")]).await;
+}
