@@ -50,7 +50,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     let (mut items, mut public) = (Items::default(), BTreeMap::new());
     for (key, recipe) in &recipes {
         let generated = recipe
-            .make(key, password.as_ref(), &mut random)
+            .generate(key, password.as_ref(), &mut random)
             .with_context(|| format!("the item {key:?}"))?;
         for (key, value) in generated.sealed {
             items.add(&key, value)?;
