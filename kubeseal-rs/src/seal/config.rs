@@ -1,8 +1,11 @@
 //! `seal config explain`: shows which settings apply to a file, and where each comes from.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::{Args, Subcommand};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::format::write;
+use kubeseal_library::format::{Format, write};
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::Source;
 use serde_json::{Value as Json, json};
@@ -10,9 +13,37 @@ use serde_json::{Value as Json, json};
 use super::session::Session;
 use super::settings::{Setting, Settings};
 use super::{Outcome, print};
-use crate::report::shown;
-use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::{Config, ConfigVerb, Explain};
+use crate::report::{ShowPath as _, path_text, shown};
+use crate::seal_args::Sealing;
+
+/// Arguments of `seal config`.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// The subcommand.
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+/// Subcommands of `seal config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Show which rule applies to a file, and the settings that result
+    Explain(Explain),
+}
+
+/// Arguments of `seal config explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  seal config explain prod/db.yaml")]
+pub struct Explain {
+    /// The file; it does not have to exist
+    pub path: PathBuf,
+    /// Output format: yaml or json; text if not given
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = crate::seal_args::output_format())]
+    pub output: Option<Format>,
+    /// Options for sealing.
+    #[command(flatten)]
+    pub sealing: Sealing,
+}
 
 /// Runs the command.
 ///

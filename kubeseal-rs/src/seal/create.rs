@@ -1,22 +1,66 @@
 //! `seal create`: creates a SealedSecret from values, without a Secret file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use kubeseal_library::dotenv;
 use kubeseal_library::environment::Environment;
 use shared::names;
 use shared::plain::Plain;
 use shared::secret::Secret;
 
-use super::Outcome;
 use super::requirements::check_secret;
-use super::sealing;
 use super::session::Session;
 use super::values::{self, Stdin, ValueError};
+use super::{Outcome, sealing};
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::{Create, Like};
+use crate::seal_args::{Destination, Like, Sealing};
+
+/// Arguments of `seal create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every process on this machine can read a value in the argument list, and the shell keeps it in its
+history: prefer --stdin, --prompt or --from-file over --from-literal.
+
+Examples:
+  seal create db --from-file password=password.txt -n shop -w db.yaml
+  printf 'correct horse' | seal create db --stdin password -n shop
+  seal create web --from-env-file .env -n shop --label team=web -o json")]
+pub struct Create {
+    /// Name of the Secret
+    pub name: String,
+    /// Read the value of this item from stdin, byte for byte
+    #[arg(long, value_name = "KEY")]
+    pub stdin: Option<String>,
+    /// Accept an empty value from stdin
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Prompt for the value of this item without showing it
+    #[arg(long, value_name = "KEY")]
+    pub prompt: Vec<String>,
+    /// Add an item from a file (`-` for stdin), or one item for each file of a folder
+    #[arg(long, value_name = "[KEY=]FILE")]
+    pub from_file: Vec<OsString>,
+    /// Add an item for each line KEY=VALUE, without quoting rules (for those, use `seal import dotenv`)
+    #[arg(long, value_name = "FILE")]
+    pub from_env_file: Vec<PathBuf>,
+    /// Add an item from the argument list, where other processes can read it
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub from_literal: Vec<String>,
+    /// Properties of the Secret besides its values.
+    #[command(flatten)]
+    pub like: Like,
+    /// Where to write the result.
+    #[command(flatten)]
+    pub destination: Destination,
+    /// Options for sealing.
+    #[command(flatten)]
+    pub sealing: Sealing,
+}
 
 /// The arguments do not describe a valid Secret.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record;
@@ -23,9 +24,55 @@ use shared::unseal::{Randomness, Rules, unseal};
 use super::keys::store;
 use super::{Outcome, opening};
 use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::Exec;
+use crate::seal_args::{Opening, Place};
 use variables::{Assignment, Choice, assign};
 pub use variables::{Chosen, MalformedChoice};
+
+/// Arguments of `seal exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The command replaces the process of `seal`, so signals and the exit code are its own. Nothing is written to disk.\n\n\
+Anyone with the certificate can add items to a file, so you choose which of them become variables. A variable that \
+is already set is replaced only if --override names it.\n\n\
+Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
+seal exec --only PW=password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#PW}'\n  \
+seal exec --files --only password db.sealed.yaml --backup key.pem -- printenv password_FILE"
+)]
+pub struct Exec {
+    /// Files with SealedSecrets
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Pass only these items; VARIABLE=ITEM renames one
+    #[arg(
+        long,
+        value_name = "[VARIABLE=]ITEM",
+        value_delimiter = ',',
+        conflicts_with = "all"
+    )]
+    pub only: Vec<Chosen>,
+    /// Pass every item under its own name
+    #[arg(long)]
+    pub all: bool,
+    /// Let an item replace this variable even if it is set or --all refuses it
+    #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
+    pub overrides: Vec<String>,
+    /// Pass values as files in memory (Linux): a variable `ITEM_FILE` contains the path
+    #[arg(long)]
+    pub files: bool,
+    /// Decrypt with the keys of this backup: an age archive, manifests or PEM; the keys of --directory or the
+    /// cluster if not given
+    #[arg(long = "backup", value_name = "FILE")]
+    pub backups: Vec<PathBuf>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// How to decrypt backups.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// The hint for a value that an environment variable cannot contain.
 const OTHERWISE: &str = if memory::IS_SUPPORTED {

@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::format::Format;
-use kubeseal_library::format::write;
+use kubeseal_library::format::{Format, write};
 use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, Skipped};
 use kubeseal_library::{files, git};
 use serde_json::Value as Json;
@@ -20,7 +20,43 @@ use super::settings::Settings;
 use super::{Outcome, print};
 use crate::report;
 use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::Files;
+use crate::seal_args::Sealing;
+
+/// Arguments of `seal [FILE…]`.
+#[derive(Debug, Default, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are switches of a command line"
+)]
+pub struct Files {
+    /// Files with Secrets, or folders to search; without any, stdin is sealed to stdout
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Replace each plain file by its sealed manifest, instead of writing NAME.sealed.yaml beside it
+    #[arg(long, short, conflicts_with_all = ["stdout", "remove_plain", "keep_plain"])]
+    pub in_place: bool,
+    /// Print the result instead of writing files
+    #[arg(long, conflicts_with = "remove_plain")]
+    pub stdout: bool,
+    /// Remove each plain file after its sealed file is written
+    #[arg(long, conflicts_with = "keep_plain")]
+    pub remove_plain: bool,
+    /// Keep plain files, even inside a Git work tree
+    #[arg(long)]
+    pub keep_plain: bool,
+    /// Path that the result of stdin will have; selects the rule of .seal.yaml
+    #[arg(long = "for", value_name = "PATH", conflicts_with = "files")]
+    pub for_path: Option<PathBuf>,
+    /// Accept a Secret without values
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Output format: yaml or json; that of the input if not given
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = crate::seal_args::output_format())]
+    pub output: Option<Format>,
+    /// Options for sealing.
+    #[command(flatten)]
+    pub sealing: Sealing,
+}
 
 /// A file cannot be sealed as requested.
 #[derive(Debug, thiserror::Error)]

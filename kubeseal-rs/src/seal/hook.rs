@@ -3,13 +3,37 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
 use kubeseal_library::git::Repository;
 use kubeseal_library::{files, platform, programs};
 
 use super::{Outcome, print};
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::{Hook, HookInstall, HookVerb};
+
+/// Arguments of `seal hook`.
+#[derive(Debug, Args)]
+pub struct Hook {
+    /// The subcommand.
+    #[command(subcommand)]
+    pub verb: HookVerb,
+}
+
+/// Subcommands of `seal hook`.
+#[derive(Debug, Subcommand)]
+pub enum HookVerb {
+    /// Install a pre-commit hook that runs `seal lint` on staged files
+    Install(HookInstall),
+}
+
+/// Arguments of `seal hook install`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  seal hook install\n  seal hook install --print")]
+pub struct HookInstall {
+    /// Print the hook, to add it to a hook of your own
+    #[arg(long)]
+    pub print: bool,
+}
 
 /// The first lines of every installed hook.
 const HEAD: &str = "#!/bin/sh\n\

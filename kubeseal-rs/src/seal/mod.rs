@@ -1,14 +1,13 @@
 //! Runs the commands of `seal`. Each command reads, decides in pure functions, and writes at its
 //! end, so a failing command leaves nothing half-written.
 //!
-//! A new command takes five steps:
+//! A new command takes four files:
 //!
-//! 1. its arguments: a struct with `clap::Args` and an example in `seal_args/NAME.rs`,
-//! 2. a variant of [`Command`] that contains it,
-//! 3. its implementation: `seal/NAME.rs` with
+//! 1. `seal/NAME.rs`: its arguments, a struct with `clap::Args` and an example in its help, and
 //!    `run(&Args, &Environment) -> anyhow::Result<Outcome>`,
-//! 4. an arm in [`run`],
-//! 5. a story in `tests/seal/NAME.trycmd`; `tests/examples.rs` runs its examples.
+//! 2. `seal_args/mod.rs`: a variant of [`Command`] that contains the struct,
+//! 3. this file: the module and an arm in [`run`],
+//! 4. `tests/seal/NAME.trycmd`: a story; `tests/seal_examples.rs` runs the examples of the help.
 //!
 //! Shared modules:
 //!
@@ -27,15 +26,12 @@
 //! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod cert;
+pub mod completions;
 pub mod config;
 pub mod create;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
-#[cfg(target_os = "linux")]
-pub mod edit;
-#[cfg(not(target_os = "linux"))]
-#[path = "edit/refused.rs"]
 pub mod edit;
 pub mod exec;
 pub mod files;
@@ -47,6 +43,7 @@ pub mod import;
 pub mod in_cluster;
 pub mod keys;
 pub mod lint;
+pub mod man;
 pub mod object;
 pub mod opening;
 pub mod requirements;
@@ -66,7 +63,7 @@ use kubeseal_library::environment::Environment;
 use shared::names;
 
 use crate::report;
-use crate::seal_args::{self, Command};
+use crate::seal_args::Command;
 
 /// The outcome of a run without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +99,8 @@ pub fn run(command: &Command, environment: &Environment) -> Result<Outcome> {
         Command::Exec(args) => exec::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),
         Command::Hook(args) => hook::run(args),
-        Command::Completions(args) => print(&crate::pages::completions(
-            &args.shell,
-            seal_args::program(),
-        )),
-        Command::Man(_) => print(&crate::pages::manual(seal_args::program())),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 

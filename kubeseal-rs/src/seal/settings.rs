@@ -471,7 +471,7 @@ mod tests {
                 "allowedScopes: [strict]",
                 Sealing::default(),
                 vec![("SEALED_SECRETS_SCOPE", "namespace-wide")],
-                "allows the scope strict, not namespace-wide",
+                "allows the scope strict, but the object has namespace-wide",
             ),
             (
                 "scope: strict",

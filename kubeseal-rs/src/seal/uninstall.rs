@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use kubeseal_library::cluster::{ClusterError, Clusters, Objects};
 use kubeseal_library::environment::Environment;
@@ -15,7 +16,37 @@ use serde_json::{Value as Json, json};
 use super::{Outcome, print};
 use crate::report::{self, shown};
 use crate::seal::keys;
-use crate::seal_args::{Place, Uninstall};
+use crate::seal_args::{Cluster, Controller, Place};
+
+/// Arguments of `seal uninstall`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Run this command after every controller of this project is stopped, before or after Bitnami's \
+controller starts. Bitnami's controller updates only the condition Synced, so Ready and Stalled would never \
+change again and would mislead \
+`kubectl wait` and Flux. Secrets, keys and SealedSecrets are not changed.\n\n\
+Examples:\n  seal uninstall\n  seal uninstall --yes"
+)]
+pub struct Uninstall {
+    /// Change the statuses; otherwise only list what would change
+    #[arg(long)]
+    pub yes: bool,
+    /// Only in this namespace
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Change the statuses even if a controller holds the Lease
+    #[arg(long)]
+    pub force: bool,
+    /// Name of the controller's Lease
+    #[arg(long, value_name = "NAME", default_value = "sealed-secrets-controller")]
+    pub lease_name: String,
+    /// The cluster to use.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// The controller, whose namespace contains the Lease.
+    #[command(flatten)]
+    pub controller: Controller,
+}
 
 /// The conditions that Bitnami's controller does not write.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];

@@ -1,15 +1,35 @@
 //! `seal unset FILE KEY…`: removes items and their key hints.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::Args;
 use shared::sealed_file::{Changes, HintRule};
 
 use super::Outcome;
 use super::target::{Target, place};
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::Unset;
+
+/// Arguments of `seal unset`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs neither certificate nor cluster. Comments, order and layout stay.
+
+Examples:
+  seal unset db.sealed.yaml password
+  seal unset db.sealed.yaml password --name shop/db")]
+pub struct Unset {
+    /// File with the SealedSecret
+    pub file: PathBuf,
+    /// Keys of the items
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
 
 /// An item does not exist.
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::format::write;
+use kubeseal_library::format::{Format, write};
 use kubeseal_library::git::{self, Dated};
 use kubeseal_library::walk::{self, Candidate, Kind, Skipped};
 use serde_json::{Value as Json, json};
@@ -21,9 +22,35 @@ use super::object::{Form, Item, Object};
 use super::session::Session;
 use crate::command::read_keys;
 use crate::report;
-use crate::report::shown;
-use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::{Sealing, View};
+use crate::report::{ShowPath as _, path_text, shown};
+use crate::seal_args::{Cluster, Sealing};
+
+/// Arguments of `seal view`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --reveal only the file is needed, and no value is shown. The age of an item is that of its ciphertext in Git.
+
+Examples:
+  seal view db.sealed.yaml
+  seal view -o json db.sealed.yaml
+  seal view --reveal --key key.pem db.sealed.yaml")]
+pub struct View {
+    /// Files and folders to show; the current folder if none is given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Print values: decrypted with --key, else read from the Secret in the cluster if you have permission
+    #[arg(long)]
+    pub reveal: bool,
+    /// Private keys: PEM, or key Secrets of a backup; repeatable
+    #[arg(long, value_name = "FILE", requires = "reveal")]
+    pub key: Vec<PathBuf>,
+    /// Output format: yaml or json; text if not given
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = crate::seal_args::output_format())]
+    pub output: Option<Format>,
+    /// The cluster with the Secrets; by default the one of `.seal.yaml` or the environment.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
 
 /// What to do if the cluster does not provide values.
 const OTHERWISE: &str = "pass --key FILE to unseal them locally";

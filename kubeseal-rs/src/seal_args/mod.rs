@@ -1,28 +1,13 @@
-//! Parses the command line of `seal` into a [`Command`]. Each command has a module here for its
-//! arguments, and one of the same name in [`crate::seal`] that runs it.
+//! Parses the command line of `seal` into a [`Command`], and defines the options that several
+//! commands share. The arguments of a command are in its own module in [`crate::seal`].
 
 mod asking;
-mod cert;
-mod config;
-mod create;
 mod destination;
-mod diff;
-mod doctor;
-mod edit;
-mod files;
-mod generate;
-mod import;
-mod keys;
-mod lint;
+mod form;
+mod like;
 mod place;
 mod reach;
-mod rotate;
 mod sealing;
-mod set;
-mod tools;
-mod uninstall;
-mod unset;
-mod view;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -33,34 +18,36 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 use kubeseal_library::format::Format;
 
+use crate::seal::cert::Cert;
+use crate::seal::completions::Completions;
+use crate::seal::config::Config;
+use crate::seal::create::Create;
+use crate::seal::diff::Diff;
+use crate::seal::doctor::Doctor;
+use crate::seal::edit::Edit;
+use crate::seal::exec::Exec;
+use crate::seal::files::Files;
+use crate::seal::generate::Generate;
+use crate::seal::hook::Hook;
+use crate::seal::import::Import;
+use crate::seal::keys::Keys;
+use crate::seal::lint::Lint;
+use crate::seal::man::Man;
+use crate::seal::rotate::Rotate;
+use crate::seal::set::Set;
+use crate::seal::uninstall::Uninstall;
+use crate::seal::unset::Unset;
+use crate::seal::view::View;
 pub use asking::Asking;
-pub use cert::{Cert, CertFetch, CertShow, CertSource, CertVerb, CertVerify};
-pub use config::{Config, ConfigVerb, Explain};
-pub use create::{Create, Like};
 pub use destination::Destination;
-pub use diff::Diff;
-pub use doctor::Doctor;
-pub use edit::Edit;
-pub use files::Files;
-pub use generate::Generate;
-pub use import::{Import, ImportDotenv, ImportFrom, ImportList, ImportSecret, ImportSops};
-pub use keys::{
-    Form, Keys, KeysBackup, KeysCompromise, KeysList, KeysRestore, KeysRetire, KeysRotate,
-    KeysStatus, KeysVerb, ReportForm, Search,
-};
-pub use lint::{Lint, LintFormat};
+pub use form::{Form, ReportForm};
+pub use like::Like;
 pub use place::{Opening, Place};
 pub use reach::{Cluster, Controller};
-pub use rotate::Rotate;
 pub use sealing::Sealing;
-pub use set::Set;
-pub use tools::{Completions, Exec, Hook, HookInstall, HookVerb, Man};
-pub use uninstall::Uninstall;
-pub use unset::Unset;
-pub use view::View;
 
 /// Parses an output format.
-fn output_format() -> impl TypedValueParser<Value = Format> {
+pub fn output_format() -> impl TypedValueParser<Value = Format> {
     let formats = [
         PossibleValue::new("json").help("Indented JSON, one object after the other"),
         PossibleValue::new("yaml").help("YAML documents, each after `---`"),

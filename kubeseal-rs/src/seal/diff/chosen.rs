@@ -8,7 +8,7 @@ use gix::ObjectId;
 use kubeseal_library::git::{GitError, Repository};
 
 use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::Diff;
+use crate::seal::diff::Diff;
 
 /// An argument or a work tree that cannot be compared.
 #[derive(Debug, thiserror::Error)]

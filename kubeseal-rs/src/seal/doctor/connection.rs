@@ -10,8 +10,8 @@ use shared::error_chain;
 use super::findings::{Findings, Found};
 use super::{controller, keys};
 use crate::report::ShowPath as _;
+use crate::seal::doctor::Doctor;
 use crate::seal::keys::{access, again};
-use crate::seal_args::Doctor;
 
 /// The remedy for an API server that stopped answering.
 pub(super) const STOPPED_ANSWERING: &str = "the API server stopped answering: try again";

@@ -21,7 +21,10 @@ mod keys;
 mod object;
 mod templates;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::{KeyRecord, record};
@@ -34,8 +37,53 @@ use super::keys::authorised;
 use super::session::Session;
 use super::settings::Origin;
 use super::{Outcome, opening, print};
-use crate::seal_args::{Doctor, Form, Sealing};
+use crate::seal_args::{Asking, Form, Opening, Place, Sealing};
 use findings::{Findings, Found};
+
+/// Arguments of `seal doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
+Secrets if you may read them. The controller only gets the unmodified file; with --authorized it reports the \
+result for each item to callers that may verify the object.\n\n\
+Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
+)]
+pub struct Doctor {
+    /// File with SealedSecrets that cannot be unsealed
+    pub file: Option<PathBuf>,
+    /// Also try this namespace; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub try_namespace: Vec<String>,
+    /// Also try this name; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub try_name: Vec<String>,
+    /// Namespace of objects that name none
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Try the keys of this backup: an age archive, manifests or PEM; repeatable
+    #[arg(long = "backup", value_name = "FILE")]
+    pub backups: Vec<PathBuf>,
+    /// Contact no cluster and no controller: use the keys of --backup alone
+    #[arg(
+        long,
+        requires = "file",
+        requires = "backups",
+        conflicts_with = "authorized"
+    )]
+    pub offline: bool,
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    pub output: Form,
+    /// How to decrypt backups.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// How to reach the controller's port for callers with a token.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// The cluster or folder with the keys. Missing options come from the rule of `.seal.yaml` for the file.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// Runs the command. Returns findings if a step failed.
 ///

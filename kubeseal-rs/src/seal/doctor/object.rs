@@ -18,9 +18,8 @@ use shared::scope::Scope;
 
 use super::connection::Connection;
 use super::findings::{Findings, Found};
-use super::item;
-use super::templates;
-use crate::seal_args::Doctor;
+use super::{item, templates};
+use crate::seal::doctor::Doctor;
 
 /// The maximum number of combinations of name and namespace to try. Each costs a private-key operation per item and
 /// key.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;
 
 use super::Outcome;
-use crate::seal_args::Edit;
+use crate::seal::edit::Edit;
 
 /// Fails without changing anything.
 ///

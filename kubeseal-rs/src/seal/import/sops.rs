@@ -11,9 +11,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::files;
-use kubeseal_library::programs;
 use kubeseal_library::walk::ManifestFile;
+use kubeseal_library::{files, programs};
 use shared::base64;
 use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, Reading, Value};
@@ -26,10 +25,11 @@ use super::key_services::{self, Trusted};
 use super::{ImportError, from_server, info_all};
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
+use crate::seal::import::ImportSops;
 use crate::seal::sealing::Empty;
 use crate::seal::session::Session;
 use crate::seal::{Outcome, names, sealing};
-use crate::seal_args::{ImportSops, Like};
+use crate::seal_args::Like;
 
 /// The item name for a file that was encrypted as a whole, which `sops` itself uses.
 const WHOLE: &str = "data";

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive::{self, Lock};
-use kubeseal_library::keys::signature;
 use kubeseal_library::keys::store::Change;
-use kubeseal_library::keys::{KeyRecord, KeyStore};
+use kubeseal_library::keys::{KeyRecord, KeyStore, signature};
 use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
@@ -19,7 +19,45 @@ use shared::secret::Secret;
 use super::{info, store, warn};
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, names, opening};
-use crate::seal_args::KeysBackup;
+use crate::seal_args::{Opening, Place};
+
+/// Arguments of `seal keys backup`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The program `age` decrypts the archive too: age -d -i identity.txt keys.age\n\n\
+Anyone can encrypt an archive for a recipient; only a signature (--sign) shows who created it. For keys with a \
+passphrase, agents and hardware: ssh-keygen -Y sign -n sealed-secrets-backup -f KEY keys.age\n\n\
+Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state\n  \
+seal keys backup signed.age --recipients-file recipients.txt --sign id_ed25519 --directory state"
+)]
+pub struct KeysBackup {
+    /// Archive to write
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: PathBuf,
+    /// Encrypt for this age recipient; repeatable
+    #[arg(long, short, value_name = "age1…", conflicts_with = "passphrase_file")]
+    pub recipient: Vec<String>,
+    /// Encrypt for the age recipients in this file, one per line
+    #[arg(
+        long,
+        short = 'R',
+        value_name = "FILE",
+        conflicts_with = "passphrase_file"
+    )]
+    pub recipients_file: Vec<PathBuf>,
+    /// Sign the archive with this OpenSSH private key, into ARCHIVE.sig
+    #[arg(long, value_name = "FILE")]
+    pub sign: Option<PathBuf>,
+    /// Replace an existing archive
+    #[arg(long)]
+    pub force: bool,
+    /// How to decrypt the new archive, to check it.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// Runs the command. Keys in the archive already have the mark, so that a restored key counts as
 /// backed up.

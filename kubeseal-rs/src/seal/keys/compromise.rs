@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
@@ -21,10 +23,36 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_json};
+use super::{Search, again, fetch_step, find, rotate_step, step, store, survey_all, unread_json};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
-use crate::seal_args::{KeysCompromise, ReportForm};
+use crate::seal_args::{Place, ReportForm};
+
+/// Arguments of `seal keys compromise`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as known to \
+others.\n\n\
+Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
+)]
+pub struct KeysCompromise {
+    /// Name of the key Secret, or fingerprint
+    pub key: String,
+    /// Files and folders to search besides the cluster; of a repository the whole history
+    pub paths: Vec<PathBuf>,
+    /// Format of the report
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    pub output: ReportForm,
+    /// Report without marking the key
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to search for what needs a key.
+    #[command(flatten)]
+    pub search: Search,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// The values that are known to others and have to be replaced.
 struct Damage {

@@ -1,8 +1,10 @@
 //! `seal keys list` and `seal keys status`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
@@ -11,11 +13,46 @@ use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{look, served, store, survey, unread_json};
-use crate::report::ShowPath as _;
-use crate::report::shown;
+use super::{Search, look, served, store, survey, unread_json};
+use crate::report::{ShowPath as _, shown};
 use crate::seal::{Outcome, opening, print};
-use crate::seal_args::{Form, KeysList, KeysStatus};
+use crate::seal_args::{Form, Place};
+
+/// Arguments of `seal keys list`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  seal keys list --directory state\n  seal keys list --directory state -o json"
+)]
+pub struct KeysList {
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    pub output: Form,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Arguments of `seal keys status`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  seal keys status prod --directory state\n  seal keys status --all-branches . --directory state -o json"
+)]
+pub struct KeysStatus {
+    /// Files and folders to search besides the cluster
+    pub paths: Vec<PathBuf>,
+    /// Unseal every value, even of more than 200 objects that name their key
+    #[arg(long)]
+    pub open_all: bool,
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    pub output: Form,
+    /// Where to search for what needs a key.
+    #[command(flatten)]
+    pub search: Search,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// Lists keys.
 ///

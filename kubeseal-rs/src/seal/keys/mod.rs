@@ -14,12 +14,19 @@ pub mod restore;
 pub mod retire;
 pub mod rotate;
 
+use backup::KeysBackup;
+use compromise::KeysCompromise;
+use list::{KeysList, KeysStatus};
+use restore::KeysRestore;
+use retire::KeysRetire;
+use rotate::KeysRotate;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::{
     Access, Authorised, ByToken, ClusterError, Clusters, Controller, Overrides,
@@ -34,9 +41,56 @@ use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 
 use super::{Outcome, opening};
-use crate::report::{self, shown};
-use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::{Asking, Keys, KeysVerb, Place, Search};
+use crate::report::{self, ShowPath as _, path_text, shown};
+use crate::seal_args::{Asking, Opening, Place};
+
+/// Arguments of `seal keys`.
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// The subcommand.
+    #[command(subcommand)]
+    pub verb: KeysVerb,
+}
+
+/// Subcommands of `seal keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// List keys with state, age, fingerprint and last backup
+    List(KeysList),
+    /// List keys, and how many objects and files need each
+    Status(KeysStatus),
+    /// Write all keys to an encrypted archive, and mark them as backed up
+    Backup(KeysBackup),
+    /// Restore keys of a backup to a cluster or folder
+    Restore(KeysRestore),
+    /// Request a new key from the controller, and wait for its certificate
+    Rotate(KeysRotate),
+    /// Retire a key that is no longer needed
+    Retire(KeysRetire),
+    /// Mark a key as compromised, and list what was sealed for it
+    Compromise(KeysCompromise),
+}
+
+/// Where to search for values that need a key.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where to search for values that need a key")]
+pub struct Search {
+    /// Search SealedSecrets of this namespace only; repeatable
+    #[arg(long = "only-namespace", value_name = "NAME")]
+    pub namespaces: Vec<String>,
+    /// Search every branch of the repositories of PATH too
+    #[arg(long)]
+    pub all_branches: bool,
+    /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable
+    #[arg(long = "backup", value_name = "FILE")]
+    pub backups: Vec<PathBuf>,
+    /// How to decrypt backups.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// How to reach the controller's port for callers with a token.
+    #[command(flatten)]
+    pub asking: Asking,
+}
 
 /// Runs the command.
 ///
@@ -52,6 +106,8 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
         if is_ours {
             anyhow::anyhow!("{text}")
         } else {
+            // A name that contains this text cannot begin a line with it.
+            let text = text.replace("\nhint: ", "; hint: ");
             anyhow::anyhow!("{}", shown(&text))
         }
     };

@@ -9,9 +9,10 @@
 mod plan;
 mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
@@ -20,13 +21,55 @@ use kubeseal_library::keys::KeyStore;
 use kubeseal_library::keys::signature::{self, Signed};
 use kubeseal_library::keys::signers::Signers;
 use kubeseal_library::keys::store::{Change, Put};
+use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
 use self::plan::{Action, Plan, Step};
 use super::{info, json_bytes, store, warn};
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, opening, print};
-use crate::seal_args::{Form, KeysRestore};
+use crate::seal_args::{Form, Opening, Place};
+
+/// Arguments of `seal keys restore`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
+Restored keys can unseal but do not seal: a backup does not prove who created it, and the creator of a key can read \
+everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
+of the backup, compare its fingerprint with a certificate that you trust (seal cert show cert.pem) and pass it with \
+--seal-with. Bitnami's controller ignores this mark: it seals with the newest key.\n\n\
+Only the key, its certificate and the marks of this project are restored; other labels and annotations are only \
+listed.\n\n\
+Exit codes: 0 success, 1 a key of the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
+Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
+seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
+)]
+pub struct KeysRestore {
+    /// Backup to restore: an age archive, or manifests
+    #[arg(value_name = "BACKUP")]
+    pub backup: PathBuf,
+    /// Let the key with this fingerprint seal, not only unseal
+    #[arg(long, value_name = "SHA256:…")]
+    pub seal_with: Option<Fingerprint>,
+    /// Restore only a backup signed by one of the allowed signers in this file (format of `ssh-keygen -Y verify`)
+    #[arg(long, value_name = "FILE")]
+    pub verify: Option<PathBuf>,
+    /// File with the signature; BACKUP.sig if not given
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub signature: Option<PathBuf>,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    pub output: Form,
+    /// How to decrypt backups.
+    #[command(flatten)]
+    pub opening: Opening,
+    /// The cluster or folder to restore keys to.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// Runs the command. Existing Secrets are never changed, except for a key that the user chose for
 /// sealing. The outcome is [`Outcome::Findings`] if a key of the backup cannot be used.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record::LEGACY_NAME;
@@ -14,10 +16,35 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{again, find, info, rotate_step, served, store, survey_all};
+use super::{Search, again, find, info, rotate_step, served, store, survey_all};
 use crate::report::shown;
 use crate::seal::{Outcome, print};
-use crate::seal_args::KeysRetire;
+use crate::seal_args::Place;
+
+/// Arguments of `seal keys retire`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A retired key cannot unseal until its label is restored: keep the backup.\n\n\
+Examples:\n  seal keys retire key-old prod --all-branches --directory state"
+)]
+pub struct KeysRetire {
+    /// Name of the key Secret, or fingerprint
+    pub key: String,
+    /// Files and folders to search besides the cluster
+    pub paths: Vec<PathBuf>,
+    /// Retire the key although no known key can unseal some items, which may need it
+    #[arg(long)]
+    pub allow_undecided: bool,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to search for what needs a key.
+    #[command(flatten)]
+    pub search: Search,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// Runs the command. If anything needs the key, lists it and does not retire the key.
 ///

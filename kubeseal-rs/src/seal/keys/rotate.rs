@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use clap::Args;
 use kubeseal_library::certificate;
 use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
@@ -16,7 +17,22 @@ use shared::resource::RENEW_ANNOTATION;
 use super::{access, again, fetch_step, fingerprint_of, info, rotate_step, step, store};
 use crate::report;
 use crate::seal::{Outcome, print};
-use crate::seal_args::KeysRotate;
+use crate::seal_args::Place;
+
+/// Arguments of `seal keys rotate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  seal keys rotate\n  seal keys rotate --timeout 300")]
+pub struct KeysRotate {
+    /// Seconds to wait for the new certificate
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub timeout: Duration,
+    /// URL of the certificate, for a controller on a folder
+    #[arg(long, value_name = "URL", requires = "directory")]
+    pub cert: Option<String>,
+    /// The cluster or folder with the keys.
+    #[command(flatten)]
+    pub place: Place,
+}
 
 /// The time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -179,6 +195,13 @@ fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option
 fn fingerprints(records: &[KeyRecord]) -> BTreeSet<Fingerprint> {
     let all = records.iter().filter_map(|record| record.fingerprint());
     all.cloned().collect()
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text
+        .parse()
+        .map_err(|_| "expected a whole number of seconds".to_owned())?;
+    Ok(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

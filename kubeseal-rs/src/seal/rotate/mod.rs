@@ -11,13 +11,14 @@ mod online;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::files;
-use kubeseal_library::loose;
+use kubeseal_library::format::Format;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
+use kubeseal_library::{files, loose};
 use shared::key::Fingerprint;
 use shared::manifest::edit;
 use shared::resource::SealedSecret;
@@ -30,8 +31,44 @@ use crate::command::read_keys;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::Rotate;
+use crate::seal_args::{Asking, Sealing};
 use summary::{FileReport, ObjectReport};
+
+/// Arguments of `seal rotate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only values change; comments, order and layout stay. Each file is replaced atomically, and values that are
+already encrypted for the newest key are skipped, so that the next run completes an interrupted one.
+With --key no cluster is contacted. Also pass the newest key: without it, only key hints show which values
+are done, so each file gets them. A file that cannot be read is reported, and the exit code is 2.
+With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
+passed: pass --cert or --cert-fingerprint.
+--dry-run uses sizes and key hints. With --key it decrypts only values without a conclusive hint; without
+--key it only fetches the certificate of the controller.
+
+Examples:
+  seal rotate --key key.pem --cert cert.pem
+  seal rotate --key key.pem --dry-run -o json prod/")]
+pub struct Rotate {
+    /// Files and folders to re-encrypt; the current folder if not given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Format of the summary: yaml or json; text if not given
+    #[arg(long, short, value_name = "FORMAT", value_parser = crate::seal_args::output_format())]
+    pub output: Option<Format>,
+    /// Options for sealing.
+    #[command(flatten)]
+    pub sealing: Sealing,
+    /// How to reach the controller's port for callers with a token.
+    #[command(flatten)]
+    pub asking: Asking,
+}
 
 /// The rotation failed, in part or as a whole.
 #[derive(Debug, thiserror::Error)]

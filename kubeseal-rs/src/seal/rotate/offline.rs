@@ -18,9 +18,9 @@ use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
 use crate::interrupt::Interrupt;
+use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
 use crate::seal::target;
-use crate::seal_args::Rotate;
 
 /// Rotates every candidate. The report of a candidate contains its failure.
 pub(super) fn rotate(

@@ -16,10 +16,11 @@ use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable};
 use super::{New, Work};
 use crate::interrupt::Interrupt;
+use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target::{self, TargetError};
-use crate::seal_args::{Asking, Rotate, Sealing};
+use crate::seal_args::{Asking, Sealing};
 
 /// The maximum number of values in one request. The controller accepts a thousand; smaller requests keep it available
 /// to other clients.

@@ -1,0 +1,169 @@
+//! `seal edit FILE`: opens values in an editor and re-encrypts those that changed.
+
+use std::io::BufRead as _;
+
+use super::document::{self, Difference, difference};
+use super::editor::Editor;
+use super::guarded::Guarded;
+use anyhow::{Context as _, Result};
+use kubeseal_library::environment::Environment;
+use shared::key_ring::KeyRing;
+use shared::sealed_file::Changes;
+use shared::unseal;
+
+use crate::command::read_keys;
+use crate::report;
+use crate::report::ShowPath as _;
+use crate::seal::Outcome;
+use crate::seal::edit::Edit;
+use crate::seal::in_cluster::{self, Values};
+use crate::seal::session::Session;
+use crate::seal::settings::Origin;
+use crate::seal::target::{self, Target, hint_rule};
+
+/// No key decrypts the values.
+#[derive(Debug, thiserror::Error)]
+#[error("the values of {place} cannot be unsealed with the specified keys: {}", why.diagnosis())]
+pub(super) struct NotUnsealable {
+    place: String,
+    why: unseal::UnsealError,
+}
+
+/// What to do if the cluster does not provide the values.
+const OTHERWISE: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Fails if the values cannot be decrypted or read, if there is no editor or no folder in memory,
+/// if the edited text is not valid, or if the file cannot be edited safely. Then nothing is
+/// changed.
+pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
+    let mut target = Target::read(&args.file, args.name.as_deref())?;
+    // Find the editor before anything is decrypted.
+    let editor = Editor::find(environment)?;
+    let ring = keys(args)?;
+    let no_keys = KeyRing::default();
+    let session = if args.blind {
+        // Every value that is encrypted comes from the user.
+        Session::new(&args.sealing, environment)
+    } else {
+        let keys = ring.as_ref().unwrap_or(&no_keys);
+        Session::of_existing_values(&args.sealing, environment, keys)
+    };
+    let settings = session.settings(&args.file)?;
+    target::fill_namespace(&session, &settings, &mut target.found)?;
+    if !args.blind && settings.certificate.by == Origin::Rule {
+        // This certificate may be refused, and then before the user starts to edit. Others are
+        // fetched only if a value has changed.
+        session.certificate(&settings)?;
+    }
+    let before = values(args, &session, &target, ring.as_ref())?;
+    let text = document::write(&target::place(&target.found), &before, args.blind);
+    let guarded = Guarded::new(environment, "values.yaml", text.as_bytes())?;
+    let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
+    loop {
+        let took = editor.open(&guarded)?;
+        let error = match apply_edits(&guarded, &session, &mut target, &before) {
+            Ok(is_changed) => {
+                if let Some(remark) = editor.remark(took, is_person).filter(|_| !is_changed) {
+                    report::warn(&remark);
+                }
+                return Ok(Outcome::Done);
+            }
+            Err(error) => error,
+        };
+        // Until the user gives up, the edited text stays in the folder in memory.
+        if !is_person || !wants_another_try(&shared::error_chain(error.as_ref())) {
+            return Err(error).context(DISCARDED);
+        }
+    }
+}
+
+/// The context of an error after editing. Plaintext is never kept, so the error reports that it is lost.
+const DISCARDED: &str =
+    "nothing was changed, and the edited text was discarded, because plaintext is never kept";
+
+/// Reads the edited text and applies its changes. Returns whether there are any.
+fn apply_edits(
+    guarded: &Guarded,
+    session: &Session<'_>,
+    target: &mut Target,
+    before: &Values,
+) -> Result<bool> {
+    let after = document::read(&guarded.hidden().read()?)?;
+    // An empty text means that the user gave up.
+    let changes = after.as_ref().map(|after| difference(before, after));
+    let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
+        report::info("nothing was changed");
+        return Ok(false);
+    };
+    apply(session, target, changes).map(|()| true)
+}
+
+fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<()> {
+    let Difference { set, removed } = changes;
+    target.check_change(&set, &removed)?;
+    let (texts, certificate) = target.seal(session, &set)?;
+    target.write_unless_changed(&Changes {
+        texts,
+        removed: removed.clone(),
+        data: None,
+        hints: hint_rule(session, &certificate),
+    })?;
+    let (path, place) = (target.path.shown(), target.found.sealed.place());
+    let items = &target.found.sealed.spec.encrypted_data;
+    for key in set.keys() {
+        let verb = if items.contains_key(key) {
+            "changed"
+        } else {
+            "added"
+        };
+        report::info(&format!("{path}: {place}: {key} {verb}"));
+    }
+    for key in &removed {
+        report::info(&format!("{path}: {place}: {key} removed"));
+    }
+    Ok(())
+}
+
+/// Reads the private keys of `--key`, if it is set.
+fn keys(args: &Edit) -> Result<Option<KeyRing>> {
+    let has_keys = !args.key.is_empty();
+    Ok(has_keys.then(|| read_keys(&args.key)).transpose()?)
+}
+
+fn values(
+    args: &Edit,
+    session: &Session<'_>,
+    target: &Target,
+    ring: Option<&KeyRing>,
+) -> Result<Values> {
+    let items = &target.found.sealed.spec.encrypted_data;
+    if args.blind {
+        return Ok(items.keys().map(|key| (key.clone(), None)).collect());
+    }
+    let Some(ring) = ring else {
+        return in_cluster::values(session, &target.path, &target.found.sealed, OTHERWISE);
+    };
+    let opened = unseal::unseal_values(&target.found.sealed, ring);
+    let opened = opened.map_err(|why| {
+        let place = target::place(&target.found);
+        NotUnsealable { place, why }
+    })?;
+    Ok(opened
+        .into_iter()
+        .map(|(key, value)| (key, Some(value)))
+        .collect())
+}
+
+/// Asks a person whether to open the editor again with the same text.
+fn wants_another_try(problem: &str) -> bool {
+    report::info_lines(&format!(
+        "{problem}\nPress Enter to edit again, or n and Enter to give up."
+    ));
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    read.is_ok_and(|count| count > 0) && line.trim().is_empty()
+}
