@@ -202,6 +202,7 @@ fn reports_a_submodule_that_cannot_be_compared_with_a_remedy() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of ways to name the file")]
 fn compares_a_file_of_another_repository() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().canonicalize().expect("ours");

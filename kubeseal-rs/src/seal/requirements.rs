@@ -140,6 +140,7 @@ mod tests {
     const SSH: &str = "kubernetes.io/ssh-auth";
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn refuses_a_change_that_violates_the_type() {
         let config = ".dockerconfigjson";
         for (why, object, set, removed, want) in [

@@ -24,19 +24,22 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    fn start(target: (String, String)) -> Self {
+    fn start((host, port): (String, String)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let own_port = listener.local_addr().unwrap().port();
         let opened = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&opened);
-        let target = format!("{}:{}", target.0, target.1);
+        let target = format!("{host}:{port}");
         thread::spawn(move || {
             for client in listener.incoming() {
                 count.fetch_add(1, Ordering::SeqCst);
                 forward(client.unwrap(), &target);
             }
         });
-        Self { port, opened }
+        Self {
+            port: own_port,
+            opened,
+        }
     }
 }
 
