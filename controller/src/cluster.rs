@@ -65,6 +65,8 @@ pub struct Cluster {
     metrics: Arc<Metrics>,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
+    /// Whether this replica has its keys and has seen every object. Then it is ready unless the election is stuck.
+    is_complete: bool,
     candidate: Option<Candidate>,
     standing: Option<Standing>,
     role: watch::Receiver<Role>,
@@ -142,6 +144,7 @@ impl Cluster {
             failures: 0,
             not_before: Timestamp::MIN,
             ready: Arc::default(),
+            is_complete: false,
             place: place.clone(),
             metrics,
             connection,
@@ -305,6 +308,7 @@ impl Cluster {
         self.keys.expire(now);
         let next = now.saturating_add(RENEWAL).unwrap_or(now);
         self.metrics.leads(self.leads());
+        self.see_whether_ready();
         if !self.leads() {
             self.follow().await;
             return next;
@@ -380,12 +384,13 @@ impl Cluster {
         }
     }
 
-    fn see_whether_ready(&self) {
+    fn see_whether_ready(&mut self) {
         // A standby can be ready to start before the leader has made the first key.
         let has_keys = self.has_begun || !self.keys.ring().is_empty();
-        if has_keys && self.watches.are_complete() {
-            self.ready.store(true, Ordering::Release);
-        }
+        self.is_complete |= has_keys && self.watches.are_complete();
+        let is_stuck = *self.role.borrow() == Role::Stuck;
+        self.ready
+            .store(self.is_complete && !is_stuck, Ordering::Release);
     }
 
     async fn keep(&mut self, new: &NewKey, now: Timestamp) {

@@ -10,6 +10,8 @@ use kube::{Api, Client};
 use shared::resource::SealedSecret;
 use tokio::sync::Semaphore;
 
+use super::audiences::has_another_audience;
+
 /// The audience of accepted tokens: a token for the API server must not work here, nor the other way round.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 /// Maximum number of concurrent requests to the API server, which bounds what callers without a valid token
@@ -81,7 +83,8 @@ impl Reviews {
         Ok(None)
     }
 
-    /// Returns the user of a token that was issued for this controller.
+    /// Returns the user of a token that was issued for this controller alone: whoever else may receive it could use it
+    /// here.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let question = TokenReview {
             spec: TokenReviewSpec {
@@ -97,7 +100,9 @@ impl Reviews {
         let for_us = status
             .audiences
             .is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE));
-        let is_known = status.authenticated == Some(true) && for_us;
+        let is_known = status.authenticated == Some(true)
+            && for_us
+            && !has_another_audience(token, AUDIENCE);
         Ok(status.user.filter(|user| is_known && !is_anonymous(user)))
     }
 

@@ -60,7 +60,7 @@ async fn leads_alone_only_until_it_may_use_the_lease() {
     assert_eq!(role(&candidate), (Role::Follower, false));
     *answer.lock().unwrap() = refusal(403, "leases are forbidden");
     candidate.step().await;
-    assert_eq!(role(&candidate), (Role::Follower, false), "it was served");
+    assert_eq!(role(&candidate), (Role::Stuck, false), "it was served");
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
-use kubeseal_library::cluster::{ClusterError, Clusters, Objects};
+use kubeseal_library::cluster::{ClusterError, Clusters, Objects, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::notice::StatusLine;
 use kubeseal_library::parallel;
 use kubeseal_library::progress::Progress;
 use serde_json::{Value as Json, json};
+use shared::readable::adapt_time;
 
 use super::{Outcome, print};
 use crate::report::{self, shown};
@@ -87,7 +88,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     if code == 403 {
         report::say("whether a controller runs is not known: its Lease may not be read");
     }
-    let lease = serde_json::from_slice::<Json>(&body).ok();
+    let lease = parse(&body).ok();
     let holder = lease
         .filter(|_| code == 200)
         .and_then(|lease| holder(&lease, now));
@@ -106,7 +107,9 @@ fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let holder = spec["holderIdentity"]
         .as_str()
         .filter(|name| !name.is_empty())?;
-    let renewed: Timestamp = spec["renewTime"].as_str()?.parse().ok()?;
+    let mut renewed = spec["renewTime"].clone();
+    adapt_time(&mut renewed);
+    let renewed: Timestamp = renewed.as_str()?.parse().ok()?;
     let lasts = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64()?);
     (now.duration_since(renewed) < lasts).then(|| holder.to_owned())
 }
@@ -119,7 +122,7 @@ fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftov
     };
     let (mut total, mut leftovers) = (0, Vec::new());
     for page in objects.list(LIST, &path)? {
-        let mut page: Json = serde_json::from_slice(&page)?;
+        let mut page = parse(&page)?;
         let items = page["items"].take();
         let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
         total += items.len();

@@ -16,6 +16,7 @@ use shared::visible;
 use tracing::debug;
 
 use super::is;
+use crate::readable::Readable;
 use crate::store::{News, api_answer};
 
 /// The component name that upstream uses.
@@ -110,6 +111,7 @@ impl Events {
             shared::random::number::<u64>()
         );
         let event = self.event(id, uid, &news, &name, time(now));
+        let event = Readable::Object(event);
         self.api(id).create(&PostParams::default(), &event).await?;
         Ok(Reported {
             news,
@@ -139,7 +141,7 @@ impl Events {
         }
     }
 
-    fn api(&self, id: &ObjectId) -> Api<Event> {
+    fn api(&self, id: &ObjectId) -> Api<Readable<Event>> {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use controller_core::object_id::ObjectId;
-use k8s_openapi::api::core::v1 as core;
-use kube::core::PartialObjectMeta;
+use kube::core::ObjectMeta;
 
 use super::catalogue::Seen;
 use super::watched::Watched;
@@ -40,9 +39,9 @@ impl ClusterStore {
 
     /// Records a Secret's metadata. Returns the object to reconcile, if its Secret differs from what was
     /// known. Nothing is stored about Secrets that belong to no SealedSecret.
-    pub fn take_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
-        let id = id_of(&secret.metadata)?;
-        let seen = Seen::of(&secret.metadata);
+    pub fn take_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
+        let id = id_of(secret)?;
+        let seen = Seen::of(secret);
         self.catalogue()
             .observe_secret(&id, seen.as_ref())
             .then_some(id)
@@ -69,8 +68,8 @@ impl ClusterStore {
     }
 
     /// Records that a Secret was deleted.
-    pub fn lose_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
-        let id = id_of(&secret.metadata)?;
+    pub fn lose_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
+        let id = id_of(secret)?;
         self.catalogue().observe_secret(&id, None).then_some(id)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use controller_core::object_id::ObjectId;
+use kube::Resource as _;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use serde_json::json;
 use shared::resource::{SealedSecret, SealedSecretStatus};
@@ -10,6 +11,7 @@ use tracing::warn;
 
 use super::catalogue::Entry;
 use super::{ClusterStore, is};
+use crate::readable::Readable;
 use crate::store::{StoreError, api};
 
 /// Maximum number of attempts to write a status if other clients change the object meanwhile; after that it
@@ -28,15 +30,17 @@ impl ClusterStore {
         let sealed = self.sealed(id);
         let mut version = entry.resource_version.clone();
         for _ in 0..STATUS_TRIES {
-            let body = status_body(id, version.as_deref(), &status);
+            let body = Readable::Object(status_body(id, version.as_deref(), &status));
             match sealed
                 .replace_status(&id.name, &PostParams::default(), &body)
                 .await
             {
                 Ok(answer) => {
                     self.lacks_statuses.store(false, Ordering::Relaxed);
-                    self.notice_pruning(&status, &answer);
-                    self.catalogue().wrote_status(&answer);
+                    if let Some(answer) = answer.object() {
+                        self.notice_pruning(&status, &answer);
+                        self.catalogue().wrote_status(&answer);
+                    }
                     return Ok(());
                 }
                 Err(error) if is(&error, 404) => {
@@ -50,12 +54,11 @@ impl ClusterStore {
                     };
                     // The object was recreated or its spec changed: its own reconciliation will report the
                     // outcome.
-                    if current.metadata.uid != entry.uid
-                        || current.metadata.generation != entry.generation
-                    {
+                    let current = current.meta();
+                    if current.uid != entry.uid || current.generation != entry.generation {
                         return Ok(());
                     }
-                    version = current.metadata.resource_version;
+                    version.clone_from(&current.resource_version);
                 }
                 Err(error) => return Err(api("cannot update the status")(error)),
             }
@@ -75,7 +78,7 @@ impl ClusterStore {
         }
         let found = self.sealed(id).get_opt(&id.name).await;
         let found = found.map_err(api("cannot read the SealedSecret"))?;
-        let is_there = found.is_some_and(|found| found.metadata.uid == entry.uid);
+        let is_there = found.is_some_and(|found| found.meta().uid == entry.uid);
         if is_there && !self.lacks_statuses.swap(true, Ordering::Relaxed) {
             warn!(
                 "The definition of SealedSecrets in this cluster (the CustomResourceDefinition \

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
@@ -21,7 +21,7 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{again, fetch_step, find, rotate_step, step, store, survey_all, unread_facts};
+use super::{again, all_readable, fetch_step, find, rotate_step, step, store, survey_all, unread_facts};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
@@ -41,7 +41,7 @@ struct Damage {
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
 
-/// Runs the command. The key is marked before the report is printed, so that a failure to print
+/// Runs the command. The key is marked only after everything was read, and before the report is printed, so that a failure to print
 /// does not leave it in use.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.place, &clusters)?;
-    let records = store.read()?;
+    let records = all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
     let asked = (&args.search, &args.place);
     let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, asked, &clusters)?;
@@ -71,9 +71,12 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     if !args.dry_run {
         // Mark every Secret with this key: one without the mark would remain usable for sealing.
         let same = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
-        for record in records.iter().filter(same) {
-            let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
-            store.change(record, &mark)?;
+        let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
+        for (done, record) in records.iter().filter(same).enumerate() {
+            store.change(record, &mark).with_context(|| {
+                let name = record.name();
+                format!("{done} Secrets of this key are marked and {name} is not: run the command again")
+            })?;
         }
         let cache = environment.cache_folder();
         let remembered = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);

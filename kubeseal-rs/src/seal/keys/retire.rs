@@ -14,7 +14,7 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{again, find, rotate_step, say, served, store, survey_all};
+use super::{again, all_readable, find, rotate_step, say, served, store, survey_all};
 use crate::report::shown;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeysRetire;
@@ -28,7 +28,7 @@ use crate::seal_args::KeysRetire;
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.place, &clusters)?;
-    let records = store.read()?;
+    let records = all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
     let states = record::states(&records, served(&args.place, &clusters).as_ref());
     let state = records
