@@ -17,17 +17,17 @@ use kube::runtime::watcher::Event;
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use shared::renewal::made_last;
+use shared::renewal::newest_key_time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
-use crate::http::Facts;
+use crate::http::ServerState;
 use crate::http::reviews::Reviews;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
-use crate::leader::{Candidate, Role, Term};
+use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::published::Publisher;
@@ -39,16 +39,16 @@ use connection::Connection;
 use watches::{Change, Watches};
 
 /// Pause between two checks whether a renewal is due.
-const RENEWAL: SignedDuration = SignedDuration::from_secs(1);
+const RENEWAL_CHECK: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum pause between two attempts to start.
-const START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// Capacity of the queue of watch events. When it is full, the watches wait. Each event has a whole object,
-/// of up to 1.5 MiB.
-const BACKLOG: usize = 64;
+const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
+/// to 1.5 MiB.
+const EVENT_QUEUE: usize = 64;
 
-/// Maximum number of objects reconciled at once. Most of them wait for the API server or a processor; the
+/// Maximum number of objects that are reconciled concurrently. Most of them wait for the API server or a processor; the
 /// values of all of them are in memory.
-const PLACES: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 
 /// The controller in a cluster, between two turns.
 #[derive(Debug)]
@@ -68,27 +68,27 @@ pub struct Cluster {
     /// Whether this replica has its keys and has seen every object. Then it is ready unless the election is stuck.
     is_complete: bool,
     candidate: Option<Candidate>,
-    standing: Option<Standing>,
+    election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
     reached: watch::Receiver<u64>,
-    /// Whether the key that is due at start has been made.
-    has_begun: bool,
-    /// Whether another replica was the leader at the last turn.
-    follows: bool,
+    /// Whether the key that is due at start was generated.
+    has_started: bool,
+    /// Whether another replica was the leader in the last turn.
+    was_standby: bool,
     failures: u32,
     not_before: Timestamp,
 }
 
-/// A candidate whose election task is running.
+/// A running election task.
 #[derive(Debug)]
-struct Standing {
+struct ElectionTask {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// The keys cannot be loaded or made yet.
+/// The keys cannot be loaded or generated yet.
 #[derive(Debug, thiserror::Error)]
-enum NotYet {
+enum NotReady {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -106,9 +106,9 @@ impl Cluster {
         place: &ClusterConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
-        let term = Arc::new(Term::default());
+        let write_lease = Arc::new(WriteLease::default());
         open_files::raise(2 * place.additional_namespaces.len());
-        let connection = Connection::new(place, Arc::clone(&term)).await?;
+        let connection = Connection::new(place, Arc::clone(&write_lease)).await?;
         let own = &connection.own_namespace;
         metrics.renews_every(config.keys.policy.period);
         let key_config = KeyConfig {
@@ -123,12 +123,12 @@ impl Cluster {
         let client = &connection.requests;
         let pool = Pool::new();
         let store = ClusterStore::new(client.clone(), place.deletes_secrets);
-        let store = Arc::new(store.announcing(place.announced));
-        let (sender, changes) = mpsc::channel(BACKLOG);
+        let store = Arc::new(store.with_event_level(place.event_level));
+        let (sender, changes) = mpsc::channel(EVENT_QUEUE);
         let election = place.election.clone();
-        let (questions, pod) = (connection.questions.clone(), place.pod.clone());
+        let (unrestricted, pod) = (connection.unrestricted.clone(), place.pod.clone());
         let health = Arc::clone(metrics.watches());
-        let candidate = Candidate::new(questions, own, election, pod, term, health);
+        let candidate = Candidate::new(unrestricted, own, election, pod, write_lease, health);
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
@@ -138,9 +138,9 @@ impl Cluster {
             role: candidate.role(),
             reached: candidate.reached(),
             candidate: Some(candidate),
-            standing: None,
-            has_begun: false,
-            follows: false,
+            election_task: None,
+            has_started: false,
+            was_standby: false,
             failures: 0,
             not_before: Timestamp::MIN,
             ready: Arc::default(),
@@ -154,12 +154,11 @@ impl Cluster {
         })
     }
 
-    /// Joins the leader election, watches the objects and loads the keys, all at the same time: listed objects
-    /// wait in the queue, so the leader writes as soon as it holds the Lease. The leader makes a key if one is
-    /// due. Retries without limit and logs what it waits for, since an API server that is down now will come
-    /// back. Cancel safe.
+    /// Joins the leader election, watches the objects and loads the keys, all at the same time: listed objects wait in
+    /// the queue, so the leader writes as soon as it holds the Lease. The leader generates a key if one is due. Retries
+    /// without limit and logs the reason, since an API server that is down will be available again. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
-        self.stand();
+        self.start_election();
         let watching = self.watches.start(
             &self.connection,
             &self.place,
@@ -177,59 +176,58 @@ impl Cluster {
                 reported = text;
             }
             failures += 1;
-            let pause = wait(failures, shared::random::number()).min(START_PAUSE);
+            let pause = wait(failures, shared::random::number()).min(MAX_START_PAUSE);
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
-        // Not before: a list from before the first key was stored would take that key for a removed one.
+        // Not earlier: a list from before the first key was stored would show that key as removed.
         watching.watch_keys(&self.connection);
     }
 
     /// Starts the election task. When the process ends, the task releases the leadership, with a time limit
     /// so that shutdown cannot hang.
-    fn stand(&mut self) {
+    fn start_election(&mut self) {
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let stands = async {
+            let election = async {
                 candidate.run().await;
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = stands => {}
+                () = election => {}
                 _ = stopped => {}
             }
             candidate.release().await;
         });
-        self.standing = Some(Standing { stop, task });
+        self.election_task = Some(ElectionTask { stop, task });
     }
 
-    async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotYet> {
+    async fn load_keys(&mut self, now: Timestamp) -> Result<(), NotReady> {
         self.keys.load(now).await?;
         // Returns an error only if the election task has ended.
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
-        if self.leads() {
-            self.make_first_key(now).await?;
+        if self.is_leader() {
+            self.create_first_key(now).await?;
         }
         Ok(())
     }
 
-    /// Makes the key that is due at start, if there is no key or the newest is too old.
-    async fn make_first_key(&mut self, now: Timestamp) -> Result<(), NotYet> {
-        // If the keys were removed, the administrator is probably about to restore them. A key made in
-        // between would be newer and would stay the sealing key.
+    /// Generates the key that is due at start, if there is no key or the newest is too old.
+    async fn create_first_key(&mut self, now: Timestamp) -> Result<(), NotReady> {
+        // If the keys were removed, the administrator is probably about to restore them. A key generated in between
+        // would be newer and would stay the sealing key.
         let are_removed = self.keys.ring().is_removed();
         if !are_removed && let Some(new) = self.renewal.start(self.newest(now), now).await? {
             self.keys.add(&new, now).await?;
         }
-        self.has_begun = true;
+        self.has_started = true;
         Ok(())
     }
 
-    /// Loads the keys before the first turn as leader, since a standby's list of keys may be slightly out of
-    /// date.
+    /// Loads the keys before the first turn as leader, since a standby's list of keys may be slightly outdated.
     async fn take_over(&mut self, now: Timestamp) {
         if now < self.not_before {
             return;
@@ -240,45 +238,45 @@ impl Cluster {
                 "Cannot take over yet, will try again"
             );
             self.failures = self.failures.saturating_add(1);
-            let wait = wait(self.failures, shared::random::number()).min(START_PAUSE);
+            let wait = wait(self.failures, shared::random::number()).min(MAX_START_PAUSE);
             self.not_before = now.saturating_add(wait).unwrap_or(now);
         }
         self.use_ring(now);
     }
 
-    /// Hands all objects over to the leader, which also reports them in its metrics. After the next change of
-    /// leader, every object is reconciled, so nothing that the leader left undone is missed.
-    async fn follow(&mut self) {
-        self.follows = true;
+    /// Hands all objects over to the leader, which also reports them in its metrics. After the next change of leader
+    /// every object is reconciled, so that nothing that the leader left undone is missed.
+    async fn stand_by(&mut self) {
+        self.was_standby = true;
         for id in self.reconciler.hand_over().await {
             self.store.leave_to_others(&id);
         }
     }
 
-    fn leads(&self) -> bool {
+    fn is_leader(&self) -> bool {
         *self.role.borrow() == Role::Leader
     }
 
     /// Stops the controller and releases the leadership.
     pub async fn end(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
-        if let Some(Standing { stop, task }) = self.standing.take() {
+        if let Some(ElectionTask { stop, task }) = self.election_task.take() {
             let _ = stop.send(());
             let _ = task.await;
         }
     }
 
     /// Returns the state that the HTTP server serves.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn server_state(&self) -> ServerState {
+        ServerState {
             ring: self.ring.subscribe(),
             ready: Arc::clone(&self.ready),
         }
     }
 
-    /// Returns a client that asks the API server to review callers.
+    /// Returns a client with which the API server reviews callers.
     pub fn reviews(&self) -> Reviews {
-        Reviews::new(self.connection.questions.clone())
+        Reviews::new(self.connection.unrestricted.clone())
     }
 
     /// Returns the publisher of the certificate, if a `ConfigMap` is configured.
@@ -296,7 +294,7 @@ impl Cluster {
 
     /// Requests a new key as soon as possible.
     pub fn ask_for_key(&mut self) {
-        self.renewal.ask();
+        self.renewal.request();
     }
 
     /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
@@ -306,28 +304,28 @@ impl Cluster {
             self.take(change, now);
         }
         self.keys.expire(now);
-        let next = now.saturating_add(RENEWAL).unwrap_or(now);
-        self.metrics.leads(self.leads());
-        self.see_whether_ready();
-        if !self.leads() {
-            self.follow().await;
+        let next = now.saturating_add(RENEWAL_CHECK).unwrap_or(now);
+        self.metrics.is_leader(self.is_leader());
+        self.update_readiness();
+        if !self.is_leader() {
+            self.stand_by().await;
             return next;
         }
-        if std::mem::take(&mut self.follows) {
+        if std::mem::take(&mut self.was_standby) {
             let ids = self.store.ids();
             self.reconciler.changed(ids, Urgency::Backlog, now);
         }
-        if !self.has_begun {
+        if !self.has_started {
             self.take_over(now).await;
         }
         self.keys.announce(now).await;
-        if self.keys.asks_for_key() {
-            self.renewal.ask();
+        if self.keys.takes_key_request() {
+            self.renewal.request();
         }
         if let Some(new) = self.renewal.turn(self.newest(now), now).await {
-            self.keep(&new, now).await;
+            self.store_key(&new, now).await;
         }
-        match self.reconciler.begin(PLACES, now) {
+        match self.reconciler.begin(MAX_CONCURRENT, now) {
             Some(due) => due.min(next),
             None => next,
         }
@@ -360,40 +358,40 @@ impl Cluster {
                     self.use_ring(now);
                 }
                 self.count_keys();
-                self.see_whether_ready();
+                self.update_readiness();
             }
             Change::Sealed(watch, event) => {
                 let urgency = urgency(&event);
                 let ids = self.watches.sealed(watch, event, &self.store);
                 self.reconciler.changed(ids, urgency, now);
-                self.see_whether_ready();
+                self.update_readiness();
             }
             Change::Denied(watch) => {
                 self.watches.denied(watch);
-                self.see_whether_ready();
+                self.update_readiness();
             }
             Change::Secret(watch, event) => {
                 let urgency = urgency(&event);
                 let ids = self.watches.secret(watch, event, &self.store);
                 self.reconciler.changed(ids, urgency, now);
             }
-            Change::Unseen(watch) => {
-                let ids = self.watches.unseen(watch);
+            Change::SecretsUnwatched(watch) => {
+                let ids = self.watches.secrets_unwatched(watch);
                 self.reconciler.changed(ids, Urgency::Backlog, now);
             }
         }
     }
 
-    fn see_whether_ready(&mut self) {
-        // A standby can be ready to start before the leader has made the first key.
-        let has_keys = self.has_begun || !self.keys.ring().is_empty();
+    fn update_readiness(&mut self) {
+        // A standby can be ready before the leader has generated the first key.
+        let has_keys = self.has_started || !self.keys.ring().is_empty();
         self.is_complete |= has_keys && self.watches.are_complete();
         let is_stuck = *self.role.borrow() == Role::Stuck;
         self.ready
             .store(self.is_complete && !is_stuck, Ordering::Release);
     }
 
-    async fn keep(&mut self, new: &NewKey, now: Timestamp) {
+    async fn store_key(&mut self, new: &NewKey, now: Timestamp) {
         match self.keys.add(new, now).await {
             Ok(()) => self.use_ring(now),
             Err(error) => {
@@ -404,7 +402,7 @@ impl Cluster {
     }
 
     fn newest(&self, now: Timestamp) -> Option<Timestamp> {
-        made_last(self.keys.ring(), now)
+        newest_key_time(self.keys.ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

@@ -1,4 +1,4 @@
-//! Converts between key Secrets in a cluster and the key ring.
+//! Maintains the key ring from the key Secrets of a cluster.
 //!
 //! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
 //! with the oldest keys. Keys that cannot be used are reported by name and skipped.
@@ -23,28 +23,28 @@ use tracing::{error, info};
 use crate::args::KeyConfig;
 use crate::key_changes::{self, RemovedKeys};
 use crate::key_store::{Stored, WAITING, log_certificate, ring_of, waiting};
+use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{denied, secret};
-use crate::readable::Readable;
-use crate::store::{News, StoreError, api, readable};
+use crate::store::{EventRecord, StoreError, api, readable};
 
 /// The keys of a namespace.
 pub struct ClusterKeys {
     api: Api<Readable<ApiSecret>>,
     config: KeyConfig,
     keys: BTreeMap<String, Stored>,
-    /// Names seen so far in a list that is still being received.
+    /// Names received so far of a list that is still being received.
     listed: BTreeSet<String>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     reported: BTreeMap<String, String>,
     /// Events about key Secrets that are not yet sent.
-    news: Vec<(ObjectId, Option<String>, News)>,
+    events_to_send: Vec<(ObjectId, Option<String>, EventRecord)>,
     events: Events,
     /// Names of key Secrets whose annotation requests a newer key.
-    asking: BTreeSet<String>,
+    renewal_requests: BTreeSet<String>,
     /// Name of the last key Secret whose request was accepted.
-    observed: Option<String>,
+    last_accepted: Option<String>,
     uids: BTreeMap<String, String>,
 }
 
@@ -65,9 +65,9 @@ impl ClusterKeys {
             ring: Arc::default(),
             removed: RemovedKeys::default(),
             reported: BTreeMap::new(),
-            news: Vec::new(),
-            asking: BTreeSet::new(),
-            observed: None,
+            events_to_send: Vec::new(),
+            renewal_requests: BTreeSet::new(),
+            last_accepted: None,
             uids: BTreeMap::new(),
         }
     }
@@ -113,12 +113,12 @@ impl ClusterKeys {
             Event::InitDone => {
                 let mut listed = std::mem::take(&mut self.listed);
                 listed.insert(self.config.prefix.clone());
-                let is_there = |name: &String| listed.contains(name);
-                self.keys.retain(|name, _| is_there(name));
-                self.reported.retain(|name, _| is_there(name));
-                self.asking.retain(&is_there);
+                let is_listed = |name: &String| listed.contains(name);
+                self.keys.retain(|name, _| is_listed(name));
+                self.reported.retain(|name, _| is_listed(name));
+                self.renewal_requests.retain(&is_listed);
                 let changed = self.make_ring(now);
-                self.uids.retain(|name, _| is_there(name));
+                self.uids.retain(|name, _| is_listed(name));
                 return changed;
             }
             Event::Apply(secret) => {
@@ -129,7 +129,7 @@ impl ClusterKeys {
             Event::Delete(secret) => {
                 self.keys.remove(&secret.name_any());
                 self.reported.remove(&secret.name_any());
-                self.asking.remove(&secret.name_any());
+                self.renewal_requests.remove(&secret.name_any());
                 let changed = self.make_ring(now);
                 self.uids.remove(&secret.name_any());
                 return changed;
@@ -140,23 +140,23 @@ impl ClusterKeys {
 
     /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
     /// each key.
-    pub fn asks_for_key(&mut self) -> bool {
-        let newest = self.ring.last_made().map(|key| key.name().to_owned());
-        let asks = newest
+    pub fn takes_key_request(&mut self) -> bool {
+        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let is_requested = newest
             .as_ref()
-            .is_some_and(|name| self.asking.contains(name));
-        let is_news = asks && self.observed != newest;
-        if is_news {
-            info!(secretname = newest, "A key is asked for by annotation");
-            self.observed = newest;
+            .is_some_and(|name| self.renewal_requests.contains(name));
+        let is_new = is_requested && self.last_accepted != newest;
+        if is_new {
+            info!(secretname = newest, "New key requested by annotation");
+            self.last_accepted = newest;
         }
-        is_news
+        is_new
     }
 
     /// Sends the pending events about key Secrets that cannot be used.
     pub async fn announce(&mut self, now: Timestamp) {
-        for (id, uid, news) in std::mem::take(&mut self.news) {
-            self.events.tell(&id, uid, news, now).await;
+        for (id, uid, event) in std::mem::take(&mut self.events_to_send) {
+            self.events.write(&id, uid, event, now).await;
         }
     }
 
@@ -178,7 +178,10 @@ impl ClusterKeys {
         wanted.metadata.creation_timestamp = None;
         let created = self
             .api
-            .create(&PostParams::default(), &Readable::Object(secret::to_api(&wanted)))
+            .create(
+                &PostParams::default(),
+                &Readable::Object(secret::to_api(&wanted)),
+            )
             .await;
         let created = created.map_err(denied::of_secret("cannot store the new key", &wanted))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
@@ -196,9 +199,9 @@ impl ClusterKeys {
         }
         let renew = secret.annotations().get(RENEW_ANNOTATION);
         if renew.is_some_and(|value| value == "true") {
-            self.asking.insert(name.clone());
+            self.renewal_requests.insert(name.clone());
         } else {
-            self.asking.remove(&name);
+            self.renewal_requests.remove(&name);
         }
         match self.read(secret) {
             Ok(stored) => {
@@ -206,7 +209,7 @@ impl ClusterKeys {
                 self.keys.insert(name, stored);
             }
             Err(problem) => {
-                // A key that was usable and became unreadable stays in use until its Secret is deleted.
+                // A key that became unreadable stays in use until its Secret is deleted.
                 if self.reported.get(&name) != Some(&problem) {
                     error!(secretname = name, error = problem, "Error reading key");
                     self.report(&name, uid, &problem);
@@ -217,20 +220,20 @@ impl ClusterKeys {
     }
 
     fn report(&mut self, name: &str, uid: Option<String>, problem: &str) {
-        let news = News {
+        let event = EventRecord {
             is_warning: true,
             reason: Reason::UnusableKey,
             message: format!("this key cannot be used: {problem}"),
         };
-        self.tell(name, uid, news);
+        self.record_event(name, uid, event);
     }
 
-    fn tell(&mut self, name: &str, uid: Option<String>, news: News) {
+    fn record_event(&mut self, name: &str, uid: Option<String>, event: EventRecord) {
         let id = ObjectId {
             namespace: self.config.namespace.clone(),
             name: name.to_owned(),
         };
-        self.news.push((id, uid, news));
+        self.events_to_send.push((id, uid, event));
     }
 
     fn read(&self, secret: Readable<ApiSecret>) -> Result<Stored, String> {
@@ -253,27 +256,27 @@ impl ClusterKeys {
         let stored = ring_of(self.keys.values(), &self.config);
         let ring = self.removed.next_ring(&self.ring, stored, now);
         key_changes::log(&self.ring, &ring);
-        for (name, news) in key_changes::news(&self.ring, &ring) {
-            self.tell(&name, self.uids.get(&name).cloned(), news);
+        for (name, event) in key_changes::events(&self.ring, &ring) {
+            self.record_event(&name, self.uids.get(&name).cloned(), event);
         }
         let changed = !ring.same_keys(&self.ring);
-        self.tell_who_waits(&ring);
+        self.report_waiting_key(&ring);
         self.ring = Arc::new(ring);
         changed
     }
 
-    /// Reports a key that waits for its backup, once for each key and again after a restart.
-    fn tell_who_waits(&mut self, ring: &KeyRing) {
+    /// Reports a key that waits for its backup, once for each key and once after each restart.
+    fn report_waiting_key(&mut self, ring: &KeyRing) {
         let name = |ring| waiting(ring).map(|key| key.name().to_owned());
         let Some(name) = name(ring).filter(|after| name(&self.ring).as_ref() != Some(after)) else {
             return;
         };
-        let news = News {
+        let event = EventRecord {
             is_warning: true,
             reason: Reason::WaitsForBackup,
             message: WAITING.to_owned(),
         };
-        self.tell(&name, self.uids.get(&name).cloned(), news);
+        self.record_event(&name, self.uids.get(&name).cloned(), event);
     }
 }
 

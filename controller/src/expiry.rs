@@ -18,8 +18,8 @@ pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
         warn!(
             %fingerprint,
             %end,
-            "The certificate that is served has expired, and no newer key may seal: make one with `seal keys \
-             rotate`, or let --key-renew-period make them"
+            "The served certificate has expired, and no newer key may seal: generate a key with `seal keys rotate`, or enable \
+             automatic renewal with --key-renew-period"
         );
     })
     .await;
@@ -71,15 +71,17 @@ mod tests {
     const HOUR: SignedDuration = SignedDuration::from_hours(1);
     const START: Timestamp = Timestamp::UNIX_EPOCH;
 
-    /// A key whose certificate is valid for an hour.
-    fn key(made: Timestamp, is_compromised: bool) -> Arc<RingKey> {
+    /// Returns a key whose certificate is valid for an hour.
+    fn key(created: Timestamp, is_compromised: bool) -> Arc<RingKey> {
         let spec = KeySpec {
             size: KeySize::Rsa2048,
             ttl: HOUR,
             common_name: String::new(),
         };
-        let new = spec.generate(made, &mut shared::random::system()).unwrap();
-        let key = RingKey::new(made.to_string(), made, new.pair);
+        let new = spec
+            .generate(created, &mut shared::random::system())
+            .unwrap();
+        let key = RingKey::new(created.to_string(), created, new.pair);
         Arc::new(key.with_marks(Marks {
             is_compromised,
             ..Marks::default()
@@ -87,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn only_an_expired_certificate_that_seals_is_reported() {
+    fn reports_only_an_expired_certificate_that_is_served() {
         let (oldest, old, new) = (START, START + HOUR * 10, START + HOUR * 20);
         let now = new + HOUR / 2;
-        let [oldest, old, new] = [oldest, old, new].map(|made| key(made, false));
+        let [oldest, old, new] = [oldest, old, new].map(|created| key(created, false));
         let compromised = key(now - HOUR / 2, true);
         let end = old.order_time() + HOUR;
         let second = SignedDuration::from_secs(1);
@@ -118,15 +120,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_said_again_every_hour_and_at_once_of_another_key() {
-        let [old, newer] = [START, START + HOUR].map(|made| key(made, false));
+    async fn repeats_the_warning_every_hour_and_at_once_for_another_key() {
+        let [old, newer] = [START, START + HOUR].map(|created| key(created, false));
         let fingerprints = [&old, &newer].map(|key| key.fingerprint().to_string());
         let ring = |key| Arc::new(KeyRing::new([key]));
         let (sender, receiver) = watch::channel(ring(old));
-        let mut said = Vec::new();
+        let mut warnings = Vec::new();
         let began = tokio::time::Instant::now();
         let mut warn =
-            |expired: Expired| said.push((expired.fingerprint, began.elapsed().as_secs()));
+            |expired: Expired| warnings.push((expired.fingerprint, began.elapsed().as_secs()));
         let hour = PERIOD.as_secs();
         let change = async {
             tokio::time::sleep(PERIOD * 3 + PERIOD / 2).await;
@@ -140,6 +142,6 @@ mod tests {
         let half = hour * 7 / 2;
         let mut want: Vec<_> = (0..4).map(|n| (old.clone(), n * hour)).collect();
         want.push((newer, half));
-        assert_eq!(said, want);
+        assert_eq!(warnings, want);
     }
 }

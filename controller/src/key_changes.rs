@@ -13,7 +13,7 @@ use shared::key_ring::{KeyRing, RingKey};
 use tracing::{error, info, warn};
 
 use crate::key_store::{WAITING, waiting};
-use crate::store::News;
+use crate::store::EventRecord;
 
 /// Keys removed within this time count as removed together.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
@@ -21,7 +21,7 @@ const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 /// Keys that were removed recently.
 #[derive(Debug, Default)]
 pub(crate) struct RemovedKeys {
-    lately: Vec<(Timestamp, Arc<RingKey>)>,
+    recent: Vec<(Timestamp, Arc<RingKey>)>,
 }
 
 impl RemovedKeys {
@@ -41,10 +41,10 @@ impl RemovedKeys {
             };
         }
         let gone = gone(before, &stored).map(|key| (now, Arc::clone(key)));
-        self.lately.extend(gone);
+        self.recent.extend(gone);
         self.expire(now);
-        if stored.is_empty() && !self.lately.is_empty() {
-            let keys = std::mem::take(&mut self.lately);
+        if stored.is_empty() && !self.recent.is_empty() {
+            let keys = std::mem::take(&mut self.recent);
             return KeyRing::new(keys.into_iter().map(|(_, key)| key)).removed();
         }
         stored
@@ -54,17 +54,17 @@ impl RemovedKeys {
     pub(crate) fn expire(&mut self, now: Timestamp) {
         // A negative age means that the clock was set back; such keys are forgotten too.
         let age = |removed: Timestamp| now.duration_since(removed);
-        self.lately
+        self.recent
             .retain(|(removed, _)| !age(*removed).is_negative() && age(*removed) < TOGETHER);
     }
 }
 
-/// A change of one key.
+/// A change of a key.
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     Added(&'a RingKey),
     Removed(&'a RingKey),
-    /// The second key replaced the first under the same name.
+    /// A key was replaced by the second one under the same name.
     Replaced(&'a RingKey, &'a RingKey),
     LastRemoved(&'a RingKey),
 }
@@ -89,7 +89,7 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
     for change in changes(before, after) {
         match change {
             Change::Added(key) => info!(secretname = key.name(), "registered private key"),
-            Change::Removed(key) => warn!(secretname = key.name(), "private key taken out"),
+            Change::Removed(key) => warn!(secretname = key.name(), "private key removed"),
             Change::Replaced(old, new) => warn!(
                 secretname = old.name(),
                 before = %old.fingerprint(),
@@ -98,8 +98,8 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
             ),
             Change::LastRemoved(key) => error!(
                 secretname = key.name(),
-                "the last private key was removed: nothing can be sealed. Removed keys open until another one comes or the \
-                 controller restarts; restore the key Secrets from the backup"
+                "the last private key was removed: nothing can be sealed. The removed keys can still unseal until another key is \
+                 stored or the controller restarts; restore the key Secrets from the backup"
             ),
         }
     }
@@ -110,17 +110,17 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
 }
 
 /// Returns the events to send about key Secrets, each with the name of its Secret.
-pub(crate) fn news(before: &KeyRing, after: &KeyRing) -> Vec<(String, News)> {
+pub(crate) fn events(before: &KeyRing, after: &KeyRing) -> Vec<(String, EventRecord)> {
     let changes = changes(before, after);
-    changes.into_iter().filter_map(news_of).collect()
+    changes.into_iter().filter_map(event).collect()
 }
 
-fn news_of(change: Change<'_>) -> Option<(String, News)> {
+fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
     let (key, reason, message) = match change {
         Change::Added(_) => return None,
         Change::Removed(key) => {
             let message = format!(
-                "the key {} is not in use any more: what is sealed for it does not open",
+                "the key {} was removed: values sealed for it cannot be unsealed",
                 key.fingerprint()
             );
             (key, Reason::KeyRemoved, message)
@@ -128,26 +128,26 @@ fn news_of(change: Change<'_>) -> Option<(String, News)> {
         Change::Replaced(old, new) => {
             let (before, after) = (old.fingerprint(), new.fingerprint());
             let message = format!(
-                "this Secret held the key {before} and holds {after} now: what is sealed for the former does not open; \
+                "the key {before} in this Secret was replaced by {after}: values sealed for the old key cannot be unsealed; \
                  restore it under another name"
             );
             (old, Reason::KeyReplaced, message)
         }
         Change::LastRemoved(key) => {
             let message = format!(
-                "no key is left: nothing can be sealed, and the removed keys ({} was the last) open only until another one \
-                 comes or the controller restarts; restore them from the backup",
+                "no key is left: nothing can be sealed, and the removed keys (the last one is {}) can unseal only until another \
+                 key is stored or the controller restarts; restore them from the backup",
                 key.fingerprint()
             );
             (key, Reason::LastKeyRemoved, message)
         }
     };
-    let news = News {
+    let event = EventRecord {
         is_warning: true,
         reason,
         message,
     };
-    Some((key.name().to_owned(), news))
+    Some((key.name().to_owned(), event))
 }
 
 /// Returns the keys of `before` that are not in `after`.

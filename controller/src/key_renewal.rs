@@ -1,5 +1,5 @@
-//! When and how a key is made: at start if there is none, when the newest reaches its renewal age, and on
-//! request.
+//! Decides when a key is generated, and generates it: at start if there is no key, when the newest key reaches its
+//! renewal age, and on request.
 
 use jiff::Timestamp;
 use shared::error_chain;
@@ -11,19 +11,19 @@ use tracing::{error, info};
 use crate::pool::{Pool, Stopped};
 use crate::reconcile::wait;
 
-/// Makes keys in the background, since an RSA-8192 key takes many seconds.
+/// Generates keys in the background, since an RSA-8192 key takes many seconds.
 #[derive(Debug)]
 pub struct KeyRenewal {
     spec: KeySpec,
     policy: Policy,
     pool: Pool,
-    asked: bool,
-    making: Option<JoinHandle<Result<NewKey, NoNewKey>>>,
+    requested: bool,
+    in_progress: Option<JoinHandle<Result<NewKey, NoNewKey>>>,
     failures: u32,
     not_before: Timestamp,
 }
 
-/// No key was made.
+/// No key was generated.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNewKey {
     /// Generating the key failed.
@@ -35,24 +35,24 @@ pub enum NoNewKey {
 }
 
 impl KeyRenewal {
-    /// Creates a renewal that is idle.
+    /// Creates an idle renewal.
     pub fn new(spec: KeySpec, policy: Policy, pool: Pool) -> Self {
         Self {
             spec,
             policy,
             pool,
-            asked: false,
-            making: None,
+            requested: false,
+            in_progress: None,
             failures: 0,
             not_before: Timestamp::MIN,
         }
     }
 
-    /// Makes the key that is due at start, if one is, and waits for it.
+    /// Generates the key that is due at start, if any, and waits for it.
     ///
     /// # Errors
     ///
-    /// Returns [`NoNewKey`] if the key cannot be made.
+    /// Returns [`NoNewKey`] if the key cannot be generated.
     pub async fn start(
         &self,
         newest: Option<Timestamp>,
@@ -60,8 +60,8 @@ impl KeyRenewal {
     ) -> Result<Option<NewKey>, NoNewKey> {
         match renewal(newest, self.policy, now) {
             Renewal::Due(reason) => {
-                say(reason);
-                make(self.pool.clone(), self.spec.clone(), now)
+                log_reason(reason);
+                generate(self.pool.clone(), self.spec.clone(), now)
                     .await
                     .map(Some)
             }
@@ -69,37 +69,37 @@ impl KeyRenewal {
         }
     }
 
-    /// Requests one key as soon as possible, whatever the policy says.
-    pub fn ask(&mut self) {
-        self.asked = true;
+    /// Requests one key as soon as possible, regardless of the policy.
+    pub fn request(&mut self) {
+        self.requested = true;
     }
 
-    /// Starts making a key that is due, and returns one that is finished. Does not wait.
+    /// Starts generating a key that is due, and returns one that is finished. Does not wait.
     pub async fn turn(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
-        match self.making.take() {
-            Some(making) if making.is_finished() => {
-                let made = making.await.unwrap_or(Err(Stopped.into()));
-                return self.made(made, now);
+        match self.in_progress.take() {
+            Some(in_progress) if in_progress.is_finished() => {
+                let finished = in_progress.await.unwrap_or(Err(Stopped.into()));
+                return self.finished(finished, now);
             }
-            Some(making) => self.making = Some(making),
+            Some(in_progress) => self.in_progress = Some(in_progress),
             None => self.begin(newest, now),
         }
         None
     }
 
     fn begin(&mut self, newest: Option<Timestamp>, now: Timestamp) {
-        if now < self.not_before || !is_due(self.asked, newest, self.policy, now) {
+        if now < self.not_before || !is_due(self.requested, newest, self.policy, now) {
             return;
         }
-        self.asked = false;
-        let make = make(self.pool.clone(), self.spec.clone(), now);
-        self.making = Some(tokio::spawn(make));
+        self.requested = false;
+        let generate = generate(self.pool.clone(), self.spec.clone(), now);
+        self.in_progress = Some(tokio::spawn(generate));
     }
 
-    /// Returns the key if one was made. After a failure, schedules a retry with growing pauses instead of
-    /// waiting for the next period.
-    fn made(&mut self, made: Result<NewKey, NoNewKey>, now: Timestamp) -> Option<NewKey> {
-        match made {
+    /// Returns the generated key. After a failure, schedules a retry with growing pauses instead of waiting for the
+    /// next period.
+    fn finished(&mut self, finished: Result<NewKey, NoNewKey>, now: Timestamp) -> Option<NewKey> {
+        match finished {
             Ok(new) => {
                 self.failures = 0;
                 Some(new)
@@ -112,46 +112,46 @@ impl KeyRenewal {
         }
     }
 
-    /// Records that no key was made or stored, so that it is retried later.
+    /// Records that no key was generated or stored, so that it is retried later.
     pub fn failed(&mut self, now: Timestamp) {
-        self.asked = true;
+        self.requested = true;
         self.failures = self.failures.saturating_add(1);
         let wait = wait(self.failures, shared::random::number());
         self.not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     }
 }
 
-/// Returns whether a key is due. A ring that became empty while the controller runs does not count: the
-/// administrator who removed the keys is probably about to add others, and a key made in between would be
-/// newer and would stay the sealing key.
-fn is_due(asked: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
+/// Returns whether a key is due. A key ring that became empty while the controller runs does not count: the
+/// administrator who removed the keys is probably about to restore them, and a key generated in between would be newer
+/// and would stay the sealing key.
+fn is_due(requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
     match renewal(newest, policy, now) {
-        _ if asked => true,
+        _ if requested => true,
         Renewal::Due(Reason::NoKey) | Renewal::At(_) | Renewal::Never => false,
         Renewal::Due(reason) => {
-            say(reason);
+            log_reason(reason);
             true
         }
     }
 }
 
-fn say(reason: Reason) {
+fn log_reason(reason: Reason) {
     let why = match reason {
-        Reason::NoKey => "there is none",
-        Reason::Cutoff => "the newest is from before the cutoff",
-        Reason::Age => "the newest has reached its age",
+        Reason::NoKey => "there is no key",
+        Reason::Cutoff => "the newest key is older than the cutoff time",
+        Reason::Age => "the newest key has reached its renewal age",
         Reason::Future => {
-            "the certificate of every key begins in the future: the clock was ahead, or is behind"
+            "the certificate of every key becomes valid in the future: the clock was ahead or is behind"
         }
     };
-    info!(why, "Making a new key");
+    info!(why, "Generating a new key");
 }
 
-async fn make(pool: Pool, spec: KeySpec, now: Timestamp) -> Result<NewKey, NoNewKey> {
-    let made = pool
+async fn generate(pool: Pool, spec: KeySpec, now: Timestamp) -> Result<NewKey, NoNewKey> {
+    let finished = pool
         .run(move || spec.generate(now, &mut shared::random::system()))
         .await?;
-    Ok(made?)
+    Ok(finished?)
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_due_by_age_by_cutoff_and_when_asked() {
+    fn is_due_by_age_by_cutoff_and_on_request() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let monthly = Policy {
             period: Some(SignedDuration::from_secs(30)),
@@ -171,22 +171,28 @@ mod tests {
             period: None,
             cutoff: Some(at(95)),
         };
-        for (why, asked, newest, policy, want) in [
-            ("young", false, Some(at(90)), monthly, false),
-            ("of age", false, Some(at(70)), monthly, true),
+        for (why, requested, newest, policy, want) in [
+            ("below the renewal age", false, Some(at(90)), monthly, false),
+            ("at the renewal age", false, Some(at(70)), monthly, true),
             ("before the cutoff", false, Some(at(90)), cutoff, true),
-            ("asked, though young", true, Some(at(90)), monthly, true),
             (
-                "asked, though renewal is off",
+                "requested, though below the renewal age",
+                true,
+                Some(at(90)),
+                monthly,
+                true,
+            ),
+            (
+                "requested, though renewal is disabled",
                 true,
                 Some(at(0)),
                 Policy::default(),
                 true,
             ),
-            ("all keys taken out", false, None, monthly, false),
-            ("all keys taken out, and asked", true, None, monthly, true),
+            ("all keys removed", false, None, monthly, false),
+            ("all keys removed, and requested", true, None, monthly, true),
         ] {
-            assert_eq!(is_due(asked, newest, policy, at(100)), want, "{why}");
+            assert_eq!(is_due(requested, newest, policy, at(100)), want, "{why}");
         }
     }
 }

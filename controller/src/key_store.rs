@@ -1,9 +1,9 @@
-//! Converts between key Secrets in `DIR/keys` and the key ring.
+//! Maintains the key ring from the key Secrets in `DIR/keys`.
 //!
-//! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals
-//! it), or several documents. A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as with the oldest
-//! keys. Keys that cannot be used are reported and skipped. If a file becomes unreadable, its keys stay in
-//! use until the file is removed.
+//! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals it),
+//! or several documents. A Secret counts as a key if it has the label of an active key, or if its name equals the key
+//! prefix, as with the oldest keys. Keys that cannot be used are reported and skipped. If a file becomes unreadable,
+//! its keys stay in use until the file is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,36 +26,36 @@ use crate::folder::{FileError, Folder};
 use crate::key_changes::{self, RemovedKeys};
 use crate::poll::{self, Depth, Polled, QUIET};
 
-const KEYS: &str = "keys";
-/// The alphabet from which the API server draws the end of a generated name: without vowels, so that no words
+const KEYS_FOLDER: &str = "keys";
+/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that no words
 /// appear.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const NAME_RANDOM: usize = 5;
+const NAME_SUFFIX_LENGTH: usize = 5;
 
 /// The keys of a folder.
 #[derive(Debug)]
 pub struct KeyStore {
     root: Arc<Folder>,
     config: KeyConfig,
-    files: Polled<Found>,
+    files: Polled<KeyFile>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     reported: BTreeSet<String>,
     /// Name of the last key whose request for a newer key was accepted.
-    observed: Option<String>,
+    last_accepted: Option<String>,
 }
 
-/// The content of a file.
+/// The parsed content of a file.
 #[derive(Debug, Default)]
-struct Found {
+struct KeyFile {
     keys: Vec<Stored>,
     problems: Vec<String>,
     inactive: Vec<String>,
     /// Names of Secrets whose annotation requests a newer key.
-    asking: Vec<String>,
+    renewal_requests: Vec<String>,
 }
 
-/// A key and when its Secret was created.
+/// A key and the creation time of its Secret.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) key: Arc<RingKey>,
@@ -72,7 +72,7 @@ pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &Key
 
 /// Returns the newest key if it does not seal because it is not backed up.
 pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
-    let last = ring.last_made()?;
+    let last = ring.newest()?;
     (ring.hindrance(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
 }
 
@@ -87,8 +87,8 @@ impl KeyStore {
     ///
     /// Returns [`FileError`] if the folder cannot be used.
     pub fn open(root: Arc<Folder>, config: KeyConfig, now: Timestamp) -> Result<Self, FileError> {
-        match root.open_beneath(Path::new(KEYS)) {
-            Err(error) if error.is_missing() => drop(root.child_or_new(KEYS)?),
+        match root.open_beneath(Path::new(KEYS_FOLDER)) {
+            Err(error) if error.is_missing() => drop(root.child_or_new(KEYS_FOLDER)?),
             opened => Folder::try_from(opened?)?.remove_leftovers()?,
         }
         info!("Searching for existing private keys");
@@ -99,11 +99,11 @@ impl KeyStore {
             ring: Arc::default(),
             removed: RemovedKeys::default(),
             reported: BTreeSet::new(),
-            observed: None,
+            last_accepted: None,
         };
-        // Files that exist at start are complete: the administrator put them there before. So this read skips
-        // the quiet time.
-        store.look(now.saturating_add(QUIET).unwrap_or(now))?;
+        // Files that exist at start are complete, since the administrator stored them before. So this read skips the
+        // quiet time.
+        store.scan(now.saturating_add(QUIET).unwrap_or(now))?;
         Ok(store)
     }
 
@@ -112,14 +112,14 @@ impl KeyStore {
         &self.ring
     }
 
-    /// Checks for added and removed keys. Returns whether the key ring changed. If the folder cannot be
-    /// listed, logs this and leaves the ring as it is.
+    /// Checks for added and removed keys. Returns whether the key ring changed. If the folder cannot be listed, logs an
+    /// error and leaves the key ring as it is.
     pub fn poll(&mut self, now: Timestamp) -> bool {
         let before = Arc::clone(&self.ring);
-        if let Err(error) = self.look(now) {
-            self.tell(
+        if let Err(error) = self.scan(now) {
+            self.report(
                 [format!(
-                    "{}; the keys read before stay in use",
+                    "{}; previously loaded keys stay in use",
                     error_chain(&error)
                 )]
                 .into(),
@@ -130,19 +130,20 @@ impl KeyStore {
 
     /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
     /// each key.
-    pub fn asks_for_key(&mut self) -> bool {
-        let newest = self.ring.last_made().map(|key| key.name().to_owned());
-        let found = self.files.files().values();
-        let mut asking = found
-            .filter_map(|known| known.value.as_ref())
-            .flat_map(|f| &f.asking);
-        let asks = newest.is_some() && asking.any(|name| Some(name) == newest.as_ref());
-        let is_news = asks && self.observed != newest;
-        if is_news {
-            info!(secretname = newest, "A key is asked for by annotation");
-            self.observed = newest;
+    pub fn takes_key_request(&mut self) -> bool {
+        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let parsed = self.files.files().values();
+        let mut renewal_requests = parsed
+            .filter_map(|file| file.value.as_ref())
+            .flat_map(|f| &f.renewal_requests);
+        let is_requested =
+            newest.is_some() && renewal_requests.any(|name| Some(name) == newest.as_ref());
+        let is_new = is_requested && self.last_accepted != newest;
+        if is_new {
+            info!(secretname = newest, "New key requested by annotation");
+            self.last_accepted = newest;
         }
-        is_news
+        is_new
     }
 
     /// Stores a new key durably and atomically, and adds it to the key ring.
@@ -151,7 +152,7 @@ impl KeyStore {
     ///
     /// Returns [`FileError`] if the file cannot be written.
     pub fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), FileError> {
-        let folder = Folder::try_from(self.root.open_beneath(Path::new(KEYS))?)?;
+        let folder = Folder::try_from(self.root.open_beneath(Path::new(KEYS_FOLDER))?)?;
         let name = self.free_name(&folder);
         let secret = key_secret::build(
             &name,
@@ -164,8 +165,8 @@ impl KeyStore {
         folder.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
         log_certificate(new.pair.certificate());
-        // The file is complete although it is new, so this poll skips the quiet time: making the key may have
-        // taken less than `QUIET`.
+        // The file is complete although it is new, so this poll skips the quiet time: generating the key may have taken
+        // less than `QUIET`.
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
         let now = now.max(written);
@@ -177,7 +178,7 @@ impl KeyStore {
         let mut rng = shared::random::system();
         loop {
             let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
-            let end: String = (0..NAME_RANDOM).map(letter).collect();
+            let end: String = (0..NAME_SUFFIX_LENGTH).map(letter).collect();
             let name = format!("{}{end}", self.config.prefix);
             if folder.stat(file_name(&name)).is_err() {
                 return name;
@@ -185,15 +186,15 @@ impl KeyStore {
         }
     }
 
-    fn look(&mut self, now: Timestamp) -> Result<(), FileError> {
-        let listing = poll::list(&self.root, KEYS, Depth::Flat)?;
+    fn scan(&mut self, now: Timestamp) -> Result<(), FileError> {
+        let listing = poll::list(&self.root, KEYS_FOLDER, Depth::Flat)?;
         let config = &self.config;
-        let look = self.files.look(&self.root, &listing, now, |path, bytes| {
-            Found::read(path, bytes, config)
+        let scan = self.files.scan(&self.root, &listing, now, |path, bytes| {
+            KeyFile::read(path, bytes, config)
         });
-        self.tell(self.problems(listing.problems.into_values()));
+        self.report(self.problems(listing.problems.into_values()));
         self.removed.expire(now);
-        if look.changed {
+        if scan.changed {
             self.make_ring(now);
         }
         Ok(())
@@ -205,12 +206,12 @@ impl KeyStore {
     }
 
     fn make_ring(&mut self, now: Timestamp) {
-        let found = self
+        let parsed = self
             .files
             .files()
             .values()
-            .filter_map(|known| known.value.as_ref());
-        let ring = ring_of(found.flat_map(|found| &found.keys), &self.config);
+            .filter_map(|file| file.value.as_ref());
+        let ring = ring_of(parsed.flat_map(|parsed| &parsed.keys), &self.config);
         let ring = self.removed.next_ring(&self.ring, ring, now);
         key_changes::log(&self.ring, &ring);
         self.ring = Arc::new(ring);
@@ -218,22 +219,21 @@ impl KeyStore {
 
     fn problems(&self, of_listing: impl Iterator<Item = String>) -> BTreeSet<String> {
         let mut problems: BTreeSet<String> = of_listing.collect();
-        for (path, known) in self.files.files() {
+        for (path, file) in self.files.files() {
             let path = path.display();
             problems.extend(
-                known
-                    .problem
+                file.problem
                     .iter()
                     .map(|problem| format!("{path}: {problem}")),
             );
-            let found = known.value.iter().filter(|_| known.problem.is_none());
-            let in_file = found.flat_map(|found| &found.problems);
+            let parsed = file.value.iter().filter(|_| file.problem.is_none());
+            let in_file = parsed.flat_map(|parsed| &parsed.problems);
             problems.extend(in_file.map(|problem| format!("{path}: {problem}")));
         }
         problems
     }
 
-    fn tell(&mut self, problems: BTreeSet<String>) {
+    fn report(&mut self, problems: BTreeSet<String>) {
         for problem in problems.difference(&self.reported) {
             error!(error = problem, "Error reading key");
         }
@@ -241,7 +241,7 @@ impl KeyStore {
     }
 }
 
-/// Logs a new certificate. At INFO the fingerprint is enough, since the certificate itself is served.
+/// Logs a new certificate. At INFO, only its fingerprint and its expiry, since the certificate itself is served.
 pub(crate) fn log_certificate(certificate: &Certificate) {
     let (fingerprint, until) = (certificate.fingerprint(), certificate.not_after());
     info!(%fingerprint, %until, "Certificate generated");
@@ -253,17 +253,17 @@ fn file_name(name: &str) -> String {
     format!("{name}.yaml")
 }
 
-impl Found {
+impl KeyFile {
     fn read(path: &Path, bytes: &[u8], config: &KeyConfig) -> Result<Self, String> {
         let documents = manifest::read(bytes).map_err(|error| error_chain(&error))?;
-        let mut found = Self::default();
+        let mut parsed = Self::default();
         for document in &documents {
-            found.take(path, document, config);
+            parsed.take(path, document, config);
         }
-        for name in &found.inactive {
-            warn!(secretname = name, file = %path.display(), "private key not in use: it lacks the label of an active key");
+        for name in &parsed.inactive {
+            warn!(secretname = name, file = %path.display(), "private key not used: it does not have the label of an active key");
         }
-        Ok(found)
+        Ok(parsed)
     }
 
     fn take(&mut self, path: &Path, document: &Document, config: &KeyConfig) {
@@ -296,7 +296,7 @@ impl Found {
             .and_then(|a| a.get(RENEW_ANNOTATION))
             .is_some_and(|value| value == "true")
         {
-            self.asking.push(name.clone());
+            self.renewal_requests.push(name.clone());
         }
         let created = secret.metadata.creation_timestamp.as_ref();
         let created = created.map(|time| time.0);

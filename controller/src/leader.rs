@@ -1,20 +1,20 @@
 //! Leader election: a Lease decides which of several replicas may write.
 //!
-//! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica
-//! that has seen the Lease unchanged for the lease duration, by its own clock, may take it. The holder stops
-//! earlier by its own clock, whatever the API server answers: after the renew deadline it writes nothing
-//! more. A replica that was paused for longer detects this before its next write.
+//! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica that has
+//! observed the Lease unchanged for the lease duration, by its own clock, may acquire it. The holder stops writing
+//! earlier, at the renew deadline by its own clock, whatever the API server answers. A replica that was paused for
+//! longer detects this before its next write.
 //!
 //! A request that was already on its way to the connection when the process was paused can still be sent.
 //! Updates and deletes name the resource version that they are based on, and creates name the Secret, so the
 //! API server rejects them if another replica has written since. Two kinds of request are not protected in
 //! this way: events, which have no effect on Secrets, and renewed keys, where the harm is one key too many.
-//! The same holds for the last requests of a container that was killed, if the next container of its Pod
-//! takes the Lease over at once.
+//! The same applies to the last requests of a container that was killed, if the next container of its Pod acquires the
+//! Lease at once.
 
 mod identity;
 mod lease;
-mod term;
+mod write_lease;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ use tracing::{debug, info, warn};
 
 use crate::args::{Election, Pod};
 use crate::readable::Readable;
-use crate::store::api_answer;
+use crate::store::api_response;
 use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
 pub(crate) use lease::LONGEST_LEASE;
 use lease::{Step, Times, View, decide, taken};
-pub use term::{Moment, Term};
+pub use write_lease::{Moment, WriteLease};
 
 /// Name of the Lease in the list of watches.
 const LEASE: &str = "the Lease";
@@ -41,26 +41,26 @@ const LEASE: &str = "the Lease";
 /// The current role of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Not known yet.
+    /// The role is not known yet.
     Unknown,
-    /// Another replica writes.
+    /// Another replica is the leader.
     Follower,
-    /// This replica writes.
+    /// This replica is the leader.
     Leader,
-    /// No replica can write: the Lease cannot be used, and that does not end by itself.
+    /// No replica can lead: the Lease cannot be used, and that does not end by itself.
     Stuck,
 }
 
-/// Takes part in the leader election while it runs.
+/// A replica in the leader election.
 pub struct Candidate {
     api: Api<Readable<Lease>>,
     election: Election,
     pod: Pod,
     identity: Identity,
-    /// The renew times, in microseconds, that this process wrote or tried to write since the last answer. If
-    /// the Lease has this identity and another renew time, another process renewed it.
+    /// The renew times, in microseconds, that this process wrote or tried to write since the last response. If the
+    /// Lease has this identity and another renew time, another process renewed it.
     renewals: Vec<i64>,
-    term: Arc<Term>,
+    write_lease: Arc<WriteLease>,
     role: watch::Sender<Role>,
     /// Counts how often the API server answered after a failure.
     reached: watch::Sender<u64>,
@@ -78,19 +78,19 @@ pub struct Candidate {
 /// A request to the API server failed.
 enum Failure {
     Api(kube::Error),
-    Silence,
+    NoResponse,
     /// The Lease is not valid for its type. It is taken over after [`LONGEST_LEASE`].
     Unreadable,
 }
 
 impl Candidate {
-    /// Creates a candidate that does not campaign yet. `term` allows writes while this replica leads.
+    /// Creates a candidate that does not campaign yet. `write_lease` allows writes while this replica leads.
     pub fn new(
         client: Client,
         namespace: &str,
         election: Election,
         pod: Pod,
-        term: Arc<Term>,
+        write_lease: Arc<WriteLease>,
         health: Arc<WatchHealth>,
     ) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Candidate {
             reached: watch::Sender::default(),
             health,
             election,
-            term,
+            write_lease,
             view: None,
             was_served: false,
             is_stuck: false,
@@ -120,11 +120,11 @@ impl Candidate {
         self.reached.subscribe()
     }
 
-    /// Campaigns until it is dropped. Without permission to use Leases the replica leads, logs this once, and
-    /// keeps asking, since the permission may be granted later, to this replica and to others.
+    /// Campaigns until it is dropped. Without permission to use Leases the replica is the leader, logs this once, and
+    /// retries, since the permission may be granted later, to this replica and to others.
     pub async fn run(&mut self) {
-        if !self.election.elects {
-            return self.lead_alone();
+        if !self.election.enabled {
+            return self.lead_without_lease();
         }
         loop {
             self.step().await;
@@ -133,46 +133,46 @@ impl Candidate {
     }
 
     async fn step(&mut self) {
-        let turn = timeout(self.election.renew_deadline, self.turn()).await;
-        match turn.unwrap_or(Err(Failure::Silence)) {
+        let result = timeout(self.election.renew_deadline, self.check_lease()).await;
+        match result.unwrap_or(Err(Failure::NoResponse)) {
             Ok(()) => {
                 self.was_served = true;
                 self.is_stuck = false;
                 self.reported = None;
-                self.answered();
+                self.record_response();
             }
             Err(failure) if failure.is_denial() && !self.was_served => {
                 self.is_stuck = false;
-                self.answered();
-                self.tell(
+                self.record_response();
+                self.log_problem(
                     failure.text(),
-                    "This controller may not use Leases, so it takes itself for the only replica until it may: \
-                     grant get, create and update of leases in its namespace to run several, or say \
+                    "This controller may not use Leases, so it assumes to be the only replica: to run several replicas, \
+                     grant get, create and update of leases in its namespace; otherwise set \
                      --leader-elect=false",
                 );
-                self.lead_alone();
+                self.lead_without_lease();
             }
             Err(failure) => {
                 self.health
                     .fails(LEASE, failure.cause(), jiff::Timestamp::now());
                 self.is_stuck = failure.lasts();
-                self.tell(
+                self.log_problem(
                     failure.text(),
                     "Cannot use the Lease; no replica can take over until this is fixed",
                 );
             }
         }
-        self.see();
+        self.update_role();
     }
 
-    fn answered(&self) {
+    fn record_response(&self) {
         if self.health.works(LEASE) {
             self.reached.send_modify(|count| *count += 1);
         }
     }
 
     /// Logs a problem: at WARN the first time, at DEBUG while it continues.
-    fn tell(&mut self, error: String, what: &str) {
+    fn log_problem(&mut self, error: String, what: &str) {
         if self.reported.as_ref() == Some(&error) {
             debug!(error, "Still: {what}");
         } else {
@@ -183,8 +183,8 @@ impl Candidate {
 
     /// Releases the Lease, so that another replica need not wait. This replica writes nothing afterwards.
     pub async fn release(&mut self) {
-        let led = *self.role.borrow() == Role::Leader && self.election.elects;
-        self.term.end();
+        let led = *self.role.borrow() == Role::Leader && self.election.enabled;
+        self.write_lease.end();
         self.become_role(Role::Follower);
         let Some(view) = self.view.as_ref().filter(|_| led) else {
             return;
@@ -193,23 +193,23 @@ impl Candidate {
         lease.spec = Some(lease::released(lease.spec.unwrap_or_default()));
         let released = self.replace(lease);
         if let Ok(Ok(_)) = timeout(self.election.retry_period, released).await {
-            info!("Gave the lead up");
+            info!("Released the Lease");
         } else {
-            debug!("Cannot give the lead up; it ends by itself");
+            debug!("Cannot release the Lease; it will expire");
         }
     }
 
-    fn lead_alone(&mut self) {
-        self.term.extend(Moment::END);
+    fn lead_without_lease(&mut self) {
+        self.write_lease.extend(Moment::END);
         self.become_role(Role::Leader);
     }
 
-    async fn turn(&mut self) -> Result<(), Failure> {
+    async fn check_lease(&mut self) -> Result<(), Failure> {
         let asked = Moment::now();
         let lease = self.api.get_opt(&self.election.lease_name).await;
         // The holder may have renewed the Lease just before the answer, so no replica may count from an
         // earlier time.
-        let answered = Moment::now();
+        let response_time = Moment::now();
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
             let spec = self.renewed(None);
@@ -222,13 +222,13 @@ impl Candidate {
         if self.is_renewed_by_another(&lease) {
             self.change_identity();
         }
-        self.view = Some(View::after(self.view.take(), lease, answered));
+        self.view = Some(View::after(self.view.take(), lease, response_time));
         let Some(view) = &self.view else {
             return Ok(());
         };
         match decide(view, self.identity.as_str(), Moment::now()) {
             Step::Wait => {
-                self.term.end();
+                self.write_lease.end();
                 is_readable.then_some(()).ok_or(Failure::Unreadable)
             }
             Step::Take => {
@@ -241,8 +241,8 @@ impl Candidate {
         }
     }
 
-    /// Processes the answer to a write of the Lease. The term counts from before the request was sent, since
-    /// another replica may count from that time at the earliest.
+    /// Processes the response to a write of the Lease. The term counts from before the request was sent, since another
+    /// replica may count from that time at the earliest.
     fn written(
         &mut self,
         written: Result<Readable<Lease>, kube::Error>,
@@ -253,14 +253,15 @@ impl Candidate {
                 let lease = lease::or_held(lease);
                 self.renewals = renewal(&lease).into_iter().collect();
                 self.view = Some(View::after(None, lease, asked));
-                self.term.extend(asked.after(self.election.renew_deadline));
+                self.write_lease
+                    .extend(asked.after(self.election.renew_deadline));
                 Ok(())
             }
             // Another replica was faster. If this one was leading without a Lease for lack of permission,
             // that ends now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
-                    self.term.end();
+                    self.write_lease.end();
                 }
                 Ok(())
             }
@@ -307,19 +308,19 @@ impl Candidate {
     }
 
     fn change_identity(&mut self) {
-        self.term.end();
+        self.write_lease.end();
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
             "Another process renews the Lease under the identity of this one: POD_UID is not the uid of this Pod. \
-             This replica goes on under another identity, and waits for the Lease"
+             This replica continues under another identity, and waits for the Lease"
         );
     }
 
     /// Updates the role from the term, which may have ended while the API server did not answer.
-    fn see(&self) {
+    fn update_role(&self) {
         let is_known = self.view.is_some() || self.was_served;
-        self.become_role(match self.term.lasts() {
+        self.become_role(match self.write_lease.is_valid() {
             true => Role::Leader,
             false if self.is_stuck => Role::Stuck,
             false if is_known => Role::Follower,
@@ -331,14 +332,17 @@ impl Candidate {
         let before = self.role.send_replace(role);
         match (before, role) {
             (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
-            (_, Role::Leader) => info!(identity = self.identity.as_str(), "This replica leads"),
-            (Role::Leader, _) => warn!("This replica does not lead any more, and writes nothing"),
+            (_, Role::Leader) => info!(
+                identity = self.identity.as_str(),
+                "This replica is the leader"
+            ),
+            (Role::Leader, _) => warn!("This replica is no longer the leader and stops writing"),
             (_, Role::Follower) => self.log_leader(),
             (_, Role::Unknown | Role::Stuck) => {}
         }
     }
 
-    /// Logs which replica leads. A process that does not know its Pod cannot recognise a Lease that it held
+    /// Logs which replica is the leader. A process that does not know its Pod cannot recognise a Lease that it held
     /// itself before a crash.
     fn log_leader(&self) {
         let spec = self.view.as_ref().and_then(|view| view.lease.spec.as_ref());
@@ -346,22 +350,22 @@ impl Candidate {
         info!(
             holder = holder.unwrap_or_default(),
             lease = self.election.lease_name,
-            "Another replica leads; this one is ready to take over"
+            "Another replica is the leader; this one is ready to take over"
         );
         if self.pod.uid.is_none() {
             info!(
-                "POD_UID is not set: if the holder was this Pod before a crash, the Lease ends by itself. Deleting it ends the \
-                 wait at once, and is safe only if no other replica runs"
+                "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first. Deleting the Lease \
+                 ends the wait at once, and is safe only if no other replica runs"
             );
         }
     }
 
-    /// Returns the pause before the next step: up to a fifth longer than configured, so that replicas do not
-    /// ask at the same moment, but not beyond the end of the current Lease. A replica without permission asks
+    /// Returns the pause before the next step: up to a fifth longer than configured, so that replicas do not send
+    /// requests at the same moment, but not beyond the end of the current Lease. A replica without permission retries
     /// less often, since that can last indefinitely.
     fn pause(&self) -> Duration {
-        let is_alone = !self.was_served && self.term.lasts();
-        let usual = if is_alone {
+        let is_without_lease = !self.was_served && self.write_lease.is_valid();
+        let usual = if is_without_lease {
             self.election.renew_deadline
         } else {
             self.election.retry_period
@@ -372,7 +376,7 @@ impl Candidate {
             .as_ref()
             .map(|view| Moment::now().until(view.end()));
         match rest {
-            Some(rest) if !rest.is_zero() && !self.term.lasts() => usual.min(rest),
+            Some(rest) if !rest.is_zero() && !self.write_lease.is_valid() => usual.min(rest),
             _ => usual,
         }
     }
@@ -394,7 +398,7 @@ impl Failure {
         match self {
             Self::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 403 | 404 | 422),
             Self::Api(error) => matches!(error, kube::Error::SerdeError(_)),
-            Self::Silence => false,
+            Self::NoResponse => false,
             Self::Unreadable => true,
         }
     }
@@ -402,15 +406,15 @@ impl Failure {
     fn cause(&self) -> Cause {
         match self {
             Self::Api(error) => error.into(),
-            Self::Silence => Cause::Unreachable,
+            Self::NoResponse => Cause::Unreachable,
             Self::Unreadable => Cause::Failed,
         }
     }
 
     fn text(&self) -> String {
         match self {
-            Self::Api(error) => api_answer(error),
-            Self::Silence => "the API server does not answer".into(),
+            Self::Api(error) => api_response(error),
+            Self::NoResponse => "the API server does not answer".into(),
             Self::Unreadable => format!(
                 "the Lease has a field that this controller cannot read; it is taken over within {} minutes, or at \
                  once if it is deleted",

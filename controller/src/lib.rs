@@ -1,8 +1,8 @@
 //! The controller: turns SealedSecrets into Secrets.
 //!
-//! For each object the controller first fetches everything, then decides in a pure function over plain data,
-//! and then applies the plan without further decisions. Time is an argument wherever a decision depends on
-//! it; only the main loop reads a clock. The decisions are in the crate `controller_core`.
+//! For each object the controller first reads all inputs, then decides in a pure function over plain data, and then
+//! applies the plan without further decisions. Time is an argument wherever a decision depends on it; only the main
+//! loop reads a clock. The decisions are in the crate `controller_core`.
 //!
 //! | module | owns |
 //! |---|---|
@@ -12,10 +12,10 @@
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
 //! | `key_changes` | added and removed keys: reports, and removal of the last key |
 //! | [`leader`] | which of several replicas may write |
-//! | [`key_renewal`] | when and how a key is made |
-//! | [`rounds`] | one round of the controller on a directory |
+//! | [`key_renewal`] | when and how a key is generated |
+//! | [`rounds`] | the controller on a directory, in rounds |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
-//! | [`http`] | the endpoints, unauthenticated and for callers with a token; their limits |
+//! | [`http`] | the unauthenticated and the authenticated endpoints; their limits |
 //! | [`ports`] | which ports are open and served |
 //! | [`published`] | the certificate in a `ConfigMap` |
 //! | [`metrics`] | every metric name and label |

@@ -1,8 +1,7 @@
-//! Log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. Up to
-//! INFO they go to stdout, WARN and ERROR to stderr.
+//! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. Levels
+//! up to INFO go to stdout, WARN and ERROR to stderr.
 //!
-//! Only events of this crate are logged: what libraries report about connections and bytes is left out at
-//! every level.
+//! Only events of this crate are logged, since libraries report connections and bytes.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -16,12 +15,12 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 
-/// What to log, how and where.
+/// The configuration of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// The least important level that is logged.
+    /// The lowest level that is logged.
     pub level: Threshold,
-    /// Format of a line.
+    /// The format of a line.
     pub format: Format,
     /// Whether levels up to INFO go to stdout. If false, everything goes to stderr.
     pub info_to_stdout: bool,
@@ -37,7 +36,7 @@ impl Default for Config {
     }
 }
 
-/// The least important level that is logged.
+/// The lowest level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold(Level);
 
@@ -49,14 +48,14 @@ impl Default for Threshold {
 
 /// The text is not a log level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("takes DEBUG, INFO, WARN or ERROR; INFO holds")]
+#[error("unknown level; use DEBUG, INFO, WARN or ERROR; using INFO")]
 pub struct UnknownLevel;
 
 impl FromStr for Threshold {
     type Err = UnknownLevel;
 
-    fn from_str(word: &str) -> Result<Self, UnknownLevel> {
-        match word.to_ascii_uppercase().as_str() {
+    fn from_str(text: &str) -> Result<Self, UnknownLevel> {
+        match text.to_ascii_uppercase().as_str() {
             "DEBUG" => Ok(Self(Level::DEBUG)),
             "INFO" => Ok(Self(Level::INFO)),
             "WARN" => Ok(Self(Level::WARN)),
@@ -66,7 +65,7 @@ impl FromStr for Threshold {
     }
 }
 
-/// Format of a line.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// `key=value` pairs.
@@ -78,14 +77,14 @@ pub enum Format {
 
 /// The text is not a log format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("takes text or json; text holds")]
+#[error("unknown format; use text or json; using text")]
 pub struct UnknownFormat;
 
 impl FromStr for Format {
     type Err = UnknownFormat;
 
-    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
-        match word {
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
             _ => Err(UnknownFormat),
@@ -103,8 +102,8 @@ struct Lines(Config);
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let ours = metadata.target().split("::").next() == Some("controller");
-        ours && *metadata.level() <= self.0.level.0
+        let is_ours = metadata.target().split("::").next() == Some("controller");
+        is_ours && *metadata.level() <= self.0.level.0
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -112,7 +111,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let line = line(self.0.format, Timestamp::now(), level, &fields);
-        // Ignore a closed reader: the controller keeps running without its log.
+        // A closed pipe is ignored: the controller continues without its log.
         let _ = if self.0.info_to_stdout && level >= Level::INFO {
             std::io::stdout().lock().write_all(line.as_bytes())
         } else {
@@ -124,7 +123,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 #[derive(Default)]
 struct Fields {
     message: String,
-    rest: Vec<(&'static str, String)>,
+    fields: Vec<(&'static str, String)>,
 }
 
 impl Visit for Fields {
@@ -137,7 +136,7 @@ impl Visit for Fields {
         let text = visible(&text).into_owned();
         match field.name() {
             "message" => self.message = text,
-            name => self.rest.push((name, text)),
+            name => self.fields.push((name, text)),
         }
     }
 }
@@ -149,11 +148,11 @@ fn line(format: Format, time: Timestamp, level: Level, fields: &Fields) -> Strin
         ("level", level.as_str()),
         ("msg", fields.message.as_str()),
     ];
-    let rest = fields
-        .rest
+    let fields = fields
+        .fields
         .iter()
         .map(|(name, text)| (*name, text.as_str()));
-    let pairs = head.into_iter().chain(rest);
+    let pairs = head.into_iter().chain(fields);
     match format {
         Format::Text => text_line(pairs),
         Format::Json => json_line(pairs),
@@ -203,7 +202,7 @@ mod tests {
     fn fields() -> Fields {
         Fields {
             message: "registered private key".into(),
-            rest: vec![
+            fields: vec![
                 ("secretname", "k1".into()),
                 ("error", "line 1\n\"x\"".into()),
                 ("empty", String::new()),
@@ -211,30 +210,30 @@ mod tests {
         }
     }
 
-    fn tail(line: &str) -> &str {
+    fn without_time(line: &str) -> &str {
         line.split_once("level").unwrap().1
     }
 
     #[test]
-    fn text_is_that_of_gos_slog() {
+    fn text_lines_equal_those_of_gos_slog() {
         let line = line(Format::Text, Timestamp::UNIX_EPOCH, Level::INFO, &fields());
         let want = "=INFO msg=\"registered private key\" secretname=k1 \
                     error=\"line 1\\n\\\"x\\\"\" empty=\"\"\n";
         assert!(line.starts_with("time=19"), "{line}");
-        assert_eq!(tail(&line), want);
+        assert_eq!(without_time(&line), want);
     }
 
     #[test]
-    fn json_is_one_object_a_line() {
+    fn json_has_one_object_per_line() {
         let line = line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
         assert_eq!(line.lines().count(), 1);
         let want = "\":\"WARN\",\"msg\":\"registered private key\",\"secretname\":\"k1\",\
                     \"error\":\"line 1\\n\\\"x\\\"\",\"empty\":\"\"}\n";
-        assert_eq!(tail(&line), want);
+        assert_eq!(without_time(&line), want);
     }
 
     #[test]
-    fn reads_the_words_of_the_flags() {
+    fn parses_levels_and_formats() {
         assert_eq!("debug".parse(), Ok(Threshold(Level::DEBUG)));
         assert_eq!("LOUD".parse::<Threshold>(), Err(UnknownLevel));
         assert_eq!("json".parse(), Ok(Format::Json));

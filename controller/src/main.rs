@@ -1,4 +1,4 @@
-//! The program: wires the parts together and sets the exit code.
+//! Runs the controller and sets the exit code.
 
 use std::alloc::System;
 use std::io::Write as _;
@@ -21,10 +21,9 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers
-/// stops before its next operation; a single operation that takes longer is cut off. Together with the time
-/// for open requests and for releasing the leadership this stays well below a Pod's grace period of 30
-/// seconds.
+/// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers stops
+/// before its next operation; a single operation that takes longer is aborted. Together with the time for open requests
+/// and for releasing the leadership this stays well below a Pod's grace period of 30 seconds.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 
 /// Why the controller stopped with an error.
@@ -36,7 +35,7 @@ enum Failure {
     Cluster(#[from] cluster::ConnectError),
     #[error(transparent)]
     Ports(#[from] PortError),
-    #[error("the system refused what every process needs")]
+    #[error("cannot create the thread pool or the signal handlers")]
     System(#[from] std::io::Error),
 }
 
@@ -115,7 +114,7 @@ fn protect_memory() {
     }
 }
 
-/// Opens the ports before a key is made, so that a wrong address leaves no key behind.
+/// Opens the ports before a key is generated, so that an invalid address leaves no key behind.
 async fn serve(config: &Config) -> Result<(), Failure> {
     let server = Server::open(config).await?;
     let mut signals = Signals::new()?;
@@ -125,7 +124,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Serves requests only when keys are loaded, so that the first answer has a certificate.
+/// Serves requests only after keys are loaded, so that the first response contains a certificate.
 async fn on_directory(
     config: &Config,
     server: Server<'_>,
@@ -138,7 +137,7 @@ async fn on_directory(
         () = end(&mut signals.ends) => return Ok(()),
         rounds = start => rounds?,
     };
-    let server = server.start(rounds.facts(), None);
+    let server = server.start(rounds.server_state(), None);
     loop {
         let next = tokio::select! {
             () = end(&mut signals.ends) => break,
@@ -163,7 +162,7 @@ async fn in_cluster(
 ) -> Result<(), Failure> {
     let mut cluster = Cluster::new(config, place, server.metrics()).await?;
     let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
-    let server = server.start(cluster.facts(), authorised);
+    let server = server.start(cluster.server_state(), authorised);
     let publishing = cluster
         .publisher()
         .map(|publisher| tokio::spawn(publisher.run()));
@@ -176,7 +175,7 @@ async fn in_cluster(
     Ok(())
 }
 
-/// Runs the controller until a signal asks it to stop, whatever it is waiting for.
+/// Runs the controller until a signal asks it to stop.
 async fn work(cluster: &mut Cluster, signals: &mut Signals) {
     tokio::select! {
         () = end(&mut signals.ends) => return,
@@ -196,7 +195,7 @@ async fn work(cluster: &mut Cluster, signals: &mut Signals) {
     }
 }
 
-/// The signals that stop the process, and the one that requests a key.
+/// The signals that stop the process, and the signal that requests a key.
 struct Signals {
     ends: [Signal; 2],
     usr1: Signal,

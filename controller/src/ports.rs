@@ -1,5 +1,4 @@
-//! The ports of a controller: the unauthenticated port, the metrics port, and the port for callers with a
-//! token.
+//! The ports of a controller: the unauthenticated port, the metrics port, and the port for authenticated callers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::expiry;
 use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
-use crate::http::{self, Facts, Plain, RequestLimiter};
+use crate::http::{self, RequestLimiter, ServerState, Unauthenticated};
 use crate::metrics::Metrics;
 
 /// A port cannot be served.
@@ -28,10 +27,10 @@ pub enum PortError {
         flag: &'static str,
         /// The address.
         address: String,
-        /// The operating system's error.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The TLS certificate of the port cannot be made.
+    /// The TLS certificate of the port cannot be generated.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The metrics cannot be set up.
@@ -39,7 +38,7 @@ pub enum PortError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Ports that are open and not yet served.
+/// The open ports, before they are served.
 pub struct Server<'a> {
     listener: TcpListener,
     metrics_listener: TcpListener,
@@ -47,14 +46,14 @@ pub struct Server<'a> {
     config: &'a Config,
 }
 
-/// The open port for callers with a token.
+/// The open port for authenticated callers.
 pub struct Authorised {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
 }
 
-/// Ports that are being served.
+/// The ports that are served.
 pub struct Serving {
     end: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -70,7 +69,9 @@ impl<'a> Server<'a> {
         Ok(Self {
             listener: listen("listen-addr", &config.listen).await?,
             metrics_listener: listen("listen-metrics-addr", &config.listen_metrics).await?,
-            metrics: Arc::new(Metrics::new(config.omits_names)?.naming(config.most_named)),
+            metrics: Arc::new(
+                Metrics::new(config.omits_names)?.with_max_named_objects(config.max_named_objects),
+            ),
             config,
         })
     }
@@ -80,18 +81,18 @@ impl<'a> Server<'a> {
         Arc::clone(&self.metrics)
     }
 
-    /// Starts serving.
-    pub fn start(self, facts: Facts, authorised: Option<Authorised>) -> Serving {
+    /// Serves the endpoints on all open ports until the returned [`Serving`] is stopped.
+    pub fn start(self, state: ServerState, authorised: Option<Authorised>) -> Serving {
         let (end, ended) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
-        let plain = Plain {
+        let plain = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
             authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
         };
-        let main = http::router(facts.clone(), plain, Arc::clone(&self.metrics));
-        let metrics = http::metrics_router(facts.clone(), Arc::clone(&self.metrics));
+        let main = http::router(state.clone(), plain, Arc::clone(&self.metrics));
+        let metrics = http::metrics_router(state.clone(), Arc::clone(&self.metrics));
         let mut tasks = JoinSet::new();
-        let (ring, mut ends) = (facts.ring.clone(), ended.clone());
+        let (ring, mut ends) = (state.ring.clone(), ended.clone());
         tasks.spawn(async move {
             tokio::select! {
                 () = expiry::watch(ring) => {}
@@ -100,11 +101,11 @@ impl<'a> Server<'a> {
         });
         if let Some(authorised) = authorised {
             let task =
-                authorised.serve(facts, self.limiter(), &self.metrics, limits, ended.clone());
+                authorised.serve(state, self.limiter(), &self.metrics, limits, ended.clone());
             tasks.spawn(task);
         }
-        announce("HTTP server serving", &self.listener);
-        announce("HTTP metrics server serving", &self.metrics_listener);
+        log_address("HTTP server serving", &self.listener);
+        log_address("HTTP metrics server serving", &self.metrics_listener);
         tasks.spawn(http::serve(
             self.listener,
             None,
@@ -140,7 +141,7 @@ impl Authorised {
     ///
     /// # Errors
     ///
-    /// Returns [`PortError`] if the port cannot be opened or its certificate cannot be made.
+    /// Returns [`PortError`] if the port cannot be opened or its certificate cannot be generated.
     pub async fn open(
         config: &Config,
         cluster: &Cluster,
@@ -156,11 +157,11 @@ impl Authorised {
         }))
     }
 
-    /// Serves the port if this controller may ask the API server to review callers. Until that is known, the
-    /// port accepts connections and does not answer.
+    /// Serves the port if this controller may ask the API server to review callers. Until the API server has confirmed
+    /// this, the port accepts connections and does not answer.
     fn serve(
         self,
-        facts: Facts,
+        state: ServerState,
         limiter: RequestLimiter,
         metrics: &Arc<Metrics>,
         limits: http::Limits,
@@ -174,12 +175,12 @@ impl Authorised {
                     return;
                 },
             }
-            announce(
+            log_address(
                 "HTTPS server for authorized callers serving",
                 &self.listener,
             );
             let tls = Some(self.identity.acceptor());
-            let router = http::authorised_router(facts, limiter, self.reviews, metrics);
+            let router = http::authorised_router(state, limiter, self.reviews, metrics);
             http::serve(self.listener, tls, router, limits, ended).await;
         }
     }
@@ -189,12 +190,12 @@ impl Authorised {
 /// answers.
 async fn may_ask(reviews: &Reviews) -> bool {
     loop {
-        match reviews.missing_right().await {
+        match reviews.missing_permission().await {
             Ok(None) => return true,
             Ok(Some(resource)) => {
                 error!(
                     "--listen-authorized-addr: not served, because this controller may not create {resource}; \
-                     bind its account to the ClusterRole system:auth-delegator"
+                     bind its service account to the ClusterRole system:auth-delegator"
                 );
                 return false;
             }
@@ -203,7 +204,7 @@ async fn may_ask(reviews: &Reviews) -> bool {
     }
 }
 
-fn announce(what: &str, listener: &TcpListener) {
+fn log_address(what: &str, listener: &TcpListener) {
     if let Ok(address) = listener.local_addr() {
         info!(addr = %address, "{what}");
     }

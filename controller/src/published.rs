@@ -1,8 +1,8 @@
-//! The certificate in a `ConfigMap`, for clients that cannot use the service proxy.
+//! Publishes the certificate in a `ConfigMap`, for clients that cannot use the service proxy.
 //!
-//! Opt-in: it needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which upstream's roles
-//! do not have. Readers must trust it no more than any other object that other clients can write: `kubeseal`
-//! takes a certificate from there only if it knows the fingerprint.
+//! Opt-in: it needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which upstream's roles do not
+//! grant. Readers must not trust the `ConfigMap` more than any other object that other clients can write: `kubeseal`
+//! accepts a certificate from it only if it knows the fingerprint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use tracing::{info, warn};
 
 use crate::readable::Readable;
 use crate::reconcile::wait;
-use crate::store::api_answer;
+use crate::store::api_response;
 
-/// The item that holds the certificate of the newest key, in PEM.
+/// The item with the certificate of the newest key, in PEM.
 pub const ITEM: &str = "cert.pem";
 /// Pause between two checks for changes by other clients.
-const LOOK: Duration = Duration::from_mins(5);
+const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Keeps the `ConfigMap` in step with the newest key.
+/// Writes the certificate of the newest key to the `ConfigMap` whenever one of them changes.
 pub struct Publisher {
     config_maps: Api<Readable<ConfigMap>>,
     name: String,
@@ -34,7 +34,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Creates a publisher that has written nothing yet.
+    /// Creates a publisher for a `ConfigMap`.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -57,14 +57,14 @@ impl Publisher {
             let pause = match self.publish().await {
                 Ok(()) => {
                     failures = 0;
-                    LOOK
+                    CHECK_INTERVAL
                 }
                 Err(error) => {
                     failures += 1;
-                    self.complain(&error);
+                    self.report(&error);
                     wait(failures, shared::random::number())
                         .unsigned_abs()
-                        .min(LOOK)
+                        .min(CHECK_INTERVAL)
                 }
             };
             tokio::select! {
@@ -77,7 +77,7 @@ impl Publisher {
     }
 
     /// Logs an error, unless it is the same as the last one.
-    fn complain(&mut self, error: &Unpublished) {
+    fn report(&mut self, error: &Unpublished) {
         let forbidden =
             matches!(error, Unpublished::Api(kube::Error::Api(status)) if status.code == 403);
         let text = error.to_string();
@@ -93,8 +93,8 @@ impl Publisher {
         } else if forbidden {
             warn!(
                 error = text,
-                "--certificate-configmap: the certificate is not published, because this controller may not \
-                 get, create and update the ConfigMap {name} in {namespace}; grant it that, or leave the flag out"
+                "--certificate-configmap: the certificate is not published, because this controller may not get, create \
+                 and update the ConfigMap {name} in {namespace}; grant these verbs, or remove the flag"
             );
         } else {
             warn!(
@@ -114,7 +114,7 @@ impl Publisher {
         let pem = certificate.to_pem();
         let existing = self.config_maps.get_opt(&self.name).await?;
         let is_new = existing.is_none();
-        let Some(changed) = in_step(existing, &self.name, &pem)? else {
+        let Some(changed) = updated(existing, &self.name, &pem)? else {
             return Ok(());
         };
         let changed = Readable::Object(changed);
@@ -135,7 +135,7 @@ impl Publisher {
 /// Why the certificate is not published.
 #[derive(Debug, thiserror::Error)]
 enum Unpublished {
-    #[error("{}", api_answer(.0))]
+    #[error("{}", api_response(.0))]
     Api(#[from] kube::Error),
     #[error("has another certificate and is immutable")]
     Immutable,
@@ -143,8 +143,8 @@ enum Unpublished {
     Unreadable,
 }
 
-/// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Other items are kept.
-fn in_step(
+/// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Keeps other items.
+fn updated(
     existing: Option<Readable<ConfigMap>>,
     name: &str,
     pem: &str,
@@ -168,23 +168,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_only_what_is_not_there_yet_and_leaves_the_rest() {
-        let step = |existing: Option<&ConfigMap>, pem| {
-            in_step(existing.cloned().map(Readable::Object), "c", pem).unwrap()
+    fn updates_only_an_outdated_certificate_and_keeps_other_items() {
+        let updated = |existing: Option<&ConfigMap>, pem| {
+            updated(existing.cloned().map(Readable::Object), "c", pem).unwrap()
         };
-        let made = step(None, "new").unwrap();
-        assert_eq!(made.name_any(), "c");
-        assert_eq!(step(Some(&made), "new"), None);
-        let mut others = made;
+        let created = updated(None, "new").unwrap();
+        assert_eq!(created.name_any(), "c");
+        assert_eq!(updated(Some(&created), "new"), None);
+        let mut others = created;
         let data = others.data.get_or_insert_default();
         data.insert("note".into(), "ours".into());
-        let changed = step(Some(&others), "newer").unwrap().data.unwrap();
+        let changed = updated(Some(&others), "newer").unwrap().data.unwrap();
         assert_eq!(changed[ITEM], "newer");
         assert_eq!(changed["note"], "ours");
     }
 
     #[test]
-    fn an_immutable_one_is_an_error_only_if_its_certificate_is_another() {
+    fn an_immutable_config_map_is_an_error_only_if_its_certificate_is_another() {
         for (before, immutable, fails) in [
             (Some("old"), Some(true), true),
             (None, Some(true), true),
@@ -193,11 +193,18 @@ mod tests {
             (Some("old"), None, false),
         ] {
             let data = before.map(|pem| [(ITEM.to_owned(), pem.to_owned())].into());
-            let existing = ConfigMap { data, immutable, ..ConfigMap::default() };
-            let step = in_step(Some(Readable::Object(existing)), "c", "new");
-            assert_eq!(step.is_err(), fails, "{before:?} {immutable:?}");
+            let existing = ConfigMap {
+                data,
+                immutable,
+                ..ConfigMap::default()
+            };
+            let result = updated(Some(Readable::Object(existing)), "c", "new");
+            assert_eq!(result.is_err(), fails, "{before:?} {immutable:?}");
         }
         let odd = Readable::Unreadable(Box::default());
-        assert!(matches!(in_step(Some(odd), "c", "new"), Err(Unpublished::Unreadable)));
+        assert!(matches!(
+            updated(Some(odd), "c", "new"),
+            Err(Unpublished::Unreadable)
+        ));
     }
 }

@@ -127,7 +127,8 @@ mod tests {
             }
         }
         let items = [object("a"), odd, object("z")];
-        let text = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items }).to_string();
+        let text = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
+            .to_string();
         let list: ObjectList<Readable<K>> = serde_json::from_str(&text).unwrap();
         list.items
     }

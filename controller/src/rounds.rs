@@ -1,4 +1,4 @@
-//! The controller on a directory, in rounds: keys, renewal, scan, reconcile.
+//! The controller on a directory. Each round loads keys, renews them, scans the files and reconciles objects.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use shared::renewal::made_last;
+use shared::renewal::newest_key_time;
 use tokio::sync::watch;
 use tracing::error;
 
 use crate::args::Config;
 use crate::folder::{FileError, Folder};
-use crate::http::Facts;
+use crate::http::ServerState;
 use crate::key_renewal::{KeyRenewal, NoNewKey};
 use crate::key_store::KeyStore;
 use crate::metrics::Metrics;
@@ -23,8 +23,7 @@ use crate::pool::{Pool, Stopped};
 use crate::reconcile::{Reconciler, Urgency};
 use crate::store::directory::DirectoryStore;
 
-/// Pause between two scans of the files. A new key or object takes effect within slightly more than two
-/// intervals.
+/// The pause between two scans of the files. A new key or object takes effect within slightly more than two intervals.
 pub const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 const LOCK: &str = ".controller.lock";
 
@@ -47,18 +46,18 @@ pub struct Rounds {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The directory itself cannot be opened.
-    #[error("--directory takes a folder that is there; make it and `sealed` in it first")]
+    #[error("--directory: cannot open the directory; create it, with a subdirectory `sealed`")]
     Directory(#[source] FileError),
     /// Another controller uses the directory.
     #[error(
-        "another controller works on {}; one folder has one controller, so stop that one first",
+        "{} is in use by another controller; stop that controller first",
         .0.display()
     )]
     Locked(PathBuf),
     /// A file in the directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is no key and none can be made.
+    /// There is no key and none can be generated.
     #[error(transparent)]
     Key(#[from] NoNewKey),
     /// The process is shutting down.
@@ -67,11 +66,11 @@ pub enum StartError {
 }
 
 impl Rounds {
-    /// Locks the directory, loads the keys and makes a key if one is due.
+    /// Locks the directory, loads the keys and generates a key if one is due.
     ///
     /// # Errors
     ///
-    /// Returns [`StartError`] if the directory is locked or cannot be used, or if no key can be made.
+    /// Returns [`StartError`] if the directory is locked or cannot be used, or if no key can be generated.
     pub async fn start(
         config: &Config,
         directory: &Path,
@@ -114,8 +113,8 @@ impl Rounds {
     }
 
     /// Returns the state that the HTTP server serves.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn server_state(&self) -> ServerState {
+        ServerState {
             ring: self.ring.subscribe(),
             ready: Arc::clone(&self.ready),
         }
@@ -123,18 +122,17 @@ impl Rounds {
 
     /// Requests a new key as soon as possible.
     pub fn ask_for_key(&mut self) {
-        self.renewal.ask();
+        self.renewal.request();
     }
 
-    /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due.
-    /// Returns the time of the next round, which may be now. May be dropped at shutdown: a write in progress
-    /// is still completed.
+    /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due. Returns the
+    /// time of the next round, which may be now. May be cancelled at shutdown: a write in progress still completes.
     pub async fn round(&mut self, now: Timestamp) -> Timestamp {
         let since = now.duration_since(self.scanned);
         // Also scan if the clock was set back.
         if since >= INTERVAL || since.is_negative() {
             self.scanned = now;
-            self.look(now).await;
+            self.scan(now).await;
         }
         let next = self.scanned.saturating_add(INTERVAL).unwrap_or(now);
         match self.reconciler.round(now).await {
@@ -148,36 +146,36 @@ impl Rounds {
         self.reconciler.suspend(now).await;
     }
 
-    async fn look(&mut self, now: Timestamp) {
+    async fn scan(&mut self, now: Timestamp) {
         let keys = Arc::clone(&self.keys);
         let changed = self.pool.run(move || lock(&keys).poll(now)).await;
         if changed == Ok(true) {
             self.use_ring(now);
         }
-        if lock(&self.keys).asks_for_key() {
-            self.renewal.ask();
+        if lock(&self.keys).takes_key_request() {
+            self.renewal.request();
         }
         if let Some(new) = self.renewal.turn(self.newest(now), now).await {
-            self.keep(new, now).await;
+            self.store_key(new, now).await;
         }
         match self.store.scan(now).await {
             Ok(ids) => {
                 self.reconciler.changed(ids, Urgency::Fresh, now);
                 self.ready.store(true, Ordering::Release);
             }
-            Err(error) => error!(error = error_chain(&error), "Cannot scan"),
+            Err(error) => error!(error = error_chain(&error), "Cannot scan the directory"),
         }
     }
 
-    async fn keep(&mut self, new: NewKey, now: Timestamp) {
+    async fn store_key(&mut self, new: NewKey, now: Timestamp) {
         match self.add_key(new, now).await {
             Ok(Ok(())) => self.use_ring(now),
-            Ok(Err(error)) => self.lose(&error, now),
-            Err(error) => self.lose(&error, now),
+            Ok(Err(error)) => self.store_failed(&error, now),
+            Err(error) => self.store_failed(&error, now),
         }
     }
 
-    fn lose(&mut self, error: &dyn std::error::Error, now: Timestamp) {
+    fn store_failed(&mut self, error: &dyn std::error::Error, now: Timestamp) {
         error!(error = error_chain(error), "Failed to store the new key");
         self.renewal.failed(now);
     }
@@ -188,7 +186,7 @@ impl Rounds {
     }
 
     fn newest(&self, now: Timestamp) -> Option<Timestamp> {
-        made_last(lock(&self.keys).ring(), now)
+        newest_key_time(lock(&self.keys).ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

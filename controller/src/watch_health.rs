@@ -1,4 +1,4 @@
-//! Which watches fail, since when and why: for metrics, an alert and `/readyz/watches`.
+//! Tracks which watches fail, since when and why: for metrics, an alert and `/readyz/watches`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +9,9 @@ use jiff::Timestamp;
 /// Why a watch fails, as shown in a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The permission is missing.
+    /// The controller lacks the permission.
     Forbidden,
-    /// The resource definition is missing.
+    /// The CRD is missing.
     Missing,
     /// The API server does not answer.
     Unreachable,
@@ -29,7 +29,7 @@ impl Cause {
     ];
 
     /// Returns the name of the cause in metrics and reports.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
             Self::Missing => "missing",
@@ -60,21 +60,21 @@ impl Cause {
     }
 }
 
-/// A failure that continues.
+/// An ongoing failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failing {
     since: Timestamp,
     cause: Cause,
 }
 
-/// The watches that fail at the moment.
+/// The watches that currently fail.
 #[derive(Debug, Default)]
 pub struct WatchHealth {
     failing: Mutex<BTreeMap<String, Failing>>,
 }
 
 impl WatchHealth {
-    /// Records a failure. A failure that continues keeps its start time.
+    /// Records a failure. An ongoing failure keeps its start time.
     pub fn fails(&self, what: &str, cause: Cause, now: Timestamp) {
         let mut failing = self.failing();
         let since = failing.get(what).map_or(now, |before| before.since);
@@ -86,7 +86,7 @@ impl WatchHealth {
         self.failing().remove(what).is_some()
     }
 
-    /// Returns since when any watch fails, or `None` if all work.
+    /// Returns the start of the oldest ongoing failure, or `None` if all watches work.
     pub fn since(&self) -> Option<Timestamp> {
         self.failing().values().map(|failing| failing.since).min()
     }
@@ -94,17 +94,24 @@ impl WatchHealth {
     /// Returns how many watches fail for this cause.
     pub fn count(&self, cause: Cause) -> usize {
         let failing = self.failing();
-        failing.values().filter(|one| one.cause == cause).count()
+        failing
+            .values()
+            .filter(|failing| failing.cause == cause)
+            .count()
     }
 
     /// Returns one line per failure, at most twenty; empty if all watches work.
     pub fn report(&self) -> String {
         let failing = self.failing();
         let mut text = String::new();
-        for (what, Failing { since, cause }) in failing.iter().take(LINES) {
-            let _ = writeln!(text, "{what}: {} since {since:.0}", cause.word());
+        for (what, Failing { since, cause }) in failing.iter().take(MAX_REPORT_LINES) {
+            let _ = writeln!(text, "{what}: {} since {since:.0}", cause.name());
         }
-        if let Some(more) = failing.len().checked_sub(LINES).filter(|more| *more > 0) {
+        if let Some(more) = failing
+            .len()
+            .checked_sub(MAX_REPORT_LINES)
+            .filter(|more| *more > 0)
+        {
             let _ = writeln!(text, "and {more} more");
         }
         text
@@ -116,7 +123,7 @@ impl WatchHealth {
 }
 
 /// Maximum number of failures in a report.
-const LINES: usize = 20;
+const MAX_REPORT_LINES: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -127,15 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn tells_since_when_the_oldest_failure_goes_on() {
+    fn reports_the_start_of_the_oldest_failure() {
         let health = WatchHealth::default();
         assert_eq!((health.since(), health.report()), (None, String::new()));
         health.fails("a", Cause::Unreachable, at(5));
         health.fails("b", Cause::Missing, at(7));
         health.fails("a", Cause::Forbidden, at(9));
-        assert_eq!(health.since(), Some(at(5)), "the beginning stays");
+        assert_eq!(health.since(), Some(at(5)), "the start time is kept");
         let counts = Cause::ALL.map(|cause| health.count(cause));
-        assert_eq!(counts, [1, 1, 0, 0], "and the cause is the last one");
+        assert_eq!(counts, [1, 1, 0, 0], "the last cause counts");
         let report =
             "a: forbidden since 1970-01-01T00:00:05Z\nb: missing since 1970-01-01T00:00:07Z\n";
         assert_eq!(health.report(), report);
@@ -146,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_twenty_lines_and_the_number_of_the_rest() {
+    fn a_report_has_at_most_twenty_lines_and_the_number_of_the_rest() {
         let health = WatchHealth::default();
         for number in 0..23 {
             health.fails(&format!("{number:02}"), Cause::Failed, at(0));

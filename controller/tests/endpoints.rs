@@ -1,4 +1,4 @@
-//! Tests of the HTTP server over real sockets.
+//! Tests the HTTP server over real sockets.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn answers_as_upstream_does() {
+async fn responses_equal_upstreams() {
     let server = server(LONG).await;
     let text = "content-type: text/plain; charset=utf-8";
     for (method, path, status, kind, body) in [
@@ -70,7 +70,7 @@ async fn answers_as_upstream_does() {
             "405 method not allowed\n",
         ),
     ] {
-        let got = server.ask(method, path).await;
+        let got = server.request(method, path).await;
         assert_eq!(
             (got.0.as_str(), got.2.as_str()),
             (status, body),
@@ -78,12 +78,12 @@ async fn answers_as_upstream_does() {
         );
         assert!(got.1.contains(kind), "{method} {path}: {}", got.1);
     }
-    server.facts.ready.store(true, Ordering::Release);
-    assert_eq!(server.ask("GET", "/readyz").await.2, "ok\n");
+    server.state.ready.store(true, Ordering::Release);
+    assert_eq!(server.request("GET", "/readyz").await.2, "ok\n");
 }
 
 #[tokio::test]
-async fn serves_the_certificate_of_the_newest_key_of_the_moment() {
+async fn serves_the_certificate_of_the_current_newest_key() {
     let server = server(LONG).await;
     let pair = |i: usize| {
         let pem = KEYS[i].pair.certificate().to_pem();
@@ -96,7 +96,7 @@ async fn serves_the_certificate_of_the_newest_key_of_the_moment() {
     let ((old, old_pem), (new, new_pem)) = (pair(0), pair(1));
     for (keys, want) in [(vec![old.clone()], old_pem), (vec![old, new], new_pem)] {
         server.ring.send_replace(Arc::new(KeyRing::new(keys)));
-        let (status, headers, body) = server.ask("GET", "/v1/cert.pem").await;
+        let (status, headers, body) = server.request("GET", "/v1/cert.pem").await;
         assert_eq!((status.as_str(), body), ("HTTP/1.1 200 OK", want));
         assert!(
             headers.contains("content-type: application/x-pem-file"),
@@ -106,22 +106,22 @@ async fn serves_the_certificate_of_the_newest_key_of_the_moment() {
 }
 
 #[tokio::test]
-async fn a_connection_that_sends_no_whole_head_in_time_is_closed() {
+async fn a_connection_without_a_complete_head_in_time_is_closed() {
     let server = server(Duration::from_millis(100)).await;
     for start in ["", "GET /healthz HT"] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(start.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
         let read = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await;
-        assert!(read.is_ok(), "{start:?} is still open");
+        assert!(read.is_ok(), "{start:?} was not closed");
     }
 }
 
 #[tokio::test]
-async fn the_server_stops_on_request_although_connections_are_open() {
+async fn the_server_stops_despite_open_connections() {
     let server = server(LONG).await;
     let idle = TcpStream::connect(server.address).await.unwrap();
-    assert_eq!(server.ask("GET", "/healthz").await.2, "ok\n");
+    assert_eq!(server.request("GET", "/healthz").await.2, "ok\n");
     server.end.send_replace(true);
     tokio::time::timeout(LONG, server.task)
         .await
@@ -130,9 +130,9 @@ async fn the_server_stops_on_request_although_connections_are_open() {
     drop(idle);
 }
 
-/// Reads one response on a connection that may stay open: its status, and whether it announces the end of the
-/// connection.
-async fn next_answer(stream: &mut TcpStream) -> Option<(String, bool)> {
+/// Reads one response on a connection that may stay open. Returns its status, and whether it announces that the
+/// connection closes.
+async fn next_response(stream: &mut TcpStream) -> Option<(String, bool)> {
     let mut answer = Vec::new();
     loop {
         let read = tokio::time::timeout(LONG, stream.read_buf(&mut answer));
@@ -154,7 +154,7 @@ async fn next_answer(stream: &mut TcpStream) -> Option<(String, bool)> {
     }
 }
 
-/// Sends the head of a request, and its body a little later, as a proxy does.
+/// Sends the head of a request, and its body slightly later, as a proxy does.
 async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, sent: usize) {
     let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -163,13 +163,12 @@ async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, se
     let _ = stream.write_all(&vec![b' '; sent]).await;
 }
 
-/// If a connection closes without notice, a proxy that sends on it returns an error to its caller instead of
-/// the response.
+/// If a connection closes unannounced, a proxy that sends on it returns an error to its caller instead of the response.
 #[tokio::test]
-async fn after_an_early_answer_the_connection_goes_on_or_its_end_is_announced() {
+async fn after_an_early_response_the_connection_continues_or_its_end_is_announced() {
     const MEBIBYTE: usize = 1 << 20;
     let server = server(LONG).await;
-    for (request, announced, sent, status, ends) in [
+    for (request, announced, sent, status, closes) in [
         ("POST /nowhere", 2000, 2000, "404", false),
         ("POST /nowhere", MEBIBYTE, MEBIBYTE, "404", false),
         ("POST /nowhere", MEBIBYTE, 10, "404", true),
@@ -184,16 +183,16 @@ async fn after_an_early_answer_the_connection_goes_on_or_its_end_is_announced() 
         let case = format!("{request}, {sent} of {announced}");
         if status == "429" {
             for _ in 0..4 {
-                server.ask("POST", "/v1/rotate").await;
+                server.request("POST", "/v1/rotate").await;
             }
         }
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         send_slowly(&mut stream, request, announced, sent).await;
-        let answer = next_answer(&mut stream).await;
-        assert_eq!(answer, Some((status.to_owned(), ends)), "{case}");
-        if !ends {
+        let answer = next_response(&mut stream).await;
+        assert_eq!(answer, Some((status.to_owned(), closes)), "{case}");
+        if !closes {
             send_slowly(&mut stream, "GET /healthz", 0, 0).await;
-            let next = next_answer(&mut stream).await;
+            let next = next_response(&mut stream).await;
             assert_eq!(next, Some(("200".into(), false)), "after {case}");
         }
     }

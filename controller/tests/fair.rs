@@ -23,13 +23,13 @@ use support::server::{Server, server};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Serialises the tests of this file, since they count the process's private-key operations.
-async fn alone() -> MutexGuard<'static, ()> {
+/// Serialises the tests of this file, since they count the private-key operations of the process.
+async fn lock() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
 }
 
-/// More keys, besides the two that all tests share.
+/// Further keys, in addition to the two that all tests share.
 static MORE_KEYS: LazyLock<Vec<NewKey>> = LazyLock::new(|| (2..6).map(key).collect());
 
 fn key(second: i64) -> NewKey {
@@ -67,7 +67,7 @@ fn with_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
 #[tokio::test]
 async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
     const HOSTILE: usize = 16;
-    let _alone = alone().await;
+    let _alone = lock().await;
     let mut case = Case::new().await;
     for i in 0..HOSTILE {
         let mut object = sealed(&KEYS[0], &format!("hostile/h{i:02}"), &[("a", "1")]);
@@ -91,7 +91,7 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     let done = (0..HOSTILE).filter(done).count();
     assert!(
         done < HOSTILE,
-        "all {done} of the others were served before it"
+        "all {done} other objects were processed first"
     );
     case.settle().await;
     for i in 0..HOSTILE {
@@ -101,8 +101,8 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
 
 /// Attack: an author creates an object with three hundred well-formed values that no key can unseal.
 #[tokio::test]
-async fn an_object_that_cannot_open_costs_a_bounded_number_of_operations() {
-    let _alone = alone().await;
+async fn an_object_that_cannot_be_unsealed_costs_a_bounded_number_of_operations() {
+    let _alone = lock().await;
     let mut case = Case::new().await;
     for (i, key) in MORE_KEYS.iter().enumerate() {
         case.write(&format!("keys/more-{i}.yaml"), &key_manifest("k", key));
@@ -145,12 +145,12 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
 
 /// Attack: a caller sends a thousand well-formed values that no key can unseal.
 #[tokio::test]
-async fn a_request_that_cannot_succeed_ends_at_its_first_wrong_item() {
-    let _alone = alone().await;
+async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
+    let _alone = lock().await;
     let server = with_all_keys().await;
     let mut object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 998);
-    let opens = object.spec.encrypted_data["a"].clone();
-    object.spec.encrypted_data.insert("0".into(), opens);
+    let valid = object.spec.encrypted_data["a"].clone();
+    object.spec.encrypted_data.insert("0".into(), valid);
     for path in ["/v1/verify", "/v1/rotate"] {
         let before = private_key_operations();
         let status = post(&server, path, &body(&object)).await;
@@ -163,8 +163,8 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_wrong_item() {
 /// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried
 /// can unseal, while another caller behind the same proxy sends a request.
 #[tokio::test]
-async fn a_small_request_is_answered_while_a_large_one_is_at_work() {
-    let _alone = alone().await;
+async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
+    let _alone = lock().await;
     let server = Arc::new(with_all_keys().await);
     // The items use six keys in turn, so that the keys of the last four items never unseal the next one.
     let objects: Vec<SealedSecret> = all_keys()
@@ -180,11 +180,14 @@ async fn a_small_request_is_answered_while_a_large_one_is_at_work() {
     let (large, small) = (body(&large), body(&objects[0]));
     let before = private_key_operations();
     let asked = Arc::clone(&server);
-    let at_work = tokio::spawn(async move { post(&asked, "/v1/verify", &large).await });
+    let in_progress = tokio::spawn(async move { post(&asked, "/v1/verify", &large).await });
     while private_key_operations() == before {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(post(&server, "/v1/verify", &small).await, "HTTP/1.1 200 OK");
-    assert!(!at_work.is_finished(), "the large request went first");
-    assert_eq!(at_work.await.unwrap(), "HTTP/1.1 200 OK");
+    assert!(
+        !in_progress.is_finished(),
+        "the large request finished first"
+    );
+    assert_eq!(in_progress.await.unwrap(), "HTTP/1.1 200 OK");
 }

@@ -1,4 +1,4 @@
-//! Tests that a client that may only write statuses can change neither Secrets nor events.
+//! Tests that a client that may write only statuses can change neither Secrets nor events.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -23,7 +23,7 @@ use shared::resource::SealedSecret;
 use support::api_server::{ApiServer, id};
 use support::{Case, KEYS, manifest_of, sealed};
 
-/// A controller with one object, which is edited again and again.
+/// A controller with one object, which is edited repeatedly.
 struct Run {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
@@ -46,25 +46,25 @@ impl Run {
         }
     }
 
-    /// Puts another process in place of this one.
+    /// Replaces the controller with a new process.
     async fn restart(&mut self) {
-        self.store = self.server.started_again();
+        self.store = self.server.restart_with_secret();
         self.reconciler = reconciler(Arc::clone(&self.store), &self.policy);
-        self.look().await;
+        self.reconcile().await;
     }
 
     async fn apply(&mut self, sealed: &SealedSecret) {
         self.put(sealed);
-        self.look().await;
+        self.reconcile().await;
     }
 
     fn put(&mut self, sealed: &SealedSecret) {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
-        self.server.tell(&self.store);
+        self.server.report_to(&self.store);
     }
 
-    async fn look(&mut self) {
+    async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         self.reconciler.changed([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {}
@@ -73,10 +73,10 @@ impl Run {
     fn forge(&self, forge: Forge) {
         let next = self.generation + 1;
         self.server.edit_status(|status| forge(status, next));
-        self.server.tell(&self.store);
+        self.server.report_to(&self.store);
     }
 
-    /// Returns what the forger must have no influence on: writes of the Secret, and events.
+    /// Returns the results that the forger must not influence: writes of the Secret, and events.
     fn outcome(&self) -> Value {
         let history = self.server.public()[2].clone();
         let writes = history.as_array().unwrap().iter();
@@ -85,7 +85,7 @@ impl Run {
     }
 }
 
-/// Returns whether all events are those of a version. A repeated event has no reason.
+/// Returns whether all events are about versions of the author. A repeated event has no reason.
 fn are_of_versions(reasons: &[String]) -> bool {
     let mut reasons = reasons.iter();
     reasons.all(|reason| reason.is_empty() || reason == "Unsealed")
@@ -118,16 +118,16 @@ fn tolerant(value: &str) -> SealedSecret {
     object
 }
 
-/// Changes a status, before the edit that makes this generation.
+/// Changes a status, before the edit that creates this generation.
 type Forge = fn(&mut Value, i64);
 
-fn synced(status: &mut Value, is: &str) {
+fn set_conditions(status: &mut Value, is: &str) {
     for condition in status["conditions"].as_array_mut().unwrap() {
         condition["status"] = json!(is);
     }
 }
 
-/// One for each field that a client with permission for `sealedsecrets/status` can write.
+/// Forgeries of every field that a client with permission for `sealedsecrets/status` can write.
 const FORGERIES: [(&str, Forge); 12] = [
     ("nothing", |_, _| ()),
     ("the next generation", |status, next| {
@@ -151,10 +151,10 @@ const FORGERIES: [(&str, Forge); 12] = [
         "the next generation failed, with a record",
         |status, next| {
             status["observedGeneration"] = json!(next);
-            synced(status, "False");
+            set_conditions(status, "False");
         },
     ),
-    ("a failure", |status, _| synced(status, "False")),
+    ("a failure", |status, _| set_conditions(status, "False")),
     ("no conditions", |status, _| {
         status["conditions"] = json!([]);
     }),
@@ -173,10 +173,10 @@ const FORGERIES: [(&str, Forge); 12] = [
     ("no status", |status, _| *status = Value::Null),
 ];
 
-/// Attack: a client that may write statuses calls the next version unsealed before it exists, so that the
-/// controller takes its Secret for one that another client edited, and leaves it.
+/// Attack: a client that may write statuses marks the next version as unsealed before it exists, so that the controller
+/// assumes that another client edited the Secret, and does not write it.
 #[tokio::test(start_paused = true)]
-async fn a_version_called_unsealed_in_advance_is_written_where_edits_are_tolerated() {
+async fn a_version_marked_as_unsealed_in_advance_is_written_where_edits_are_tolerated() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         run.apply(&tolerant("old")).await;
@@ -192,11 +192,12 @@ async fn a_version_called_unsealed_in_advance_is_written_where_edits_are_tolerat
     }
 }
 
-/// Attack: the same, so that a right guess of a value is no write, and a wrong one a correction.
+/// Attack: a client forges the status, so that a correct guess of a value causes no write, and a wrong one a
+/// correction.
 #[tokio::test(start_paused = true)]
-async fn guesses_look_alike_whatever_the_status_says() {
+async fn guesses_are_indistinguishable_for_any_status() {
     for (why, forge) in FORGERIES {
-        let mut seen = Vec::new();
+        let mut outcomes = Vec::new();
         for (guess, forge) in [("4711", forge), ("4712", forge), ("4712", FORGERIES[0].1)] {
             let mut run = Run::new(|_| ());
             run.apply(&object("4711")).await;
@@ -204,17 +205,20 @@ async fn guesses_look_alike_whatever_the_status_says() {
                 run.forge(forge);
                 run.apply(&object(value)).await;
             }
-            seen.push(run.outcome());
+            outcomes.push(run.outcome());
         }
-        assert_eq!(seen[0], seen[1], "{why}");
-        assert_eq!(seen[1], seen[2], "{why}: as without the forgery");
+        assert_eq!(outcomes[0], outcomes[1], "{why}");
+        assert_eq!(
+            outcomes[1], outcomes[2],
+            "{why}: differs from the outcome without a forgery"
+        );
     }
 }
 
-/// Attack: the same, again and again, so that versions of the author count as edits of another client, which
-/// end in a fight.
+/// Attack: a client forges the status repeatedly, so that versions of the author count as edits of another client,
+/// which end in `DriftFight`.
 #[tokio::test(start_paused = true)]
-async fn no_status_makes_versions_of_the_author_count_as_drift() {
+async fn a_forged_status_does_not_turn_versions_of_the_author_into_drift() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         for version in 0..9 {
@@ -227,15 +231,15 @@ async fn no_status_makes_versions_of_the_author_count_as_drift() {
     }
 }
 
-/// Attack: the same, so that a random value that leaked is not replaced.
+/// Attack: a client forges the status, so that a random value that leaked is not replaced.
 #[tokio::test(start_paused = true)]
-async fn a_new_version_draws_other_values_whatever_the_status_says() {
+async fn a_new_version_gets_new_random_values_for_any_status() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         run.apply(&random("1")).await;
         let before = run.server.value("r");
         run.forge(forge);
-        run.look().await;
+        run.reconcile().await;
         assert_eq!(run.server.value("r"), before, "{why}: the same version");
         run.forge(forge);
         run.apply(&random("1")).await;
@@ -243,12 +247,12 @@ async fn a_new_version_draws_other_values_whatever_the_status_says() {
     }
 }
 
-/// Attack: a client changes the status of an object and its Secret is edited by another one: the controller
-/// must correct and report that as always.
+/// Attack: a client forges the status of an object whose Secret is edited by another client, so that the edit is not
+/// corrected and reported.
 #[tokio::test(start_paused = true)]
-async fn an_edit_by_others_is_corrected_and_reported_whatever_the_status_says() {
+async fn an_edit_by_another_client_is_corrected_and_reported_for_any_status() {
     for restarts in [false, true] {
-        let mut seen = Vec::new();
+        let mut outcomes = Vec::new();
         for (why, forge) in FORGERIES {
             let mut run = Run::new(|_| ());
             run.apply(&object("1")).await;
@@ -257,21 +261,21 @@ async fn an_edit_by_others_is_corrected_and_reported_whatever_the_status_says() 
             }
             run.forge(forge);
             run.server.edit("a", "2");
-            run.server.tell(&run.store);
-            run.look().await;
+            run.server.report_to(&run.store);
+            run.reconcile().await;
             assert_eq!(run.server.value("a"), "1", "{why}");
-            seen.push(run.outcome());
-            assert_eq!(seen[0], *seen.last().unwrap(), "{why}");
+            outcomes.push(run.outcome());
+            assert_eq!(outcomes[0], *outcomes.last().unwrap(), "{why}");
         }
     }
 }
 
-/// Attack: a client forges the status before a controller starts, which sees the object for the first time;
-/// what it writes of later versions must not depend on it.
+/// Attack: a client forges the status before a controller starts, which observes the object for the first time, so that
+/// later versions are written differently.
 #[tokio::test(start_paused = true)]
-async fn what_a_status_said_at_the_start_concerns_no_later_version() {
+async fn a_status_at_the_start_does_not_affect_later_versions() {
     for (why, forge) in FORGERIES {
-        let mut seen = Vec::new();
+        let mut outcomes = Vec::new();
         for guess in ["4711", "4712"] {
             let mut run = Run::new(|_| ());
             run.apply(&object("4711")).await;
@@ -282,22 +286,21 @@ async fn what_a_status_said_at_the_start_concerns_no_later_version() {
                 run.apply(&object(value)).await;
             }
             assert_eq!(run.server.value("a"), guess, "{why}");
-            seen.push(run.outcome());
+            outcomes.push(run.outcome());
         }
-        assert_eq!(seen[0], seen[1], "{why}");
+        assert_eq!(outcomes[0], outcomes[1], "{why}");
     }
 }
 
-/// Attack: a client forges the status while no controller runs, and the object is edited at the same time.
-/// The version is written, nothing counts as drift, and where templates are forbidden a right guess looks
-/// like a wrong one.
+/// Attack: a client forges the status while no controller runs, and the object is edited at the same time, so that the
+/// version is not written, counts as drift, or reveals where templates are forbidden whether a guess is correct.
 #[tokio::test(start_paused = true)]
-async fn a_version_made_while_no_controller_ran_is_written_whatever_the_status_says() {
+async fn a_version_created_while_no_controller_runs_is_written_for_any_status() {
     for (why, forge) in FORGERIES {
         let forbid = |policy: &mut Policy| {
             policy.author_limits = Arc::new(AuthorLimits::default().forbidding_templates("*"));
         };
-        let mut seen = Vec::new();
+        let mut outcomes = Vec::new();
         for guess in ["4711", "4712"] {
             let mut run = Run::new(forbid);
             run.apply(&tolerant("4711")).await;
@@ -307,16 +310,16 @@ async fn a_version_made_while_no_controller_ran_is_written_whatever_the_status_s
             assert_eq!(run.server.value("a"), guess, "{why}");
             let reasons = run.server.event_reasons();
             assert!(are_of_versions(&reasons), "{why} {reasons:?}");
-            seen.push(run.outcome());
+            outcomes.push(run.outcome());
         }
-        assert_eq!(seen[0], seen[1], "{why}");
+        assert_eq!(outcomes[0], outcomes[1], "{why}");
     }
 }
 
-/// A status of Bitnami's controller says the same without a record. Taking over from it writes no Secret and
-/// replaces no random value, and leaves what others added.
+/// A status of upstream's controller has the same content without a record. Migrating from it writes no Secret,
+/// replaces no random value, and keeps labels of other clients.
 #[tokio::test(start_paused = true)]
-async fn taking_over_from_bitnamis_controller_writes_no_secret() {
+async fn migrating_from_upstreams_controller_writes_no_secret() {
     let mut run = Run::new(|_| ());
     run.apply(&random("1")).await;
     run.server.edit_status(|status| {
@@ -324,7 +327,7 @@ async fn taking_over_from_bitnamis_controller_writes_no_secret() {
         status.retain(|field, _| field != "record" && field != "items");
     });
     run.server
-        .label(|metadata| metadata["labels"] = json!({ "theirs": "x" }));
+        .edit_metadata(|metadata| metadata["labels"] = json!({ "theirs": "x" }));
     let (secret, writes) = (run.server.secret(), *run.server.writes.lock().unwrap());
     let before = run.outcome();
     run.restart().await;
@@ -335,14 +338,15 @@ async fn taking_over_from_bitnamis_controller_writes_no_secret() {
     assert!(!run.server.status()["record"].is_null());
 }
 
-/// A record outlasts a change of the administrator's rules as far as it shows that the version was unsealed:
-/// random values stay.
+/// A record remains valid after a change of the administrator's rules in so far as it shows that the version was
+/// unsealed: random values are kept.
 #[tokio::test(start_paused = true)]
-async fn random_values_outlast_a_change_of_the_rules_and_a_failure() {
+async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
     let mut run = Run::new(|_| ());
     run.apply(&random("1")).await;
     let before = run.server.value("r");
-    run.server.edit_status(|status| synced(status, "False"));
+    run.server
+        .edit_status(|status| set_conditions(status, "False"));
     run.policy.tolerates_drift = true;
     run.policy.rules.accept_legacy = !run.policy.rules.accept_legacy;
     run.restart().await;
@@ -351,10 +355,11 @@ async fn random_values_outlast_a_change_of_the_rules_and_a_failure() {
     assert_ne!(run.server.value("r"), before);
 }
 
-/// Attack: a program that may write status files of a directory changes everything but the digest of the
-/// SealedSecret that was unsealed last, which alone counts. (`status` belongs to the controller, with mode 0700.)
+/// Attack: a program that may write status files of a directory changes everything except the digest of the
+/// SealedSecret that was unsealed last, the only part that counts. (`status` belongs to the controller, with mode
+/// 0700.)
 #[tokio::test]
-async fn nothing_else_in_a_status_file_settles_a_version() {
+async fn only_the_digest_in_a_status_file_settles_a_version() {
     type ForgeFile = fn(&str) -> String;
     let forgeries: [(&str, ForgeFile); 7] = [
         ("nothing", str::to_owned),
@@ -371,7 +376,7 @@ async fn nothing_else_in_a_status_file_settles_a_version() {
             text.replace("unsealed-digest: ", "unsealed-digest: A")
         }),
         ("no status", |_| String::new()),
-        ("no YAML", |_| "a: [".into()),
+        ("invalid YAML", |_| "a: [".into()),
     ];
     for (why, forge) in forgeries {
         for restarts in [false, true] {

@@ -1,4 +1,4 @@
-//! Tests that values edited or deleted under `secrets`, by people or programs, are restored in time.
+//! Tests that values under `secrets` that are edited or deleted are restored in time.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,60 +16,65 @@ use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
-/// The time that the documentation promises.
+/// The maximum time that the documentation states.
 const PROMISED: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// A change that another program makes to the folder of an object with the items `a` and `b`.
+/// A change by another program to the folder of an object with the items `a` and `b`.
 type Edit = fn(&Path);
 
 const EDITS: &[(&str, Edit)] = &[
-    ("edits a value in place", |of| {
-        write(&of.join("a"), "another value");
+    ("edits a value in place", |folder| {
+        write(&folder.join("a"), "another value");
     }),
-    ("edits a value in place to one of the same length", |of| {
-        write(&of.join("a"), "2");
+    (
+        "edits a value in place to one of the same length",
+        |folder| {
+            write(&folder.join("a"), "2");
+        },
+    ),
+    ("empties a value", |folder| write(&folder.join("a"), "")),
+    ("deletes the file behind a value", |folder| {
+        remove(&folder.join("..data/a"));
     }),
-    ("empties a value", |of| write(&of.join("a"), "")),
-    ("deletes the file behind a value", |of| {
-        remove(&of.join("..data/a"));
+    ("deletes the name of a value", |folder| {
+        remove(&folder.join("a"));
     }),
-    ("deletes the name of a value", |of| remove(&of.join("a"))),
-    ("replaces the file behind a value", |of| {
-        remove(&of.join("..data/a"));
-        write(&of.join("..data/a"), "1");
-        write(&of.join("..data/a"), "2");
+    ("replaces the file behind a value", |folder| {
+        remove(&folder.join("..data/a"));
+        write(&folder.join("..data/a"), "1");
+        write(&folder.join("..data/a"), "2");
     }),
-    ("adds a value to the version", |of| {
-        write(&of.join("..data/c"), "3");
-        symlink("..data/c", of.join("c")).unwrap();
+    ("adds a value to the version", |folder| {
+        write(&folder.join("..data/c"), "3");
+        symlink("..data/c", folder.join("c")).unwrap();
     }),
-    ("deletes the current version", |of| {
-        let version = std::fs::read_link(of.join("..data")).unwrap();
-        std::fs::remove_dir_all(of.join(version)).unwrap();
+    ("deletes the current version", |folder| {
+        let version = std::fs::read_link(folder.join("..data")).unwrap();
+        std::fs::remove_dir_all(folder.join(version)).unwrap();
     }),
-    ("deletes the link to the current version", |of| {
-        remove(&of.join("..data"));
+    ("deletes the link to the current version", |folder| {
+        remove(&folder.join("..data"));
     }),
-    ("leads the link elsewhere", |of| {
-        std::fs::create_dir(of.join("..v00000000000000ff")).unwrap();
-        write(&of.join("..v00000000000000ff/a"), "2");
-        remove(&of.join("..data"));
-        symlink("..v00000000000000ff", of.join("..data")).unwrap();
+    ("points the link to another version", |folder| {
+        std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
+        write(&folder.join("..v00000000000000ff/a"), "2");
+        remove(&folder.join("..data"));
+        symlink("..v00000000000000ff", folder.join("..data")).unwrap();
     }),
 ];
 
 const DELETIONS: &[(&str, Edit)] = &[
     ("deletes the folder of the object", delete),
-    ("empties the folder of the object", |of| {
-        delete(of);
-        std::fs::create_dir(of).unwrap();
+    ("empties the folder of the object", |folder| {
+        delete(folder);
+        std::fs::create_dir(folder).unwrap();
     }),
-    ("deletes the folder of the namespace", |of| {
-        delete(of.parent().unwrap());
+    ("deletes the folder of the namespace", |folder| {
+        delete(folder.parent().unwrap());
     }),
-    ("deletes secrets", |of| {
-        delete(of.parent().unwrap().parent().unwrap());
+    ("deletes secrets", |folder| {
+        delete(folder.parent().unwrap().parent().unwrap());
     }),
 ];
 
@@ -97,7 +102,7 @@ impl Healing {
         let mut case = Case::idle();
         case.write("keys/one.yaml", &support::key_manifest("one", &KEYS[0]));
         case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
-        case.set_words(args);
+        case.set_args(args);
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let config = case.config();
         let rounds = Rounds::start(&config, &case.dir, Arc::clone(&metrics), case.now).await;
@@ -108,7 +113,7 @@ impl Healing {
             rounds,
         };
         healing.pass(PROMISED).await;
-        assert_eq!(healing.values(), Self::whole());
+        assert_eq!(healing.values(), Self::original());
         healing
     }
 
@@ -124,7 +129,7 @@ impl Healing {
         ["a", "b", "c"].map(|item| self.case.value(&format!("ns/n/{item}")))
     }
 
-    fn whole() -> [Option<String>; 3] {
+    fn original() -> [Option<String>; 3] {
         [Some("1".into()), Some("2".into()), None]
     }
 
@@ -143,21 +148,21 @@ impl Healing {
 
 /// Attack: a program edits and deletes values under `secrets`.
 #[tokio::test]
-async fn whatever_was_edited_or_deleted_comes_back_within_two_seconds() {
+async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     for (why, edit) in EDITS.iter().chain(DELETIONS) {
         let mut healing = Healing::new(&[]).await;
         let before = healing.attempts();
         edit(&healing.folder());
         healing.pass(PROMISED).await;
-        assert_eq!(healing.values(), Healing::whole(), "a program {why}");
+        assert_eq!(healing.values(), Healing::original(), "a program {why}");
         assert!(healing.case.is_synced("ns/n"), "a program {why}");
         healing.pass(PROMISED * 5).await;
-        assert_eq!(healing.attempts(), before + 1, "once: a program {why}");
+        assert_eq!(healing.attempts(), before + 1, "attempts: a program {why}");
     }
 }
 
 #[tokio::test]
-async fn no_key_is_used_for_what_is_unchanged() {
+async fn no_key_is_used_for_unchanged_values() {
     let mut healing = Healing::new(&[]).await;
     healing
         .case
@@ -165,10 +170,14 @@ async fn no_key_is_used_for_what_is_unchanged() {
     healing.pass(PROMISED).await;
     let before = healing.attempts();
     healing.pass(PROMISED * 30).await;
-    assert_eq!(healing.attempts(), before, "nothing happened");
+    assert_eq!(healing.attempts(), before, "nothing was changed");
     write(&healing.folder().join("beside"), "of another program");
     healing.pass(PROMISED).await;
-    assert_eq!(healing.attempts(), before, "a file beside is not ours");
+    assert_eq!(
+        healing.attempts(),
+        before,
+        "a file of another program was added"
+    );
     write(&healing.folder().join("a"), "edited");
     healing.pass(PROMISED).await;
     assert_eq!(
@@ -176,7 +185,7 @@ async fn no_key_is_used_for_what_is_unchanged() {
         before + 1,
         "one of two objects was edited"
     );
-    assert_eq!(healing.values(), Healing::whole());
+    assert_eq!(healing.values(), Healing::original());
     let beside = healing.folder().join("beside");
     assert_eq!(
         std::fs::read_to_string(beside).unwrap(),
@@ -185,7 +194,7 @@ async fn no_key_is_used_for_what_is_unchanged() {
 }
 
 #[tokio::test]
-async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_do_not() {
+async fn the_flag_and_the_annotation_keep_edits_but_not_deletions() {
     let flag = "--correct-drift=false";
     for args in [
         &[flag][..],
@@ -215,7 +224,7 @@ async fn edits_stay_where_the_flag_or_the_annotation_asks_for_it_and_deletions_d
             healing.pass(PROMISED).await;
             assert_eq!(
                 healing.values(),
-                Healing::whole(),
+                Healing::original(),
                 "{args:?}: a program {why}"
             );
         }
@@ -231,66 +240,73 @@ async fn opt_out(healing: &mut Healing) {
 }
 
 #[tokio::test]
-async fn a_program_that_edits_again_and_again_is_named_and_not_reverted_without_end() {
+async fn repeated_edits_are_reported_and_not_reverted_forever() {
     let mut healing = Healing::new(&[]).await;
     for i in 0..10 {
         write(&healing.folder().join("a"), &format!("edited {i}"));
         healing.pass(PROMISED).await;
     }
     assert_eq!(healing.values()[0].as_deref(), Some("edited 9"));
-    let said = healing.case.failure("ns/n");
+    let message = healing.case.failure("ns/n");
     assert!(
-        said.starts_with("another client keeps changing the Secret"),
-        "{said}"
+        message.starts_with("another client keeps changing the Secret"),
+        "{message}"
     );
     healing.pass(SignedDuration::from_mins(10)).await;
-    assert_eq!(healing.values(), Healing::whole());
+    assert_eq!(healing.values(), Healing::original());
 }
 
 /// Attack: a program edits values repeatedly where no status counts its edits, so that the controller writes
 /// without end.
 #[tokio::test]
-async fn a_fight_without_statuses_ends_too() {
-    type Deed = fn(&Path);
-    let deeds: [(&str, Deed, u32); 3] = [
-        ("edits", |of| write(&of.join("a"), "edited"), 5),
-        ("adds", |of| write(&of.join("..data/a"), "edited"), 5),
-        // A deleted value is restored in any case, once a minute.
+async fn a_drift_fight_without_statuses_ends() {
+    type Action = fn(&Path);
+    let actions: [(&str, Action, u32); 3] = [
+        ("edits", |folder| write(&folder.join("a"), "edited"), 5),
+        (
+            "adds",
+            |folder| write(&folder.join("..data/a"), "edited"),
+            5,
+        ),
+        // A deleted value is always restored, once a minute.
         ("deletes", delete, 6),
     ];
-    for (why, deed, most) in deeds {
+    for (why, action, max) in actions {
         let mut healing = Healing::new(&["--update-status=false"]).await;
         let mut restored = 0;
         for _ in 0..20 {
             if healing.folder().exists() {
-                deed(&healing.folder());
+                action(&healing.folder());
             }
             healing.pass(PROMISED).await;
-            restored += u32::from(healing.values() == Healing::whole());
+            restored += u32::from(healing.values() == Healing::original());
         }
-        assert!((5..=most).contains(&restored), "{why}: {restored}");
+        assert!((5..=max).contains(&restored), "{why}: {restored}");
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_restored_is_said_and_is_restored_when_it_can_be() {
+async fn a_failed_restore_is_reported_and_retried() {
     let mut healing = Healing::new(&[]).await;
     delete(&healing.folder());
-    write(&healing.folder(), "a file is in the way");
+    write(&healing.folder(), "a file with that name");
     healing.pass(PROMISED).await;
-    let said = healing.case.failure("ns/n");
-    assert!(said.contains("is not managed by SealedSecret"), "{said}");
+    let message = healing.case.failure("ns/n");
+    assert!(
+        message.contains("is not managed by SealedSecret"),
+        "{message}"
+    );
     remove(&healing.folder());
     healing.pass(PROMISED).await;
     healing.pass(SignedDuration::from_mins(5)).await;
-    assert_eq!(healing.values(), Healing::whole());
+    assert_eq!(healing.values(), Healing::original());
 }
 
 #[tokio::test]
-async fn a_changed_mode_loses_no_value() {
+async fn a_changed_file_mode_loses_no_value() {
     let mut healing = Healing::new(&[]).await;
     let file = healing.folder().join("..data/a");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     healing.pass(PROMISED * 3).await;
-    assert_eq!(healing.values(), Healing::whole());
+    assert_eq!(healing.values(), Healing::original());
 }

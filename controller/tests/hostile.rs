@@ -1,4 +1,4 @@
-//! Tests that hostile names, links and files cannot make the controller write or delete anything outside its
+//! Tests that hostile names, links and files cannot cause the controller to write or delete anything outside its
 //! directory.
 
 mod support;
@@ -12,9 +12,9 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// Attack: an author names objects and items like paths that lead out of the directory.
 #[tokio::test]
-async fn hostile_names_make_nothing_anywhere() {
+async fn hostile_names_create_no_files() {
     let mut case = Case::new().await;
-    // The first manifest makes the controller remember which folder `sealed` is.
+    // The first manifest makes the controller record which folder `sealed` is.
     case.write("sealed/none.yaml", "");
     case.tick().await;
     let before = Case::tree(case.outer.path());
@@ -47,11 +47,11 @@ async fn hostile_names_make_nothing_anywhere() {
     let mut after = Case::tree(case.outer.path());
     after.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
     assert_eq!(after, with_sealed);
-    assert!(before.len() > 3, "the comparison has something to compare");
+    assert!(before.len() > 3, "the comparison is not empty");
 }
 
 #[tokio::test]
-async fn items_that_are_no_file_names_refuse_the_whole_object() {
+async fn an_item_that_cannot_be_a_file_name_refuses_the_whole_object() {
     let mut case = Case::new().await;
     for (i, item) in [
         "..",
@@ -85,7 +85,7 @@ async fn items_that_are_no_file_names_refuse_the_whole_object() {
 }
 
 #[tokio::test]
-async fn a_foreign_folder_is_refused_in_upstreams_words_until_it_is_free() {
+async fn a_folder_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_empty() {
     let mut case = Case::new().await;
     case.write("secrets/ns/n/a", "theirs");
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
@@ -104,9 +104,9 @@ async fn a_foreign_folder_is_refused_in_upstreams_words_until_it_is_free() {
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
-/// Attack: a program replaces folders of the directory with links to other places.
+/// Attack: a program replaces folders of the directory with links to other folders.
 #[tokio::test]
-async fn links_in_secrets_and_status_lead_nowhere() {
+async fn links_in_secrets_and_status_are_not_followed() {
     for link in [
         "secrets/ns",
         "secrets/ns/n",
@@ -157,10 +157,10 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
 }
 
-/// Attack: an author creates links to statuses, values and keys, so that each object exists twice, and a
-/// value that looks like a kind is logged.
+/// Attack: an author creates links to statuses, values and keys, so that each object exists twice, and a value that
+/// looks like a kind is logged.
 #[tokio::test]
-async fn links_lead_from_none_of_the_controllers_folders_into_another() {
+async fn links_between_the_controllers_folders_are_not_followed() {
     let mut case = Case::new().await;
     case.seal(
         "sealed/good.yaml",
@@ -188,9 +188,9 @@ async fn links_lead_from_none_of_the_controllers_folders_into_another() {
     assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
 }
 
-/// Attack: an author puts a broken file beside valid ones.
+/// Attack: an author adds an unparsable file next to valid ones.
 #[tokio::test]
-async fn a_broken_file_does_not_keep_its_neighbours_from_their_values() {
+async fn an_unparsable_file_does_not_affect_other_files() {
     let mut case = Case::new().await;
     case.write("sealed/a.yaml", "\u{0}\u{1}");
     case.write(

@@ -1,4 +1,4 @@
-//! Tests of changes that other clients make to objects in a cluster between two requests of one attempt.
+//! Tests changes that other clients make to objects in a cluster between two requests of one attempt.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -42,7 +42,7 @@ fn random_items() -> SealedSecret {
     object
 }
 
-/// Returns an object whose Secret may also be taken over by another object.
+/// Returns an object whose Secret another object may take over.
 fn managing(value: &str) -> SealedSecret {
     let mut object = object(value);
     let annotations = &mut object.spec.template.metadata.annotations;
@@ -72,7 +72,7 @@ impl Controller {
         }
     }
 
-    async fn look(&mut self) {
+    async fn reconcile(&mut self) {
         self.second += 1;
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.changed([id()], Urgency::Fresh, now);
@@ -81,17 +81,17 @@ impl Controller {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spec_that_changes_while_its_first_secret_is_made_is_applied() {
+async fn a_spec_that_changes_while_its_first_secret_is_created_is_applied() {
     let server = ApiServer::default();
     server.put_sealed(&object("old"), "u", 1);
     server.edit("a", "before");
     let (server, store) = server.start();
     server.before_the_next_write(|server| server.put_sealed(&object("new"), "u", 2));
     let mut controller = Controller::new(&store);
-    controller.look().await;
+    controller.reconcile().await;
     assert_eq!(server.value("a"), "new");
     assert_eq!(server.status()["observedGeneration"], json!(2));
-    controller.look().await;
+    controller.reconcile().await;
     assert!(server.is_synced());
     assert_eq!(
         (server.value("a").as_str(), *server.writes.lock().unwrap()),
@@ -102,25 +102,25 @@ async fn a_spec_that_changes_while_its_first_secret_is_made_is_applied() {
 #[tokio::test(start_paused = true)]
 async fn random_values_stay_when_a_correction_fails() {
     for drops_record in [false, true] {
-        let server = ApiServer::of_a_definition(drops_record);
+        let server = ApiServer::with_crd(drops_record);
         server.put_sealed(&random_items(), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::new(&store);
-        controller.look().await;
-        let made = server.value("r");
+        controller.reconcile().await;
+        let created = server.value("r");
         server.edit("a", "edited");
         server.before_the_next_write(|server| server.edit("b", "once more"));
-        controller.look().await;
+        controller.reconcile().await;
         assert!(!server.is_synced());
         if !drops_record {
             controller = Controller::new(&server.restart());
         }
-        controller.look().await;
+        controller.reconcile().await;
         assert!(server.is_synced());
         let values = (server.value("a"), server.value("r"));
         assert_eq!(
             values,
-            ("1".into(), made),
+            ("1".into(), created),
             "drops the record: {drops_record}"
         );
     }
@@ -132,51 +132,54 @@ async fn random_values_stay_while_the_key_is_missing() {
     server.put_sealed(&random_items(), "u", 1);
     let (server, store) = server.start();
     let mut controller = Controller::new(&store);
-    controller.look().await;
-    let made = server.value("r");
+    controller.reconcile().await;
+    let created = server.value("r");
     server.edit("a", "edited");
     controller
         .reconciler
         .use_ring(Arc::default(), Timestamp::UNIX_EPOCH);
-    controller.look().await;
+    controller.reconcile().await;
     assert!(!server.is_synced());
     controller
         .reconciler
         .use_ring(ring(), Timestamp::UNIX_EPOCH);
-    controller.look().await;
+    controller.reconcile().await;
     assert!(server.is_synced());
-    assert_eq!((server.value("a"), server.value("r")), ("1".into(), made));
+    assert_eq!(
+        (server.value("a"), server.value("r")),
+        ("1".into(), created)
+    );
 }
 
 /// The record of the last success stays in the status of a failure, and must not count as a success.
 #[tokio::test(start_paused = true)]
-async fn an_ended_failure_is_reported_although_nothing_is_written() {
+async fn the_end_of_a_failure_is_reported_without_a_write() {
     let server = ApiServer::default();
     server.put_sealed(&object("1"), "u", 1);
     let (server, store) = server.start();
     let mut controller = Controller::new(&store);
-    controller.look().await;
+    controller.reconcile().await;
     server.edit("a", "edited");
     server.before_the_next_write(|server| server.edit("a", "once more"));
-    controller.look().await;
+    controller.reconcile().await;
     assert!(!server.is_synced());
     server.edit("a", "1");
-    controller.look().await;
+    controller.reconcile().await;
     assert!(server.is_synced());
     assert_eq!(*server.writes.lock().unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
+async fn the_next_edit_does_not_resume_a_drift_fight() {
     for drops_record in [false, true] {
-        let server = ApiServer::of_a_definition(drops_record);
+        let server = ApiServer::with_crd(drops_record);
         server.put_sealed(&object("1"), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::new(&store);
-        controller.look().await;
+        controller.reconcile().await;
         for i in 0..20 {
             server.edit("a", &format!("edit {i}"));
-            controller.look().await;
+            controller.reconcile().await;
         }
         // The Secret was created once and corrected five times.
         assert_eq!(*server.writes.lock().unwrap(), 1 + 5, "{drops_record}");
@@ -187,26 +190,26 @@ async fn a_fight_is_not_taken_up_again_by_the_next_edit() {
     }
 }
 
-/// Attack: a client edits a Secret repeatedly where no status counts its edits.
+/// Attack: a client edits a Secret repeatedly while no statuses are written.
 #[tokio::test(start_paused = true)]
-async fn a_fight_without_statuses_ends_too() {
+async fn a_drift_fight_without_statuses_ends() {
     let server = ApiServer::default();
     server.put_sealed(&object("1"), "u", 1);
     let (server, store) = server.start();
     let mut policy = Case::idle().config().policy;
     policy.update_status = false;
     let mut controller = Controller::with(&store, policy);
-    controller.look().await;
+    controller.reconcile().await;
     for i in 0..20 {
         server.edit("a", &format!("edit {i}"));
-        controller.look().await;
+        controller.reconcile().await;
     }
     assert_eq!(*server.writes.lock().unwrap(), 1 + 5);
     assert_eq!(server.status(), json!(null));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_outcome_of_an_object_is_not_reported_for_another_one_with_its_name() {
+async fn the_outcome_of_an_object_is_not_reported_for_another_with_the_same_name() {
     let server = ApiServer::default();
     server.put_sealed(&managing("old"), "first", 1);
     server.edit("a", "before");
@@ -217,15 +220,15 @@ async fn the_outcome_of_an_object_is_not_reported_for_another_one_with_its_name(
     let mut policy = Case::idle().config().policy;
     policy.tolerates_drift = true;
     let mut controller = Controller::with(&store, policy);
-    controller.look().await;
+    controller.reconcile().await;
     assert_eq!(server.status(), json!(null));
-    controller.look().await;
+    controller.reconcile().await;
     assert_eq!(server.value("a"), "new");
     assert!(server.is_synced());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unusable_key_that_is_gone_by_the_next_list_is_not_counted_any_more() {
+async fn an_unusable_key_that_is_missing_in_the_next_list_is_no_longer_counted() {
     let server = Arc::new(ApiServer::default());
     let mut keys = ClusterKeys::new(client(&server), Case::idle().config().keys);
     let bad = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });

@@ -1,4 +1,4 @@
-//! Tests of the load that callers of the port for authorised callers cause in the API server.
+//! Tests the load on the API server that callers of the authenticated port cause.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ::http::{Request, Response};
 use controller::http::reviews::Reviews;
-use controller::http::{self, Facts, Limits, RequestLimiter};
+use controller::http::{self, Limits, RequestLimiter, ServerState};
 use controller::metrics::Metrics;
 use kube::Client;
 use kube::client::Body;
@@ -29,9 +29,9 @@ use tower::service_fn;
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 
-/// A simulated API server that accepts tokens that begin with `good` and whose users may do everything, and a
+/// A simulated API server that accepts tokens that begin with `good` and allows their users everything, and a
 /// controller that uses it.
-struct Scene {
+struct Fixture {
     address: SocketAddr,
     token_reviews: Arc<AtomicUsize>,
     access_reviews: Arc<AtomicUsize>,
@@ -39,12 +39,12 @@ struct Scene {
     _ring: watch::Sender<Arc<KeyRing>>,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let counts: [Arc<AtomicUsize>; 2] = Default::default();
         let reviews = Reviews::new(api_server(counts.clone()));
         let ring = watch::Sender::new(Arc::default());
-        let facts = Facts {
+        let state = ServerState {
             ring: ring.subscribe(),
             ready: Arc::default(),
         };
@@ -53,7 +53,7 @@ impl Scene {
         let (end, ended) = watch::channel(false);
         let time = Duration::from_mins(1);
         let router = http::authorised_router(
-            facts,
+            state,
             RequestLimiter::new((1_000_000, 1_000_000), time, true),
             reviews,
             Arc::new(Metrics::new(false).unwrap()),
@@ -124,63 +124,62 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
     Client::new(service, "ns")
 }
 
-/// Attack: a caller sends invented tokens, new ones and the same one again, to flood the API server with
-/// reviews.
+/// Attack: a caller sends invented tokens, new ones and the same one again, to flood the API server with reviews.
 #[tokio::test]
-async fn invented_tokens_cost_few_reviews_and_lock_nobody_out() {
-    let scene = Scene::new().await;
-    let (stranger, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
+    let fixture = Fixture::new().await;
+    let (attacker, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
     // 409, since no key can unseal the object.
-    assert_eq!(scene.verify(stranger, "good-one").await, "409");
+    assert_eq!(fixture.verify(attacker, "good-one").await, "409");
     let begin = Instant::now();
     for i in 0..300 {
-        let answer = scene.verify(stranger, &format!("invented-{i}")).await;
+        let answer = fixture.verify(attacker, &format!("invented-{i}")).await;
         assert!(["401", "429"].contains(&answer.as_str()), "{answer}");
-        let answer = scene.verify(stranger, "invented-0").await;
+        let answer = fixture.verify(attacker, "invented-0").await;
         assert!(["401", "429"].contains(&answer.as_str()), "{answer}");
     }
-    let most = 1 + 21 + 5 * (1 + begin.elapsed().as_secs());
-    let reviews = scene.token_reviews.load(Ordering::Relaxed);
-    assert!(reviews as u64 <= most, "{reviews} reviews, of {most}");
+    let max = 1 + 21 + 5 * (1 + begin.elapsed().as_secs());
+    let reviews = fixture.token_reviews.load(Ordering::Relaxed);
+    assert!(reviews as u64 <= max, "{reviews} reviews, of {max}");
     assert_eq!(
-        scene.verify(stranger, "good-one").await,
+        fixture.verify(attacker, "good-one").await,
         "409",
-        "it is known"
+        "the token was accepted before"
     );
     assert_eq!(
-        scene.verify(other, "good-two").await,
+        fixture.verify(other, "good-two").await,
         "409",
         "another address"
     );
 }
 
-/// Attack: callers do the same from many addresses.
+/// Attack: callers send invented tokens from many addresses.
 #[tokio::test]
-async fn invented_tokens_from_many_addresses_cost_a_bounded_number_of_reviews() {
-    let scene = Scene::new().await;
-    assert_eq!(scene.verify([127, 0, 1, 1], "good-one").await, "409");
+async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.verify([127, 0, 1, 1], "good-one").await, "409");
     let begin = Instant::now();
     for i in 0..60 {
         for j in 0..10 {
-            scene
+            fixture
                 .verify([127, 0, 0, i + 1], &format!("invented-{i}-{j}"))
                 .await;
         }
     }
-    let most = 1 + 101 + 20 * (1 + begin.elapsed().as_secs());
-    let reviews = scene.token_reviews.load(Ordering::Relaxed);
-    assert!(reviews as u64 <= most, "{reviews} reviews, of {most}");
+    let max = 1 + 101 + 20 * (1 + begin.elapsed().as_secs());
+    let reviews = fixture.token_reviews.load(Ordering::Relaxed);
+    assert!(reviews as u64 <= max, "{reviews} reviews, of {max}");
     assert_eq!(
-        scene.verify([127, 0, 1, 1], "good-one").await,
+        fixture.verify([127, 0, 1, 1], "good-one").await,
         "409",
-        "it is known"
+        "the token was accepted before"
     );
 }
 
 /// Attack: a caller sends thousands of objects without items, each of which requires an access review.
 #[tokio::test]
-async fn a_request_asks_about_rights_for_few_objects_and_for_each_once() {
-    let scene = Scene::new().await;
+async fn a_request_reviews_the_access_to_few_objects_and_to_each_once() {
+    let fixture = Fixture::new().await;
     let list = |names: &[String]| {
         let items: Vec<Value> = names
             .iter()
@@ -195,10 +194,10 @@ async fn a_request_asks_about_rights_for_few_objects_and_for_each_once() {
     };
     let many: Vec<String> = (0..3000).map(|i| format!("n{i}")).collect();
     let from = [127, 0, 0, 1];
-    let answer = scene.post(from, "/v1/rotate", "good", &list(&many)).await;
+    let answer = fixture.post(from, "/v1/rotate", "good", &list(&many)).await;
     assert_eq!(answer, "413");
-    assert_eq!(scene.access_reviews.load(Ordering::Relaxed), 0);
+    assert_eq!(fixture.access_reviews.load(Ordering::Relaxed), 0);
     let same = vec!["n".to_owned(); 500];
-    scene.post(from, "/v1/rotate", "good", &list(&same)).await;
-    assert_eq!(scene.access_reviews.load(Ordering::Relaxed), 1);
+    fixture.post(from, "/v1/rotate", "good", &list(&same)).await;
+    assert_eq!(fixture.access_reviews.load(Ordering::Relaxed), 1);
 }

@@ -1,4 +1,4 @@
-//! Tests of keys that are added, removed and made.
+//! Tests keys that are added, removed and generated.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 fn ring(case: &mut Case) -> Arc<KeyRing> {
-    Arc::clone(&case.rounds().facts().ring.borrow())
+    Arc::clone(&case.rounds().server_state().ring.borrow())
 }
 
 fn names(case: &mut Case) -> Vec<String> {
@@ -26,7 +26,7 @@ fn names(case: &mut Case) -> Vec<String> {
 
 /// In contrast, a recently written file of another program waits for a later poll.
 #[tokio::test]
-async fn a_key_is_in_use_as_soon_as_it_is_stored_however_fast_it_was_made() {
+async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let case = Case::new().await;
     let folder = tempfile::tempdir().unwrap();
     let root = Arc::new(Folder::open(folder.path()).unwrap());
@@ -37,7 +37,7 @@ async fn a_key_is_in_use_as_soon_as_it_is_stored_however_fast_it_was_made() {
 }
 
 #[tokio::test]
-async fn a_key_put_in_later_opens_what_failed_within_two_seconds() {
+async fn an_added_key_unseals_failed_objects_within_two_seconds() {
     let mut case = Case::new().await;
     case.write(
         "sealed/x.yaml",
@@ -52,7 +52,7 @@ async fn a_key_put_in_later_opens_what_failed_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn a_key_taken_out_opens_nothing_more_and_leaves_what_is_fine() {
+async fn a_removed_key_unseals_nothing_and_existing_secrets_stay() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     let object = |value| manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", value)]));
@@ -68,7 +68,7 @@ async fn a_key_taken_out_opens_nothing_more_and_leaves_what_is_fine() {
 }
 
 #[tokio::test]
-async fn taking_out_every_key_makes_none_and_they_open_until_another_comes() {
+async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_added() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.pass(SECOND * 2).await;
@@ -92,10 +92,9 @@ async fn taking_out_every_key_makes_none_and_they_open_until_another_comes() {
     assert!(ring(&mut case).sealing(Timestamp::UNIX_EPOCH).is_ok());
 }
 
-/// Attack: a client that obtained a key that was removed days ago expects the key to return when the last key
-/// is removed.
+/// Attack: a client that has a key that was removed days ago expects the key to return when the last key is removed.
 #[tokio::test]
-async fn a_key_taken_out_earlier_does_not_come_back_with_the_last_one() {
+async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.pass(SECOND * 2).await;
@@ -107,7 +106,7 @@ async fn a_key_taken_out_earlier_does_not_come_back_with_the_last_one() {
 }
 
 #[tokio::test]
-async fn a_key_is_made_at_start_if_there_is_none_and_only_then() {
+async fn a_key_is_generated_at_start_only_if_there_is_none() {
     let mut case = Case::idle();
     std::fs::remove_dir(case.dir.join("keys")).unwrap();
     let args = [
@@ -132,10 +131,10 @@ async fn a_key_is_made_at_start_if_there_is_none_and_only_then() {
     assert_eq!(names(&mut case), [name]);
 }
 
-/// Attack: an attacker plants a key in an archive to restore, newer than any other and marked as backed up, and the
-/// controller has no other key.
+/// Attack: an attacker plants a key in an archive to restore, newer than any other and marked as backed up, for a
+/// controller that has no other key.
 #[tokio::test]
-async fn a_key_for_opening_only_opens_and_a_new_one_is_made_that_seals() {
+async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let mut case = Case::idle();
     let marks = format!(
         "metadata:\n  annotations:\n    {}: ''\n    {}: {} 2026-01-01T00:00:00Z\n",
@@ -157,11 +156,11 @@ async fn a_key_for_opening_only_opens_and_a_new_one_is_made_that_seals() {
         "planted"
     );
     case.restart().await;
-    assert_eq!(names(&mut case).len(), 2, "and only one is made");
+    assert_eq!(names(&mut case).len(), 2, "only one key is generated");
 }
 
 #[tokio::test]
-async fn the_newest_key_seals_in_the_order_asked_for() {
+async fn the_newest_key_in_the_configured_order_seals() {
     let mut case = Case::new().await;
     let manifest =
         key_manifest("two", &KEYS[1]).replace("2023-11-14T22:13:21Z", "2001-01-01T00:00:00Z");
@@ -175,7 +174,7 @@ async fn the_newest_key_seals_in_the_order_asked_for() {
 }
 
 #[tokio::test]
-async fn manifests_of_every_form_are_read_and_bad_ones_are_skipped() {
+async fn all_forms_of_manifests_are_read_and_invalid_ones_skipped() {
     let mut case = Case::idle();
     let good = key_manifest("one", &KEYS[0]);
     let item = |text: &str| format!("- {}", text.trim().replace('\n', "\n  "));
@@ -192,7 +191,7 @@ async fn manifests_of_every_form_are_read_and_bad_ones_are_skipped() {
         key_manifest("two", &KEYS[1])
     );
     case.write("keys/documents.yaml", &documents);
-    // As client-go marshals a list.
+    // Like a list that client-go marshals.
     let without_kind = key_manifest("three", &key(1_700_000_002))
         .replace("kind: Secret\n", "")
         .replace("apiVersion: v1\n", "");
@@ -205,7 +204,7 @@ async fn manifests_of_every_form_are_read_and_bad_ones_are_skipped() {
 }
 
 #[tokio::test]
-async fn only_labelled_keys_count_and_the_one_named_like_the_prefix() {
+async fn only_labelled_keys_and_the_key_named_like_the_prefix_count() {
     let mut case = Case::idle();
     let without_label = |name, key| key_manifest(name, key).replace("active", "compromised");
     case.write(
@@ -218,7 +217,7 @@ async fn only_labelled_keys_count_and_the_one_named_like_the_prefix() {
 }
 
 #[tokio::test]
-async fn a_key_file_that_breaks_keeps_its_key_until_it_is_taken_out() {
+async fn an_unparsable_key_file_keeps_its_key_until_it_is_removed() {
     let mut case = Case::new().await;
     case.write("keys/one.yaml", "a: [");
     case.pass(SECOND * 5).await;
@@ -234,7 +233,7 @@ async fn a_key_file_that_breaks_keeps_its_key_until_it_is_taken_out() {
 }
 
 #[tokio::test]
-async fn a_key_is_made_when_asked_for_though_renewal_is_off() {
+async fn a_requested_key_is_generated_even_if_renewal_is_disabled() {
     let mut case = Case::new().await;
     case.rounds().ask_for_key();
     wait_for_keys(&mut case, 2).await;
@@ -244,7 +243,7 @@ async fn a_key_is_made_when_asked_for_though_renewal_is_off() {
 }
 
 #[tokio::test]
-async fn a_key_follows_when_the_newest_comes_of_age() {
+async fn a_key_is_generated_when_the_newest_reaches_its_renewal_age() {
     let mut case = Case::new().await;
     let age = case.now.as_second() - 1_700_000_000 + 3600;
     case.start(&[&format!("--key-renew-period={age}s")])
@@ -258,7 +257,7 @@ async fn a_key_follows_when_the_newest_comes_of_age() {
 }
 
 #[tokio::test]
-async fn a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_next() {
+async fn a_key_generated_while_the_clock_was_ahead_neither_seals_nor_delays_the_next() {
     let mut case = Case::new().await;
     let day = SignedDuration::from_hours(24);
     let age = case.now.as_second() - 1_700_000_000 + (day * 30).as_secs();
@@ -271,7 +270,7 @@ async fn a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_ne
     case.pass(SECOND * 2).await;
     let sealing = |ring: &KeyRing, now| ring.sealing(now).unwrap().name().to_owned();
     assert_eq!(sealing(&ring(&mut case), case.now), "one");
-    assert_eq!(names(&mut case).len(), 2, "none is due yet");
+    assert_eq!(names(&mut case).len(), 2, "no key is due yet");
     // The older key reaches its renewal age before the other one is valid.
     case.now = now + day * 30;
     wait_for_keys(&mut case, 3).await;
@@ -281,20 +280,20 @@ async fn a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_ne
 }
 
 #[tokio::test]
-async fn if_every_key_is_from_the_future_one_is_made_that_is_not() {
+async fn a_key_is_generated_if_every_key_is_from_the_future() {
     let mut case = Case::new().await;
     case.now = Timestamp::from_second(1_600_000_000).unwrap();
     case.start(&["--key-renew-period=720h"]).await.unwrap();
-    let made = names(&mut case);
-    assert_eq!(made.len(), 2, "{made:?}");
+    let generated = names(&mut case);
+    assert_eq!(generated.len(), 2, "{generated:?}");
     let sealing = ring(&mut case).sealing(case.now).unwrap().name().to_owned();
     assert_ne!(sealing, "one");
     case.restart().await;
-    assert_eq!(names(&mut case), made, "and only one");
+    assert_eq!(names(&mut case), generated, "only one key is generated");
 }
 
 #[tokio::test]
-async fn a_key_from_before_the_cutoff_is_followed_by_one() {
+async fn a_key_is_generated_if_the_newest_is_older_than_the_cutoff() {
     let mut case = Case::new().await;
     case.start(&["--key-cutoff-time=Tue, 14 Nov 2023 22:13:20 +0000"])
         .await
@@ -306,7 +305,7 @@ async fn a_key_from_before_the_cutoff_is_followed_by_one() {
     assert_eq!(names(&mut case).len(), 2);
 }
 
-/// Waits for a key that is made on a thread, in real time, while the test's clock advances.
+/// Waits for a key that is generated on a thread, in real time, while the test's clock advances.
 async fn wait_for_keys(case: &mut Case, count: usize) {
     for _ in 0..2000 {
         case.tick().await;
@@ -315,5 +314,5 @@ async fn wait_for_keys(case: &mut Case, count: usize) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    unreachable!("no key was made in time");
+    unreachable!("no key was generated in time");
 }

@@ -1,5 +1,5 @@
-//! Tests that large labels, annotations and `managedFields` of SealedSecrets are not kept in memory. It is
-//! the only test of its process, whose memory it measures.
+//! Tests that large labels, annotations and `managedFields` of SealedSecrets are not kept in memory. The only test of
+//! its process, whose memory it measures.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -20,8 +20,8 @@ const PAGES: usize = 8;
 const OBJECTS: usize = 50;
 const ANNOTATIONS: usize = 10_000;
 
-/// Returns a page of a list: objects without items, with as many annotations as an API server accepts and
-/// large `managedFields`.
+/// Returns a page of a list: objects without items, with as many annotations as an API server accepts and large
+/// `managedFields`.
 fn page(number: usize) -> String {
     let mut annotations = String::new();
     for i in 0..ANNOTATIONS {
@@ -68,26 +68,26 @@ fn memory(line: &str) -> usize {
     kibibytes.parse::<usize>().unwrap() / 1024
 }
 
-/// Attack: a tenant makes hundreds of objects with annotations as large as the API server accepts, so that the
-/// controller runs out of memory, at each start.
+/// Attack: a tenant creates hundreds of objects with annotations as large as the API server accepts, so that the
+/// controller runs out of memory at each start.
 #[tokio::test]
-async fn large_annotations_of_many_objects_take_no_memory() {
+async fn large_annotations_of_many_objects_are_not_kept_in_memory() {
     let store = ClusterStore::new(client(), false);
     drop(page(0));
     let before = memory("VmRSS:");
     let config = watcher::Config::default().page_size(50);
     let mut events = pin!(watcher(sealed_secrets(client(), None), config));
-    let mut taken = 0;
+    let mut accepted = 0;
     while let Some(event) = events.next().await {
         match event.unwrap() {
-            Event::InitApply(object) => taken += usize::from(store.take(object).is_some()),
+            Event::InitApply(object) => accepted += usize::from(store.take(object).is_some()),
             Event::InitDone => break,
             _ => {}
         }
     }
-    let (kept, most) = (memory("VmRSS:") - before, memory("VmHWM:") - before);
-    assert_eq!(taken, PAGES * OBJECTS);
-    // Each page has some 23 MB, and all of them some 180 MB.
-    assert!(kept < 90, "{kept} MiB kept, at most {most} MiB");
-    assert!(most < 160, "at most {most} MiB, {kept} MiB kept");
+    let (kept, max) = (memory("VmRSS:") - before, memory("VmHWM:") - before);
+    assert_eq!(accepted, PAGES * OBJECTS);
+    // Each page has about 23 MB, and all of them about 180 MB.
+    assert!(kept < 90, "{kept} MiB kept, at most {max} MiB");
+    assert!(max < 160, "at most {max} MiB, {kept} MiB kept");
 }

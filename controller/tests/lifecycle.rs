@@ -1,4 +1,4 @@
-//! Tests of the life of a SealedSecret in a directory, from the file to its values and their removal.
+//! Tests the lifecycle of a SealedSecret in a directory, from the file to its values and their removal.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{Case, KEYS, manifest_of, sealed};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 #[tokio::test]
-async fn a_new_sealed_secret_becomes_files() {
+async fn a_new_sealed_secret_is_written_to_files() {
     let mut case = Case::new().await;
     case.seal(
         "sealed/deep/down/x.yml",
@@ -43,7 +43,7 @@ async fn a_new_sealed_secret_becomes_files() {
 }
 
 #[tokio::test]
-async fn the_status_has_the_form_of_the_resources_and_names_the_key_of_each_item() {
+async fn the_status_file_equals_the_resource_and_names_the_key_of_each_item() {
     let mut case = Case::new().await;
     case.seal(
         "sealed/x.yaml",
@@ -73,7 +73,7 @@ async fn the_status_has_the_form_of_the_resources_and_names_the_key_of_each_item
 }
 
 #[tokio::test]
-async fn an_update_brings_new_items_and_drops_old_ones() {
+async fn an_update_adds_new_items_and_removes_old_ones() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
     case.tick().await;
@@ -91,7 +91,7 @@ async fn an_update_brings_new_items_and_drops_old_ones() {
 }
 
 #[tokio::test]
-async fn lists_documents_and_json_hold_as_many_as_they_like() {
+async fn lists_documents_and_json_may_contain_several_objects() {
     let mut case = Case::new().await;
     let [x, y, z] = ["ns/x", "ns/y", "other/z"].map(|id| sealed(&KEYS[0], id, &[("a", id)]));
     case.write(
@@ -107,30 +107,30 @@ async fn lists_documents_and_json_hold_as_many_as_they_like() {
 }
 
 #[tokio::test]
-async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() {
+async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
     let mut case = Case::new().await;
     let good = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "good")]));
-    let foreign = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "bad")]));
+    let other_key = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "bad")]));
     case.write("sealed/x.yaml", &good);
     case.tick().await;
     for (why, text, want) in [
         (
             "another key",
-            foreign.as_str(),
+            other_key.as_str(),
             "no key could decrypt secret (a)",
         ),
         (
-            "no YAML",
+            "invalid YAML",
             "a: [",
             "sealed/x.yaml: document 1, line 2: malformed YAML",
         ),
         (
-            "no base64",
+            "invalid base64",
             "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: 'n', namespace: ns}\nspec: {encryptedData: {a: '*'}}\n",
             "illegal base64 data at input byte 0 (a)\nhint: item a is not a sealed value: ",
         ),
         (
-            "no kind any more",
+            "kind removed",
             "metadata: {name: n}\n",
             "sealed/x.yaml: document 1, line 1: it has no `kind`",
         ),
@@ -142,13 +142,13 @@ async fn what_stops_opening_or_parsing_keeps_its_last_good_values_and_says_so() 
         (
             "a template that fails",
             &good.replace("template:\n", "template:\n    data: {t: '{{ fail .a }}'}\n"),
-            "the values do not make a Secret: a template fails, ",
+            "the values do not form a valid Secret: a template fails, ",
         ),
     ] {
         case.write("sealed/x.yaml", text);
         case.tick().await;
-        let said = case.failure("ns/n");
-        assert!(said.starts_with(want), "{why}: {said}");
+        let message = case.failure("ns/n");
+        assert!(message.starts_with(want), "{why}: {message}");
         let ready = case.conditions("ns/n").unwrap().remove(1).message.unwrap();
         assert!(
             ready.ends_with("the values of the last good version stay in place"),
@@ -175,14 +175,14 @@ async fn templates_are_rendered_and_random_values_stay() {
     case.write("sealed/x.yaml", &first);
     case.tick().await;
     assert_eq!(case.value("ns/n/t").as_deref(), Some("a=1"));
-    let made = case.value("ns/n/r").unwrap();
-    assert_eq!(made.len(), 36);
+    let created = case.value("ns/n/r").unwrap();
+    assert_eq!(created.len(), 36);
 
     case.restart().await;
     case.tick().await;
     assert_eq!(
         case.value("ns/n/r").as_ref(),
-        Some(&made),
+        Some(&created),
         "after a restart"
     );
     case.write("sealed/x.yaml", "a: [");
@@ -194,21 +194,21 @@ async fn templates_are_rendered_and_random_values_stay() {
     assert!(case.is_synced("ns/n"));
     assert_eq!(
         case.value("ns/n/r").as_ref(),
-        Some(&made),
-        "after a version that was refused"
+        Some(&created),
+        "after a refused version"
     );
     case.write("sealed/x.yaml", &template(", u: x"));
     case.tick().await;
     assert_eq!(case.value("ns/n/u").as_deref(), Some("x"));
     assert_ne!(
         case.value("ns/n/r").as_ref(),
-        Some(&made),
+        Some(&created),
         "another version"
     );
 }
 
 #[tokio::test]
-async fn transition_time_moves_only_with_the_status() {
+async fn transition_time_changes_only_with_the_status() {
     let mut case = Case::new().await;
     let times = |case: &Case| {
         let condition = case.conditions("ns/n").unwrap().remove(0);
@@ -228,7 +228,7 @@ async fn transition_time_moves_only_with_the_status() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_broken_at_a_restart_is_still_known_by_its_status() {
+async fn an_unparsable_file_at_a_restart_is_still_known_by_its_status() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -246,7 +246,7 @@ async fn values_are_removed_once_two_scans_two_seconds_apart_agree() {
     case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
     case.tick().await;
     case.remove("sealed/x.yaml");
-    case.tick().await; // the first scan without it
+    case.tick().await; // first scan without the file
     case.pass(SECOND * 2 - SignedDuration::from_millis(1)).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.tick().await;
@@ -261,7 +261,7 @@ async fn values_are_removed_once_two_scans_two_seconds_apart_agree() {
 }
 
 #[tokio::test]
-async fn what_vanished_while_nobody_looked_is_removed_after_a_restart() {
+async fn an_object_deleted_while_the_controller_was_stopped_is_removed_after_a_restart() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -294,7 +294,7 @@ async fn a_missing_or_unreadable_folder_removes_nothing() {
 }
 
 #[tokio::test]
-async fn an_empty_mount_point_removes_nothing_not_even_at_a_start() {
+async fn an_empty_mount_point_removes_nothing_even_at_a_start() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -310,11 +310,11 @@ async fn an_empty_mount_point_removes_nothing_not_even_at_a_start() {
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.remove("sealed/x.yaml");
     case.pass(SECOND * 3).await;
-    assert_eq!(case.value("ns/n/a"), None, "the last one was removed");
+    assert_eq!(case.value("ns/n/a"), None, "the last manifest was removed");
 }
 
 #[tokio::test]
-async fn another_folder_counts_as_soon_as_a_manifest_is_in_it() {
+async fn another_folder_counts_as_soon_as_it_contains_a_manifest() {
     for (file, text) in [
         ("sealed/none.yaml", String::new()),
         (
@@ -334,12 +334,15 @@ async fn another_folder_counts_as_soon_as_a_manifest_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_manifest_without_a_namespace_has_a_status_until_it_has_one() {
+async fn a_manifest_without_a_namespace_has_a_status_until_the_namespace_is_added() {
     for (annotation, hint) in [
-        ("cluster-wide: \"true\"", "the values open in every"),
-        ("namespace-wide: \"true\"", "say which namespace"),
+        (
+            "cluster-wide: \"true\"",
+            "the values can be unsealed in any",
+        ),
+        ("namespace-wide: \"true\"", "add the namespace"),
         // Strict, which has no annotation.
-        ("managed: \"true\"", "say which namespace"),
+        ("managed: \"true\"", "add the namespace"),
     ] {
         let mut case = Case::new().await;
         let scope = format!("sealedsecrets.bitnami.com/{annotation}");
@@ -351,8 +354,8 @@ async fn a_manifest_without_a_namespace_has_a_status_until_it_has_one() {
         let path = case.dir.join("status/_no-namespace/web.yaml");
         let status = std::fs::read_to_string(&path).unwrap();
         // YAML breaks long lines.
-        let words: Vec<_> = status.split_whitespace().collect();
-        assert!(words.join(" ").contains(hint), "{annotation}: {status}");
+        let parts: Vec<_> = status.split_whitespace().collect();
+        assert!(parts.join(" ").contains(hint), "{annotation}: {status}");
         assert!(!status.contains("namespace: "), "{annotation}: {status}");
         case.seal("sealed/x.yaml", "ns/web", &[("a", "1")]);
         case.pass(SECOND * 10).await;
@@ -362,7 +365,7 @@ async fn a_manifest_without_a_namespace_has_a_status_until_it_has_one() {
 }
 
 #[tokio::test]
-async fn while_any_file_is_broken_nothing_is_removed() {
+async fn nothing_is_removed_while_any_file_is_unparsable() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -394,7 +397,7 @@ async fn while_any_file_is_broken_nothing_is_removed() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_renamed_changes_nothing() {
+async fn renaming_a_file_changes_nothing() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -410,16 +413,16 @@ async fn a_file_that_is_renamed_changes_nothing() {
 }
 
 #[tokio::test]
-async fn two_files_with_one_identity_are_both_refused_by_name() {
+async fn two_definitions_of_an_object_are_refused_and_both_files_named() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
     case.seal("sealed/a.yaml", "ns/n", &[("a", "2")]);
     case.pass(SECOND * 5).await;
-    let said = case.failure("ns/n");
+    let message = case.failure("ns/n");
     assert!(
-        said.contains("sealed/a.yaml") && said.contains("sealed/x.yaml"),
-        "{said}"
+        message.contains("sealed/a.yaml") && message.contains("sealed/x.yaml"),
+        "{message}"
     );
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.remove("sealed/x.yaml");
@@ -429,11 +432,11 @@ async fn two_files_with_one_identity_are_both_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_restart_touches_nothing_that_is_as_it_shall_be() {
+async fn a_restart_does_not_touch_files_that_are_up_to_date() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
     case.tick().await;
-    let facts = |case: &Case| {
+    let file_stamps = |case: &Case| {
         [
             "secrets/ns/n",
             "secrets/ns/n/..data/",
@@ -445,14 +448,14 @@ async fn a_restart_touches_nothing_that_is_as_it_shall_be() {
             (m.ino(), m.mtime(), m.mtime_nsec(), m.ctime_nsec())
         })
     };
-    let before = facts(&case);
+    let before = file_stamps(&case);
     case.restart().await;
     case.pass(SECOND * 5).await;
-    assert_eq!(facts(&case), before);
+    assert_eq!(file_stamps(&case), before);
 }
 
 #[tokio::test]
-async fn a_restart_heals_values_and_clears_what_a_killed_process_left() {
+async fn a_restart_restores_values_and_removes_leftovers_of_a_killed_process() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
     case.tick().await;
@@ -484,7 +487,7 @@ async fn the_values_of_a_killed_first_write_are_removed_with_their_sealed_secret
 }
 
 #[tokio::test]
-async fn statuses_can_be_turned_off() {
+async fn statuses_can_be_disabled() {
     let mut case = Case::new().await;
     case.start(&["--update-status=false"]).await.unwrap();
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
@@ -494,10 +497,13 @@ async fn statuses_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn one_folder_has_one_controller() {
+async fn refuses_a_second_controller_on_one_folder() {
     let case = Case::new().await;
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let second = Rounds::start(&case.config(), &case.dir, metrics, case.now).await;
     let error = second.unwrap_err().to_string();
-    assert!(error.starts_with("another controller works on"), "{error}");
+    assert!(
+        error.ends_with("is in use by another controller; stop that controller first"),
+        "{error}"
+    );
 }

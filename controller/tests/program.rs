@@ -1,4 +1,4 @@
-//! Tests of the binary: arguments, exit codes, signals, streams.
+//! Tests the binary: arguments, exit codes, signals, streams.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ fn run(args: &[&str]) -> Output {
     program().args(args).output().unwrap()
 }
 
-/// A running controller, killed when the test ends, also if it fails.
+/// A running controller, killed when the test ends, even if it fails.
 struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -86,7 +86,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end. Returns the exit code, everything logged to stdout, and stderr.
+    /// Waits for the exit. Returns the exit code, everything logged to stdout, and stderr.
     fn end(mut self) -> (Option<i32>, String, String) {
         self.stdout.read_to_string(&mut self.log).unwrap();
         let mut stderr = String::new();
@@ -120,7 +120,7 @@ fn await_value(path: &Path, want: &str) {
     while std::fs::read_to_string(path).ok().as_deref() != Some(want) {
         assert!(
             Instant::now() < end,
-            "{} never became {want:?}",
+            "{} did not become {want:?}",
             path.display()
         );
         std::thread::sleep(Duration::from_millis(20));
@@ -128,7 +128,7 @@ fn await_value(path: &Path, want: &str) {
 }
 
 #[test]
-fn words_decide_the_exit_code() {
+fn arguments_decide_the_exit_code() {
     let missing = ["--directory", "/nowhere/at/all"];
     for (args, code, stream, want) in [
         (
@@ -140,7 +140,7 @@ fn words_decide_the_exit_code() {
         (&["--help"], 0, 1, "--key-renew-period"),
         (&["--nope"], 2, 2, "--nope"),
         (&["--key-size=many"], 2, 2, "expected a whole number"),
-        (&[], 1, 2, "there is no cluster to work on"),
+        (&[], 1, 2, "no cluster found"),
         (
             &["--directory=d", "--key-size=1024"],
             1,
@@ -158,29 +158,29 @@ fn words_decide_the_exit_code() {
 }
 
 #[test]
-fn what_it_prints_is_printed_or_it_fails() {
-    for word in ["--version", "--help"] {
+fn printing_succeeds_or_fails_with_exit_code_1() {
+    for argument in ["--version", "--help"] {
         let full = std::fs::File::options().write(true).open("/dev/full");
         let output = program()
-            .arg(word)
+            .arg(argument)
             .stdout(Stdio::from(full.unwrap()))
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{word}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{argument}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(
-            said.starts_with("error: cannot write to stdout: "),
-            "{said}"
+            stderr.starts_with("error: cannot write to stdout: "),
+            "{stderr}"
         );
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let status = program().arg(word).stdout(Stdio::from(writer)).status();
-        assert_eq!(status.unwrap().code(), Some(0), "{word}, nobody reads on");
+        let status = program().arg(argument).stdout(Stdio::from(writer)).status();
+        assert_eq!(status.unwrap().code(), Some(0), "{argument}, closed pipe");
     }
 }
 
 #[test]
-fn warns_while_the_certificate_that_it_serves_has_expired() {
+fn warns_while_the_served_certificate_is_expired() {
     let dir = folder();
     let spec = KeySpec {
         size: KeySize::Rsa2048,
@@ -194,14 +194,14 @@ fn warns_while_the_certificate_that_it_serves_has_expired() {
     let mut warnings = BufReader::new(controller.child.stderr.take().unwrap()).lines();
     let mut warnings = warnings.by_ref().map(Result::unwrap);
     let line = warnings.find(|line| line.contains("has expired"));
-    let line = line.expect("it warns before it ends");
+    let line = line.expect("a warning before the exit");
     assert!(line.contains("2023-11-14T23:13:20Z"), "{line}");
     controller.signal(Signal::TERM);
     assert_eq!(controller.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_port_that_is_taken_is_exit_1_and_leaves_no_key() {
+fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = folder();
     let output = program()
@@ -216,7 +216,7 @@ fn a_port_that_is_taken_is_exit_1_and_leaves_no_key() {
 }
 
 #[test]
-fn lives_from_start_to_sigterm() {
+fn runs_from_start_to_sigterm() {
     let dir = folder();
     put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     let mut controller = Running::start(dir.path(), &["--key-renew-period=0"]);
@@ -248,7 +248,7 @@ fn lives_from_start_to_sigterm() {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another controller works on"));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("is in use by another controller"));
 
     controller.signal(Signal::USR1);
     controller.line("New key written");
@@ -262,7 +262,7 @@ fn lives_from_start_to_sigterm() {
 }
 
 #[test]
-fn a_key_put_in_takes_effect_without_a_restart() {
+fn an_added_key_takes_effect_without_a_restart() {
     let dir = folder();
     put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     put(
@@ -281,8 +281,8 @@ fn a_key_put_in_takes_effect_without_a_restart() {
     await_value(&dir.path().join("secrets/ns/web/a"), "1");
 }
 
-/// Seals the same value in objects that fail in every possible way, at the most verbose log level: the value
-/// appears nowhere but in its own file.
+/// Seals the same value in objects that fail in every possible way, at the most verbose log level: the value appears
+/// only in its own file.
 #[test]
 fn plain_values_reach_no_log_and_no_status() {
     const CANARY: &str = "canary-7f3a9";
@@ -322,7 +322,7 @@ fn plain_values_reach_no_log_and_no_status() {
     let mut controller = Running::start(dir.path(), &["--log-level=DEBUG", "--log-format=json"]);
     await_value(&dir.path().join("secrets/ns/good/a"), CANARY);
     controller.line("SealedSecret unsealed successfully");
-    // The others were in the same round, which ends before the program does.
+    // The other objects are in the same round, which ends before the program does.
     controller.signal(Signal::TERM);
     let (code, stdout, stderr) = controller.end();
     assert_eq!(code, Some(0));
@@ -378,10 +378,10 @@ fn operations(address: &str) -> u32 {
     count.unwrap().parse().unwrap()
 }
 
-/// Attack: an author's objects have templates that generate the largest keys, and are in progress when the
+/// Attack: an author creates objects with templates that generate the largest keys, and that are in progress when the
 /// Pod is stopped.
 #[test]
-fn a_signal_ends_it_in_the_middle_of_generating_keys() {
+fn a_signal_stops_the_controller_while_it_generates_keys() {
     let dir = folder();
     put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     let mut running = Running::start(dir.path(), &["--key-renew-period=0"]);
@@ -397,7 +397,7 @@ fn a_signal_ends_it_in_the_middle_of_generating_keys() {
             &manifest_of(&object),
         );
     }
-    // Once the item of one object is unsealed, its template is next.
+    // After the item of one object is unsealed, its template is rendered.
     while operations(&address) == 0 {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -406,7 +406,7 @@ fn a_signal_ends_it_in_the_middle_of_generating_keys() {
     let (code, log, _) = running.end();
     let took = start.elapsed();
     assert_eq!(code, Some(0), "{log}");
-    assert!(took < Duration::from_secs(20), "it took {took:?}");
+    assert!(took < Duration::from_secs(20), "the shutdown took {took:?}");
     let done = (0..6).filter(|i| dir.path().join(format!("secrets/hostile/h{i}")).exists());
-    assert!(done.count() <= 1, "it went on with its work");
+    assert!(done.count() <= 1, "the work continued after the signal");
 }

@@ -1,5 +1,4 @@
-//! Tests of what a reader of SealedSecrets and events learns about values from the time at which something is
-//! published.
+//! Tests that the time of publication reveals nothing about values to readers of SealedSecrets and events.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -26,7 +25,7 @@ use support::{Case, KEYS, sealed};
 use tokio::time::Instant;
 
 /// Far more than a real API server needs: 0.36 s for the largest Secret.
-const NANOSECONDS_A_BYTE: u64 = 300;
+const NANOSECONDS_PER_BYTE: u64 = 300;
 
 struct Controller {
     server: Arc<ApiServer>,
@@ -36,7 +35,7 @@ struct Controller {
 }
 
 impl Controller {
-    fn on(server: ApiServer) -> Self {
+    fn with_server(server: ApiServer) -> Self {
         let (server, store) = server.start();
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let policy = Case::idle().config().policy;
@@ -50,20 +49,20 @@ impl Controller {
         }
     }
 
-    /// Replaces the object and reconciles it. Returns how long after that each status and event is published,
-    /// in milliseconds.
+    /// Replaces the object and reconciles it. Returns the time from then until each status and event was published, in
+    /// milliseconds.
     async fn apply(&mut self, sealed: &SealedSecret) -> Vec<u128> {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
         self.server.take_published();
         let start = Instant::now();
-        self.look().await;
+        self.reconcile().await;
         let published = self.server.take_published().into_iter();
         published.map(|at| (at - start).as_millis()).collect()
     }
 
-    /// Reconciles until nothing is due, including what the watch reports meanwhile.
-    async fn look(&mut self) {
+    /// Reconciles until nothing is due, including objects that the watch reports meanwhile.
+    async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.changed([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {
@@ -86,18 +85,19 @@ fn object(value: &str, template: &str) -> SealedSecret {
     object
 }
 
-/// Renders as many bytes as the value says, and fails if the value is `x`.
+/// Renders as many bytes as the value specifies, and fails if the value is `x`.
 const AS_LARGE_AS_THE_VALUE: &str =
     "{{ if eq .a \"x\" }}{{ fail \"\" }}{{ end }}{{ repeat (int .a) \"x\" }}";
 const SIZES: [&str; 5] = ["1", "1000", "30000", "300000", "900000"];
 
-/// Attack: an author reads the size of a template's result, which depends on a value, from the time that
-/// writing it takes.
+/// Attack: an author infers the size of a template's result, which depends on a value, from the time that writing it
+/// takes.
 #[tokio::test(start_paused = true)]
-async fn the_time_until_a_status_does_not_grow_with_the_result() {
+async fn the_time_until_a_status_does_not_depend_on_the_size_of_the_result() {
     let mut times = BTreeSet::new();
     for size in SIZES {
-        let mut controller = Controller::on(ApiServer::that_takes_a_byte(NANOSECONDS_A_BYTE));
+        let mut controller =
+            Controller::with_server(ApiServer::with_write_delay(NANOSECONDS_PER_BYTE));
         controller.apply(&object("1", "first")).await;
         times.insert(controller.apply(&object(size, AS_LARGE_AS_THE_VALUE)).await);
         assert!(controller.server.is_synced(), "{size}");
@@ -105,10 +105,10 @@ async fn the_time_until_a_status_does_not_grow_with_the_result() {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-/// Attack: an author does the same with results that the API server rejects, by a check or for their size,
-/// and with templates that fail.
+/// Attack: an author infers a value from the time until a failure is reported, with results that the API server
+/// rejects, by a check or for their size, and with failing templates.
 #[tokio::test(start_paused = true)]
-async fn all_values_that_make_no_secret_are_reported_after_one_time() {
+async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
     fn refuse_all_but_the_first(secret: &Value) -> Option<Value> {
         let first = secret["data"]["t"] == json!("Zmlyc3Q=");
         (!first).then(
@@ -117,8 +117,8 @@ async fn all_values_that_make_no_secret_are_reported_after_one_time() {
     }
     let mut times = BTreeSet::new();
     for value in SIZES.into_iter().chain(["x", "2000000"]) {
-        let server = ApiServer::that_takes_a_byte(NANOSECONDS_A_BYTE);
-        let mut controller = Controller::on(server.checking(refuse_all_but_the_first));
+        let server = ApiServer::with_write_delay(NANOSECONDS_PER_BYTE);
+        let mut controller = Controller::with_server(server.and_check(refuse_all_but_the_first));
         controller.apply(&object("1", "first")).await;
         assert!(controller.server.is_synced());
         times.insert(
@@ -131,11 +131,11 @@ async fn all_values_that_make_no_secret_are_reported_after_one_time() {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-/// The whole class: whatever templates of one class of slow functions do with values, all successes are
-/// published after the same time, and all failures after the same time.
+/// The whole class: for all templates of one class of slow functions, all successes are published after the same time,
+/// and all failures after the same time.
 #[tokio::test(start_paused = true)]
-async fn whatever_the_templates_an_edit_has_two_times_at_most() {
-    let deeds = [
+async fn an_edit_has_at_most_two_completion_times() {
+    let actions = [
         "{{ fail \"\" }}",
         "{{ repeat 900000 \"x\" }}",
         "{{ range until 2000 }}{{ sha256sum $.a }}{{ end }}",
@@ -144,11 +144,11 @@ async fn whatever_the_templates_an_edit_has_two_times_at_most() {
     ];
     for slow in ["", "{{ if eq .a \"none\" }}{{ bcrypt .a }}{{ end }}"] {
         let mut times = BTreeMap::<bool, BTreeSet<Vec<u128>>>::new();
-        for deed in deeds {
+        for action in actions {
             for value in ["1", "A", "2"] {
-                let template = format!("{slow}{{{{ if eq .a \"A\" }}}}{deed}{{{{ end }}}}");
+                let template = format!("{slow}{{{{ if eq .a \"A\" }}}}{action}{{{{ end }}}}");
                 let mut controller =
-                    Controller::on(ApiServer::that_takes_a_byte(NANOSECONDS_A_BYTE));
+                    Controller::with_server(ApiServer::with_write_delay(NANOSECONDS_PER_BYTE));
                 let published = controller.apply(&object(value, &template)).await;
                 let outcome = times.entry(controller.server.is_synced()).or_default();
                 outcome.insert(published);
@@ -159,37 +159,47 @@ async fn whatever_the_templates_an_edit_has_two_times_at_most() {
     }
 }
 
-/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that
-/// fails from a time that is a value.
+/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails from
+/// a time that is a value.
 #[tokio::test(start_paused = true)]
-async fn repetitions_of_an_attempt_are_no_clock() {
+async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";
-    let mut seen = BTreeSet::new();
+    let mut reports = BTreeSet::new();
     for value in ["0", "15", "45", "1000"] {
-        let mut controller = Controller::on(ApiServer::default());
-        controller.server.is_full.store(true, Ordering::Relaxed);
+        let mut controller = Controller::with_server(ApiServer::default());
+        controller
+            .server
+            .has_exhausted_quota
+            .store(true, Ordering::Relaxed);
         controller.apply(&object(value, template)).await;
         for second in [10, 20, 30, 40, 50] {
             controller.second = second;
-            controller.look().await;
+            controller.reconcile().await;
         }
-        controller.server.is_full.store(false, Ordering::Relaxed);
+        controller
+            .server
+            .has_exhausted_quota
+            .store(false, Ordering::Relaxed);
         controller.second = 60;
-        controller.look().await;
+        controller.reconcile().await;
         assert!(controller.server.is_synced(), "{value}");
-        seen.insert(controller.server.public().to_string());
+        reports.insert(controller.server.public().to_string());
     }
-    assert_eq!(seen.len(), 1, "{seen:#?}");
+    assert_eq!(reports.len(), 1, "{reports:#?}");
 }
 
-/// Attack: an author does the same with a template that fails at random, with a probability that is a value.
+/// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with a probability that is
+/// a value.
 #[tokio::test(start_paused = true)]
-async fn repetitions_of_an_attempt_are_no_dice() {
+async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";
-    let mut seen = BTreeSet::new();
+    let mut reports = BTreeSet::new();
     for value in ["0", "60"] {
-        let mut controller = Controller::on(ApiServer::default());
-        controller.server.is_full.store(true, Ordering::Relaxed);
+        let mut controller = Controller::with_server(ApiServer::default());
+        controller
+            .server
+            .has_exhausted_quota
+            .store(true, Ordering::Relaxed);
         loop {
             controller.apply(&object(value, template)).await;
             if controller.server.status()["conditions"][0]["reason"] == json!("ErrUpdateFailed") {
@@ -199,19 +209,18 @@ async fn repetitions_of_an_attempt_are_no_dice() {
         controller.server.public();
         for second in 1..30 {
             controller.second = 10 * second;
-            controller.look().await;
+            controller.reconcile().await;
             let condition = &controller.server.status()["conditions"][0];
-            seen.insert(format!("{} {}", condition["reason"], condition["message"]));
+            reports.insert(format!("{} {}", condition["reason"], condition["message"]));
         }
     }
-    assert_eq!(seen.len(), 1, "{seen:#?}");
+    assert_eq!(reports.len(), 1, "{reports:#?}");
 }
 
-/// The watch reports the controller's own write while the attempt pauses, before the response to the write
-/// arrives.
+/// The watch reports the controller's own write while the attempt pauses, before the response to the write arrives.
 #[tokio::test(start_paused = true)]
-async fn the_watch_of_its_own_write_makes_neither_another_write_nor_another_status() {
-    let mut controller = Controller::on(ApiServer::default());
+async fn its_own_watch_event_causes_no_second_write() {
+    let mut controller = Controller::with_server(ApiServer::default());
     for value in ["1", "2", "3"] {
         let published = controller.apply(&object(value, "{{ .a }}")).await;
         assert_eq!(published.len(), 2, "a status and an event: {published:?}");
@@ -223,8 +232,8 @@ async fn the_watch_of_its_own_write_makes_neither_another_write_nor_another_stat
 
 /// A pause must not delay the next version.
 #[tokio::test(start_paused = true)]
-async fn a_version_that_comes_during_the_pause_is_applied_after_it() {
-    let mut controller = Controller::on(ApiServer::default());
+async fn a_version_that_is_applied_during_a_pause_is_written_after_it() {
+    let mut controller = Controller::with_server(ApiServer::default());
     controller.apply(&object("1", "{{ .a }}")).await;
     let server = Arc::clone(&controller.server);
     tokio::spawn(async move {
@@ -232,7 +241,7 @@ async fn a_version_that_comes_during_the_pause_is_applied_after_it() {
         server.put_sealed(&object("3", "{{ .a }}"), "u", 3);
     });
     controller.apply(&object("2", "{{ .a }}")).await;
-    controller.look().await;
+    controller.reconcile().await;
     assert_eq!(controller.server.value("t"), "3");
     assert_eq!(controller.server.status()["observedGeneration"], json!(3));
 }

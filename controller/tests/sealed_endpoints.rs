@@ -1,4 +1,4 @@
-//! Tests of `/v1/verify` and `/v1/rotate` over real sockets.
+//! Tests `/v1/verify` and `/v1/rotate` over real sockets.
 
 #![allow(
     clippy::unwrap_used,
@@ -65,18 +65,18 @@ fn sealed(scope: Scope) -> SealedSecret {
     .unwrap()
 }
 
-/// Returns an object in the deprecated form under one scope, with a Secret inside that declares another scope
-/// and has this many items.
+/// Returns an object in the deprecated form under one scope, with a Secret inside that declares another scope and has
+/// this many items.
 fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     let mut annotations = std::collections::BTreeMap::new();
     inner.annotate(&mut annotations);
     let item = |i| (format!("k{i}"), json!(""));
     let data: serde_json::Map<String, Value> = (0..items).map(item).collect();
-    let whole = json!({
+    let document = json!({
         "kind": "Secret", "apiVersion": "v1", "metadata": { "annotations": annotations }, "data": data
     });
     let key = KEYS[0].pair.certificate().public_key();
-    let (label, text) = (scope.label("shop", "db"), whole.to_string());
+    let (label, text) = (scope.label("shop", "db"), document.to_string());
     let value =
         envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
     let mut object = sealed(scope);
@@ -85,7 +85,7 @@ fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     object
 }
 
-/// Sends each request under another caller's name, so that the rate limit has no effect.
+/// Sends each request under the name of another caller, so that the rate limit has no effect.
 async fn post(server: &Server, path: &str, body: &[u8]) -> (String, String, String) {
     static CALLERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let caller = CALLERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -100,10 +100,9 @@ fn read(body: &str) -> SealedSecret {
     objects.remove(0)
 }
 
-/// Attack: a caller asks `/v1/verify` about values that fail for different reasons and compares the
-/// responses.
+/// Attack: a caller verifies values that fail for different reasons and compares the responses.
 #[tokio::test]
-async fn verify_says_whether_it_opens_and_nothing_else() {
+async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
     let server = with_ring(1).await;
     let good = sealed(Scope::Strict);
     let mut other = good.clone();
@@ -115,7 +114,7 @@ async fn verify_says_whether_it_opens_and_nothing_else() {
     for (why, object, want) in [
         ("good", &good, OK),
         ("another name", &other, CONFLICT),
-        ("no base64", &junk, CONFLICT),
+        ("invalid base64", &junk, CONFLICT),
         ("too short", &short, CONFLICT),
     ] {
         for text in [
@@ -136,7 +135,7 @@ async fn verify_says_whether_it_opens_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
+async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     let server = with_ring(2).await;
     let mut old = sealed(Scope::NamespaceWide);
     old.spec.template.metadata.labels = Some([("team".to_owned(), "red".to_owned())].into());
@@ -163,7 +162,10 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
     check(&new, &only_new, true).unwrap();
 
     let (_, _, again) = post(&server, "/v1/rotate", body.as_bytes()).await;
-    assert_eq!(again, body, "nothing is sealed twice for one key");
+    assert_eq!(
+        again, body,
+        "an item for the newest key is not sealed again"
+    );
 
     let list = json!({ "kind": "List", "apiVersion": "v1", "items": [old.to_document(), new.to_document()] });
     let (_, _, body) = post(&server, "/v1/rotate", list.to_string().as_bytes()).await;
@@ -172,19 +174,19 @@ async fn r1_r3_r4_r5_rotate_gives_the_same_object_for_the_newest_key() {
     assert_eq!(json["items"].as_array().unwrap().len(), 2);
     assert_eq!(json["items"][1], new.to_document());
 
-    let mut closed = old;
-    closed.metadata.namespace = Some("elsewhere".into());
-    let text = closed.to_document().to_string();
+    let mut not_unsealable = old;
+    not_unsealable.metadata.namespace = Some("elsewhere".into());
+    let text = not_unsealable.to_document().to_string();
     let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
     assert_eq!((status.as_str(), body.as_str()), (CONFLICT, ""));
 }
 
-/// Attack: a caller rotates a sealed value under a forged scope, so that the response could be unsealed
-/// elsewhere (CVE-2026-22728).
+/// Attack: a caller rotates a sealed value under a forged scope, so that the response could be unsealed elsewhere
+/// (CVE-2026-22728).
 ///
 /// Covers every combination of scope, annotations and names.
 #[tokio::test]
-async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
+async fn s8_with_any_forgery_a_value_is_unsealed_only_where_it_was_sealed_for() {
     let server = with_ring(2).await;
     let both = ring(2);
     for scope in Scope::ALL {
@@ -199,20 +201,20 @@ async fn s8_whatever_is_forged_a_value_opens_only_where_it_was_sealed_for() {
                     template.annotate(annotations.get_or_insert_default());
                     forged.metadata.namespace = Some(namespace.into());
                     forged.metadata.name = Some(name.into());
-                    let opens = scope == claimed
+                    let can_be_unsealed = scope == claimed
                         && match scope {
                             Scope::Strict => (namespace, name) == ("shop", "db"),
                             Scope::NamespaceWide => namespace == "shop",
                             Scope::ClusterWide => true,
                         };
-                    let want = if opens { OK } else { CONFLICT };
+                    let want = if can_be_unsealed { OK } else { CONFLICT };
                     let text = forged.to_document().to_string();
                     let case = format!("{scope:?} {claimed:?} {template:?} {namespace}/{name}");
                     let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
                     assert_eq!(status, want, "verify {case}");
                     let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
                     assert_eq!(status, want, "rotate {case}");
-                    if opens && scope == Scope::Strict {
+                    if can_be_unsealed && scope == Scope::Strict {
                         let mut moved = read(&body);
                         moved.metadata.name = Some("y".into());
                         assert!(check(&moved, &both, true).is_err(), "{case}");
@@ -239,9 +241,9 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
             for claimed in Scope::ALL {
                 let mut forged = new.clone();
                 claimed.annotate(forged.metadata.annotations.get_or_insert_default());
-                let opens = check(&forged, &both, true).is_ok();
+                let can_be_unsealed = check(&forged, &both, true).is_ok();
                 assert_eq!(
-                    opens,
+                    can_be_unsealed,
                     claimed == scope,
                     "{inner} in {scope}, claims {claimed}"
                 );
@@ -252,12 +254,12 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
 
 /// Attack: a caller hides thousands of items inside one `spec.data` value.
 #[tokio::test]
-async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
+async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
     let server = with_ring(2).await;
     let many = deprecated(Scope::Strict, Scope::Strict, 1001);
     let some = deprecated(Scope::Strict, Scope::Strict, 501);
-    let mut closed = some.clone();
-    closed.spec.data = Some("AAAA".into());
+    let mut not_unsealable = some.clone();
+    not_unsealable.spec.data = Some("AAAA".into());
     let list = |objects: Vec<&SealedSecret>| {
         let items: Vec<Value> = objects.iter().map(|object| object.to_document()).collect();
         json!({ "kind": "List", "apiVersion": "v1", "items": items })
@@ -265,7 +267,10 @@ async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
     for (why, body) in [
         ("one with many", many.to_document()),
         ("two with some", list(vec![&some, &some])),
-        ("many that do not open", list(vec![&closed; 1001])),
+        (
+            "many that cannot be unsealed",
+            list(vec![&not_unsealable; 1001]),
+        ),
     ] {
         let (status, _, _) = post(&server, "/v1/rotate", body.to_string().as_bytes()).await;
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{why}");
@@ -274,7 +279,7 @@ async fn s4_the_deprecated_form_hides_no_more_items_than_others_may_have() {
 
 /// Attack: a caller sends a victim's ciphertext with templates that succeed or fail depending on the value.
 #[tokio::test]
-async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
+async fn s1_s2_r2_templates_do_not_affect_any_response() {
     let server = with_ring(2).await;
     let plain = sealed(Scope::Strict);
     let endless = "{{ range until 1000000 }}{{ range until 1000000 }}{{ end }}{{ end }}";
@@ -301,7 +306,7 @@ async fn s1_s2_r2_templates_have_no_say_in_any_answer() {
 
 /// Attack: a caller sends bodies, item counts and request rates beyond every limit.
 #[tokio::test]
-async fn s4_bodies_items_and_rates_have_bounds() {
+async fn s4_bodies_items_and_rates_are_limited() {
     let server = with_ring(1).await;
     let long = vec![b' '; (10 << 20) + 1];
     for path in ["/v1/verify", "/v1/rotate"] {
@@ -319,7 +324,7 @@ async fn s4_bodies_items_and_rates_have_bounds() {
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
     }
     let text = sealed(Scope::Strict).to_document().to_string();
-    let ask = async |i: usize| {
+    let send_request = async |i: usize| {
         let caller = if i.is_multiple_of(2) { "ME" } else { "me" };
         let header = format!("x-forwarded-for: {caller}\r\n");
         server
@@ -327,14 +332,14 @@ async fn s4_bodies_items_and_rates_have_bounds() {
             .await
     };
     let begin = Instant::now();
-    let answers = futures::future::join_all((0..40).map(ask)).await;
-    // A burst of three, and one more for each half of a second.
-    let most = 3 + begin.elapsed().as_millis() / 500;
+    let answers = futures::future::join_all((0..40).map(send_request)).await;
+    // A burst of three, and one more for each half second.
+    let max = 3 + begin.elapsed().as_millis() / 500;
     let refused = "HTTP/1.1 429 Too Many Requests";
     let (limited, passed): (Vec<_>, Vec<_>) = answers
         .into_iter()
         .partition(|(status, _, _)| status == refused);
-    assert!(passed.len() as u128 <= most, "{} of {most}", passed.len());
+    assert!(passed.len() as u128 <= max, "{} of {max}", passed.len());
     for (_, headers, body) in limited {
         assert_eq!(body, "limit exceeded\n");
         assert!(headers.contains("retry-after: 1"), "{headers}");
@@ -343,7 +348,7 @@ async fn s4_bodies_items_and_rates_have_bounds() {
 
 /// Attack: a caller sends a request head without end.
 #[tokio::test]
-async fn s4_a_head_of_a_request_is_bounded_and_as_long_as_proxies_make_it() {
+async fn s4_the_head_of_a_request_is_limited_and_may_be_as_long_as_proxies_need() {
     let server = with_ring(1).await;
     for (length, want) in [(12 << 10, b"HTTP/1.1 200"), (20 << 10, b"HTTP/1.1 431")] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -368,19 +373,19 @@ async fn slow_body(server: &Server, caller: usize) -> TcpStream {
     stream
 }
 
-/// Attack: callers send the heads of many requests and not their bodies.
+/// Attack: callers send the heads of many requests without their bodies.
 #[tokio::test]
-async fn s4_a_crowd_of_slow_bodies_keeps_nobody_from_an_answer() {
+async fn s4_slow_bodies_do_not_block_other_requests() {
     allow_many_files();
     let server = with_ring(1).await;
-    let mut crowd = Vec::new();
-    for caller in 0..MORE_THAN_ARE_SERVED {
-        crowd.push(slow_body(&server, caller).await);
+    let mut connections = Vec::new();
+    for caller in 0..ABOVE_LIMIT {
+        connections.push(slow_body(&server, caller).await);
     }
     // The address gets no other connection while the server waits for these bodies.
     let end = Instant::now() + Duration::from_mins(1);
     while certificate_is_served(server.address).await.is_none() {
-        assert!(Instant::now() < end, "the crowd is never sent away");
+        assert!(Instant::now() < end, "the connections are never closed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let text = sealed(Scope::Strict).to_document().to_string();
@@ -391,34 +396,34 @@ async fn s4_a_crowd_of_slow_bodies_keeps_nobody_from_an_answer() {
 /// Returns `None` if the server accepts no connection.
 async fn certificate_is_served(address: std::net::SocketAddr) -> Option<()> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let ask = b"GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(ask).await.ok()?;
+    let send_request = b"GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(send_request).await.ok()?;
     let mut start = [0; 12];
     stream.read_exact(&mut start).await.ok()?;
     (&start == b"HTTP/1.1 200").then_some(())
 }
 
-/// More connections than one address may have.
-const MORE_THAN_ARE_SERVED: usize = 510;
+/// Number of connections above the limit of one address.
+const ABOVE_LIMIT: usize = 510;
 
-/// Attack: a client opens connections and stays silent.
+/// Attack: a client opens many connections and sends nothing.
 #[tokio::test]
-async fn s4_a_flood_of_silent_connections_keeps_no_probe_out_for_long() {
+async fn s4_silent_connections_do_not_block_probes() {
     allow_many_files();
     let server = server(Duration::from_millis(200)).await;
     let mut flood = Vec::new();
-    for _ in 0..MORE_THAN_ARE_SERVED {
+    for _ in 0..ABOVE_LIMIT {
         flood.push(TcpStream::connect(server.address).await.unwrap());
     }
-    let probe = server.ask("GET", "/healthz");
+    let probe = server.request("GET", "/healthz");
     let answered = tokio::time::timeout(Duration::from_mins(1), probe).await;
     assert_eq!(answered.unwrap().2, "ok\n");
 }
 
 /// Sends a request and leaves the connection open. Returns whether the server leaves it open too.
-async fn asks_and_stays(stream: &mut TcpStream) -> bool {
-    let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(ask).await.unwrap();
+async fn request_keeps_connection_open(stream: &mut TcpStream) -> bool {
+    let send_request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(send_request).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok\n") {
         assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
@@ -429,28 +434,31 @@ async fn asks_and_stays(stream: &mut TcpStream) -> bool {
 
 /// Attack: clients keep all connections busy with requests.
 #[tokio::test]
-async fn s4_a_crowd_that_asks_again_and_again_keeps_no_probe_out() {
+async fn s4_repeated_requests_do_not_block_probes() {
     allow_many_files();
     let server = server(Duration::from_mins(10)).await;
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     let mut stay = 0;
-    for _ in 0..MORE_THAN_ARE_SERVED {
+    for _ in 0..ABOVE_LIMIT {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stay += usize::from(asks_and_stays(&mut stream).await);
-        crowd.push(stream);
+        stay += usize::from(request_keeps_connection_open(&mut stream).await);
+        connections.push(stream);
     }
     assert!((240..=250).contains(&stay), "{stay} may stay");
     // Other clients send their requests slowly.
     for caller in 0..10 {
-        crowd.push(slow_body(&server, caller).await);
+        connections.push(slow_body(&server, caller).await);
     }
-    let (status, _, _) = server.ask("GET", "/healthz").await;
+    let (status, _, _) = server.request("GET", "/healthz").await;
     assert_eq!(status, OK);
-    let first = &mut crowd[0];
-    assert!(!asks_and_stays(first).await, "its place is for others now");
+    let first = &mut connections[0];
+    assert!(
+        !request_keeps_connection_open(first).await,
+        "the slot is needed for other connections"
+    );
 }
 
-/// Raises the limit on open files, since this process holds both ends of the connections.
+/// Raises the limit on open files, since this process has both ends of the connections.
 fn allow_many_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum.map_or(16_384, |maximum| maximum.min(16_384));
@@ -462,9 +470,9 @@ fn allow_many_files() {
 }
 
 #[tokio::test]
-async fn certs_pem_has_every_valid_certificate_and_names_its_key() {
+async fn certs_pem_contains_every_valid_certificate_with_its_fingerprint() {
     let server = with_ring(2).await;
-    let (status, _, body) = server.ask("GET", "/v1/certs.pem").await;
+    let (status, _, body) = server.request("GET", "/v1/certs.pem").await;
     assert_eq!(status, OK);
     assert_eq!(body.matches("BEGIN CERTIFICATE").count(), 2);
     for key in KEYS.iter() {

@@ -1,4 +1,4 @@
-//! Tests of the start in a cluster, on a simulated API server that chooses the order of its answers.
+//! Tests the start in a cluster, with a simulated API server that controls the order of its responses.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -26,16 +26,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Far beyond what a correct start takes, so that a controller that waits without limit fails the test.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Far longer than a correct start takes, so that a controller that waits without limit fails the test.
+const MAX_WAIT: Duration = Duration::from_mins(1);
 const LISTED: &str = "objects listed";
 const HELD: &str = "Lease held";
 const WATCHED: &str = "Secrets watched";
 const CREATED: &str = "write /api/v1/namespaces/ns/secrets";
 
-/// What the API server has seen, in order, and its Lease.
+/// A simulated API server: the log of its requests, in order, and its Lease.
 struct ApiServer {
-    seen: watch::Sender<Vec<String>>,
+    log: watch::Sender<Vec<String>>,
     lease: Mutex<Option<Value>>,
     address: String,
 }
@@ -44,56 +44,57 @@ impl ApiServer {
     async fn start(lease: Option<Value>) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Arc::new(Self {
-            seen: watch::Sender::default(),
+            log: watch::Sender::default(),
             lease: Mutex::new(lease),
             address: listener.local_addr().unwrap().to_string(),
         });
         let router = Router::new()
-            .fallback(answer)
+            .fallback(respond)
             .with_state(Arc::clone(&server));
         tokio::spawn(async move { axum::serve(listener, router).await });
         server
     }
 
-    fn sees(&self, what: &str) {
-        self.seen.send_modify(|seen| seen.push(what.to_owned()));
+    fn record(&self, what: &str) {
+        self.log.send_modify(|log| log.push(what.to_owned()));
     }
 
-    async fn has_seen(&self, what: &str) {
-        let mut seen = self.seen.subscribe();
-        let is_seen = seen.wait_for(|seen| seen.iter().any(|one| one == what));
-        let waited = timeout(PATIENCE, is_seen).await.map(drop);
-        assert!(waited.is_ok(), "no {what:?}: {:?}", self.seen.borrow());
+    async fn wait_for_record(&self, what: &str) {
+        let mut log = self.log.subscribe();
+        let is_recorded = log.wait_for(|log| log.iter().any(|entry| entry == what));
+        let waited = timeout(MAX_WAIT, is_recorded).await.map(drop);
+        assert!(waited.is_ok(), "no {what:?}: {:?}", self.log.borrow());
     }
 
-    /// Requests that change something, other than the Lease, and how many of them came before it was held.
+    /// Returns the number of requests that change something except the Lease, and how many of them came before it was
+    /// held.
     fn writes(&self) -> (usize, usize) {
-        let seen = self.seen.borrow();
-        let is_write = |one: &&String| one.starts_with("write ");
-        let held = seen.iter().position(|one| one == HELD);
-        let early = seen.iter().take(held.unwrap_or(seen.len()));
+        let log = self.log.borrow();
+        let is_write = |entry: &&String| entry.starts_with("write ");
+        let held_at = log.iter().position(|entry| entry == HELD);
+        let early = log.iter().take(held_at.unwrap_or(log.len()));
         (
-            seen.iter().filter(is_write).count(),
+            log.iter().filter(is_write).count(),
             early.filter(is_write).count(),
         )
     }
 
-    /// Holds back what it knows of the Lease until the objects are listed.
+    /// Delays the response to reads of the Lease until the objects are listed.
     async fn lease(&self, method: &Method, body: &[u8]) -> (u16, Value) {
         if *method == Method::GET {
-            self.has_seen(LISTED).await;
+            self.wait_for_record(LISTED).await;
             let lease = self.lease.lock().unwrap().clone();
             return lease.map_or_else(|| (404, status(404)), |lease| (200, lease));
         }
         let mut lease: Value = serde_json::from_slice(body).unwrap();
         lease["metadata"]["resourceVersion"] = json!("2");
         *self.lease.lock().unwrap() = Some(lease.clone());
-        self.sees(HELD);
+        self.record(HELD);
         (201, lease)
     }
 }
 
-async fn answer(
+async fn respond(
     State(server): State<Arc<ApiServer>>,
     method: Method,
     uri: Uri,
@@ -102,19 +103,19 @@ async fn answer(
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     if query.contains("watch=true") {
         if path.ends_with("/secrets") && !query.contains("labelSelector") {
-            server.sees(WATCHED);
+            server.record(WATCHED);
         }
         let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         return Response::new(silent);
     }
-    let (code, answer) = match path.rsplit('/').next().unwrap_or_default() {
+    let (code, respond) = match path.rsplit('/').next().unwrap_or_default() {
         _ if path.contains("/leases") => server.lease(&method, &body).await,
         _ if method != Method::GET => {
-            server.sees(&format!("write {path}"));
+            server.record(&format!("write {path}"));
             (201, serde_json::from_slice(&body).unwrap())
         }
         "sealedsecrets" => {
-            server.sees(LISTED);
+            server.record(LISTED);
             (
                 200,
                 list("bitnami.com/v1alpha1", "SealedSecretList", object()),
@@ -126,8 +127,8 @@ async fn answer(
         "secrets" => (200, list("v1", "SecretList", Value::Null)),
         _ => (404, status(404)),
     };
-    let answer = Body::from(answer.to_string());
-    Response::builder().status(code).body(answer).unwrap()
+    let respond = Body::from(respond.to_string());
+    Response::builder().status(code).body(respond).unwrap()
 }
 
 fn status(code: u16) -> Value {
@@ -181,7 +182,7 @@ fn lease_of(holder: &str) -> Value {
     })
 }
 
-/// Runs a controller on the API server until the server has seen `what`.
+/// Runs a controller with the API server until its log contains `what`.
 async fn run_until(server: &ApiServer, what: &str) {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
@@ -203,7 +204,7 @@ async fn run_until(server: &ApiServer, what: &str) {
     let variables = BTreeMap::from([("POD_NAMESPACE", "ns".to_owned()), ("POD_UID", uid)]);
     let config = Config::read(args.map(Into::into), |name| variables.get(name).cloned()).unwrap();
     let Place::Cluster(place) = &config.place else {
-        panic!("a cluster");
+        panic!("expected a cluster");
     };
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let mut cluster = Cluster::new(&config, place, metrics).await.unwrap();
@@ -217,31 +218,24 @@ async fn run_until(server: &ApiServer, what: &str) {
     };
     tokio::select! {
         () = works => {}
-        () = server.has_seen(what) => {}
+        () = server.wait_for_record(what) => {}
     }
 }
 
-/// Attack: the API server answers the request for the Lease late, so that a replica which has listed everything
-/// might write before it leads.
+/// Attack: the API server responds to the request for the Lease late, so that a replica that has listed every object
+/// writes before it is the leader.
 #[tokio::test]
-async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_once_it_holds_it() {
-    for (why, lease) in [
-        ("there is none", None),
-        ("it was released", Some(lease_of(""))),
-    ] {
+async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds_it() {
+    for (why, lease) in [("no Lease", None), ("released Lease", Some(lease_of("")))] {
         let server = ApiServer::start(lease).await;
         run_until(&server, CREATED).await;
         let (writes, early) = server.writes();
-        assert!(
-            writes > 0 && early == 0,
-            "{why}: {:?}",
-            server.seen.borrow()
-        );
+        assert!(writes > 0 && early == 0, "{why}: {:?}", server.log.borrow());
     }
 }
 
 #[tokio::test]
-async fn a_container_that_was_started_again_lists_the_objects_while_it_waits_for_the_lease() {
+async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() {
     let first = ApiServer::start(None).await;
     run_until(&first, CREATED).await;
     let lease = first.lease.lock().unwrap().clone();
@@ -250,18 +244,18 @@ async fn a_container_that_was_started_again_lists_the_objects_while_it_waits_for
         holder.as_str().unwrap().contains(&first.address),
         "{holder}"
     );
-    first.seen.send_replace(Vec::new());
+    first.log.send_replace(Vec::new());
     run_until(&first, CREATED).await;
-    assert_eq!(first.writes().1, 0, "{:?}", first.seen.borrow());
+    assert_eq!(first.writes().1, 0, "{:?}", first.log.borrow());
 }
 
-/// Attack: another replica holds the Lease, and everything is known to this one, whose writes would be those of a
-/// second writer. However soon the objects are known, a replica that does not hold the Lease writes nothing.
+/// Attack: another replica holds the Lease while this one has listed every object, so that two replicas write. A replica
+/// that does not hold the Lease writes nothing, however early the objects are known.
 #[tokio::test]
 async fn a_standby_that_has_listed_everything_writes_nothing() {
     let server = ApiServer::start(Some(lease_of("another"))).await;
     // The Secrets are listed after the objects, so all lists are complete when their watch begins.
     run_until(&server, WATCHED).await;
-    assert_eq!(server.writes(), (0, 0), "{:?}", server.seen.borrow());
-    assert!(server.seen.borrow().iter().all(|one| one != HELD));
+    assert_eq!(server.writes(), (0, 0), "{:?}", server.log.borrow());
+    assert!(server.log.borrow().iter().all(|entry| entry != HELD));
 }

@@ -253,7 +253,7 @@ pub fn parse<V: Into<OsString>>(
         },
         output: flags.path_if_any("sealed-secret-file").map(PathBuf::from),
         format: flags.text("format").to_owned(),
-        format_given: flags.given("format"),
+        format_given: flags.is_set("format"),
         warnings,
     })
 }
@@ -275,7 +275,7 @@ fn with_hint(stop: Stop) -> Stop {
 /// The scope, if it was asked for.
 fn scope(flags: &Flags) -> Option<Scope> {
     flags
-        .given("scope")
+        .is_set("scope")
         .then(|| flags.text("scope").parse().unwrap_or_default())
 }
 
@@ -293,7 +293,7 @@ fn fingerprints(flags: &Flags) -> Result<Vec<Vouched>, Stop> {
 
 fn remarks(flags: &Flags) -> Vec<String> {
     let mut remarks = Vec::new();
-    if flags.given("rotate") {
+    if flags.is_set("rotate") {
         remarks.push("--rotate has been deprecated, please use --re-encrypt instead".to_owned());
     }
     if !flags.paths("recovery-private-key").is_empty() && !flags.switch("recovery-unseal") {
@@ -401,9 +401,9 @@ fn access(flags: &Flags) -> Access {
         },
         name: flags.text("controller-name").to_owned(),
         namespace: flags.text("controller-namespace").to_owned(),
-        is_unnamed: !flags.given("controller-name") && !flags.given("controller-namespace"),
+        is_unnamed: !flags.is_set("controller-name") && !flags.is_set("controller-namespace"),
         timeout: match flags.text_if_any("request-timeout") {
-            Some(text) if flags.given("request-timeout") => Timeout::of(timeout(text)),
+            Some(text) if flags.is_set("request-timeout") => Timeout::of(timeout(text)),
             _ => Timeout::default(),
         },
         by_token: ByToken {

@@ -28,10 +28,10 @@ const LENGTH_LEN: usize = 2;
 #[error("the certificate's key cannot encrypt")]
 pub struct SealError;
 
-/// The value cannot be opened with this key. Deliberately does not say why: structure, OAEP and tag failures
-/// look the same to the caller.
+/// The value cannot be decrypted with this key. Hides the reason on purpose: failures of structure, OAEP and tag look
+/// the same to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the value does not open")]
+#[error("cannot decrypt the value")]
 pub struct OpenError;
 
 /// Seals one value: `len ‖ OAEP(key, session, label) ‖ GCM(session, 0, plain)`.
@@ -67,11 +67,11 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// Opens one value with one key.
+/// Decrypts one value with one key.
 ///
-/// For a value of valid structure, every failure takes the same time: if OAEP yields no session key, the
-/// value is decrypted with a substitute key. So timing does not reveal whether the RSA block contained a
-/// valid session key.
+/// For a well-formed value, every failure takes the same time: if OAEP yields no session key, the value is
+/// decrypted with a substitute key. So timing does not reveal whether the RSA block contained a valid session
+/// key.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
     let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
     let session = key.decrypt(label, wrapped);
     let session = session.and_then(|session| session_key(session.expose()));
-    let was_had = session.is_some();
+    let is_decrypted = session.is_some();
     let aead = session
         .or_else(|| session_key(&NO_SESSION))
         .ok_or(OpenError)?;
@@ -89,18 +89,18 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
         .open_in_place(zero_nonce(), Aad::empty(), &mut value)
         .map_err(|_| OpenError)?
         .len();
-    if !was_had {
+    if !is_decrypted {
         return Err(OpenError);
     }
     value.truncate(len);
     Ok(Plain::from(std::mem::take(&mut *value)))
 }
 
-/// What one key finds in a value. For diagnosis by people who hold the private key. Never report it to anyone
-/// else: an attacker could use the difference between the last two as a padding oracle.
+/// The result of trying one key on a value, for holders of the private key. Never report it to anyone else: the
+/// difference between the last two variants is a padding oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
-    /// The key opens the value.
+    /// The key decrypts the value.
     Opens,
     /// The value was sealed for this key and label, and changed after the session key.
     Damaged,
@@ -216,7 +216,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics_on_foreign_bytes(bytes: Vec<u8>) {
+        fn never_panics_on_arbitrary_bytes(bytes: Vec<u8>) {
             let label = Scope::Strict.label("ns", "n");
             prop_assert_eq!(open(test_key().private(), &label, &bytes), Err(OpenError));
         }
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// An attacker who knows the substitute key must not get anything opened with it.
+    /// The substitute key is public, so no value encrypted with it may be accepted.
     #[test]
     fn refuses_a_value_without_a_session_key() {
         let label = Scope::Strict.label("ns", "n");

@@ -16,17 +16,18 @@ use crate::resource::{
 /// The marks of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marks {
-    /// When this key was last written to an archive that was then read back.
+    /// The last time this key was backed up: written to an archive that was verified by reading it back.
     pub backed_up: Option<Timestamp>,
-    /// Others may know the key.
+    /// Whether others may know the key.
     pub is_compromised: bool,
     /// Whether the key must not seal although it is not known to be compromised. This applies to a restored
-    /// key: an archive does not prove who made it, and the creator of a key can read what is sealed for it.
+    /// key: an archive does not prove who created it, and the creator of a key can read what is sealed for
+    /// it.
     pub is_opening_only: bool,
 }
 
 impl Marks {
-    /// Reads the marks of the Secret that holds this key.
+    /// Reads the marks of the Secret that contains this key.
     pub fn read(metadata: &ObjectMeta, key: &Fingerprint) -> Self {
         let annotation = |name| metadata.annotations.as_ref().and_then(|a| a.get(name));
         let label = metadata.labels.as_ref().and_then(|l| l.get(KEY_LABEL));
@@ -74,7 +75,7 @@ pub enum KeyState {
 }
 
 impl KeyState {
-    /// Returns the state as one word.
+    /// Returns the name of the state, one word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Sealing => "sealing",
@@ -87,12 +88,12 @@ impl KeyState {
     }
 }
 
-/// The facts about one key Secret that decide its state.
+/// The properties of a key Secret that decide its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFacts {
+pub struct KeyProperties {
     /// Fingerprint of the key; `None` if the Secret contains no usable key.
     pub fingerprint: Option<Fingerprint>,
-    /// The controller loads this key.
+    /// Whether the controller loads this key.
     pub is_active: bool,
     /// The marks of the key.
     pub marks: Marks,
@@ -100,8 +101,8 @@ pub struct KeyFacts {
     pub order_time: Timestamp,
 }
 
-impl KeyFacts {
-    /// Collects the facts of a Secret that holds this key, if any.
+impl KeyProperties {
+    /// Reads the properties of a Secret that contains this key, if any.
     pub fn new(metadata: &ObjectMeta, key: Option<(&Fingerprint, Timestamp)>) -> Self {
         let fingerprint = key.map(|(fingerprint, _)| fingerprint.clone());
         Self {
@@ -119,9 +120,10 @@ impl KeyFacts {
 /// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is
 /// unknown, the newest key that may seal takes its place. A key newer than the served one is waiting for its
 /// backup.
-pub fn states(keys: &[KeyFacts], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let may_seal =
-        |key: &&KeyFacts| key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing();
+pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
+    let may_seal = |key: &&KeyProperties| {
+        key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing()
+    };
     let newest = keys
         .iter()
         .filter(may_seal)
@@ -136,7 +138,7 @@ pub fn states(keys: &[KeyFacts], served: Option<&Fingerprint>) -> Vec<KeyState> 
     keys.iter().map(|key| state(key, sealing)).collect()
 }
 
-fn state(key: &KeyFacts, sealing: Option<&KeyFacts>) -> KeyState {
+fn state(key: &KeyProperties, sealing: Option<&KeyProperties>) -> KeyState {
     let is_newer = sealing.is_some_and(|sealing| key.order_time > sealing.order_time);
     match &key.fingerprint {
         None => KeyState::Broken,
@@ -170,7 +172,7 @@ mod tests {
 
     /// Attack: a client copies the backup mark to another key.
     #[test]
-    fn a_backup_counts_for_the_very_key_alone() {
+    fn a_backup_mark_applies_only_to_its_key() {
         let key = test_key().fingerprint();
         let other = new_test_key(5).pair.fingerprint().clone();
         let at: Timestamp = "2026-11-25T01:02:03.5Z".parse().unwrap();
@@ -200,10 +202,10 @@ mod tests {
         let annotated = metadata(KEY_ACTIVE, &[(COMPROMISED_ANNOTATION, String::new())]);
         assert!(Marks::read(&annotated, key).is_compromised);
         assert!(Marks::read(&metadata(KEY_COMPROMISED, &[]), key).is_compromised);
-        assert!(!Marks::read(&metadata(KEY_RETIRED_WORD, &[]), key).is_compromised);
+        assert!(!Marks::read(&metadata(RETIRED, &[]), key).is_compromised);
     }
 
-    /// A mark that forbids sealing holds regardless of its value.
+    /// A mark that forbids sealing applies regardless of its value.
     #[test]
     fn an_annotation_makes_a_key_opening_only() {
         let key = test_key().fingerprint();
@@ -215,7 +217,7 @@ mod tests {
         assert!(!Marks::read(&metadata(KEY_ACTIVE, &[]), key).forbid_sealing());
     }
 
-    const KEY_RETIRED_WORD: &str = crate::resource::KEY_RETIRED;
+    const RETIRED: &str = crate::resource::KEY_RETIRED;
 
     #[test]
     fn returns_the_state_of_each_key() {
@@ -223,29 +225,29 @@ mod tests {
         let prints: Vec<Fingerprint> = (1..=3)
             .map(|n| new_test_key(n).pair.fingerprint().clone())
             .collect();
-        let key = |n: usize| KeyFacts {
+        let key = |n: usize| KeyProperties {
             fingerprint: Some(prints[n].clone()),
             is_active: true,
             marks: Marks::default(),
             order_time: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
         };
         let marked = |n, mark: fn(&mut Marks)| {
-            let mut facts = key(n);
-            mark(&mut facts.marks);
-            facts
+            let mut properties = key(n);
+            mark(&mut properties.marks);
+            properties
         };
         let backed_up = |n| marked(n, |m| m.backed_up = Some(Timestamp::UNIX_EPOCH));
         let compromised = |n| marked(n, |m| m.is_compromised = true);
         let opening_only = |n| marked(n, |m| m.is_opening_only = true);
-        let retired = |n| KeyFacts {
+        let retired = |n| KeyProperties {
             is_active: false,
             ..key(n)
         };
-        let as_old_as_the_first = |n| KeyFacts {
+        let as_old_as_the_first = |n| KeyProperties {
             order_time: key(0).order_time,
             ..key(n)
         };
-        let broken = KeyFacts {
+        let broken = KeyProperties {
             fingerprint: None,
             ..key(0)
         };
@@ -257,7 +259,7 @@ mod tests {
                 vec![Opening, Sealing],
             ),
             (
-                "a compromised one never",
+                "a compromised key never seals",
                 vec![key(0), compromised(1)],
                 None,
                 vec![Sealing, Compromised],
@@ -269,7 +271,7 @@ mod tests {
                 vec![Sealing, Compromised],
             ),
             (
-                "one for opening only never, and waits for no backup",
+                "an opening-only key never seals and does not wait for a backup",
                 vec![key(0), opening_only(1)],
                 None,
                 vec![Sealing, Opening],
@@ -281,25 +283,25 @@ mod tests {
                 vec![Opening],
             ),
             (
-                "a new one waits",
+                "a new key waits for its backup",
                 vec![backed_up(0), key(1)],
                 Some(0),
                 vec![Sealing, Waiting],
             ),
             (
-                "one as old as the one that seals waits for nothing",
+                "a key as old as the sealing key does not wait",
                 vec![backed_up(0), as_old_as_the_first(1)],
                 Some(0),
                 vec![Sealing, Opening],
             ),
             (
-                "what is out and what is bad",
+                "retired and unusable keys",
                 vec![broken, retired(1), key(2)],
                 None,
                 vec![Broken, Retired, Sealing],
             ),
             (
-                "none is left",
+                "no key can seal",
                 vec![retired(0), compromised(1)],
                 None,
                 vec![Retired, Compromised],
@@ -310,9 +312,9 @@ mod tests {
         }
     }
 
-    /// Scripts read these words in the output of `seal keys status -o json`.
+    /// Scripts parse these names in the output of `seal keys status -o json`.
     #[test]
-    fn each_state_has_its_word() {
+    fn state_names_are_stable() {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
         let states = [Sealing, Opening, Waiting, Compromised, Retired, Broken];
         assert_eq!(
@@ -323,7 +325,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics_on_foreign_marks(text: String) {
+        fn never_panics_on_arbitrary_marks(text: String) {
             let _ = backed_up_at(&text, test_key().fingerprint());
         }
     }

@@ -35,7 +35,7 @@ impl RingKey {
         }
     }
 
-    /// Sets the marks that are noted on its Secret.
+    /// Sets the marks of the key's Secret.
     #[must_use]
     pub fn with_marks(mut self, marks: Marks) -> Self {
         self.marks = marks;
@@ -78,12 +78,12 @@ impl RingKey {
         self.certificate.as_ref()
     }
 
-    /// Returns the marks that are noted on its Secret.
+    /// Returns the marks of the key's Secret.
     pub fn marks(&self) -> Marks {
         self.marks
     }
 
-    /// Returns whether records made with this key can be trusted. They cannot if others may know the key.
+    /// Returns whether records computed with this key can be trusted. They cannot if others may know the key.
     pub(crate) fn may_vouch(&self) -> bool {
         !self.marks.forbid_sealing()
     }
@@ -99,7 +99,7 @@ impl RingKey {
     }
 }
 
-/// An immutable set of keys, newest first. A change of the keys makes a new ring.
+/// An immutable set of keys, newest first. A change of the keys creates a new ring.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
@@ -112,34 +112,34 @@ pub struct KeyRing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSealingKey {
     /// The ring is empty, or no key has a certificate.
-    #[error("there is no certificate to seal for")]
+    #[error("no key with a certificate exists")]
     NoKey,
     /// No key is backed up, and the policy requires a backup before a key seals.
     #[error(
-        "no key is backed up yet, and here a key seals only once it is; back the keys up with `seal keys backup`"
+        "no key is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
     )]
     NotBackedUp,
     /// All keys were restored from a backup, and none was chosen to seal.
     #[error(
-        "every key was restored from a backup for opening only; a controller makes a key that seals when it starts, or \
-         choose a restored one with `seal keys restore BACKUP --seal-with FINGERPRINT`"
+        "every key was restored as opening-only; restart the controller to generate a sealing key, or choose a restored key \
+         with `seal keys restore BACKUP --seal-with FINGERPRINT`"
     )]
     OpeningOnly,
     /// All keys are marked as compromised.
     #[error(
-        "every key is marked as compromised, and such a key never seals; ask for a new one with `seal keys rotate`"
+        "every key is marked as compromised and cannot seal; request a new key with `seal keys rotate`"
     )]
     Compromised,
     /// Some keys are marked as compromised, and the others were restored from a backup.
     #[error(
-        "no key may seal: some are marked as compromised, the others were restored for opening only; ask for a new one with \
-         `seal keys rotate`, or choose a restored one with `seal keys restore BACKUP --seal-with FINGERPRINT`"
+        "no key may seal: some are marked as compromised, the others are opening-only; request a new key with \
+         `seal keys rotate`, or choose a restored key with `seal keys restore BACKUP --seal-with FINGERPRINT`"
     )]
     CompromisedOrOpeningOnly,
-    /// All stored keys were removed, and they unseal from memory for now.
+    /// All stored keys were removed. The controller still unseals with their copies in memory.
     #[error(
-        "every key was removed, and the controller opens with the removed keys until another one comes or it restarts; restore \
-         the key Secrets from the backup; after a restart without them it makes a new key"
+        "every key was removed; the controller unseals with the removed keys until another key appears or it restarts. \
+         Restore the key Secrets from the backup; after a restart without them the controller generates a new key"
     )]
     Removed,
 }
@@ -149,9 +149,9 @@ pub enum NoSealingKey {
 #[error("no key could decrypt secret")]
 pub struct NoKey;
 
-/// A value was not unsealed.
+/// The reason why a value was not unsealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unopened {
+pub enum UnsealFailure {
     /// No key of the ring can decrypt it.
     #[error(transparent)]
     NoKey(#[from] NoKey),
@@ -161,14 +161,15 @@ pub enum Unopened {
 }
 
 impl KeyRing {
-    /// Orders keys that are given in order of registration. The key with the greatest order time is the
-    /// newest; of equal times, the one registered first. A duplicate key counts once, at its first position.
+    /// Creates a ring from keys in the order of their registration. The key with the greatest order time is
+    /// the newest; of equal times, the one registered first. A duplicate key counts once, at its first
+    /// position.
     pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
         let mut keys: Vec<Arc<RingKey>> = Vec::new();
         for key in registered {
             if keys
                 .iter()
-                .all(|known| known.fingerprint() != key.fingerprint())
+                .all(|earlier| earlier.fingerprint() != key.fingerprint())
             {
                 keys.push(key);
             }
@@ -206,9 +207,9 @@ impl KeyRing {
         &self.keys
     }
 
-    /// Returns the sealing key: among the keys that may seal, the newest whose certificate is valid now, or
-    /// the newest of all if none is valid. So a key that was made while the clock was ahead does not seal
-    /// before its time. Keys that are compromised or opening-only never seal.
+    /// Returns the sealing key: among the keys that may seal, the newest whose certificate is valid now, or the newest
+    /// of all if none is valid. So a key that was generated while the clock was ahead does not seal before its validity
+    /// begins. Keys that are compromised or opening-only never seal.
     ///
     /// # Errors
     ///
@@ -263,14 +264,14 @@ impl KeyRing {
         }
     }
 
-    /// Returns the newest key of [`Self::made`], whether or not it may seal.
-    pub fn last_made(&self) -> Option<&Arc<RingKey>> {
-        self.made().next()
+    /// Returns the newest of [`Self::own_keys`], whether or not it may seal.
+    pub fn newest(&self) -> Option<&Arc<RingKey>> {
+        self.own_keys().next()
     }
 
-    /// Returns the keys that count for renewals and records, newest first. Opening-only keys do not count,
-    /// since their author chose their date and may know them. Removed keys do not count either.
-    pub fn made(&self) -> impl Iterator<Item = &Arc<RingKey>> {
+    /// Returns the controller's own keys, which count for renewals and records, newest first. Opening-only keys do not
+    /// count: whoever created the backup chose their date and may know them. Removed keys do not count either.
+    pub fn own_keys(&self) -> impl Iterator<Item = &Arc<RingKey>> {
         let stored = self.keys.iter().filter(|_| !self.is_removed);
         stored.filter(|key| !key.marks.is_opening_only)
     }
@@ -280,11 +281,11 @@ impl KeyRing {
         self.keys.is_empty()
     }
 
-    /// Returns whether both rings hold the same keys in the same order, with the same names and marks, and
+    /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and
     /// are both stored or both removed.
     pub fn same_keys(&self, other: &Self) -> bool {
-        let facts = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
-            let fact = |k: &Arc<RingKey>| {
+        let contents = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
+            let content = |k: &Arc<RingKey>| {
                 (
                     k.name.clone(),
                     k.order_time,
@@ -292,9 +293,9 @@ impl KeyRing {
                     k.marks,
                 )
             };
-            ring.keys.iter().map(fact).collect()
+            ring.keys.iter().map(content).collect()
         };
-        self.is_removed == other.is_removed && facts(self) == facts(other)
+        self.is_removed == other.is_removed && contents(self) == contents(other)
     }
 
     /// Returns the key with that fingerprint.
@@ -320,18 +321,18 @@ impl KeyRing {
         opened.map_err(|_| NoKey)
     }
 
-    /// Like [`Self::open`], but asks a meter before each private-key operation.
+    /// Like [`Self::open`], but reports to a meter before each private-key operation.
     ///
     /// # Errors
     ///
-    /// Returns [`Unopened`] if no key can decrypt the value or the meter ends the work.
+    /// Returns [`UnsealFailure`] if no key can decrypt the value or the meter ends the work.
     pub fn open_within(
         &self,
         label: &Label,
         sealed: &[u8],
         first: &[&Fingerprint],
         meter: &mut dyn Meter,
-    ) -> Result<(Plain, &Arc<RingKey>), Unopened> {
+    ) -> Result<(Plain, &Arc<RingKey>), UnsealFailure> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
         let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
         let named = first.iter().enumerate();
@@ -392,12 +393,12 @@ mod tests {
         assert_eq!(newest(&[&new, &tie]), "new");
         assert_eq!(newest(&[&tie, &new]), "tie");
         assert!(KeyRing::default().sealing(Timestamp::UNIX_EPOCH).is_err());
-        assert!(KeyRing::default().last_made().is_none());
+        assert!(KeyRing::default().newest().is_none());
     }
 
-    /// Attack: a client makes the controller choose a compromised, expired or unknown key for sealing.
+    /// Attack: a client causes the controller to choose a compromised, expired or unknown key for sealing.
     #[test]
-    fn a_key_seals_only_if_nothing_is_against_it() {
+    fn seals_only_with_permitted_keys() {
         use NoSealingKey::{
             Compromised, CompromisedOrOpeningOnly, NoKey, NotBackedUp, OpeningOnly,
         };
@@ -435,7 +436,7 @@ mod tests {
                 Err(NotBackedUp),
             ),
             (
-                "the previous one serves until then",
+                "the previous key seals until then",
                 vec![&saved1, &plain2],
                 true,
                 Ok("1"),
@@ -454,26 +455,31 @@ mod tests {
             ),
             ("compromised alone", vec![&known3], false, Err(Compromised)),
             (
-                "for opening only, newer and backed up",
+                "opening-only, newer and backed up",
                 vec![&saved1, &restored4],
                 true,
                 Ok("1"),
             ),
             (
-                "for opening only, alone",
+                "opening-only, alone",
                 vec![&restored4],
                 false,
                 Err(OpeningOnly),
             ),
-            ("either way", vec![&plain1, &known3], true, Err(NotBackedUp)),
             (
-                "some compromised, the others for opening only",
+                "compromised, and the other not backed up",
+                vec![&plain1, &known3],
+                true,
+                Err(NotBackedUp),
+            ),
+            (
+                "some compromised, the others opening-only",
                 vec![&known1, &restored4, &known3],
                 false,
                 Err(CompromisedOrOpeningOnly),
             ),
             (
-                "in this order, too",
+                "compromised and older, and the other not backed up",
                 vec![&known1, &plain2],
                 true,
                 Err(NotBackedUp),
@@ -492,10 +498,10 @@ mod tests {
         }
     }
 
-    /// Attack: a client plants an opening-only key with a date in the far future, to hold off the renewal of
-    /// the others.
+    /// Attack: a client plants an opening-only key with a date in the far future, to prevent the renewal of the other
+    /// keys.
     #[test]
-    fn a_key_for_opening_only_is_never_the_one_that_was_made_last() {
+    fn an_opening_only_key_is_never_the_newest_key() {
         let future = key("future", 9_000_000_000);
         let pair = new_test_key(9_000_000_001).pair;
         let marks = Marks {
@@ -506,14 +512,14 @@ mod tests {
         let planted = Arc::new(RingKey::new("planted".into(), time, pair).with_marks(marks));
         let last = |keys: &[&Arc<RingKey>]| {
             let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
-            ring.last_made().map(|key| key.name().to_owned())
+            ring.newest().map(|key| key.name().to_owned())
         };
         assert_eq!(last(&[&future, &planted]).as_deref(), Some("future"));
         assert_eq!(last(&[&planted]), None);
     }
 
     #[test]
-    fn a_key_seals_only_while_its_certificate_is_valid_if_there_is_such_a_key() {
+    fn prefers_the_newest_key_with_a_valid_certificate() {
         let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
         let key = |name: &str, not_before: i64| {
             let pair = new_test_key(not_before * 86_400).pair;
@@ -524,13 +530,18 @@ mod tests {
         let (old, new) = (key("old", 0), key("new", 40));
         for (why, keys, now, want) in [
             (
-                "a clock that was ahead made the newer one",
+                "the newer key was generated while the clock was ahead",
                 vec![&old, &new],
                 day(1),
                 "old",
             ),
-            ("its time has come", vec![&old, &new], day(40), "new"),
-            ("nothing else is there", vec![&new], day(1), "new"),
+            (
+                "the newer key became valid",
+                vec![&old, &new],
+                day(40),
+                "new",
+            ),
+            ("there is no other key", vec![&new], day(1), "new"),
             (
                 "the older one has expired",
                 vec![&old, &new],
@@ -551,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_keys_open_and_neither_seal_nor_count_as_made() {
+    fn removed_keys_unseal_and_are_neither_the_sealing_nor_the_newest_key() {
         let (label, key) = (Scope::Strict.label("ns", "n"), key("a", 1));
         let ring = KeyRing::new([Arc::clone(&key)]).removed();
         assert!(ring.open(&label, &sealed_for(&key), &[]).is_ok());
@@ -559,11 +570,11 @@ mod tests {
             ring.sealing(Timestamp::UNIX_EPOCH).unwrap_err(),
             NoSealingKey::Removed
         );
-        assert!(ring.last_made().is_none());
+        assert!(ring.newest().is_none());
     }
 
     #[test]
-    fn rings_are_the_same_if_keys_names_order_and_marks_are() {
+    fn rings_are_equal_if_keys_names_order_and_marks_are() {
         let new = new_test_key(1);
         let copy = |name: &str, second, marks| {
             let mut secret = key_secret::build(name, "ns", &new, BTreeMap::new(), BTreeMap::new());
@@ -597,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn any_key_opens_and_says_which_it_was() {
+    fn any_key_unseals_and_is_reported() {
         let keys = [key("a", 1), key("b", 2), key("c", 3)];
         let ring = KeyRing::new(keys.clone());
         let label = Scope::Strict.label("ns", "n");

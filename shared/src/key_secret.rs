@@ -70,8 +70,7 @@ pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret,
         .collect()
 }
 
-/// Returns whether the key is in use. Any label value other than `active` (`compromised`, for example) takes
-/// it out of use.
+/// Returns whether the key is in use. It is not if the label has a value other than `active`, such as `compromised`.
 pub fn is_active(metadata: &ObjectMeta) -> bool {
     let label = metadata
         .labels
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_has_upstreams_metadata_and_the_given_labels() {
+    fn the_secret_has_upstreams_metadata_and_the_requested_labels() {
         let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         let key = new_test_key(1_700_000_000);
         let made = build("k", "kube-system", &key, one("l", "1"), one("a", "2"));
@@ -201,7 +200,7 @@ mod tests {
         assert_eq!(
             stored().metadata.annotations,
             None,
-            "none are not an empty mapping"
+            "no annotations instead of an empty mapping"
         );
     }
 
@@ -222,9 +221,9 @@ mod tests {
 
     type Spoil = fn(&mut Secret, &NewKey);
 
-    /// Attack: a client pairs a private key with the certificate of another one.
+    /// Attack: a client stores a private key with the certificate of another key.
     #[test]
-    fn says_what_makes_a_key_unusable() {
+    fn reports_why_a_key_is_unusable() {
         let other = new_test_key(1_700_000_001);
         let cases: [(&str, Spoil, &str); 4] = [
             (

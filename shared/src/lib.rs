@@ -37,17 +37,17 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`scope`] | where a value may be opened: strict, namespace-wide, cluster-wide; label bytes |
-//! | [`envelope`] | the ciphertext of one value: sealing and opening |
+//! | [`scope`] | where a value may be unsealed: strict, namespace-wide, cluster-wide; label bytes |
+//! | [`envelope`] | the ciphertext of one value: encryption and decryption |
 //! | [`key`] | one RSA key and its certificate: generation, parsing, PEM, fingerprint, validity |
 //! | [`key_secret`] | the Secret that stores a key and its certificate |
 //! | [`key_marks`] | marks on a key: backed up, compromised; its state |
-//! | [`key_ring`] | ordered keys: the newest that may seal seals, any unseals |
+//! | [`key_ring`] | ordered keys: the newest that may seal is the sealing key, any can unseal |
 //! | [`renewal`] | newest key + policy + now → renewal due, or the time of the next one |
 //! | [`names`] | names and item keys that the API server accepts |
 //! | [`resource`] | the SealedSecret API type; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
-//! | [`record`] | SealedSecret + Secret + key → proof that the Secret was made from the SealedSecret |
+//! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
 //! | [`secret`] | a Secret with its plaintext values |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
@@ -55,7 +55,7 @@
 //! | [`reseal`] | SealedSecret → the same, re-encrypted for the newest key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |
-//! | [`needs`] | SealedSecret + keys → which key each item needs, and why one cannot be opened |
+//! | [`needs`] | SealedSecret + keys → which key each item needs, and why an item cannot be unsealed |
 //! | [`meter`] | the cost of this work, reported to a meter before it begins |
 //! | [`random`] | the operating system's random generator, which programs pass in |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; Go's base64 |

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_an_api_server_takes() {
+    fn accepts_the_names_that_the_api_server_accepts() {
         for (key, want) in [
             ("a", true),
             ("A_b-c.d", true),

@@ -1,12 +1,12 @@
-//! Determines which key each item of a SealedSecret needs, and why an item cannot be opened, by trying the
-//! keys that the reader holds. Do not report the results to callers who may not verify the object.
+//! Determines which key each item of a SealedSecret needs, and why an item cannot be unsealed, by trying the keys of a
+//! key ring. Do not report the results to callers who may not verify the object.
 
 use std::collections::BTreeMap;
 
 use crate::envelope::{self, Finding};
 use crate::hints;
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, Unopened};
+use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
@@ -19,12 +19,12 @@ pub const LEGACY_ITEM: &str = "(data)";
 /// The key that an item needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// This key opened the item.
+    /// This key unseals the item.
     Key(Fingerprint),
-    /// No key opened the item as it is. It may need any key with a modulus of this many bytes, or none at all
-    /// if it is damaged.
+    /// No key of the ring unseals the item. It may need any key whose modulus has this many bytes, or no key if it is
+    /// damaged.
     Undecided(usize),
-    /// The item is not a sealed value, so no key opens it.
+    /// The item is not a sealed value, so no key unseals it.
     Nothing,
 }
 
@@ -66,10 +66,10 @@ pub fn needs_within(
         let first: Vec<&Fingerprint> = hints.get(item).into_iter().chain(last.as_ref()).collect();
         let need = match ring.open_within(&label, &value, &first, meter) {
             Ok((_, key)) => Need::Key(key.fingerprint().clone()),
-            Err(Unopened::NoKey(_)) => {
+            Err(UnsealFailure::NoKey(_)) => {
                 Need::Undecided(envelope::modulus_len(&value).unwrap_or_default())
             }
-            Err(Unopened::Interrupted(why)) => return Err(why),
+            Err(UnsealFailure::Interrupted(why)) => return Err(why),
         };
         if let Need::Key(key) = &need {
             last = Some(key.clone());
@@ -79,9 +79,9 @@ pub fn needs_within(
     Ok(found)
 }
 
-/// Returns the key that each item needs as public facts say, by item key: the annotation, or the status of this
-/// generation. Anyone who may write the object can make them false. `None` unless they name a key of the ring, of the
-/// size that the value announces, for every item.
+/// Returns the key that each item needs according to the annotation, or to the status of this generation, by item key.
+/// Anyone who may write the object can forge both. Returns `None` unless they name a key of the ring, of the size that
+/// the value announces, for every item.
 pub fn named(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status
@@ -124,10 +124,10 @@ pub struct Place {
     pub name: String,
 }
 
-/// Why an item cannot be opened.
+/// Why an item cannot be unsealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// This key opens the item.
+    /// This key unseals the item.
     Opens(Fingerprint),
     /// The item was sealed for another place, for this key.
     Elsewhere(Place, Fingerprint),
@@ -137,11 +137,11 @@ pub enum Reason {
     NotSealed(NotSealed),
     /// The item was sealed for a key with this many bits, and the ring has none of that size.
     NoKeyOfSize(usize),
-    /// No key opens the item for any of the places.
+    /// No key of the ring unseals the item for any of the places.
     Unknown,
 }
 
-/// Returns why each item cannot be opened, by item key. Tries `places` in order, after the object's own.
+/// Returns why each item cannot be unsealed, by item key. Tries `places` in order, after the object's own.
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -290,11 +290,11 @@ mod tests {
         assert_eq!(found["d"], Need::Nothing);
         assert!(
             found["c"].may_be(old.fingerprint(), len),
-            "what cannot be decided counts"
+            "an undecided item may need it"
         );
         assert!(
             !found["c"].may_be(old.fingerprint(), len * 2),
-            "but not for a key of another size"
+            "an undecided item cannot need a key of another size"
         );
         assert!(found["a"].may_be(old.fingerprint(), len));
         assert!(!found["a"].may_be(new.fingerprint(), len));
@@ -380,25 +380,25 @@ mod tests {
         }
     }
 
-    /// Attack: names a key of another size, or one that is not there, so that its removal looks harmless or another's
-    /// harmful.
+    /// Attack: an author names a key of another size, or one that does not exist, so that the removal of the needed key
+    /// looks harmless.
     #[test]
-    fn a_key_is_taken_by_its_name_only_if_it_is_in_the_ring_and_of_the_right_size() {
+    fn trusts_a_named_key_only_if_it_is_in_the_ring_and_of_the_right_size() {
         let (own, other) = (ring_key(1), ring_key(2));
         let ring = KeyRing::new([Arc::clone(&own)]);
         let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
-        let named_as = |object: &mut SealedSecret, key: &Fingerprint| {
+        let name_key = |object: &mut SealedSecret, key: &Fingerprint| {
             let annotations = object.metadata.annotations.get_or_insert_default();
             hints::annotate(annotations, &[("a".to_owned(), key.clone())].into());
         };
         object.metadata.annotations = None;
-        assert_eq!(named(&object, &ring), None, "nothing is named");
-        named_as(&mut object, own.fingerprint());
+        assert_eq!(named(&object, &ring), None, "no key is named");
+        name_key(&mut object, own.fingerprint());
         let need = Need::Key(own.fingerprint().clone());
         assert_eq!(named(&object, &ring).unwrap()["a"], need);
-        named_as(&mut object, other.fingerprint());
+        name_key(&mut object, other.fingerprint());
         assert_eq!(named(&object, &ring), None, "not in the ring");
-        named_as(&mut object, own.fingerprint());
+        name_key(&mut object, own.fingerprint());
         let text = object.spec.encrypted_data.get_mut("a").unwrap();
         let mut bytes = base64::decode(text.as_bytes()).unwrap();
         bytes[1] = 1;
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_names_keys_of_its_own_generation_alone() {
+    fn ignores_keys_in_the_status_of_another_generation() {
         let own = ring_key(1);
         let ring = KeyRing::new([Arc::clone(&own)]);
         let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");

@@ -6,7 +6,9 @@
 //! [`adapt_metadata`].
 
 use jiff::Timestamp;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value as Json};
 use std::fmt;
 
@@ -30,14 +32,20 @@ pub struct Object(pub Json);
 
 impl<'de> Deserialize<'de> for Bounded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rest = Rest { levels: LEVELS, place: Place::Other };
+        let rest = Rest {
+            levels: LEVELS,
+            place: Place::Other,
+        };
         rest.deserialize(deserializer).map(Self)
     }
 }
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rest = Rest { levels: LEVELS, place: Place::Object };
+        let rest = Rest {
+            levels: LEVELS,
+            place: Place::Object,
+        };
         let mut object = rest.deserialize(deserializer)?;
         adapt_object(&mut object);
         Ok(Self(object))
@@ -58,7 +66,9 @@ pub fn adapt_metadata(metadata: &mut Json) {
     for name in TIMES {
         metadata.get_mut(name).map(adapt_time);
     }
-    let entries = metadata.get_mut(MANAGED_FIELDS).and_then(Json::as_array_mut);
+    let entries = metadata
+        .get_mut(MANAGED_FIELDS)
+        .and_then(Json::as_array_mut);
     for entry in entries.into_iter().flatten() {
         entry.get_mut("time").map(adapt_time);
     }
@@ -96,7 +106,8 @@ fn nearest(text: &str) -> Option<String> {
     match is_early {
         true => Some(EARLIEST.to_owned()),
         false if is_within => Some(shortened),
-        false => (year > "9998" || year.len() > 4).then(|| Timestamp::MAX.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        false => (year > "9998" || year.len() > 4)
+            .then(|| Timestamp::MAX.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     }
 }
 
@@ -105,7 +116,9 @@ fn with_short_fraction(rest: &str) -> String {
     let Some((before, fraction)) = rest.split_once('.') else {
         return rest.to_owned();
     };
-    let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+    let end = fraction
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(fraction.len());
     let (digits, zone) = fraction.split_at(end);
     format!("{before}.{}{zone}", &digits[..digits.len().min(9)])
 }
@@ -142,7 +155,10 @@ struct Rest {
 
 impl Rest {
     fn inside(self, place: Place) -> Self {
-        Self { levels: self.levels.saturating_sub(1), place }
+        Self {
+            levels: self.levels.saturating_sub(1),
+            place,
+        }
     }
 }
 
@@ -207,7 +223,11 @@ impl<'de> Visitor<'de> for Rest {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
-        let place = if self.place == Place::Items { Place::Object } else { Place::Other };
+        let place = if self.place == Place::Items {
+            Place::Object
+        } else {
+            Place::Other
+        };
         let mut values = Vec::new();
         while let Some(value) = list.next_element_seed(self.inside(place))? {
             values.push(value);
@@ -268,7 +288,10 @@ mod tests {
             ("10000-01-01T13:59:59.000000Z", LAST),
             ("-0001-12-31T10:00:00Z", EARLIEST),
             ("-0001-12-31T10:00:00.000000Z", EARLIEST),
-            ("2006-01-02T15:04:05.1234567891234Z", "2006-01-02T15:04:05.123456789Z"),
+            (
+                "2006-01-02T15:04:05.1234567891234Z",
+                "2006-01-02T15:04:05.123456789Z",
+            ),
         ] {
             assert_eq!(adapted(text), want);
             assert!(is_readable(json!({ "creationTimestamp": want })), "{text}");
@@ -277,7 +300,16 @@ mod tests {
 
     #[test]
     fn leaves_text_that_is_no_time() {
-        for text in ["", "soon", "2006", "99999", "9999-13-01T00:00:00Z", "2001-02-29T00:00:00Z", "-", "é-01-01"] {
+        for text in [
+            "",
+            "soon",
+            "2006",
+            "99999",
+            "9999-13-01T00:00:00Z",
+            "2001-02-29T00:00:00Z",
+            "-",
+            "é-01-01",
+        ] {
             assert_eq!(adapted(text), text);
         }
     }
@@ -321,7 +353,8 @@ mod tests {
                     "spec":{{"deep":{deep},"managedFields":1}}}}"#
             );
             let Object(object) = serde_json::from_str(&item).unwrap();
-            let Object(list) = serde_json::from_str(&format!(r#"{{"items":[{item},{item}]}}"#)).unwrap();
+            let Object(list) =
+                serde_json::from_str(&format!(r#"{{"items":[{item},{item}]}}"#)).unwrap();
             for object in [&object, &list["items"][1]] {
                 let want = json!({ "name": "n", "creationTimestamp": LAST });
                 assert_eq!(object["metadata"], want, "{levels}");

@@ -1,4 +1,4 @@
-//! Records in statuses: a keyed digest that proves that a Secret was made from a SealedSecret.
+//! Records in statuses: a keyed digest that proves that a Secret was created from a SealedSecret.
 //!
 //! A reader of statuses must not learn anything about values from a record. A keyed digest of the values is
 //! not enough for that: anyone can seal a guess and have the controller compute its digest. So each digest
@@ -25,7 +25,7 @@ use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::unseal::Rules;
 
-/// Annotations of a Secret that say what may be done with it.
+/// Annotations of a Secret that allow the controller to change it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
 /// Identifies one version of one SealedSecret: SHA-256 over namespace, name, `uid`, generation, scope and
@@ -55,22 +55,21 @@ impl Identity {
     }
 }
 
-/// What a Secret was made from.
+/// The inputs that a Secret was created from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The SealedSecret.
     pub identity: Identity,
     /// The configured rules.
     pub rules: Rules,
-    /// The other limits that the object was checked against, as a text that differs for different limits.
+    /// A text that identifies the other limits that the object was checked against.
     pub limits: &'a str,
-    /// Whether edits by other clients are left in place. A record made with such a setting does not count
-    /// without it.
+    /// Whether edits by other clients are left in place. A record created with this setting does not count without it.
     pub tolerates_drift: bool,
 }
 
-/// Makes a record that this Secret, as it is stored, matches the SealedSecret. Uses the newest key that only
-/// this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
+/// Creates a record that this stored Secret matches the SealedSecret. Uses the newest key that only this
+/// controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring.keys().iter().find(|key| key.may_vouch())?;
     let (identity, metadata) = (origin.identity, &secret.metadata);
@@ -88,20 +87,20 @@ pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
     Some(record)
 }
 
-/// Returns whether a controller with these keys made the record for this object.
+/// Returns whether a controller with these keys created the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let computed = key(record, ring).map(|key| proofs(key, origin, record));
     computed.is_some_and(|proofs| are_equal(&proofs, &decoded(&record.proof)))
 }
 
-/// Returns whether a controller with these keys made the record for this version of the object, whichever
-/// rules and limits applied then: if so, this version was unsealed.
+/// Returns whether a controller with these keys created the record for this version of the object, under any rules and
+/// limits: if so, this version was unsealed.
 pub fn vouches(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
     let computed = key(record, ring).map(|key| unsealed_tag(key, identity));
     let proofs = decoded(&record.proof);
     computed.is_some_and(|tag| {
-        let given = proofs.get(..tag.as_ref().len()).unwrap_or_default();
-        are_equal(tag.as_ref(), given)
+        let received = proofs.get(..tag.as_ref().len()).unwrap_or_default();
+        are_equal(tag.as_ref(), received)
     })
 }
 
@@ -148,8 +147,8 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 /// Compares in constant time, so that a forger does not learn how many bytes are right.
-fn are_equal(computed: &[u8], given: &[u8]) -> bool {
-    verify_slices_are_equal(computed, given).is_ok()
+fn are_equal(computed: &[u8], received: &[u8]) -> bool {
+    verify_slices_are_equal(computed, received).is_ok()
 }
 
 /// Returns whether the Secret has all labels and annotations of the template. In the deprecated form these
@@ -168,7 +167,8 @@ fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
         })
 }
 
-/// Covers more than the version, since the version stays the same if a write changes nothing.
+/// Returns the digest of the Secret's version. It also covers the object, since the version stays the same if a write
+/// changes nothing.
 fn version_tag(key: &hmac::Key, identity: Identity, uid: &str, version: &str) -> hmac::Tag {
     let mut digest = Digest::new(key, b"version");
     digest.add(&identity.0);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn is_genuine_for_the_object_that_it_was_made_for_and_no_other() {
+    fn is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
         let record = record(origin(&sealed()), &secret(), &ring).unwrap();
@@ -372,7 +372,7 @@ mod tests {
 
     /// Attack: a client changes each field of a status record.
     #[test]
-    fn a_record_that_was_tampered_with_proves_nothing() {
+    fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
         let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
         let good = record(origin(&sealed()), &secret(), &ring).unwrap();
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn lasts_as_long_as_its_key_and_what_the_user_allows() {
+    fn is_valid_only_with_its_key_and_under_its_rules() {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
         let sealed = sealed();
         let only_old = ring([old]);
@@ -406,7 +406,7 @@ mod tests {
                 .chain(ring([new]).keys().iter().cloned()),
         );
         assert!(is_genuine(&record, origin(&sealed), &both));
-        let only_new = KeyRing::new([Arc::clone(both.last_made().unwrap())]);
+        let only_new = KeyRing::new([Arc::clone(both.newest().unwrap())]);
         assert!(!is_genuine(&record, origin(&sealed), &only_new));
         assert!(!is_genuine(&record, origin(&sealed), &KeyRing::default()));
         let tolerant = Origin {
@@ -415,7 +415,7 @@ mod tests {
         };
         assert!(!is_genuine(&record, tolerant, &both));
         let identity = Identity::of(&sealed).unwrap();
-        assert!(vouches(&record, identity, &both), "whatever the rules");
+        assert!(vouches(&record, identity, &both), "under other rules");
         assert!(!vouches(&record, identity, &only_new));
         let mut strict = origin(&sealed);
         strict.rules.refuse_random = true;
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn fits_a_secret_whose_content_is_the_same() {
+    fn fits_a_secret_with_the_same_content() {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
         let sealed = sealed();
@@ -485,10 +485,10 @@ mod tests {
 
     /// Attack: a client computes a record with a stolen key, for a Secret that another client wrote.
     #[test]
-    fn a_key_that_others_may_know_vouches_for_nothing() {
+    fn ignores_records_of_compromised_and_opening_only_keys() {
         let marks = Marks::default();
         for (why, marks, is_believed) in [
-            ("nobody knows it", marks, true),
+            ("not compromised", marks, true),
             (
                 "backed up",
                 Marks {
@@ -506,7 +506,7 @@ mod tests {
                 false,
             ),
             (
-                "for opening only",
+                "opening-only",
                 Marks {
                     is_opening_only: true,
                     ..marks
@@ -542,9 +542,9 @@ mod tests {
 
     /// Attack: a reader compares the records of two versions with the same value.
     ///
-    /// The version of a Secret stays the same if nothing changes, and so would any function of it alone.
+    /// The version of a Secret stays the same if nothing changes, and so would any function of only the version.
     #[test]
-    fn of_two_generations_with_one_secret_nothing_but_its_uid_and_the_key_is_equal() {
+    fn records_of_two_generations_share_only_the_uid_and_the_key() {
         let ring = ring([(1, new_test_key(1))]);
         let of = |generation, ciphertext: &str| {
             let mut sealed = sealed();
@@ -566,11 +566,11 @@ mod tests {
         }
     }
 
-    /// Earlier releases made such records and published the version of the Secret in them.
+    /// Earlier releases created such records, which contain the version of the Secret.
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
-        let key = ring.last_made().unwrap();
+        let key = ring.newest().unwrap();
         let mut old = record(origin(&sealed()), &secret(), &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
@@ -588,7 +588,7 @@ mod tests {
 
     /// Attack: a reader compares records of Secrets with known values.
     #[test]
-    fn tells_nothing_about_values_without_the_key() {
+    fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
         let of = |ring: &KeyRing| record(origin(&sealed()), &secret(), ring).unwrap();
         assert_ne!(of(&a).content, of(&b).content);
@@ -608,25 +608,25 @@ mod tests {
 
     /// A separator between parts instead of lengths could also occur within a part.
     #[test]
-    fn nothing_in_a_part_passes_for_the_end_of_another() {
+    fn no_part_can_imitate_a_separator() {
         for byte in [0, 1] {
-            let like_a_length = [byte; 8];
+            let length_bytes = [byte; 8];
             assert_ne!(
-                digest_of([&like_a_length, &[]]),
-                digest_of([&[], &like_a_length])
+                digest_of([&length_bytes, &[]]),
+                digest_of([&[], &length_bytes])
             );
         }
     }
 
     proptest! {
         #[test]
-        fn no_foreign_record_is_genuine_and_none_panics(
+        fn rejects_arbitrary_records_without_a_panic(
             secret_uid in any::<String>(), secret_version in any::<String>(),
             content in any::<String>(), proof in any::<String>(),
         ) {
             // One ring for all cases, since generating keys is slow.
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
-            let key = RING.last_made().unwrap().fingerprint().to_string();
+            let key = RING.newest().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &RING));
             let identity = origin(&sealed()).identity;

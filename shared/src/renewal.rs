@@ -9,51 +9,52 @@ use crate::key_ring::{KeyRing, RingKey};
 /// differ by less.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// When keys are made.
+/// When new keys are generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Age of the newest key at which another is made; `None` for never.
+    /// Age of the newest key at which a new key is generated; `None` for never.
     pub period: Option<SignedDuration>,
-    /// If the newest key is older than this instant, another is made once the instant has passed.
+    /// If the newest key is older than this instant, a new key is generated once the instant has passed.
     pub cutoff: Option<Timestamp>,
 }
 
-/// What to do about keys.
+/// The next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// Make a key now.
+    /// Generate a key now.
     Due(Reason),
     /// Check again at this time.
     At(Timestamp),
-    /// Never, except on request.
+    /// Generate no key, except on request.
     Never,
 }
 
 /// Why a key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// There is none.
+    /// There is no key.
     NoKey,
-    /// The newest is older than the cutoff.
+    /// The newest key is older than the cutoff.
     Cutoff,
-    /// The newest has reached the renewal age.
+    /// The newest key has reached the renewal age.
     Age,
-    /// Every key is from the future, since the clock was ahead when it was made.
+    /// Every key is from the future, since the clock was ahead when it was generated.
     Future,
 }
 
 /// Returns the creation time of the key that decides the next renewal: the newest that is not from the
 /// future, since otherwise a clock that was ahead once would delay renewals for as long. If all are from the
 /// future, returns the time of the newest.
-pub fn made_last(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
-    let times = || ring.made().map(|key| made(key, now));
+pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
+    let times = || ring.own_keys().map(|key| creation_time(key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
     newest.or_else(|| times().max())
 }
 
-/// Returns when a key was made. Only the time in a certificate shows that a key is from the future: this
-/// controller set it by the clock that it uses now, while order times can come from the API server's clock.
-fn made(key: &RingKey, now: Timestamp) -> Timestamp {
+/// Returns the creation time of a key. Only the time in a certificate shows that a key is from the future:
+/// this controller set it by the clock that it uses now, while order times can come from the API server's
+/// clock.
+fn creation_time(key: &RingKey, now: Timestamp) -> Timestamp {
     let begins = key.certificate().map(Certificate::not_before);
     match begins {
         Some(begins) if is_future(begins, now) || is_future(key.order_time(), now) => begins,
@@ -65,7 +66,7 @@ fn is_future(time: Timestamp, now: Timestamp) -> bool {
     time.duration_since(now) > SKEW
 }
 
-/// Decides from the time that [`made_last`] returns. If keys are renewed at all, a key from the future is
+/// Decides from the time that [`newest_key_time`] returns. If keys are renewed at all, a key from the future is
 /// followed by a key from now.
 ///
 /// A cutoff in the future waits for its instant: if it were due at once, the new key would be older than the
@@ -119,10 +120,14 @@ mod tests {
                 Some(9),
             ),
         ] {
-            assert_eq!(made_last(&ring(keys), day(10)), want.map(day), "{why}");
+            assert_eq!(
+                newest_key_time(&ring(keys), day(10)),
+                want.map(day),
+                "{why}"
+            );
         }
         let removed = ring(&[(1, 1)]).removed();
-        assert_eq!(made_last(&removed, day(10)), None);
+        assert_eq!(newest_key_time(&removed, day(10)), None);
     }
 
     #[test]
@@ -137,7 +142,7 @@ mod tests {
         for (why, newest, policy, want) in [
             ("no key", None, policy(None, None), Due(NoKey)),
             (
-                "no key, whatever the policy",
+                "no key, with renewal off",
                 None,
                 policy(Some(30), Some(5)),
                 Due(NoKey),

@@ -36,8 +36,8 @@ pub enum ResealError {
     /// No key of the ring may seal.
     #[error(transparent)]
     NoCertificate(#[from] NoSealingKey),
-    /// The deprecated form holds more items than the caller allows.
-    #[error("it holds {0} items, which are too many to be sealed one by one")]
+    /// The deprecated form contains more items than the caller allows.
+    #[error("it contains {0} items, more than may be re-encrypted in one request")]
     TooManyItems(usize),
     /// It was unsealed but cannot be sealed.
     #[error(transparent)]
@@ -51,9 +51,8 @@ pub enum ResealError {
 /// only in their own item.
 ///
 /// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
-/// object. The number of its items is known only after it is unsealed; more than `most_items` are refused.
-/// The meter is asked before each operation, and nothing is tried after the first item that cannot be
-/// unsealed.
+/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused. The
+/// meter is called before each operation, and nothing is tried after the first item that cannot be unsealed.
 ///
 /// # Errors
 ///
@@ -63,7 +62,7 @@ pub fn reseal(
     ring: &KeyRing,
     now: Timestamp,
     accept_legacy: bool,
-    most_items: usize,
+    max_items: usize,
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
@@ -91,7 +90,7 @@ pub fn reseal(
         }
         Contents::Legacy(unsealed) => {
             let mut secret = unsealed.secret;
-            if secret.data.len() > most_items {
+            if secret.data.len() > max_items {
                 return Err(ResealError::TooManyItems(secret.data.len()));
             }
             meter.spend(SEALING * secret.data.len() as u64)?;
@@ -147,8 +146,8 @@ pub struct NewTexts {
     pub believed: Vec<String>,
 }
 
-/// Re-encrypts what is not yet sealed for the key, keeping the form: `spec.data` stays `spec.data`. The ring
-/// need not hold the key. Keys are tried in the ring's order, after those that hints name and then `first`.
+/// Re-encrypts what is not yet sealed for the key, keeping the form: `spec.data` stays `spec.data`. The ring need not
+/// contain the key. Keys are tried in the ring's order, after those that hints name and then `first`.
 ///
 /// # Errors
 ///
@@ -399,9 +398,9 @@ mod tests {
     }
 
     #[test]
-    fn new_texts_are_for_a_key_that_need_not_be_there() {
+    fn re_encrypts_for_a_key_that_the_ring_lacks() {
         let (old, both) = rings();
-        let newest = both.last_made().unwrap();
+        let newest = both.newest().unwrap();
         let key = newest.certificate().unwrap().public_key();
         let mut rng = StdRng::seed_from_u64(5);
         let mut sealed = sealed_for(&old, Scope::NamespaceWide);
@@ -420,7 +419,7 @@ mod tests {
         assert_eq!(
             new.last.as_ref(),
             first,
-            "the next object tries it first, too"
+            "the next object also tries it first"
         );
 
         let again = new_texts(&sealed, &both, key, None, &mut rng).unwrap();
@@ -433,11 +432,11 @@ mod tests {
             sealed.metadata.annotations.get_or_insert_default(),
             &hints.into(),
         );
-        let believed = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
-        assert_eq!((believed.items.len(), believed.believed.len()), (0, 2));
+        let hinted = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        assert_eq!((hinted.items.len(), hinted.believed.len()), (0, 2));
     }
 
-    /// Returns an object with scope `outer` in the deprecated form, holding a Secret that declares scope
+    /// Returns an object with scope `outer` in the deprecated form, which contains a Secret that declares scope
     /// `inner`.
     fn deprecated(keys: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
         let mut annotations = BTreeMap::from([("own".to_owned(), "1".to_owned())]);
@@ -462,8 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deprecated_form_becomes_items_under_the_scope_of_the_object_whatever_the_secret_in_it_says()
-     {
+    fn converts_the_deprecated_form_to_items_with_the_scope_of_the_object() {
         let (old, both) = rings();
         for inner in Scope::ALL {
             for outer in Scope::ALL {
@@ -487,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_deprecated_form_the_secret_gets_no_annotation_that_was_not_its_own() {
+    fn adds_no_annotation_to_the_secret_of_the_deprecated_form() {
         let (old, both) = rings();
         let mut sealed = deprecated(&old, Scope::Strict, Scope::NamespaceWide);
         let outer = sealed.metadata.annotations.get_or_insert_default();
@@ -507,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_items_are_sealed_than_the_caller_allows() {
+    fn refuses_more_items_than_the_caller_allows() {
         let (old, both) = rings();
         let sealed = deprecated(&old, Scope::Strict, Scope::Strict);
         let got = reseal(

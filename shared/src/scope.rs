@@ -38,14 +38,14 @@ impl Scope {
     /// Returns the scope that annotations declare. The value must be exactly `true`; if both annotations are
     /// present, the wider scope wins.
     pub fn from_annotations(annotations: Option<&BTreeMap<String, String>>) -> Self {
-        let says = |name| {
+        let is_set = |name| {
             annotations
                 .and_then(|a| a.get(name))
                 .is_some_and(|value| value == "true")
         };
-        if says(CLUSTER_WIDE_ANNOTATION) {
+        if is_set(CLUSTER_WIDE_ANNOTATION) {
             Self::ClusterWide
-        } else if says(NAMESPACE_WIDE_ANNOTATION) {
+        } else if is_set(NAMESPACE_WIDE_ANNOTATION) {
             Self::NamespaceWide
         } else {
             Self::Strict
@@ -128,8 +128,8 @@ impl FromStr for Scope {
     type Err = UnknownScope;
 
     /// Parses the values of `--scope`; the empty text means strict.
-    fn from_str(word: &str) -> Result<Self, UnknownScope> {
-        match word {
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        match text {
             "" | "strict" => Ok(Self::Strict),
             "namespace-wide" => Ok(Self::NamespaceWide),
             "cluster-wide" => Ok(Self::ClusterWide),
@@ -150,9 +150,9 @@ mod tests {
     }
 
     /// Attack: an author puts the ciphertext of the strict value `db` in `shop` into a namespace-wide object
-    /// of the namespace `shop/db`, and opens, recovers or re-encrypts it offline.
+    /// of the namespace `shop/db`, and unseals, recovers or re-encrypts it offline.
     #[test]
-    fn a_strict_value_opens_under_no_namespace_with_a_slash() {
+    fn a_namespace_with_a_slash_unseals_no_strict_value() {
         let strict = Scope::Strict.label("shop", "db");
         assert_ne!(Scope::NamespaceWide.label("shop/db", "evil"), strict);
         assert_ne!(Scope::NamespaceWide.label("shop/db", "db"), strict);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn annotating_declares_exactly_the_given_scope() {
+    fn annotating_declares_exactly_one_scope() {
         for scope in Scope::ALL {
             let mut a = annotations(&[
                 (NAMESPACE_WIDE_ANNOTATION, "true"),

@@ -23,7 +23,7 @@ pub struct Target<'a> {
     pub scope: Option<Scope>,
 }
 
-/// A Secret cannot be sealed as it is.
+/// The reason why a Secret cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The Secret has no name.
@@ -50,7 +50,7 @@ pub enum SealError {
     Key(#[from] envelope::SealError),
 }
 
-/// Sets the name, scope and namespace that the caller asks for. The namespace of a cluster-wide Secret is
+/// Sets the name, scope and namespace that the caller requests. The namespace of a cluster-wide Secret is
 /// neither set nor compared.
 ///
 /// # Errors
@@ -243,7 +243,7 @@ mod tests {
         };
         let cluster_wide =
             "metadata: {name: web, annotations: {sealedsecrets.bitnami.com/cluster-wide: 'true'}}";
-        let given = |namespace| Target {
+        let target = |namespace| Target {
             namespace: Some(namespace),
             ..Target::default()
         };
@@ -259,32 +259,32 @@ mod tests {
                 "metadata: {}",
                 Target {
                     name: Some("x"),
-                    ..given("a")
+                    ..target("a")
                 },
                 Ok("a/x"),
             ),
             (
                 "a namespace filled in",
                 "metadata: {name: web}",
-                given("a"),
+                target("a"),
                 Ok("a/web"),
             ),
             (
                 "one that agrees",
                 "metadata: {name: web, namespace: a}",
-                given("a"),
+                target("a"),
                 Ok("a/web"),
             ),
             (
                 "one that does not",
                 "metadata: {name: web, namespace: a}",
-                given("b"),
+                target("b"),
                 mismatch("a", "b"),
             ),
             (
                 "cluster-wide needs none",
                 cluster_wide,
-                given("a"),
+                target("a"),
                 Ok("/web"),
             ),
             (
@@ -292,7 +292,7 @@ mod tests {
                 cluster_wide,
                 Target {
                     scope: Some(Scope::Strict),
-                    ..given("a")
+                    ..target("a")
                 },
                 Ok("a/web"),
             ),
@@ -360,7 +360,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn every_scope_opens_only_where_it_applies() {
+    fn every_scope_unseals_only_where_it_applies() {
         let ring = ring();
         for scope in Scope::ALL {
             for (name, namespace) in [("web", "ns"), ("other", "ns"), ("web", "other")] {

@@ -1,4 +1,4 @@
-//! The SealedSecrets of a file, and edits of their items that leave everything else as it is.
+//! The SealedSecrets of a file, and edits of their items that leave everything else unchanged.
 
 use std::collections::BTreeMap;
 

@@ -7,63 +7,63 @@ use crate::base64::{self, Base64Error};
 use crate::envelope;
 use crate::key_ring::NoKey;
 
-/// Lengths of RSA blocks in bytes, for keys of 1,024 to 16,384 bits. Everything that begins with a readable character,
-/// and most other formats, announces a longer block.
+/// Lengths of RSA blocks in bytes, for keys of 1,024 to 16,384 bits. Text that begins with a readable character, and
+/// most other formats, announce a longer block.
 const BLOCK_LENGTHS: RangeInclusive<usize> = 128..=2048;
-/// Bytes of the length field and of the tag.
-const AROUND: usize = 2 + 16;
+/// Length of the length field and of the tag, in bytes.
+const OVERHEAD: usize = 2 + 16;
 
-/// The text is not a sealed value, which everyone who can read it can see: no key is tried.
+/// The text is not a sealed value. This depends only on the text: no key is tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a sealed value: {what}, {}", Bytes(*.len))]
 pub struct NotSealed {
-    what: What,
+    what: Actual,
     /// Bytes of the decoded value, or of the text if it is not base64.
     len: usize,
 }
 
 /// What the text is instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
+enum Actual {
     Empty,
     Format(&'static str),
     Text,
     NotBase64(Base64Error),
     CutBase64(Base64Error),
-    /// The announced RSA block, and then the tag, would need this many bytes.
+    /// The value is truncated: the announced RSA block and the tag need this many bytes.
     Short(usize),
     Other,
 }
 
 impl NotSealed {
-    /// The error that Bitnami's controller reports, for scripts that look for it.
+    /// Returns the error that Bitnami's controller reports, for scripts that search for it.
     pub fn upstream(&self) -> String {
         match &self.what {
-            What::NotBase64(error) | What::CutBase64(error) => error.to_string(),
+            Actual::NotBase64(error) | Actual::CutBase64(error) => error.to_string(),
             _ => NoKey.to_string(),
         }
     }
 
-    /// What it is instead, and its length.
+    /// Returns what the text is instead, and its length.
     pub fn finding(&self) -> String {
         format!("{}, {}", self.what, Bytes(self.len))
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Actual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty"),
             Self::Format(name) => write!(f, "it is {name}"),
             Self::Text => f.write_str(
-                "it is readable text, which everyone who can read the object knows (if it is a secret, replace it)",
+                "it is readable text, visible to everyone who can read the object (if it is a secret, replace it)",
             ),
             Self::NotBase64(error) => {
-                write!(f, "it is not base64 (byte {} is wrong)", error.position)
+                write!(f, "it is not base64 (invalid byte {})", error.position)
             }
-            Self::CutBase64(_) => f.write_str("it is base64 that was cut short"),
-            Self::Short(needed) => write!(f, "it was cut short ({needed} bytes are the least)"),
-            Self::Other => f.write_str("it does not have the form of one"),
+            Self::CutBase64(_) => f.write_str("it is truncated base64"),
+            Self::Short(needed) => write!(f, "it is truncated (at least {needed} bytes are required)"),
+            Self::Other => f.write_str("its format is unknown"),
         }
     }
 }
@@ -77,16 +77,15 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Decodes the text of a sealed value. What is returned has the form of an envelope; only a key can tell whether it is
-/// one.
+/// Decodes the text of a sealed value. The result has the form of an envelope; only decryption shows whether it is one.
 ///
 /// # Errors
 ///
-/// [`NotSealed`], which depends on nothing but the text.
+/// Returns [`NotSealed`], which depends only on the text.
 pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     let not_sealed = |what, len| NotSealed { what, len };
     if let Some(format) = format_of(text.trim_start().as_bytes()) {
-        return Err(not_sealed(What::Format(format), text.len()));
+        return Err(not_sealed(Actual::Format(format), text.len()));
     }
     match base64::decode(text.as_bytes()) {
         Err(error) => Err(not_sealed(not_base64(text, error), text.len())),
@@ -97,35 +96,35 @@ pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     }
 }
 
-/// An error at the end of valid characters means that some are missing.
-fn not_base64(text: &str, error: Base64Error) -> What {
+/// Returns the error for text that is not base64. If all characters are valid, some are missing at the end.
+fn not_base64(text: &str, error: Base64Error) -> Actual {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/\r\n".contains(&byte);
     let is_long = text.len() > *BLOCK_LENGTHS.start();
     if is_long && text.bytes().all(is_base64) {
-        What::CutBase64(error)
+        Actual::CutBase64(error)
     } else {
-        What::NotBase64(error)
+        Actual::NotBase64(error)
     }
 }
 
-fn why_no_envelope(bytes: &[u8]) -> Option<What> {
+fn why_no_envelope(bytes: &[u8]) -> Option<Actual> {
     if bytes.is_empty() {
-        return Some(What::Empty);
+        return Some(Actual::Empty);
     }
     if let Some(format) = format_of(bytes) {
-        return Some(What::Format(format));
+        return Some(Actual::Format(format));
     }
     if is_readable(bytes) {
-        return Some(What::Text);
+        return Some(Actual::Text);
     }
     let Some(block) = envelope::announced_len(bytes) else {
-        return Some(What::Other);
+        return Some(Actual::Other);
     };
-    let needed = block + AROUND;
+    let needed = block + OVERHEAD;
     if !BLOCK_LENGTHS.contains(&block) {
-        Some(What::Other)
+        Some(Actual::Other)
     } else if bytes.len() < needed {
-        Some(What::Short(needed))
+        Some(Actual::Short(needed))
     } else {
         None
     }
@@ -136,20 +135,20 @@ fn is_readable(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_odd))
 }
 
-/// Other formats in which values are encrypted or kept.
+/// Returns the name of another format in which values are encrypted or stored.
 fn format_of(bytes: &[u8]) -> Option<&'static str> {
     const FORMATS: [(&[u8], &str); 8] = [
         (b"-----BEGIN PGP ", "a PGP message"),
         (b"-----BEGIN AGE ", "an age file"),
         (b"age-encryption.org/", "an age file"),
         (b"-----BEGIN ", "a PEM file"),
-        (b"ENC[AES256_GCM,", "a value of sops"),
+        (b"ENC[AES256_GCM,", "a sops value"),
         (b"$ANSIBLE_VAULT;", "an Ansible Vault file"),
-        (b"vault:v", "a value of HashiCorp Vault"),
-        (b"{{", "a template that was not rendered"),
+        (b"vault:v", "a HashiCorp Vault value"),
+        (b"{{", "an unrendered template"),
     ];
-    let known = FORMATS.iter().find(|(start, _)| bytes.starts_with(start));
-    known.map(|(_, name)| *name)
+    let format = FORMATS.iter().find(|(start, _)| bytes.starts_with(start));
+    format.map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -168,25 +167,22 @@ mod tests {
     }
 
     #[test]
-    fn names_what_a_text_is_instead_of_a_sealed_value() {
+    fn reports_what_a_text_is_instead_of_a_sealed_value() {
         let whole = base64::encode(&sealed(b"value"));
         let packet = [&[0x85, 0x01, 0x0c, 0x03][..], &[7; 300]].concat();
         for (text, want) in [
             (String::new(), "it is empty, 0 bytes"),
-            ("*".into(), "it is not base64 (byte 0 is wrong), 1 byte"),
+            ("*".into(), "it is not base64 (invalid byte 0), 1 byte"),
             (
                 "hunter2!".into(),
-                "it is not base64 (byte 7 is wrong), 8 bytes",
+                "it is not base64 (invalid byte 7), 8 bytes",
             ),
             (
                 base64::encode(b"hunter2"),
-                "it is readable text, which everyone who can read the object knows (if it is a secret, replace it), 7 bytes",
+                "it is readable text, visible to everyone who can read the object (if it is a secret, replace it), 7 bytes",
             ),
-            ("AAAA".into(), "it does not have the form of one, 3 bytes"),
-            (
-                base64::encode(&packet),
-                "it does not have the form of one, 304 bytes",
-            ),
+            ("AAAA".into(), "its format is unknown, 3 bytes"),
+            (base64::encode(&packet), "its format is unknown, 304 bytes"),
             (
                 "-----BEGIN PGP MESSAGE-----\n\nhQEMA".into(),
                 "it is a PGP message, 34 bytes",
@@ -201,15 +197,15 @@ mod tests {
             ),
             (
                 "ENC[AES256_GCM,data:x]".into(),
-                "it is a value of sops, 22 bytes",
+                "it is a sops value, 22 bytes",
             ),
             (
                 whole[..whole.len() - 3].into(),
-                "it is base64 that was cut short, 369 bytes",
+                "it is truncated base64, 369 bytes",
             ),
             (
                 whole[..100].into(),
-                "it was cut short (274 bytes are the least), 75 bytes",
+                "it is truncated (at least 274 bytes are required), 75 bytes",
             ),
         ] {
             let error = decode(&text).unwrap_err();
@@ -220,7 +216,7 @@ mod tests {
 
     /// Bitnami's controller tries its keys with each text that is base64.
     #[test]
-    fn knows_what_bitnamis_controller_reports() {
+    fn returns_the_error_of_bitnamis_controller() {
         for (text, want) in [
             ("*", "illegal base64 data at input byte 0"),
             ("", "no key could decrypt secret"),
@@ -230,14 +226,14 @@ mod tests {
         }
     }
 
-    /// Attack: reads from the error what a text in the place of a value says.
+    /// Attack: a reader of errors learns the text that is stored instead of a sealed value.
     #[test]
     fn no_error_quotes_the_text() {
         for text in ["hunter2", "hunter2!", "aHVudGVyMg==", "aHVudGVyMg"] {
-            let said = decode(text).unwrap_err().to_string();
+            let message = decode(text).unwrap_err().to_string();
             assert!(
-                !said.contains("hunter2") && !said.contains("aHVu"),
-                "{said}"
+                !message.contains("hunter2") && !message.contains("aHVu"),
+                "{message}"
             );
         }
     }
@@ -246,16 +242,16 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn takes_every_sealed_value_and_none_that_was_cut(plain: Vec<u8>, at: prop::sample::Index) {
+        fn accepts_every_sealed_value_and_no_truncated_one(plain: Vec<u8>, at: prop::sample::Index) {
             let whole = sealed(&plain);
             prop_assert_eq!(decode(&base64::encode(&whole)), Ok(whole.clone()));
-            let least = whole.len() - plain.len();
-            let cut = base64::encode(&whole[..at.index(least)]);
+            let min_len = whole.len() - plain.len();
+            let cut = base64::encode(&whole[..at.index(min_len)]);
             prop_assert!(decode(&cut).is_err());
         }
 
         #[test]
-        fn takes_no_readable_text(text: String) {
+        fn rejects_readable_text(text: String) {
             prop_assume!(!text.contains(|c: char| c.is_control()));
             prop_assert!(decode(&text).is_err());
             prop_assert!(decode(&base64::encode(text.as_bytes())).is_err());

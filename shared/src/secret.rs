@@ -14,7 +14,7 @@ use crate::resource::{DocumentError, METADATA, expect_kind, order, order_metadat
 /// A Secret in memory: the input of sealing and the result of unsealing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Secret {
-    /// Metadata, as far as the input had it.
+    /// Metadata from the input.
     pub metadata: ObjectMeta,
     /// `type`; `None` means `Opaque`.
     pub type_: Option<String>,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn string_data_goes_over_data() {
+    fn string_data_overrides_data() {
         let (secrets, _) =
             read("kind: Secret\ndata: {a: YQ==, b: Yg==}\nstringData: {b: B, c: }\n").unwrap();
         assert_eq!(value(&secrets[0], "a"), b"a");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_no_data_and_an_empty_value() {
+    fn treats_null_as_no_data_or_an_empty_value() {
         assert!(
             read("{data: , stringData: null}").unwrap().0[0]
                 .data
@@ -199,18 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn says_which_scalars_became_another_text() {
+    fn reports_scalars_converted_to_another_text() {
         let (secrets, coerced) =
             read("stringData:\n  port: 5432\n  big: 1234567.891\n  yes: on\n  quoted: '1e3'\n")
                 .unwrap();
         assert_eq!(value(&secrets[0], "big"), b"1.2345679e+06");
         assert_eq!(value(&secrets[0], "quoted"), b"1e3");
-        let said: Vec<_> = coerced
+        let reported: Vec<_> = coerced
             .iter()
             .map(|c| (c.line, c.path.as_str(), c.kind))
             .collect();
         assert_eq!(
-            said,
+            reported,
             [
                 (3, "stringData.big", "a number"),
                 (4, "stringData.true", "a boolean")
@@ -246,9 +246,9 @@ mod tests {
         assert_eq!(read("kind: List\n").unwrap().0.len(), 0);
     }
 
-    /// Attack: a user passes Secrets that are wrong in every field.
+    /// Attack: a reader of errors searches them for values of malformed Secrets.
     #[test]
-    fn names_place_and_kind_of_what_is_wrong_and_never_the_value() {
+    fn errors_name_the_location_and_the_type_and_never_the_value() {
         for (why, text, want) in [
             (
                 "kind",
@@ -293,7 +293,7 @@ mod tests {
             (
                 "bad time",
                 "metadata: {creationTimestamp: hunter2}",
-                "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)",
+                "its metadata is not valid; check that every timestamp has the form 2006-01-02T15:04:05Z",
             ),
         ] {
             let error = read(text).unwrap_err();

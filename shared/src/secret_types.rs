@@ -8,7 +8,7 @@ use std::fmt;
 use crate::secret::Secret;
 
 /// Maximum size of all values in one Secret that the API server accepts, in bytes.
-pub const LARGEST: usize = 1 << 20;
+pub const MAX_SECRET_LEN: usize = 1 << 20;
 
 /// The requirements of one type.
 struct Rule {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_a_type_requires_and_lacks() {
+    fn reports_the_items_that_a_type_requires() {
         for (type_, items, want) in [
             ("Opaque", &[][..], None),
             ("example.com/own", &[], None),
@@ -215,15 +215,19 @@ mod tests {
                 Some("the item ssh-privatekey"),
             ),
         ] {
-            let said = check_names(Some(type_), |name| items.contains(&name)).err();
+            let error = check_names(Some(type_), |name| items.contains(&name)).err();
             let want = want.map(|want| format!("a Secret of type {type_} requires {want}"));
-            assert_eq!(said.map(|said| said.to_string()), want, "{type_} {items:?}");
+            assert_eq!(
+                error.map(|error| error.to_string()),
+                want,
+                "{type_} {items:?}"
+            );
         }
         assert_eq!(check_names(None, |_| false), Ok(()));
     }
 
     #[test]
-    fn judges_values_as_the_api_server_does() {
+    fn checks_values_like_the_api_server() {
         let docker = "kubernetes.io/dockerconfigjson";
         for (type_, item, value, is_fit) in [
             (docker, ".dockerconfigjson", "{\"auths\":{}}", true),
@@ -242,8 +246,8 @@ mod tests {
         ] {
             let judged = check_values(&secret(type_, &[(item, value)]));
             assert_eq!(judged.is_ok(), is_fit, "{type_} {item} {value:?}");
-            let said = judged.err().map(|unfit| unfit.to_string());
-            assert!(!said.unwrap_or_default().contains("hunter2"));
+            let error = judged.err().map(|unfit| unfit.to_string());
+            assert!(!error.unwrap_or_default().contains("hunter2"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Makes untrusted text safe to display.
+//! Escapes untrusted text for display.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -68,7 +68,7 @@ mod tests {
     proptest! {
         /// Attack: an author writes any characters into names and texts that are published.
         #[test]
-        fn whatever_the_text_nothing_hidden_is_left(text in any::<String>()) {
+        fn escapes_every_hidden_character_of_any_text(text in any::<String>()) {
             proptest::prop_assert!(!visible(&text).chars().any(|c| c != '\n' && is_hidden(c)));
             proptest::prop_assert!(!visible_line(&text).chars().any(is_hidden));
             proptest::prop_assert!(!visible_line(&text).chars().any(char::is_control));

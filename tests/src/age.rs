@@ -14,8 +14,8 @@ pub fn age_keygen() -> PathBuf {
     go_build::build(&source(), "filippo.io/age/cmd/age-keygen", "age-keygen")
 }
 
-/// Returns the path of a program that decrypts an archive with a passphrase from stdin; `age` itself asks
-/// only a terminal.
+/// Returns the path of a program that decrypts an archive with a passphrase from stdin; `age` itself reads a passphrase
+/// only from a terminal.
 pub fn open_with_passphrase() -> PathBuf {
     go_build::build(&source(), ".", "age-open-with-passphrase")
 }

@@ -46,11 +46,11 @@ fn build() -> PathBuf {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .unwrap_or_else(|error| {
-            panic!("cargo cannot be started: {error}; the tests build the programs with it")
+            panic!("cannot start cargo, with which the tests build the programs: {error}")
         });
     assert!(
         status.success(),
-        "the programs under test cannot be built: see cargo's output above"
+        "cannot build the programs under test: see cargo's output above"
     );
     profile
 }

@@ -11,7 +11,7 @@ pub(crate) fn folder() -> PathBuf {
         .map_or_else(|| user_cache().join("sealed-secrets-tests"), PathBuf::from);
     fs::create_dir_all(&folder).unwrap_or_else(|error| {
         panic!(
-            "the folder {} for built test programs cannot be made: {error}; \
+            "cannot create the folder {} for built test programs: {error}; \
              set SEALED_SECRETS_TEST_CACHE to a folder that can be written",
             folder.display()
         )
@@ -27,12 +27,12 @@ fn user_cache() -> PathBuf {
         .unwrap_or_else(env::temp_dir)
 }
 
-/// Holds the lock file `path` until the value is dropped; calls `waits` if another process holds it. The
+/// Locks the file `path` until the value is dropped; calls `on_wait` if another process holds the lock. The
 /// operating system releases the lock when the process dies for any reason.
-pub(crate) fn lock(path: &Path, waits: impl FnOnce()) -> File {
+pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
     let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if file.try_lock().is_err() {
-        waits();
+        on_wait();
         file.lock()
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }

@@ -26,9 +26,9 @@ pub struct ClusterController {
 }
 
 impl ClusterController {
-    /// Starts the controller in a namespace whose account already has its rights, and waits until it has seen
-    /// every object. It works only in its own namespace, unless `args` say otherwise, because tests share
-    /// the cluster.
+    /// Starts the controller in a namespace whose account already has its rights, and waits until its initial sync is
+    /// complete. It works only in its own namespace unless `args` contain other namespaces, because tests share the
+    /// cluster.
     ///
     /// # Panics
     /// Panics with its log, if it does not become ready.
@@ -44,12 +44,12 @@ impl ClusterController {
         controller
     }
 
-    /// Like [`Self::start_with`], without the log of libraries.
+    /// Like [`Self::start_with`], without log lines of libraries.
     pub async fn start_quietly(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(command.env_remove("RUST_LOG"));
         let mut controller = Self {
-            process: process.expect("the shell is there"),
+            process: process.expect("/bin/sh exists"),
         };
         controller.become_ready().await;
         controller
@@ -60,14 +60,14 @@ impl ClusterController {
         let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(command.env("POD_UID", uid));
         Self {
-            process: process.expect("the shell is there"),
+            process: process.expect("/bin/sh exists"),
         }
     }
 
     /// Like [`Self::start_with`], without waiting.
     pub fn spawn(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
-        let process = Logged::spawn(&mut command).expect("the shell is there");
+        let process = Logged::spawn(&mut command).expect("/bin/sh exists");
         Self { process }
     }
 
@@ -97,7 +97,7 @@ impl ClusterController {
     /// Panics if there is no response.
     pub async fn get(&self, path: &str) -> String {
         let port = self.port().expect("it is ready");
-        http::get(port, path).await.expect("it answers")
+        http::get(port, path).await.expect("a response")
     }
 
     /// Returns the metrics as Prometheus receives them.
@@ -106,7 +106,7 @@ impl ClusterController {
     /// Panics if there is no response.
     pub async fn scrape(&self) -> String {
         let port = self.metrics_port().expect("it serves metrics");
-        let answer = http::get(port, "/metrics").await.expect("it answers");
+        let answer = http::get(port, "/metrics").await.expect("a response");
         let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         body.to_owned()
@@ -127,7 +127,7 @@ impl ClusterController {
         self.process.signal(signal);
     }
 
-    /// Asks the controller to stop; returns its exit code.
+    /// Stops the controller with SIGTERM; returns its exit code.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }
@@ -135,11 +135,11 @@ impl ClusterController {
     /// Waits until the log contains this text.
     pub async fn logs(&mut self, text: &str) {
         let found = |log: &str| log.contains(text).then_some(());
-        let what = format!("{text:?} stands in the log");
-        self.process.shows(&what, found).await;
+        let what = format!("the log contains {text:?}");
+        self.process.wait_for_log(&what, found).await;
     }
 
-    /// Waits until the controller has seen every object.
+    /// Waits until the controller's initial sync is complete.
     ///
     /// # Panics
     /// Panics with its log, if it does not become ready.
@@ -156,7 +156,7 @@ impl ClusterController {
         .await;
         assert!(
             ended.is_none(),
-            "the controller ended early:\n{}",
+            "the controller exited early:\n{}",
             self.log()
         );
     }

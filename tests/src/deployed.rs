@@ -1,5 +1,5 @@
-//! Runs the controller that a Deployment describes. No kubelet runs here, so this module takes its place: it
-//! uses the arguments and environment variables in the cluster, as the Deployment's service account.
+//! Runs the controller that a Deployment describes. No kubelet runs here, so this module replaces it: it uses the
+//! arguments and environment variables in the cluster, as the Deployment's service account.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ impl Deployed {
             Program::Ours | Program::InRoot(_) => "/readyz",
         };
         let mut deployed = Self::start_without_waiting(plane, home, name, program).await;
-        deployed.becomes_ready(path).await;
+        deployed.wait_until_ready(path).await;
         plane.existing(home).route(name, deployed.port).await;
         deployed
     }
@@ -68,10 +68,10 @@ impl Deployed {
         Self { pod, port }
     }
 
-    async fn becomes_ready(&mut self, path: &str) {
-        until(&format!("{path} says 200"), async || {
+    async fn wait_until_ready(&mut self, path: &str) {
+        until(&format!("{path} returns 200"), async || {
             let ended = self.pod.ended();
-            assert!(ended.is_none(), "it ended early:\n{}", self.pod.log());
+            assert!(ended.is_none(), "it exited early:\n{}", self.pod.log());
             let answer = http::get(self.port, path).await;
             answer
                 .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -85,13 +85,13 @@ impl Deployed {
         self.pod.log()
     }
 
-    /// Asks the controller to stop, and waits.
+    /// Stops the controller with SIGTERM, and waits.
     pub fn stop(self) {
         self.pod.stop();
     }
 }
 
-/// Returns the environment variables that a kubelet would set; each `Deployed` is a Pod of its own.
+/// Returns the environment variables that a kubelet would set; each `Deployed` has its own Pod.
 fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
     let pod = format!("{name}-{:08x}", shared::random::number::<u32>());
     let uid = format!("{:032x}", shared::random::number::<u128>());
@@ -101,7 +101,7 @@ fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, Stri
             "metadata.name" => Some(pod.clone()),
             "metadata.namespace" => Some(home.to_owned()),
             "metadata.uid" => Some(uid.clone()),
-            other => panic!("no kubelet knows {other}"),
+            other => panic!("unknown field reference {other}"),
         }
     };
     let variables = container.env.iter().flatten();

@@ -27,7 +27,7 @@ impl DirectoryController {
     /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
     ///
     /// # Panics
-    /// Panics with its log, if it exits before that.
+    /// Panics with its log, if it exits first.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
@@ -35,7 +35,7 @@ impl DirectoryController {
     /// Like [`Self::start`], with more arguments.
     pub fn start_with(args: &[&str]) -> Self {
         let scratch = Scratch::new();
-        fs::create_dir(scratch.path().join("sealed")).expect("the folder is ours");
+        fs::create_dir(scratch.path().join("sealed")).expect("a writable folder");
         let mut command = guarded::command(binaries::controller());
         command
             .args([
@@ -46,7 +46,7 @@ impl DirectoryController {
             .arg(scratch.path())
             .args(args)
             .stdout(Stdio::piped());
-        let mut process = Guarded::spawn(&mut command).expect("the shell is there");
+        let mut process = Guarded::spawn(&mut command).expect("/bin/sh exists");
         let log = process.stdout().expect("it was piped");
         let port = port_from(log);
         wait_until_ready(port);
@@ -88,8 +88,8 @@ fn is_ready(port: u16) -> io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
-/// Reads up to the line with the address, and continues to read on a thread, so that the controller never
-/// blocks on a full pipe.
+/// Returns the port from the log line with the address. Continues to read the log on a thread, so that the controller
+/// never blocks on a full pipe.
 fn port_from(log: ChildStdout) -> u16 {
     let mut lines = BufReader::new(log).lines().map_while(Result::ok);
     let mut seen = Vec::new();
@@ -101,5 +101,5 @@ fn port_from(log: ChildStdout) -> u16 {
         address?.rsplit_once(':')?.1.trim_matches('"').parse().ok()
     });
     thread::spawn(move || lines.for_each(drop));
-    port.unwrap_or_else(|| panic!("the controller ended early:\n{}", seen.join("\n")))
+    port.unwrap_or_else(|| panic!("the controller exited early:\n{}", seen.join("\n")))
 }

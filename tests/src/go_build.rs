@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::cache;
-use crate::progress::say;
+use crate::progress::print_progress;
 
 /// A linker value: the full name of a string variable and its value (`-X name=value`).
 pub type Stamp<'a> = (&'a str, &'a str);
@@ -71,7 +71,7 @@ fn build_in(
         .join(output_name);
     let lock = cache.join(format!("{output_name}.lock"));
     let _lock = cache::lock(&lock, || {
-        say(&format!(
+        print_progress(&format!(
             "another process is building {output_name}: waiting"
         ));
     });
@@ -151,8 +151,8 @@ fn go(source_dir: &Path) -> Command {
 
 fn missing(error: &io::Error) -> ! {
     panic!(
-        "the program `go` cannot be started ({error}), and the tests build programs with it; install Go 1.26 \
-         or newer (https://go.dev/dl) and see that `go version` works"
+        "cannot start the program `go`, with which the tests build programs ({error}); install Go 1.26 or newer \
+         (https://go.dev/dl) and check that `go version` works"
     )
 }
 
@@ -163,7 +163,7 @@ fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) 
     let scratch = program.with_file_name("unfinished");
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch).unwrap();
-    say(&format!(
+    print_progress(&format!(
         "building {name}; the first time takes minutes, later runs reuse {}",
         program.display()
     ));
@@ -184,30 +184,30 @@ fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) 
     let status = child.wait().unwrap();
     assert!(
         status.success(),
-        "{name} cannot be built ({status}):\n{}",
+        "cannot build {name} ({status}):\n{}",
         last_lines.join("\n")
     );
     fs::rename(scratch.join("program"), program).unwrap();
     let _ = fs::remove_dir_all(&scratch);
-    say(&format!("built {name} in {} s", start.elapsed().as_secs()));
+    print_progress(&format!("built {name} in {} s", start.elapsed().as_secs()));
 }
 
 /// Prints the progress every few seconds; returns the last lines, for a failure message.
 fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
-    const EVERY: Duration = Duration::from_secs(15);
-    const KEPT: usize = 40;
-    let mut next = start + EVERY;
+    const INTERVAL: Duration = Duration::from_secs(15);
+    const MAX_LINES: usize = 40;
+    let mut next = start + INTERVAL;
     let mut last = Vec::new();
     for (count, line) in output.lines().map_while(Result::ok).enumerate() {
         if Instant::now() >= next {
-            say(&format!(
+            print_progress(&format!(
                 "building {name}: {count} packages after {} s, now {line}",
                 start.elapsed().as_secs()
             ));
-            next = Instant::now() + EVERY;
+            next = Instant::now() + INTERVAL;
         }
         last.push(line);
-        if last.len() > KEPT {
+        if last.len() > MAX_LINES {
             last.remove(0);
         }
     }
@@ -225,7 +225,7 @@ mod tests {
     const SOURCE: &str = "package main\n\nvar word = \"unset\"\n\nfunc main() { print(word) }\n";
 
     /// Creates a cache and a Go program that prints a word.
-    fn workshop(source: &str) -> (Scratch, PathBuf, PathBuf) {
+    fn test_program(source: &str) -> (Scratch, PathBuf, PathBuf) {
         let scratch = Scratch::new();
         let (cache, sources) = (scratch.path().join("cache"), scratch.path().join("sources"));
         fs::create_dir(&cache).unwrap();
@@ -236,13 +236,13 @@ mod tests {
     }
 
     /// Returns the output of a program. Go's `print` writes to stderr.
-    fn words_of(program: &Path) -> String {
+    fn output_of(program: &Path) -> String {
         String::from_utf8(Command::new(program).output().unwrap().stderr).unwrap()
     }
 
     #[test]
     fn rebuilds_after_every_change_and_only_then() {
-        let (_scratch, cache, sources) = workshop(SOURCE);
+        let (_scratch, cache, sources) = test_program(SOURCE);
         let build = |word| {
             build_in(
                 &cache,
@@ -256,29 +256,29 @@ mod tests {
 
         let first = build("first");
         let time = time_of(&first);
-        assert_eq!(words_of(&first), "first");
+        assert_eq!(output_of(&first), "first");
         assert_eq!(
             (build("first"), time_of(&first)),
             (first.clone(), time),
             "nothing changed"
         );
-        assert_eq!(words_of(&build("second")), "second", "an argument changed");
+        assert_eq!(output_of(&build("second")), "second", "an argument changed");
         fs::write(
             sources.join("other.go"),
             "package main\n\nfunc init() { print(\"other \") }\n",
         )
         .unwrap();
         assert_eq!(
-            words_of(&build("first")),
+            output_of(&build("first")),
             "other first",
             "a source was added"
         );
-        assert_eq!(words_of(&first), "first", "earlier builds stay");
+        assert_eq!(output_of(&first), "first", "earlier builds stay");
     }
 
     #[test]
     fn builds_once_for_concurrent_callers() {
-        let (_scratch, cache, sources) = workshop(SOURCE);
+        let (_scratch, cache, sources) = test_program(SOURCE);
         let together = Barrier::new(3);
         let build = || {
             together.wait();
@@ -301,7 +301,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "undefined: nothing")]
     fn fails_with_the_message_of_the_compiler() {
-        let (_scratch, cache, sources) = workshop("package main\n\nfunc main() { nothing() }\n");
+        let (_scratch, cache, sources) =
+            test_program("package main\n\nfunc main() { nothing() }\n");
         build_in(&cache, &sources, "word", "build", &arguments(".", &[]));
     }
 }

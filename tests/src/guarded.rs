@@ -45,7 +45,7 @@ impl Guarded {
     /// exit.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.spawn()?;
-        let watcher = child.stdin.take().expect("made by guarded::command");
+        let watcher = child.stdin.take().expect("guarded::command pipes stdin");
         Ok(Self { child, watcher })
     }
 
@@ -80,7 +80,8 @@ impl Guarded {
         status
     }
 
-    /// Sends a signal, unless the program has exited. After [`Signal::STOP`] the program does not run.
+    /// Sends a signal, unless the program has exited. For [`Signal::STOP`], waits until the program has
+    /// stopped.
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_some() {
             return;

@@ -67,22 +67,22 @@ impl<'a> User<'a> {
         stdin.write_all(input.to_string().as_bytes()).unwrap();
         drop(stdin);
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         output
             .status
             .success()
             .then(|| String::from_utf8(output.stdout).unwrap())
-            .ok_or(said)
+            .ok_or(stderr)
     }
 
     /// Returns a SealedSecret of one value, sealed by the real `kubeseal` over the API server's proxy.
     pub async fn sealed(&self, name: &str, value: &str) -> Value {
         let metadata = json!({ "name": name, "namespace": self.namespace.name() });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });
-        let sealed = until("the roles have spread", async || {
+        let sealed = until("the roles take effect", async || {
             let answer = self.kubeseal(&[], &secret);
             match answer {
-                Err(said) if said.contains("forbid") => None,
+                Err(stderr) if stderr.contains("forbid") => None,
                 answer => Some(answer),
             }
         });
@@ -101,22 +101,25 @@ impl<'a> User<'a> {
     }
 
     /// Waits until the Secret has that value.
-    pub async fn holds(&self, name: &str, value: &str, log: &str) -> ApiSecret {
-        until(&format!("{name} holds {value}\n{log}"), async || {
-            let secret = self
-                .namespace
-                .api::<ApiSecret>()
-                .get_opt(name)
-                .await
-                .unwrap()?;
-            let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
-            found.then_some(secret)
-        })
+    pub async fn wait_for_value(&self, name: &str, value: &str, log: &str) -> ApiSecret {
+        until(
+            &format!("{name} has the value {value}\n{log}"),
+            async || {
+                let secret = self
+                    .namespace
+                    .api::<ApiSecret>()
+                    .get_opt(name)
+                    .await
+                    .unwrap()?;
+                let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
+                found.then_some(secret)
+            },
+        )
         .await
     }
 
-    /// Waits until its status says that it is synced.
-    pub async fn is_synced(&self, name: &str) {
+    /// Waits until the object's status is synced.
+    pub async fn wait_until_synced(&self, name: &str) {
         until(&format!("{name} is synced"), async || {
             let api: Api<SealedSecret> = self.namespace.api();
             let status = api.get(name).await.unwrap().status?;
@@ -126,17 +129,19 @@ impl<'a> User<'a> {
         .await;
     }
 
-    /// Seals, applies, changes, validates and deletes. Leaves one object named `kept`.
-    pub async fn lives(&self, controller: &Deployed) {
-        for (name, value) in [("kept", "1"), ("goes", "1"), ("goes", "2")] {
+    /// Runs the lifecycle test: seals, applies, changes, validates and deletes objects. Leaves one object named `kept`.
+    pub async fn run_lifecycle(&self, controller: &Deployed) {
+        for (name, value) in [("kept", "1"), ("deleted", "1"), ("deleted", "2")] {
             let sealed = self.apply(name, value).await;
-            self.holds(name, value, &controller.log()).await;
+            self.wait_for_value(name, value, &controller.log()).await;
             self.kubeseal(&["--validate"], &sealed).unwrap();
         }
         let api: Api<SealedSecret> = self.namespace.api();
-        api.delete("goes", &DeleteParams::default()).await.unwrap();
-        until("its Secret goes with it", async || {
-            let secret = self.namespace.api::<ApiSecret>().get_opt("goes").await;
+        api.delete("deleted", &DeleteParams::default())
+            .await
+            .unwrap();
+        until("its Secret is deleted with it", async || {
+            let secret = self.namespace.api::<ApiSecret>().get_opt("deleted").await;
             secret.unwrap().is_none().then_some(())
         })
         .await;

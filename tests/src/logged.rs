@@ -35,16 +35,16 @@ impl Logged {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until `look` finds something in the log.
+    /// Waits until `find` returns a value for the log.
     ///
     /// # Panics
-    /// Panics with the log, if the process exits before.
-    pub async fn shows<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+    /// Panics with the log, if the process exits first.
+    pub async fn wait_for_log<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let ended = self.process.ended();
             let log = self.log();
-            assert!(ended.is_none(), "it ended before {what}:\n{log}");
-            look(&log)
+            assert!(ended.is_none(), "it exited before {what}:\n{log}");
+            find(&log)
         })
         .await
     }
@@ -55,7 +55,7 @@ impl Logged {
     }
 
     /// Returns the peak memory of the process in bytes.
-    pub fn most_memory(&self) -> usize {
+    pub fn peak_memory(&self) -> usize {
         self.figure("VmHWM:")
     }
 
@@ -64,7 +64,7 @@ impl Logged {
             .expect("it runs, and this is Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes = kibibytes.expect("the kernel says it");
+        let kibibytes = kibibytes.expect("the kernel reports it");
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 
@@ -83,7 +83,7 @@ impl Logged {
         self.process.signal(signal);
     }
 
-    /// Asks the process to stop; returns its exit code.
+    /// Stops the process with SIGTERM; returns its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.process.signal(Signal::TERM);
         self.process.wait().code()

@@ -13,14 +13,14 @@ const CHUNK: usize = 1 << 20;
 /// Panics if this process may not read it: the controller allows that only to root.
 pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
-        panic!("the memory of the controller cannot be read ({error}): run this test as root")
+        panic!("cannot read the memory of the controller ({error}): run this test as root")
     });
     let regions = writable(process);
-    let stands = |needle: &[u8]| {
-        let holds = |&(start, end): &(u64, u64)| holds(&memory, start, end, needle);
-        regions.iter().any(holds)
+    let occurs = |needle: &[u8]| {
+        let contains = |&(start, end): &(u64, u64)| contains(&memory, start, end, needle);
+        regions.iter().any(contains)
     };
-    let found = needles.iter().filter(|(_, needle)| stands(needle));
+    let found = needles.iter().filter(|(_, needle)| occurs(needle));
     found.map(|(name, _)| *name).collect()
 }
 
@@ -39,7 +39,7 @@ fn writable(process: u32) -> Vec<(u64, u64)> {
 
 /// Searches a region. Chunks overlap, so that no needle is split. A region that has disappeared counts as
 /// empty.
-fn holds(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
+fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK + needle.len()];
     let mut at = start;
     while at < end {

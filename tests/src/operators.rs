@@ -33,7 +33,7 @@ pub fn of_prometheus(name: &str) -> Command {
     let works = found.is_ok_and(|output| output.status.success());
     assert!(
         works,
-        "the program `{name}` is not there: install Debian's package `prometheus` (apt-get install \
+        "the program `{name}` is not installed: install Debian's package `prometheus` (apt-get install \
          --no-install-recommends prometheus), or put Prometheus' release on the PATH"
     );
     Command::new(name)
@@ -48,7 +48,7 @@ pub fn ssh_keygen() -> Command {
     let works = Command::new("ssh-keygen").arg("-?").output().is_ok();
     assert!(
         works,
-        "the program `ssh-keygen` is not there: install Debian's package `openssh-client` (apt-get install \
+        "the program `ssh-keygen` is not installed: install Debian's package `openssh-client` (apt-get install \
          --no-install-recommends openssh-client)"
     );
     let mut command = Command::new("ssh-keygen");
@@ -62,9 +62,9 @@ pub fn ssh_keygen() -> Command {
 /// Panics with its stderr, if it failed.
 pub fn successful(command: &mut Command) -> String {
     let output = output(command);
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8(output.stdout).expect("text");
-    assert!(output.status.success(), "{command:?}:\n{said}\n{printed}");
+    assert!(output.status.success(), "{command:?}:\n{stderr}\n{printed}");
     printed
 }
 
@@ -84,7 +84,7 @@ pub fn failed(command: &mut Command) -> String {
 
 fn output(command: &mut Command) -> Output {
     let output = command.output();
-    output.unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+    output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 /// Parses objects from YAML or JSON.

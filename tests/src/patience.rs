@@ -5,35 +5,32 @@ use std::time::{Duration, Instant};
 /// Limit for every wait. Far more than needed: only a failing test waits this long.
 pub const LIMIT: Duration = Duration::from_mins(1);
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Calls `look` repeatedly until it returns a value.
+/// Calls `poll` repeatedly until it returns a value.
 ///
 /// # Panics
-/// If there is none within [`LIMIT`]; the message contains `what`.
-pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
-    until_within(LIMIT, what, look).await
+/// Panics if there is no value within [`LIMIT`]; the message contains `what`.
+pub async fn until<T>(what: &str, poll: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(LIMIT, what, poll).await
 }
 
 /// Like [`until`], for work that takes long in a development build.
 ///
 /// # Panics
-/// If there is no value within `limit`; the message contains `what`.
+/// Panics if there is no value within `limit`; the message contains `what`.
 pub async fn until_within<T>(
     limit: Duration,
     what: &str,
-    mut look: impl AsyncFnMut() -> Option<T>,
+    mut poll: impl AsyncFnMut() -> Option<T>,
 ) -> T {
     let deadline = Instant::now() + limit;
     loop {
-        if let Some(value) = look().await {
+        if let Some(value) = poll().await {
             return value;
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {limit:?} in vain until {what}"
-        );
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -41,7 +38,7 @@ pub async fn until_within<T>(
 ///
 /// # Panics
 /// Panics if it is not ready within [`LIMIT`]; the message contains `what`.
-pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+pub async fn within_limit<F: Future>(what: &str, future: F) -> F::Output {
     let done = tokio::time::timeout(LIMIT, future).await;
-    done.unwrap_or_else(|_| panic!("waited {LIMIT:?} in vain until {what}"))
+    done.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
 }

@@ -16,7 +16,7 @@ const SERVICE_ACCOUNT: &str = "serviceaccount";
 const POD: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// The same in a separate, read-only root, as an unprivileged user.
+/// Runs a program like [`POD`], in a separate read-only root as an unprivileged user.
 const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
@@ -27,7 +27,7 @@ const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
 
 /// The files that a Pod sees, and the program in them.
 pub enum Root {
-    /// This machine's files, and a program of ours.
+    /// This machine's files, and a program that was built here.
     Ours(PathBuf),
     /// The files of an unpacked image, with its `/usr/local/bin/controller`.
     Another(PathBuf),
@@ -49,7 +49,7 @@ pub async fn run(
 ) -> Output {
     let files = service_account(plane, namespace, account).await;
     let stdin = files.path().join("stdin");
-    fs::write(&stdin, input).expect("the folder is ours");
+    fs::write(&stdin, input).expect("a writable folder");
     let mut command = Command::new("unshare");
     unshare(&mut command, plane, POD, &files, program, args);
     command
@@ -57,7 +57,7 @@ pub async fn run(
         .env_remove("KUBECONFIG")
         .envs(variables.iter().copied())
         .stdin(fs::File::open(stdin).expect("it was written"));
-    command.output().expect("unshare is there")
+    command.output().expect("unshare is installed")
 }
 
 /// Creates the folder that is mounted into a Pod.
@@ -68,11 +68,11 @@ async fn service_account(
 ) -> Scratch {
     let files = Scratch::new();
     let folder = files.path().join(SERVICE_ACCOUNT);
-    fs::create_dir(&folder).expect("the folder is ours");
+    fs::create_dir(&folder).expect("a writable folder");
     let token = plane.token_of(namespace.name(), account).await;
-    fs::write(folder.join("token"), token).expect("the folder is ours");
-    fs::write(folder.join("ca.crt"), plane.authority()).expect("the folder is ours");
-    fs::write(folder.join("namespace"), namespace.name()).expect("the folder is ours");
+    fs::write(folder.join("token"), token).expect("a writable folder");
+    fs::write(folder.join("ca.crt"), plane.authority()).expect("a writable folder");
+    fs::write(folder.join("namespace"), namespace.name()).expect("a writable folder");
     files
 }
 
@@ -109,7 +109,7 @@ impl Pod {
     /// Starts the program in this namespace, and waits until it logs that it serves HTTP.
     ///
     /// # Panics
-    /// Panics with its output, if it exits before.
+    /// Panics with its output, if it exits first.
     pub async fn start(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -119,7 +119,7 @@ impl Pod {
     ) -> Self {
         let root = Root::Ours(program.to_owned());
         let mut pod = Self::spawn(plane, namespace, account, root, args, &[]).await;
-        pod.serves().await;
+        pod.wait_until_serving().await;
         pod
     }
 
@@ -134,10 +134,10 @@ impl Pod {
     ) -> Self {
         let files = service_account(plane, namespace, account).await;
         let file = files.path().join(SERVICE_ACCOUNT).join("namespace");
-        fs::remove_file(file).expect("the folder is ours");
+        fs::remove_file(file).expect("a writable folder");
         let root = Root::Ours(program.to_owned());
         let mut pod = Self::spawn_with(plane, files, root, args, variables);
-        pod.serves().await;
+        pod.wait_until_serving().await;
         pod
     }
 
@@ -169,16 +169,18 @@ impl Pod {
         let mut command = guarded::command("unshare");
         unshare(&mut command, plane, script, &files, &path, args);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        let process = Logged::spawn(&mut command).expect("the shell is there");
+        let process = Logged::spawn(&mut command).expect("/bin/sh exists");
         Self {
             process,
             _files: files,
         }
     }
 
-    async fn serves(&mut self) {
-        let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-        self.process.shows("it serves HTTP", serves).await;
+    async fn wait_until_serving(&mut self) {
+        let is_serving = |log: &str| log.contains("HTTP server serving").then_some(());
+        self.process
+            .wait_for_log("it serves HTTP", is_serving)
+            .await;
     }
 
     /// Returns the output so far.
@@ -196,9 +198,9 @@ impl Pod {
         self.process.memory()
     }
 
-    /// See [`Logged::most_memory`].
-    pub fn most_memory(&self) -> usize {
-        self.process.most_memory()
+    /// See [`Logged::peak_memory`].
+    pub fn peak_memory(&self) -> usize {
+        self.process.peak_memory()
     }
 
     /// Returns the unauthenticated port on 127.0.0.1 where the program listens.
@@ -223,10 +225,10 @@ impl Pod {
         let address = line.and_then(|line| line.split("127.0.0.1:").nth(1));
         let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
         let digits: String = address.map(digits).unwrap_or_default();
-        digits.parse().expect("it says where it listens")
+        digits.parse().expect("the log contains the port")
     }
 
-    /// Asks the program to stop, and waits.
+    /// Stops the program with SIGTERM, and waits.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }

@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes one controller, often.
+//! A Prometheus that scrapes one controller every second.
 
 use std::fs;
 use std::net::TcpListener;
@@ -53,7 +53,7 @@ impl Prometheus {
         }
     }
 
-    /// Returns the series that a query finds now; `None` if Prometheus does not answer yet.
+    /// Returns the series that a query returns now; `None` if Prometheus does not answer yet.
     ///
     /// # Panics
     /// Panics if Prometheus rejects the query.
@@ -70,10 +70,10 @@ impl Prometheus {
         serde_json::from_value(answer["data"]["result"].take()).ok()
     }
 
-    /// Waits until a query finds something.
-    pub async fn finds(&self, query: &str) {
+    /// Waits until a query returns series.
+    pub async fn wait_for(&self, query: &str) {
         until(
-            &format!("{query} finds something\n{}", self.process.log()),
+            &format!("{query} returns series\n{}", self.process.log()),
             async || {
                 let series = self.series(query).await?;
                 (!series.is_empty()).then_some(())

@@ -1,5 +1,5 @@
-//! The rights that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A
-//! drop-in replacement has to work with them.
+//! The rights that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A drop-in
+//! replacement must work with them.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -89,15 +89,15 @@ pub async fn grant_reviews(namespace: &Namespace<'_>) {
         .unwrap();
 }
 
-/// Creates an account with this name and these verbs on SealedSecrets.
-pub async fn caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
+/// Creates an account with this name that has these verbs on SealedSecrets.
+pub async fn create_caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]) {
     let rules =
         json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs }]);
-    caller_with(namespace, name, &rules).await;
+    create_caller_with(namespace, name, &rules).await;
 }
 
 /// Creates an account with this name and these rights in the namespace.
-pub async fn caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
+pub async fn create_caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
     let account = json!({ "metadata": { "name": name } });
     let _: ServiceAccount = namespace.create_object(account).await;
     let _: Role = namespace.create_object(role(name, rules)).await;

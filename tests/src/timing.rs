@@ -40,7 +40,7 @@ pub fn compare(
     judge(&a, &b)
 }
 
-/// Returns the time that the work takes.
+/// Measures the time of the work.
 pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
     std::hint::black_box(work());
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_work_of_which_a_cut_leaves_nothing() {
+    fn detects_a_difference_if_a_cut_leaves_nothing() {
         assert!(judge(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
     }
 }

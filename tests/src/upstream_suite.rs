@@ -66,7 +66,7 @@ enum Under {
 }
 
 impl Under {
-    fn holds(self, definition: Definition) -> bool {
+    fn applies_to(self, definition: Definition) -> bool {
         match self {
             Self::Both => true,
             Self::Upstream => definition == Definition::Upstream,
@@ -86,7 +86,7 @@ impl Expected {
         let mut seen = BTreeSet::new();
         for entry in &expected.fails {
             if entry.why.trim().is_empty() {
-                return Err(format!("no reason is given for {:?}", entry.spec));
+                return Err(format!("{:?} has no reason", entry.spec));
             }
             if !seen.insert(&entry.spec) {
                 return Err(format!("{:?} is listed twice", entry.spec));
@@ -99,11 +99,11 @@ impl Expected {
 /// The result of one spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Its full name.
+    /// Full name of the spec.
     pub spec: String,
     /// Ginkgo's state, for example `passed`.
     pub state: String,
-    /// Why it failed.
+    /// The failure message.
     pub message: String,
 }
 
@@ -181,7 +181,8 @@ fn complaint(expected: &Expected, definition: Definition, verdict: &Verdict) -> 
         message,
     } = verdict;
     let mut entries = expected.fails.iter();
-    let listed = entries.find(|entry| entry.spec == *spec && entry.definition.holds(definition));
+    let listed =
+        entries.find(|entry| entry.spec == *spec && entry.definition.applies_to(definition));
     match (state.as_str(), listed) {
         ("passed", None) | ("failed", Some(_)) => None,
         ("passed", Some(entry)) if entry.races => None,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_held_to_the_list_in_both_directions() {
+    fn reports_unexpected_failures_and_unexpected_passes() {
         let expected = Expected::read(LIST).unwrap();
         let good = [
             ("a fails", "failed"),
@@ -289,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_reasons_or_with_doubles_is_refused() {
+    fn refuses_a_list_without_reasons_or_with_duplicates() {
         let entry =
             |why: &str| format!("[[fails]]\nspec = 'a'\ndefinition = 'ours'\nwhy = '{why}'\n");
         assert!(
             Expected::read(&entry(" "))
                 .unwrap_err()
-                .contains("no reason")
+                .contains("has no reason")
         );
         let twice = entry("x") + &entry("y");
         assert!(Expected::read(&twice).unwrap_err().contains("listed twice"));

@@ -1,4 +1,4 @@
-//! How Argo CD and Flux judge a status: their own rules, run by a Go program.
+//! Evaluates a status as Argo CD and Flux do: a Go program runs their own rules.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
 const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
 const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
 
-/// The verdicts of both on one object.
+/// The verdicts of Argo CD and of kstatus on one object.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Verdict {
     /// Argo CD's verdict: `Progressing`, `Healthy` or `Degraded`.
@@ -26,7 +26,7 @@ pub struct Verdict {
     pub kstatus: String,
 }
 
-/// Judges an object.
+/// Evaluates an object.
 ///
 /// # Panics
 /// Panics if Go is missing, or neither the network nor Go's module cache has the rules.
@@ -42,7 +42,7 @@ pub fn judge(object: &Value) -> Verdict {
     writeln!(input, "{object}").expect("it reads all it gets");
     drop(input);
     let output = child.wait_with_output().expect("it is our child");
-    assert!(output.status.success(), "it said on stderr why it failed");
+    assert!(output.status.success(), "it failed: see its stderr");
     serde_json::from_slice(&output.stdout).expect("it prints verdicts")
 }
 
@@ -62,8 +62,8 @@ fn rule() -> PathBuf {
         .expect("Go is installed");
     let module: Result<Module, _> = serde_json::from_slice(&output.stdout);
     let module = module.unwrap_or_else(|_| {
-        let said = String::from_utf8_lossy(&output.stdout);
-        panic!("{ARGO_CD} can be downloaded, or is in Go's module cache: {said}")
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        panic!("cannot download {ARGO_CD}: {stdout}")
     });
     assert_eq!(module.sum, ARGO_CD_SUM, "of {ARGO_CD}");
     module.dir.join(RULE)

@@ -66,7 +66,7 @@ impl Scene {
             { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
             { "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["ci"], "verbs": ["create"] },
         ]);
-        roles::caller_with(&namespace, "ci", &rules).await;
+        roles::create_caller_with(&namespace, "ci", &rules).await;
         let network = Network::new(port).await;
         let scene = Self {
             plane,

@@ -319,7 +319,7 @@ async fn a_definition_without_statuses_is_named_once_with_what_to_do() {
             "{log}"
         );
         assert!(
-            log.contains("apply the definition that comes with this controller"),
+            log.contains("apply the CustomResourceDefinition of this controller"),
             "{log}"
         );
         case.ends_well();

@@ -222,7 +222,7 @@ impl Held {
             .args(["--key-renew-period=0", "--max-unseal-retries=1"]);
         let mut process = Logged::spawn(&mut command).unwrap();
         process
-            .shows("it serves", |log| {
+            .wait_for_log("it serves", |log| {
                 log.contains("HTTP server serving").then_some(())
             })
             .await;

@@ -242,7 +242,7 @@ async fn a_fingerprint_that_is_given_decides_wherever_the_certificate_is_from() 
         &other,
     ]));
     let said = bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
-    assert!(said.contains("a fingerprint looks like"), "{said}");
+    assert!(said.contains("invalid fingerprint"), "{said}");
 }
 
 /// Attack: labels their own Service like a controller's.

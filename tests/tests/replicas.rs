@@ -35,8 +35,8 @@ const TERMS: [&str; 4] = [
     "--leader-elect-retry-period=500ms",
     "--key-renew-period=0",
 ];
-const LEADS: &str = "This replica leads";
-const FOLLOWS: &str = "Another replica leads";
+const LEADS: &str = "This replica is the leader";
+const FOLLOWS: &str = "Another replica is the leader";
 const OBJECTS: usize = 60;
 const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
@@ -200,7 +200,7 @@ async fn a_leader_that_was_paused_for_longer_than_its_term_writes_nothing_after_
     for prefix in ["s", "t"] {
         are_synced(&namespace, prefix, OBJECTS).await;
     }
-    first.controller.logs("does not lead any more").await;
+    first.controller.logs("is no longer the leader").await;
     assert!(first.count("leader").await < 0.5);
     until("only the leader tells of objects", async || {
         let text = first.controller.scrape().await;
@@ -356,7 +356,7 @@ async fn two_processes_of_one_pod_do_not_lead_together_even_if_one_is_paused() {
     let taken: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     assert!(!holder(&taken).ends_with(&uid), "{}", holder(&taken));
     first.signal(Signal::CONT);
-    first.logs("does not lead any more").await;
+    first.logs("is no longer the leader").await;
     seal_one(&namespace, "later").await;
     has_secret(&namespace, "later").await;
 }

@@ -60,7 +60,7 @@ async fn another_process_of_the_same_user_reads_neither_memory_nor_environment()
         .arg("--listen-metrics-addr=127.0.0.1:0");
     let mut controller = Logged::spawn(as_user(&mut command)).unwrap();
     let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-    controller.shows("it serves HTTP", serves).await;
+    controller.wait_for_log("it serves HTTP", serves).await;
     for file in ["maps", "mem", "environ", "auxv", "stack"] {
         assert!(!is_read(controller.id(), file), "/proc/ID/{file} was read");
     }

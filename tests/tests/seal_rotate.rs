@@ -82,7 +82,7 @@ fn opens(path: &Path, ring: &KeyRing) -> bool {
     );
     let documents = manifest::read(&bytes).unwrap();
     let found = sealed_file::find(&documents).unwrap();
-    let opened = unseal::open_values(&found[0].sealed, ring);
+    let opened = unseal::unseal_values(&found[0].sealed, ring);
     opened.is_ok_and(|values| {
         let values = values
             .iter()

@@ -14,7 +14,7 @@ use crate::decide::{Existing, Held};
 /// Domains whose labels and annotations mean something to this controller or to Kubernetes itself.
 const RESERVED: [&str; 2] = ["bitnami.com", "kubernetes.io"];
 
-/// What is put on Secrets, over what their templates say.
+/// The metadata that is added to Secrets. It overrides the metadata of the template.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddedMetadata {
     labels: BTreeMap<String, String>,
@@ -24,35 +24,35 @@ pub struct AddedMetadata {
 /// A label or annotation cannot be put on a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddedMetadataError {
-    /// Not a pair.
-    #[error("{0:?} is not KEY=VALUE; several are separated by commas")]
+    /// The text is not a pair.
+    #[error("{0:?} is not of the form KEY=VALUE; separate several pairs with commas")]
     Form(String),
-    /// No API server takes the key.
+    /// An API server would not accept the key.
     #[error(
-        "{0:?} is not a key: at most 63 letters, digits, `-`, `_` and `.` with a letter or digit at both ends, behind an \
-         optional domain and `/`"
+        "invalid key {0:?}: use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends, after \
+         an optional domain and `/`"
     )]
     Key(String),
-    /// No API server takes the value as one of a label.
+    /// An API server would not accept the value as a label value.
     #[error(
-        "{0:?} is not the value of a label: at most 63 letters, digits, `-`, `_` and `.` with a letter or digit at both \
-         ends, or nothing"
+        "invalid label value {0:?}: use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends, \
+         or an empty value"
     )]
     Value(String),
-    /// It steers this controller or Kubernetes.
+    /// The key has a meaning for this controller or for Kubernetes.
     #[error("{0:?} is reserved: keys of kubernetes.io and bitnami.com decide how Secrets are used")]
     Reserved(String),
-    /// Which value is meant is not clear.
-    #[error("{0:?} is given twice")]
+    /// The key occurs more than once.
+    #[error("{0:?} is specified twice")]
     Twice(String),
 }
 
 impl AddedMetadata {
-    /// Reads labels, as `KEY=VALUE` by comma.
+    /// Parses labels: `KEY=VALUE` pairs, separated by commas.
     ///
     /// # Errors
     ///
-    /// [`AddedMetadataError`].
+    /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
     pub fn with_labels(self, text: &str) -> Result<Self, AddedMetadataError> {
         let labels = pairs(text)?;
         let unfit = labels.values().find(|value| !is_label_value(value));
@@ -62,11 +62,11 @@ impl AddedMetadata {
         }
     }
 
-    /// Reads annotations in the same way.
+    /// Parses annotations: `KEY=VALUE` pairs, separated by commas.
     ///
     /// # Errors
     ///
-    /// [`AddedMetadataError`].
+    /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
     pub fn with_annotations(self, text: &str) -> Result<Self, AddedMetadataError> {
         let annotations = pairs(text)?;
         Ok(Self {
@@ -75,12 +75,12 @@ impl AddedMetadata {
         })
     }
 
-    /// The same for the same labels and annotations, and another one for others; empty for none.
+    /// Returns a text that is equal for equal labels and annotations and differs otherwise; empty if there are none.
     pub fn as_text(&self) -> String {
         if self.is_empty() {
             return String::new();
         }
-        // Without `..`, so that the compiler asks about each new field.
+        // Without `..`, so that the compiler requires a decision about each new field.
         let Self {
             labels,
             annotations,
@@ -92,7 +92,7 @@ impl AddedMetadata {
         self.labels.is_empty() && self.annotations.is_empty()
     }
 
-    /// Puts them on a Secret, or into a template. They win over what is there.
+    /// Adds the labels and annotations to the metadata of a Secret or template. They override existing ones.
     pub fn put_on(&self, metadata: &mut ObjectMeta) {
         for (added, texts) in [
             (&self.labels, &mut metadata.labels),
@@ -104,16 +104,17 @@ impl AddedMetadata {
         }
     }
 
-    /// Are they on a Secret?
+    /// Returns whether a Secret has all of them.
     pub fn are_on(&self, metadata: &ObjectMeta) -> bool {
         let mut with_them = metadata.clone();
         self.put_on(&mut with_them);
         with_them == *metadata
     }
 
-    /// Returns a Secret that lacks some of them, with them and otherwise unchanged.
+    /// Returns the owned Secret with the missing labels and annotations, otherwise unchanged; `None` if none is
+    /// missing.
     pub fn missing_on(&self, existing: &Existing) -> Option<Box<Secret>> {
-        let Existing::Ours(Held::Secret(secret)) = existing else {
+        let Existing::Owned(Held::Secret(secret)) = existing else {
             return None;
         };
         let mut restored = secret.clone();
@@ -121,14 +122,14 @@ impl AddedMetadata {
         (restored != *secret).then_some(restored)
     }
 
-    /// The object as if its template asked for them.
-    pub fn asked_for<'a>(&self, sealed: &'a SealedSecret) -> Cow<'a, SealedSecret> {
+    /// Returns the SealedSecret with these labels and annotations in its template.
+    pub fn with_added<'a>(&self, sealed: &'a SealedSecret) -> Cow<'a, SealedSecret> {
         if self.is_empty() {
             return Cow::Borrowed(sealed);
         }
-        let mut asking = sealed.clone();
-        self.put_on(&mut asking.spec.template.metadata);
-        Cow::Owned(asking)
+        let mut with_added = sealed.clone();
+        self.put_on(&mut with_added.spec.template.metadata);
+        Cow::Owned(with_added)
     }
 }
 
@@ -161,7 +162,7 @@ fn check_key(key: &str) -> Result<(), AddedMetadataError> {
     Ok(())
 }
 
-/// `app.kubernetes.io` is for everybody.
+/// Returns whether keys of a domain are reserved. Keys of `app.kubernetes.io` are not: they are for all programs.
 fn is_reserved(domain: &str) -> bool {
     let is_below = |reserved: &str| {
         let rest = domain.strip_suffix(reserved);
@@ -189,21 +190,21 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_an_api_server_takes_and_steers_nothing() {
+    fn accepts_valid_and_unreserved_metadata() {
         let long = "a".repeat(64);
         for (labels, annotations, error) in [
             ("", "", ""),
             ("team=a, tier=", "backup.example.com/skip=true", ""),
             ("app.kubernetes.io/part-of=x", "note=a = b; c", ""),
-            ("team", "", "is not KEY=VALUE"),
-            ("=x", "", "is not a key"),
-            ("Example.com/x=y", "", "is not a key"),
-            ("a/b/c=y", "", "is not a key"),
-            (&format!("{long}=y"), "", "is not a key"),
-            (&format!("x={long}"), "", "is not the value of a label"),
-            ("x=a b", "", "is not the value of a label"),
-            ("x=-a", "", "is not the value of a label"),
-            ("x=1,x=2", "", "is given twice"),
+            ("team", "", "is not of the form KEY=VALUE"),
+            ("=x", "", "invalid key"),
+            ("Example.com/x=y", "", "invalid key"),
+            ("a/b/c=y", "", "invalid key"),
+            (&format!("{long}=y"), "", "invalid key"),
+            (&format!("x={long}"), "", "invalid label value"),
+            ("x=a b", "", "invalid label value"),
+            ("x=-a", "", "invalid label value"),
+            ("x=1,x=2", "", "is specified twice"),
             (
                 "sealedsecrets.bitnami.com/sealed-secrets-key=active",
                 "",
@@ -218,15 +219,15 @@ mod tests {
             ),
             ("", "policy.kubernetes.io/x=y", "is reserved"),
         ] {
-            let said = added(labels, annotations).err();
-            let said = said.map(|error| error.to_string()).unwrap_or_default();
-            let fits = said.contains(error) && said.is_empty() == error.is_empty();
-            assert!(fits, "{labels} {annotations}: {said}");
+            let message = added(labels, annotations).err();
+            let message = message.map(|error| error.to_string()).unwrap_or_default();
+            let fits = message.contains(error) && message.is_empty() == error.is_empty();
+            assert!(fits, "{labels} {annotations}: {message}");
         }
     }
 
     #[test]
-    fn wins_over_what_is_there_and_leaves_the_rest() {
+    fn overrides_existing_metadata_and_keeps_the_rest() {
         let added = added("team=ops", "note=n").unwrap();
         let labels = [("team", "dev"), ("own", "x")].map(|(k, v)| (k.into(), v.into()));
         let mut metadata = ObjectMeta {

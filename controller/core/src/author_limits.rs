@@ -73,8 +73,8 @@ struct KeyPlace {
 pub enum Breach {
     /// The Secret would become a sealing key chosen by its author.
     #[error(
-        "no SealedSecret makes a Secret with the label {KEY_LABEL}, or the name {name:?}, in namespace {namespace}: \
-         this controller would seal with it; restore keys with `seal keys restore`"
+        "a SealedSecret may not create a Secret with the label {KEY_LABEL}, or with the name {name:?}, in namespace \
+         {namespace}: the controller would load it as a sealing key; restore keys with `seal keys restore`"
     )]
     Key {
         /// The namespace of the key Secrets.
@@ -82,34 +82,34 @@ pub enum Breach {
         /// The name of the key Secret that needs no label.
         name: String,
     },
-    /// A type that gives its author more than the values.
+    /// A type that gives the author of the SealedSecret more than the values.
     #[error(
-        "a Secret of type {0:?} gives the author of a SealedSecret more than the sealed values, so it is not made; to allow \
+        "a Secret of type {0:?} gives the author of a SealedSecret more than the sealed values, so it is not created; to allow \
          it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
     )]
     RiskyType(&'static str),
     /// A type that the administrator forbids.
     #[error(
-        "Secrets of type {0:?} are not made here (--forbid-secret-types); use another type, or ask the administrator \
-         of the controller"
+        "this controller does not create Secrets of type {0:?} (--forbid-secret-types); use another type, or ask the \
+         administrator of the controller"
     )]
     Type(String),
     /// The key of a label or annotation that the administrator forbids.
     #[error(
-        "Secrets with the label or annotation {0:?} are not made here (--forbid-secret-metadata), since it may hand \
-         the values to another program; remove it from the template, or ask the administrator of the controller"
+        "this controller does not create Secrets with the label or annotation {0:?} (--forbid-secret-metadata), since \
+         another program may act on it; remove it from the template, or ask the administrator of the controller"
     )]
     Metadata(String),
     /// A template with actions in a namespace (this one) where templates are not rendered.
     #[error(
-        "templates are not rendered in namespace {0} (--forbid-templates); seal finished values instead, or ask \
+        "templates are not rendered in namespace {0} (--forbid-templates); seal complete values instead, or ask \
          the administrator of the controller"
     )]
     Templates(String),
     /// A scope that the namespace may not use.
     #[error(
         "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal it again with \
-         an allowed one"
+         an allowed scope"
     )]
     Scope {
         /// The scope of the SealedSecret.
@@ -121,8 +121,8 @@ pub enum Breach {
     },
     /// An item was sealed for a key that is too old.
     #[error(
-        "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; seal them again with the \
-         certificate of today, for example with `kubeseal --re-encrypt`"
+        "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; re-encrypt them for the \
+         newest key, for example with `kubeseal --re-encrypt`"
     )]
     OldKey {
         /// The maximum age.
@@ -172,8 +172,8 @@ impl AuthorLimits {
         self
     }
 
-    /// Returns a text that is equal for equal limits and differs otherwise. Every field is part of it, which the
-    /// compiler checks: records that were made under other limits must not be believed.
+    /// Returns a text that is equal for equal limits and differs otherwise. It contains every field, which the compiler
+    /// checks: records that were created under other limits must not count.
     pub fn as_text(&self) -> String {
         let Self {
             keys,
@@ -324,12 +324,12 @@ pub enum TypeRulesError {
     /// Not a risky type: allowing it would have no effect, and the list may have been meant as an exhaustive
     /// one.
     #[error(
-        "takes types that are refused by default, {risky}; {0:?} is not one of them",
+        "{0:?} is not one of the types that are refused by default: {risky}",
         risky = RISKY_TYPES.join(" and ")
     )]
     NotRisky(String),
     /// The type is both allowed and forbidden.
-    #[error("{0:?} is in --forbid-secret-types too")]
+    #[error("{0:?} is also in --forbid-secret-types")]
     Forbidden(String),
 }
 
@@ -383,7 +383,7 @@ pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 
 /// The text cannot be parsed as scope rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("takes rules like 'team-*=strict,prod=strict+namespace-wide'; this is none: {0:?}")]
+#[error("invalid scope rule {0:?}; use a form like 'team-*=strict,prod=strict+namespace-wide'")]
 pub struct ScopeRulesError(String);
 
 impl ScopeRules {
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_gives_more_than_values_is_refused_unless_it_is_allowed() {
+    fn refuses_a_risky_type_unless_it_is_allowed() {
         for type_ in RISKY_TYPES {
             let refused = Err(Breach::RiskyType(type_));
             assert_eq!(TypeRules::default().allow(&secret(type_)), refused);
@@ -486,23 +486,23 @@ mod tests {
     }
 
     #[test]
-    fn allowing_takes_types_that_are_refused_by_default_and_not_forbidden() {
-        for (forbidden, allowed, said) in [
-            ("", "Opaque", "\"Opaque\" is not one of them"),
-            ("", "*", "\"*\" is not one of them"),
+    fn allows_only_types_that_are_refused_by_default_and_not_forbidden() {
+        for (forbidden, allowed, message) in [
+            ("", "Opaque", "\"Opaque\" is not one of the types"),
+            ("", "*", "\"*\" is not one of the types"),
             (
                 RISKY_TYPES[1],
                 RISKY_TYPES[1],
-                "is in --forbid-secret-types too",
+                "is also in --forbid-secret-types",
             ),
         ] {
             let error = TypeRules::read(forbidden, allowed).unwrap_err();
-            assert!(error.to_string().contains(said), "{error}");
+            assert!(error.to_string().contains(message), "{error}");
         }
     }
 
     #[test]
-    fn other_limits_are_another_text() {
+    fn different_limits_have_different_texts() {
         let with_types = |types| AuthorLimits::new(types, ScopeRules::default(), None);
         let with_age = |hours| {
             let age = SignedDuration::from_hours(hours);
@@ -533,7 +533,7 @@ mod tests {
 
     /// Attack: an author labels the Secret so that another operator copies it elsewhere or acts on it.
     #[test]
-    fn refuses_labels_and_annotations_that_are_forbidden_and_no_others() {
+    fn refuses_only_forbidden_labels_and_annotations() {
         let limits = AuthorLimits::default().forbidding_metadata(
             " reflector.v1.k8s.emberstack.com/, argocd.argoproj.io/secret-type,owner=helm ,",
         );
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_templates_with_actions_in_the_namespaces_named() {
+    fn refuses_templates_with_actions_in_matching_namespaces() {
         let limits = AuthorLimits::default().forbidding_templates("prod, team-*");
         for (namespace, text, is_refused) in [
             ("prod", Some("{{ .a }}"), true),
@@ -603,7 +603,7 @@ mod tests {
             base().guarding_keys("x", ""),
             AuthorLimits::new(types("x", ""), ScopeRules::default(), None),
         ];
-        let texts: BTreeSet<&str> = all.iter().map(AuthorLimits::as_text).collect();
+        let texts: BTreeSet<String> = all.iter().map(AuthorLimits::as_text).collect();
         assert_eq!(texts.len(), all.len(), "{texts:?}");
     }
 
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pattern_that_fits_a_namespace_names_its_scopes() {
+    fn the_first_matching_pattern_decides_the_allowed_scopes() {
         let rules = "prod=strict, team-*-x=strict+namespace-wide,*=cluster-wide";
         let rules: ScopeRules = rules.parse().unwrap();
         for (namespace, allowed) in [
@@ -661,18 +661,18 @@ mod tests {
     }
 
     #[test]
-    fn says_which_scopes_are_allowed() {
+    fn the_error_lists_the_allowed_scopes() {
         let rules: ScopeRules = "*=strict+namespace-wide".parse().unwrap();
         let breach = rules.allow("shop", Scope::ClusterWide).unwrap_err();
         assert_eq!(
             breach.to_string(),
             "scope cluster-wide is not allowed in namespace shop (--allowed-scopes: strict, namespace-wide); \
-             seal it again with an allowed one"
+             seal it again with an allowed scope"
         );
     }
 
     #[test]
-    fn refuses_rules_that_are_none() {
+    fn refuses_invalid_scope_rules() {
         for text in [
             "x",
             "=strict",

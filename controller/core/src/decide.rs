@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::plain::Plain;
 use shared::secret::Secret;
-use shared::secret_types::{LARGEST, Missing, check_names, values_len};
+use shared::secret_types::{MAX_SECRET_LEN, Missing, check_names, values_len};
 use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
@@ -47,18 +47,18 @@ impl Desired {
 /// The existing state.
 #[derive(Debug)]
 pub enum Existing {
-    /// There is no Secret.
+    /// The Secret does not exist.
     Absent,
-    /// There is a Secret that the controller owns.
-    Ours(Held),
-    /// There is a Secret that the controller does not own.
-    Foreign,
+    /// The controller owns the Secret.
+    Owned(Held),
+    /// The controller does not own the Secret.
+    NotOwned,
 }
 
-/// What a store knows about an existing Secret.
+/// The known content of an existing Secret.
 #[derive(Debug)]
 pub enum Held {
-    /// Only its values. Values that cannot be read are left out.
+    /// Only the values. Values that cannot be read are left out.
     Values(BTreeMap<String, Plain>),
     /// The complete Secret.
     Secret(Box<Secret>),
@@ -74,18 +74,17 @@ impl Held {
     }
 }
 
-/// What the decision takes into account besides the two states.
+/// Further input of the decision, besides the two states.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "independent facts, each with a name at every place that sets or reads it"
+    reason = "independent flags, each with a name wherever it is set or read"
 )]
 pub struct Circumstances {
-    /// Whether the SealedSecret is unchanged since the last success. If so, a difference was made by another
-    /// client.
+    /// Whether the SealedSecret is unchanged since the last success. If so, another client caused the difference.
     pub settled: bool,
-    /// Whether the same is only claimed, by a status that anyone may have written. Then everything is written
-    /// that the SealedSecret asks for, but nothing is thrown away that could not be restored.
+    /// Whether `settled` is only claimed, by a status that any client may have written. Then everything that the
+    /// SealedSecret asks for is written, but nothing is removed that could not be restored.
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
@@ -118,7 +117,7 @@ pub enum Refusal {
     /// It cannot be unsealed.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// It was unsealed, but its values do not make a Secret.
+    /// It was unsealed, but no valid Secret results from its values.
     #[error("{0}")]
     Values(NoSecret),
     /// It asks for more than the author limits allow.
@@ -130,7 +129,7 @@ pub enum Refusal {
     /// Its values are larger than an API server accepts. If an object has no templates, the size of its
     /// values is public.
     #[error(
-        "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {LARGEST}; split the object"
+        "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {MAX_SECRET_LEN}; split the object"
     )]
     TooLarge(usize),
     /// A Secret that is not owned has the name. The text equals upstream's.
@@ -138,7 +137,7 @@ pub enum Refusal {
     NotManaged(ObjectId),
     /// The type would change, which an API server does not allow.
     #[error(
-        "the Secret {id} has type {from:?} and shall have {to:?}, and the type of a Secret cannot be changed: \
+        "the Secret {id} has type {from:?} but the template requires {to:?}, and the type of a Secret cannot be changed: \
          delete the Secret, and the controller recreates it"
     )]
     TypeChange {
@@ -173,22 +172,22 @@ pub fn decide(
 ) -> Plan {
     match (desired, existing) {
         (Desired::Unknown(why), _) => Plan::Refuse(why),
-        (Desired::Nothing, Existing::Ours(_)) => Plan::Remove,
-        (Desired::Nothing, Existing::Absent | Existing::Foreign) => Plan::Leave,
+        (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
+        (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
         (
             Desired::Secret {
                 mut secret,
                 random_items,
             },
-            Existing::Ours(held),
+            Existing::Owned(held),
         ) => {
             if circumstances.settled || circumstances.claimed {
                 keep(&random_items, held.values(), &mut secret.data);
             }
             align(id, *secret, held, circumstances)
         }
-        (Desired::Secret { .. }, Existing::Foreign) => {
+        (Desired::Secret { .. }, Existing::NotOwned) => {
             Plan::Refuse(Refusal::NotManaged(id.clone()))
         }
     }
@@ -218,7 +217,7 @@ pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
         return Plan::Refuse(missing.into());
     }
     let size = values_len(secret);
-    if is_size_public && size > LARGEST {
+    if is_size_public && size > MAX_SECRET_LEN {
         return Plan::Refuse(Refusal::TooLarge(size));
     }
     plan
@@ -271,13 +270,13 @@ pub fn public_obstacle(
     settled: bool,
 ) -> Option<Refusal> {
     match existing {
-        Existing::Foreign => Some(Refusal::NotManaged(id.clone())),
-        Existing::Ours(Held::Secret(existing)) => {
+        Existing::NotOwned => Some(Refusal::NotManaged(id.clone())),
+        Existing::Owned(Held::Secret(existing)) => {
             let mut next = successor(shell, existing, settled);
             next.data.clone_from(&existing.data);
             obstacle(id, &next, existing, false)
         }
-        Existing::Ours(Held::Values(_)) | Existing::Absent => None,
+        Existing::Owned(Held::Values(_)) | Existing::Absent => None,
     }
 }
 
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_api_server_accepts_is_refused_by_name_or_public_size() {
+    fn refuses_missing_items_and_a_public_size_above_the_limit() {
         let typed = |type_: &str, items: &[(&str, &str)]| {
             let mut secret = secret(items);
             secret.type_ = Some(type_.to_owned());
@@ -339,26 +338,26 @@ mod tests {
             &[("tls.crt", ""), ("tls.key", "")],
         ));
         let Plan::Create(whole) = acceptable(complete, true) else {
-            panic!("it is complete");
+            panic!("refused a complete Secret");
         };
         assert_eq!(whole.data.len(), 2);
         for write in [Plan::Create, Plan::Replace] {
             let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
             let Plan::Refuse(why) = acceptable(plan, true) else {
-                panic!("it lacks a key");
+                panic!("accepted a Secret without a required item");
             };
             assert_eq!(
                 why.to_string(),
                 "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; seal that item \
                  too, or change the type"
             );
-            let large = "x".repeat(LARGEST);
+            let large = "x".repeat(MAX_SECRET_LEN);
             for (size, is_public, is_refused) in [
-                (LARGEST, true, false),
-                (LARGEST + 1, true, true),
-                (LARGEST + 1, false, false),
+                (MAX_SECRET_LEN, true, false),
+                (MAX_SECRET_LEN + 1, true, true),
+                (MAX_SECRET_LEN + 1, false, false),
             ] {
-                let rest = "x".repeat(size - LARGEST);
+                let rest = "x".repeat(size - MAX_SECRET_LEN);
                 let plan = acceptable(write(secret(&[("a", &large), ("b", &rest)])), is_public);
                 let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
                 assert_eq!(got, is_refused, "{size} {is_public}");
@@ -367,46 +366,51 @@ mod tests {
     }
 
     #[test]
-    fn decides() {
+    fn decides_from_desired_and_existing_state() {
         use Desired::{Nothing, Unknown};
-        use Existing::{Absent, Foreign};
+        use Existing::{Absent, NotOwned};
         use Plan::{Create, Leave, Refuse, Remove, Replace};
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),
         };
-        let ours = |pairs| Existing::Ours(Held::Values(values(pairs)));
+        let owned = |pairs| Existing::Owned(Held::Values(values(pairs)));
         let want = || Desired::Secret {
             secret: secret(&[("a", "1")]),
             random_items: BTreeSet::new(),
         };
         let broken = || Refusal::Malformed("broken".into());
-        let foreign = Refusal::NotManaged(id.clone());
+        let not_owned = Refusal::NotManaged(id.clone());
         for (why, desired, existing, plan) in [
             ("new", want(), Absent, Create(secret(&[("a", "1")]))),
-            ("as it shall be", want(), ours(&[("a", "1")]), Leave),
+            ("up to date", want(), owned(&[("a", "1")]), Leave),
             (
                 "another value",
                 want(),
-                ours(&[("a", "2")]),
+                owned(&[("a", "2")]),
                 Replace(secret(&[("a", "1")])),
             ),
             (
-                "an item too many",
+                "an additional item",
                 want(),
-                ours(&[("a", "1"), ("b", "")]),
+                owned(&[("a", "1"), ("b", "")]),
                 Replace(secret(&[("a", "1")])),
             ),
             (
                 "an item missing",
                 want(),
-                ours(&[]),
+                owned(&[]),
                 Replace(secret(&[("a", "1")])),
             ),
-            ("another one's", want(), Foreign, Refuse(foreign)),
-            ("gone", Nothing, ours(&[("a", "1")]), Remove),
-            ("gone, and removed", Nothing, Absent, Leave),
-            ("gone, and another one's is there", Nothing, Foreign, Leave),
+            ("not owned", want(), NotOwned, Refuse(not_owned)),
+            ("deleted", Nothing, owned(&[("a", "1")]), Remove),
+            ("deleted, and the Secret too", Nothing, Absent, Leave),
+            (
+                "deleted, and the Secret is not owned",
+                Nothing,
+                NotOwned,
+                Leave,
+            ),
             (
                 "broken and never good",
                 Unknown(broken()),
@@ -416,13 +420,13 @@ mod tests {
             (
                 "broken and once good",
                 Unknown(broken()),
-                ours(&[]),
+                owned(&[]),
                 Refuse(broken()),
             ),
             (
-                "broken beside another one's",
+                "broken, and the Secret is not owned",
                 Unknown(broken()),
-                Foreign,
+                NotOwned,
                 Refuse(broken()),
             ),
         ] {
@@ -453,7 +457,7 @@ mod tests {
             decide(
                 &id,
                 desired,
-                &Existing::Ours(Held::Values(values(held))),
+                &Existing::Owned(Held::Values(values(held))),
                 circumstances,
             )
         };
@@ -484,14 +488,14 @@ mod tests {
             secret: secret(&[("a", "mine")]),
             random_items: BTreeSet::new(),
         };
-        let existing = Existing::Ours(Held::Secret(Box::new(existing)));
+        let existing = Existing::Owned(Held::Secret(Box::new(existing)));
         decide(&id, desired, &existing, Circumstances::default())
     }
 
     /// Attack: an author merges a key of their own into a sealing key that allows merging, or items into a
     /// Secret of a type that the author may not ask for.
     #[test]
-    fn refuses_to_merge_into_what_no_sealed_secret_may_make() {
+    fn refuses_to_merge_into_a_secret_that_a_sealed_secret_may_not_create() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");
         for (type_, label, is_allowed) in [
             ("Opaque", None, true),
@@ -511,9 +515,9 @@ mod tests {
         }
     }
 
-    /// Attack: an author applies a guess; with the right one there is nothing to change.
+    /// Attack: an author applies a version with a guessed value; if the guess is right, the Secret does not change.
     #[test]
-    fn another_version_is_one_write_whether_or_not_it_has_the_same_values() {
+    fn a_new_version_is_written_even_if_its_values_are_equal() {
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),
@@ -532,7 +536,7 @@ mod tests {
                 hides_equality,
                 ..Circumstances::default()
             };
-            let existing = Existing::Ours(Held::Secret(existing));
+            let existing = Existing::Owned(Held::Secret(existing));
             decide(&id, desired, &existing, circumstances)
         };
         for immutable in [None, Some(false)] {
@@ -544,7 +548,7 @@ mod tests {
                 assert_ne!(next.immutable, Some(true));
                 assert!(
                     value == "2" || next.immutable != immutable,
-                    "or it is no revision"
+                    "an equal Secret would not be a new revision"
                 );
             }
             assert_eq!(plan("1", immutable, true, true), Plan::Leave);
@@ -561,7 +565,7 @@ mod tests {
     /// Attack: an author asks for a Secret of another type, which is refused repeatedly, with a template that
     /// begins to fail at a time chosen by a value.
     #[test]
-    fn what_is_refused_whatever_the_values_are_is_refused_before_rendering() {
+    fn value_independent_refusals_come_before_rendering() {
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),
@@ -571,22 +575,22 @@ mod tests {
             immutable,
             ..Secret::default()
         };
-        let there = |immutable| {
+        let existing = |immutable| {
             let mut existing = secret(&[("a", "1")]);
             existing.immutable = immutable;
-            Existing::Ours(Held::Secret(existing))
+            Existing::Owned(Held::Secret(existing))
         };
         for (why, shell, existing, is_refused) in [
-            ("another type", shell("x/y", None), there(None), true),
-            ("the same", shell("Opaque", None), there(None), false),
-            ("thawing", shell("Opaque", None), there(Some(true)), true),
+            ("another type", shell("x/y", None), existing(None), true),
+            ("the same", shell("Opaque", None), existing(None), false),
+            ("thawing", shell("Opaque", None), existing(Some(true)), true),
             (
                 "frozen",
                 shell("Opaque", Some(true)),
-                there(Some(true)),
+                existing(Some(true)),
                 false,
             ),
-            ("not owned", shell("Opaque", None), Existing::Foreign, true),
+            ("not owned", shell("Opaque", None), Existing::NotOwned, true),
             ("absent", shell("x/y", None), Existing::Absent, false),
         ] {
             let refused = public_obstacle(&id, shell, &existing, false);
@@ -595,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_in_upstreams_words() {
+    fn the_refusal_equals_upstreams_text() {
         let id = ObjectId {
             namespace: "ns".into(),
             name: "n".into(),

@@ -67,7 +67,7 @@ impl fmt::Display for Fight {
         match self.what {
             Interference::Edit => write!(
                 f,
-                "another client keeps changing the Secret: it was put right {CORRECTIONS} times in {minutes} minutes; \
+                "another client keeps changing the Secret: it was corrected {CORRECTIONS} times in {minutes} minutes; \
                  find out which client writes it, or annotate the SealedSecret with {ANNOTATION}=false"
             ),
             Interference::Deletion => write!(
@@ -86,23 +86,23 @@ impl From<&Fight> for Refusal {
 }
 
 impl Drift {
-    /// Records a correction that is about to be made.
+    /// Records a correction before it is applied.
     ///
     /// # Errors
     ///
-    /// Returns [`Fight`] if there were too many corrections lately; the caller then must not make this one.
+    /// Returns [`Fight`] if there were too many corrections recently; the caller then must not apply this one.
     pub fn correct(
         &mut self,
         id: &ObjectId,
         what: Interference,
         now: Timestamp,
     ) -> Result<(), Fight> {
-        let made = self.corrections.entry((id.clone(), what)).or_default();
-        made.retain(|at| now.duration_since(*at) < WINDOW);
-        match next(what, made) {
+        let corrections = self.corrections.entry((id.clone(), what)).or_default();
+        corrections.retain(|at| now.duration_since(*at) < WINDOW);
+        match next(what, corrections) {
             Some(until) if now < until => Err(Fight { what, until }),
             _ => {
-                made.push_back(now);
+                corrections.push_back(now);
                 Ok(())
             }
         }
@@ -110,17 +110,17 @@ impl Drift {
 
     /// Forgets a deleted object.
     pub fn forget(&mut self, id: &ObjectId) {
-        self.corrections.retain(|(known, _), _| known != id);
+        self.corrections.retain(|(other, _), _| other != id);
     }
 }
 
-/// Returns when the next correction may be made, or `None` if it need not wait.
-fn next(what: Interference, made: &VecDeque<Timestamp>) -> Option<Timestamp> {
+/// Returns when the next correction may be applied, or `None` if it need not wait.
+fn next(what: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
     let (since, wait) = match what {
-        Interference::Edit => (made.front(), WINDOW),
-        Interference::Deletion => (made.back(), PAUSE),
+        Interference::Edit => (corrections.front(), WINDOW),
+        Interference::Deletion => (corrections.back(), PAUSE),
     };
-    let since = since.filter(|_| made.len() >= CORRECTIONS)?;
+    let since = since.filter(|_| corrections.len() >= CORRECTIONS)?;
     Some(since.saturating_add(wait).unwrap_or(Timestamp::MAX))
 }
 
@@ -155,7 +155,7 @@ mod tests {
 
     /// Attack: an author makes Kubernetes delete a Secret each time right after its creation.
     #[test]
-    fn a_secret_that_is_deleted_for_the_sixth_time_is_made_once_a_minute() {
+    fn after_five_deletions_a_secret_is_recreated_once_a_minute() {
         let (id, deletion) = (id("n"), Interference::Deletion);
         let mut drift = Drift::default();
         for second in [0, 1, 2, 3, 4] {
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(
             drift.correct(&id, Interference::Edit, at(1)),
             Ok(()),
-            "edits are counted apart"
+            "edits are counted separately"
         );
     }
 }

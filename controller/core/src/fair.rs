@@ -18,7 +18,7 @@ pub struct Shares {
 }
 
 /// Above this number of tenants, those that the clock has passed are forgotten.
-const MANY: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 impl Shares {
     /// Returns the sort key of a tenant: the lowest goes first.
@@ -36,7 +36,7 @@ impl Shares {
     pub fn charge(&mut self, tenant: &str, units: u64) {
         let used = self.used(tenant).saturating_add(units);
         self.used.insert(tenant.to_owned(), used);
-        if self.used.len() > MANY {
+        if self.used.len() > MAX_REMEMBERED {
             self.forget();
         }
     }
@@ -48,9 +48,9 @@ impl Shares {
     }
 }
 
-/// Returns how many of `places` each tenant may hold while `active` tenants hold or wait for some: an equal
-/// share of what is not `reserved`, and at least one. The rest stays free for newcomers.
-pub fn most_each(places: usize, reserved: usize, active: usize) -> usize {
+/// Returns how many of `places` each tenant may hold while `active` tenants hold or wait for some: an equal share of
+/// the places that are not `reserved`, and at least one. The remaining places are for newcomers.
+pub fn max_each(places: usize, reserved: usize, active: usize) -> usize {
     (places.saturating_sub(reserved) / active.max(1)).max(1)
 }
 
@@ -80,45 +80,52 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_saves_nothing_up_and_a_newcomer_owes_nothing() {
+    fn a_pause_earns_no_credit_and_a_newcomer_has_no_debt() {
         let mut shares = Shares::default();
         shares.charge("busy", 100);
         shares.serve("busy");
         shares.charge("busy", 100);
-        assert_eq!(shares.used("idle"), 100, "no more than what busy had");
+        assert_eq!(
+            shares.used("idle"),
+            100,
+            "equal to the first charge of busy"
+        );
         shares.charge("idle", 100);
         assert_eq!(shares.used("idle"), shares.used("busy"));
     }
 
     #[test]
-    fn many_tenants_of_the_past_take_no_room() {
+    fn past_tenants_are_forgotten() {
         let mut shares = Shares::default();
-        for i in 0..10 * MANY {
+        for i in 0..10 * MAX_REMEMBERED {
             let tenant = i.to_string();
             shares.serve(&tenant);
             shares.charge(&tenant, 1);
             shares.charge("clock", 2);
             shares.serve("clock");
         }
-        assert!(shares.used.len() <= MANY + 1, "{}", shares.used.len());
+        assert!(
+            shares.used.len() <= MAX_REMEMBERED + 1,
+            "{}",
+            shares.used.len()
+        );
     }
 
     #[test]
-    fn nobody_holds_all_places() {
+    fn no_tenant_gets_all_places() {
         for active in 1..=40 {
-            let most = most_each(32, 8, active);
-            assert!(most * active < 32 || active >= 32, "{active} tenants");
-            assert!(most >= 1);
+            let max = max_each(32, 8, active);
+            assert!(max * active < 32 || active >= 32, "{active} tenants");
+            assert!(max >= 1);
         }
     }
 
     proptest! {
         /// Attack: a client queues expensive work under many names.
         ///
-        /// Between two turns of a tenant that always waits, each other tenant uses at most its share and one
-        /// turn more.
+        /// Between two turns of a tenant that always waits, each other tenant gets at most its share and one more turn.
         #[test]
-        fn no_tenant_waits_for_more_than_one_turn_of_each_other_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
+        fn each_other_tenant_gets_at_most_two_turns_before_a_waiting_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
             let names: Vec<String> = (0..costs.len()).map(|i| i.to_string()).collect();
             let tenants: Vec<(&str, u64)> = names.iter().map(String::as_str).zip(costs.iter().copied()).collect();
             let cheapest = tenants.iter().min_by_key(|(_, cost)| *cost).unwrap().0;

@@ -1,6 +1,6 @@
 //! Kinds of failures, as metrics count them.
 
-/// What went wrong with an object, by upstream's names.
+/// A kind of failure, with upstream's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The Secret could not be read.

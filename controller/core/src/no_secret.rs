@@ -1,10 +1,10 @@
-//! The report for an object whose values do not make a Secret. It does not depend on the values.
+//! The report for an object from whose values no valid Secret results. It does not depend on the values.
 //!
 //! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact
 //! that depends on a value (which template fails, where, why, how many do, which check of the API server)
 //! would let an author read information about the value with each edit. So all such failures share one
 //! report, derived from public data: the failures that occur with a placeholder for every value. One bit per
-//! edit remains: whether the values make a Secret.
+//! edit remains: whether the values form a valid Secret.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows w
                     --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
                     token, ask the controller's /v1/unseal";
 
-/// The values do not make a Secret.
+/// No valid Secret results from the values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoSecret {
     is_legacy: bool,
@@ -47,18 +47,20 @@ impl fmt::Display for NoSecret {
         if self.is_legacy {
             return write!(
                 f,
-                "the content of the deprecated field 'data' does not make a Secret here; why is not reported, since \
-                 all of it is sealed\n{HINT}"
+                "the content of the deprecated field 'data' is not a Secret that this controller accepts; the reason is not \
+                 reported, since all of the content is sealed\n{HINT}"
             );
         }
         write!(
             f,
-            "the values do not make a Secret: a template fails, the API server rejects the result, or the Secret is \
-             immutable and has other values; which of these, where and why is not reported, since it depends on the \
-             values"
+            "the values do not form a valid Secret: a template fails, the API server rejects the result, or the Secret is \
+             immutable and has other values; the exact reason is not reported, since it depends on the values"
         )?;
         if !self.failures.is_empty() {
-            write!(f, "\nwith a placeholder for every value, this fails:")?;
+            write!(
+                f,
+                "\nwith a placeholder for every value, these failures occur:"
+            )?;
         }
         for failure in &self.failures {
             write!(f, "\n{failure}")?;
@@ -118,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn says_what_fails_with_placeholders_or_nothing_but_that_it_fails() {
+    fn reports_only_failures_that_occur_with_placeholders() {
         let reported = |template| {
             NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
         };
         let always = reported("x\n{{ fail .a }}");
         assert!(
-            always.contains("\nwith a placeholder for every value, this fails:\ntemplate \"t\", line 2, column 4, function fail: "),
+            always.contains("\nwith a placeholder for every value, these failures occur:\ntemplate \"t\", line 2, column 4, function fail: "),
             "{always}"
         );
         let never = reported("{{ .a }}");

@@ -12,11 +12,11 @@ use crate::token_secrets;
 /// The type of a Secret whose type is not set.
 const DEFAULT_TYPE: &str = "Opaque";
 
-/// Annotations with which a Secret says what a SealedSecret may do with it.
+/// Annotations with which a Secret allows a SealedSecret to change it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
-/// Makes the SealedSecret the owner of a Secret that is about to be written, unless the template asks for
-/// none. A SealedSecret without `uid` cannot own anything.
+/// Sets the owner reference of a Secret before it is written, unless the template opts out. A SealedSecret without
+/// `uid` cannot own anything.
 pub fn own(secret: &mut Secret, sealed: &SealedSecret) {
     if has(&secret.metadata, SKIP_OWNER_ANNOTATION) {
         return;
@@ -37,11 +37,10 @@ fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
 
 /// Returns whether the SealedSecret with this metadata and template may write that Secret.
 ///
-/// It may if it controls the Secret already, or if the Secret's own annotations allow it: anyone who can
-/// write those annotations can write the Secret too, so this grants nothing new. A Secret that the controller
-/// made without an owner is recognised by the annotation that asked for this, if the template still has that
-/// annotation.
-pub fn is_ours(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
+/// It may if it controls the Secret already, or if the Secret's own annotations allow it: any client that can write
+/// those annotations can write the Secret too, so this grants nothing new. A Secret that the controller created without
+/// an owner is recognised by the annotation that asked for this, if the template still has that annotation.
+pub fn is_owned(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
     let unowned = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
     is_controlled_by(existing, sealed.uid.as_deref())
         || has(existing, MANAGED_ANNOTATION)
@@ -126,9 +125,9 @@ fn owner_uid(desired: &Secret) -> Option<&str> {
     Some(owner.uid.as_str())
 }
 
-type Texts = Option<BTreeMap<String, String>>;
+type Metadata = Option<BTreeMap<String, String>>;
 
-fn put(into: &mut Texts, wanted: Texts, keeps_others: bool) {
+fn put(into: &mut Metadata, wanted: Metadata, keeps_others: bool) {
     if keeps_others {
         into.get_or_insert_default()
             .extend(wanted.unwrap_or_default());
@@ -141,7 +140,7 @@ fn put(into: &mut Texts, wanted: Texts, keeps_others: bool) {
 /// unset type and `Opaque`.
 pub fn is_like(next: &Secret, existing: &Secret) -> bool {
     let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
-    let texts = |texts: &Texts| texts.clone().unwrap_or_default();
+    let texts = |texts: &Metadata| texts.clone().unwrap_or_default();
     let (a, b) = (&next.metadata, &existing.metadata);
     next.data == existing.data
         && secret_type(next) == secret_type(existing)

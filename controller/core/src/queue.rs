@@ -11,23 +11,23 @@ use crate::object_id::ObjectId;
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait: an object that failed is retried at least this often, without limit.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
-/// One of this many turns goes to the backlog, however many fresh objects wait.
+/// One of this many turns goes to the backlog, whatever the number of fresh objects.
 const TURNS: u32 = 4;
 
-/// Returns how long to wait after that many failures in a row. `jitter` is between 0 and 1 and takes away up
-/// to half, so that objects that failed together are not retried together.
+/// Returns how long to wait after that many consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
+/// up to half, so that objects that failed together are not retried together.
 pub fn wait(failures: u32, jitter: f64) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
     let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
     full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// The urgency of an object; the higher goes first.
+/// The urgency of an object. A higher urgency goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// It existed before, or is retried: one of possibly many thousands.
+    /// The object existed before, or is retried: one of possibly many thousands.
     Backlog,
-    /// A user just changed it and may be waiting.
+    /// A user has just changed the object and may be waiting.
     Fresh,
 }
 
@@ -35,10 +35,10 @@ pub enum Urgency {
 /// own objects; within a namespace, the object that has waited longest goes first.
 #[derive(Debug, Default)]
 pub struct Queue {
-    due: HashMap<ObjectId, (Timestamp, Urgency)>,
+    entries: HashMap<ObjectId, (Timestamp, Urgency)>,
     fresh: Line,
     backlog: Line,
-    /// Counted in turns.
+    /// Charged in turns.
     shares: Shares,
     turn: u32,
 }
@@ -49,27 +49,27 @@ struct Line {
     /// Objects that are not due yet.
     later: BTreeSet<(Timestamp, ObjectId)>,
     /// Objects that are due, by namespace.
-    ripe: BTreeMap<String, BTreeSet<(Timestamp, ObjectId)>>,
+    due: BTreeMap<String, BTreeSet<(Timestamp, ObjectId)>>,
 }
 
 impl Queue {
-    /// Adds an object; of two times the earlier one counts, and of two urgencies the higher.
+    /// Adds an object. If it is already in the queue, the earlier time and the higher urgency apply.
     pub fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
         let before = self.remove(&id);
         let (at, urgency) =
             before.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
         self.of(urgency).later.insert((at, id.clone()));
-        self.due.insert(id, (at, urgency));
+        self.entries.insert(id, (at, urgency));
     }
 
-    /// Marks objects as ripe that are due by now.
-    pub fn ripen(&mut self, now: Timestamp) {
-        self.fresh.ripen(now);
-        self.backlog.ripen(now);
+    /// Marks objects as due whose time has come.
+    pub fn mark_due(&mut self, now: Timestamp) {
+        self.fresh.mark_due(now);
+        self.backlog.mark_due(now);
     }
 
-    /// Removes and returns a ripe object: a fresh one, or one of the backlog when it is the backlog's turn.
-    /// Among namespaces for which `may_begin` is true, the one with the fewest turns goes first.
+    /// Removes and returns a due object: a fresh one, or one of the backlog when it is the backlog's turn. Among
+    /// namespaces for which `may_begin` is true, the one with the fewest turns goes first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next(&self.shares, &may_begin);
         let backlog = self.backlog.next(&self.shares, &may_begin);
@@ -89,14 +89,14 @@ impl Queue {
         self.shares.serve(&namespace);
         self.shares.charge(&namespace, 1);
         let id = self.of(urgency).take(&namespace)?;
-        self.due.remove(&id);
+        self.entries.remove(&id);
         Some((id, urgency))
     }
 
-    /// Returns how many namespaces have ripe objects or are in `others`. The count may stop at `enough`.
+    /// Returns how many namespaces have due objects or are in `others`. The count may stop at `enough`.
     pub fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
-        let ripe = [&self.fresh, &self.backlog].map(|line| line.ripe.keys().take(enough));
-        let all = ripe.into_iter().flatten().chain(others.keys());
+        let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(enough));
+        let all = due.into_iter().flatten().chain(others.keys());
         all.collect::<HashSet<_>>().len()
     }
 
@@ -104,26 +104,22 @@ impl Queue {
     pub fn drain(&mut self) -> Vec<ObjectId> {
         self.fresh = Line::default();
         self.backlog = Line::default();
-        self.due.drain().map(|(id, _)| id).collect()
+        self.entries.drain().map(|(id, _)| id).collect()
     }
 
     /// Returns how many objects wait.
     pub fn waiting(&self) -> usize {
-        self.due.len()
+        self.entries.len()
     }
 
     /// Returns when the next object becomes due.
     pub fn next(&self) -> Option<Timestamp> {
-        let first_attempts = [self.fresh.later.first(), self.backlog.later.first()];
-        first_attempts
-            .into_iter()
-            .flatten()
-            .map(|(at, _)| *at)
-            .min()
+        let next_times = [self.fresh.later.first(), self.backlog.later.first()];
+        next_times.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {
-        let (at, urgency) = self.due.remove(id)?;
+        let (at, urgency) = self.entries.remove(id)?;
         self.of(urgency).remove(&(at, id.clone()));
         Some((at, urgency))
     }
@@ -137,30 +133,30 @@ impl Queue {
 }
 
 impl Line {
-    fn ripen(&mut self, now: Timestamp) {
+    fn mark_due(&mut self, now: Timestamp) {
         while let Some(first) = self.later.first()
             && first.0 <= now
             && let Some(first) = self.later.pop_first()
         {
             let namespace = first.1.namespace.clone();
-            self.ripe.entry(namespace).or_default().insert(first);
+            self.due.entry(namespace).or_default().insert(first);
         }
     }
 
     fn next(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
-        let ripe = self.ripe.iter().filter_map(|(namespace, objects)| {
+        let due = self.due.iter().filter_map(|(namespace, objects)| {
             let first = objects.first()?.0;
             may_begin(namespace).then(|| ((shares.used(namespace), first), namespace))
         });
-        let (_, namespace) = ripe.min_by_key(|(order, _)| *order)?;
+        let (_, namespace) = due.min_by_key(|(order, _)| *order)?;
         Some(namespace.clone())
     }
 
     fn take(&mut self, namespace: &str) -> Option<ObjectId> {
-        let objects = self.ripe.get_mut(namespace)?;
+        let objects = self.due.get_mut(namespace)?;
         let (_, id) = objects.pop_first()?;
         if objects.is_empty() {
-            self.ripe.remove(namespace);
+            self.due.remove(namespace);
         }
         Some(id)
     }
@@ -168,10 +164,10 @@ impl Line {
     fn remove(&mut self, entry: &(Timestamp, ObjectId)) {
         self.later.remove(entry);
         let namespace = &entry.1.namespace;
-        if let Some(objects) = self.ripe.get_mut(namespace) {
+        if let Some(objects) = self.due.get_mut(namespace) {
             objects.remove(entry);
             if objects.is_empty() {
-                self.ripe.remove(namespace);
+                self.due.remove(namespace);
             }
         }
     }
@@ -188,7 +184,7 @@ mod tests {
     }
 
     fn take(queue: &mut Queue, now: i64) -> Option<(ObjectId, Urgency)> {
-        queue.ripen(at(now));
+        queue.mark_due(at(now));
         queue.take(|_| true)
     }
 
@@ -205,7 +201,7 @@ mod tests {
 
     /// Attack: an author makes an object fail indefinitely so that it is retried as often as possible.
     #[test]
-    fn waits_double_up_to_a_cap_and_never_end() {
+    fn retries_back_off_up_to_a_maximum_and_never_stop() {
         for (failures, jitter, milliseconds) in [
             (1, 0.0, 500),
             (1, 1.0, 250),
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_out_what_is_due_the_longest_waiting_first() {
+    fn takes_due_objects_in_order_of_waiting_time() {
         let mut queue = Queue::default();
         queue.add(id("a"), at(3), Fresh);
         queue.add(id("b"), at(2), Fresh);
@@ -242,7 +238,7 @@ mod tests {
 
     /// Attack: an author queues a long backlog before another object changes.
     #[test]
-    fn what_is_fresh_passes_a_long_backlog_and_never_stops_it() {
+    fn fresh_objects_overtake_the_backlog_without_stopping_it() {
         let mut queue = Queue::default();
         for i in 0..1000 {
             queue.add(id(&format!("old-{i:04}")), at(1), Backlog);
@@ -258,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_the_backlog_that_changes_is_fresh_and_keeps_its_time() {
+    fn a_changed_backlog_object_becomes_fresh_and_keeps_its_time() {
         let mut queue = Queue::default();
         queue.add(id("a"), at(5), Backlog);
         queue.add(id("b"), at(6), Backlog);
@@ -271,7 +267,7 @@ mod tests {
 
     /// Attack: a tenant creates a thousand objects before another tenant creates a single one.
     #[test]
-    fn an_object_of_another_namespace_passes_a_backlog_of_whatever_urgency() {
+    fn another_namespace_overtakes_a_backlog_of_any_urgency() {
         for urgency in [Fresh, Backlog] {
             let mut queue = Queue::default();
             for i in 0..1000 {
@@ -299,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_may_not_begin_is_passed_and_keeps_its_objects() {
+    fn a_blocked_namespace_is_skipped_and_keeps_its_objects() {
         let mut queue = Queue::default();
         queue.add(of("full", "f"), at(1), Fresh);
         queue.add(of("other", "o"), at(2), Fresh);
-        queue.ripen(at(9));
+        queue.mark_due(at(9));
         let may_begin = |namespace: &str| namespace != "full";
         assert_eq!(queue.take(may_begin), Some((of("other", "o"), Fresh)));
         assert_eq!(queue.take(may_begin), None);

@@ -1,4 +1,4 @@
-//! The reasons of conditions and events, and the class of each refusal.
+//! The reasons of conditions and events, and the classification of refusals.
 
 use std::fmt;
 
@@ -10,23 +10,23 @@ use crate::fault::Fault;
 /// The reason of a condition or an event, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The Secret is what the SealedSecret says. Upstream's.
+    /// The Secret matches the SealedSecret. Upstream's reason.
     Unsealed,
-    /// The SealedSecret cannot be unsealed. Upstream's.
+    /// The SealedSecret cannot be unsealed. Upstream's reason.
     ErrUnsealFailed,
-    /// The Secret cannot be written. Upstream's.
+    /// The Secret cannot be written. Upstream's reason.
     ErrUpdateFailed,
     /// The object needs more work than one attempt may take.
     BudgetUsedUp,
     /// Another client keeps reverting the controller's corrections.
     DriftFight,
-    /// Another client had changed the Secret.
+    /// Another client changed the Secret, and the controller reverted the change.
     DriftCorrected,
-    /// The type of the Secret gives its author more than values.
+    /// The type of the Secret gives the author of the SealedSecret more than the values.
     RiskyType,
     /// A key Secret cannot be used.
     UnusableKey,
-    /// A new key does not seal before its backup is confirmed.
+    /// The newest key does not seal until its backup is confirmed.
     WaitsForBackup,
     /// A key was replaced by another one under the same name.
     KeyReplaced,
@@ -62,7 +62,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What can end a refusal.
+/// What can resolve a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// Another key.
@@ -73,7 +73,7 @@ pub enum Remedy {
     Retry,
 }
 
-/// The class of a refusal.
+/// How a refusal is reported and what can resolve it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class {
     /// The reason in the status and the event.
@@ -82,12 +82,11 @@ pub struct Class {
     pub fault: Fault,
     /// Whether a person has to act.
     pub is_stalled: bool,
-    /// What can end it.
+    /// What can resolve it.
     pub remedy: Remedy,
 }
 
-/// Returns the class of a refusal. Every refusal is named here, so the compiler asks for the class of a new
-/// one.
+/// Returns the class of a refusal. The match is exhaustive, so that a new refusal does not compile without a class.
 pub fn classify(why: &Refusal) -> Class {
     let class = |reason, fault, remedy| Class {
         reason,

@@ -1,4 +1,4 @@
-//! Outcome of an attempt + status recorded last → status to record, if anything changed.
+//! Builds the status to record from the outcome of an attempt and the recorded status.
 
 use std::collections::BTreeMap;
 
@@ -16,39 +16,39 @@ use crate::reason::{Reason, classify};
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
-/// Tells both not to wait any longer; it stands there only while it is true.
+/// The condition that reports to Argo CD and Flux that retries cannot help. Present only while it is true.
 const STALLED: &str = "Stalled";
 
-/// Items in a status. Each takes some hundred bytes, and an object near the largest that etcd stores
-/// (1.5 MiB) shall get a status too.
-const MOST_ITEMS: usize = 500;
-/// Bytes of a message; it stands in three conditions.
-const LONGEST_MESSAGE: usize = 32 << 10;
+/// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
+/// MiB) must fit together with its status.
+const MAX_ITEMS: usize = 500;
+/// Maximum length of a message in bytes. It is repeated in up to three conditions.
+const MAX_MESSAGE: usize = 32 << 10;
 
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    /// The Secret is what the SealedSecret says.
+    /// The Secret matches the SealedSecret.
     Unsealed {
-        /// The key behind each item.
+        /// The key that unsealed each item.
         sealed_by: &'a BTreeMap<String, Fingerprint>,
-        /// By which the Secret is known again, if one could be made.
+        /// The record that identifies the Secret after a restart, if it could be created.
         record: Option<SecretRecord>,
     },
-    /// The SealedSecret cannot be read or opened, or the name is taken.
+    /// The SealedSecret cannot be read or unsealed, or its Secret may not be written.
     Refused {
-        /// Why.
+        /// The reason.
         why: &'a Refusal,
-        /// Are older values still there?
+        /// Whether the Secret keeps the values of an earlier version.
         keeps_values: bool,
     },
-    /// The store could not do its part. The text is the store's.
+    /// The store failed.
     Failed {
-        /// What it said.
+        /// The store's error message.
         message: String,
-        /// Does it take a person to get on?
+        /// Whether a person must act.
         is_stalled: bool,
-        /// Are older values still there?
+        /// Whether the Secret keeps the values of an earlier version.
         keeps_values: bool,
     },
 }
@@ -72,20 +72,20 @@ impl Outcome<'_> {
         }
     }
 
-    /// What went wrong, for everyone to read, beginning with the text of Bitnami's controller; nothing if all is well.
+    /// Returns the failure message, beginning with upstream's text; `None` after a success.
     pub fn message(&self) -> Option<String> {
-        self.said(|why| error_chain(why))
+        self.failure_message(|why| error_chain(why))
     }
 
-    /// What went wrong, for everyone to read, beginning with the likely cause; nothing if all is well.
+    /// Returns the failure message, beginning with the likely cause; `None` after a success.
     pub fn diagnosis(&self) -> Option<String> {
-        self.said(|why| match why {
+        self.failure_message(|why| match why {
             Refusal::Unseal(why @ UnsealError::Items(_)) => why.diagnosis(),
             why => error_chain(why),
         })
     }
 
-    fn said(&self, text: impl Fn(&Refusal) -> String) -> Option<String> {
+    fn failure_message(&self, text: impl Fn(&Refusal) -> String) -> Option<String> {
         let message = match self {
             Self::Unsealed { .. } => return None,
             Self::Refused { why, .. } => text(why),
@@ -94,7 +94,7 @@ impl Outcome<'_> {
         Some(bounded(visible(&message).into_owned()))
     }
 
-    /// Returns whether a person has to act.
+    /// Returns whether a person must act.
     fn is_stalled(&self) -> bool {
         match self {
             Self::Unsealed { .. } => false,
@@ -110,7 +110,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// A failure leaves the record of the same version: it tells that this one was unsealed once.
+    /// Returns the record. A failure keeps the record of the same version, which shows that this version was unsealed
+    /// before.
     fn record(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -124,9 +125,9 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns this generation if it was unsealed, otherwise the one in the last status. A status of an earlier release
-    /// has none; its conditions or its record show whether its own generation was unsealed. For display only, since others may
-    /// write the status.
+    /// Returns this generation if it was unsealed, otherwise the one in the last status. In a status of an earlier
+    /// release, which has none, the conditions or the record show whether its own generation was unsealed. For display
+    /// only, since other clients may write the status.
     fn last_unsealed(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -186,14 +187,12 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
     }
 }
 
-/// The status to record, or nothing if the one recorded last says the same: a status that is
-/// written without need wakes everybody who watches it.
+/// Returns the status to record, or `None` if it equals the recorded one: every write triggers all watchers.
 ///
-/// `Synced` comes first, then `Ready`, then `Stalled` if a person has to act, then conditions of
-/// others as they were. `lastTransitionTime` moves only when a condition's `status` does, `lastUpdateTime`
-/// also with each generation, as people read it as the time of the last sync. The message
-/// of `Synced` begins as upstream's; that of the others begins with the likely cause, and ends with a note if older
-/// values stay in place.
+/// The order is `Synced`, `Ready`, then `Stalled` if a person must act, then conditions of other clients unchanged.
+/// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` changes also with each generation,
+/// since people read it as the time of the last sync. The message of `Synced` begins with upstream's text; the other
+/// messages begin with the likely cause, and end with a note if the Secret keeps older values.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     outcome: &Outcome<'_>,
@@ -211,7 +210,7 @@ pub fn next(
     });
     let good = matches!(outcome, Outcome::Unsealed { .. });
     let is_same = previous.is_some_and(|status| status.observed_generation == generation);
-    let condition = |holds, message| condition(holds, before, outcome, message, now, is_same);
+    let condition = |is_true, message| condition(is_true, before, outcome, message, now, is_same);
     let mut conditions = vec![
         condition((SYNCED, good), message),
         condition((READY, good), note.clone()),
@@ -219,13 +218,13 @@ pub fn next(
     if outcome.is_stalled() {
         conditions.push(condition((STALLED, true), note));
     }
-    let ours = [SYNCED, READY, STALLED];
+    let own_types = [SYNCED, READY, STALLED];
     let others = before
         .iter()
-        .filter(|condition| !ours.contains(&condition.type_.as_str()));
+        .filter(|condition| !own_types.contains(&condition.type_.as_str()));
     conditions.extend(others.cloned());
     let mut items = outcome.items();
-    items.truncate(MOST_ITEMS);
+    items.truncate(MAX_ITEMS);
     let status = SealedSecretStatus {
         observed_generation: generation,
         last_unsealed_generation: outcome.last_unsealed(previous, generation),
@@ -233,25 +232,26 @@ pub fn next(
         items,
         record: outcome.record(previous, generation),
     };
-    (!previous.is_some_and(|previous| is_the_same(previous, &status))).then_some(status)
+    (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
 
-/// The field that earlier releases did not write is no reason to write every status again at an upgrade.
-fn is_the_same(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> bool {
+/// Compares statuses. Ignores a field that earlier releases did not write, so that an upgrade does not rewrite every
+/// status.
+fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> bool {
     let mut previous = previous.clone();
     let last = &mut previous.last_unsealed_generation;
     *last = last.or(status.last_unsealed_generation);
     previous == *status
 }
 
-/// The key that opened each item, as far as it says so.
+/// Returns the key that unsealed each item, for items whose status names it.
 pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
     items.iter().filter_map(key).collect()
 }
 
-/// Does it say that the Secret is what the SealedSecret says?
+/// Returns whether the condition `Synced` is true.
 pub fn is_synced(status: &SealedSecretStatus) -> bool {
     let synced = status
         .conditions
@@ -261,16 +261,16 @@ pub fn is_synced(status: &SealedSecretStatus) -> bool {
 }
 
 fn bounded(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push_str(" … and so on");
     }
     message
 }
 
-/// A condition whose content is unchanged keeps its times too, while the generation is the same.
+/// Returns the condition. If its content is unchanged in the same generation, it keeps its times.
 fn condition(
-    (type_, holds): (&str, bool),
+    (type_, is_true): (&str, bool),
     before: &[Condition],
     outcome: &Outcome<'_>,
     message: Option<String>,
@@ -280,7 +280,7 @@ fn condition(
     let previous = before.iter().find(|condition| condition.type_ == type_);
     let mut condition = Condition {
         type_: type_.into(),
-        status: if holds { "True" } else { "False" }.into(),
+        status: if is_true { "True" } else { "False" }.into(),
         last_update_time: Some(time(now)),
         last_transition_time: Some(time(now)),
         reason: Some(outcome.reason().to_string()),
@@ -292,7 +292,7 @@ fn condition(
                 .last_transition_time
                 .clone_from(&previous.last_transition_time);
         }
-        if is_same_generation && says_the_same(previous, &condition) {
+        if is_same_generation && has_same_content(previous, &condition) {
             condition
                 .last_update_time
                 .clone_from(&previous.last_update_time);
@@ -301,7 +301,7 @@ fn condition(
     condition
 }
 
-fn says_the_same(a: &Condition, b: &Condition) -> bool {
+fn has_same_content(a: &Condition, b: &Condition) -> bool {
     (&a.status, &a.reason, &a.message) == (&b.status, &b.reason, &b.message)
 }
 
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn synced_comes_first_then_ready_then_those_of_others() {
+    fn conditions_are_ordered_synced_ready_others() {
         let good = BTreeMap::new();
         let other = Condition {
             type_: "Mine".into(),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn transition_time_moves_only_when_the_condition_flips_and_nothing_is_written_without_need() {
+    fn transition_time_changes_only_with_the_status_and_equal_statuses_are_not_written() {
         let good = BTreeMap::new();
         let good = unsealed(&good);
         let (one, two) = (
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn update_time_moves_with_each_generation_whatever_came_of_it() {
+    fn update_time_changes_with_each_generation() {
         let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
         for outcome in [unsealed(&good), refused(&why)] {
             let mut status = next(None, &outcome, Some(1), at(1)).unwrap();
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_an_earlier_release_is_not_written_again_and_tells_what_was_unsealed() {
+    fn an_upgrade_does_not_rewrite_statuses_and_keeps_the_unsealed_generation() {
         let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
         let (good, bad) = (unsealed(&good), refused(&why));
         let mut earlier = next(None, &good, Some(3), at(1)).unwrap();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_the_record_of_its_own_version_alone() {
+    fn a_failure_keeps_only_the_record_of_its_own_version() {
         let good = BTreeMap::new();
         let record = SecretRecord {
             secret_uid: "u".into(),
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_key_or_the_error_of_each_item() {
+    fn lists_the_key_or_the_error_of_each_item() {
         let fingerprint: Fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
             .parse()
             .unwrap();
@@ -485,10 +485,10 @@ mod tests {
         };
         let why = Refusal::Unseal(errors.into());
         let status = next(None, &refused(&why), None, at(1)).unwrap();
-        let peer = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
+        let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
         let finding = "it is not base64 (byte 0 is wrong), 1 byte";
         let synced =
-            format!("{peer}\nhint: item b is not a sealed value: {finding}; seal it again");
+            format!("{upstream}\nhint: item b is not a sealed value: {finding}; seal it again");
         assert_eq!(status.conditions[0].message.as_ref(), Some(&synced));
         assert_eq!(
             status.conditions[0].reason.as_deref(),

@@ -10,7 +10,7 @@ use shared::secret::Secret;
 
 use crate::ownership::secret_type;
 
-/// The Secret type.
+/// The Secret type of service account tokens.
 pub const TYPE: &str = "kubernetes.io/service-account-token";
 
 /// Annotation that names the `ServiceAccount`; the author of the Secret must set it.
@@ -100,11 +100,11 @@ mod tests {
             .collect()
     }
 
-    const OF_A: (&str, &str) = (ACCOUNT, "a");
+    const ACCOUNT_A: (&str, &str) = (ACCOUNT, "a");
     const UID: (&str, &str) = (ACCOUNT_UID, "u");
 
     #[test]
-    fn what_the_token_controller_added_stays() {
+    fn keeps_additions_of_the_token_controller() {
         let existing = secret(
             TYPE,
             &[
@@ -113,7 +113,7 @@ mod tests {
                 ("old", "1"),
                 ("token", "T"),
             ],
-            &[OF_A, UID],
+            &[ACCOUNT_A, UID],
         );
         for (why, sealed, want) in [
             (
@@ -132,12 +132,12 @@ mod tests {
                 ],
             ),
             (
-                "empty items are filled in",
+                "empty items",
                 &[("namespace", ""), ("token", "")],
                 &[("ca.crt", "C"), ("namespace", "ns"), ("token", "T")],
             ),
             (
-                "its own token and namespace hold, and the authority is the cluster's",
+                "sealed token and namespace win, and the authority is the cluster's",
                 &[
                     ("ca.crt", "mine"),
                     ("namespace", "other"),
@@ -146,7 +146,7 @@ mod tests {
                 &[("ca.crt", "C"), ("namespace", "other"), ("token", "mine")],
             ),
         ] {
-            let mut next = secret(TYPE, sealed, &[OF_A]);
+            let mut next = secret(TYPE, sealed, &[ACCOUNT_A]);
             keep_additions(&mut next, &existing);
             assert_eq!(values(&next), want, "{why}");
             assert_eq!(annotation(&next.metadata, ACCOUNT_UID), Some("u"), "{why}");
@@ -154,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_account_does_not_stay() {
-        let existing = secret(TYPE, &[("token", "T")], &[OF_A, UID]);
+    fn drops_the_token_of_another_account() {
+        let existing = secret(TYPE, &[("token", "T")], &[ACCOUNT_A, UID]);
         for inherited in [&[(ACCOUNT, "b")][..], &[(ACCOUNT, "b"), UID]] {
             let mut next = secret(TYPE, &[], inherited);
             keep_additions(&mut next, &existing);
@@ -172,8 +172,8 @@ mod tests {
             "kubernetes.io/tls",
             "bootstrap.kubernetes.io/token",
         ] {
-            let existing = secret(type_, &items, &[OF_A, UID]);
-            let mut next = secret(type_, &[], &[OF_A]);
+            let existing = secret(type_, &items, &[ACCOUNT_A, UID]);
+            let mut next = secret(type_, &[], &[ACCOUNT_A]);
             keep_additions(&mut next, &existing);
             assert_eq!(values(&next), [], "{type_}");
         }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An address to listen on, in Go's form: `host:port`, or `:port` for all interfaces.
+/// An address to listen on, in Go's format: `host:port`, or `:port` for all interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Host name or IP address; `None` for all interfaces.
@@ -12,7 +12,9 @@ pub struct Address {
 
 /// The text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an address looks like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535")]
+#[error(
+    "invalid address; use a form like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535"
+)]
 pub struct AddressError;
 
 impl FromStr for Address {

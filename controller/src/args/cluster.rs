@@ -1,4 +1,4 @@
-//! Arguments about the cluster or directory to work on.
+//! Parses the flags that select and configure the cluster or directory.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use shared::names;
 
 use crate::leader::LONGEST_LEASE;
 
-use super::{Announced, Checks, ClusterConfig, Election, Place, Pod};
+use super::{Checks, ClusterConfig, Election, EventLevel, Place, Pod};
 
 impl Checks<'_> {
     pub(super) fn place(&mut self, pod: Pod) -> Place {
@@ -16,7 +16,7 @@ impl Checks<'_> {
             (Some(_), Some(_)) => {
                 self.mistake(
                     "kubeconfig",
-                    "cannot be used with --directory, which works without a cluster",
+                    "cannot be used with --directory, which uses no cluster",
                 );
                 Place::Directory(PathBuf::new())
             }
@@ -36,10 +36,10 @@ impl Checks<'_> {
             additional_namespaces,
             label_selector: self.flags.text_if_any("label-selector").map(str::to_owned),
             deletes_secrets: self.flags.switch("old-gc-behavior"),
-            announced: if self.flags.switch("unsealed-events") {
-                Announced::Everything
+            event_level: if self.flags.switch("unsealed-events") {
+                EventLevel::All
             } else {
-                Announced::Warnings
+                EventLevel::Warnings
             },
             watches_secrets: !self.flags.switch("skip-recreate"),
             certificate_config_map: self.certificate_config_map(),
@@ -53,7 +53,9 @@ impl Checks<'_> {
             .map(|name| name.trim().to_owned())
             .filter(|name| !name.is_empty())
             .collect();
-        let wrong = names.iter().find_map(|name| names::check_namespace(name).err());
+        let wrong = names
+            .iter()
+            .find_map(|name| names::check_namespace(name).err());
         if let Some(wrong) = wrong {
             self.mistake("additional-namespaces", &wrong.to_string());
         }
@@ -78,8 +80,8 @@ impl Checks<'_> {
 
     /// Returns the rate limit. As in upstream's client library, 0 means the default: 5 per second, burst 10.
     fn rate(&self) -> Option<(f64, u32)> {
-        let or = |value: f64, default| if value == 0.0 { default } else { value };
-        let rate = or(self.flags.float("kubeclient-qps"), 5.0);
+        let or_default = |value: f64, default| if value == 0.0 { default } else { value };
+        let rate = or_default(self.flags.float("kubeclient-qps"), 5.0);
         let burst = self.count("kubeclient-burst");
         let burst = if burst == 0 { 10 } else { burst };
         (rate > 0.0 && rate.is_finite()).then_some((rate, burst))
@@ -87,7 +89,7 @@ impl Checks<'_> {
 
     fn election(&mut self) -> Election {
         let election = Election {
-            elects: self.flags.switch("leader-elect"),
+            enabled: self.flags.switch("leader-elect"),
             lease_name: self.flags.text("leader-elect-lease-name").to_owned(),
             lease_duration: self.timeout("leader-elect-lease-duration"),
             renew_deadline: self.timeout("leader-elect-renew-deadline"),
@@ -101,19 +103,19 @@ impl Checks<'_> {
         if election.lease_duration < Duration::from_secs(1) {
             self.mistake(
                 "leader-elect-lease-duration",
-                "must be at least 1s: a Lease counts whole seconds",
+                "must be at least 1s: a Lease stores whole seconds",
             );
         }
         if election.lease_duration > LONGEST_LEASE {
             self.mistake(
                 "leader-elect-lease-duration",
-                "must be at most 1h: no replica waits longer for a leader that is silent",
+                "must be at most 1h: no replica waits longer for a leader that does not renew the Lease",
             );
         }
         if election.lease_duration <= election.renew_deadline {
             self.mistake(
                 "leader-elect-renew-deadline",
-                "must be shorter than --leader-elect-lease-duration: the leader has to stop before another replica begins",
+                "must be shorter than --leader-elect-lease-duration: the leader must stop writing before another replica starts",
             );
         }
         // The pause between two attempts is up to a fifth longer than configured.

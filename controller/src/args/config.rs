@@ -12,86 +12,86 @@ use super::Address;
 use crate::log;
 use crate::reconcile::Policy;
 
-/// The complete configuration.
+/// The configuration of the controller.
 #[derive(Debug)]
 pub struct Config {
-    /// Cluster or directory.
+    /// The cluster or directory to use.
     pub place: Place,
-    /// Configuration of keys.
+    /// The configuration of keys.
     pub keys: KeyConfig,
     /// How SealedSecrets are turned into Secrets.
     pub policy: Policy,
-    /// Address of the HTTP server.
+    /// The address of the HTTP server.
     pub listen: Address,
-    /// Address of the metrics server.
+    /// The address of the metrics server.
     pub listen_metrics: Address,
-    /// Address of the server for authorised callers, if it is enabled.
+    /// The address of the server for authenticated callers, if enabled.
     pub listen_authorised: Option<Address>,
-    /// Whether the unauthenticated port serves only the certificate, not verify and rotate.
+    /// Whether the unauthenticated port serves only certificates, without verify and rotate.
     pub plain_certificate_only: bool,
-    /// Whether object names are left out of the metrics.
+    /// Whether object names are omitted from the metrics.
     pub omits_names: bool,
-    /// Maximum number of objects with their own metric series.
-    pub most_named: usize,
-    /// Requests per second of one caller, and the burst.
+    /// The maximum number of objects with their own metric series.
+    pub max_named_objects: usize,
+    /// The requests per second of one caller, and the burst.
     pub rate: (u32, u32),
-    /// Timeout for reading a request.
+    /// The timeout for reading a request.
     pub read_timeout: Duration,
-    /// Timeout for writing a response.
+    /// The timeout for writing a response.
     pub write_timeout: Duration,
-    /// Configuration of the log.
+    /// The configuration of the log.
     pub log: log::Config,
-    /// Warnings to log once at start.
+    /// The warnings to log once at start.
     pub warnings: Vec<String>,
 }
 
 /// Where SealedSecrets, keys and Secrets are stored.
-#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
+#[allow(clippy::large_enum_variant, reason = "a process has only one")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
-    /// In this directory.
+    /// A directory.
     Directory(PathBuf),
-    /// In a cluster.
+    /// A cluster.
     Cluster(ClusterConfig),
 }
 
-/// Configuration of the controller in a cluster.
+/// The configuration of the controller in a cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterConfig {
-    /// The kubeconfig file; without one the in-cluster configuration is used.
+    /// The kubeconfig file; `None` for the in-cluster configuration.
     pub kubeconfig: Option<PathBuf>,
-    /// The Pod of this process, as far as its environment says.
+    /// The Pod of this process.
     pub pod: Pod,
     /// Whether all namespaces are watched.
     pub all_namespaces: bool,
     /// Namespaces to watch besides the controller's own.
     pub additional_namespaces: Vec<String>,
-    /// Label selector of the SealedSecrets to process.
+    /// The label selector of the SealedSecrets to process.
     pub label_selector: Option<String>,
-    /// Whether the controller deletes Secrets with their SealedSecret, instead of leaving this to the garbage
+    /// Whether the controller deletes the Secret of a deleted SealedSecret, instead of leaving this to the garbage
     /// collector.
     pub deletes_secrets: bool,
     /// Which events about SealedSecrets are written.
-    pub announced: Announced,
+    pub event_level: EventLevel,
     /// Whether Secrets are watched.
     pub watches_secrets: bool,
-    /// The `ConfigMap` in the controller's namespace to publish the certificate in, if configured.
+    /// The `ConfigMap` in the controller's namespace in which the certificate is published, if configured.
     pub certificate_config_map: Option<String>,
-    /// Rate limit for requests to the API server: requests per second and burst. `None` for no limit.
+    /// The rate limit for requests to the API server: requests per second and burst. `None` for no limit.
     pub rate: Option<(f64, u32)>,
-    /// Leader election among replicas.
+    /// The leader election among replicas.
     pub election: Election,
 }
 
-/// The Pod of this process, read from `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the manifests set
-/// through the downward API. Unset and empty variables are `None`.
+/// The Pod of this process, from the environment variables `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the
+/// manifests set through the downward API. `None` for unset and empty variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// Its namespace.
+    /// The namespace.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name.
     pub name: Option<String>,
-    /// Its uid.
+    /// The uid.
     pub uid: Option<String>,
 }
 
@@ -108,25 +108,25 @@ impl Pod {
 
 /// Which events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announced {
+pub enum EventLevel {
     /// All events.
-    Everything,
+    All,
     /// Only warnings.
     Warnings,
 }
 
-/// Leader election: which of several replicas writes, and how soon another one takes over.
+/// The leader election: which of several replicas writes, and when another one takes over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Election {
     /// Whether leader election is enabled.
-    pub elects: bool,
-    /// Name of the Lease, in the controller's namespace.
+    pub enabled: bool,
+    /// The name of the Lease, in the controller's namespace.
     pub lease_name: String,
-    /// How long after the leader's last renewal another replica takes over.
+    /// How long after the leader's last renewal another replica may acquire the Lease.
     pub lease_duration: Duration,
     /// How long after its last renewal the leader stops writing.
     pub renew_deadline: Duration,
-    /// Pause between two attempts to acquire or renew the Lease.
+    /// The pause between two attempts to acquire or renew the Lease.
     pub retry_period: Duration,
 }
 
@@ -146,22 +146,22 @@ impl ClusterConfig {
     }
 }
 
-/// Configuration of keys.
+/// The configuration of keys.
 #[derive(Debug, Clone)]
 pub struct KeyConfig {
-    /// Prefix of the names of new keys; also the name of the key that needs no label.
+    /// The name prefix of new keys; also the name of the key that needs no label.
     pub prefix: String,
-    /// Namespace of new keys.
+    /// The namespace of new keys.
     pub namespace: String,
-    /// Labels of new keys.
+    /// The labels of new keys.
     pub labels: BTreeMap<String, String>,
-    /// Annotations of new keys.
+    /// The annotations of new keys.
     pub annotations: BTreeMap<String, String>,
-    /// Size, validity and common name of new keys.
+    /// The size, validity and common name of new keys.
     pub spec: KeySpec,
     /// When keys are renewed.
     pub policy: renewal::Policy,
-    /// What keys are ordered by.
+    /// The timestamp by which keys are ordered.
     pub priority: OrderPriority,
     /// Whether a key seals only after it is marked as backed up.
     pub requires_backup: bool,

@@ -1,4 +1,4 @@
-//! Arguments about keys.
+//! Parses the flags about keys.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use shared::renewal;
 
 use super::{Checks, KeyConfig};
 
-/// Namespace of new keys if `POD_NAMESPACE` is not set: where `kubeseal` looks for a controller by default,
-/// so that a key copied into a cluster is found there.
+/// The namespace of new keys if `POD_NAMESPACE` is not set. It is where `kubeseal` looks for a controller by default,
+/// so a key copied into a cluster is found there.
 const KEY_NAMESPACE: &str = "kube-system";
 
 impl Checks<'_> {
@@ -49,25 +49,26 @@ impl Checks<'_> {
         } else if prefix.starts_with('-') || !prefix.chars().all(allowed) {
             self.mistake(
                 "key-prefix",
-                "takes a-z, 0-9 and -, and does not begin with -",
+                "may contain only a-z, 0-9 and -, and must not begin with -",
             );
         }
         prefix.to_owned()
     }
 
-    /// Returns the renewal period. The deprecated flag counts only if the new one is not given.
+    /// Returns the renewal period. The deprecated flag is used only if the new one is not set.
     fn period(&mut self) -> Option<SignedDuration> {
-        let deprecated = self.flags.given("rotate-period") && !self.flags.given("key-renew-period");
+        let deprecated =
+            self.flags.is_set("rotate-period") && !self.flags.is_set("key-renew-period");
         let name = if deprecated {
             self.warnings
-                .push("--rotate-period is deprecated; say --key-renew-period".into());
+                .push("--rotate-period is deprecated; use --key-renew-period".into());
             "rotate-period"
         } else {
             "key-renew-period"
         };
         let period = self.flags.duration(name);
         if period.is_negative() {
-            self.mistake(name, "must not be negative; 0 turns renewal off");
+            self.mistake(name, "must not be negative; 0 disables renewal");
         }
         Some(period).filter(|period| !period.is_zero())
     }
@@ -78,22 +79,21 @@ impl Checks<'_> {
         if parsed.is_err() {
             self.mistake(
                 "key-cutoff-time",
-                "takes a time like 'Mon, 02 Jan 2006 15:04:05 -0700'",
+                "invalid time; use a form like 'Mon, 02 Jan 2006 15:04:05 -0700'",
             );
         }
         parsed.ok()
     }
 
-    /// Returns the order of keys. An unknown value gives a warning, not an error, since upstream starts with
-    /// it too.
+    /// Returns the order of keys. An unknown value causes a warning, not an error, since upstream accepts it too.
     fn priority(&mut self) -> OrderPriority {
         match self.flags.text("key-order-priority") {
             "CertNotBefore" => OrderPriority::CertNotBefore,
             "SecretCreationTimestamp" => OrderPriority::SecretCreationTimestamp,
             _ => {
                 self.warnings.push(
-                    "--key-order-priority takes CertNotBefore or SecretCreationTimestamp; \
-                     CertNotBefore holds"
+                    "--key-order-priority: unknown order; use CertNotBefore or SecretCreationTimestamp; \
+                     using CertNotBefore"
                         .into(),
                 );
                 OrderPriority::default()
@@ -109,7 +109,7 @@ impl Checks<'_> {
                     pairs.insert(key.to_owned(), value.to_owned());
                 }
                 _ if entry.is_empty() => {}
-                _ => self.mistake(name, "takes pairs like key=value,key2=value2"),
+                _ => self.mistake(name, "invalid pair; use a form like key=value,key2=value2"),
             }
         }
         pairs

@@ -1,5 +1,5 @@
-//! Parses command-line arguments and environment variables into a [`Config`]. Validates everything before
-//! anything is opened or written, and reports all mistakes together.
+//! Parses command-line arguments and environment variables into a [`Config`]. Validates everything before any file or
+//! port is opened, and reports all invalid values together.
 
 mod address;
 mod cluster;
@@ -19,18 +19,18 @@ use shared::unseal::Rules;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
-pub use config::{Announced, ClusterConfig, Config, Election, KeyConfig, Place, Pod};
+pub use config::{ClusterConfig, Config, Election, EventLevel, KeyConfig, Place, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
 /// Why the controller does not start.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Print to stdout and exit with 0.
+    /// Print the text to stdout and exit with 0.
     Print(String),
-    /// Invalid command line: print to stderr and exit with 2.
+    /// The command line is invalid: print the text to stderr and exit with 2.
     Usage(String),
-    /// Invalid values, one message each: print to stderr and exit with 1.
+    /// Values are invalid, one message each: print the messages to stderr and exit with 1.
     Invalid(Vec<String>),
 }
 
@@ -39,7 +39,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns [`Stop`] with the help or version text, or with all mistakes.
+    /// Returns [`Stop`] with the help or version text, or with all errors.
     pub fn read(
         args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
@@ -63,7 +63,7 @@ impl Config {
     }
 }
 
-/// Collects mistakes and warnings while values are parsed.
+/// Collects errors and warnings while values are parsed.
 struct Checks<'a> {
     flags: &'a Flags,
     mistakes: Vec<String>,
@@ -96,7 +96,7 @@ impl<'a> Checks<'a> {
                 .is_some()
                 .then(|| self.address("listen-authorized-addr")),
             plain_certificate_only: self.flags.switch("plain-certificate-only"),
-            most_named: self.count("metrics-max-objects") as usize,
+            max_named_objects: self.count("metrics-max-objects") as usize,
             omits_names: self.flags.switch("metrics-omit-secret-labels"),
             rate: (self.count("rate-limit"), self.count("rate-limit-burst")),
             read_timeout: self.timeout("read-timeout"),
@@ -109,7 +109,7 @@ impl<'a> Checks<'a> {
     fn policy(&mut self) -> Policy {
         Policy {
             author_limits: Arc::new(self.author_limits()),
-            added: Arc::new(self.added()),
+            added: Arc::new(self.added_metadata()),
             rules: Rules {
                 accept_legacy: self.flags.switch("accept-deprecated-v1-data"),
                 refuse_random: self.flags.switch("refuse-random-templates"),
@@ -120,17 +120,20 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn added(&mut self) -> AddedMetadata {
+    fn added_metadata(&mut self) -> AddedMetadata {
         let labels = AddedMetadata::default().with_labels(self.flags.text("secret-labels"));
         let labels = self.or_default("secret-labels", labels);
-        let added = labels.with_annotations(self.flags.text("secret-annotations"));
-        self.or_default("secret-annotations", added)
+        let added_metadata = labels.with_annotations(self.flags.text("secret-annotations"));
+        self.or_default("secret-annotations", added_metadata)
     }
 
     fn author_limits(&mut self) -> AuthorLimits {
         let age = self.flags.duration("max-sealing-key-age");
         if age.is_negative() {
-            self.mistake("max-sealing-key-age", "must not be negative; 0 is no limit");
+            self.mistake(
+                "max-sealing-key-age",
+                "must not be negative; 0 means no limit",
+            );
         }
         let types = TypeRules::read(
             self.flags.text("forbid-secret-types"),
@@ -165,14 +168,14 @@ impl<'a> Checks<'a> {
         })
     }
 
-    /// Returns the metrics address. On a directory the default host is that of the main port, and localhost
-    /// if neither address is given.
+    /// Returns the metrics address. With a directory, the default host is that of the main port, or localhost if
+    /// neither address is set.
     fn listen_metrics(&mut self, place: &Place) -> Address {
         let metrics = self.address("listen-metrics-addr");
-        if matches!(place, Place::Cluster(_)) || self.flags.given("listen-metrics-addr") {
+        if matches!(place, Place::Cluster(_)) || self.flags.is_set("listen-metrics-addr") {
             return metrics;
         }
-        let host = if self.flags.given("listen-addr") {
+        let host = if self.flags.is_set("listen-addr") {
             self.flags
                 .text("listen-addr")
                 .parse()
@@ -184,7 +187,7 @@ impl<'a> Checks<'a> {
         Address { host, ..metrics }
     }
 
-    /// Returns a number from a flag; as in upstream, a negative number counts as 0.
+    /// Returns the number of a flag. A negative number counts as 0, as in upstream.
     fn count(&self, name: &str) -> u32 {
         u32::try_from(self.flags.int(name).max(0)).unwrap_or(u32::MAX)
     }
@@ -198,15 +201,15 @@ impl<'a> Checks<'a> {
     }
 
     fn warn_of_flags_without_effect(&mut self, place: &Place) {
-        let given = |names: &'static [&str]| names.iter().filter(|name| self.flags.given(name));
-        let out_of_place = match place {
+        let set_flags =
+            |names: &'static [&str]| names.iter().filter(|name| self.flags.is_set(name));
+        let without_effect = match place {
             Place::Directory(_) => CLUSTER_ONLY,
             Place::Cluster(_) => &[],
         };
-        let cluster =
-            given(out_of_place).map(|name| format!("--{name} has no effect with --directory"));
-        let said: Vec<String> = cluster.collect();
-        self.warnings.extend(said);
+        let warnings = set_flags(without_effect)
+            .map(|name| format!("--{name} has no effect with --directory"));
+        self.warnings.extend(warnings.collect::<Vec<_>>());
     }
 
     fn mistake(&mut self, name: &str, what: &str) {

@@ -1,4 +1,4 @@
-//! The command-line flags: upstream's, with its order and defaults, and additional ones.
+//! Defines the command-line flags: upstream's, with its order and defaults, and additional ones.
 
 use flags::{Flag, Kind, Program};
 
@@ -6,8 +6,8 @@ use flags::{Flag, Kind, Program};
 pub const PROGRAM: Program = Program {
     name: "controller",
     about: "Turns SealedSecrets into Secrets.",
-    after_help: "Every flag has a variable: --key-ttl is SEALED_SECRETS_KEY_TTL. The command line \
-                 beats the variable. Durations look like 720h or 1h30m; there is no unit for days.",
+    after_help: "Every flag has an environment variable: --key-ttl is SEALED_SECRETS_KEY_TTL. The command line takes \
+                 precedence. Durations look like 720h or 1h30m; there is no unit for days.",
     flags: FLAGS,
 };
 
@@ -16,31 +16,31 @@ const FLAGS: &[Flag] = &[
         "directory",
         Kind::Text,
         "",
-        "Works on this folder instead of a cluster: DIR/sealed, DIR/keys, DIR/secrets, DIR/status.",
+        "Use this directory instead of a cluster: DIR/sealed, DIR/keys, DIR/secrets, DIR/status.",
     ),
     Flag::new(
         "kubeconfig",
         Kind::Text,
         "",
-        "Reaches the cluster by this file instead of as a Pod does.",
+        "Kubeconfig file; the Pod's service account is used by default.",
     ),
     Flag::new(
         "key-prefix",
         Kind::Text,
         "sealed-secrets-key",
-        "What names of new keys begin with.",
+        "Name prefix of new keys.",
     ),
     Flag::new(
         "key-size",
         Kind::Int,
         "4096",
-        "Bits of new RSA keys: 2048, 3072, 4096 or 8192.",
+        "Size of new RSA keys in bits: 2048, 3072, 4096 or 8192.",
     ),
     Flag::new(
         "key-ttl",
         Kind::Duration,
         "87600h",
-        "How long a new certificate is valid.",
+        "Validity period of new certificates.",
     ),
     Flag::new(
         "my-cn",
@@ -52,7 +52,7 @@ const FLAGS: &[Flag] = &[
         "key-renew-period",
         Kind::Duration,
         "720h",
-        "Age at which the newest key is followed by another; 0 for never.",
+        "Age of the newest key at which a new key is generated; 0 disables renewal.",
     ),
     Flag::new(
         "rotate-period",
@@ -65,136 +65,141 @@ const FLAGS: &[Flag] = &[
         "key-order-priority",
         Kind::Text,
         "CertNotBefore",
-        "Which key is the newest: by CertNotBefore or SecretCreationTimestamp.",
+        "Timestamp that decides which key is the newest: CertNotBefore or SecretCreationTimestamp.",
     ),
     Flag::new(
         "key-cutoff-time",
         Kind::Text,
         "",
-        "A newest key from before this time is followed by another; like 'Mon, 02 Jan 2006 15:04:05 -0700'.",
+        "Generate a new key if the newest one is older than this time, such as 'Mon, 02 Jan 2006 15:04:05 -0700'.",
     ),
     Flag::new(
         "require-backup",
         Kind::Switch,
         "false",
-        "A key seals only once it is marked as backed up, see `seal keys backup`; the previous one serves until then.",
+        "Seal with a new key only after it is marked as backed up (see `seal keys backup`), and until then with the previous one.",
     ),
     Flag::new(
         "accept-deprecated-v1-data",
         Kind::Switch,
         "true",
-        "Opens the deprecated field spec.data too.",
+        "Also unseal the deprecated field spec.data.",
     ),
     Flag::new(
         "all-namespaces",
         Kind::Switch,
         "true",
-        "Works in all namespaces, or only in its own.",
+        "Watch all namespaces instead of only the controller's own.",
     ),
     Flag::new(
         "additional-namespaces",
         Kind::Text,
         "",
-        "Namespaces to work in beside its own, by comma.",
+        "Additional namespaces to watch, separated by commas.",
     ),
     Flag::new(
         "label-selector",
         Kind::Text,
         "",
-        "Works only on SealedSecrets with these labels.",
+        "Label selector of the SealedSecrets to process.",
     ),
     Flag::new(
         "rate-limit",
         Kind::Int,
         "2",
-        "Requests a second of one caller to verify, and as many to rotate.",
+        "Requests per second and caller, for each of verify and rotate.",
     ),
     Flag::new(
         "rate-limit-burst",
         Kind::Int,
         "2",
-        "Requests at once beyond the rate.",
+        "Burst above the rate limit.",
     ),
     Flag::new(
         "privatekey-annotations",
         Kind::Text,
         "",
-        "Annotations of new key Secrets: k=v,k2=v2.",
+        "Annotations of new key Secrets: key=value,key2=value2.",
     ),
     Flag::new(
         "privatekey-labels",
         Kind::Text,
         "",
-        "Labels of new key Secrets: k=v,k2=v2.",
+        "Labels of new key Secrets: key=value,key2=value2.",
     ),
     Flag::new(
         "old-gc-behavior",
         Kind::Switch,
         "false",
-        "Deletes Secrets itself instead of leaving it to the cluster.",
+        "Delete Secrets directly instead of relying on the garbage collector.",
     ),
     Flag::new(
         "update-status",
         Kind::Switch,
         "true",
-        "Records the outcome in the status of each SealedSecret.",
+        "Write the result to the status of each SealedSecret.",
     ),
     Flag::new(
         "watch-for-secrets",
         Kind::Switch,
         "false",
-        "Notices keys that others add.",
+        "Watch for key Secrets that other clients add.",
     ),
     Flag::new(
         "skip-recreate",
         Kind::Switch,
         "false",
-        "Does not watch Secrets, so that deleted ones stay deleted.",
+        "Do not watch Secrets; deleted Secrets are not recreated.",
     ),
     Flag::new(
         "correct-drift",
         Kind::Switch,
         "true",
-        "Puts right what others change on Secrets; an annotation opts a single SealedSecret out.",
+        "Revert changes that other clients make to Secrets; an annotation excludes a single SealedSecret.",
     ),
     Flag::new(
         "log-info-stdout",
         Kind::Switch,
         "true",
-        "Logs up to INFO to stdout and the rest to stderr; false sends all to stderr.",
+        "Log DEBUG and INFO to stdout and the rest to stderr; false logs everything to stderr.",
     ),
     Flag::new(
         "log-level",
         Kind::Text,
         "INFO",
-        "DEBUG, INFO, WARN or ERROR.",
+        "Log level: DEBUG, INFO, WARN or ERROR.",
     ),
-    Flag::new("log-format", Kind::Text, "text", "text or json."),
+    Flag::new(
+        "log-format",
+        Kind::Text,
+        "text",
+        "Log format: text or json.",
+    ),
     Flag::new(
         "max-unseal-retries",
         Kind::Int,
         "5",
-        "Failures in a row, after the first, before an object is reported once more as one that keeps failing. It is \
-         tried again forever, ever more slowly.",
+        "Consecutive failures, after the first, before an object is reported as failing permanently. Retries continue \
+         with backoff.",
     ),
     Flag::new(
         "kubeclient-qps",
         Kind::Float,
         "-1",
-        "Requests per second to the API server; negative for no limit but 32 at once, and none while the API server \
-         says to wait.",
+        "Requests per second to the API server; a negative value means no rate limit, with at most 32 concurrent \
+         requests, and none during a Retry-After of the API server.",
     ),
     Flag::new(
         "kubeclient-burst",
         Kind::Int,
         "10",
-        "Requests to the API server at once after a rest, if there is a limit per second.",
+        "Burst of requests to the API server, if their rate is limited.",
     ),
     Flag::new(
         "leader-elect",
         Kind::Switch,
         "true",
-        "Lets one of several replicas write, by a Lease in its own namespace.",
+        "Elect one of several replicas to write, with a Lease in the controller's namespace.",
     ),
     Flag::new(
         "leader-elect-lease-name",
@@ -206,144 +211,144 @@ const FLAGS: &[Flag] = &[
         "leader-elect-lease-duration",
         Kind::Duration,
         "12s",
-        "So long after the last word of the leader another replica takes over.",
+        "Time after the leader's last renewal at which another replica may acquire the Lease.",
     ),
     Flag::new(
         "leader-elect-renew-deadline",
         Kind::Duration,
         "8s",
-        "So long after its last word the leader writes nothing any more.",
+        "Time after its last renewal at which the leader stops writing.",
     ),
     Flag::new(
         "leader-elect-retry-period",
         Kind::Duration,
         "2s",
-        "Between two looks at the Lease.",
+        "Interval between attempts to acquire or renew the Lease.",
     ),
     Flag::new(
         "listen-addr",
         Kind::Text,
         ":8080",
-        "Address of the HTTP server; port 0 takes a free one and logs it.",
+        "Address of the HTTP server; port 0 selects a free port, which is logged.",
     ),
     Flag::new(
         "listen-metrics-addr",
         Kind::Text,
         ":8081",
-        "Address of the metrics server, which answers health checks too. With --directory its host is that of \
-         --listen-addr by default, or 127.0.0.1 if that is not given.",
+        "Address of the metrics server, which also serves health checks. With --directory its host is that of \
+         --listen-addr by default, or 127.0.0.1 if that is not set.",
     ),
     Flag::new(
         "read-timeout",
         Kind::Duration,
         "2m",
-        "Longest time for reading a request.",
+        "Timeout for reading a request.",
     ),
     Flag::new(
         "write-timeout",
         Kind::Duration,
         "2m",
-        "Longest time for writing an answer.",
+        "Timeout for writing a response.",
     ),
     Flag::new(
         "refuse-random-templates",
         Kind::Switch,
         "false",
-        "Refuses templates that use the time, random values or new keys: their results differ each time.",
+        "Refuse templates that use the time, random values or generated keys, since each rendering gives other results.",
     ),
     Flag::new(
         "forbid-secret-types",
         Kind::Text,
         "",
-        "More types of Secret that no SealedSecret is turned into, by comma, like kubernetes.io/dockercfg.",
+        "Additional Secret types to refuse, separated by commas, such as kubernetes.io/dockercfg.",
     ),
     Flag::new(
         "allow-secret-types",
         Kind::Text,
         "",
-        "Types that are refused by default, since they give authors more than the sealed values, and are made all the \
-         same: kubernetes.io/service-account-token, bootstrap.kubernetes.io/token.",
+        "Secret types to allow although they are refused by default, since they give authors more than the sealed values: \
+         kubernetes.io/service-account-token, bootstrap.kubernetes.io/token.",
     ),
     Flag::new(
         "forbid-secret-metadata",
         Kind::Text,
         "",
-        "Labels and annotations that no Secret gets, by comma: prefixes of keys, or key=value, like \
+        "Labels and annotations to refuse on Secrets, separated by commas: prefixes of keys, or key=value, such as \
          reflector.v1.k8s.emberstack.com/,owner=helm.",
     ),
     Flag::new(
         "secret-labels",
         Kind::Text,
         "",
-        "Labels that every Secret gets, by comma, like team=platform,backup.example.com/include=true. They win over \
-         the SealedSecret's own.",
+        "Labels to add to every Secret, separated by commas, such as team=platform,backup.example.com/include=true. They \
+         override those of the SealedSecret.",
     ),
     Flag::new(
         "secret-annotations",
         Kind::Text,
         "",
-        "Annotations that every Secret gets, in the same form.",
+        "Annotations to add to every Secret, in the same form.",
     ),
     Flag::new(
         "forbid-templates",
         Kind::Text,
         "",
-        "Namespaces in which no template is rendered, by comma, like 'team-*': a template tells its author \
-         something of the values by rendering or failing.",
+        "Namespaces in which templates are refused, separated by commas, such as 'team-*': whether a template renders \
+         can reveal something about the values.",
     ),
     Flag::new(
         "allowed-scopes",
         Kind::Text,
         "",
-        "Scopes by namespace, like 'team-*=strict,prod=strict+namespace-wide'; the first rule that fits holds, and \
-         without one all are allowed.",
+        "Allowed scopes by namespace, such as 'team-*=strict,prod=strict+namespace-wide'; the first matching rule applies. \
+         Without a matching rule, all scopes are allowed.",
     ),
     Flag::new(
         "max-sealing-key-age",
         Kind::Duration,
         "0s",
-        "Refuses items that were sealed for an older key; what was unsealed before stays. 0 for no limit.",
+        "Refuse items that were sealed for a key older than this; Secrets that already exist are kept. 0 means no limit.",
     ),
     Flag::new(
         "listen-authorized-addr",
         Kind::Text,
         "",
-        "Address of the endpoints for callers with a token, over TLS: verify, rotate, unseal. None if empty.",
+        "Address of the TLS endpoints for authenticated callers: verify, rotate, unseal. Disabled if empty.",
     ),
     Flag::new(
         "certificate-configmap",
         Kind::Text,
         "",
-        "ConfigMap in the own namespace that is kept in step with the newest certificate. None if empty.",
+        "ConfigMap in the controller's namespace to publish the newest certificate in. Disabled if empty.",
     ),
     Flag::new(
         "plain-certificate-only",
         Kind::Switch,
         "false",
-        "Leaves verify and rotate to callers with a token: the plain port serves certificates only.",
+        "Serve verify and rotate only to authenticated callers; the unauthenticated port serves only certificates.",
     ),
     Flag::new(
         "unsealed-events",
         Kind::Switch,
         "true",
-        "Writes an event for each SealedSecret that was unsealed; false writes warnings only.",
+        "Write an event for each unsealed SealedSecret; false writes only warnings.",
     ),
     Flag::new(
         "metrics-max-objects",
         Kind::Int,
         "1000",
-        "SealedSecrets with a series of their own in `condition_info`; of more, only those that are not synced have one.",
+        "Maximum number of SealedSecrets with their own series in `condition_info`; above it, only those that are not synced have one.",
     ),
     Flag::new(
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
-        "Leaves names of objects and namespaces out of the metrics: no `condition_info`.",
+        "Omit names of objects and namespaces from the metrics: no `condition_info`.",
     ),
-    Flag::new("version", Kind::Switch, "false", "Prints the version.").without_variable(),
+    Flag::new("version", Kind::Switch, "false", "Print the version.").without_variable(),
 ];
 
-/// Flags that only concern a cluster. With `--directory` they have no effect and cause a warning.
+/// Flags that apply only to a cluster. With `--directory` they have no effect and cause a warning.
 pub(super) const CLUSTER_ONLY: &[&str] = &[
     "all-namespaces",
     "additional-namespaces",

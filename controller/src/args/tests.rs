@@ -20,7 +20,7 @@ fn directory(more: &[&str]) -> Config {
 }
 
 #[test]
-fn every_flag_has_upstreams_default() {
+fn flags_have_upstreams_defaults() {
     let config = directory(&[]);
     assert_eq!(config.keys.prefix, "sealed-secrets-key");
     assert_eq!(config.keys.namespace, "kube-system");
@@ -46,7 +46,7 @@ fn every_flag_has_upstreams_default() {
 }
 
 #[test]
-fn names_every_mistake_at_once() {
+fn reports_all_invalid_values_together() {
     let args = [
         "--key-size=1024",
         "--key-prefix=My.Key",
@@ -60,19 +60,19 @@ fn names_every_mistake_at_once() {
         "--allow-secret-types=Opaque",
     ];
     let Err(Stop::Invalid(mistakes)) = read(&args, &[]) else {
-        unreachable!("ten mistakes")
+        unreachable!("accepted ten invalid values")
     };
     for want in [
         "--key-size: a key has 2048, 3072, 4096 or 8192 bits, not 1024",
-        "--key-prefix: takes a-z, 0-9 and -",
+        "--key-prefix: may contain only a-z",
         "--key-ttl: must be longer than 0",
         "--key-renew-period: must not be negative",
-        "--key-cutoff-time: takes a time like",
-        "--privatekey-labels: takes pairs",
-        "--listen-addr: an address looks like",
-        "--listen-metrics-addr: an address looks like",
+        "--key-cutoff-time: invalid time",
+        "--privatekey-labels: invalid pair",
+        "--listen-addr: invalid address",
+        "--listen-metrics-addr: invalid address",
         "--read-timeout: must be longer than 0",
-        "--allow-secret-types: takes types that are refused by default",
+        "--allow-secret-types: \"Opaque\" is not one of the types",
     ] {
         assert!(
             mistakes.iter().any(|m| m.starts_with(want)),
@@ -83,9 +83,9 @@ fn names_every_mistake_at_once() {
 }
 
 #[test]
-fn unknown_words_are_usage_errors_and_version_needs_no_directory() {
+fn unknown_arguments_are_usage_errors_and_version_needs_no_directory() {
     assert!(matches!(read(&["--nope"], &[]), Err(Stop::Usage(_))));
-    assert!(matches!(read(&["words"], &[]), Err(Stop::Usage(_))));
+    assert!(matches!(read(&["argument"], &[]), Err(Stop::Usage(_))));
     let version = format!("controller version: {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(read(&["--version"], &[]).unwrap_err(), Stop::Print(version));
     assert!(matches!(read(&["--help"], &[]), Err(Stop::Print(_))));
@@ -121,7 +121,7 @@ fn c13_pairs_are_split_at_the_first_equals_sign() {
 }
 
 #[test]
-fn renewal_is_turned_off_by_zero_and_takes_its_old_name() {
+fn zero_disables_renewal_and_the_deprecated_flag_works() {
     assert_eq!(
         directory(&["--key-renew-period=0"]).keys.policy.period,
         None
@@ -145,12 +145,12 @@ fn reads_upstreams_cutoff_time() {
 fn cluster(more: &[&str]) -> Result<ClusterConfig, Stop> {
     match read(&[&["--kubeconfig", "k"], more].concat(), &[])?.place {
         Place::Cluster(place) => Ok(place),
-        Place::Directory(_) => unreachable!("a cluster was asked for"),
+        Place::Directory(_) => unreachable!("expected a cluster"),
     }
 }
 
 #[test]
-fn requests_are_bounded_by_number_alone_unless_a_rate_is_given() {
+fn requests_have_no_rate_limit_unless_a_rate_is_set() {
     assert_eq!(cluster(&[]).unwrap().rate, None);
     assert_eq!(cluster(&["--kubeclient-qps=-1"]).unwrap().rate, None);
     let both = ["--kubeclient-qps=2.5", "--kubeclient-burst=7"];
@@ -160,9 +160,9 @@ fn requests_are_bounded_by_number_alone_unless_a_rate_is_given() {
 }
 
 #[test]
-fn a_leader_stops_before_another_replica_begins() {
+fn refuses_lease_times_that_allow_two_leaders() {
     let election = cluster(&[]).unwrap().election;
-    assert!(election.elects && election.renew_deadline < election.lease_duration);
+    assert!(election.enabled && election.renew_deadline < election.lease_duration);
     for args in [
         ["--leader-elect-renew-deadline=12s"],
         ["--leader-elect-retry-period=7s"],
@@ -175,7 +175,7 @@ fn a_leader_stops_before_another_replica_begins() {
 }
 
 #[test]
-fn words_that_upstream_runs_with_are_warnings() {
+fn unknown_values_that_upstream_accepts_are_warnings() {
     let config = directory(&[
         "--log-level=LOUD",
         "--log-format=xml",
@@ -189,7 +189,7 @@ fn words_that_upstream_runs_with_are_warnings() {
 }
 
 #[test]
-fn on_a_directory_metrics_are_open_where_the_main_port_is_or_on_this_machine() {
+fn with_a_directory_metrics_listen_on_the_host_of_the_main_port_or_localhost() {
     for (args, want) in [
         (&[][..], "127.0.0.1:8081"),
         (&["--listen-addr=127.0.0.1:9000"], "127.0.0.1:8081"),
@@ -243,6 +243,9 @@ fn names_that_no_object_can_have_are_mistakes() {
         };
         assert!(!is_valid, "{mistakes:?}");
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert!(mistakes[0].starts_with(&format!("--{flag}: ")), "{mistakes:?}");
+        assert!(
+            mistakes[0].starts_with(&format!("--{flag}: ")),
+            "{mistakes:?}"
+        );
     }
 }

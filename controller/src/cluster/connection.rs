@@ -22,30 +22,29 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::requests::{Bounded, Bounds};
 use super::watches;
 use crate::args::ClusterConfig;
-use crate::leader::Term;
+use crate::leader::WriteLease;
 
 /// The file with the namespace of the Pod.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// The files with the Pod's token and the API server's certificate authority.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// After this long without a byte a connection counts as dead. A working API server answers an ordinary
-/// request much earlier.
-const ANSWER: Duration = Duration::from_secs(20);
-/// How much longer than the API server serves a watch its connection may be silent.
-const SILENT_WATCH: Duration = Duration::from_secs(5);
+/// Timeout of a connection that is silent. A working API server responds to an ordinary request much earlier.
+const MAX_SILENCE: Duration = Duration::from_secs(20);
+/// How much longer than its duration in the API server a watch may be silent.
+const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// The API server records the text before the slash as the manager of the fields that this controller writes
 /// (`managedFields`), since no request sets a field manager.
 const USER_AGENT: &str = concat!("sealed-secrets-controller/", env!("CARGO_PKG_VERSION"));
 /// Timeout for TCP and TLS connections.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The clients of the API server, and the controller's namespace.
 pub(super) struct Connection {
-    /// For requests about objects: rate-limited, and without writes unless this replica leads.
+    /// For requests about objects: rate-limited, and without writes unless this replica is the leader.
     pub(super) requests: Client,
-    /// For requests that every replica may send and that must not wait behind others.
-    pub(super) questions: Client,
+    /// For requests that every replica may send and that must not wait for others.
+    pub(super) unrestricted: Client,
     /// For watches.
     pub(super) watches: Client,
     /// The namespace of this controller and its keys.
@@ -57,31 +56,34 @@ pub(super) struct Connection {
 pub enum ConnectError {
     /// The process does not run in a cluster.
     #[error(
-        "there is no cluster to work on: in a Pod the service account must be mounted \
-         (automountServiceAccountToken); elsewhere say --kubeconfig FILE, or --directory DIR to work on a folder"
+        "no cluster found: in a Pod, the service account must be mounted (automountServiceAccountToken); elsewhere, set \
+         --kubeconfig FILE, or --directory DIR to use a directory"
     )]
     NoCluster(#[source] InClusterError),
     /// The kubeconfig file cannot be used.
-    #[error("--kubeconfig {path}: cannot be used")]
+    #[error("--kubeconfig: cannot use {path}")]
     Kubeconfig {
-        /// The file.
+        /// The path of the file.
         path: String,
         /// The underlying error.
         source: kube::config::KubeconfigError,
     },
     /// The client cannot be built, for example because of the TLS settings.
-    #[error("the settings of the cluster cannot be used")]
+    #[error("cannot use the settings of the cluster")]
     Client(#[source] Box<kube::Error>),
 }
 
 impl Connection {
     /// Reads the settings and builds the clients. Sends no request yet.
-    pub(super) async fn new(place: &ClusterConfig, term: Arc<Term>) -> Result<Self, ConnectError> {
+    pub(super) async fn new(
+        place: &ClusterConfig,
+        write_lease: Arc<WriteLease>,
+    ) -> Result<Self, ConnectError> {
         let mut config = config(place).await?;
         // The reconcile queue retries failed requests, so the client must not: its retries would delay other
         // objects for minutes.
         config.default_retry = false;
-        config.connect_timeout = Some(CONNECT);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
         let user_agent = HeaderValue::from_static(USER_AGENT);
         config.headers.push((header::USER_AGENT, user_agent));
         let builder = |silence| {
@@ -90,19 +92,19 @@ impl Connection {
             builder(config).map_err(|error| ConnectError::Client(Box::new(error)))
         };
         let client = |silence| Ok(builder(silence)?.build());
-        let bounds = Bounds::new(place.rate, term);
-        let watch = Duration::from_secs(watches::MOST_SECONDS.into());
+        let bounds = Bounds::new(place.rate, write_lease);
+        let watch = Duration::from_secs(watches::MAX_SECONDS.into());
         Ok(Self {
-            requests: builder(ANSWER)?.with_layer(&Bounded(bounds)).build(),
-            questions: client(ANSWER)?,
-            watches: client(watch + SILENT_WATCH)?,
+            requests: builder(MAX_SILENCE)?.with_layer(&Bounded(bounds)).build(),
+            unrestricted: client(MAX_SILENCE)?,
+            watches: client(watch + WATCH_MARGIN)?,
             own_namespace: own_namespace(place),
         })
     }
 }
 
-/// Builds the same client as kube does, but without waiting to fill a packet (Nagle's algorithm): the first request on
-/// each connection would wait until the API server confirms the TLS handshake, which Linux delays by 40 ms.
+/// Builds the same client as kube, but without waiting to fill a packet (Nagle's algorithm): otherwise the first
+/// request on each connection waits until the API server confirms the TLS handshake, which Linux delays by 40 ms.
 fn builder(
     config: Config,
 ) -> kube::Result<
@@ -113,11 +115,11 @@ fn builder(
     >,
 > {
     if config.proxy_url.is_some() {
-        // Fails: proxies are not compiled in.
+        // Returns an error: proxies are not compiled in.
         ClientBuilder::try_from(config.clone())?;
     }
     if CryptoProvider::get_default().is_none() {
-        // Fails only if another thread has set it meanwhile.
+        // Fails only if another thread has set the provider meanwhile.
         let _ = aws_lc_rs::default_provider().install_default();
     }
     let mut http = HttpConnector::new();
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_namespace_is_that_of_the_variable_then_of_the_file_then_default() {
+    fn the_namespace_comes_from_the_variable_or_the_file_or_is_default() {
         for (variable, file, want) in [
             (Some("a"), Some("b"), "a"),
             (Some("a"), None, "a"),
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_colons_is_put_into_brackets() {
+    fn an_ipv6_address_is_put_into_brackets() {
         for (host, want) in [
             ("10.0.0.1", "https://10.0.0.1:443"),
             ("fd00::1", "https://[fd00::1]:443"),

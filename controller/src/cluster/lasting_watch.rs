@@ -1,7 +1,7 @@
-//! A watch that outlasts the permission to begin it.
+//! A watch that continues after the permission to start it was revoked.
 //!
-//! The API server checks permissions only when a watch begins, so each watch is begun again after a period, to notice
-//! revoked permissions soon. Until the next one is allowed, the one before goes on, as the API server itself lets it: a
+//! The API server checks permissions only when a watch starts, so each watch is started again after a period, to detect
+//! revoked permissions soon. Until the next watch is allowed, the previous one continues, as the API server permits: a
 //! Role that is bound again within minutes interrupts nothing and needs no retry.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,30 +18,30 @@ use kube::core::Status;
 use tokio::time::{Instant, sleep_until};
 use tower::{BoxError, service_fn};
 
-/// How long a watch goes on by itself before the next one is requested.
+/// How long a watch continues before the next one is requested.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Periods {
-    /// After a watch that was allowed.
+    /// The period after a watch that was allowed.
     pub(super) allowed: Duration,
-    /// After one that was forbidden.
+    /// The period after a watch that was forbidden.
     pub(super) forbidden: Duration,
 }
 
-/// Reports whether the last request for a watch was allowed, or the answer that forbade it.
+/// Reports whether the last request for a watch was allowed, or the response that forbade it.
 pub(super) type Report = dyn Fn(Result<(), String>) + Send + Sync;
 
-type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+type WatchResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// The watch that goes on if the next one is forbidden.
-type Before = Arc<Mutex<Option<Body>>>;
+/// The watch that continues if the next one is forbidden.
+type PreviousWatch = Arc<Mutex<Option<Body>>>;
 
 /// Returns a client for a single watch.
 pub(super) fn client(inner: Client, periods: Periods, report: Arc<Report>) -> Client {
     let namespace = inner.default_namespace().to_owned();
-    let before = Before::default();
+    let previous = PreviousWatch::default();
     let service = service_fn(move |request: Request<Body>| {
-        let (inner, before, report) = (inner.clone(), Arc::clone(&before), Arc::clone(&report));
-        async move { answer(&inner, request, before, periods, &*report).await }
+        let (inner, previous, report) = (inner.clone(), Arc::clone(&previous), Arc::clone(&report));
+        async move { answer(&inner, request, previous, periods, &*report).await }
     });
     Client::new(service, namespace)
 }
@@ -49,40 +49,40 @@ pub(super) fn client(inner: Client, periods: Periods, report: Arc<Report>) -> Cl
 async fn answer(
     inner: &Client,
     request: Request<Body>,
-    before: Before,
+    previous: PreviousWatch,
     periods: Periods,
     report: &Report,
-) -> kube::Result<Answer> {
+) -> kube::Result<WatchResponse> {
     let is_watch = request
         .uri()
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    // After a list, or after any other answer, the version to continue from can be a later one.
-    let old = take(&before);
+    // After a list, or after any other response, the version to continue from can be a later one.
+    let previous_body = take(&previous);
     let response = inner.send(request).await?;
     if !is_watch {
-        return Ok(response.map(plain));
+        return Ok(response.map(boxed));
     }
-    match (response.status(), old) {
-        (StatusCode::FORBIDDEN, Some(old)) => {
+    match (response.status(), previous_body) {
+        (StatusCode::FORBIDDEN, Some(previous_body)) => {
             report(Err(reason(response).await));
-            let watch = lasting(old, before, periods.forbidden);
+            let watch = lasting(previous_body, previous, periods.forbidden);
             Ok(Response::new(watch))
         }
         (StatusCode::OK, _) => {
             report(Ok(()));
-            Ok(response.map(|body| lasting(body, before, periods.allowed)))
+            Ok(response.map(|body| lasting(body, previous, periods.allowed)))
         }
-        _ => Ok(response.map(plain)),
+        _ => Ok(response.map(boxed)),
     }
 }
 
-fn take(before: &Before) -> Option<Body> {
-    let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
-    before.take()
+fn take(previous: &PreviousWatch) -> Option<Body> {
+    let mut previous = previous.lock().unwrap_or_else(PoisonError::into_inner);
+    previous.take()
 }
 
-fn plain(body: Body) -> UnsyncBoxBody<Bytes, BoxError> {
+fn boxed(body: Body) -> UnsyncBoxBody<Bytes, BoxError> {
     body.map_err(BoxError::from).boxed_unsync()
 }
 
@@ -94,40 +94,47 @@ async fn reason(response: Response<Body>) -> String {
     status.map_or_else(|| "forbidden".to_owned(), |status: Status| status.message)
 }
 
-/// A watch until the next one is requested.
-struct Turn {
+/// The body of a watch until the next watch is requested.
+struct LastingWatch {
     body: Body,
-    before: Before,
+    previous: PreviousWatch,
     end: Instant,
-    /// Whether nothing was passed on yet of the next event.
+    /// Whether no part of the next event was passed on yet.
     is_between_events: bool,
 }
 
-fn lasting(body: Body, before: Before, period: Duration) -> UnsyncBoxBody<Bytes, BoxError> {
-    let turn = Turn {
+fn lasting(
+    body: Body,
+    previous: PreviousWatch,
+    period: Duration,
+) -> UnsyncBoxBody<Bytes, BoxError> {
+    let watch = LastingWatch {
         body,
-        before,
+        previous,
         end: Instant::now() + period,
         is_between_events: true,
     };
-    StreamBody::new(stream::unfold(turn, next)).boxed_unsync()
+    StreamBody::new(stream::unfold(watch, next)).boxed_unsync()
 }
 
-/// Passes on what arrives. At the end of the turn keeps the rest of the watch, but not the rest of an event.
-async fn next(mut turn: Turn) -> Option<(Result<Frame<Bytes>, BoxError>, Turn)> {
+/// Passes on the received bytes. At the end of the period, keeps the rest of the watch, but not the rest of an event.
+async fn next(mut watch: LastingWatch) -> Option<(Result<Frame<Bytes>, BoxError>, LastingWatch)> {
     let frame = tokio::select! {
         biased;
-        () = sleep_until(turn.end), if turn.is_between_events => None,
-        frame = turn.body.frame() => Some(frame?),
+        () = sleep_until(watch.end), if watch.is_between_events => None,
+        frame = watch.body.frame() => Some(frame?),
     };
     let Some(frame) = frame else {
-        *turn.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn.body);
+        *watch
+            .previous
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(watch.body);
         return None;
     };
     if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
-        turn.is_between_events = data.last().is_none_or(|last| *last == b'\n');
+        watch.is_between_events = data.last().is_none_or(|last| *last == b'\n');
     }
-    Some((frame.map_err(BoxError::from), turn))
+    Some((frame.map_err(BoxError::from), watch))
 }
 
 #[cfg(test)]
@@ -144,51 +151,54 @@ mod tests {
     };
     const WATCH: &str = "/api/v1/secrets?watch=true";
 
-    /// An API server with prepared answers, and what was reported.
+    /// An API server with prepared responses, and the reports.
     struct Case {
         client: Client,
-        answers: Arc<Mutex<VecDeque<Answer>>>,
+        respond_with: Arc<Mutex<VecDeque<WatchResponse>>>,
         reports: Arc<Mutex<Vec<Result<(), String>>>>,
     }
 
     impl Case {
         fn new() -> Self {
-            let answers = Arc::<Mutex<VecDeque<Answer>>>::default();
-            let prepared = Arc::clone(&answers);
+            let respond_with = Arc::<Mutex<VecDeque<WatchResponse>>>::default();
+            let prepared = Arc::clone(&respond_with);
             let server = service_fn(move |_: Request<Body>| {
                 let next = prepared.lock().unwrap().pop_front();
-                async move { Ok::<_, BoxError>(next.expect("a prepared answer")) }
+                async move { Ok::<_, BoxError>(next.expect("a prepared response")) }
             });
             let reports = Arc::<Mutex<Vec<Result<(), String>>>>::default();
             let log = Arc::clone(&reports);
             let report = Arc::new(move |report| log.lock().unwrap().push(report));
             Self {
                 client: client(Client::new(server, "ns"), PERIODS, report),
-                answers,
+                respond_with,
                 reports,
             }
         }
 
         /// Prepares a watch, whose events the test sends.
-        fn allows(&self) -> UnboundedSender<&'static str> {
+        fn allow_watch(&self) -> UnboundedSender<&'static str> {
             let (events, sent) = unbounded();
             let frames = futures::StreamExt::map(sent, |text: &str| {
                 Ok(Frame::data(Bytes::from_static(text.as_bytes())))
             });
             let body = StreamBody::new(frames).boxed_unsync();
-            self.answers.lock().unwrap().push_back(Response::new(body));
+            self.respond_with
+                .lock()
+                .unwrap()
+                .push_back(Response::new(body));
             events
         }
 
-        fn answers(&self, code: u16) {
+        fn respond_with(&self, code: u16) {
             let status = Status::failure("no", "Reason").with_code(code);
             let text = serde_json::to_vec(&status).unwrap();
             let response = Response::builder().status(code);
-            let response = response.body(plain(Body::from(text))).unwrap();
-            self.answers.lock().unwrap().push_back(response);
+            let response = response.body(boxed(Body::from(text))).unwrap();
+            self.respond_with.lock().unwrap().push_back(response);
         }
 
-        async fn asks(&self, path: &str) -> Response<Body> {
+        async fn request(&self, path: &str) -> Response<Body> {
             let request = Request::get(path).body(Body::empty()).unwrap();
             self.client.send(request).await.unwrap()
         }
@@ -204,17 +214,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn goes_on_while_the_next_is_forbidden_and_loses_no_event() {
+    async fn continues_while_the_next_is_forbidden_and_loses_no_event() {
         let case = Case::new();
-        let events = case.allows();
-        let mut watch = case.asks(WATCH).await;
+        let events = case.allow_watch();
+        let mut watch = case.request(WATCH).await;
         events.unbounded_send("1\n").unwrap();
         assert_eq!(next_of(&mut watch).await.unwrap(), "1\n");
         for event in ["2\n", "3\n", "4\n"] {
             assert_eq!(next_of(&mut watch).await, None);
             events.unbounded_send(event).unwrap();
-            case.answers(403);
-            watch = case.asks(WATCH).await;
+            case.respond_with(403);
+            watch = case.request(WATCH).await;
             assert_eq!(watch.status(), 200);
             assert_eq!(next_of(&mut watch).await.unwrap(), event);
         }
@@ -225,33 +235,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn is_requested_again_after_a_minute_and_while_forbidden_after_five_seconds() {
         let case = Case::new();
-        let _events = case.allows();
+        let _events = case.allow_watch();
         for seconds in [60, 5, 5] {
             let start = Instant::now();
-            let mut watch = case.asks(WATCH).await;
+            let mut watch = case.request(WATCH).await;
             assert_eq!(next_of(&mut watch).await, None);
             assert_eq!(start.elapsed().as_secs(), seconds);
-            case.answers(403);
+            case.respond_with(403);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn is_replaced_by_the_next_that_is_allowed() {
         let case = Case::new();
-        let old = case.allows();
-        let mut watch = case.asks(WATCH).await;
+        let old_events = case.allow_watch();
+        let mut watch = case.request(WATCH).await;
         assert_eq!(next_of(&mut watch).await, None);
-        let new = case.allows();
-        let mut watch = case.asks(WATCH).await;
-        assert!(old.is_closed());
+        let new = case.allow_watch();
+        let mut watch = case.request(WATCH).await;
+        assert!(old_events.is_closed());
         new.unbounded_send("2\n").unwrap();
         assert_eq!(next_of(&mut watch).await.unwrap(), "2\n");
         assert_eq!(case.reports(), [Ok(()), Ok(())]);
     }
 
-    /// The watcher may continue from a later version after these, so an earlier watch would repeat old events.
+    /// The watcher may continue from a later version after these responses, so an earlier watch would repeat old
+    /// events.
     #[tokio::test(start_paused = true)]
-    async fn does_not_go_on_after_any_other_answer_nor_after_a_list() {
+    async fn ends_after_any_other_response_and_after_a_list() {
         for (path, code) in [
             (WATCH, 410),
             (WATCH, 500),
@@ -261,31 +272,31 @@ mod tests {
             ("/api/v1/secrets?limit=1", 403),
         ] {
             let case = Case::new();
-            let old = case.allows();
-            let mut watch = case.asks(WATCH).await;
+            let old_events = case.allow_watch();
+            let mut watch = case.request(WATCH).await;
             assert_eq!(next_of(&mut watch).await, None);
-            case.answers(code);
-            assert_eq!(case.asks(path).await.status(), code);
-            assert!(old.is_closed(), "{path} {code}");
-            case.answers(403);
-            assert_eq!(case.asks(WATCH).await.status(), 403, "{path} {code}");
+            case.respond_with(code);
+            assert_eq!(case.request(path).await.status(), code);
+            assert!(old_events.is_closed(), "{path} {code}");
+            case.respond_with(403);
+            assert_eq!(case.request(WATCH).await.status(), 403, "{path} {code}");
             assert_eq!(case.reports(), [Ok(())], "{path} {code}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn that_was_never_allowed_is_refused() {
+    async fn is_refused_if_it_was_never_allowed() {
         let case = Case::new();
-        case.answers(403);
-        assert_eq!(case.asks(WATCH).await.status(), 403);
+        case.respond_with(403);
+        assert_eq!(case.request(WATCH).await.status(), 403);
         assert_eq!(case.reports(), []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn ends_between_two_events_and_never_within_one() {
         let case = Case::new();
-        let events = case.allows();
-        let mut watch = case.asks(WATCH).await;
+        let events = case.allow_watch();
+        let mut watch = case.request(WATCH).await;
         events.unbounded_send("{\"a\":").unwrap();
         assert_eq!(next_of(&mut watch).await.unwrap(), "{\"a\":");
         tokio::time::sleep(PERIODS.allowed * 2).await;
@@ -295,13 +306,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn that_the_api_server_ends_does_not_go_on() {
+    async fn does_not_continue_if_the_api_server_ended_it() {
         let case = Case::new();
-        let events = case.allows();
-        let mut watch = case.asks(WATCH).await;
+        let events = case.allow_watch();
+        let mut watch = case.request(WATCH).await;
         drop(events);
         assert_eq!(next_of(&mut watch).await, None);
-        case.answers(403);
-        assert_eq!(case.asks(WATCH).await.status(), 403);
+        case.respond_with(403);
+        assert_eq!(case.request(WATCH).await.status(), 403);
     }
 }

@@ -3,11 +3,11 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Open files besides the watches: ports, callers, requests.
+/// Number of open files besides the watches: for ports, callers and requests.
 const OTHERS: u64 = 256;
 
-/// Raises the limit on open files to the allowed maximum, as the Go runtime does: each watch has its own
-/// connection, and a thousand namespaces need two thousand watches. Logs a warning if the maximum is too low.
+/// Raises the limit on open files to the allowed maximum, as the Go runtime does: each watch has its own connection,
+/// and a thousand namespaces need two thousand watches. Logs a warning if the maximum is too low.
 pub(super) fn raise(watches: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -24,7 +24,7 @@ pub(super) fn raise(watches: usize) {
     if let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) {
         warn!(
             allowed,
-            wanted, "Too few files may be open (ulimit -n) for watches of all these namespaces"
+            wanted, "The limit on open files (ulimit -n) is too low to watch all these namespaces"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Limits on requests to the API server: the number in flight, an optional rate, a pause while the server
-//! asks for one, and no writes by a replica that does not lead.
+//! Limits requests to the API server: the number in flight, an optional rate, a pause if the server asks for it, and no
+//! writes by a replica that is not the leader.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,29 +13,28 @@ use tokio::time::{Instant, sleep_until};
 use tower::buffer::Buffer;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
-use crate::leader::Term;
+use crate::leader::WriteLease;
 
-/// Maximum number of requests in flight. An API server can process hundreds, and its own priority and
-/// fairness (APF) does the rest; more requests would only wait there instead of here.
-const AT_ONCE: usize = 32;
-/// How often a request that was answered with 429 is sent again.
-const REPEATS: u32 = 5;
-/// How long to wait if the API server does not say, and the maximum.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Capacity of the queue in front of the connection. It stays nearly empty, since fewer requests are in
-/// flight.
-const WAITING: usize = 2 * AT_ONCE;
+/// Maximum number of requests in flight. An API server can process hundreds, and schedules them with API Priority and
+/// Fairness (APF); more requests would only wait there instead of here.
+const MAX_IN_FLIGHT: usize = 32;
+/// Maximum number of retries of a request that was answered with 429.
+const MAX_RETRIES: u32 = 5;
+/// The wait if the API server does not set one, and the maximum wait.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Capacity of the queue in front of the connection. It stays nearly empty, since fewer requests are in flight.
+const QUEUE_CAPACITY: usize = 2 * MAX_IN_FLIGHT;
 
 /// Limits shared by all requests of a client.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    places: Semaphore,
+    slots: Semaphore,
     rate: Option<Rate>,
-    /// The end of the pause that the API server asked for.
+    /// The end of the pause that the API server requested.
     pause: Mutex<Option<Instant>>,
     /// Whether writes are allowed.
-    term: Arc<Term>,
+    write_lease: Arc<WriteLease>,
 }
 
 /// A rate limit: requests per second, with a burst after idle time.
@@ -49,18 +48,18 @@ struct Rate {
 
 /// The request is a write, and this replica is not the leader.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica does not lead any more, so it writes nothing")]
+#[error("this replica is no longer the leader; the write was not sent")]
 struct NotLeading;
 
 impl Bounds {
-    /// Creates the limits. `rate` is requests per second and the burst; `None` for no rate limit.
-    pub(super) fn new(rate: Option<(f64, u32)>, term: Arc<Term>) -> Arc<Self> {
+    /// Creates the limits. `rate` is the number of requests per second and the burst; `None` for no rate limit.
+    pub(super) fn new(rate: Option<(f64, u32)>, write_lease: Arc<WriteLease>) -> Arc<Self> {
         let rate = rate.map(|(per_second, burst)| Rate::new(per_second, burst));
         Arc::new(Self {
-            places: Semaphore::new(AT_ONCE),
+            slots: Semaphore::new(MAX_IN_FLIGHT),
             rate,
             pause: Mutex::new(None),
-            term,
+            write_lease,
         })
     }
 
@@ -88,20 +87,20 @@ impl Rate {
     /// Creates a limit whose full burst is available.
     fn new(per_second: f64, burst: u32) -> Self {
         let between = Duration::from_secs_f64(1.0 / per_second);
-        let rested = between * burst.saturating_sub(1);
+        let full_burst = between * burst.saturating_sub(1);
         let now = Instant::now();
         Self {
             between,
             burst,
-            next: Mutex::new(now.checked_sub(rested).unwrap_or(now)),
+            next: Mutex::new(now.checked_sub(full_burst).unwrap_or(now)),
         }
     }
 
     async fn turn(&self) {
         let due = {
             let mut next = self.next.lock().await;
-            let rested = self.between * self.burst.saturating_sub(1);
-            let earliest = Instant::now().checked_sub(rested).unwrap_or(*next);
+            let full_burst = self.between * self.burst.saturating_sub(1);
+            let earliest = Instant::now().checked_sub(full_burst).unwrap_or(*next);
             let due = (*next).max(earliest);
             *next = due + self.between;
             due
@@ -129,7 +128,7 @@ where
     fn layer(&self, service: S) -> Self::Service {
         Requests {
             bounds: Arc::clone(&self.0),
-            inner: Buffer::new(service, WAITING),
+            inner: Buffer::new(service, QUEUE_CAPACITY),
         }
     }
 }
@@ -161,25 +160,24 @@ async fn send<F, B>(
 where
     F: Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
 {
-    let _place = bounds.places.acquire().await?;
+    let _slot = bounds.slots.acquire().await?;
     let mut request = Some(request);
-    for repeat in 0.. {
+    for retries in 0.. {
         let Some(current) = request.take() else {
             break;
         };
         bounds.turn().await;
         let writes = !matches!(*current.method(), Method::GET | Method::HEAD);
-        request = again(&current).filter(|_| repeat < REPEATS);
+        request = copy_of(&current).filter(|_| retries < MAX_RETRIES);
         let service = inner.ready().await?;
         let response = if writes {
-            if !bounds.term.lasts() {
+            if !bounds.write_lease.is_valid() {
                 return Err(NotLeading.into());
             }
             tokio::select! {
-                // Check the leadership before everything else: when a paused replica resumes, all of these
-                // events are ready at once.
+                // Check the leadership first: when a paused replica resumes, all of these events are ready at once.
                 biased;
-                () = bounds.term.ended() => return Err(NotLeading.into()),
+                () = bounds.write_lease.expired() => return Err(NotLeading.into()),
                 response = service.call(current) => response?,
             }
         } else {
@@ -190,11 +188,11 @@ where
         }
         bounds.pause(retry_after(response.headers())).await;
     }
-    Err("a request that was not sent".into())
+    Err("the request was not sent".into())
 }
 
-/// Copies the request so that it can be sent again, if its body can be cloned.
-fn again(request: &Request<Body>) -> Option<Request<Body>> {
+/// Returns a copy of the request for a retry, if its body can be cloned.
+fn copy_of(request: &Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(request.body().try_clone()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -203,13 +201,13 @@ fn again(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// Returns how long to wait. An API server sets the header in seconds.
+/// Returns how long to wait before the retry. An API server sets the header in seconds.
 fn retry_after(headers: &HeaderMap) -> Duration {
-    let given = headers.get(header::RETRY_AFTER);
-    let seconds = given.and_then(|value| value.to_str().ok()?.parse().ok());
+    let header = headers.get(header::RETRY_AFTER);
+    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
     seconds
-        .map_or(PAUSE, Duration::from_secs)
-        .min(LONGEST_PAUSE)
+        .map_or(DEFAULT_PAUSE, Duration::from_secs)
+        .min(MAX_PAUSE)
 }
 
 #[cfg(test)]
@@ -221,10 +219,10 @@ mod tests {
     use super::*;
     use crate::leader::Moment;
 
-    fn leading() -> Arc<Term> {
-        let term = Term::default();
-        term.extend(Moment::END);
-        Arc::new(term)
+    fn as_leader() -> Arc<WriteLease> {
+        let write_lease = WriteLease::default();
+        write_lease.extend(Moment::END);
+        Arc::new(write_lease)
     }
 
     fn request(method: Method) -> Request<Body> {
@@ -232,8 +230,7 @@ mod tests {
         request.body(Body::from(b"{}".to_vec())).unwrap()
     }
 
-    /// Returns a server that answers this many requests with 429 and `Retry-After: 1`, and a count of its
-    /// requests.
+    /// Returns a server that answers this many requests with 429 and `Retry-After: 1`, and a counter of its requests.
     fn server(
         bounds: Arc<Bounds>,
         busy: u32,
@@ -241,8 +238,8 @@ mod tests {
         impl Service<Request<Body>, Response = Response<()>, Error = BoxError>,
         Arc<AtomicU32>,
     ) {
-        let asked = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&asked);
+        let requests = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&requests);
         let answer = move |_: Request<Body>| {
             let number = counted.fetch_add(1, Ordering::Relaxed);
             async move {
@@ -255,30 +252,30 @@ mod tests {
                 Ok::<_, BoxError>(response.body(()).unwrap())
             }
         };
-        (Bounded(bounds).layer(service_fn(answer)), asked)
+        (Bounded(bounds).layer(service_fn(answer)), requests)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asks_again_when_the_server_said_and_not_before() {
-        let (mut service, asked) = server(Bounds::new(None, leading()), 2);
+    async fn retries_after_the_time_that_the_server_sets() {
+        let (mut service, requests) = server(Bounds::new(None, as_leader()), 2);
         let start = Instant::now();
         let answer = service.call(request(Method::POST)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(requests.load(Ordering::Relaxed), 3);
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn gives_the_answer_back_after_some_repeats() {
-        let (mut service, asked) = server(Bounds::new(None, leading()), u32::MAX);
+    async fn returns_the_response_after_the_maximum_of_retries() {
+        let (mut service, requests) = server(Bounds::new(None, as_leader()), u32::MAX);
         let answer = service.call(request(Method::GET)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(asked.load(Ordering::Relaxed), REPEATS + 1);
+        assert_eq!(requests.load(Ordering::Relaxed), MAX_RETRIES + 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_to_the_rate_after_the_burst() {
-        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), leading()), 0);
+    async fn obeys_the_rate_after_the_burst() {
+        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), as_leader()), 0);
         let start = Instant::now();
         for _ in 0..25 {
             service.call(request(Method::GET)).await.unwrap();
@@ -289,16 +286,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lets_no_write_pass_without_the_lead() {
-        let term = leading();
-        let (mut service, asked) = server(Bounds::new(None, Arc::clone(&term)), 0);
+    async fn sends_no_write_unless_leader() {
+        let write_lease = as_leader();
+        let (mut service, requests) = server(Bounds::new(None, Arc::clone(&write_lease)), 0);
         service.call(request(Method::PUT)).await.unwrap();
-        term.end();
+        write_lease.end();
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let refused = service.call(request(method)).await.unwrap_err();
             assert!(refused.is::<NotLeading>(), "{refused}");
         }
         service.call(request(Method::GET)).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
     }
 }

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 /// The first pause, doubled after each further failure.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause, per watched namespace, and its bounds. A recovered API server or a granted permission
-/// must be noticed soon, and a hundred requests per second are no load for an API server.
+/// The longest pause, per watched namespace, and its bounds. A recovered API server or a granted permission must be
+/// noticed soon, and a hundred requests per second are no significant load for an API server.
 const FOR_EACH: Duration = Duration::from_millis(10);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
-/// After this long without a failure, the backoff starts over.
+/// After this long without a failure, the backoff is reset.
 const QUIET: Duration = Duration::from_mins(1);
 /// HTTP 410: the version to continue from is no longer stored.
 const EXPIRED: u16 = 410;
@@ -44,9 +44,9 @@ impl WatchRetry {
         self.expired = false;
     }
 
-    /// Records a failure and returns how long to wait. An expired version is not a fault of the API server,
-    /// so the objects are listed again at once, unless it expires again before any event. `random` is from 0
-    /// to 1 and spreads the watches of many replicas and namespaces.
+    /// Records a failure and returns how long to wait. An expired version is not a fault of the API server, so the
+    /// objects are listed again at once, unless the version expires again before any event. `random` is from 0 to 1 and
+    /// spreads the watches of many replicas and namespaces.
     pub(super) fn pause(&mut self, error: &WatchError, now: Instant, random: f64) -> Duration {
         if is_expired(error) && !std::mem::replace(&mut self.expired, true) {
             return Duration::ZERO;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_a_second_at_most_with_a_hundred_namespaces() {
+    fn waits_at_most_a_second_with_a_hundred_namespaces() {
         for (namespaces, last) in [(1, 1000), (100, 1000), (250, 2500), (10_000, 5000)] {
             let got = pauses_of(namespaces, &broken(8), Duration::from_secs(1));
             assert_eq!(got.last(), Some(&last), "{namespaces}");
@@ -119,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn begins_again_with_short_pauses_after_a_quiet_minute() {
+    fn the_backoff_is_reset_after_a_minute_without_failures() {
         assert_eq!(pauses(&broken(3), Duration::from_secs(61)), [250; 3]);
     }
 
     #[test]
-    fn lists_at_once_when_the_version_expired_but_not_over_and_over() {
+    fn lists_at_once_when_the_version_expired_but_not_repeatedly() {
         let errors = [expired(), expired(), expired()];
         assert_eq!(pauses(&errors, Duration::ZERO), [0, 250, 500]);
         let mut retry = WatchRetry::of(1);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn randomness_halves_a_pause_at_most() {
+    fn randomness_at_most_halves_a_pause() {
         for random in [0.0, 0.5, 1.0] {
             let pause =
                 WatchRetry::of(1).pause(&WatchError::NoResourceVersion, Instant::now(), random);

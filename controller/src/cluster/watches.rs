@@ -26,23 +26,23 @@ use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
 use crate::readable::Readable;
-use crate::store::api_answer;
+use crate::store::api_response;
 use crate::store::cluster::{ClusterStore, Watched, sealed_secrets};
 use crate::watch_health::{Cause, WatchHealth};
 
-/// An event of a watch. The number is the namespace's index in the list of watched namespaces.
+/// An event of a watch. The number is the index of the namespace in the list of watched namespaces.
 #[derive(Debug)]
 pub(super) enum Change {
     Key(Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
     Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
     /// Secrets of that namespace are not watched, temporarily or permanently.
-    Unseen(usize),
+    SecretsUnwatched(usize),
     /// SealedSecrets of that namespace cannot be listed: it does not exist yet, or permission is missing.
     Denied(usize),
 }
 
-/// What has been listed in each watched namespace.
+/// The objects that were listed in each watched namespace.
 #[derive(Debug)]
 pub(super) struct Watches {
     /// `None` means all namespaces.
@@ -51,26 +51,26 @@ pub(super) struct Watches {
     secrets: BTreeMap<usize, BTreeSet<ObjectId>>,
     complete: BTreeSet<usize>,
     /// Namespaces whose Secrets were listed, or never will be.
-    seen: BTreeSet<usize>,
-    /// Objects that need no reconciliation if their Secret is the recorded one. They wait until the Secrets
-    /// of their namespace are known.
+    secrets_known: BTreeSet<usize>,
+    /// Objects that need no reconciliation if their Secret is the recorded one. They wait until the Secrets of their
+    /// namespace are known.
     waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
 /// Maximum number of lists in progress. Otherwise a thousand namespaces would all be listed at the same time.
-const LISTS: usize = 32;
+const MAX_LISTS: usize = 32;
 /// Average time between two watches that restart when the API server is reachable after an outage.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(4);
-/// A watch that is silent for this long after a failure counts as working again: a broken connection fails
-/// sooner, and an established one is silent while nothing changes.
+/// A watch that is silent for this long after a failure counts as working again: a broken connection fails earlier, and
+/// an established one is silent while nothing changes.
 const WORKS_AGAIN: Duration = Duration::from_secs(15);
-/// After this long a watch restarts, and the API server checks the permissions again. With many namespaces it is
-/// longer, up to what the API server is asked for, to limit the load of restarts.
-const SECONDS: u32 = 60;
-/// How long the API server may serve a watch, which goes on for so long while the next one is forbidden.
-pub(super) const MOST_SECONDS: u32 = 290;
-/// How long a watch goes on before the next one is requested again, if that is forbidden.
-const FORBIDDEN: Duration = Duration::from_secs(5);
+/// Duration after which a watch restarts, and the API server checks the permissions again. With many namespaces it is
+/// longer, up to [`MAX_SECONDS`], to limit the load of restarts.
+const MIN_SECONDS: u32 = 60;
+/// Maximum duration of a watch in the API server. A watch continues until then if the next one is forbidden.
+pub(super) const MAX_SECONDS: u32 = 290;
+/// How long a watch continues before the next one is requested again, if that was forbidden.
+const FORBIDDEN_PERIOD: Duration = Duration::from_secs(5);
 /// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
 /// can have 256 KiB each, a SealedSecret 1.5 MiB.
 const PAGE: u32 = 100;
@@ -78,9 +78,9 @@ const PAGE_OF_SEALED: u32 = 20;
 
 impl Watches {
     pub(super) fn new(namespaces: Vec<Option<String>>, watches_secrets: bool) -> Self {
-        let unseen = if watches_secrets { 0 } else { namespaces.len() };
+        let secrets_unwatched = if watches_secrets { 0 } else { namespaces.len() };
         Self {
-            seen: (0..unseen).collect(),
+            secrets_known: (0..secrets_unwatched).collect(),
             waiting: BTreeMap::new(),
             namespaces,
             sealed: BTreeMap::new(),
@@ -89,9 +89,9 @@ impl Watches {
         }
     }
 
-    /// Starts the watches of objects; the returned value starts that of keys. A namespace that does not exist
-    /// yet is watched when it appears. The watch of Secrets starts when the SealedSecrets of the namespace are
-    /// known, so that no data of other Secrets has to be stored.
+    /// Starts the watches of objects. The returned value starts the watch of keys. A namespace that does not exist yet
+    /// is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are known, so
+    /// that no data of other Secrets has to be stored.
     pub(super) fn start(
         &self,
         connection: &Connection,
@@ -99,29 +99,29 @@ impl Watches {
         changes: &Sender<Change>,
         reached: watch::Receiver<u64>,
         health: Arc<WatchHealth>,
-    ) -> Begin {
+    ) -> Starter {
         let client = &connection.watches;
-        let begin = Begin {
+        let starter = Starter {
             changes: changes.clone(),
-            lists: Arc::new(Semaphore::new(LISTS)),
+            lists: Arc::new(Semaphore::new(MAX_LISTS)),
             reached,
             spread: BETWEEN_RESTARTS.saturating_mul(clamped(self.namespaces.len())),
             namespaces: self.namespaces.len(),
             health,
         };
         for (number, namespace) in self.namespaces.iter().enumerate() {
-            let place_of = place_of(namespace.as_deref());
-            let what = What::required(format!("SealedSecrets in {place_of}"));
-            let (lasting, denial) = begin.lasting(client, &what);
+            let scope = scope(namespace.as_deref());
+            let target = Target::required(format!("SealedSecrets in {scope}"));
+            let (lasting, denial) = starter.lasting(client, &target);
             let sealed = sealed_secrets(lasting, namespace.as_deref());
             let chosen = watcher::Config {
                 label_selector: place.label_selector.clone(),
-                ..Begin::config().page_size(PAGE_OF_SEALED)
+                ..Starter::config().page_size(PAGE_OF_SEALED)
             };
-            let (secrets, watches_secrets) = (begin.clone(), place.watches_secrets);
+            let (secrets, watches_secrets) = (starter.clone(), place.watches_secrets);
             let (client, namespace) = (client.clone(), namespace.clone());
-            begin.run(
-                what,
+            starter.run(
+                target,
                 denial,
                 watcher(sealed, chosen),
                 move |event| Change::Sealed(number, event),
@@ -133,12 +133,11 @@ impl Watches {
                 },
             );
         }
-        begin
+        starter
     }
 
-    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too,
-    /// since that can be permanent. The exception is the first namespace (the controller's own, or all),
-    /// which must be listed.
+    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too, since that
+    /// can be permanent. Only the first namespace (the controller's own, or all) must have been listed.
     pub(super) fn are_complete(&self) -> bool {
         self.complete.len() == self.namespaces.len()
     }
@@ -171,10 +170,10 @@ impl Watches {
             Event::InitDone => {
                 let listed = self.sealed.remove(&number).unwrap_or_default();
                 self.complete.insert(number);
-                return store.lose_all_but(self.namespace(number), &listed);
+                return store.mark_missing_as_deleted(self.namespace(number), &listed);
             }
             Event::Apply(object) => return store.take(object).into_iter().collect(),
-            Event::Delete(object) => return store.lose(&object).into_iter().collect(),
+            Event::Delete(object) => return store.mark_deleted(&object).into_iter().collect(),
         }
         Vec::new()
     }
@@ -190,32 +189,35 @@ impl Watches {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
-                let ours = id(secret.meta()).filter(|id| store.has(id));
-                listed.extend(ours);
+                let known_id = id(secret.meta()).filter(|id| store.has(id));
+                listed.extend(known_id);
                 return store.take_secret(secret.meta()).into_iter().collect();
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
                 let mut due = store.without_secret(self.namespace(number), &listed);
-                due.extend(self.unseen(number));
+                due.extend(self.secrets_unwatched(number));
                 return due;
             }
             Event::Apply(secret) => return store.take_secret(secret.meta()).into_iter().collect(),
             Event::Delete(secret) => {
-                return store.lose_secret(secret.meta()).into_iter().collect();
+                return store
+                    .record_secret_deletion(secret.meta())
+                    .into_iter()
+                    .collect();
             }
         }
         Vec::new()
     }
 
     /// Records that Secrets of a namespace are not watched. Returns the objects that waited for them.
-    pub(super) fn unseen(&mut self, number: usize) -> Vec<ObjectId> {
-        self.seen.insert(number);
+    pub(super) fn secrets_unwatched(&mut self, number: usize) -> Vec<ObjectId> {
+        self.secrets_known.insert(number);
         self.waiting.remove(&number).unwrap_or_default()
     }
 
     fn waits(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
-        let waits = !self.seen.contains(&number) && store.may_be_recognised(id);
+        let waits = !self.secrets_known.contains(&number) && store.may_be_recognised(id);
         if waits {
             self.waiting.entry(number).or_default().push(id.clone());
         }
@@ -236,16 +238,16 @@ fn id(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {
     })
 }
 
-fn place_of(namespace: Option<&str>) -> String {
+fn scope(namespace: Option<&str>) -> String {
     namespace.map_or_else(
         || "all namespaces".into(),
         |name| format!("namespace {name}"),
     )
 }
 
-/// What starting a watch requires.
+/// The dependencies for starting a watch.
 #[derive(Clone)]
-pub(super) struct Begin {
+pub(super) struct Starter {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
@@ -257,15 +259,15 @@ pub(super) struct Begin {
     health: Arc<WatchHealth>,
 }
 
-/// Describes what is watched.
-struct What {
-    /// Text that completes the log message "Cannot watch".
+/// The target of a watch.
+struct Target {
+    /// A text that completes the log message "Cannot watch".
     text: String,
-    /// Whether upstream's roles do not allow this watch. Then it is not a failure if it was never possible.
+    /// Whether upstream's roles do not allow this watch. If so, it is a failure only if it was possible before.
     is_optional: bool,
 }
 
-impl What {
+impl Target {
     fn required(text: String) -> Self {
         Self {
             text,
@@ -279,18 +281,18 @@ impl What {
     }
 }
 
-/// Whether a watch goes on although the next one is forbidden.
+/// Whether a watch continues although the next one is forbidden.
 #[derive(Debug, Clone, Default)]
 struct Denial(Arc<AtomicBool>);
 
 impl Denial {
-    /// Returns whether it began now.
-    fn begins(&self) -> bool {
+    /// Records that the next watch is forbidden. Returns whether it was allowed before.
+    fn start(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// Returns whether it lasted until now.
-    fn ends(&self) -> bool {
+    /// Records that the next watch is allowed. Returns whether it was forbidden before.
+    fn end(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)
     }
 
@@ -299,42 +301,42 @@ impl Denial {
     }
 }
 
-impl Begin {
+impl Starter {
     /// Starts the watch of the key Secrets.
     pub(super) fn watch_keys(&self, connection: &Connection) {
         let own = connection.own_namespace.as_str();
-        let what = What::required(format!("the key Secrets in {own}"));
-        let (lasting, denial) = self.lasting(&connection.watches, &what);
+        let target = Target::required(format!("the key Secrets in {own}"));
+        let (lasting, denial) = self.lasting(&connection.watches, &target);
         let keys = Api::<Readable<Secret>>::namespaced(lasting, own);
         let labelled = Self::config().labels(&cluster_keys::selector());
         let events = watcher(keys, labelled);
-        self.run(what, denial, events, Change::Key, || None, || ());
+        self.run(target, denial, events, Change::Key, || None, || ());
     }
 
-    /// Returns a client for a watch that goes on while the next one is forbidden, and whether it is. With so many
-    /// namespaces that a restart is left to the API server, no watch is left to go on.
-    fn lasting(&self, client: &Client, what: &What) -> (Client, Denial) {
+    /// Returns a client for a watch that continues while the next one is forbidden, and whether it is forbidden. With
+    /// so many namespaces that the API server restarts the watches, no watch can continue.
+    fn lasting(&self, client: &Client, target: &Target) -> (Client, Denial) {
         let denial = Denial::default();
-        if seconds(self.namespaces) >= MOST_SECONDS {
+        if seconds(self.namespaces) >= MAX_SECONDS {
             return (client.clone(), denial);
         }
         let periods = Periods {
             allowed: Duration::from_secs(seconds(self.namespaces).into()),
-            forbidden: FORBIDDEN,
+            forbidden: FORBIDDEN_PERIOD,
         };
-        let (text, name) = (what.text.clone(), what.name());
+        let (text, name) = (target.text.clone(), target.name());
         let (health, denied) = (Arc::clone(&self.health), denial.clone());
-        let report = move |begun: Result<(), String>| match begun {
+        let report = move |result: Result<(), String>| match result {
             Ok(()) => {
-                if denied.ends() {
+                if denied.end() {
                     health.works(&name);
                 }
             }
             Err(error) => {
-                if denied.begins() {
+                if denied.start() {
                     warn!(
                         error,
-                        "Cannot watch {text}, except for as long as the API server lets a watch from before go on"
+                        "Cannot watch {text} again; the current watch continues until the API server ends it"
                     );
                 }
                 health.fails(&name, Cause::Forbidden, Timestamp::now());
@@ -345,39 +347,36 @@ impl Begin {
     }
 
     fn config() -> watcher::Config {
-        watcher::Config::default().timeout(MOST_SECONDS)
+        watcher::Config::default().timeout(MAX_SECONDS)
     }
 
     fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: &Client) {
-        let place_of = place_of(namespace);
-        let what = What {
-            text: format!(
-                "Secrets in {place_of}, so those that others edit or delete are not put right"
-            ),
+        let scope = scope(namespace);
+        let target = Target {
+            text: format!("Secrets in {scope}, so edits and deletions of them are not corrected"),
             is_optional: true,
         };
-        let (lasting, denial) = self.lasting(client, &what);
+        let (lasting, denial) = self.lasting(client, &target);
         let secrets = match namespace {
             Some(name) => Api::<Readable<PartialObjectMeta<Secret>>>::namespaced(lasting, name),
             None => Api::all(lasting),
         };
         self.run(
-            what,
+            target,
             denial,
             watcher(secrets, Self::config().page_size(PAGE)),
             move |event| Change::Secret(number, event),
-            move || Some(Change::Unseen(number)),
+            move || Some(Change::SecretsUnwatched(number)),
             || (),
         );
     }
 
-    /// Runs a watch until the controller stops. A watch that failed continues from where it broke off, or
-    /// from a new list, after a pause from [`WatchRetry`], or as soon as the API server is reachable through
-    /// another client. `denied` returns the change to send when the first list fails; `listed` is called once
-    /// after the first complete list.
+    /// Runs a watch until the controller stops. A watch that failed continues where it stopped, or from a new list,
+    /// after a pause from [`WatchRetry`], or as soon as the API server is reachable through another client. `denied`
+    /// returns the change to send when the first list fails; `listed` is called once after the first complete list.
     fn run<K: Debug + Send + 'static>(
         &self,
-        what: What,
+        target: Target,
         denial: Denial,
         events: impl futures::Stream<Item = Result<Event<K>, WatchError>> + Send + 'static,
         change: impl Fn(Event<K>) -> Change + Send + 'static,
@@ -398,7 +397,7 @@ impl Begin {
             let mut events = Box::pin(events);
             let (mut reported, mut listed) = (None, Some(listed));
             let (mut retry, mut pause) = (WatchRetry::of(namespaces), Duration::ZERO);
-            let name = what.name();
+            let name = target.name();
             loop {
                 let next = after(pause, spread, &mut reached, events.next());
                 let works = || {
@@ -422,8 +421,8 @@ impl Begin {
                         Some(change(event))
                     }
                     Err(error) => {
-                        tell(&what.text, &error, &mut reported);
-                        let was_never_served = what.is_optional && listed.is_some();
+                        log_failure(&target.text, &error, &mut reported);
+                        let was_never_served = target.is_optional && listed.is_some();
                         if !was_never_served && !is_expired(&error) {
                             health.fails(&name, cause(&error), Timestamp::now());
                         }
@@ -481,8 +480,8 @@ async fn noticing<T>(next: impl Future<Output = T>, patience: Duration, quiet: i
 
 /// Returns how long one watch lasts, given the number of watched namespaces.
 pub(super) fn seconds(namespaces: usize) -> u32 {
-    let longer = clamped(namespaces).saturating_mul(SECONDS) / 100;
-    longer.clamp(SECONDS, MOST_SECONDS)
+    let longer = clamped(namespaces).saturating_mul(MIN_SECONDS) / 100;
+    longer.clamp(MIN_SECONDS, MAX_SECONDS)
 }
 
 fn cause(error: &WatchError) -> Cause {
@@ -500,12 +499,12 @@ fn clamped(count: usize) -> u32 {
 }
 
 /// Logs a problem: at WARN the first time, at DEBUG while it continues.
-fn tell(what: &str, error: &WatchError, reported: &mut Option<String>) {
-    let text = answer(error);
+fn log_failure(target: &str, error: &WatchError, reported: &mut Option<String>) {
+    let text = error_text(error);
     if reported.as_ref() == Some(&text) {
-        debug!(error = text, "Still cannot watch {what}");
+        debug!(error = text, "Still cannot watch {target}");
     } else {
-        warn!(error = text, "Cannot watch {what}");
+        warn!(error = text, "Cannot watch {target}");
         *reported = Some(text);
     }
 }
@@ -514,12 +513,12 @@ fn is_denial(error: &WatchError) -> bool {
     matches!(error, WatchError::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
-fn answer(error: &WatchError) -> String {
+fn error_text(error: &WatchError) -> String {
     match error {
         WatchError::InitialListFailed(error)
         | WatchError::WatchStartFailed(error)
-        | WatchError::WatchFailed(error) => api_answer(error),
+        | WatchError::WatchFailed(error) => api_response(error),
         WatchError::WatchError(status) => status.message.clone(),
-        WatchError::NoResourceVersion => "the API server gave no resourceVersion".into(),
+        WatchError::NoResourceVersion => "the API server returned no resourceVersion".into(),
     }
 }

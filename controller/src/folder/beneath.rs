@@ -1,4 +1,4 @@
-//! Paths of several components. Symbolic links are followed as long as they stay inside the folder.
+//! Opens paths of several components. Follows symbolic links as long as they stay inside the folder.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,57 +14,57 @@ use super::{FOLDER, FileError, Folder, Opened, READ};
 
 /// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The top-level folders of a controller's directory. A link in one of them must not lead into another: a
-/// status file must not be read as a SealedSecret, nor a value as a manifest.
-const APART: [&str; 4] = ["keys", "sealed", "secrets", "status"];
+/// The top-level folders of a controller's directory. A link in one of them must not lead to another: a status file
+/// must not be read as a SealedSecret, nor a value as a manifest.
+const TOP_LEVEL: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
 impl Folder {
-    /// Opens a path of several components for reading. Links on the way and at its end are followed as long
-    /// as they stay inside this folder and do not lead from one of the controller's top-level folders into
-    /// another.
+    /// Opens a path of several components for reading. Follows links as long as they stay inside this folder and do not
+    /// lead from one of the controller's top-level folders to another.
     ///
     /// # Errors
     ///
-    /// Returns [`FileError::Link`] for a link that leads outside or nowhere, or the operating system's error.
+    /// Returns [`FileError::Link`] for a link that leads outside or to a missing file, or the operating system's error.
     pub fn open_beneath(&self, path: &Path) -> Result<Opened, FileError> {
-        let shown = self.path.join(path);
+        let full_path = self.path.join(path);
         let fd = self.walk(path).map_err(|errno| match errno {
             Errno::XDEV | Errno::LOOP => FileError::Link {
-                path: shown.clone(),
+                path: full_path.clone(),
             },
-            errno => system(&shown, errno),
+            errno => system(&full_path, errno),
         })?;
-        Opened::new(fd, shown)
+        Opened::new(fd, full_path)
     }
 
-    /// Opens the path component by component, so that no component can be replaced by a link in between.
+    /// Opens the path component by component, so that no component can be replaced by a link meanwhile.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let mut todo: VecDeque<OsString> = components(path)?.into();
+        let mut remaining: VecDeque<OsString> = components(path)?.into();
         let mut open = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
         // The names of the open components, without this folder itself.
         let mut names: Vec<OsString> = Vec::new();
         let mut links = 0;
-        while let Some(name) = todo.pop_front() {
+        while let Some(name) = remaining.pop_front() {
             if name == ".." {
                 open.pop();
                 names.pop();
             } else {
-                let here = open.last().ok_or(Errno::XDEV)?;
-                let flags = if todo.is_empty() { READ } else { FOLDER };
-                match fs::openat(here, &name, flags, Mode::empty()) {
+                let parent = open.last().ok_or(Errno::XDEV)?;
+                let flags = if remaining.is_empty() { READ } else { FOLDER };
+                match fs::openat(parent, &name, flags, Mode::empty()) {
                     Ok(fd) => {
                         open.push(fd);
                         names.push(name);
                     }
                     Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
-                        let target = fs::readlinkat(here, &name, Vec::new()).map_err(|_| errno)?;
+                        let target =
+                            fs::readlinkat(parent, &name, Vec::new()).map_err(|_| errno)?;
                         links += 1;
                         if links > MAX_LINKS {
                             return Err(Errno::LOOP);
                         }
                         let target = Path::new(OsStr::from_bytes(target.to_bytes())).to_owned();
                         for name in components(&target)?.into_iter().rev() {
-                            todo.push_front(name);
+                            remaining.push_front(name);
                         }
                     }
                     Err(Errno::NOENT) if links > 0 => return Err(Errno::LOOP),
@@ -75,7 +75,7 @@ impl Folder {
                 return Err(Errno::XDEV);
             }
         }
-        if is_of_another(path, names.first()) {
+        if leads_to_another_top_level(path, names.first()) {
             return Err(Errno::XDEV);
         }
         open.pop().ok_or(Errno::XDEV)
@@ -83,14 +83,14 @@ impl Folder {
 }
 
 /// Returns whether a path that starts in one of the top-level folders ends in another one.
-fn is_of_another(path: &Path, end: Option<&OsString>) -> bool {
-    let is_apart = |name: &OsStr| APART.iter().any(|apart| name == *apart);
+fn leads_to_another_top_level(path: &Path, end: Option<&OsString>) -> bool {
+    let is_top_level = |name: &OsStr| TOP_LEVEL.iter().any(|top_level| name == *top_level);
     let begin = path.components().next().map(Component::as_os_str);
     let end = end.map(OsString::as_os_str);
-    begin != end && begin.is_some_and(is_apart) && end.is_some_and(is_apart)
+    begin != end && begin.is_some_and(is_top_level) && end.is_some_and(is_top_level)
 }
 
-/// Splits a relative path into names and `..`. An absolute path is refused.
+/// Splits a relative path into names and `..`. Refuses an absolute path.
 fn components(path: &Path) -> Result<Vec<OsString>, Errno> {
     let mut names = Vec::new();
     for component in path.components() {

@@ -18,35 +18,35 @@ pub enum FileError {
         /// The underlying error.
         source: io::Error,
     },
-    /// A symbolic link that is not followed.
+    /// The path is a symbolic link that is not followed.
     #[error(
-        "{} is a symbolic link that is not followed, since it leads out of the directory or nowhere; \
-         put the file itself there", path.display()
+        "{} is a symbolic link that is not followed, since it leads out of the directory or to a missing file; \
+         replace it with the file itself", path.display()
     )]
     Link {
         /// The path of the link.
         path: PathBuf,
     },
-    /// A file that the controller did not create has the name.
-    #[error("{} is in the way: it was not made by this program; move it elsewhere", path.display())]
-    InTheWay {
+    /// A file with this name exists that the controller did not create.
+    #[error("{} already exists and was not created by the controller; move it away", path.display())]
+    AlreadyExists {
         /// The path.
         path: PathBuf,
     },
-    /// A FIFO, a device or a folder.
+    /// The path is a FIFO, a device or a folder.
     #[error("{} is not a regular file", path.display())]
     NotRegular {
         /// The path.
         path: PathBuf,
     },
-    /// A file larger than [`MAX_FILE`].
+    /// The file is larger than [`MAX_FILE`].
     #[error("{} is larger than {} MiB", path.display(), MAX_FILE / 1024 / 1024)]
     TooLarge {
         /// The path.
         path: PathBuf,
     },
     /// Folders are nested more deeply than supported.
-    #[error("{} is nested too deep in folders", path.display())]
+    #[error("{} is nested too deeply in folders", path.display())]
     TooDeep {
         /// The path.
         path: PathBuf,

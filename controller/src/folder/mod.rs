@@ -1,6 +1,6 @@
-//! File operations relative to an open folder. A name is a single path component, and the last component is
-//! never followed if it is a symbolic link: files that other programs put into the folder cannot redirect the
-//! controller elsewhere.
+//! File operations relative to an open folder. A name is a single path component, and the last component is never
+//! followed if it is a symbolic link, so that files that other programs put into the folder cannot redirect the
+//! controller.
 
 mod beneath;
 mod error;
@@ -38,7 +38,7 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
-    /// Used only in messages.
+    /// For messages.
     path: PathBuf,
 }
 
@@ -74,7 +74,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// As [`Self::child`].
+    /// Returns an error if it is not a folder, or is a link.
     pub fn child_or_new(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
         match fs::mkdirat(&self.fd, name, FOLDER_MODE) {
@@ -158,8 +158,7 @@ impl Folder {
         self.sync()
     }
 
-    /// Removes temporary files that killed processes left behind in [`Self::replace`]. No other process may
-    /// be writing to this folder.
+    /// Removes temporary files of killed processes. No other process may be writing to this folder.
     ///
     /// # Errors
     ///
@@ -169,10 +168,10 @@ impl Folder {
             let digits = name
                 .to_str()
                 .and_then(|name| name.strip_prefix(LEFTOVER_PREFIX));
-            let ours = digits.is_some_and(|digits| {
+            let is_temporary = digits.is_some_and(|digits| {
                 digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
             });
-            if ours && kind == FileType::RegularFile {
+            if is_temporary && kind == FileType::RegularFile {
                 self.remove(name)?;
             }
         }
@@ -212,13 +211,13 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn remove_folder_if_empty(&self, name: impl AsRef<OsStr>) -> Result<(), FileError> {
-        let fine = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST];
-        self.unlink(name.as_ref(), AtFlags::REMOVEDIR, &fine)
+        let accepted = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST];
+        self.unlink(name.as_ref(), AtFlags::REMOVEDIR, &accepted)
     }
 
-    fn unlink(&self, name: &OsStr, flags: AtFlags, fine: &[Errno]) -> Result<(), FileError> {
+    fn unlink(&self, name: &OsStr, flags: AtFlags, accepted: &[Errno]) -> Result<(), FileError> {
         match fs::unlinkat(&self.fd, name, flags) {
-            Err(errno) if !fine.contains(&errno) => Err(self.at(name, errno)),
+            Err(errno) if !accepted.contains(&errno) => Err(self.at(name, errno)),
             _ => Ok(()),
         }
     }
@@ -232,9 +231,8 @@ impl Folder {
         fs::fsync(&self.fd).map_err(|e| system(&self.path, e))
     }
 
-    /// Takes the advisory lock on a file in this folder, which is created if missing. Returns `None` if
-    /// another process holds the lock. The lock is released when the returned value is dropped or the process
-    /// ends.
+    /// Takes the advisory lock on a file in this folder. Creates the file if it is missing. Returns `None` if another
+    /// process holds the lock. The lock is released when the returned value is dropped or the process exits.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ pub struct Opened {
     pub kind: FileType,
 }
 
-/// Metadata of a file that shows a change without reading the file.
+/// Metadata of a file, which shows a change without reading the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Device and inode number.
@@ -46,7 +46,7 @@ impl Stamp {
         }
     }
 
-    /// Returns the last change of content or metadata, in nanoseconds since 1970.
+    /// Returns the time of the last change of content or metadata, in nanoseconds since 1970.
     pub fn touched(&self) -> i128 {
         let (seconds, nanoseconds) = self.modified.max(self.changed);
         i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
@@ -64,13 +64,13 @@ impl Opened {
         })
     }
 
-    /// Returns the content of a regular file. The buffer is wiped on drop, since it may hold a key or a
+    /// Returns the content of a regular file. The buffer is wiped when dropped, since it may contain a key or a
     /// plaintext value.
     ///
     /// # Errors
     ///
-    /// Returns an error if the file is not regular, is too large, or changed meanwhile, or the operating
-    /// system's error.
+    /// Returns an error if the file is not regular, is too large, or changed meanwhile, or the operating system's
+    /// error.
     pub fn read(self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let Self {
             fd,
@@ -84,9 +84,9 @@ impl Opened {
         if stamp.size > MAX_FILE {
             return Err(FileError::TooLarge { path });
         }
-        // One byte more than the file size: a buffer that never grows leaves no copies behind.
-        let room = usize::try_from(stamp.size).unwrap_or(0) + 1;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+        // One byte more than the file size: a buffer that never grows leaves no copies in memory.
+        let capacity = usize::try_from(stamp.size).unwrap_or(0) + 1;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
         let mut file = File::from(fd).take(stamp.size + 1);
         let read = file.read_to_end(&mut bytes);
         read.map_err(|source| FileError::System {

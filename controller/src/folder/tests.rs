@@ -64,7 +64,7 @@ fn follows_links_only_inside_the_folder() {
 }
 
 #[test]
-fn a_fifo_is_no_regular_file_and_does_not_make_us_wait() {
+fn refuses_a_fifo_without_blocking() {
     let dir = tempfile::tempdir().unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -90,7 +90,7 @@ fn refuses_a_file_that_is_too_large_without_reading_it() {
 }
 
 #[test]
-fn writes_for_the_owner_only_and_replaces_in_one_step() {
+fn writes_with_owner_permissions_and_replaces_atomically() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::open(dir.path())
@@ -110,7 +110,7 @@ fn writes_for_the_owner_only_and_replaces_in_one_step() {
 }
 
 #[test]
-fn only_one_has_the_lock() {
+fn only_one_process_holds_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::open(dir.path()).unwrap();
     let first = folder.lock("lock").unwrap();

@@ -52,9 +52,15 @@ mod tests {
     fn token(claims: &Value) -> String {
         let part = |json: &Value| {
             let text = base64::encode(json.to_string().as_bytes());
-            text.trim_end_matches('=').replace('+', "-").replace('/', "_")
+            text.trim_end_matches('=')
+                .replace('+', "-")
+                .replace('/', "_")
         };
-        format!("{}.{}.c2lnbmF0dXJl", part(&json!({ "alg": "RS256" })), part(claims))
+        format!(
+            "{}.{}.c2lnbmF0dXJl",
+            part(&json!({ "alg": "RS256" })),
+            part(claims)
+        )
     }
 
     /// Attack: a program that receives a token for the API server, or for another program, sends it here.
@@ -72,14 +78,20 @@ mod tests {
         ] {
             for padding in ["", "ÿ", "ÿÿ", "~~~?"] {
                 let token = token(&json!({ "aud": audience, "sub": padding }));
-                assert_eq!(has_another_audience(&token, "us"), want, "{audience} {padding}");
+                assert_eq!(
+                    has_another_audience(&token, "us"),
+                    want,
+                    "{audience} {padding}"
+                );
             }
         }
     }
 
     #[test]
     fn what_is_no_json_web_token_shows_no_audience() {
-        for token in ["", "static", "a.b", "a.b.c.d", "a.!!.c", "a.bm8.c", "..", "a.W10.c"] {
+        for token in [
+            "", "static", "a.b", "a.b.c.d", "a.!!.c", "a.bm8.c", "..", "a.W10.c",
+        ] {
             assert!(!has_another_audience(token, "us"), "{token}");
         }
     }

@@ -1,6 +1,6 @@
-//! The endpoints for callers with a token, over TLS.
+//! The endpoints for authenticated callers, over TLS.
 //!
-//! They do not work through the service proxy: the API server drops the Authorization header there.
+//! They do not work through the service proxy, since the API server drops the Authorization header there.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,28 +22,28 @@ use super::refused::Refused;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
 use super::tokens::Tokens;
-use super::{Facts, Peer};
+use super::{Peer, ServerState};
 
 #[derive(Clone)]
 struct Context {
-    facts: Facts,
-    /// Separate from the unauthenticated port's, so that its callers cannot exhaust this one.
+    state: ServerState,
+    /// Separate from that of the unauthenticated port, so that callers of that port cannot exhaust this one.
     limiter: Arc<RequestLimiter>,
     reviews: Arc<Reviews>,
     tokens: Arc<Tokens>,
 }
 
-/// Returns the routes for verify, rotate and unseal. Here verify also returns which key unseals each item,
-/// which the unauthenticated port does not reveal.
-pub(super) fn router(facts: Facts, limiter: RequestLimiter, reviews: Reviews) -> Router {
+/// Returns the routes for verify, rotate and unseal. This verify also returns which key unseals each item, which the
+/// unauthenticated port does not reveal.
+pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
             move |State(context): State<Context>,
                   Extension(peer): Extension<Peer>,
                   headers: HeaderMap,
                   body: Body| async move {
-                let answer = context.answer(verb, work, peer, &headers, body);
-                answer.await.unwrap_or_else(IntoResponse::into_response)
+                let respond = context.respond(verb, work, peer, &headers, body);
+                respond.await.unwrap_or_else(IntoResponse::into_response)
             },
         )
     };
@@ -52,7 +52,7 @@ pub(super) fn router(facts: Facts, limiter: RequestLimiter, reviews: Reviews) ->
         .route("/v1/rotate", endpoint(Verb::Rotate, Request::rotate))
         .route("/v1/unseal", endpoint(Verb::Unseal, Request::unseal))
         .with_state(Context {
-            facts,
+            state,
             limiter: Arc::new(limiter),
             reviews: Arc::new(reviews),
             tokens: Arc::default(),
@@ -60,7 +60,7 @@ pub(super) fn router(facts: Facts, limiter: RequestLimiter, reviews: Reviews) ->
 }
 
 impl Context {
-    async fn answer(
+    async fn respond(
         &self,
         verb: Verb,
         work: Work,
@@ -71,7 +71,7 @@ impl Context {
         let user = self.user(peer, headers).await?;
         let caller = Caller::user(user.username.as_deref().unwrap_or_default());
         let (ticket, admitted) = self.limiter.admit(&caller, "", Timestamp::now());
-        let answer = async {
+        let respond = async {
             admitted?;
             // Kept until the end: data parsed from the body uses memory for as long as the body does.
             let bytes = Arc::new(self.limiter.read(peer.0, body).await?);
@@ -83,14 +83,14 @@ impl Context {
             if verb != Verb::Rotate {
                 request.single()?;
             }
-            let places = places(&request);
-            let answer = self.work(&caller, &user, verb, request, work).await;
+            let object_names = object_names(&request);
+            let respond = self.work(&caller, &user, verb, request, work).await;
             if verb == Verb::Unseal {
-                log(&user, &places, &answer);
+                log(&user, &object_names, &respond);
             }
-            answer
+            respond
         };
-        Ok(ticket.mark(answer.await.into_response()))
+        Ok(ticket.mark(respond.await.into_response()))
     }
 
     async fn work(
@@ -103,18 +103,18 @@ impl Context {
     ) -> Result<Response, Refused> {
         let authorised = self.authorise(user, verb, &request);
         self.limiter.wait(caller, authorised).await?;
-        let (ring, legacy) = (self.facts.ring(), self.limiter.accept_legacy);
+        let (ring, legacy) = (self.state.ring(), self.limiter.accept_legacy);
         let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
         self.limiter.work(caller, work).await
     }
 
     async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
-        let token = token(headers).ok_or(Refused::Anonymous)?;
+        let token = token(headers).ok_or(Refused::Unauthenticated)?;
         self.tokens.may_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.owner(token).await;
         let owner = owner.map_err(|_| Refused::NoReview)?;
-        self.tokens.learn(token, owner.is_some(), Timestamp::now());
-        owner.ok_or(Refused::Anonymous)
+        self.tokens.record(token, owner.is_some(), Timestamp::now());
+        owner.ok_or(Refused::Unauthenticated)
     }
 
     async fn authorise(
@@ -123,9 +123,9 @@ impl Context {
         verb: Verb,
         request: &Request,
     ) -> Result<(), Refused> {
-        let mut places = HashSet::new();
+        let mut object_names = HashSet::new();
         for sealed in &request.objects {
-            if !places.insert((sealed.namespace_or_empty(), sealed.name_or_empty())) {
+            if !object_names.insert((sealed.namespace_or_empty(), sealed.name_or_empty())) {
                 continue;
             }
             let allowed = self.reviews.allow(user, verb, sealed).await;
@@ -137,42 +137,45 @@ impl Context {
     }
 }
 
-/// Returns the bearer token of a request. With more than one header, a proxy in between could check another
-/// token than this port.
+/// Returns the bearer token of a request. With more than one header, a proxy could check another token than this port.
 fn token(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (first, None) = (given.next()?, given.next()) else {
+    let mut headers_in_request = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, None) = (headers_in_request.next()?, headers_in_request.next()) else {
         return None;
     };
     let token = first.to_str().ok()?.strip_prefix("Bearer ")?;
     is_token(token).then_some(token)
 }
 
-/// Returns whether the text is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops
-/// leading spaces, and would then review an empty token as that of the anonymous user.
+/// Returns whether the text is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops leading
+/// spaces, and would then review an empty token as that of the anonymous user.
 fn is_token(text: &str) -> bool {
     let text = text.trim_end_matches('=');
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
-/// Returns the objects of a request in a form short enough for a log line.
-fn places(request: &Request) -> String {
-    const MOST: usize = 4;
+/// Returns the names of the objects of a request, short enough for a log line.
+fn object_names(request: &Request) -> String {
+    const MAX_NAMES: usize = 4;
     let all = &request.objects;
-    let mut places: Vec<String> = all.iter().take(MOST).map(SealedSecret::place).collect();
-    if all.len() > MOST {
-        places.push(format!("{} more", all.len() - MOST));
+    let mut object_names: Vec<String> = all
+        .iter()
+        .take(MAX_NAMES)
+        .map(SealedSecret::place)
+        .collect();
+    if all.len() > MAX_NAMES {
+        object_names.push(format!("{} more", all.len() - MAX_NAMES));
     }
-    places.join(", ")
+    object_names.join(", ")
 }
 
-/// Logs which user received values, or asked for them.
-fn log(user: &UserInfo, object: &str, answer: &Result<Response, Refused>) {
+/// Logs which user requested values, and the outcome.
+fn log(user: &UserInfo, object: &str, respond: &Result<Response, Refused>) {
     let user = user.username.as_deref().unwrap_or_default();
-    let outcome = match answer {
+    let outcome = match respond {
         Ok(response) if response.status().is_success() => "unsealed",
-        Ok(_) | Err(Refused::Closed) => "does not open",
+        Ok(_) | Err(Refused::CannotUnseal) => "cannot be unsealed",
         Err(Refused::Forbidden) => "not allowed",
         Err(_) => "not answered",
     };
@@ -188,7 +191,7 @@ mod tests {
 
     /// Attack: a caller sends text that is not a token, so that the API server reviews an anonymous user.
     #[test]
-    fn a_token_is_what_rfc_6750_calls_one() {
+    fn accepts_only_tokens_of_rfc_6750() {
         for token in ["a", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "A-._~+/z09=="] {
             assert!(is_token(token), "{token}");
         }
@@ -199,9 +202,9 @@ mod tests {
         }
     }
 
-    /// Attack: a caller sends two tokens, so that a proxy checks one and the port the other.
+    /// Attack: a caller sends two tokens, so that a proxy checks one of them and the port the other.
     #[test]
-    fn of_two_tokens_none_counts() {
+    fn refuses_two_tokens() {
         let mut headers = HeaderMap::new();
         assert_eq!(token(&headers), None);
         headers.append(header::AUTHORIZATION, "Bearer a".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Limits the memory for all request bodies together, however many callers send and however slowly.
+//! Limits the memory for all request bodies together, for any number of callers and any speed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,36 +14,36 @@ use tokio::time::Instant;
 use super::refused::Refused;
 
 const KIBIBYTE: usize = 1024;
-/// Maximum size of a body. A SealedSecret has at most 1.5 MiB in a cluster; a list of them can have more.
-pub(super) const LONGEST: usize = 10 << 20;
-/// Maximum of the received bytes of all bodies that are being read or processed.
-const ROOM: usize = 4 * ROOM_OF_ONE;
-/// The same for one address: its longest body fits.
-const ROOM_OF_ONE: usize = LONGEST;
-/// How long the next bytes of a body wait for memory before the request is refused.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a body may take while more than half of the memory is used, in total or by its address.
-const HURRIED: Duration = Duration::from_secs(5);
-/// How often this is checked for a body that is being received.
-const CHECK: Duration = Duration::from_secs(1);
+/// Maximum size of a body. A SealedSecret has at most 1.5 MiB in a cluster; a list can be larger.
+pub(super) const MAX_BODY: usize = 10 << 20;
+/// Maximum number of received bytes of all bodies that are being read or processed.
+const MAX_BYTES: usize = 4 * MAX_BYTES_PER_ADDRESS;
+/// Maximum number of received bytes of the bodies of one address. The largest body fits.
+const MAX_BYTES_PER_ADDRESS: usize = MAX_BODY;
+/// How long a body waits for memory for its next bytes before the request is refused.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Time limit for a body while more than half of the memory is used, in total or by its address.
+const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which the time limit of a body is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The memory for request bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
     /// In kibibytes, like the semaphore of each address.
     all: Arc<Semaphore>,
-    of_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+    by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     time: Duration,
 }
 
-/// A body, and the memory reserved for it.
+/// A body, with the memory reserved for it.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldBody {
     bytes: Vec<u8>,
-    _room: Room,
+    _reservation: Reservation,
 }
 
-impl Deref for Held {
+impl Deref for HeldBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -55,40 +55,43 @@ impl Bodies {
     /// Creates the limits. Each body must be complete after `time`.
     pub(super) fn new(time: Duration) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(ROOM / KIBIBYTE)),
-            of_address: Mutex::default(),
+            all: Arc::new(Semaphore::new(MAX_BYTES / KIBIBYTE)),
+            by_address: Mutex::default(),
             time,
         }
     }
 
-    /// Reads a body from an address, unless it is too long or too slow, or no memory is free for it. Only
+    /// Reads a body from an address, unless the body is too long or too slow, or no memory is free for it. Only
     /// received bytes use memory, not the announced length.
-    pub(super) async fn read(&self, address: IpAddr, mut body: Body) -> Result<Held, Refused> {
-        if body.size_hint().lower() > LONGEST as u64 {
+    pub(super) async fn read(&self, address: IpAddr, mut body: Body) -> Result<HeldBody, Refused> {
+        if body.size_hint().lower() > MAX_BODY as u64 {
             return Err(Refused::TooLong);
         }
-        let (mut room, mut bytes) = (self.room(address), Vec::new());
+        let (mut reservation, mut bytes) = (self.reservation(address), Vec::new());
         let start = Instant::now();
-        while let Some(next) = self.next(&mut body, &room, start).await? {
-            if bytes.len() + next.len() > LONGEST {
+        while let Some(next) = self.next(&mut body, &reservation, start).await? {
+            if bytes.len() + next.len() > MAX_BODY {
                 return Err(Refused::TooLong);
             }
-            room.take(next.len()).await?;
+            reservation.take(next.len()).await?;
             bytes.extend_from_slice(&next);
         }
-        Ok(Held { bytes, _room: room })
+        Ok(HeldBody {
+            bytes,
+            _reservation: reservation,
+        })
     }
 
     /// Returns the next bytes, or `None` at the end of the body.
     async fn next(
         &self,
         body: &mut Body,
-        room: &Room,
+        reservation: &Reservation,
         start: Instant,
     ) -> Result<Option<Bytes>, Refused> {
         loop {
-            self.check(room, start.elapsed())?;
-            match tokio::time::timeout(CHECK.min(self.time), body.frame()).await {
+            self.check(reservation, start.elapsed())?;
+            match tokio::time::timeout(CHECK_INTERVAL.min(self.time), body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Refused::Broken),
                 // A frame without data contains trailers.
@@ -102,9 +105,9 @@ impl Bodies {
         }
     }
 
-    fn check(&self, room: &Room, elapsed: Duration) -> Result<(), Refused> {
-        let time = if room.is_crowded() {
-            self.time.min(HURRIED)
+    fn check(&self, reservation: &Reservation, elapsed: Duration) -> Result<(), Refused> {
+        let time = if reservation.is_crowded() {
+            self.time.min(CROWDED_TIMEOUT)
         } else {
             self.time
         };
@@ -115,22 +118,22 @@ impl Bodies {
         }
     }
 
-    fn room(&self, address: IpAddr) -> Room {
-        let mut of_address = self
-            .of_address
+    fn reservation(&self, address: IpAddr) -> Reservation {
+        let mut by_address = self
+            .by_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let held = of_address.get(&address).and_then(Weak::upgrade);
+        let held = by_address.get(&address).and_then(Weak::upgrade);
         let own = held.unwrap_or_else(|| {
-            of_address.retain(|_, room| room.strong_count() > 0);
-            let own = Arc::new(Semaphore::new(ROOM_OF_ONE / KIBIBYTE));
-            of_address.insert(address, Arc::downgrade(&own));
+            by_address.retain(|_, reservation| reservation.strong_count() > 0);
+            let own = Arc::new(Semaphore::new(MAX_BYTES_PER_ADDRESS / KIBIBYTE));
+            by_address.insert(address, Arc::downgrade(&own));
             own
         });
-        Room {
+        Reservation {
             all: Arc::clone(&self.all),
             own,
-            taken: Vec::new(),
+            permits: Vec::new(),
             bytes: 0,
         }
     }
@@ -138,15 +141,15 @@ impl Bodies {
 
 /// The memory reserved for one body.
 #[derive(Debug)]
-struct Room {
+struct Reservation {
     all: Arc<Semaphore>,
     own: Arc<Semaphore>,
-    taken: Vec<OwnedSemaphorePermit>,
-    /// How many bytes of the reserved kibibytes are used.
+    permits: Vec<OwnedSemaphorePermit>,
+    /// The number of bytes of the reserved kibibytes that are used.
     bytes: usize,
 }
 
-impl Room {
+impl Reservation {
     /// Reserves memory for more bytes.
     async fn take(&mut self, bytes: usize) -> Result<(), Refused> {
         let before = self.bytes.div_ceil(KIBIBYTE);
@@ -156,22 +159,22 @@ impl Room {
             return Ok(());
         }
         let more = u32::try_from(more).map_err(|_| Refused::TooLong)?;
-        let taken = async {
-            for room in [&self.own, &self.all] {
-                let permit = Arc::clone(room).acquire_many_owned(more).await;
-                self.taken.push(permit.map_err(|_| Refused::Failed)?);
+        let permits = async {
+            for reservation in [&self.own, &self.all] {
+                let permit = Arc::clone(reservation).acquire_many_owned(more).await;
+                self.permits.push(permit.map_err(|_| Refused::Failed)?);
             }
             Ok(())
         };
-        match tokio::time::timeout(PATIENCE, taken).await {
-            Ok(taken) => taken,
+        match tokio::time::timeout(MAX_WAIT, permits).await {
+            Ok(permits) => permits,
             Err(_) => Err(Refused::TooOften(1)),
         }
     }
 
     fn is_crowded(&self) -> bool {
-        let half = |whole: usize| whole / KIBIBYTE / 2;
-        self.all.available_permits() < half(ROOM)
-            || self.own.available_permits() < half(ROOM_OF_ONE)
+        let half = |total: usize| total / KIBIBYTE / 2;
+        self.all.available_permits() < half(MAX_BYTES)
+            || self.own.available_permits() < half(MAX_BYTES_PER_ADDRESS)
     }
 }

@@ -1,4 +1,4 @@
-//! Which connections of a port are kept: a fair share for each address, and room for newcomers.
+//! Decides which connections of a port are kept: each address gets a fair share, and newcomers are admitted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -7,37 +7,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Connections at once on one port. Each takes some ten kilobytes.
-const MOST: usize = 2000;
-/// Of these, one address gets at most a quarter.
-const MOST_OF_ONE: usize = MOST / 4;
+/// Maximum number of connections on one port. Each takes about ten kilobytes.
+const MAX_CONNECTIONS: usize = 2000;
+/// Maximum number of connections of one address: a quarter of all.
+const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
 
 /// The connections of one port.
 ///
-/// A connection is *unfinished* until it has sent one whole request. Unfinished connections give way to new ones, and
-/// others never do. So connections that wait for nothing but their client keep no newcomer out, however many addresses
-/// they come from.
+/// A connection is *unfinished* until it has sent a complete request. Unfinished connections are displaced by new ones;
+/// finished connections never are. So connections that only wait for their client exclude no newcomer, from however
+/// many addresses they come.
 ///
-/// An address may have as many connections as are not kept by finished ones, at most a quarter of all. So one address
-/// leaves three quarters to others, ten leave a tenth. Beyond its share an address gets a new connection for its own
-/// oldest unfinished one: a health check from the address of an attacker is answered too.
+/// An address may have as many connections as are not occupied by finished ones, and at most a quarter of all. So one
+/// address leaves three quarters to others, and ten addresses leave a tenth. Beyond its share, a new connection of an
+/// address displaces its own oldest unfinished one: a health check from the address of an attacker is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     open: usize,
-    /// Of these, those that have sent a whole request.
+    /// The number of open connections that have sent a complete request.
     finished: usize,
     arrivals: u64,
-    of: HashMap<IpAddr, OfOne>,
+    by_address: HashMap<IpAddr, ClientConnections>,
 }
 
-/// The connections of one address. A displaced connection does not count any more, although it ends a moment later.
+/// The connections of one address. A displaced connection is not counted, although it ends slightly later.
 #[derive(Debug, Default)]
-struct OfOne {
+struct ClientConnections {
     finished: HashSet<u64>,
-    /// By arrival.
+    /// Unfinished connections by order of arrival.
     unfinished: BTreeMap<u64, Unfinished>,
 }
 
@@ -49,10 +49,10 @@ struct Unfinished {
     head: Option<oneshot::Sender<()>>,
 }
 
-/// An admitted connection, until it is dropped.
+/// The slot of an admitted connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    of: Connections,
+pub(super) struct Slot {
+    connections: Connections,
     address: IpAddr,
     arrival: u64,
 }
@@ -60,29 +60,32 @@ pub(super) struct Place {
 /// Signals for the task of a connection.
 #[derive(Debug)]
 pub(super) struct Signals {
-    /// Receives a message when the connection has to end. Closed when the connection is finished.
+    /// Receives a message when the connection must end. Closed when the connection is finished.
     pub(super) displaced: oneshot::Receiver<()>,
     /// Closed when the head of a request was received.
     pub(super) head: oneshot::Receiver<()>,
 }
 
 impl Connections {
-    /// Admits a new connection. Refuses it if its address has its share, or the port is full, and there is no unfinished
-    /// connection to displace.
-    pub(super) fn admit(&self, address: IpAddr) -> Option<(Place, Signals)> {
-        let address = holder(address);
+    /// Admits a new connection. Refuses it if its address has its share, or the port is full, and there is no
+    /// unfinished connection to displace.
+    pub(super) fn admit(&self, address: IpAddr) -> Option<(Slot, Signals)> {
+        let address = client_address(address);
         let mut state = self.state();
-        let open = state.of.get(&address).map_or(0, OfOne::open);
+        let open = state
+            .by_address
+            .get(&address)
+            .map_or(0, ClientConnections::open);
         if open >= state.share() {
-            state.displace_of(address)?;
-        } else if state.open >= MOST {
+            state.displace_from(address)?;
+        } else if state.open >= MAX_CONNECTIONS {
             let address = state.most_unfinished()?;
-            state.displace_of(address)?;
+            state.displace_from(address)?;
         }
-        Some(self.place(&mut state, address))
+        Some(self.slot(&mut state, address))
     }
 
-    fn place(&self, state: &mut State, address: IpAddr) -> (Place, Signals) {
+    fn slot(&self, state: &mut State, address: IpAddr) -> (Slot, Signals) {
         let (displace, displaced) = oneshot::channel();
         let (has_head, head) = oneshot::channel();
         state.open += 1;
@@ -92,41 +95,44 @@ impl Connections {
             displaced: displace,
             head: Some(has_head),
         };
-        let of_one = state.of.entry(address).or_default();
-        of_one.unfinished.insert(arrival, senders);
-        let place = Place {
-            of: self.clone(),
+        let client = state.by_address.entry(address).or_default();
+        client.unfinished.insert(arrival, senders);
+        let slot = Slot {
+            connections: self.clone(),
             address,
             arrival,
         };
-        (place, Signals { displaced, head })
+        (slot, Signals { displaced, head })
     }
 
-    /// Nothing in here panics half-way.
+    /// Locks the state. Ignores poisoning: no code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Unfinished connections count as free, since they give way.
+    /// Returns the connection limit of one address. Unfinished connections are not counted, because they can be
+    /// displaced.
     fn share(&self) -> usize {
-        MOST.saturating_sub(self.finished).min(MOST_OF_ONE)
+        MAX_CONNECTIONS
+            .saturating_sub(self.finished)
+            .min(MAX_PER_ADDRESS)
     }
 
-    /// Returns the address to displace a connection of: the one with most unfinished ones, and of several the one whose
-    /// connection is oldest. So a new connection is the last to be displaced.
+    /// Returns the address whose connection is displaced next: the address with the most unfinished connections, or,
+    /// among equals, with the oldest. So a new connection is the last to be displaced.
     fn most_unfinished(&self) -> Option<IpAddr> {
-        let candidates = self.of.iter().filter_map(|(address, of_one)| {
-            let (arrival, _) = of_one.unfinished.first_key_value()?;
-            Some(((Reverse(of_one.unfinished.len()), *arrival), *address))
+        let candidates = self.by_address.iter().filter_map(|(address, client)| {
+            let (arrival, _) = client.unfinished.first_key_value()?;
+            Some(((Reverse(client.unfinished.len()), *arrival), *address))
         });
         candidates.min().map(|(_, address)| address)
     }
 
-    fn displace_of(&mut self, address: IpAddr) -> Option<()> {
-        let of_one = self.of.get_mut(&address)?;
-        let (_, first) = of_one.unfinished.pop_first()?;
+    fn displace_from(&mut self, address: IpAddr) -> Option<()> {
+        let client = self.by_address.get_mut(&address)?;
+        let (_, first) = client.unfinished.pop_first()?;
         let _ = first.displaced.send(());
         self.open -= 1;
         self.forget_if_empty(address);
@@ -135,69 +141,73 @@ impl State {
 
     fn forget_if_empty(&mut self, address: IpAddr) {
         if self
-            .of
+            .by_address
             .get(&address)
-            .is_some_and(|of_one| of_one.open() == 0)
+            .is_some_and(|client| client.open() == 0)
         {
-            self.of.remove(&address);
+            self.by_address.remove(&address);
         }
     }
 }
 
-impl OfOne {
+impl ClientConnections {
     fn open(&self) -> usize {
         self.finished.len() + self.unfinished.len()
     }
 }
 
-impl Place {
-    /// Notes that the head of a request was received.
+impl Slot {
+    /// Records that the head of a request was received.
     pub(super) fn has_sent_head(&self) {
-        let mut state = self.of.state();
-        if let Some(of_one) = state.of.get_mut(&self.address)
-            && let Some(senders) = of_one.unfinished.get_mut(&self.arrival)
+        let mut state = self.connections.state();
+        if let Some(client) = state.by_address.get_mut(&self.address)
+            && let Some(senders) = client.unfinished.get_mut(&self.arrival)
         {
             senders.head = None;
         }
     }
 
-    /// Notes that a whole request was received: the connection is not displaced any more.
+    /// Records that a complete request was received: the connection is no longer displaced.
     pub(super) fn has_sent_request(&self) {
-        let mut state = self.of.state();
-        if let Some(of_one) = state.of.get_mut(&self.address)
-            && of_one.unfinished.remove(&self.arrival).is_some()
+        let mut state = self.connections.state();
+        if let Some(client) = state.by_address.get_mut(&self.address)
+            && client.unfinished.remove(&self.arrival).is_some()
         {
-            of_one.finished.insert(self.arrival);
+            client.finished.insert(self.arrival);
             state.finished += 1;
         }
     }
 
-    /// Returns whether more than half is taken of the port, or of what this address may have.
+    /// Returns whether more than half of the port, or of the limit of this address, is in use.
     pub(super) fn is_crowded(&self) -> bool {
-        let state = self.of.state();
-        let of_one = state.of.get(&self.address).map_or(0, OfOne::open);
-        state.open > MOST / 2 || of_one > MOST_OF_ONE / 2
+        let state = self.connections.state();
+        let client = state
+            .by_address
+            .get(&self.address)
+            .map_or(0, ClientConnections::open);
+        state.open > MAX_CONNECTIONS / 2 || client > MAX_PER_ADDRESS / 2
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.of.state();
-        let Some(of_one) = state.of.get_mut(&self.address) else {
+        let mut state = self.connections.state();
+        let Some(client) = state.by_address.get_mut(&self.address) else {
             return;
         };
-        if of_one.finished.remove(&self.arrival) {
+        if client.finished.remove(&self.arrival) {
             state.finished -= 1;
             state.open -= 1;
-        } else if of_one.unfinished.remove(&self.arrival).is_some() {
+        } else if client.unfinished.remove(&self.arrival).is_some() {
             state.open -= 1;
         }
         state.forget_if_empty(self.address);
     }
 }
 
-/// Of IPv6 a network of 64 bits counts, whose addresses its owner chooses freely.
-pub(super) fn holder(address: IpAddr) -> IpAddr {
+/// Returns the address by which a client is identified: an IPv4 address or an IPv6 /64 network, whose addresses its
+/// owner chooses freely.
+pub(super) fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);
@@ -216,50 +226,53 @@ mod tests {
         [10, b, c, d].into()
     }
 
-    /// Attack: takes as many connections as it gets, from one address or from many.
+    /// Attack: a client opens as many connections as it can, from one address or from many.
     #[test]
-    fn however_many_addresses_take_what_they_can_another_one_gets_in() {
+    fn no_number_of_greedy_addresses_excludes_another() {
         for greedy in [1, 2, 4, 10, 100, 1000] {
             let connections = Connections::default();
             let mut held = Vec::new();
-            for round in 0..MOST {
+            for round in 0..MAX_CONNECTIONS {
                 let before = held.len();
                 for i in 0..greedy {
-                    let place = connections.admit(address(i)).map(|(place, _)| place);
-                    place.iter().for_each(Place::has_sent_request);
-                    held.extend(place);
+                    let slot = connections.admit(address(i)).map(|(slot, _)| slot);
+                    slot.iter().for_each(Slot::has_sent_request);
+                    held.extend(slot);
                 }
                 if held.len() == before {
                     break;
                 }
-                assert!(round < MOST_OF_ONE, "{greedy}: one got more than a quarter");
+                assert!(
+                    round < MAX_PER_ADDRESS,
+                    "{greedy}: an address got more than a quarter"
+                );
             }
-            assert!(held.len() < MOST, "{greedy}");
+            assert!(held.len() < MAX_CONNECTIONS, "{greedy}");
             assert!(connections.admit(address(5000)).is_some(), "{greedy}");
             assert!(held[0].is_crowded(), "{greedy}");
         }
     }
 
-    /// Attack: fills its share with silent connections, at the address from which health is checked.
+    /// Attack: a client fills its share with silent connections, from the address of a health check.
     #[test]
-    fn beyond_its_share_an_address_gives_up_its_oldest_silent_connection() {
+    fn beyond_its_share_an_address_displaces_its_oldest_silent_connection() {
         let connections = Connections::default();
-        let mut held: Vec<_> = (0..MOST_OF_ONE)
+        let mut held: Vec<_> = (0..MAX_PER_ADDRESS)
             .filter_map(|_| connections.admit(address(1)))
             .collect();
-        assert_eq!(held.len(), MOST_OF_ONE);
+        assert_eq!(held.len(), MAX_PER_ADDRESS);
         held[0].0.has_sent_request();
         let newcomer = connections.admit(address(1));
         assert!(newcomer.is_some());
-        assert_eq!(displaced(&mut held), [1], "one gave way");
-        for (place, _) in held.iter().chain(&newcomer) {
-            place.has_sent_request();
+        assert_eq!(displaced(&mut held), [1], "one was displaced");
+        for (slot, _) in held.iter().chain(&newcomer) {
+            slot.has_sent_request();
         }
         assert!(connections.admit(address(1)).is_none());
     }
 
-    /// The indexes of connections that have to end.
-    fn displaced(held: &mut [(Place, Signals)]) -> Vec<usize> {
+    /// Returns the indexes of connections that must end.
+    fn displaced(held: &mut [(Slot, Signals)]) -> Vec<usize> {
         let held = held.iter_mut().enumerate();
         let ended = held.filter_map(|(i, (_, signals))| {
             let has_to_end = signals.displaced.try_recv() == Ok(());
@@ -268,60 +281,60 @@ mod tests {
         ended.collect()
     }
 
-    /// Attack: fills the port with connections of more addresses than there are places, each silent or with a body that
-    /// never ends.
+    /// Attack: a client fills the port with connections from more addresses than there are slots, each silent or with a
+    /// body that never ends.
     #[test]
-    fn however_many_addresses_fill_the_port_a_newcomer_gets_in_and_stays() {
-        for addresses in [1, 10, 900, 2 * MOST] {
+    fn no_number_of_addresses_on_a_full_port_excludes_a_newcomer() {
+        for addresses in [1, 10, 900, 2 * MAX_CONNECTIONS] {
             for with_heads in [false, true] {
                 let connections = Connections::default();
                 let mut held = Vec::new();
-                for i in 0..2 * MOST {
-                    let (place, signals) = connections.admit(address(i % addresses)).unwrap();
+                for i in 0..2 * MAX_CONNECTIONS {
+                    let (slot, signals) = connections.admit(address(i % addresses)).unwrap();
                     if with_heads {
-                        place.has_sent_head();
+                        slot.has_sent_head();
                     }
-                    held.push((place, signals));
+                    held.push((slot, signals));
                 }
                 let case = format!("{addresses} addresses, heads: {with_heads}");
                 let (newcomer, mut signals) = connections.admit(address(99_999)).expect(&case);
                 newcomer.has_sent_request();
-                for i in 0..MOST {
+                for i in 0..MAX_CONNECTIONS {
                     held.extend(connections.admit(address(i % addresses)));
                 }
                 assert!(signals.displaced.try_recv().is_err(), "{case}");
-                assert!(connections.state().open <= MOST, "{case}");
+                assert!(connections.state().open <= MAX_CONNECTIONS, "{case}");
             }
         }
     }
 
-    /// Attack: displaces connections of others by opening many, so that their requests are cut off.
+    /// Attack: a client opens many connections to displace those of others, so that their requests are aborted.
     #[test]
-    fn a_request_that_was_received_is_never_displaced() {
+    fn a_connection_with_a_complete_request_is_never_displaced() {
         let connections = Connections::default();
-        let asking: Vec<_> = (0..MOST / 2)
+        let with_requests: Vec<_> = (0..MAX_CONNECTIONS / 2)
             .filter_map(|i| connections.admit(address(i)))
             .collect();
-        for (place, _) in &asking {
-            place.has_sent_request();
+        for (slot, _) in &with_requests {
+            slot.has_sent_request();
         }
-        let flood: Vec<_> = (0..2 * MOST)
-            .filter_map(|i| connections.admit(address(MOST + i)))
+        let flood: Vec<_> = (0..2 * MAX_CONNECTIONS)
+            .filter_map(|i| connections.admit(address(MAX_CONNECTIONS + i)))
             .collect();
-        let mut asking = asking;
-        assert_eq!(displaced(&mut asking), [] as [usize; 0]);
+        let mut with_requests = with_requests;
+        assert_eq!(displaced(&mut with_requests), [] as [usize; 0]);
         drop(flood);
-        assert_eq!(connections.state().open, asking.len());
+        assert_eq!(connections.state().open, with_requests.len());
     }
 
     #[test]
-    fn the_oldest_of_the_address_with_most_gives_way_first() {
+    fn the_oldest_connection_of_the_address_with_the_most_is_displaced_first() {
         let connections = Connections::default();
         let admit = |i| connections.admit(address(i)).unwrap();
-        let mut held: Vec<_> = (0..MOST - 2).map(admit).collect();
+        let mut held: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();
         let mut two: Vec<_> = (0..2).map(|_| admit(5_000)).collect();
         let _first = admit(6_000);
-        assert_eq!(displaced(&mut two), [0], "of the address with most");
+        assert_eq!(displaced(&mut two), [0], "of the address with the most");
         held[0].0.has_sent_request();
         let _second = admit(7_000);
         assert_eq!(displaced(&mut held), [1], "of several addresses the oldest");
@@ -329,21 +342,30 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_an_address_without_connections() {
+    fn an_address_without_connections_is_forgotten() {
         let connections = Connections::default();
         let held: Vec<_> = (0..100).map(|i| connections.admit(address(i))).collect();
         drop(held);
         let state = connections.state();
-        assert_eq!((state.open, state.of.len()), (0, 0));
+        assert_eq!((state.open, state.by_address.len()), (0, 0));
     }
 
-    /// Attack: comes from another address of its own IPv6 network each time.
+    /// Attack: a client connects from another address of its own IPv6 network each time.
     #[test]
-    fn the_addresses_of_one_network_are_one_holder() {
-        let holder = |text: &str| holder(text.parse().unwrap());
-        assert_eq!(holder("2001:db8::1"), holder("2001:db8::ffff:1"));
-        assert_ne!(holder("2001:db8::1"), holder("2001:db8:0:1::1"));
-        assert_ne!(holder("192.0.2.1"), holder("192.0.2.2"));
-        assert_eq!(holder("::ffff:192.0.2.1"), holder("192.0.2.1"));
+    fn addresses_of_one_ipv6_network_count_as_one_client() {
+        let client_address = |text: &str| client_address(text.parse().unwrap());
+        assert_eq!(
+            client_address("2001:db8::1"),
+            client_address("2001:db8::ffff:1")
+        );
+        assert_ne!(
+            client_address("2001:db8::1"),
+            client_address("2001:db8:0:1::1")
+        );
+        assert_ne!(client_address("192.0.2.1"), client_address("192.0.2.2"));
+        assert_eq!(
+            client_address("::ffff:192.0.2.1"),
+            client_address("192.0.2.1")
+        );
     }
 }

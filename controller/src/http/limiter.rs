@@ -1,5 +1,4 @@
-//! Limits what HTTP callers may do with the private keys: little work, fairly shared, so that nothing else is
-//! delayed.
+//! Limits the private-key work for HTTP callers: little work, fairly shared, so that other work is not delayed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,42 +11,41 @@ use axum::response::Response;
 use jiff::Timestamp;
 use shared::meter::Meter;
 
-use super::bodies::{Bodies, Held};
-use super::rate::{Rate, Standing};
+use super::bodies::{Bodies, HeldBody};
+use super::rate::{LimitState, Rate};
 use super::refused::Refused;
 use crate::pool::turns::{Job, Turn, Turns};
 use crate::pool::{Budget, Pool};
 
 /// How long a request waits for a slot before it is refused.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Maximum number of requests in progress. Each has a thread, and they share the processors in turns of
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Maximum number of requests in progress. Each has a thread, and the threads share the processors in turns of
 /// milliseconds.
 const SLOTS: usize = 32;
-/// How many of these slots are reserved for addresses that hold none.
+/// Number of these slots that are reserved for addresses without a slot.
 const RESERVED: usize = 8;
 /// Maximum number of requests in progress for one caller.
-const MOST_OF_ONE: usize = 4;
+const MAX_PER_CALLER: usize = 4;
 /// The budget of one request: enough for 1000 items, each tried with six keys of 4096 bits.
-const REQUEST: Budget = Budget::seconds(10);
-/// Maximum time from getting a slot to the answer, including the turns of others.
+const REQUEST_BUDGET: Budget = Budget::seconds(10);
+/// Maximum time from acquiring a slot to the response, including the turns of other requests.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The caller of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// What the caller cannot choose freely: the address of the connection, or the user that the API server
-    /// authenticated. Each tenant gets a fair share.
+    /// The identity that the caller cannot choose freely: the address of the connection, or the user that the API
+    /// server authenticated. Each tenant gets a fair share.
     tenant: String,
-    /// Distinguishes callers of the same tenant, for the rate limit. A caller that invents another name gains
-    /// nothing from other tenants' shares, and does not use up the rate of other callers.
+    /// Distinguishes callers of the same tenant, for the rate limit. A caller that invents another name gains nothing
+    /// from the shares of other tenants, and does not use up the rate of other callers.
     name: String,
 }
 
 impl Caller {
-    /// Identifies a caller by its address and the last entry of `X-Forwarded-For`, which the last proxy
-    /// wrote; the entries before it are chosen by the caller. The address is included, since otherwise a
-    /// caller that connects directly could send the name of a caller behind the API server, and use up its
-    /// rate.
+    /// Identifies a caller by its address and the last entry of `X-Forwarded-For`, which the last proxy wrote; the
+    /// entries before it are chosen by the caller. The address is included, since otherwise a caller that connects
+    /// directly could send the name of a caller behind the API server, and use up its rate.
     pub(super) fn at(address: IpAddr, headers: &HeaderMap) -> Self {
         let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
         let forwarded = forwarded.and_then(|value| value.to_str().ok());
@@ -68,11 +66,11 @@ impl Caller {
     }
 }
 
-/// The limits for all callers together and for each.
+/// The limits for all callers together and for each caller.
 #[derive(Debug)]
 pub struct RequestLimiter {
     rate: Mutex<Rate>,
-    busy: Arc<Busy>,
+    in_progress: Arc<InProgress>,
     slots: Turns,
     pool: Pool,
     bodies: Bodies,
@@ -81,13 +79,13 @@ pub struct RequestLimiter {
 }
 
 impl RequestLimiter {
-    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Whatever
-    /// name callers send, private-key work for all of them uses at most half of the processors, so that a
-    /// flood does not delay Secrets, and each address gets a fair share of that.
+    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Whatever name callers
+    /// send, private-key work for all of them uses at most half of the processors, so that a flood of requests does not
+    /// delay Secrets, and each address gets a fair share of that half.
     pub fn new((rate, burst): (u32, u32), time_for_body: Duration, accept_legacy: bool) -> Self {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
-            busy: Arc::default(),
+            in_progress: Arc::default(),
             slots: Turns::reserving(SLOTS, RESERVED),
             pool: Pool::for_callers(),
             bodies: Bodies::new(time_for_body),
@@ -103,32 +101,32 @@ impl RequestLimiter {
         now: Timestamp,
     ) -> (Ticket, Result<(), Refused>) {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = rate.ask(&format!("{} {path}", caller.name), now);
-        let admitted = standing.retry.map_or(Ok(()), |s| Err(Refused::TooOften(s)));
-        (Ticket(standing), admitted)
+        let state = rate.count(&format!("{} {path}", caller.name), now);
+        let admitted = state.retry.map_or(Ok(()), |s| Err(Refused::TooOften(s)));
+        (Ticket(state), admitted)
     }
 
-    /// As [`Bodies::read`].
-    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<Held, Refused> {
+    /// Reads a body like [`Bodies::read`].
+    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<HeldBody, Refused> {
         self.bodies.read(address, body).await
     }
 
-    /// Runs work with private keys, if a slot is free soon. The work ends when its budget or its time is used
-    /// up, and when the caller disconnects.
+    /// Runs work with private keys, if a slot becomes free soon. The work ends when its budget or its time is used up,
+    /// and when the caller disconnects.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         caller: &Caller,
         work: impl FnOnce(&mut dyn Meter) -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Refused> {
         let _slot = self.slot(caller).await?;
-        let work = self.pool.work_for(&caller.tenant, REQUEST, work);
+        let work = self.pool.work_for(&caller.tenant, REQUEST_BUDGET, work);
         match tokio::time::timeout(DEADLINE, work).await {
             Ok(done) => done.unwrap_or(Err(Refused::Failed)),
             Err(_) => Err(Refused::TooBusy),
         }
     }
 
-    /// Awaits `answer` in one of the caller's slots, for at most the time that work may take.
+    /// Awaits `answer` in one of the caller's slots, for at most the time limit of work.
     pub(super) async fn wait<T>(
         &self,
         caller: &Caller,
@@ -140,13 +138,14 @@ impl RequestLimiter {
     }
 
     async fn slot(&self, caller: &Caller) -> Result<Slot, Refused> {
-        let one = Busy::enter(&self.busy, &caller.name).ok_or(Refused::TooOften(1))?;
+        let counted =
+            InProgress::enter(&self.in_progress, &caller.name).ok_or(Refused::TooOften(1))?;
         let turn = self.slots.wait(&mut Job::of(&caller.tenant));
-        match tokio::time::timeout(PATIENCE, turn).await {
+        match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(turn)) => {
                 self.slots.charge(&caller.tenant, 1);
                 Ok(Slot {
-                    _one: one,
+                    _counted: counted,
                     _turn: turn,
                 })
             }
@@ -157,38 +156,42 @@ impl RequestLimiter {
 
 /// A request in progress.
 struct Slot {
-    _one: One,
+    _counted: CountedRequest,
     _turn: Turn,
 }
 
 /// The number of requests of each caller that are in progress or wait for a slot.
 #[derive(Debug, Default)]
-struct Busy(Mutex<HashMap<String, usize>>);
+struct InProgress(Mutex<HashMap<String, usize>>);
 
-/// One such request; decrements the count on drop.
-struct One {
-    busy: Arc<Busy>,
+/// A counted request; decrements the count when dropped.
+struct CountedRequest {
+    in_progress: Arc<InProgress>,
     name: String,
 }
 
-impl Busy {
-    fn enter(busy: &Arc<Self>, name: &str) -> Option<One> {
-        let mut callers = busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl InProgress {
+    fn enter(in_progress: &Arc<Self>, name: &str) -> Option<CountedRequest> {
+        let mut callers = in_progress.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = callers.entry(name.to_owned()).or_default();
-        if *count >= MOST_OF_ONE {
+        if *count >= MAX_PER_CALLER {
             return None;
         }
         *count += 1;
-        Some(One {
-            busy: Arc::clone(busy),
+        Some(CountedRequest {
+            in_progress: Arc::clone(in_progress),
             name: name.to_owned(),
         })
     }
 }
 
-impl Drop for One {
+impl Drop for CountedRequest {
     fn drop(&mut self) {
-        let mut callers = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callers = self
+            .in_progress
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = callers.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
@@ -198,12 +201,12 @@ impl Drop for One {
     }
 }
 
-/// The caller's rate limit, which every response reports.
-pub(super) struct Ticket(Standing);
+/// The state of the caller's rate limit, which every response reports.
+pub(super) struct Ticket(LimitState);
 
 impl Ticket {
     pub(super) fn mark(&self, mut response: Response) -> Response {
-        let Standing {
+        let LimitState {
             limit,
             remaining,
             reset,
@@ -232,22 +235,22 @@ mod tests {
         Caller::at(address.into(), &headers)
     }
 
-    /// Attack: a caller names another one in `X-Forwarded-For` and sends requests until the other one is
-    /// locked out.
+    /// Attack: a caller sends the name of another caller in `X-Forwarded-For`, and sends requests until the other
+    /// caller is locked out.
     #[test]
-    fn no_forged_name_uses_up_the_rate_of_the_one_who_bears_it() {
+    fn a_forged_name_does_not_use_up_the_rate_of_another_caller() {
         let victim = caller(API_SERVER, &["192.0.2.7"]);
         for (why, forged) in [
-            ("at the port itself", caller(POD, &["192.0.2.7"])),
+            ("directly to the port", caller(POD, &["192.0.2.7"])),
             (
                 "through the API server, which adds the real address",
                 caller(API_SERVER, &["192.0.2.7, 192.0.2.66"]),
             ),
             (
-                "the same in two headers",
+                "through the API server, in two headers",
                 caller(API_SERVER, &["192.0.2.7", "192.0.2.66"]),
             ),
-            ("nobody", caller(API_SERVER, &[])),
+            ("without a name", caller(API_SERVER, &[])),
         ] {
             let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
             let now = Timestamp::UNIX_EPOCH;
@@ -259,12 +262,12 @@ mod tests {
         }
     }
 
-    /// Attack: a caller sends another name with each request, to get more than its rate.
+    /// Attack: a caller sends another name with each request, to exceed its rate.
     #[test]
-    fn made_up_names_before_the_real_address_are_one_caller() {
+    fn invented_names_before_the_real_address_count_as_one_caller() {
         let limiter = RequestLimiter::new((1, 2), Duration::from_secs(1), true);
         let admitted = |i: usize| {
-            let caller = caller(API_SERVER, &[&format!("made-up-{i}, 192.0.2.66")]);
+            let caller = caller(API_SERVER, &[&format!("invented-{i}, 192.0.2.66")]);
             let (_, admitted) = limiter.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
             admitted.is_ok()
         };
@@ -273,23 +276,26 @@ mod tests {
 
     /// Attack: a caller sends as many requests as possible at the same time, under many names.
     #[tokio::test(start_paused = true)]
-    async fn one_caller_has_few_slots_and_one_address_never_has_all() {
+    async fn a_caller_gets_few_slots_and_an_address_never_all() {
         let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
-        let one = caller(POD, &["a"]);
+        let counted = caller(POD, &["a"]);
         let mut held = Vec::new();
-        for _ in 0..MOST_OF_ONE {
-            held.push(limiter.slot(&one).await.unwrap());
+        for _ in 0..MAX_PER_CALLER {
+            held.push(limiter.slot(&counted).await.unwrap());
         }
-        assert_eq!(limiter.slot(&one).await.err(), Some(Refused::TooOften(1)));
+        assert_eq!(
+            limiter.slot(&counted).await.err(),
+            Some(Refused::TooOften(1))
+        );
         for i in 0..100 {
-            let made_up = caller(POD, &[&format!("name-{i}")]);
-            held.extend(limiter.slot(&made_up).await);
+            let invented = caller(POD, &[&format!("name-{i}")]);
+            held.extend(limiter.slot(&invented).await);
         }
         assert_eq!(held.len(), SLOTS - RESERVED);
         let other = caller(API_SERVER, &["192.0.2.7"]);
         assert!(limiter.slot(&other).await.is_ok());
         drop(held);
-        assert!(limiter.slot(&one).await.is_ok());
-        assert!(limiter.busy.0.lock().unwrap().is_empty());
+        assert!(limiter.slot(&counted).await.is_ok());
+        assert!(limiter.in_progress.0.lock().unwrap().is_empty());
     }
 }

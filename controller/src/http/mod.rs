@@ -41,16 +41,16 @@ use refused::Refused;
 use reviews::Reviews;
 pub use serving::{Limits, serve};
 
-/// The state that the endpoints serve.
+/// The state of the controller that the endpoints serve.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct ServerState {
     /// The current key ring.
     pub ring: watch::Receiver<Arc<KeyRing>>,
     /// Whether keys and objects have been loaded once.
     pub ready: Arc<AtomicBool>,
 }
 
-impl Facts {
+impl ServerState {
     fn ring(&self) -> Arc<KeyRing> {
         Arc::clone(&self.ring.borrow())
     }
@@ -59,36 +59,36 @@ impl Facts {
 /// The state available to each request of verify and rotate.
 #[derive(Debug, Clone)]
 struct Context {
-    facts: Facts,
+    state: ServerState,
     limiter: Arc<RequestLimiter>,
 }
 
-/// The IP address at the other end of the connection: an extension of each request that [`router`] answers.
+/// The IP address of the connection's peer, as an extension of each request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// What the unauthenticated port serves besides health and certificates.
+/// The optional endpoints of the unauthenticated port.
 #[derive(Debug, Default)]
-pub struct Plain {
-    /// Limits of verify and rotate; `None` serves neither.
+pub struct Unauthenticated {
+    /// Limits of verify and rotate; `None` disables both.
     pub limiter: Option<RequestLimiter>,
-    /// PEM certificate of the authority behind the port for authorised callers, if that port is enabled.
+    /// PEM certificate of the authority of the port for authenticated callers, if that port is enabled.
     pub authority: Option<String>,
 }
 
-/// Returns the routes of the unauthenticated port. Other paths are answered with 404, other methods with 405.
-pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
-    let mut router = with_certificates(facts.clone());
-    if let Some(authority) = plain.authority {
+/// Returns the routes of the unauthenticated port. Other paths give 404, other methods 405.
+pub fn router(state: ServerState, endpoints: Unauthenticated, metrics: Arc<Metrics>) -> Router {
+    let mut router = with_certificates(state.clone());
+    if let Some(authority) = endpoints.authority {
         let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
         router = router.route("/v1/ca.pem", get(async move || (kind, authority)));
     }
-    if let Some(limiter) = plain.limiter {
+    if let Some(limiter) = endpoints.limiter {
         let sealed = Router::new()
             .route("/v1/verify", post(sealed::verify))
             .route("/v1/rotate", post(sealed::rotate))
             .with_state(Context {
-                facts,
+                state,
                 limiter: Arc::new(limiter),
             });
         router = router.merge(sealed);
@@ -96,31 +96,31 @@ pub fn router(facts: Facts, plain: Plain, metrics: Arc<Metrics>) -> Router {
     finish(router, metrics)
 }
 
-/// Returns the routes of the port for authorised callers.
+/// Returns the routes of the port for authenticated callers.
 pub fn authorised_router(
-    facts: Facts,
+    state: ServerState,
     limiter: RequestLimiter,
     reviews: Reviews,
     metrics: Arc<Metrics>,
 ) -> Router {
-    let certificates = with_certificates(facts.clone());
+    let certificates = with_certificates(state.clone());
     finish(
-        certificates.merge(authorised::router(facts, limiter, reviews)),
+        certificates.merge(authorised::router(state, limiter, reviews)),
         metrics,
     )
 }
 
-fn with_health() -> Router<Facts> {
+fn with_health() -> Router<ServerState> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
 }
 
-fn with_certificates(facts: Facts) -> Router {
+fn with_certificates(state: ServerState) -> Router {
     with_health()
         .route("/v1/cert.pem", get(certificate))
         .route("/v1/certs.pem", get(certificates))
-        .with_state(facts)
+        .with_state(state)
 }
 
 fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
@@ -132,9 +132,9 @@ fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
         .layer(from_fn_with_state(metrics, count))
 }
 
-/// Returns the routes of the metrics port. It serves health too, so that probes work when untrusted callers
-/// exhaust the main port's connections but cannot reach this one.
-pub fn metrics_router(facts: Facts, metrics: Arc<Metrics>) -> Router {
+/// Returns the routes of the metrics port. It serves health checks too, so that probes work while untrusted callers,
+/// which cannot reach this port, exhaust the connections of the main port.
+pub fn metrics_router(state: ServerState, metrics: Arc<Metrics>) -> Router {
     let scrape = |State(metrics): State<Arc<Metrics>>| async move {
         let kind = [(
             header::CONTENT_TYPE,
@@ -147,11 +147,10 @@ pub fn metrics_router(facts: Facts, metrics: Arc<Metrics>) -> Router {
         .route("/readyz/watches", get(watches))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(metrics)
-        .merge(with_health().with_state(facts))
+        .merge(with_health().with_state(state))
 }
 
-/// Returns whether all watches work. The answer names those that fail, so it is served only on the metrics
-/// port.
+/// Returns whether all watches work. The response names those that fail, so it is served only on the metrics port.
 async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
     match metrics.watches().report() {
         report if report.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
@@ -167,16 +166,16 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next
     response
 }
 
-async fn ready(State(facts): State<Facts>) -> (StatusCode, &'static str) {
-    if facts.ready.load(Ordering::Acquire) {
+async fn ready(State(state): State<ServerState>) -> (StatusCode, &'static str) {
+    if state.ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
 }
 
-async fn certificate(State(facts): State<Facts>) -> Response {
-    let ring = facts.ring();
+async fn certificate(State(state): State<ServerState>) -> Response {
+    let ring = state.ring();
     match ring.sealing(Timestamp::now()).map(|key| key.certificate()) {
         Ok(Some(certificate)) => {
             let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
@@ -187,10 +186,10 @@ async fn certificate(State(facts): State<Facts>) -> Response {
     }
 }
 
-/// Returns every certificate whose key can unseal, newest first, each below a line with its fingerprint and
-/// expiry. Certificates that are not valid now, or whose key may not seal, are left out.
-async fn certificates(State(facts): State<Facts>) -> Response {
-    let ring = facts.ring();
+/// Returns every certificate whose key can unseal, newest first, each below a line with its fingerprint and expiry.
+/// Omits certificates that are not valid now, and those whose key may not seal.
+async fn certificates(State(state): State<ServerState>) -> Response {
+    let ring = state.ring();
     let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
     let now = Timestamp::now();
     let mut text = String::new();

@@ -1,14 +1,13 @@
-//! All responses other than success.
+//! All responses except successes.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::key_ring::NoSealingKey;
 
-/// Why a request is refused. The response contains nothing that the caller sent.
+/// The reason why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// This caller or all callers together sent too many requests; the caller may retry after this many
-    /// seconds.
+    /// This caller, or all callers together, sent too many requests; the caller may retry after this many seconds.
     TooOften(i64),
     /// The body is too long.
     TooLong,
@@ -18,23 +17,23 @@ pub(super) enum Refused {
     Broken,
     /// The body contains too many items.
     TooManyItems,
-    /// The request needs more work than one request may use.
+    /// The request needs more work than the budget of one request.
     TooMuchWork,
-    /// The request took too long, because of others or by itself.
+    /// The request took too long, because of other requests or by itself.
     TooBusy,
     /// The body is not what the endpoint expects.
     Malformed,
-    /// The object cannot be unsealed, for whatever reason. No body, as in upstream.
-    Closed,
+    /// The object cannot be unsealed. No body and no reason, as in upstream.
+    CannotUnseal,
     /// There is no key.
     NoCertificate,
     /// There are keys, and none of them may seal.
     MayNotSeal(NoSealingKey),
     /// The caller sent no token issued for this controller.
-    Anonymous,
+    Unauthenticated,
     /// The caller may not do this with that object.
     Forbidden,
-    /// The API server did not answer who the caller is or what the caller may do.
+    /// The API server did not answer the review of the token or of the permission.
     NoReview,
     /// An internal error.
     Failed,
@@ -68,20 +67,20 @@ impl IntoResponse for Refused {
                 (StatusCode::PAYLOAD_TOO_LARGE, "more than 1000 items\n").into_response()
             }
             Self::TooMuchWork => {
-                let text = "the request takes more work than one request may; send fewer items at a time, or sealed \
-                            with `seal`, which notes the key of each\n";
+                let text = "the request needs more work than one request may use; send fewer items in one request, or items \
+                            sealed with `seal`, which records the key of each item\n";
                 (StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
             }
             Self::TooBusy => {
                 let retry = [("retry-after", HeaderValue::from(10))];
-                let text = "the controller is busy with other requests; try again, with fewer items at a time\n";
+                let text = "the controller is busy with other requests; retry with fewer items in one request\n";
                 (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
             }
             Self::Malformed => {
-                let text = "the body is not one SealedSecret in JSON or YAML\n";
+                let text = "the body must be one SealedSecret in JSON or YAML\n";
                 (StatusCode::BAD_REQUEST, text).into_response()
             }
-            Self::Closed => StatusCode::CONFLICT.into_response(),
+            Self::CannotUnseal => StatusCode::CONFLICT.into_response(),
             Self::NoCertificate => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "cannot get certificate\n",
@@ -90,17 +89,17 @@ impl IntoResponse for Refused {
             Self::MayNotSeal(why) => {
                 (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
             }
-            Self::Anonymous => {
-                let wanted = [("www-authenticate", "Bearer")];
-                let text = "a token with the audience sealed-secrets.bitnami.com is needed\n";
-                (StatusCode::UNAUTHORIZED, wanted, text).into_response()
+            Self::Unauthenticated => {
+                let scheme = [("www-authenticate", "Bearer")];
+                let text = "authentication failed: a token with the audience sealed-secrets.bitnami.com is required\n";
+                (StatusCode::UNAUTHORIZED, scheme, text).into_response()
             }
             Self::Forbidden => {
-                let text = "not allowed: RBAC grants no such verb on this SealedSecret\n";
+                let text = "forbidden: RBAC does not grant this verb on the SealedSecret\n";
                 (StatusCode::FORBIDDEN, text).into_response()
             }
             Self::NoReview => {
-                let text = "the API server cannot be asked about this token\n";
+                let text = "cannot ask the API server about the token or the permission\n";
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
             }
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

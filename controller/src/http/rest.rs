@@ -1,8 +1,7 @@
-//! Reads the rest of a request's body when the response is already decided.
+//! Reads the rest of a request's body after the response is decided.
 //!
-//! If a connection closes while its client still sends, the client may lose the response, and a proxy that
-//! considers the connection idle may lose the next request. So the rest of a body is read before the response
-//! is sent.
+//! If a connection closes while its client still sends, the client may lose the response, and a proxy that considers
+//! the connection idle may lose the next request. So the rest of a body is read before the response is sent.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +12,11 @@ use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, SizeHint};
 
-use super::bodies::LONGEST;
-use super::connections::Place;
+use super::bodies::MAX_BODY;
+use super::connections::Slot;
 
-/// How long to wait for the rest of a body.
-const TIME: Duration = Duration::from_secs(2);
+/// Time limit for the rest of a body.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A body that can still be read after its reader has dropped it.
 #[derive(Debug, Clone)]
@@ -27,25 +26,25 @@ pub(super) struct Rest(Arc<Mutex<State>>);
 struct State {
     body: Body,
     is_over: bool,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 impl State {
     /// Notes that the client has sent the whole request.
     fn end(&mut self) {
         self.is_over = true;
-        self.place.has_sent_request();
+        self.slot.has_sent_request();
     }
 }
 
 impl Rest {
     /// Wraps the body of a request on this connection.
-    pub(super) fn of(body: Body, place: Arc<Place>) -> Self {
+    pub(super) fn of(body: Body, slot: Arc<Slot>) -> Self {
         let is_over = body.is_end_stream();
         let mut state = State {
             body,
             is_over,
-            place,
+            slot,
         };
         if is_over {
             state.end();
@@ -63,10 +62,10 @@ impl Rest {
         if self.is_over() {
             return true;
         }
-        if self.size_hint().lower() > LONGEST as u64 {
+        if self.size_hint().lower() > MAX_BODY as u64 {
             return false;
         }
-        let mut limited = Limited::new(self, LONGEST);
+        let mut limited = Limited::new(self, MAX_BODY);
         let rest = async {
             loop {
                 match limited.frame().await {
@@ -76,7 +75,7 @@ impl Rest {
                 }
             }
         };
-        tokio::time::timeout(TIME, rest).await.unwrap_or(false)
+        tokio::time::timeout(TIMEOUT, rest).await.unwrap_or(false)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

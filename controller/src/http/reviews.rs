@@ -1,4 +1,4 @@
-//! Asks the API server who a caller is and what the caller may do.
+//! Asks the API server which user a caller is and what the user may do.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -12,19 +12,18 @@ use tokio::sync::Semaphore;
 
 use super::audiences::has_another_audience;
 
-/// The audience of accepted tokens: a token for the API server must not work here, nor the other way round.
+/// The audience of accepted tokens: a token for the API server must not be accepted here, and vice versa.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
-/// Maximum number of concurrent requests to the API server, which bounds what callers without a valid token
-/// cost it.
-const QUESTIONS: usize = 8;
+/// Maximum number of concurrent requests to the API server, which limits the load from callers without a valid token.
+const MAX_CONCURRENT: usize = 8;
 
 /// Sends reviews to the API server.
 pub struct Reviews {
     client: Client,
-    questions: Semaphore,
+    permits: Semaphore,
 }
 
-/// What a caller wants to do with a SealedSecret: an RBAC verb.
+/// The RBAC verb of a request on a SealedSecret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Verify,
@@ -33,7 +32,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Verify => "verify",
             Self::Rotate => "rotate",
@@ -47,16 +46,16 @@ impl Reviews {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            questions: Semaphore::new(QUESTIONS),
+            permits: Semaphore::new(MAX_CONCURRENT),
         }
     }
 
-    /// Returns the first permission for reviews that this controller lacks, or `None` if it has all.
+    /// Returns the first missing permission for reviews, or `None` if the controller has all.
     ///
     /// # Errors
     ///
     /// Returns the error of the API server.
-    pub async fn missing_right(&self) -> Result<Option<&'static str>, kube::Error> {
+    pub async fn missing_permission(&self) -> Result<Option<&'static str>, kube::Error> {
         for (group, resource) in [
             ("authentication.k8s.io", "tokenreviews"),
             ("authorization.k8s.io", "subjectaccessreviews"),
@@ -67,7 +66,7 @@ impl Reviews {
                 verb: Some("create".into()),
                 ..ResourceAttributes::default()
             };
-            let question = SelfSubjectAccessReview {
+            let review = SelfSubjectAccessReview {
                 spec: SelfSubjectAccessReviewSpec {
                     resource_attributes: Some(attributes),
                     ..SelfSubjectAccessReviewSpec::default()
@@ -75,8 +74,8 @@ impl Reviews {
                 ..SelfSubjectAccessReview::default()
             };
             let api = Api::all(self.client.clone());
-            let answer = api.create(&PostParams::default(), &question).await?;
-            if !answer.status.is_some_and(|status| status.allowed) {
+            let response = api.create(&PostParams::default(), &review).await?;
+            if !response.status.is_some_and(|status| status.allowed) {
                 return Ok(Some(resource));
             }
         }
@@ -86,27 +85,29 @@ impl Reviews {
     /// Returns the user of a token that was issued for this controller alone: whoever else may receive it could use it
     /// here.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
-        let question = TokenReview {
+        let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
                 audiences: Some(vec![AUDIENCE.into()]),
             },
             ..TokenReview::default()
         };
-        let _turn = self.questions.acquire().await;
+        let _permit = self.permits.acquire().await;
         let api = Api::all(self.client.clone());
-        let answer: TokenReview = api.create(&PostParams::default(), &question).await?;
-        let status = answer.status.unwrap_or_default();
-        let for_us = status
+        let response: TokenReview = api.create(&PostParams::default(), &review).await?;
+        let status = response.status.unwrap_or_default();
+        let has_audience = status
             .audiences
             .is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE));
-        let is_known = status.authenticated == Some(true)
-            && for_us
+        let is_accepted = status.authenticated == Some(true)
+            && has_audience
             && !has_another_audience(token, AUDIENCE);
-        Ok(status.user.filter(|user| is_known && !is_anonymous(user)))
+        Ok(status
+            .user
+            .filter(|user| is_accepted && !is_anonymous(user)))
     }
 
-    /// Returns whether the user may do this with that object.
+    /// Returns whether the user may use this verb on that object.
     pub(super) async fn allow(
         &self,
         user: &UserInfo,
@@ -116,12 +117,12 @@ impl Reviews {
         let attributes = ResourceAttributes {
             group: Some("bitnami.com".into()),
             resource: Some("sealedsecrets".into()),
-            verb: Some(verb.word().into()),
+            verb: Some(verb.name().into()),
             namespace: Some(sealed.namespace_or_empty().into()),
             name: Some(sealed.name_or_empty().into()),
             ..ResourceAttributes::default()
         };
-        let question = SubjectAccessReview {
+        let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: user.username.clone(),
                 uid: user.uid.clone(),
@@ -132,15 +133,15 @@ impl Reviews {
             },
             ..SubjectAccessReview::default()
         };
-        let _turn = self.questions.acquire().await;
+        let _permit = self.permits.acquire().await;
         let api = Api::all(self.client.clone());
-        let answer: SubjectAccessReview = api.create(&PostParams::default(), &question).await?;
-        Ok(answer.status.is_some_and(|status| status.allowed))
+        let response: SubjectAccessReview = api.create(&PostParams::default(), &review).await?;
+        Ok(response.status.is_some_and(|status| status.allowed))
     }
 }
 
-/// Returns whether the user is anonymous. The API server authenticates requests without a token as such a
-/// user, unless that is turned off.
+/// Returns whether the user is anonymous. The API server authenticates requests without a token as this user, unless
+/// that is disabled.
 fn is_anonymous(user: &UserInfo) -> bool {
     let groups = user.groups.iter().flatten();
     user.username.as_deref() == Some("system:anonymous")

@@ -1,8 +1,8 @@
-//! `/v1/verify` and `/v1/rotate`.
+//! The endpoints `/v1/verify` and `/v1/rotate`.
 //!
-//! Callers of these endpoints may send any ciphertext from a public repository, under any name and with any
-//! template. So the endpoints render no template, take the scope from the object itself, and return no reason
-//! if an object cannot be unsealed.
+//! Callers of these endpoints may send any ciphertext from a public repository, under any name and with any template.
+//! So the endpoints render no template, use the scope of the object itself, and return no reason if an object cannot be
+//! unsealed.
 
 use axum::Extension;
 use axum::body::Body;
@@ -26,17 +26,17 @@ use super::refused::Refused;
 use super::{Context, Peer};
 
 /// Maximum number of items. A Secret of one mebibyte rarely has a hundred.
-const MOST_ITEMS: usize = 1000;
-/// Maximum number of values in a whole body, with text counted by its length: a body of ten mebibytes with a
-/// few thousand items has fewer.
-const MOST_VALUES: usize = 250_000;
-/// How many bytes of a body are parsed in a microsecond.
+const MAX_ITEMS: usize = 1000;
+/// Maximum number of values in a whole body; a text counts by its length. A body of ten mebibytes with a few thousand
+/// items has fewer.
+const MAX_VALUES: usize = 250_000;
+/// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
 /// The work for a request. Its arguments include the key ring and whether `spec.data` is accepted.
 pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refused>;
 
-/// Answers with 200 if the object can be unsealed here, and 409 if not.
+/// Responds with 200 if the object can be unsealed, and 409 if not.
 pub(super) async fn verify(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,
@@ -44,10 +44,10 @@ pub(super) async fn verify(
     body: Body,
 ) -> Response {
     let caller = Caller::at(peer.0, &headers);
-    answer(context, "/v1/verify", peer, caller, body, Request::verify).await
+    respond(context, "/v1/verify", peer, caller, body, Request::verify).await
 }
 
-/// Answers with the SealedSecret, or `List` of SealedSecrets, re-encrypted for the newest key; 409 if one
+/// Responds with the SealedSecret, or `List` of SealedSecrets, re-encrypted for the newest key; with 409 if any of them
 /// cannot be unsealed.
 pub(super) async fn rotate(
     State(context): State<Context>,
@@ -56,11 +56,11 @@ pub(super) async fn rotate(
     body: Body,
 ) -> Response {
     let caller = Caller::at(peer.0, &headers);
-    answer(context, "/v1/rotate", peer, caller, body, Request::rotate).await
+    respond(context, "/v1/rotate", peer, caller, body, Request::rotate).await
 }
 
-async fn answer(
-    Context { facts, limiter }: Context,
+async fn respond(
+    Context { state, limiter }: Context,
     path: &'static str,
     peer: Peer,
     caller: Caller,
@@ -68,17 +68,17 @@ async fn answer(
     work: Work,
 ) -> Response {
     let (ticket, admitted) = limiter.admit(&caller, path, Timestamp::now());
-    let answer = async {
+    let respond = async {
         admitted?;
         let bytes = limiter.read(peer.0, body).await?;
-        let (ring, legacy) = (facts.ring(), limiter.accept_legacy);
+        let (ring, legacy) = (state.ring(), limiter.accept_legacy);
         let work = move |meter: &mut dyn Meter| {
             let request = Request::read(&bytes, meter)?;
             work(request, &ring, legacy, meter)
         };
         limiter.work(&caller, work).await
     };
-    ticket.mark(answer.await.into_response())
+    ticket.mark(respond.await.into_response())
 }
 
 /// The parsed body of a request.
@@ -91,8 +91,7 @@ impl Request {
     /// Parses one document with a SealedSecret or a list of SealedSecrets.
     pub(super) fn read(bytes: &[u8], meter: &mut dyn Meter) -> Result<Self, Refused> {
         meter.spend(bytes.len() as u64 / BYTES_PER_MICROSECOND)?;
-        let documents =
-            manifest::read_within(bytes, MOST_VALUES).map_err(|_| Refused::Malformed)?;
+        let documents = manifest::read_within(bytes, MAX_VALUES).map_err(|_| Refused::Malformed)?;
         let [document] = documents.as_slice() else {
             return Err(Refused::Malformed);
         };
@@ -100,10 +99,10 @@ impl Request {
         let (objects, _) = read.map_err(|_| Refused::Malformed)?;
         let items = |sealed: &SealedSecret| {
             let items = sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some());
-            // Count at least one per object, since each costs a request to the API server.
+            // Count at least one item per object, since each costs a request to the API server.
             items.max(1)
         };
-        if objects.iter().map(items).sum::<usize>() > MOST_ITEMS {
+        if objects.iter().map(items).sum::<usize>() > MAX_ITEMS {
             return Err(Refused::TooManyItems);
         }
         let nodes = document.root.list_items(&["List", "SealedSecretList"]);
@@ -128,12 +127,12 @@ impl Request {
         legacy: bool,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refused> {
-        check_within(self.single()?, ring, legacy, meter).map_err(|why| closed(&why))?;
+        check_within(self.single()?, ring, legacy, meter).map_err(|why| cannot_unseal(&why))?;
         Ok(StatusCode::OK.into_response())
     }
 
-    /// Like [`Self::verify`], with the key of each item in the body. For callers that may verify the object:
-    /// they could learn the same except for the key by asking about each item separately.
+    /// Like [`Self::verify`], with the key of each item in the body. For callers that may verify the object: they could
+    /// learn the same, except for the key, by verifying each item separately.
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
@@ -147,11 +146,11 @@ impl Request {
             Need::Undecided(_) | Need::Nothing => Value::Null,
         };
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
-        let has_closed = items.values().any(Value::is_null);
+        let has_failed_items = items.values().any(Value::is_null);
         // For the deprecated form, only a full check shows whether the content is a Secret and accepted.
-        let is_closed = has_closed
+        let is_failure = has_failed_items
             || sealed.spec.data.is_some() && check_within(sealed, ring, legacy, meter).is_err();
-        let code = if is_closed {
+        let code = if is_failure {
             StatusCode::CONFLICT
         } else {
             StatusCode::OK
@@ -166,7 +165,7 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refused> {
         // For the deprecated form, the number of items is known only after it is unsealed.
-        let mut left = MOST_ITEMS;
+        let mut left = MAX_ITEMS;
         let now = Timestamp::now();
         let rotate_one = |sealed| match reseal(
             sealed,
@@ -182,7 +181,7 @@ impl Request {
                 Ok(resealed.sealed.to_document())
             }
             Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
-            Err(ResealError::Unseal(why)) => Err(closed(&why)),
+            Err(ResealError::Unseal(why)) => Err(cannot_unseal(&why)),
             Err(ResealError::Interrupted(why)) => Err(why.into()),
             Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
             Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
@@ -195,7 +194,7 @@ impl Request {
         Ok(as_json(&document(rotated, self.is_list)))
     }
 
-    /// Answers with the Secret. Only authorised callers reach this, so it may render templates and report
+    /// Responds with the Secret. Only for authenticated callers with the verb, so it may render templates and report
     /// errors.
     pub(super) fn unseal(
         self,
@@ -224,10 +223,10 @@ impl Request {
 }
 
 /// Returns the refusal of an object that cannot be unsealed, without a reason.
-fn closed(why: &UnsealError) -> Refused {
+fn cannot_unseal(why: &UnsealError) -> Refused {
     match why {
         UnsealError::BudgetUsedUp { .. } => Refused::TooMuchWork,
-        _ => Refused::Closed,
+        _ => Refused::CannotUnseal,
     }
 }
 

@@ -1,8 +1,7 @@
-//! The certificate of the port for authorised callers, and the authority that issued it.
+//! The certificate of the port for authenticated callers, and the authority that issued it.
 //!
-//! Both are created at each start, and their keys never leave the process. The authority's certificate is
-//! published on the unauthenticated port, which callers reach through the API server, which they trust
-//! already.
+//! Both are created at each start, and their keys never leave the process. The certificate of the authority is
+//! published on the unauthenticated port, which callers reach through the API server, which they already trust.
 
 use std::sync::Arc;
 
@@ -14,16 +13,16 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
 
-/// A DNS name that the certificate always has, whatever Service or port-forward is used.
+/// The DNS name that the certificate always has, for any Service or port-forward.
 pub const NAME: &str = "sealed-secrets.bitnami.com";
-/// Longer than any process runs.
+/// Validity of the certificates: longer than any process runs.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365 * 5);
-/// How long before now the validity begins, since clocks differ.
-const BEFORE: SignedDuration = SignedDuration::from_hours(1);
+/// How long before the current time the validity begins, since clocks differ.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 
-/// A certificate to serve with.
+/// A TLS certificate with its key.
 pub struct Identity {
-    /// PEM certificate of the authority with which callers verify it.
+    /// PEM certificate of the authority, with which callers verify the certificate.
     pub authority: String,
     acceptor: TlsAcceptor,
 }
@@ -31,14 +30,14 @@ pub struct Identity {
 /// The certificate cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Its validity would be out of range, so the clock must be wrong.
-    #[error("the clock is far off")]
+    /// The validity would be out of range, so the clock must be wrong.
+    #[error("cannot generate the TLS certificate: the system clock is out of range; set the clock")]
     Clock,
-    /// Creating the key or the certificate failed.
-    #[error("no certificate could be made for the port of authorised callers")]
+    /// The key or the certificate could not be generated.
+    #[error("cannot generate the TLS certificate of --listen-authorized-addr")]
     Certificate(#[from] rcgen::Error),
-    /// The TLS library does not accept it.
-    #[error("the certificate cannot be served")]
+    /// The TLS library does not accept the certificate.
+    #[error("cannot use the generated TLS certificate")]
     Tls(#[from] rustls::Error),
 }
 
@@ -96,7 +95,7 @@ fn params(
     };
     let mut params = CertificateParams::new(names)?;
     params.not_before = at(now
-        .saturating_sub(BEFORE)
+        .saturating_sub(CLOCK_TOLERANCE)
         .map_err(|_| IdentityError::Clock)?)?;
     params.not_after = at(now
         .saturating_add(VALIDITY)

@@ -1,5 +1,5 @@
-//! Limits how often callers may have a token reviewed: each review is a request to the API server, and anyone
-//! can invent tokens.
+//! Limits how often callers may have a token reviewed: each review is a request to the API server, and any client can
+//! invent tokens.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,18 +11,18 @@ use jiff::{SignedDuration, Timestamp};
 use super::rate::Rate;
 use super::refused::Refused;
 
-/// Reviews of unknown tokens for one address: rate per second and burst.
-const OF_ONE: (u32, u32) = (5, 20);
-/// The same for all addresses together.
-const OF_ALL: (u32, u32) = (20, 100);
-/// Maximum number of tokens remembered, of each kind.
-const MOST: usize = 4096;
+/// Limit for reviews of unknown tokens from one address: rate per second and burst.
+const PER_ADDRESS: (u32, u32) = (5, 20);
+/// Limit for reviews of unknown tokens from all addresses together: rate per second and burst.
+const TOTAL: (u32, u32) = (20, 100);
+/// Maximum number of stored tokens, of accepted and of refused ones each.
+const MAX_TOKENS: usize = 4096;
 /// How long a refused token is refused without another review. The token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
-/// How long an accepted token is reviewed without counting against the limit. It is still reviewed each time.
-const KNOWN_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// How long an accepted token is exempt from the limit. It is still reviewed each time.
+const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is known about tokens. Only a keyed digest of each is stored.
+/// The results of earlier reviews. Only a keyed digest of each token is stored.
 #[derive(Debug)]
 pub(super) struct Tokens {
     digests: RandomState,
@@ -31,10 +31,10 @@ pub(super) struct Tokens {
 
 #[derive(Debug)]
 struct State {
-    of_one: Rate,
-    of_all: Rate,
+    per_address: Rate,
+    total: Rate,
     refused: Memory,
-    known: Memory,
+    accepted: Memory,
 }
 
 /// Digests with their expiry.
@@ -46,10 +46,10 @@ impl Default for Tokens {
         Self {
             digests: RandomState::new(),
             state: Mutex::new(State {
-                of_one: Rate::new(OF_ONE.0, OF_ONE.1),
-                of_all: Rate::new(OF_ALL.0, OF_ALL.1),
+                per_address: Rate::new(PER_ADDRESS.0, PER_ADDRESS.1),
+                total: Rate::new(TOTAL.0, TOTAL.1),
                 refused: Memory::default(),
-                known: Memory::default(),
+                accepted: Memory::default(),
             }),
         }
     }
@@ -65,25 +65,25 @@ impl Tokens {
     ) -> Result<(), Refused> {
         let digest = self.digests.hash_one(token);
         let mut state = self.state();
-        if state.known.has(digest, now) {
+        if state.accepted.has(digest, now) {
             return Ok(());
         }
         if state.refused.has(digest, now) {
-            return Err(Refused::Anonymous);
+            return Err(Refused::Unauthenticated);
         }
-        let of_one = state.of_one.ask(&address.to_string(), now).retry;
-        let retry = of_one.or_else(|| state.of_all.ask("", now).retry);
+        let per_address = state.per_address.count(&address.to_string(), now).retry;
+        let retry = per_address.or_else(|| state.total.count("", now).retry);
         retry.map_or(Ok(()), |seconds| Err(Refused::TooOften(seconds)))
     }
 
     /// Records the result of a review.
-    pub(super) fn learn(&self, token: &str, is_accepted: bool, now: Timestamp) {
+    pub(super) fn record(&self, token: &str, is_accepted: bool, now: Timestamp) {
         let digest = self.digests.hash_one(token);
         let mut state = self.state();
         if is_accepted {
-            state.known.add(digest, KNOWN_FOR, now);
+            state.accepted.add(digest, ACCEPTED_FOR, now);
         } else {
-            state.known.0.remove(&digest);
+            state.accepted.0.remove(&digest);
             state.refused.add(digest, REFUSED_FOR, now);
         }
     }
@@ -99,10 +99,10 @@ impl Memory {
     }
 
     fn add(&mut self, digest: u64, time: SignedDuration, now: Timestamp) {
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_TOKENS {
             self.0.retain(|_, until| now < *until);
         }
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_TOKENS {
             self.0.clear();
         }
         let until = now.saturating_add(time).unwrap_or(Timestamp::MAX);
@@ -127,20 +127,20 @@ mod tests {
         let tokens = Tokens::default();
         for _ in 0..1000 {
             assert_eq!(tokens.may_review(address(1), "good", at(0)), Ok(()));
-            tokens.learn("good", true, at(0));
+            tokens.record("good", true, at(0));
         }
-        tokens.learn("bad", false, at(0));
+        tokens.record("bad", false, at(0));
         let bad = |now| tokens.may_review(address(1), "bad", at(now));
-        assert_eq!(bad(9), Err(Refused::Anonymous));
+        assert_eq!(bad(9), Err(Refused::Unauthenticated));
         assert_eq!(bad(10), Ok(()));
-        tokens.learn("good", false, at(20));
+        tokens.record("good", false, at(20));
         let good = tokens.may_review(address(1), "good", at(20));
-        assert_eq!(good, Err(Refused::Anonymous), "it was withdrawn");
+        assert_eq!(good, Err(Refused::Unauthenticated), "it was revoked");
     }
 
     /// Attack: callers invent tokens, from one address and from many.
     #[test]
-    fn reviews_of_invented_tokens_are_few_for_an_address_and_for_all() {
+    fn reviews_of_invented_tokens_are_limited_per_address_and_in_total() {
         let tokens = Tokens::default();
         let reviews = |address: IpAddr| {
             let token = |i: u32| format!("{address} {i}");
@@ -154,12 +154,12 @@ mod tests {
 
     /// Attack: a caller invents tokens without end.
     #[test]
-    fn tokens_cost_no_more_than_a_fixed_room() {
+    fn memory_is_bounded_for_any_number_of_tokens() {
         let tokens = Tokens::default();
-        for i in 0..3 * MOST {
-            tokens.learn(&i.to_string(), i % 2 == 0, at(0));
+        for i in 0..3 * MAX_TOKENS {
+            tokens.record(&i.to_string(), i % 2 == 0, at(0));
         }
         let state = tokens.state();
-        assert!(state.known.0.len() <= MOST && state.refused.0.len() <= MOST);
+        assert!(state.accepted.0.len() <= MAX_TOKENS && state.refused.0.len() <= MAX_TOKENS);
     }
 }

@@ -1,11 +1,11 @@
 //! The identity under which a replica holds the Lease.
 //!
-//! A container that restarts in its Pod should continue with its own Lease at once, instead of waiting until
-//! it expires. That is safe only if no other process uses the same identity. The uid of a Pod is never used
-//! by another Pod. Within the Pod, the process holds an abstract Unix socket with the uid in its name for its
-//! lifetime: all containers of a Pod share a network namespace, so the kernel gives the socket to one process
-//! only, and frees it when that process is dead, not while it is stopped. A process that cannot get the
-//! socket, or does not know the uid, uses an identity with a random part, as client-go does.
+//! A container that restarts in its Pod should continue with its own Lease at once, instead of waiting until it
+//! expires. That is safe only if no other process uses the same identity. The uid of a Pod is never used by another
+//! Pod. Within the Pod, the process holds an abstract Unix socket with the uid in its name for its lifetime: all
+//! containers of a Pod share a network namespace, so the kernel gives the socket to only one process, and frees it when
+//! that process has exited, not while it is stopped. A process that cannot get the socket, or does not know the uid,
+//! uses an identity with a random part, as client-go does.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::args::Pod;
 
-/// An identity that no other process has.
+/// The identity of this process, which no other process has.
 #[derive(Debug)]
 pub(super) struct Identity {
     text: String,
@@ -23,8 +23,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Returns the identity of the Pod, if its uid is known and no other process has claimed it; otherwise a
-    /// random one.
+    /// Returns the identity of the Pod, if its uid is known and no other process has claimed it; otherwise a random
+    /// identity.
     pub(super) fn of(pod: &Pod) -> Self {
         let Some(uid) = &pod.uid else {
             return Self::random(pod);
@@ -37,14 +37,14 @@ impl Identity {
             Err(error) => {
                 warn!(
                     %error,
-                    "Another process of this Pod may use its identity, so this one has a random identity and may wait for the Lease"
+                    "Another process of this Pod may use its identity, so this process uses a random identity and may wait for the Lease"
                 );
                 Self::random(pod)
             }
         }
     }
 
-    /// Returns an identity that no other process has, independent of claims.
+    /// Returns a random identity, without a claim.
     pub(super) fn random(pod: &Pod) -> Self {
         Self {
             text: format!("{}_{:016x}", name(pod), shared::random::number::<u64>()),
@@ -52,8 +52,7 @@ impl Identity {
         }
     }
 
-    /// Returns the identity of another process, as if this process ran on another machine, where the claim is
-    /// not held.
+    /// Returns the identity of another process, as if this process ran on another machine, where the claim is not held.
     #[cfg(test)]
     pub(super) fn stolen(text: &str) -> Self {
         Self {
@@ -96,7 +95,7 @@ mod tests {
 
     /// Attack: a client starts a second process with the uid of the same Pod.
     #[test]
-    fn the_identity_of_a_pod_is_had_by_one_process_at_a_time() {
+    fn only_one_process_at_a_time_has_the_identity_of_a_pod() {
         let uid = unused_uid();
         let first = Identity::of(&pod(Some(&uid)));
         assert_eq!(first.as_str(), format!("controller-1_{uid}"));
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_uid_or_with_one_that_is_none_each_process_has_its_own() {
+    fn generates_an_identity_without_a_valid_uid() {
         for uid in [None, Some("x".repeat(200))] {
             let identity = || Identity::of(&pod(uid.as_deref())).text;
             assert_ne!(identity(), identity());

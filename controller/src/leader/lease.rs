@@ -9,23 +9,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use super::Moment;
 use crate::readable::Readable;
 
-/// A Lease, and since when this replica has seen it unchanged.
+/// A Lease, and the time since which this replica has observed it unchanged.
 pub(super) struct View {
     pub(super) lease: Lease,
     since: Moment,
 }
 
-/// What to do.
+/// The next step of a replica.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Write it in the name of this replica, to acquire or to renew it.
+    /// Write the Lease in the name of this replica, to acquire or to renew it.
     Take,
-    /// Another replica holds it.
+    /// Wait: another replica holds the Lease.
     Wait,
 }
 
-/// The longest time without a renewal after which another replica takes over, whatever the Lease says: any
-/// client that may write Leases chooses the duration in it. No replica asks for more.
+/// The longest time without a renewal after which another replica takes over, whatever duration the Lease contains: any
+/// client that may write Leases can choose it. No replica requests a longer one.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
 /// Returns the Lease. One that cannot be read counts as held by another replica for [`LONGEST_LEASE`].
@@ -54,7 +54,7 @@ pub(super) struct Times {
 }
 
 impl View {
-    /// Returns the view of a Lease. A new version restarts the count by this replica's clock, since the
+    /// Returns the view of a Lease. A new version restarts the lease duration by this replica's clock, since the
     /// holder's clock cannot be trusted.
     pub(super) fn after(before: Option<Self>, lease: Lease, now: Moment) -> Self {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
@@ -66,7 +66,7 @@ impl View {
 
     /// Returns when other replicas may acquire the Lease.
     pub(super) fn end(&self) -> Moment {
-        self.since.after(self.lasts())
+        self.since.after(self.duration())
     }
 
     fn holder(&self) -> &str {
@@ -75,11 +75,12 @@ impl View {
             .unwrap_or_default()
     }
 
-    fn lasts(&self) -> Duration {
+    fn duration(&self) -> Duration {
         let spec = self.lease.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
-        let lasts = Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0));
-        lasts.min(LONGEST_LEASE)
+        let duration =
+            Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0));
+        duration.min(LONGEST_LEASE)
     }
 }
 
@@ -124,7 +125,7 @@ pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
     }
 }
 
-/// Returns whole seconds, rounded up: a shorter Lease could expire before the term of its holder.
+/// Returns whole seconds, rounded up: a shorter Lease could expire while its holder may still write.
 fn whole_seconds(time: Duration) -> i32 {
     let rest = u64::from(time.subsec_nanos() > 0);
     i32::try_from(time.as_secs().saturating_add(rest)).unwrap_or(i32::MAX)
@@ -156,23 +157,23 @@ mod tests {
     }
 
     #[test]
-    fn is_taken_when_nobody_holds_it_or_its_holder_is_silent_for_as_long_as_it_lasts() {
+    fn is_acquired_when_free_or_expired() {
         let start = at(0);
         let later = |second| start.after(Duration::from_secs(second));
         for (why, holder, second, want) in [
-            ("ours", "me", 1, Step::Take),
-            ("given up", "", 1, Step::Take),
-            ("another one's", "other", 14, Step::Wait),
-            ("another one's, run out", "other", 15, Step::Take),
+            ("own", "me", 1, Step::Take),
+            ("released", "", 1, Step::Take),
+            ("held by another replica", "other", 14, Step::Wait),
+            ("held by another replica, expired", "other", 15, Step::Take),
         ] {
             let view = View::after(None, lease("1", holder), start);
             assert_eq!(decide(&view, "me", later(second)), want, "{why}");
         }
     }
 
-    /// Attack: a client that may write Leases makes one that holds for decades, so that no replica writes again.
+    /// Attack: a client that may write Leases creates one that lasts for decades, so that no replica writes again.
     #[test]
-    fn no_lease_holds_longer_than_an_hour_without_a_renewal() {
+    fn no_lease_lasts_longer_than_an_hour_without_a_renewal() {
         let start = at(0);
         let mut forged = lease("1", "other");
         forged.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
@@ -195,7 +196,8 @@ mod tests {
         ] {
             let read = |version: &str| {
                 let mut odd = odd.clone();
-                odd["metadata"] = serde_json::json!({ "name": "lease", "resourceVersion": version });
+                odd["metadata"] =
+                    serde_json::json!({ "name": "lease", "resourceVersion": version });
                 or_held(serde_json::from_value(odd).unwrap())
             };
             let view = View::after(None, read("1"), start);
@@ -203,13 +205,17 @@ mod tests {
             let later = |seconds| start.after(Duration::from_secs(seconds));
             let view = View::after(Some(view), read("1"), later(3000));
             for (seconds, want) in [(3599, Step::Wait), (3600, Step::Take)] {
-                assert_eq!(decide(&view, "me", later(seconds)), want, "{odd}, {seconds}");
+                assert_eq!(
+                    decide(&view, "me", later(seconds)),
+                    want,
+                    "{odd}, {seconds}"
+                );
             }
         }
     }
 
     #[test]
-    fn each_renewal_restarts_the_lease_duration_by_our_own_clock() {
+    fn each_renewal_restarts_the_lease_duration_by_the_local_clock() {
         let start = at(0);
         let later = |second| start.after(Duration::from_secs(second));
         let view = View::after(None, lease("1", "other"), start);
@@ -225,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn lasts_no_shorter_than_was_chosen() {
+    fn the_lease_duration_is_rounded_up() {
         for (milliseconds, seconds) in
             [(15_000, 15), (9_900, 10), (9_001, 10), (u64::MAX, i32::MAX)]
         {
@@ -238,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_its_holders_and_keeps_when_each_began() {
+    fn counts_transitions_and_keeps_the_acquire_time() {
         let times = |second| Times {
             now: Timestamp::from_second(second).unwrap(),
             duration: Duration::from_secs(15),

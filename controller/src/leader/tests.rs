@@ -7,12 +7,12 @@ use crate::testing::{client, refusal};
 
 const LASTS: Duration = Duration::from_secs(15);
 
-/// The simulated API server's answer to every request.
+/// The response of the simulated API server to every request.
 type Answer = Arc<Mutex<(u16, Value)>>;
 
 fn election() -> Election {
     Election {
-        elects: true,
+        enabled: true,
         lease_name: "lease".into(),
         lease_duration: LASTS,
         renew_deadline: Duration::from_secs(10),
@@ -31,7 +31,7 @@ fn candidate(client: Client) -> Candidate {
     )
 }
 
-fn answering(answer: &Answer) -> Candidate {
+fn responding(answer: &Answer) -> Candidate {
     let answer = Arc::clone(answer);
     candidate(client(move |_, _| answer.lock().unwrap().clone()))
 }
@@ -43,13 +43,13 @@ fn lease_of(holder: &str) -> (u16, Value) {
 }
 
 fn role(candidate: &Candidate) -> (Role, bool) {
-    (*candidate.role().borrow(), candidate.term.lasts())
+    (*candidate.role().borrow(), candidate.write_lease.is_valid())
 }
 
 #[tokio::test]
-async fn leads_alone_only_until_it_may_use_the_lease() {
+async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
     let answer = Answer::new(Mutex::new(refusal(403, "leases are forbidden")));
-    let mut candidate = answering(&answer);
+    let mut candidate = responding(&answer);
     for _ in 0..2 {
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Leader, true));
@@ -60,13 +60,17 @@ async fn leads_alone_only_until_it_may_use_the_lease() {
     assert_eq!(role(&candidate), (Role::Follower, false));
     *answer.lock().unwrap() = refusal(403, "leases are forbidden");
     candidate.step().await;
-    assert_eq!(role(&candidate), (Role::Stuck, false), "it was served");
+    assert_eq!(
+        role(&candidate),
+        (Role::Stuck, false),
+        "the Lease was used before"
+    );
 }
 
 #[tokio::test]
-async fn leads_alone_no_more_when_another_one_was_faster() {
-    let may_not = Arc::new(Mutex::new(true));
-    let server = Arc::clone(&may_not);
+async fn yields_if_another_replica_acquired_the_lease() {
+    let is_forbidden = Arc::new(Mutex::new(true));
+    let server = Arc::clone(&is_forbidden);
     let mut candidate = candidate(client(move |method, _| {
         match (*server.lock().unwrap(), method.as_str()) {
             (true, _) => refusal(403, "leases are forbidden"),
@@ -75,18 +79,18 @@ async fn leads_alone_no_more_when_another_one_was_faster() {
         }
     }));
     candidate.step().await;
-    *may_not.lock().unwrap() = false;
+    *is_forbidden.lock().unwrap() = false;
     candidate.step().await;
     assert_eq!(role(&candidate), (Role::Follower, false));
 }
 
 #[tokio::test]
-async fn counts_from_the_answer_and_not_from_the_question() {
+async fn the_lease_duration_counts_from_the_response() {
     let answered = Arc::new(Mutex::new(None));
-    let noted = Arc::clone(&answered);
+    let in_server = Arc::clone(&answered);
     let mut candidate = candidate(client(move |_, _| {
         std::thread::sleep(Duration::from_millis(20));
-        *noted.lock().unwrap() = Some(Moment::now());
+        *in_server.lock().unwrap() = Some(Moment::now());
         lease_of("other")
     }));
     candidate.step().await;
@@ -95,9 +99,9 @@ async fn counts_from_the_answer_and_not_from_the_question() {
 }
 
 #[tokio::test]
-async fn a_problem_with_the_lease_is_logged_once_each_time_it_begins() {
+async fn a_problem_with_the_lease_is_logged_once_each_time_it_starts() {
     let answer = Answer::new(Mutex::new(lease_of("other")));
-    let mut candidate = answering(&answer);
+    let mut candidate = responding(&answer);
     let mut reported = Vec::new();
     for next in [
         lease_of("other"),
@@ -135,9 +139,9 @@ fn storing(stored: &Arc<Mutex<Value>>) -> Client {
     })
 }
 
-/// Attack: a `POD_UID` that was copied to a second machine gives two processes one identity.
+/// Attack: a client copies a `POD_UID` to a second machine, so that two processes have one identity.
 #[tokio::test]
-async fn two_processes_of_one_identity_do_not_both_go_on_leading() {
+async fn two_processes_with_one_identity_do_not_both_lead() {
     let stored = Arc::new(Mutex::new(Value::Null));
     let [mut first, mut second] = [(); 2].map(|()| candidate(storing(&stored)));
     first.step().await;
@@ -156,7 +160,7 @@ async fn two_processes_of_one_identity_do_not_both_go_on_leading() {
 }
 
 #[tokio::test]
-async fn the_one_that_leads_alone_keeps_its_identity_and_goes_on() {
+async fn a_sole_leader_keeps_its_identity() {
     let stored = Arc::new(Mutex::new(Value::Null));
     let mut candidate = candidate(storing(&stored));
     let identity = candidate.identity.as_str().to_owned();

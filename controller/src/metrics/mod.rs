@@ -1,7 +1,7 @@
-//! All metrics: upstream's names, types and labels, and additional ones.
+//! All metrics: upstream's, with their names, types and labels, and additional ones.
 //!
-//! Uses the crate `prometheus` rather than `metrics`, since series must be removed with their object, and
-//! since a global recorder would be shared by two controllers in one test.
+//! Uses the crate `prometheus` rather than `metrics`, since series must be removed together with their object, and
+//! since two controllers in one test would share a global recorder.
 
 mod series;
 
@@ -18,15 +18,15 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
-use shared::renewal::made_last;
+use shared::renewal::newest_key_time;
 use shared::visible_line;
 
 use self::series::Series;
 use crate::watch_health::{Cause, WatchHealth};
 
-/// Default maximum number of objects with their own series. A series takes some 200 bytes of each scrape, and
-/// some kilobytes of Prometheus' memory.
-const MOST_NAMED: usize = 1000;
+/// Default maximum number of objects with their own series. A series takes about 200 bytes of each scrape, and some
+/// kilobytes of Prometheus' memory.
+const MAX_NAMED_OBJECTS: usize = 1000;
 
 /// Label value for a risky type that is sealed in the deprecated form.
 pub const SEALED_TYPE: &str = "(sealed)";
@@ -39,10 +39,10 @@ const PATHS: [(&str, &str); 4] = [
     ("/v1/rotate", "post"),
 ];
 
-/// The label that distinguishes releases of a chart.
+/// The instance label, which distinguishes releases of a chart.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
-/// Returns the object's label that distinguishes releases of a chart.
+/// Returns the value of the instance label of an object; empty if it has none.
 pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
     let instance = labels.and_then(|labels| labels.get(INSTANCE_LABEL));
     instance.map_or("", String::as_str)
@@ -52,31 +52,30 @@ pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
 #[derive(Debug)]
 pub struct Metrics {
     series: Series,
-    /// Whether the names of objects and namespaces are left out.
+    /// Whether the names of objects and namespaces are omitted.
     omits_names: bool,
-    /// Maximum number of objects with their own series. If there are more, only objects that are not synced
-    /// have one.
-    most_named: usize,
-    known: Mutex<Known>,
+    /// Maximum number of objects with their own series. Above it, only objects that are not synced have one.
+    max_named_objects: usize,
+    state: Mutex<State>,
     watches: Arc<WatchHealth>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    objects: BTreeMap<ObjectId, Shown>,
+struct State {
+    objects: BTreeMap<ObjectId, ObjectState>,
     namespaces: BTreeSet<String>,
     ring: Arc<KeyRing>,
     unusable_keys: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Shown {
+struct ObjectState {
     instance: String,
     is_synced: bool,
 }
 
-impl Known {
-    /// Relies on the order of the map, which sorts objects by namespace.
+impl State {
+    /// Returns whether a namespace has objects. Uses the order of the map, which is sorted by namespace.
     fn has_objects_in(&self, namespace: &str) -> bool {
         let first = ObjectId {
             namespace: namespace.to_owned(),
@@ -88,8 +87,8 @@ impl Known {
 }
 
 impl Metrics {
-    /// Creates all metrics with value zero. `omits_names` leaves out `condition_info`, which names objects,
-    /// and counts errors for all namespaces together.
+    /// Creates all metrics with value zero. `omits_names` omits `condition_info`, which names objects, and counts
+    /// errors for all namespaces together.
     ///
     /// # Errors
     ///
@@ -98,8 +97,8 @@ impl Metrics {
         let metrics = Self {
             series: Series::new()?,
             omits_names,
-            most_named: MOST_NAMED,
-            known: Mutex::default(),
+            max_named_objects: MAX_NAMED_OBJECTS,
+            state: Mutex::default(),
             watches: Arc::default(),
         };
         metrics.create_series();
@@ -108,8 +107,8 @@ impl Metrics {
 
     /// Sets the maximum number of objects with their own series.
     #[must_use]
-    pub fn naming(mut self, most: usize) -> Self {
-        self.most_named = most;
+    pub fn with_max_named_objects(mut self, max_objects: usize) -> Self {
+        self.max_named_objects = max_objects;
         self
     }
 
@@ -136,15 +135,15 @@ impl Metrics {
         }
     }
 
-    fn count_errors_of(&self, namespace: &str) {
-        if !self.omits_names && self.known().namespaces.insert(namespace.to_owned()) {
+    fn ensure_error_series(&self, namespace: &str) {
+        if !self.omits_names && self.state().namespaces.insert(namespace.to_owned()) {
             self.create_errors(namespace);
         }
     }
 
     fn drop_errors(&self, namespace: &str) {
         for fault in Fault::ALL {
-            // Ignore the error for a series that was never created.
+            // Ignores the error for a series that was never created.
             let _ = self
                 .series
                 .unseal_errors
@@ -153,13 +152,13 @@ impl Metrics {
     }
 
     /// Records that the controller starts to reconcile an object.
-    pub fn looks_at(&self, id: &ObjectId) {
+    pub fn reconcile_started(&self, id: &ObjectId) {
         self.series.unseal_requests.inc();
-        self.count_errors_of(&id.namespace);
+        self.ensure_error_series(&id.namespace);
     }
 
     /// Records how long a reconciliation took.
-    pub fn looked(&self, time: Duration) {
+    pub fn reconcile_took(&self, time: Duration) {
         self.series.reconciles.observe(time.as_secs_f64());
     }
 
@@ -169,13 +168,13 @@ impl Metrics {
     }
 
     /// Records that a Secret of a risky type was created or changed.
-    pub fn makes_risky(&self, type_: &str) {
+    pub fn risky_secret_written(&self, type_: &str) {
         self.series.risky.with_label_values(&[type_]).inc();
     }
 
     /// Records whether this replica is the leader.
-    pub fn leads(&self, leads: bool) {
-        self.series.leads.set(i64::from(leads));
+    pub fn is_leader(&self, is_leader: bool) {
+        self.series.is_leader.set(i64::from(is_leader));
     }
 
     /// Records a failure of an object.
@@ -192,35 +191,34 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the condition of an object, and the value of its label `app.kubernetes.io/instance`. In a
-    /// directory, where no API server checks labels, it can be any text.
+    /// Records the condition of an object, and the value of its instance label. For a directory, where no API server
+    /// checks labels, it can be any text.
     pub fn condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
-        let shown = Shown {
+        let object = ObjectState {
             instance: visible_line(instance).into_owned(),
             is_synced,
         };
-        self.known().objects.insert(id.clone(), shown);
-        // Create the error series even if there is nothing to do: the first error must appear as an increase
-        // from zero.
-        self.count_errors_of(&id.namespace);
+        self.state().objects.insert(id.clone(), object);
+        // Creates the error series even if nothing failed: the first error must appear as an increase from zero.
+        self.ensure_error_series(&id.namespace);
     }
 
-    /// Removes a deleted object. The counters of its namespace are removed with its last object, since
-    /// otherwise they would accumulate as namespaces are created and deleted.
+    /// Removes a deleted object. The counters of its namespace are removed with its last object, since otherwise they
+    /// would accumulate as namespaces are created and deleted.
     pub fn forget(&self, id: &ObjectId) {
-        let mut known = self.known();
-        known.objects.remove(id);
-        if !known.has_objects_in(&id.namespace) {
-            known.namespaces.remove(&id.namespace);
+        let mut state = self.state();
+        state.objects.remove(id);
+        if !state.has_objects_in(&id.namespace) {
+            state.namespaces.remove(&id.namespace);
             self.drop_errors(&id.namespace);
         }
     }
 
-    /// Removes all objects, since another replica now reports them.
+    /// Removes all objects, since another replica reports them now.
     pub fn hand_over(&self) {
-        let mut known = self.known();
-        known.objects.clear();
-        for namespace in std::mem::take(&mut known.namespaces) {
+        let mut state = self.state();
+        state.objects.clear();
+        for namespace in std::mem::take(&mut state.namespaces) {
             self.drop_errors(&namespace);
         }
         self.queued(0);
@@ -228,14 +226,14 @@ impl Metrics {
 
     /// Records the length of the queue.
     pub fn queued(&self, depth: usize) {
-        self.series.queue.set(whole(depth));
+        self.series.queue.set(to_i64(depth));
     }
 
     /// Records the key ring and the number of unusable keys.
     pub fn keys(&self, ring: Arc<KeyRing>, unusable: usize) {
-        let mut known = self.known();
-        known.ring = ring;
-        known.unusable_keys = unusable;
+        let mut state = self.state();
+        state.ring = ring;
+        state.unusable_keys = unusable;
     }
 
     /// Records the renewal period; `None` if keys are not renewed.
@@ -249,10 +247,12 @@ impl Metrics {
         &self.watches
     }
 
-    /// Records a response. Paths that are not served are not counted, since callers could create any number
-    /// of series.
+    /// Records a response. Paths that are not served are not counted, since callers could create any number of series.
     pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
-        if PATHS.iter().all(|(known, _)| *known != path) {
+        if PATHS
+            .iter()
+            .all(|(path_of_route, _)| *path_of_route != path)
+        {
             return;
         }
         let method = match *method {
@@ -276,85 +276,85 @@ impl Metrics {
     /// Returns all metrics in Prometheus' text format.
     pub fn text(&self, now: Timestamp) -> String {
         let mut families = {
-            // Hold the lock: a concurrent scrape would reset the series of this one.
-            let known = self.known();
-            self.take_stock(&known, now);
+            // Keep the lock: a concurrent scrape would reset the series of this one.
+            let state = self.state();
+            self.update(&state, now);
             self.series.registry.gather()
         };
-        families.extend(of_process(prometheus::default_registry().gather()));
+        families.extend(without_timing(prometheus::default_registry().gather()));
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_default()
     }
 
-    /// Creates one series for each object, or only for objects that are not synced if there are too many. The
-    /// number of series is bounded, and alerts still have what they need.
-    fn name_objects(&self, known: &Known) {
+    /// Creates a series for each object, or only for objects that are not synced if there are too many. This bounds the
+    /// number of series, and alerts still work.
+    fn update_conditions(&self, state: &State) {
         self.series.conditions.reset();
         if self.omits_names {
             return;
         }
-        let are_many = known.objects.len() > self.most_named;
-        let shown = known.objects.iter();
-        let named = shown.filter(|(_, shown)| !(are_many && shown.is_synced));
-        for (id, shown) in named.take(self.most_named) {
+        let are_too_many = state.objects.len() > self.max_named_objects;
+        let object = state.objects.iter();
+        let named = object.filter(|(_, object)| !(are_too_many && object.is_synced));
+        for (id, object) in named.take(self.max_named_objects) {
             self.series
                 .conditions
-                .with_label_values(&labels(id, shown))
-                .set(if shown.is_synced { 1 } else { -1 });
+                .with_label_values(&labels(id, object))
+                .set(if object.is_synced { 1 } else { -1 });
         }
     }
 
     /// Updates the metrics that change with time.
-    fn take_stock(&self, known: &Known, now: Timestamp) {
-        self.name_objects(known);
-        let newest = made_last(&known.ring, now);
+    fn update(&self, state: &State, now: Timestamp) {
+        self.update_conditions(state);
+        let newest = newest_key_time(&state.ring, now);
         let age = newest.map(|made| now.duration_since(made).as_secs().max(0));
         self.series.newest_key_age.set(age.unwrap_or(-1));
-        for (state, validity) in [
+        for (validity_label, validity) in [
             ("valid", Validity::Valid),
             ("expired", Validity::Expired),
             ("not_yet_valid", Validity::NotYet),
         ] {
-            let stored = known
+            let stored = state
                 .ring
                 .keys()
                 .iter()
-                .filter(|_| !known.ring.is_removed());
+                .filter(|_| !state.ring.is_removed());
             let certificates = stored.filter_map(|key| key.certificate());
             let count = certificates.filter(|c| c.validity(now) == validity).count();
             self.series
                 .keys
-                .with_label_values(&[state])
-                .set(whole(count));
+                .with_label_values(&[validity_label])
+                .set(to_i64(count));
         }
         self.series
             .keys
             .with_label_values(&["unusable"])
-            .set(whole(known.unusable_keys));
+            .set(to_i64(state.unusable_keys));
         for (reason, hindrance) in [
             ("not_backed_up", NoSealingKey::NotBackedUp),
             ("compromised", NoSealingKey::Compromised),
             ("opening_only", NoSealingKey::OpeningOnly),
             ("removed", NoSealingKey::Removed),
         ] {
-            let keys = known.ring.keys().iter();
-            let count = keys.filter(|key| known.ring.hindrance(key) == Some(hindrance));
+            let keys = state.ring.keys().iter();
+            let count = keys.filter(|key| state.ring.hindrance(key) == Some(hindrance));
             self.series
                 .held_back
                 .with_label_values(&[reason])
-                .set(whole(count.count()));
+                .set(to_i64(count.count()));
         }
         for (synced, wanted) in [("True", true), ("False", false)] {
-            let count = known
+            let count = state
                 .objects
                 .values()
-                .filter(|shown| shown.is_synced == wanted)
+                .filter(|object| object.is_synced == wanted)
                 .count();
             self.series
                 .objects
                 .with_label_values(&[synced])
-                .set(whole(count));
+                .set(to_i64(count));
         }
         let since = self.watches.since().map_or(0, Timestamp::as_second);
         self.series.watches_failing_since.set(since);
@@ -362,8 +362,8 @@ impl Metrics {
             let count = self.watches.count(cause);
             self.series
                 .watches_failing
-                .with_label_values(&[cause.word()])
-                .set(whole(count));
+                .with_label_values(&[cause.name()])
+                .set(to_i64(count));
         }
         let operations = shared::key::private_key_operations();
         self.series
@@ -371,22 +371,22 @@ impl Metrics {
             .inc_by(operations.saturating_sub(self.series.key_operations.get()));
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn labels<'a>(id: &'a ObjectId, shown: &'a Shown) -> [&'a str; 4] {
-    [&id.namespace, &id.name, "Synced", &shown.instance]
+fn labels<'a>(id: &'a ObjectId, object: &'a ObjectState) -> [&'a str; 4] {
+    [&id.namespace, &id.name, "Synced", &object.instance]
 }
 
-fn whole(count: usize) -> i64 {
+fn to_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Removes from the process metrics what shows how long a template works with a value: the number of threads
-/// is left out, since threads outlive their work, and processor time is rounded down to minutes.
-fn of_process(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
+/// Removes data from the process metrics that shows how long a template works with a value: the number of threads is
+/// omitted, since threads outlive their work, and processor time is rounded down to minutes.
+fn without_timing(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.retain(|family| family.name() != "process_threads");
     let of_processor = families
         .iter_mut()

@@ -1,4 +1,4 @@
-//! All series: names, types, labels and help texts.
+//! Defines all series: names, types, labels and help texts.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -7,7 +7,7 @@ use prometheus::{
 };
 
 pub(super) const PREFIX: &str = "sealed_secrets_controller";
-/// The default buckets of Prometheus' client libraries, which upstream uses.
+/// The default buckets of Prometheus' client libraries, as in upstream.
 const BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
@@ -25,7 +25,7 @@ pub(super) struct Series {
     pub(super) key_operations: IntCounter,
     pub(super) recognised: IntCounter,
     pub(super) risky: IntCounterVec,
-    pub(super) leads: IntGauge,
+    pub(super) is_leader: IntGauge,
     pub(super) newest_key_age: IntGauge,
     pub(super) renew_period: IntGauge,
     pub(super) keys: IntGaugeVec,
@@ -42,21 +42,22 @@ impl Series {
     ///
     /// Returns an error if two series have the same name.
     pub(super) fn new() -> Result<Self, prometheus::Error> {
-        let new = New(Registry::new());
-        new.gauges("build_info", "Build information.", &["revision"])?
+        let registration = Registration(Registry::new());
+        registration
+            .gauges("build_info", "Build information.", &["revision"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(0);
         Ok(Self {
-            unseal_requests: new.counter(
+            unseal_requests: registration.counter(
                 "unseal_requests_total",
                 "Total number of sealed secret unseal requests",
             )?,
-            unseal_errors: new.counters(
+            unseal_errors: registration.counters(
                 "unseal_errors_total",
                 "Total number of sealed secret unseal errors by reason",
                 &["reason", "namespace"],
             )?,
-            conditions: new.gauges(
+            conditions: registration.gauges(
                 "condition_info",
                 "Current SealedSecret condition status",
                 &[
@@ -66,84 +67,84 @@ impl Series {
                     "ss_app_kubernetes_io_instance",
                 ],
             )?,
-            http_requests: new.counters(
+            http_requests: registration.counters(
                 "http_requests_total",
                 "A counter for requests to the wrapped handler.",
                 &["path", "code", "method"],
             )?,
-            http_durations: new.histograms(
+            http_durations: registration.histograms(
                 "http_request_duration_seconds",
                 "A histogram of latencies for requests.",
                 &["path", "method"],
             )?,
-            queue: new.gauge(
+            queue: registration.gauge(
                 "queue_depth",
-                "Objects that are to be looked at, now or later.",
+                "Objects that wait to be reconciled, now or later.",
             )?,
-            reconciles: new.histogram(
+            reconciles: registration.histogram(
                 "reconcile_duration_seconds",
-                "How long one reconcile of an object took.",
+                "Duration of a reconciliation of an object.",
             )?,
-            key_operations: new.counter(
+            key_operations: registration.counter(
                 "private_key_operations_total",
                 "Private-key operations since the start.",
             )?,
-            recognised: new.counter(
+            recognised: registration.counter(
                 "recognised_total",
-                "Looks at objects whose Secret was known to be in place, decrypting nothing.",
+                "Reconciliations of objects whose Secret was recognised as up to date, without decryption.",
             )?,
-            risky: new.counters(
+            risky: registration.counters(
                 "risky_secrets_total",
-                "Secrets made or changed whose type gives their author more than values.",
+                "Secrets created or changed whose type gives the author of the SealedSecret more than the values.",
                 &["type"],
             )?,
-            leads: new.gauge(
+            is_leader: registration.gauge(
                 "leader",
-                "1 while this replica is the one that writes, else 0.",
+                "1 while this replica is the leader, else 0.",
             )?,
-            newest_key_age: new.gauge(
+            newest_key_age: registration.gauge(
                 "newest_key_age_seconds",
-                "Seconds since the newest key was made, not counting keys from the future; -1 without any key.",
+                "Seconds since the newest key was created, ignoring keys from the future; -1 if there is no key.",
             )?,
-            renew_period: new.gauge(
+            renew_period: registration.gauge(
                 "key_renew_period_seconds",
-                "Age at which the newest key is followed by another; 0 for never.",
+                "Age of the newest key at which a new key is generated; 0 if renewal is disabled.",
             )?,
-            keys: new.gauges(
+            keys: registration.gauges(
                 "keys",
                 "Keys by state: valid, expired, not_yet_valid, unusable.",
                 &["state"],
             )?,
-            held_back: new.gauges(
+            held_back: registration.gauges(
                 "keys_held_back",
-                "Keys that open and may not seal, by reason: not_backed_up, compromised, opening_only, removed.",
+                "Keys that can unseal but not seal, by reason: not_backed_up, compromised, opening_only, removed.",
                 &["reason"],
             )?,
-            objects: new.gauges(
+            objects: registration.gauges(
                 "objects",
                 "SealedSecrets by the status of their condition Synced.",
                 &["synced"],
             )?,
-            watches_failing: new.gauges(
+            watches_failing: registration.gauges(
                 "watches_failing",
-                "Watches that fail now, by reason: forbidden, missing, unreachable, failed.",
+                "Watches that currently fail, by reason: forbidden, missing, unreachable, failed.",
                 &["reason"],
             )?,
-            watches_failing_since: new.gauge(
+            watches_failing_since: registration.gauge(
                 "watches_failing_since_timestamp_seconds",
-                "Since when some watch fails, in seconds since 1970; 0 while all work.",
+                "Start of the oldest ongoing failure of a watch, in seconds since 1970; 0 if all watches work.",
             )?,
-            registry: new.0,
+            registry: registration.0,
         })
     }
 }
 
 /// Creates series with the common prefix and registers them.
-struct New(Registry);
+struct Registration(Registry);
 
-impl New {
+impl Registration {
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.registered(IntCounter::with_opts(options(name, help))?)
+        self.register(IntCounter::with_opts(options(name, help))?)
     }
 
     fn counters(
@@ -152,11 +153,11 @@ impl New {
         help: &str,
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
-        self.registered(IntCounterVec::new(options(name, help), labels)?)
+        self.register(IntCounterVec::new(options(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.registered(IntGauge::with_opts(options(name, help))?)
+        self.register(IntGauge::with_opts(options(name, help))?)
     }
 
     fn gauges(
@@ -165,11 +166,11 @@ impl New {
         help: &str,
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.registered(IntGaugeVec::new(options(name, help), labels)?)
+        self.register(IntGaugeVec::new(options(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-        self.registered(Histogram::with_opts(in_buckets(name, help))?)
+        self.register(Histogram::with_opts(histogram_options(name, help))?)
     }
 
     fn histograms(
@@ -178,13 +179,10 @@ impl New {
         help: &str,
         labels: &[&str],
     ) -> Result<HistogramVec, prometheus::Error> {
-        self.registered(HistogramVec::new(in_buckets(name, help), labels)?)
+        self.register(HistogramVec::new(histogram_options(name, help), labels)?)
     }
 
-    fn registered<C: Collector + Clone + 'static>(
-        &self,
-        series: C,
-    ) -> Result<C, prometheus::Error> {
+    fn register<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, prometheus::Error> {
         self.0.register(Box::new(series.clone()))?;
         Ok(series)
     }
@@ -194,6 +192,6 @@ fn options(name: &str, help: &str) -> Opts {
     Opts::new(format!("{PREFIX}_{name}"), help)
 }
 
-fn in_buckets(name: &str, help: &str) -> HistogramOpts {
+fn histogram_options(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::from(options(name, help)).buckets(BUCKETS.to_vec())
 }

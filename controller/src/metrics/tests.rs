@@ -9,7 +9,7 @@ fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn c20_every_series_is_there_from_the_start() {
+fn c20_every_series_exists_from_the_start() {
     let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
     for (series, value) in [
         ("unseal_requests_total ", "0"),
@@ -36,7 +36,7 @@ fn c20_every_series_is_there_from_the_start() {
 }
 
 #[test]
-fn c21_a_series_goes_with_its_object_and_with_its_instance_label() {
+fn c21_a_series_is_removed_with_its_object_or_instance_label() {
     let metrics = Metrics::new(false).unwrap();
     let series = |instance: &str| {
         format!(
@@ -59,8 +59,8 @@ fn c21_a_series_goes_with_its_object_and_with_its_instance_label() {
 }
 
 #[test]
-fn of_very_many_objects_those_alone_have_a_series_that_are_not_synced() {
-    let metrics = Metrics::new(false).unwrap().naming(3);
+fn only_failing_objects_have_a_series_when_there_are_too_many() {
+    let metrics = Metrics::new(false).unwrap().with_max_named_objects(3);
     let series = || -> Vec<String> {
         let text = metrics.text(Timestamp::UNIX_EPOCH);
         let start = format!("{PREFIX}_condition_info{{condition=\"Synced\",name=\"");
@@ -78,10 +78,10 @@ fn of_very_many_objects_those_alone_have_a_series_that_are_not_synced() {
     for name in ["e", "f", "g", "h"] {
         metrics.condition(&id(name), "", false);
     }
-    assert_eq!(series().len(), 3, "never more");
+    assert_eq!(series().len(), 3, "never above the maximum");
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     let all = line(&text, &format!("{PREFIX}_objects{{synced=\"False\"}} "));
-    assert_eq!(all, Some("5"), "they are counted all the same");
+    assert_eq!(all, Some("5"), "they are still counted");
     for name in ["d", "e", "f", "g", "h"] {
         metrics.forget(&id(name));
     }
@@ -102,24 +102,24 @@ fn errors_of_a_namespace_are_reported_while_it_has_objects() {
         name: "db".into(),
     };
     for id in [&id("a"), &id("b"), &other] {
-        metrics.looks_at(id);
+        metrics.reconcile_started(id);
         metrics.condition(id, "", false);
     }
     for (gone, left) in [("a", 5), ("b", 0)] {
         metrics.forget(&id(gone));
         assert_eq!(errors(&metrics), left, "{gone}");
     }
-    metrics.looks_at(&id("c"));
-    assert_eq!(errors(&metrics), 5, "it came back");
+    metrics.reconcile_started(&id("c"));
+    assert_eq!(errors(&metrics), 5, "the series are recreated");
     metrics.failed(&id("c"), Fault::Unseal);
     metrics.forget(&id("c"));
     assert_eq!(errors(&metrics), 0, "an object without a condition");
 }
 
 #[test]
-fn a_replica_that_leads_no_more_tells_of_no_object() {
+fn a_former_leader_exports_no_object_metrics() {
     let metrics = Metrics::new(false).unwrap();
-    metrics.looks_at(&id("db"));
+    metrics.reconcile_started(&id("db"));
     metrics.condition(&id("db"), "", false);
     metrics.queued(3);
     metrics.hand_over();
@@ -130,7 +130,7 @@ fn a_replica_that_leads_no_more_tells_of_no_object() {
     assert_eq!(
         errors(&metrics),
         5,
-        "it leads again, and finds all in place"
+        "leader again, with all Secrets up to date"
     );
     for series in ["objects{synced=\"False\"} ", "queue_depth "] {
         let found = line(&text, &format!("{PREFIX}_{series}"));
@@ -139,9 +139,9 @@ fn a_replica_that_leads_no_more_tells_of_no_object() {
 }
 
 #[test]
-fn s5_names_of_objects_and_namespaces_can_be_left_out() {
+fn s5_names_of_objects_and_namespaces_can_be_omitted() {
     let metrics = Metrics::new(true).unwrap();
-    metrics.looks_at(&id("db"));
+    metrics.reconcile_started(&id("db"));
     metrics.failed(&id("db"), Fault::Unseal);
     metrics.condition(&id("db"), "a", true);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
@@ -159,7 +159,7 @@ fn s5_names_of_objects_and_namespaces_can_be_left_out() {
 
 /// Attack: a caller requests thousands of different paths to fill the metrics.
 #[test]
-fn paths_of_the_callers_choice_make_no_series() {
+fn unknown_paths_create_no_series() {
     let metrics = Metrics::new(false).unwrap();
     metrics.request("/x", &Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
     assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
@@ -167,7 +167,7 @@ fn paths_of_the_callers_choice_make_no_series() {
 
 /// Attack: a client reads from the process metrics how long a template worked with a value.
 #[test]
-fn the_metrics_of_the_process_show_no_work_of_a_template() {
+fn process_metrics_do_not_reveal_the_work_of_a_template() {
     let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
     assert_eq!(line(&text, "process_threads "), None);
     let seconds = line(&text, "process_cpu_seconds_total ").unwrap();
@@ -180,14 +180,14 @@ fn the_metrics_of_the_process_show_no_work_of_a_template() {
     let mut family = MetricFamily::default();
     family.set_name("process_cpu_seconds_total".to_owned());
     family.set_metric(vec![metric]);
-    let rounded = of_process(vec![family]);
+    let rounded = without_timing(vec![family]);
     let value = rounded[0].get_metric()[0].get_counter().get_value();
     assert!((value - 60.0).abs() < f64::EPSILON, "{value}");
 }
 
-/// Attack: an author controls the terminal of a reader of the metrics by a label, or adds a series with it.
+/// Attack: an author controls the terminal of a reader of the metrics by a label, or adds a series with a label.
 #[test]
-fn no_label_of_an_object_steers_a_terminal_or_adds_a_line() {
+fn labels_of_objects_neither_control_a_terminal_nor_add_a_line() {
     let metrics = Metrics::new(false).unwrap();
     let harmless = ["", "web", "1.2-x_y"];
     let hostile = [
@@ -198,8 +198,8 @@ fn no_label_of_an_object_steers_a_terminal_or_adds_a_line() {
         let text = metrics.text(Timestamp::UNIX_EPOCH);
         let lines = text.lines().filter(|line| line.contains("condition_info{"));
         assert_eq!(lines.count(), 1, "{instance:?}: {text}");
-        let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
-        assert!(!text.contains(steers), "{instance:?}: {text:?}");
+        let is_control = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!text.contains(is_control), "{instance:?}: {text:?}");
         if harmless.contains(instance) {
             assert!(text.contains(&format!("instance=\"{instance}\"")), "{text}");
         }

@@ -7,7 +7,7 @@ use shared::error_chain;
 
 use crate::folder::{FileError, Folder, Stamp};
 
-/// Maximum nesting of folders; deeper nesting is a mistake or an attack.
+/// Maximum nesting of folders. Deeper nesting is a mistake or an attack.
 const MAX_DEPTH: usize = 64;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
@@ -32,8 +32,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Returns whether the file may exist although it is not in the list.
-    pub fn is_unsure_of(&self, path: &Path) -> bool {
+    /// Returns whether the file may exist although it is not listed.
+    pub fn may_contain(&self, path: &Path) -> bool {
         path.ancestors()
             .any(|above| self.problems.contains_key(above))
     }
@@ -41,9 +41,9 @@ impl Listing {
 
 /// Lists `*.yaml`, `*.yml` and `*.json` in the folder `top` of the root.
 ///
-/// Names that begin with a dot are left out: `.git`, an editor's swap file, a kubelet's `..data`. A link to a
-/// manifest or a folder counts if it stays inside the root. Any other link, and a manifest that is not a
-/// regular file, is a problem. A file that is reachable by several names or links is listed once.
+/// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. A link to a manifest or a
+/// folder is followed if its target is inside the root. Any other link, and a manifest that is not a regular file, is a
+/// problem. A file with several names or links is listed once.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
         root,
         depth,
         listing: Listing::default(),
-        seen: BTreeSet::new(),
+        visited: BTreeSet::new(),
         links: Vec::new(),
     };
     let folder = Folder::try_from(root.open_beneath(Path::new(top))?)?;
@@ -71,15 +71,15 @@ struct Walk<'a> {
     root: &'a Folder,
     depth: Depth,
     listing: Listing,
-    /// Identities of the files and folders seen so far.
-    seen: BTreeSet<(u64, u64)>,
-    /// Links are processed last, so that a file is listed by its own name if it has one here.
+    /// Identities of the files and folders listed so far.
+    visited: BTreeSet<(u64, u64)>,
+    /// Links are processed last, so that a file is listed by its own name if it has one in the folder.
     links: Vec<PathBuf>,
 }
 
 impl Walk<'_> {
     fn folder(&mut self, folder: &Folder, path: &Path) -> Result<(), FileError> {
-        if !self.seen.insert(folder.stamp()?.identity) {
+        if !self.visited.insert(folder.stamp()?.identity) {
             return Ok(());
         }
         for (name, kind) in folder.entries()? {
@@ -124,7 +124,7 @@ impl Walk<'_> {
             let path = self.root.path().join(path);
             return Err(FileError::NotRegular { path });
         }
-        self.seen.insert(stamp.identity);
+        self.visited.insert(stamp.identity);
         self.listing.files.insert(path.to_owned(), stamp);
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Walk<'_> {
             return self.subfolder(|| Folder::try_from(opened), path);
         }
         let name = path.file_name().unwrap_or_default();
-        if is_manifest(name) && !self.seen.contains(&opened.stamp.identity) {
+        if is_manifest(name) && !self.visited.contains(&opened.stamp.identity) {
             return self.file(path, opened.stamp, opened.kind);
         }
         Ok(())

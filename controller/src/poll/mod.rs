@@ -1,8 +1,8 @@
 //! Detects changed files by polling.
 //!
-//! Polling works on every file system, including network and container mounts, and loses nothing when a
-//! notification queue overflows. A poll costs one `stat` per file; a file whose stamp is unchanged is neither
-//! read nor parsed.
+//! Polling works on every file system, including network and container mounts, and does not depend on a notification
+//! queue that can overflow. A poll costs one `stat` per file; a file whose stamp is unchanged is neither read nor
+//! parsed.
 
 mod listing;
 
@@ -16,25 +16,25 @@ use shared::error_chain;
 use crate::folder::{FileError, Folder, Stamp};
 pub use listing::{Depth, Listing, list};
 
-/// A file changed less than this long ago may still be incomplete, so it waits for a later poll. Long enough
-/// for the separate writes of a copy, short enough not to be noticed.
+/// A file changed less than this long ago may be incomplete, so it waits for a later poll. Long enough for the separate
+/// writes of a copy, short enough not to be noticed.
 pub const QUIET: SignedDuration = SignedDuration::from_millis(200);
-/// Depending on the file system, two writes this close together can have the same timestamp. Such a file is
-/// read again, and its content compared, until its timestamp is older.
+/// On some file systems, two writes this close together can have the same timestamp. Such a file is read again and its
+/// content compared, until its timestamp is older.
 const GRANULARITY: SignedDuration = SignedDuration::from_secs(2);
 
-/// The state of one file.
+/// The state of a file.
 #[derive(Debug)]
-pub struct Known<T> {
+pub struct PolledFile<T> {
     stamp: Option<Stamp>,
     digest: Option<[u8; 32]>,
-    /// The content as of the last successful parse.
+    /// The content of the last successful parse.
     pub value: Option<T>,
-    /// Why the current content cannot be used.
+    /// The reason why the current content cannot be used.
     pub problem: Option<String>,
 }
 
-impl<T> Default for Known<T> {
+impl<T> Default for PolledFile<T> {
     fn default() -> Self {
         Self {
             stamp: None,
@@ -48,7 +48,7 @@ impl<T> Default for Known<T> {
 /// The files of a folder with their parsed content.
 #[derive(Debug)]
 pub struct Polled<T> {
-    files: BTreeMap<PathBuf, Known<T>>,
+    files: BTreeMap<PathBuf, PolledFile<T>>,
 }
 
 impl<T> Default for Polled<T> {
@@ -61,7 +61,7 @@ impl<T> Default for Polled<T> {
 
 /// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct PollResult {
     /// Whether anything changed since the last poll.
     pub changed: bool,
     /// Whether every file was complete.
@@ -70,49 +70,49 @@ pub struct Look {
 
 impl<T> Polled<T> {
     /// Returns the files by path below the root.
-    pub fn files(&self) -> &BTreeMap<PathBuf, Known<T>> {
+    pub fn files(&self) -> &BTreeMap<PathBuf, PolledFile<T>> {
         &self.files
     }
 
-    /// Reads and parses the changed files. A file that cannot be read or parsed keeps its last value besides
-    /// the problem; a file below a folder that cannot be listed stays as it is.
-    pub fn look(
+    /// Reads and parses the changed files. A file that cannot be read or parsed keeps its last value in addition to the
+    /// problem; a file below a folder that cannot be listed stays unchanged.
+    pub fn scan(
         &mut self,
         root: &Folder,
         listing: &Listing,
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
-    ) -> Look {
+    ) -> PollResult {
         let before = self.files.len();
         self.files
-            .retain(|path, _| listing.files.contains_key(path) || listing.is_unsure_of(path));
-        let mut look = Look {
+            .retain(|path, _| listing.files.contains_key(path) || listing.may_contain(path));
+        let mut scan = PollResult {
             changed: self.files.len() != before,
             settled: true,
         };
         for (path, stamp) in &listing.files {
-            let known = self.files.get(path);
-            if known.is_some_and(|known| known.stamp == Some(*stamp)) {
+            let previous = self.files.get(path);
+            if previous.is_some_and(|previous| previous.stamp == Some(*stamp)) {
                 continue;
             }
             if age(stamp, now).is_some_and(|age| age < QUIET) {
-                look.settled = false;
+                scan.settled = false;
                 continue;
             }
-            let known = self.files.entry(path.clone()).or_default();
-            match known.refresh(root, path, now, &parse) {
-                Ok(changed) => look.changed |= changed,
-                Err(Moving) => look.settled = false,
+            let file = self.files.entry(path.clone()).or_default();
+            match file.refresh(root, path, now, &parse) {
+                Ok(changed) => scan.changed |= changed,
+                Err(BeingWritten) => scan.settled = false,
             }
         }
-        look
+        scan
     }
 }
 
-/// Another program is writing the file; it is read in a later poll.
-struct Moving;
+/// Another program is writing the file, so it is read in a later poll.
+struct BeingWritten;
 
-impl<T> Known<T> {
+impl<T> PolledFile<T> {
     /// Reads the file if needed. Returns whether anything changed.
     fn refresh(
         &mut self,
@@ -120,22 +120,22 @@ impl<T> Known<T> {
         path: &Path,
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
-    ) -> Result<bool, Moving> {
+    ) -> Result<bool, BeingWritten> {
         let read = root
             .open_beneath(path)
             .and_then(|opened| Ok((opened.stamp, opened.read()?)));
         match read {
-            Err(FileError::Changing { .. }) => Err(Moving),
-            Err(error) if error.is_missing() => Err(Moving),
+            Err(FileError::Changing { .. }) => Err(BeingWritten),
+            Err(error) if error.is_missing() => Err(BeingWritten),
             Err(error) => {
-                // Without a stamp, the file is read again in the next poll: the cause of the error can end
-                // without a change of the file.
+                // Without a stamp, the file is read again in the next poll: the cause of the error can end without a
+                // change of the file.
                 (self.stamp, self.digest) = (None, None);
                 Ok(self.set_problem(Some(error_chain(&error))))
             }
             Ok((stamp, bytes)) => {
-                let at_rest = age(&stamp, now).is_none_or(|age| age > GRANULARITY);
-                self.stamp = at_rest.then_some(stamp);
+                let is_old = age(&stamp, now).is_none_or(|age| age > GRANULARITY);
+                self.stamp = is_old.then_some(stamp);
                 Ok(self.take(path, &bytes, parse))
             }
         }
@@ -176,7 +176,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Returns the time since a file was changed; `None` if that is in the future by this machine's clock.
+/// Returns the time since the last change of a file; `None` if that is in the future by this machine's clock.
 fn age(stamp: &Stamp, now: Timestamp) -> Option<SignedDuration> {
     let nanoseconds = now.as_nanosecond() - stamp.touched();
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);

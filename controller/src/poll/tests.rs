@@ -15,7 +15,7 @@ fn paths(listing: &Listing) -> Vec<&str> {
 }
 
 #[test]
-fn lists_manifests_and_leaves_hidden_names_out() {
+fn lists_manifests_without_hidden_names() {
     let dir = tempfile::tempdir().unwrap();
     let top = dir.path().join("top");
     std::fs::create_dir_all(top.join("a/b")).unwrap();
@@ -48,7 +48,7 @@ fn lists_manifests_and_leaves_hidden_names_out() {
 }
 
 #[test]
-fn a_link_counts_once_and_only_inside() {
+fn a_link_is_followed_once_and_only_inside_the_root() {
     let outer = tempfile::tempdir().unwrap();
     let dir = outer.path().join("dir");
     std::fs::create_dir_all(dir.join("top/sub")).unwrap();
@@ -104,94 +104,97 @@ impl Case {
         std::fs::write(self.dir.path().join("top/x.yaml"), text).unwrap();
     }
 
-    fn look(&mut self, now: Timestamp) -> Look {
+    fn scan(&mut self, now: Timestamp) -> PollResult {
         let listing = list(&self.root, "top", Depth::Deep).unwrap();
-        self.polled.look(&self.root, &listing, now, text)
+        self.polled.scan(&self.root, &listing, now, text)
     }
 
-    fn known(&self) -> (Option<&str>, Option<&str>) {
-        let known = &self.polled.files()[Path::new("top/x.yaml")];
-        (known.value.as_deref(), known.problem.as_deref())
+    fn file(&self) -> (Option<&str>, Option<&str>) {
+        let file = &self.polled.files()[Path::new("top/x.yaml")];
+        (file.value.as_deref(), file.problem.as_deref())
     }
 }
 
-const SAME: Look = Look {
+const UNCHANGED: PollResult = PollResult {
     changed: false,
     settled: true,
 };
-const CHANGED: Look = Look {
+const CHANGED: PollResult = PollResult {
     changed: true,
     settled: true,
 };
 
 #[test]
-fn notices_what_changed_and_parses_nothing_else() {
+fn parses_only_changed_files() {
     let mut case = Case::new();
-    assert_eq!(case.look(later()), SAME);
+    assert_eq!(case.scan(later()), UNCHANGED);
     case.write("one");
-    assert_eq!(case.look(later()), CHANGED);
+    assert_eq!(case.scan(later()), CHANGED);
     let count = std::cell::Cell::new(0);
     let listing = list(&case.root, "top", Depth::Deep).unwrap();
     case.polled
-        .look(&case.root, &listing, later(), |path, bytes| {
+        .scan(&case.root, &listing, later(), |path, bytes| {
             count.set(count.get() + 1);
             text(path, bytes)
         });
     assert_eq!(count.get(), 0);
     case.write("two");
-    assert_eq!(case.look(later()), CHANGED);
-    assert_eq!(case.known(), (Some("two"), None));
+    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.file(), (Some("two"), None));
     std::fs::remove_file(case.dir.path().join("top/x.yaml")).unwrap();
-    assert_eq!(case.look(later()), CHANGED);
+    assert_eq!(case.scan(later()), CHANGED);
     assert!(case.polled.files().is_empty());
 }
 
 #[test]
-fn the_same_content_written_again_is_no_change() {
+fn rewriting_the_same_content_is_not_a_change() {
     let mut case = Case::new();
     case.write("one");
-    case.look(later());
+    case.scan(later());
     case.write("one");
-    assert_eq!(case.look(later()), SAME);
+    assert_eq!(case.scan(later()), UNCHANGED);
 }
 
 #[test]
-fn a_file_that_stops_parsing_keeps_its_last_value_beside_the_problem() {
+fn an_unparsable_file_keeps_its_last_value_and_reports_the_problem() {
     let mut case = Case::new();
     case.write("good");
-    case.look(later());
+    case.scan(later());
     case.write("bad");
-    assert_eq!(case.look(later()), CHANGED);
-    assert_eq!(case.known(), (Some("good"), Some("it is bad")));
-    assert_eq!(case.look(later()), SAME);
+    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.file(), (Some("good"), Some("it is bad")));
+    assert_eq!(case.scan(later()), UNCHANGED);
     case.write("good");
-    assert_eq!(case.look(later()), CHANGED);
-    assert_eq!(case.known(), (Some("good"), None));
+    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.file(), (Some("good"), None));
 }
 
 #[test]
-fn a_file_just_touched_waits_and_is_compared_again_until_its_time_lies_back() {
+fn a_recently_changed_file_waits_and_is_compared_again() {
     let mut case = Case::new();
     case.write("one");
     let now = Timestamp::now();
-    let waiting = Look {
+    let waiting = PollResult {
         changed: false,
         settled: false,
     };
-    assert_eq!(case.look(now), waiting);
-    assert_eq!(case.look(now + SignedDuration::from_secs(1)), CHANGED);
+    assert_eq!(case.scan(now), waiting);
+    assert_eq!(case.scan(now + SignedDuration::from_secs(1)), CHANGED);
     assert!(case.polled.files()[Path::new("top/x.yaml")].stamp.is_none());
-    assert_eq!(case.look(now + SignedDuration::from_secs(9)), SAME);
+    assert_eq!(case.scan(now + SignedDuration::from_secs(9)), UNCHANGED);
     assert!(case.polled.files()[Path::new("top/x.yaml")].stamp.is_some());
 }
 
 #[test]
-fn files_below_a_folder_that_cannot_be_listed_stay_known() {
+fn files_below_an_unreadable_folder_are_kept() {
     let mut case = Case::new();
     case.write("one");
-    case.look(later());
+    case.scan(later());
     let mut listing = Listing::default();
     listing.problems.insert("top".into(), "no".into());
-    assert_eq!(case.polled.look(&case.root, &listing, later(), text), SAME);
-    assert_eq!(case.known().0, Some("one"));
+    assert_eq!(
+        case.polled.scan(&case.root, &listing, later(), text),
+        UNCHANGED
+    );
+    assert_eq!(case.file().0, Some("one"));
 }

@@ -1,8 +1,8 @@
-//! Bounded thread pools for blocking work: private-key operations take milliseconds and file operations can
-//! take seconds, so neither may block the async executor.
+//! Bounded thread pools for blocking work. Private-key operations take milliseconds and file operations can take
+//! seconds, so neither may block the async executor.
 //!
-//! Work for tenants is scheduled fairly, in turns of a few milliseconds. It stops soon after its result is no
-//! longer needed: the process is shutting down, another replica leads, or the caller has disconnected.
+//! Work for tenants is scheduled fairly, in turns of a few milliseconds. It stops soon after its result is no longer
+//! needed: the process is shutting down, another replica is the leader, or the caller has disconnected.
 
 pub(crate) mod turns;
 mod worker;
@@ -25,37 +25,37 @@ pub struct Pool {
     renderings: Renderings,
 }
 
-/// Places for renderings. Slow ones have their own, so that others do not wait for them.
+/// Slots for renderings. Slow renderings have their own, so that others do not wait for them.
 #[derive(Debug, Clone)]
 struct Renderings {
     quick: Turns,
     slow: Turns,
 }
 
-/// Renderings of each kind that may have begun at once, over all tenants: each may hold as much memory as the budget of
+/// Maximum number of concurrent renderings of each kind, over all tenants. Each may use as much memory as the budget of
 /// templates allows, 64 MiB, while it waits for its turns.
-const RENDERINGS: usize = 4;
-/// Of these, so many are kept for tenants that have none.
+const MAX_RENDERINGS: usize = 4;
+/// Number of these slots that are reserved for tenants without a slot.
 const RESERVED_RENDERINGS: usize = 1;
 
-/// What a rendering may use.
+/// The budget and the kind of a rendering.
 #[derive(Debug, Clone, Copy)]
 pub struct Rendering {
-    /// What ends it.
+    /// The budget that limits the rendering.
     pub budget: Budget,
-    /// Does the budget allow more than a second?
+    /// Whether the budget allows more than a second.
     pub is_slow: bool,
 }
 
 /// The work was interrupted: the process is shutting down, or the work panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work was cut short; it will be taken up again")]
+#[error("the work was interrupted and will be retried")]
 pub struct Stopped;
 
 impl Pool {
-    /// Creates the reconciler's pool, with one slot per processor, since more would only make each piece of
-    /// work take longer. Long operations that cannot be interrupted, such as generating an RSA key, have
-    /// separate slots, for half of the processors.
+    /// Creates the reconciler's pool, with one slot per processor: more slots would only slow each job down. Long
+    /// operations that cannot be interrupted, such as generating an RSA key, have separate slots, for half of the
+    /// processors.
     pub fn new() -> Self {
         let processors = processors();
         Self::with(processors, (processors / 2).max(1))
@@ -74,8 +74,8 @@ impl Pool {
                 long: Turns::new(long),
             },
             renderings: Renderings {
-                quick: Turns::reserving(RENDERINGS, RESERVED_RENDERINGS),
-                slow: Turns::reserving(RENDERINGS, RESERVED_RENDERINGS),
+                quick: Turns::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
+                slow: Turns::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
             },
         }
     }
@@ -89,19 +89,19 @@ impl Pool {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let place = Arc::clone(&self.own)
+        let slot = Arc::clone(&self.own)
             .acquire_owned()
             .await
             .map_err(|_| Stopped)?;
         tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _slot = slot;
             work()
         })
         .await
         .map_err(|_| Stopped)
     }
 
-    /// Like [`Self::work_for`], for work that can hold much memory: it starts when few others hold theirs.
+    /// Like [`Self::work_for`], for work that can use much memory: only a few such jobs run concurrently.
     ///
     /// # Errors
     ///
@@ -112,20 +112,19 @@ impl Pool {
         rendering: Rendering,
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let places = if rendering.is_slow {
+        let slots = if rendering.is_slow {
             &self.renderings.slow
         } else {
             &self.renderings.quick
         };
-        let place = places.wait(&mut Job::of(tenant));
-        let _place = place.await.map_err(|_| Stopped)?;
-        places.charge(tenant, 1);
+        let slot = slots.wait(&mut Job::of(tenant));
+        let _slot = slot.await.map_err(|_| Stopped)?;
+        slots.charge(tenant, 1);
         self.work_for(tenant, rendering.budget, work).await
     }
 
-    /// Runs work for a tenant when it is its turn. The work asks the meter before each operation. The meter
-    /// may make it wait while others have their turn, and ends it when the budget is used up or when this
-    /// future is dropped.
+    /// Runs work for a tenant when it is its turn. The work asks the meter before each operation. The meter makes the
+    /// work wait while others have their turn, and ends it when the budget is used up or this future is dropped.
     ///
     /// # Errors
     ///
@@ -139,7 +138,7 @@ impl Pool {
         let mut job = Job::of(tenant);
         let turn = self.lanes.short.wait(&mut job);
         let turn = turn.await.map_err(|_| Stopped)?;
-        let over = OverWhenDropped::default();
+        let over = EndOnDrop::default();
         let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&over.0));
         tokio::task::spawn_blocking(move || {
             work(&mut Worker::new(lanes, job, turn, budget, is_over))
@@ -161,9 +160,9 @@ fn processors() -> usize {
 
 /// Ends work whose future is dropped.
 #[derive(Default)]
-struct OverWhenDropped(Arc<AtomicBool>);
+struct EndOnDrop(Arc<AtomicBool>);
 
-impl Drop for OverWhenDropped {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -179,7 +178,7 @@ mod tests {
     const BUDGET: Budget = Budget::seconds(1_000_000);
 
     #[tokio::test]
-    async fn gives_back_its_place_even_after_a_panic() {
+    async fn releases_its_slot_even_after_a_panic() {
         let pool = Pool::with(1, 1);
         assert_eq!(
             pool.run(|| panic!("on purpose")).await,
@@ -193,7 +192,7 @@ mod tests {
 
     /// Attack: a caller disconnects while the controller works for it.
     #[tokio::test]
-    async fn work_that_nobody_waits_for_ends_and_gives_back_its_place() {
+    async fn work_of_a_disconnected_caller_ends_and_releases_its_slot() {
         let pool = Pool::with(1, 1);
         let operations = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&operations);
@@ -210,18 +209,17 @@ mod tests {
         assert_eq!(operations.load(Ordering::Relaxed), done);
     }
 
-    /// Attack: forty objects of one namespace each hold as much memory as templates may, all at the same
-    /// time.
+    /// Attack: forty objects of one namespace each use as much memory as templates may, all at the same time.
     #[tokio::test]
-    async fn few_renderings_begin_at_once_and_another_tenant_finds_a_place() {
+    async fn few_renderings_run_concurrently_and_another_tenant_gets_a_slot() {
         let pool = Pool::with(1, 1);
-        let (begun, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (started, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();
         for _ in 0..40 {
-            let (pool, begun, most) = (pool.clone(), Arc::clone(&begun), Arc::clone(&most));
+            let (pool, started, max) = (pool.clone(), Arc::clone(&started), Arc::clone(&max));
             hostile.spawn(async move {
                 let work = move |meter: &mut dyn Meter| {
-                    most.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    max.fetch_max(started.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     while meter.spend(2_000).is_ok() {
                         std::thread::sleep(Duration::from_micros(100));
                     }
@@ -229,14 +227,14 @@ mod tests {
                 pool.render_for("hostile", rendering(false), work).await
             });
         }
-        while begun.load(Ordering::SeqCst) < RENDERINGS - RESERVED_RENDERINGS {
+        while started.load(Ordering::SeqCst) < MAX_RENDERINGS - RESERVED_RENDERINGS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let quiet = pool.render_for("quiet", rendering(false), |meter| meter.spend(2_000));
         assert_eq!(quiet.await, Ok(Ok(())));
         assert_eq!(
-            most.load(Ordering::SeqCst),
-            RENDERINGS - RESERVED_RENDERINGS
+            max.load(Ordering::SeqCst),
+            MAX_RENDERINGS - RESERVED_RENDERINGS
         );
         hostile.abort_all();
     }
@@ -248,17 +246,18 @@ mod tests {
         }
     }
 
-    /// Attack: many namespaces have slow templates rendered, so that they hold every place for renderings for long.
+    /// Attack: many namespaces have slow templates rendered, so that they occupy every slot for renderings for a long
+    /// time.
     #[tokio::test]
-    async fn no_quick_rendering_waits_for_a_slow_one_however_many_tenants_have_them() {
+    async fn quick_renderings_do_not_wait_for_slow_ones_of_any_number_of_tenants() {
         let pool = Pool::with(1, 1);
-        let begun = Arc::new(AtomicUsize::new(0));
+        let started = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();
         for i in 0..20 {
-            let (pool, begun) = (pool.clone(), Arc::clone(&begun));
+            let (pool, started) = (pool.clone(), Arc::clone(&started));
             hostile.spawn(async move {
                 let work = move |meter: &mut dyn Meter| {
-                    begun.fetch_add(1, Ordering::SeqCst);
+                    started.fetch_add(1, Ordering::SeqCst);
                     while meter.spend(2_000).is_ok() {
                         std::thread::sleep(Duration::from_micros(100));
                     }
@@ -267,22 +266,22 @@ mod tests {
                 pool.render_for(&tenant, rendering(true), work).await
             });
         }
-        while begun.load(Ordering::SeqCst) == 0 {
+        while started.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
         let quiet = pool.render_for("quiet", rendering(false), |meter| meter.spend(2_000));
         assert_eq!(quiet.await, Ok(Ok(())));
         assert!(
-            begun.load(Ordering::SeqCst) <= RENDERINGS,
-            "the slow ones still hold their places"
+            started.load(Ordering::SeqCst) <= MAX_RENDERINGS,
+            "the slow renderings still occupy their slots"
         );
         hostile.abort_all();
     }
 
-    /// Attack: forty objects of one namespace, each with seconds of work, stand in line before an object
-    /// of another namespace that needs one operation.
+    /// Attack: forty objects of one namespace, each with seconds of work, are queued before an object of another
+    /// namespace that needs one operation.
     #[tokio::test]
-    async fn a_backlog_of_costly_work_is_passed_by_another_tenant_after_one_turn() {
+    async fn another_tenant_overtakes_a_backlog_of_costly_work_after_one_turn() {
         let pool = Pool::with(1, 1);
         let (order, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();

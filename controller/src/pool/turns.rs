@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use controller_core::fair::{Shares, most_each};
+use controller_core::fair::{Shares, max_each};
 
-/// A fixed number of slots. Among waiting tenants, the one that has used least gets the next slot; among the
-/// jobs of one tenant, the job that has used least.
+/// A fixed number of slots. The next slot goes to the waiting tenant that has used least, and among the jobs of one
+/// tenant to the job that has used least.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Mutex<State>>);
 
@@ -17,7 +17,7 @@ pub(crate) struct Turns(Arc<Mutex<State>>);
 struct State {
     free: usize,
     total: usize,
-    /// Slots that stay free for tenants that hold none, if slots are held for a long time.
+    /// Number of slots that are reserved for tenants without a slot; `None` if slots are held only briefly.
     reserved: Option<usize>,
     shares: Shares,
     tenants: HashMap<String, Tenant>,
@@ -28,17 +28,17 @@ struct State {
 #[derive(Debug, Default)]
 struct Tenant {
     held: usize,
-    /// What the job served last had used.
+    /// The use of the job that was served last.
     clock: u64,
-    /// Waiting jobs, sorted by what the job has used, then by arrival.
+    /// Waiting jobs, sorted by their use, then by arrival.
     waiting: BTreeMap<(u64, u64), oneshot::Sender<Turn>>,
 }
 
-/// One piece of work of a tenant, over all its turns.
+/// One job of a tenant, over all its turns.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) tenant: Arc<str>,
-    /// `None` before the first turn.
+    /// The use of the job; `None` before the first turn.
     used: Option<u64>,
 }
 
@@ -55,28 +55,28 @@ impl Job {
     }
 }
 
-/// A slot, released on drop.
+/// A slot, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     tenant: Arc<str>,
-    of: Option<Turns>,
+    turns: Option<Turns>,
 }
 
 impl Turns {
-    /// Creates slots that are held briefly; none is reserved.
-    pub(crate) fn new(places: usize) -> Self {
-        Self::with(places, None)
+    /// Creates slots that are held briefly. None is reserved.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self::with(slots, None)
     }
 
-    /// Creates slots that are held for a long time. Some are reserved for tenants that hold none.
-    pub(crate) fn reserving(places: usize, reserved: usize) -> Self {
-        Self::with(places, Some(reserved))
+    /// Creates slots that are held for a long time. Some are reserved for tenants without a slot.
+    pub(crate) fn reserving(slots: usize, reserved: usize) -> Self {
+        Self::with(slots, Some(reserved))
     }
 
-    fn with(places: usize, reserved: Option<usize>) -> Self {
+    fn with(slots: usize, reserved: Option<usize>) -> Self {
         Self(Arc::new(Mutex::new(State {
-            free: places,
-            total: places,
+            free: slots,
+            total: slots,
             reserved,
             shares: Shares::default(),
             tenants: HashMap::new(),
@@ -84,7 +84,7 @@ impl Turns {
         })))
     }
 
-    /// Queues a job. The turn arrives through the channel; dropping the receiver gives it up.
+    /// Queues a job. The turn is sent through the channel; dropping the receiver gives it up.
     pub(crate) fn wait(&self, job: &mut Job) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -93,23 +93,23 @@ impl Turns {
         let tenant = state.tenants.entry(job.tenant.to_string()).or_default();
         let used = *job.used.get_or_insert(tenant.clock);
         tenant.waiting.insert((used, arrival), sender);
-        self.give(&mut state);
+        self.allocate(&mut state);
         receiver
     }
 
     /// Returns whether any job waits for a slot.
-    pub(crate) fn are_wanted(&self) -> bool {
+    pub(crate) fn have_waiting_jobs(&self) -> bool {
         let state = self.state();
         state.tenants.values().any(|t| !t.waiting.is_empty())
     }
 
-    /// Records what a tenant uses.
+    /// Adds to what a tenant has used.
     pub(crate) fn charge(&self, tenant: &str, units: u64) {
         self.state().shares.charge(tenant, units);
     }
 
     /// Allocates free slots as long as a waiting tenant may have one.
-    fn give(&self, state: &mut State) {
+    fn allocate(&self, state: &mut State) {
         while state.free > 0
             && let Some(tenant) = state.next()
         {
@@ -119,30 +119,30 @@ impl Turns {
             };
             let turn = Turn {
                 tenant: tenant.as_str().into(),
-                of: Some(self.clone()),
+                turns: Some(self.clone()),
             };
             match sender.send(turn) {
                 Ok(()) => {
                     state.free -= 1;
                     state.tenants.entry(tenant).or_default().held += 1;
                 }
-                // The receiver was dropped. Detach the turn, since its drop would lock the state again.
-                Err(mut turn) => drop(mem::take(&mut turn.of)),
+                // The receiver was dropped. Detach the turn, since dropping it would lock the state again.
+                Err(mut turn) => drop(mem::take(&mut turn.turns)),
             }
         }
         state.tenants.retain(|_, tenant| tenant.is_active());
     }
 
-    fn take_back(&self, tenant: &str) {
+    fn release(&self, tenant: &str) {
         let mut state = self.state();
         state.free += 1;
         if let Some(tenant) = state.tenants.get_mut(tenant) {
             tenant.held -= 1;
         }
-        self.give(&mut state);
+        self.allocate(&mut state);
     }
 
-    /// Ignores poisoning: no code that holds the lock panics half-way.
+    /// Locks the state. Ignores poisoning: no code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,12 +150,12 @@ impl Turns {
 
 impl State {
     fn next(&self) -> Option<String> {
-        let most = self.reserved.map_or(usize::MAX, |reserved| {
-            most_each(self.total, reserved, self.tenants.len())
+        let max = self.reserved.map_or(usize::MAX, |reserved| {
+            max_each(self.total, reserved, self.tenants.len())
         });
         let waiting = self.tenants.iter().filter_map(|(name, tenant)| {
             let ((_, arrival), _) = tenant.waiting.first_key_value()?;
-            (tenant.held < most).then(|| ((self.shares.used(name), *arrival), name))
+            (tenant.held < max).then(|| ((self.shares.used(name), *arrival), name))
         });
         let (_, name) = waiting.min_by_key(|(order, _)| *order)?;
         Some(name.clone())
@@ -177,8 +177,8 @@ impl Tenant {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(turns) = self.of.take() {
-            turns.take_back(&self.tenant);
+        if let Some(turns) = self.turns.take() {
+            turns.release(&self.tenant);
         }
     }
 }
@@ -187,92 +187,92 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    fn got(receiver: &mut oneshot::Receiver<Turn>) -> Option<Turn> {
+    fn granted(receiver: &mut oneshot::Receiver<Turn>) -> Option<Turn> {
         receiver.try_recv().ok()
     }
 
     #[test]
-    fn a_backlog_of_one_tenant_is_passed_by_another() {
+    fn another_tenant_overtakes_a_backlog() {
         let turns = Turns::new(1);
         let mut first = turns.wait(&mut Job::of("busy"));
-        let held = got(&mut first).unwrap();
+        let held = granted(&mut first).unwrap();
         let mut backlog: Vec<_> = (0..100).map(|_| turns.wait(&mut Job::of("busy"))).collect();
         let mut quiet = turns.wait(&mut Job::of("quiet"));
         turns.charge("busy", 10);
         drop(held);
-        assert!(got(&mut quiet).is_some());
-        assert!(got(&mut backlog[0]).is_some());
+        assert!(granted(&mut quiet).is_some());
+        assert!(granted(&mut backlog[0]).is_some());
     }
 
     /// Attack: a caller sends a large request before a small one.
     #[test]
-    fn of_one_tenant_a_small_job_passes_a_large_one() {
+    fn a_small_job_overtakes_a_large_one_of_its_tenant() {
         let turns = Turns::new(1);
         let mut large = Job::of("a");
         let mut first = turns.wait(&mut large);
-        let held = got(&mut first).unwrap();
+        let held = granted(&mut first).unwrap();
         large.charge(1000);
         let mut large = turns.wait(&mut large);
         let mut small = turns.wait(&mut Job::of("a"));
         drop(held);
-        let held = got(&mut small).expect("it has used nothing yet");
-        assert!(got(&mut large).is_none());
+        let held = granted(&mut small).expect("the small job has used nothing yet");
+        assert!(granted(&mut large).is_none());
         drop(held);
-        assert!(got(&mut large).is_some());
+        assert!(granted(&mut large).is_some());
     }
 
     #[test]
     fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
         let turns = Turns::new(1);
         let mut job = Job::of("a");
-        let mut held = got(&mut turns.wait(&mut job)).unwrap();
+        let mut held = granted(&mut turns.wait(&mut job)).unwrap();
         job.charge(1000);
         let mut large = turns.wait(&mut job);
         for turn in 0..1000 {
             let mut small = Job::of("a");
             let mut waits = turns.wait(&mut small);
             drop(held);
-            if got(&mut large).is_some() {
+            if granted(&mut large).is_some() {
                 assert!(turn > 0);
                 return;
             }
-            held = got(&mut waits).unwrap();
+            held = granted(&mut waits).unwrap();
             small.charge(10);
             // The small job waits for a second turn, which advances the tenant's clock.
             let mut again = turns.wait(&mut small);
             drop(held);
-            if got(&mut large).is_some() {
+            if granted(&mut large).is_some() {
                 return;
             }
-            held = got(&mut again).unwrap();
+            held = granted(&mut again).unwrap();
         }
         panic!("the large job never got a turn");
     }
 
     /// Attack: a tenant takes every slot.
     #[test]
-    fn one_tenant_never_holds_all_places_that_are_held_for_long() {
+    fn one_tenant_never_gets_all_long_term_slots() {
         let turns = Turns::reserving(8, 2);
         let mut greedy: Vec<_> = (0..20)
             .map(|_| turns.wait(&mut Job::of("greedy")))
             .collect();
-        let held: Vec<Turn> = greedy.iter_mut().filter_map(got).collect();
+        let held: Vec<Turn> = greedy.iter_mut().filter_map(granted).collect();
         assert_eq!(held.len(), 6);
-        assert!(got(&mut turns.wait(&mut Job::of("quiet"))).is_some());
+        assert!(granted(&mut turns.wait(&mut Job::of("quiet"))).is_some());
     }
 
     #[test]
-    fn a_turn_that_nobody_takes_goes_to_the_next() {
+    fn a_turn_whose_receiver_is_dropped_goes_to_the_next_job() {
         let turns = Turns::new(1);
-        let held = got(&mut turns.wait(&mut Job::of("a"))).unwrap();
-        drop(turns.wait(&mut Job::of("gone before its turn")));
+        let held = granted(&mut turns.wait(&mut Job::of("a"))).unwrap();
+        drop(turns.wait(&mut Job::of("dropped before its turn")));
         let unread = turns.wait(&mut Job::of("b"));
         let mut last = turns.wait(&mut Job::of("c"));
         drop(held);
-        assert!(got(&mut last).is_none());
+        assert!(granted(&mut last).is_none());
         drop(unread);
-        assert!(got(&mut last).is_some());
-        assert!(!turns.are_wanted());
+        assert!(granted(&mut last).is_some());
+        assert!(!turns.have_waiting_jobs());
         assert!(turns.state().tenants.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! One job on its thread: its remaining budget, and when it yields to others.
+//! Runs one job on its thread: tracks its budget, and yields to other jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,25 +9,24 @@ use shared::meter::{Interrupted, Meter};
 
 use super::turns::{Job, Turn, Turns};
 
-/// Microseconds of work after which a job yields to waiting jobs. Long compared with a thread switch, and
-/// short compared with the time in which users expect a Secret.
+/// Microseconds of work after which a job yields to waiting jobs. Long compared to a thread switch, and short compared
+/// to the time in which users expect a Secret.
 const SLICE: u64 = 10_000;
-/// An operation of at least this many microseconds, which cannot be interrupted, runs in a separate lane, so
-/// that short ones never wait for it. No private-key operation is that long.
-const LONG: u64 = 20_000;
+/// Minimum cost, in microseconds, of an operation that runs in a separate lane, since it cannot be interrupted and
+/// short operations must not wait for it. No private-key operation is that long.
+const MIN_LONG_COST: u64 = 20_000;
 
-/// Processor time allowed per unit of stated cost. A machine that is slower than the stated costs by up to
-/// this factor completes the same work.
-const SLOWEST: u64 = 10;
+/// Processor time that is allowed per unit of stated cost. A machine that is slower than stated by up to this factor
+/// completes the same work.
+const MAX_SLOWDOWN: u64 = 10;
 
-/// What one job may use.
+/// The budget of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Microseconds of work at its stated cost, which is the same on every machine.
+    /// Work in microseconds at its stated cost, which is the same on every machine.
     work: u64,
-    /// Processor time, whatever the stated cost of the work: a second limit. Time in which other threads use
-    /// the processor does not count, since otherwise a busy machine would end work that an idle one
-    /// completes.
+    /// Processor time, regardless of the stated cost: a second limit. The processor time of other threads does not
+    /// count, since otherwise a busy machine would end work that an idle one completes.
     time: Duration,
 }
 
@@ -36,7 +35,7 @@ impl Budget {
     pub const fn seconds(seconds: u64) -> Self {
         Self {
             work: seconds * 1_000_000,
-            time: Duration::from_secs(seconds * SLOWEST),
+            time: Duration::from_secs(seconds * MAX_SLOWDOWN),
         }
     }
 
@@ -45,7 +44,7 @@ impl Budget {
         Self { time, ..self }
     }
 
-    /// Returns what is left after work that took `took` and before work that costs `cost`, or `None` if the
+    /// Returns the remaining budget after work that took `took` and before work that costs `cost`, or `None` if the
     /// budget is used up.
     fn after(self, took: Duration, cost: u64) -> Option<Self> {
         Some(Self {
@@ -55,7 +54,7 @@ impl Budget {
     }
 }
 
-/// The lanes of a pool; each operation runs in one of them.
+/// The lanes of a pool. Each operation runs in one of them.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     pub(super) short: Turns,
@@ -74,17 +73,16 @@ fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// The meter of one job, on the thread where it was created. It blocks that thread while others have their
-/// turn.
+/// The meter of one job, on the thread on which it was created. It blocks that thread while other jobs have their turn.
 pub(super) struct Worker {
     lanes: Lanes,
     job: Job,
     turn: Option<Turn>,
     is_long: bool,
-    /// Work done in this turn.
+    /// The work of this turn.
     slice: u64,
-    left: Budget,
-    /// The thread's processor time when the previous operation began.
+    remaining: Budget,
+    /// The processor time of the thread at the start of the previous operation.
     since: Duration,
     is_over: Arc<AtomicBool>,
 }
@@ -104,7 +102,7 @@ impl Worker {
             turn: Some(turn),
             is_long: false,
             slice: 0,
-            left: budget,
+            remaining: budget,
             since: thread_time(),
             is_over,
         }
@@ -120,10 +118,10 @@ impl Worker {
         self.slice = 0;
         let waiting = self.lanes.of(is_long).wait(&mut self.job);
         self.turn = Some(waiting.blocking_recv().map_err(|_| Interrupted)?);
-        self.go_on()
+        self.check_is_not_over()
     }
 
-    fn go_on(&self) -> Result<(), Interrupted> {
+    fn check_is_not_over(&self) -> Result<(), Interrupted> {
         if self.is_over.load(Ordering::Relaxed) {
             return Err(Interrupted);
         }
@@ -133,13 +131,13 @@ impl Worker {
 
 impl Meter for Worker {
     fn spend(&mut self, cost: u64) -> Result<(), Interrupted> {
-        self.go_on()?;
+        self.check_is_not_over()?;
         let now = thread_time();
         let took = now.saturating_sub(self.since);
-        self.left = self.left.after(took, cost).ok_or(Interrupted)?;
+        self.remaining = self.remaining.after(took, cost).ok_or(Interrupted)?;
         self.since = now;
-        let is_long = cost >= LONG;
-        let has_had_its_turn = self.slice >= SLICE && self.lane().are_wanted();
+        let is_long = cost >= MIN_LONG_COST;
+        let has_had_its_turn = self.slice >= SLICE && self.lane().have_waiting_jobs();
         if is_long != self.is_long || has_had_its_turn {
             self.wait_for(is_long)?;
         }
@@ -171,16 +169,25 @@ mod tests {
 
     /// Attack: an author stores an object whose work never ends.
     #[test]
-    fn ends_when_its_work_or_its_time_is_used_up() {
+    fn ends_when_its_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
         for (why, took, cost, want) in [
-            ("neither", ms(10_000), 1_000_000, Some((0, ms(0)))),
-            ("some", ms(400), 1_000, Some((999_000, ms(9_600)))),
-            ("its work", ms(0), 1_000_001, None),
-            ("its time", ms(10_001), 0, None),
+            (
+                "both within the budget",
+                ms(10_000),
+                1_000_000,
+                Some((0, ms(0))),
+            ),
+            ("partly used", ms(400), 1_000, Some((999_000, ms(9_600)))),
+            ("work used up", ms(0), 1_000_001, None),
+            ("time used up", ms(10_001), 0, None),
         ] {
-            let left = SECOND.after(took, cost);
-            assert_eq!(left.map(|left| (left.work, left.time)), want, "{why}");
+            let remaining = SECOND.after(took, cost);
+            assert_eq!(
+                remaining.map(|remaining| (remaining.work, remaining.time)),
+                want,
+                "{why}"
+            );
         }
         let mut worker = worker(&lanes(), "a", SECOND);
         let spent = (0..2000).take_while(|_| worker.spend(1_000).is_ok());
@@ -188,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_others_go_first_after_a_slice_and_goes_on_after_them() {
+    fn yields_to_other_jobs_after_a_slice() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         let mut waiting = lanes.short.wait(&mut Job::of("quiet"));
@@ -197,9 +204,9 @@ mod tests {
             hostile.spend(SLICE / 10).unwrap();
         }
         std::thread::scope(|scope| {
-            let goes_on = scope.spawn(move || hostile.spend(1));
+            let continues = scope.spawn(move || hostile.spend(1));
             drop(waiting.blocking_recv().unwrap());
-            assert_eq!(goes_on.join().unwrap(), Ok(()));
+            assert_eq!(continues.join().unwrap(), Ok(()));
         });
     }
 
@@ -208,14 +215,14 @@ mod tests {
     fn short_work_of_others_does_not_wait_for_long_operations() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
-        hostile.spend(LONG).unwrap();
+        hostile.spend(MIN_LONG_COST).unwrap();
         assert!(lanes.long.wait(&mut Job::of("a")).try_recv().is_err());
         assert!(lanes.short.wait(&mut Job::of("a")).try_recv().is_ok());
     }
 
     /// Attack: an author keeps work running after the process was asked to stop.
     #[test]
-    fn ends_before_its_next_operation_when_it_is_over() {
+    fn ends_before_its_next_operation_when_stopped() {
         let mut worker = worker(&lanes(), "a", SECOND);
         worker.spend(1).unwrap();
         worker.is_over.store(true, Ordering::Relaxed);

@@ -35,22 +35,22 @@ use super::timing::{Class, SlowClass};
 use crate::metrics::{Metrics, SEALED_TYPE, instance_label};
 use crate::pool::turns::Turns;
 use crate::pool::{Budget, Pool, Stopped};
-use crate::store::{Applied, Look, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
 
-/// Maximum number of Secrets of objects with templates that are written at once.
-const WRITES: usize = 32;
+/// Maximum number of concurrent writes of Secrets from objects with templates.
+const MAX_WRITES: usize = 32;
 
-/// What finding the class of templates may use.
-const PARSING: Budget = Budget::seconds(30);
+/// The budget for determining the class of templates.
+const PARSING_BUDGET: Budget = Budget::seconds(30);
 
-/// What every attempt needs.
+/// The dependencies of every attempt.
 #[derive(Debug)]
 pub(super) struct Tools<S> {
     pub(super) store: Arc<S>,
     pub(super) pool: Pool,
     pub(super) policy: Policy,
     /// The author limits and added metadata as text, which becomes part of the records.
-    pub(super) judged_by: String,
+    pub(super) limits_text: String,
     /// The keys that verify records.
     ring: Mutex<Arc<KeyRing>>,
     drift: Mutex<Drift>,
@@ -58,20 +58,20 @@ pub(super) struct Tools<S> {
     first_attempts: Mutex<FirstAttempts>,
     pub(super) pauses: Pauses,
     holds: Holds,
-    /// Places at which Secrets are written whose attempts gave up theirs.
+    /// Slots for writing Secrets, for attempts that gave up their own slot.
     pub(super) writes: Turns,
     pub(super) metrics: Arc<Metrics>,
 }
 
 /// The inputs of one attempt.
 #[derive(Debug)]
-pub(super) struct Occasion {
+pub(super) struct Inputs {
     pub(super) ring: Arc<KeyRing>,
     pub(super) now: Timestamp,
     pub(super) was_failing: bool,
 }
 
-/// The outcome of a plan.
+/// The outcome of applying a plan.
 struct Done {
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,
@@ -85,7 +85,7 @@ struct Done {
 
 enum Attempted {
     Done(Done),
-    /// A Secret exists that was not expected; this is the Secret to write.
+    /// A Secret already exists unexpectedly; this is the Secret to write.
     Exists(Box<Secret>),
 }
 
@@ -99,16 +99,16 @@ impl Done {
     }
 }
 
-/// Returns a text for the part of the policy that a record does not cover by itself. Takes the policy apart
-/// without `..`, so that the compiler asks about each new setting.
-fn judged_by(policy: &Policy) -> String {
+/// Returns a text for the settings of the policy that a record does not cover otherwise. Destructures the policy
+/// without `..`, so that the compiler requires a decision about each new setting.
+fn limits_text(policy: &Policy) -> String {
     let Policy {
         author_limits,
         added,
-        // `record::Origin` has these.
+        // `record::Origin` contains these.
         rules: _,
         tolerates_drift: _,
-        // These do not change which Secret is right.
+        // These do not affect the desired Secret.
         update_status: _,
         retries: _,
     } = policy;
@@ -118,7 +118,7 @@ fn judged_by(policy: &Policy) -> String {
 impl<S: Store> Tools<S> {
     pub(super) fn new(store: Arc<S>, pool: Pool, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
-            judged_by: judged_by(&policy),
+            limits_text: limits_text(&policy),
             store,
             pool,
             policy,
@@ -128,7 +128,7 @@ impl<S: Store> Tools<S> {
             first_attempts: Mutex::default(),
             pauses: Pauses::default(),
             holds: Holds::default(),
-            writes: Turns::reserving(WRITES, WRITES / 4),
+            writes: Turns::reserving(MAX_WRITES, MAX_WRITES / 4),
             metrics,
         }
     }
@@ -141,7 +141,7 @@ impl<S: Store> Tools<S> {
         Arc::clone(&self.ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets state that is valid only while this replica leads.
+    /// Drops state that is valid only while this replica is the leader.
     pub(super) fn hand_over(&self) {
         *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
         *self.progress() = Progress::default();
@@ -149,27 +149,28 @@ impl<S: Store> Tools<S> {
         self.metrics.hand_over();
     }
 
-    pub(super) async fn attempt(&self, id: &ObjectId, occasion: &Occasion) -> Ended {
+    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> Ended {
         let start = Instant::now();
         let mut schedule = Schedule::default();
-        let ended = match self.reconcile(id, occasion, &mut schedule).await {
+        let ended = match self.reconcile(id, inputs, &mut schedule).await {
             Ok(ended) => ended,
             Err(error) => Ended::Retry(Report {
                 reason: Reason::ErrUpdateFailed,
                 message: error_chain(&error),
             }),
         };
-        let news = ended.news(occasion.was_failing);
-        if news.is_some() {
+        let event = ended.event(inputs.was_failing);
+        if event.is_some() {
             self.wait_to_report(id, &mut schedule).await;
         }
-        self.metrics.looked(schedule.shown(start.elapsed()));
-        if matches!(ended, Ended::Well { .. }) {
-            self.store.rest(id);
+        self.metrics
+            .reconcile_took(schedule.rounded(start.elapsed()));
+        if matches!(ended, Ended::UpToDate { .. }) {
+            self.store.release(id);
             self.first_attempts().forget(id);
         }
-        if let Some(news) = news {
-            self.store.announce(id, news).await;
+        if let Some(event) = event {
+            self.store.announce(id, event).await;
         }
         ended
     }
@@ -177,28 +178,32 @@ impl<S: Store> Tools<S> {
     async fn reconcile(
         &self,
         id: &ObjectId,
-        occasion: &Occasion,
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
-        if let Some(instance) = self.recognised(id, &occasion.ring) {
-            return Ok(self.in_place(id, &instance));
+        if let Some(instance) = self.recognised(id, &inputs.ring) {
+            return Ok(self.up_to_date(id, &instance));
         }
-        let observed = self.gather(id, Look::Guess).await?;
-        let Some(class) = self.slow_class(id, &observed, &occasion.ring).await? else {
-            return self.follow_all(id, observed, occasion, schedule).await;
+        let observed = self.gather(id, ReadMode::Guess).await?;
+        let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
+            return self
+                .reconcile_or_refetch(id, observed, inputs, schedule)
+                .await;
         };
-        // An attempt that waits for its hold keeps nothing that is large.
+        // An attempt that waits for its hold keeps no large data.
         drop(observed);
         let _away = self.pauses.leave(&id.namespace);
         schedule.hold(self.holds.wait(&id.namespace, class).await?);
-        let observed = self.gather(id, Look::Guess).await?;
-        let ended = self.follow_all(id, observed, occasion, schedule).await;
+        let observed = self.gather(id, ReadMode::Guess).await?;
+        let ended = self
+            .reconcile_or_refetch(id, observed, inputs, schedule)
+            .await;
         schedule.release();
         ended
     }
 
     /// Returns the class of an object that needs a hold: its templates have slow functions, and its Secret is not known
-    /// to be in place.
+    /// to be up to date.
     async fn slow_class(
         &self,
         id: &ObjectId,
@@ -209,62 +214,72 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         };
         let has_templates = sealed.spec.template.data.is_some();
-        if !has_templates || !self.store.is_public() || self.fits(observed, ring).is_some() {
+        if !has_templates
+            || !self.store.is_public()
+            || self.recognised_observed(observed, ring).is_some()
+        {
             return Ok(None);
         }
         let sealed = Arc::clone(sealed);
         let class = move |_: &mut dyn Meter| Class::of(slow_work(&sealed)).slow();
-        self.pool.work_for(&id.namespace, PARSING, class).await
+        self.pool
+            .work_for(&id.namespace, PARSING_BUDGET, class)
+            .await
     }
 
-    async fn follow_all(
+    async fn reconcile_or_refetch(
         &self,
         id: &ObjectId,
         observed: Observed,
-        occasion: &Occasion,
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
-        if let Some(ended) = self.follow(id, observed, occasion, schedule).await? {
+        if let Some(ended) = self
+            .reconcile_observed(id, observed, inputs, schedule)
+            .await?
+        {
             return Ok(ended);
         }
-        // After a fetch nothing is assumed, so no further attempt is needed.
-        let observed = self.gather(id, Look::Fetch).await?;
-        let ended = self.follow(id, observed, occasion, schedule).await?;
+        // After a fetch nothing is assumed, so one more attempt is enough.
+        let observed = self.gather(id, ReadMode::Fetch).await?;
+        let ended = self
+            .reconcile_observed(id, observed, inputs, schedule)
+            .await?;
         ended.ok_or(StoreError::Exists)
     }
 
-    /// Unseals, decides, applies and records. Returns `None` if the object changed meanwhile: the result
-    /// belongs to the earlier version and must not be recorded for the current one.
-    async fn follow(
+    /// Unseals, decides, applies and records. Returns `None` if the object changed meanwhile: the result belongs to the
+    /// earlier version and must not be recorded for the current one.
+    async fn reconcile_observed(
         &self,
         id: &ObjectId,
         mut observed: Observed,
-        occasion: &Occasion,
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Option<Ended>, StoreError> {
         if observed.source != Source::Gone {
-            self.metrics.looks_at(id);
+            self.metrics.reconcile_started(id);
         }
-        if let Some(sealed) = self.fits(&observed, &occasion.ring) {
-            return Ok(Some(self.in_place(id, instance_of(&sealed))));
+        if let Some(sealed) = self.recognised_observed(&observed, &inputs.ring) {
+            return Ok(Some(self.up_to_date(id, instance_of(&sealed))));
         }
-        let desired = self.desired(id, &observed, occasion, schedule).await?;
+        let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, sealed_by) = desired;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
-            let Some(fetched) = self.look_again(id, &observed).await? else {
+            let Some(fetched) = self.refetch(id, &observed).await? else {
                 return Ok(None);
             };
             observed = fetched;
         }
         let risky_type = desired.secret().and_then(risky_type);
-        let brought_about = self
-            .bring_about(id, observed, desired, occasion.now, schedule)
+        let applied = self
+            .apply_desired(id, observed, desired, inputs.now, schedule)
             .await?;
-        let Some((observed, done)) = brought_about else {
+        let Some((observed, done)) = applied else {
             return Ok(None);
         };
         let done = self.repeat_first_report(id, done, schedule);
-        let done = self.without_values(id, observed, done, occasion.now, schedule);
+        let done = self.without_values(id, observed, done, inputs.now, schedule);
         let Some((observed, done)) = done.await? else {
             return Ok(None);
         };
@@ -278,43 +293,44 @@ impl<S: Store> Tools<S> {
         }
         if let Some(risky_type) = risky_type.filter(|_| done.changed) {
             self.wait_to_report(id, schedule).await;
-            self.warn_of(id, &observed.source, risky_type).await;
+            self.warn_about_risky_type(id, &observed.source, risky_type)
+                .await;
         }
-        let ended = self.tell(id, &observed, &done, &sealed_by, occasion, schedule);
+        let ended = self.report(id, &observed, &done, &sealed_by, inputs, schedule);
         ended.await.map(Some)
     }
 
     /// Fetches the state that was only assumed. Returns `None` if the object changed meanwhile.
-    async fn look_again(
+    async fn refetch(
         &self,
         id: &ObjectId,
         before: &Observed,
     ) -> Result<Option<Observed>, StoreError> {
-        let observed = self.gather(id, Look::Fetch).await?;
+        let observed = self.gather(id, ReadMode::Fetch).await?;
         Ok(observed.is_about_the_same(before).then_some(observed))
     }
 
     /// Reports the outcome in metrics and status.
-    async fn tell(
+    async fn report(
         &self,
         id: &ObjectId,
         observed: &Observed,
         done: &Done,
         sealed_by: &BTreeMap<String, Fingerprint>,
-        occasion: &Occasion,
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
-        let outcome = self.outcome(observed, done, sealed_by, &occasion.ring);
-        let status = self.next_status(observed, &outcome, occasion.now);
-        let is_well = outcome.message().is_none();
-        if status.is_some() || done.changed || !is_well {
+        let outcome = self.outcome(observed, done, sealed_by, &inputs.ring);
+        let status = self.next_status(observed, &outcome, inputs.now);
+        let is_synced = outcome.message().is_none();
+        if status.is_some() || done.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
         }
         if let Some(fault) = outcome.fault() {
             self.metrics.failed(id, fault);
         }
         self.metrics
-            .condition(id, instance(&observed.source), is_well);
+            .condition(id, instance(&observed.source), is_synced);
         if let Some(status) = status {
             let uid = observed.uid.as_deref();
             let recorded = self.store.record(id, uid, Some(status)).await;
@@ -324,13 +340,13 @@ impl<S: Store> Tools<S> {
             return Ok(Ended::not_before(fight.until, &outcome));
         }
         let is_new = !observed.settled && !observed.claimed;
-        let is_news = done.changed || self.policy.update_status && is_new;
-        Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_news))
+        let is_event = done.changed || self.policy.update_status && is_new;
+        Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_event))
     }
 
-    /// Repeats the first attempt's report. An attempt that failed at the store has shown that the templates
-    /// render. A later attempt must not reveal that they fail at other times, so it reports the earlier store
-    /// error again.
+    /// Repeats the report of the first attempt. An attempt that failed at the store has shown that the templates
+    /// render. A later attempt must not reveal that they fail at other times, so it reports the earlier store error
+    /// again.
     fn repeat_first_report(&self, id: &ObjectId, done: Done, schedule: &Schedule) -> Done {
         if !schedule.is_set() {
             return done;
@@ -354,8 +370,8 @@ impl<S: Store> Tools<S> {
         done
     }
 
-    /// Turns a failure that depends on the values into [`Refusal::Values`], so that all such failures are
-    /// reported, retried and counted alike. `None` as in [`Self::look_again`].
+    /// Replaces a failure that depends on the values with [`Refusal::Values`], so that all such failures are reported,
+    /// retried and counted in the same way. Returns `None` like [`Self::refetch`].
     async fn without_values(
         &self,
         id: &ObjectId,
@@ -377,7 +393,7 @@ impl<S: Store> Tools<S> {
             .render_for(&id.namespace, class.rendering(), report);
         let report = rendered.await?;
         let observed = if observed.guessed {
-            match self.look_again(id, &observed).await? {
+            match self.refetch(id, &observed).await? {
                 Some(fetched) => fetched,
                 None => return Ok(None),
             }
@@ -403,7 +419,7 @@ impl<S: Store> Tools<S> {
         ring: &KeyRing,
     ) -> Outcome<'a> {
         let keeps_values =
-            matches!(&observed.existing, Existing::Ours(held) if !held.values().is_empty());
+            matches!(&observed.existing, Existing::Owned(held) if !held.values().is_empty());
         match (&done.refusal, &done.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
@@ -413,13 +429,13 @@ impl<S: Store> Tools<S> {
             (Some(why), Ok(_)) => Outcome::Refused { why, keeps_values },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by,
-                record: self.proof(observed, stored.as_deref(), ring),
+                record: self.new_record(observed, stored.as_deref(), ring),
             },
         }
     }
 
-    async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
-        let observed = self.store.gather(id, look).await;
+    async fn gather(&self, id: &ObjectId, mode: ReadMode) -> Result<Observed, StoreError> {
+        let observed = self.store.gather(id, mode).await;
         let mut observed = observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))?;
         if !observed.settled && self.was_unsealed(&observed) {
             self.store.note_unsealed(id, &observed);
@@ -428,20 +444,25 @@ impl<S: Store> Tools<S> {
         Ok(observed)
     }
 
-    async fn warn_of(&self, id: &ObjectId, source: &Source, risky_type: &'static str) {
+    async fn warn_about_risky_type(
+        &self,
+        id: &ObjectId,
+        source: &Source,
+        risky_type: &'static str,
+    ) {
         let is_legacy = matches!(source, Source::Sealed(sealed) if no_secret::is_legacy(sealed));
-        let (label, news) = if is_legacy {
+        let (label, event) = if is_legacy {
             (SEALED_TYPE, ended::risky_unnamed())
         } else {
             (risky_type, ended::risky(risky_type))
         };
-        self.metrics.makes_risky(label);
-        self.store.announce(id, news).await;
+        self.metrics.risky_secret_written(label);
+        self.store.announce(id, event).await;
     }
 
-    /// Decides and applies the plan; a second time, with the existing Secret, if there is a Secret that was
-    /// not expected. `None` as in [`Self::look_again`].
-    async fn bring_about(
+    /// Decides and applies the plan. If a Secret exists unexpectedly, does so again with the existing Secret. Returns
+    /// `None` like [`Self::refetch`].
+    async fn apply_desired(
         &self,
         id: &ObjectId,
         observed: Observed,
@@ -458,7 +479,7 @@ impl<S: Store> Tools<S> {
             Attempted::Done(done) => Ok(Some((observed, done))),
             Attempted::Exists(_) if !guessed => Err(StoreError::Exists),
             Attempted::Exists(secret) => {
-                let Some(observed) = self.look_again(id, &observed).await? else {
+                let Some(observed) = self.refetch(id, &observed).await? else {
                     return Ok(None);
                 };
                 let desired = Desired::Secret {
@@ -483,7 +504,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<Attempted, Stopped> {
         let is_random = desired.is_random();
         let is_added_to = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            Existing::Owned(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
             _ => true,
         };
         let circumstances = Circumstances {
@@ -495,7 +516,7 @@ impl<S: Store> Tools<S> {
         let plan = decide(id, desired, &observed.existing, circumstances);
         let restored = self.policy.added.missing_on(&observed.existing);
         let plan = match (plan, &restored) {
-            // Edits are tolerated, but not of what the administrator asks for.
+            // Edits are tolerated, except of the metadata that the administrator adds.
             (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
             (plan, _) => plan,
         };
@@ -516,7 +537,7 @@ impl<S: Store> Tools<S> {
             _ => None,
         };
         let (plan, fight) = match restored {
-            // What the administrator asks for comes back even if the object is refused, and only that.
+            // The metadata of the administrator is restored even if the object is refused, and nothing else.
             Some(secret) if refusal.is_some() && fight.is_none() => {
                 match self.correct(id, Interference::Edit, now) {
                     Ok(()) => (Plan::Replace(secret), None),
@@ -525,7 +546,7 @@ impl<S: Store> Tools<S> {
             }
             _ => (plan, fight),
         };
-        let place = match &plan {
+        let slot = match &plan {
             Plan::Leave => None,
             _ => self.wait_to_write(id, schedule).await?,
         };
@@ -534,13 +555,13 @@ impl<S: Store> Tools<S> {
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
-        drop(place);
+        drop(slot);
         if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
             self.store.note_unsealed(id, observed);
         }
         Ok(Attempted::Done(Done {
-            // A correction is reported only if the administrator's added metadata was already in place:
-            // otherwise the change may come from a new setting.
+            // A correction is reported only if the administrator's added metadata was in place before: otherwise a new
+            // setting may have caused the change.
             corrected: undone == Some(Interference::Edit)
                 && is_added_to
                 && changed
@@ -555,26 +576,25 @@ impl<S: Store> Tools<S> {
 
     /// Returns whether the outcome must not depend on whether the new values equal the existing ones.
     ///
-    /// A Secret that was created from this very object may be compared if nothing was reported about the
-    /// object before this process started, as after a crash between writing the Secret and the status; and if
-    /// the status of that time calls the version unsealed, as that of Bitnami's controller does, which has no
-    /// record. Either can be forged before a start, so neither counts where templates are forbidden; elsewhere
-    /// it is the one bit that an edit reveals anyway. So may a Secret that is
-    /// to be taken over: an immutable one could not be taken over otherwise. A Secret that only consents to a
-    /// merge may not be compared: each edit would test a guess of values that are not the author's.
+    /// The values of a Secret that this object controls may be compared in three cases: if nothing was reported about
+    /// the object before this process started, as after a crash between writing the Secret and the status; if the
+    /// status of that time claims that the version was unsealed, as that of upstream's controller does, which has no
+    /// record; and if the Secret is immutable, since otherwise no re-encryption of its SealedSecret could succeed. The
+    /// first two can be forged before a start, and all three reveal whether the values are equal, which is the one bit
+    /// that an edit reveals anyway. Where templates are forbidden an edit reveals nothing, so none of the three counts
+    /// there, and an immutable Secret must be deleted first.
     ///
-    /// An immutable Secret that this object controls may always be compared, since otherwise no re-encryption
-    /// of its SealedSecret could succeed: whether the values are equal is the one bit that an edit reveals
-    /// anyway. Where templates are forbidden, an edit reveals nothing, so there the Secret must be deleted
-    /// first.
+    /// A Secret that is handed over may be compared too: otherwise an immutable one could not be handed over. A Secret
+    /// that only consents to a merge may not be compared: each edit would test a guess of values that do not belong to
+    /// the author.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => {
+            Existing::Owned(Held::Secret(secret)) => {
                 let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
                 if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
-                    let may_tell = is_frozen || observed.claimed || observed.is_fresh;
-                    may_tell && !self.forbids_templates(&observed.source)
+                    let may_reveal = is_frozen || observed.claimed || observed.is_fresh;
+                    may_reveal && !self.forbids_templates(&observed.source)
                 } else {
                     ownership::is_handed_over(metadata)
                 }
@@ -625,7 +645,7 @@ impl<S: Store> Tools<S> {
         Ok(Ended::Gone { removed })
     }
 
-    /// Returns the status to record, or `None` if there is nothing new to record.
+    /// Returns the status to record, or `None` if it is unchanged.
     fn next_status(
         &self,
         observed: &Observed,
@@ -633,8 +653,8 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
-        // A store that records which version was unsealed needs the status of a new version even if its text
-        // is the same.
+        // A store that records which version was unsealed needs the status of a new version even if its text is
+        // unchanged.
         let is_known = observed.settled || observed.claimed;
         let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !is_known;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
@@ -642,20 +662,20 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns whether the size of the Secret follows from the size of the sealed values. It does not if
-/// templates produce values, or if some values belong to another client.
+/// Returns whether the size of the Secret follows from the size of the sealed values. It does not if templates produce
+/// values, or if some values belong to another client.
 fn has_public_size(observed: &Observed) -> bool {
     let Source::Sealed(sealed) = &observed.source else {
         return false;
     };
     let is_alone = match &observed.existing {
-        Existing::Ours(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
+        Existing::Owned(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
         _ => true,
     };
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }
 
-/// Returns the label that distinguishes releases of a chart.
+/// Returns the instance label, which distinguishes releases of a chart.
 fn instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";

@@ -1,26 +1,26 @@
-//! How an attempt ended, and what is reported about it.
+//! The result of an attempt, and how it is reported.
 
 use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
 use jiff::Timestamp;
 
-use crate::store::{News, StoreError};
+use crate::store::{EventRecord, StoreError};
 
-/// How an attempt ended, and what must happen before another one can end differently.
+/// The result of an attempt, and what must happen before another attempt can have another result.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The Secret is up to date. `changed`: something was written, or another version of the SealedSecret is
-    /// in place.
-    Well { changed: bool },
-    /// The SealedSecret and everything made from it are deleted.
+    /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
+    /// version of the SealedSecret.
+    UpToDate { changed: bool },
+    /// The SealedSecret is deleted, and everything that was created from it.
     Gone { removed: bool },
-    /// Only another key helps.
+    /// Failed; only another key can help.
     WaitsForKeys(Report),
-    /// Only a change of the SealedSecret helps.
+    /// Failed; only a change of the SealedSecret can help.
     WaitsForChange(Report),
-    /// Retry later.
+    /// Failed; an attempt is repeated later.
     Retry(Report),
-    /// Nothing to do before that time.
+    /// Failed; no attempt is useful before that time.
     NotBefore(Timestamp, Report),
 }
 
@@ -31,10 +31,10 @@ pub(super) struct Report {
 }
 
 impl Ended {
-    /// Classifies the outcome. `error` is the store's error when the plan was applied.
+    /// Returns the result for an outcome. `error` is the error of the store, if applying the plan failed.
     pub(super) fn of(outcome: &Outcome<'_>, error: Option<&StoreError>, changed: bool) -> Self {
         let Some(message) = outcome.diagnosis() else {
-            return Self::Well { changed };
+            return Self::UpToDate { changed };
         };
         let report = Report {
             reason: outcome.reason(),
@@ -48,7 +48,7 @@ impl Ended {
                 Remedy::Change => Self::WaitsForChange(report),
                 Remedy::Retry => Self::Retry(report),
             },
-            (_, None) => Self::Well { changed },
+            (_, None) => Self::UpToDate { changed },
         }
     }
 
@@ -60,20 +60,20 @@ impl Ended {
         Self::NotBefore(until, report)
     }
 
-    /// Returns the event to report. A success is reported when something changed; a failure each time, and
-    /// the recorder of events counts repetitions.
-    pub(super) fn news(&self, was_failing: bool) -> Option<News> {
+    /// Returns the event to report. A success is reported if something changed. A failure is reported each time, and
+    /// repetitions are counted.
+    pub(super) fn event(&self, was_failing: bool) -> Option<EventRecord> {
         match self {
-            Self::Well { changed } if *changed || was_failing => Some(News {
+            Self::UpToDate { changed } if *changed || was_failing => Some(EventRecord {
                 is_warning: false,
                 reason: Reason::Unsealed,
                 message: "SealedSecret unsealed successfully".into(),
             }),
-            Self::Well { .. } | Self::Gone { .. } => None,
+            Self::UpToDate { .. } | Self::Gone { .. } => None,
             Self::WaitsForKeys(report)
             | Self::WaitsForChange(report)
             | Self::Retry(report)
-            | Self::NotBefore(_, report) => Some(News {
+            | Self::NotBefore(_, report) => Some(EventRecord {
                 is_warning: true,
                 reason: report.reason,
                 message: warning(report),
@@ -90,35 +90,34 @@ fn warning(report: &Report) -> String {
     }
 }
 
-pub(super) fn risky(risky_type: &str) -> News {
-    News {
+pub(super) fn risky(risky_type: &str) -> EventRecord {
+    EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
         message: format!(
-            "the Secret has the type {risky_type}, which gives its author more than the values that were sealed; \
-             if that is not meant, take the type out of --allow-secret-types"
+            "the Secret has the type {risky_type}, which gives the author of the SealedSecret more than the sealed values; \
+             if this is not intended, remove the type from --allow-secret-types"
         ),
     }
 }
 
-/// Returns the event about a risky type that is sealed itself, and so not named.
-pub(super) fn risky_unnamed() -> News {
-    News {
+/// Returns the event about a risky type that is itself sealed, and therefore not named.
+pub(super) fn risky_unnamed() -> EventRecord {
+    EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
-        message: "the Secret sealed in the deprecated field 'data' has a type which gives its author more than the \
-                  values that were sealed; if that is not meant, run the controller with --forbid-secret-types"
+        message: "the Secret sealed in the deprecated field 'data' has a type that gives the author of the SealedSecret \
+                  more than the sealed values; if this is not intended, run the controller with --forbid-secret-types"
             .into(),
     }
 }
 
-pub(super) fn drift_corrected() -> News {
-    News {
+pub(super) fn drift_corrected() -> EventRecord {
+    EventRecord {
         is_warning: true,
         reason: Reason::DriftCorrected,
-        message:
-            "another client had changed the Secret; the values of the SealedSecret are restored"
-                .into(),
+        message: "another client changed the Secret; the values of the SealedSecret were restored"
+            .into(),
     }
 }
 
@@ -141,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn an_object_whose_budget_is_used_up_is_tried_again_without_any_change() {
+    fn an_object_whose_budget_is_used_up_is_retried_without_a_change() {
         let used_up = UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         };
         let why = Refusal::Unseal(used_up);
         let Ended::Retry(Report { reason, message }) = ended(&why) else {
-            panic!("it waits for something");
+            panic!("expected a retry");
         };
         assert_eq!(reason, Reason::BudgetUsedUp);
         assert!(message.contains("split the object"), "{message}");

@@ -1,8 +1,8 @@
-//! What the first attempt on a version of an object fixed for those after it.
+//! Keeps the results of the first attempt on a version of an object that apply to later attempts.
 //!
-//! An attempt that failed at the API server is repeated, and renders the templates again. With another time, or with
-//! other random values, they could fail this time, and an author chooses by which value and when: repetitions would
-//! answer questions that nobody paid an edit for.
+//! An attempt that fails at the API server is repeated, and renders the templates again. With another time, or with
+//! other random values, the templates could fail this time, and the author chooses by which value and when. So
+//! repetitions would reveal information about values without an edit.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::store::Observed;
 
-/// By object, until that version of it is unsealed.
+/// The first attempt on each object, until that version is unsealed.
 #[derive(Debug, Default)]
 pub(super) struct FirstAttempts(HashMap<ObjectId, First>);
 
@@ -20,12 +20,12 @@ struct First {
     uid: Option<String>,
     generation: Option<i64>,
     now: Timestamp,
-    /// Its text, and whether it takes a person to get on.
+    /// The text of the error, and whether a person must act.
     error: Option<(String, bool)>,
 }
 
 impl FirstAttempts {
-    /// The time by which to render: that of the first attempt, or if the version was unsealed once, now.
+    /// Returns the time to render with: that of the first attempt, or now if the version was unsealed before.
     pub(super) fn time(&mut self, id: &ObjectId, observed: &Observed, now: Timestamp) -> Timestamp {
         if observed.settled {
             self.forget(id);
@@ -45,14 +45,14 @@ impl FirstAttempts {
         self.0.get(id).map_or(now, |first| first.now)
     }
 
-    /// Notes how the store failed after the templates were rendered.
+    /// Records how the store failed after the templates were rendered.
     pub(super) fn failed(&mut self, id: &ObjectId, error: String, is_stalled: bool) {
         if let Some(first) = self.0.get_mut(id) {
             first.error = Some((error, is_stalled));
         }
     }
 
-    /// How the store failed the last time, in this version.
+    /// Returns the last error of the store for this version.
     pub(super) fn error(&self, id: &ObjectId) -> Option<(String, bool)> {
         self.0.get(id)?.error.clone()
     }

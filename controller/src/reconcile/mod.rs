@@ -4,9 +4,9 @@ mod attempt;
 mod ended;
 mod first_attempts;
 mod holds;
-mod known;
 mod pauses;
 mod progress;
+mod recognised;
 mod schedule;
 mod timing;
 mod unsealing;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use controller_core::added_metadata::AddedMetadata;
 use controller_core::author_limits::AuthorLimits;
-use controller_core::fair::most_each;
+use controller_core::fair::max_each;
 use controller_core::object_id::ObjectId;
 use controller_core::queue::Queue;
 use controller_core::reason::Reason;
@@ -30,36 +30,36 @@ use tracing::{debug, error, info};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::Store;
-use attempt::{Occasion, Tools};
+use attempt::{Inputs, Tools};
 pub use controller_core::queue::{Urgency, wait};
 use ended::{Ended, Report};
 
-/// Maximum number of objects in progress on a directory.
-const ROUND: usize = 16;
-/// Attempts without a slot, over all namespaces. Each takes a few kilobytes, beside the values that [`pauses`] counts.
-const AWAY: usize = 16_384;
+/// Maximum number of objects in progress with a directory.
+const MAX_IN_PROGRESS: usize = 16;
+/// Maximum number of attempts without a slot, over all namespaces. Each takes a few kilobytes, in addition to the
+/// values that [`pauses`] counts.
+const MAX_AWAY: usize = 16_384;
 /// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
-const LONGEST_ROUND: Duration = Duration::from_millis(500);
+const MAX_ROUND: Duration = Duration::from_millis(500);
 
-/// The configured behaviour.
+/// The configured behaviour of the reconciler.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// What may be unsealed.
+    /// The rules of unsealing.
     pub rules: Rules,
-    /// What authors of SealedSecrets may ask for.
+    /// The limits on authors of SealedSecrets.
     pub author_limits: Arc<AuthorLimits>,
-    /// Metadata added to every Secret besides what its SealedSecret asks for.
+    /// The metadata that is added to every Secret.
     pub added: Arc<AddedMetadata>,
     /// Whether outcomes are recorded in the status.
     pub update_status: bool,
     /// Whether edits of Secrets by other clients are left in place.
     pub tolerates_drift: bool,
-    /// How many failures in a row, after the first, are reported again.
+    /// The number of consecutive failures, after the first, before an object is reported as failing permanently.
     pub retries: u32,
 }
 
-/// Brings Secrets into line with SealedSecrets: many objects concurrently, with one attempt per object at a
-/// time.
+/// Reconciles Secrets with SealedSecrets: many objects concurrently, with one attempt per object at a time.
 #[derive(Debug)]
 pub struct Reconciler<S> {
     tools: Arc<Tools<S>>,
@@ -67,9 +67,9 @@ pub struct Reconciler<S> {
     queue: Queue,
     failing: BTreeMap<ObjectId, Failing>,
     attempts: JoinSet<(Ended, Arc<KeyRing>)>,
-    at_work: HashMap<task::Id, ObjectId>,
+    in_progress: HashMap<task::Id, ObjectId>,
     /// Objects in progress, and when they became due again meanwhile.
-    again: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
+    requeued: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
 }
 
 /// An object that is not up to date.
@@ -89,8 +89,8 @@ impl<S: Store> Reconciler<S> {
             queue: Queue::default(),
             failing: BTreeMap::new(),
             attempts: JoinSet::new(),
-            at_work: HashMap::new(),
-            again: HashMap::new(),
+            in_progress: HashMap::new(),
+            requeued: HashMap::new(),
         }
     }
 
@@ -106,8 +106,8 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Uses these keys from now on. Objects that could not be unsealed are retried; objects that are up to
-    /// date are not, whichever key they needed.
+    /// Uses these keys from now on. Objects that could not be unsealed are retried; objects that are up to date are
+    /// not, whichever key they needed.
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
         self.tools.use_ring(Arc::clone(&ring));
         self.ring = ring;
@@ -117,44 +117,40 @@ impl<S: Store> Reconciler<S> {
         self.changed(waiting, Urgency::Backlog, now);
     }
 
-    /// Starts attempts of objects that are due while fewer than `places` are in progress. Each namespace gets
-    /// an equal share, and a quarter is reserved for namespaces that hold no slot. Returns when to call
-    /// again, unless that is when an attempt ends.
-    pub fn begin(&mut self, places: usize, now: Timestamp) -> Option<Timestamp> {
-        self.queue.ripen(now);
+    /// Starts attempts of objects that are due while fewer than `slots` are in progress. Each namespace gets an equal
+    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, unless that is when
+    /// an attempt ends.
+    pub fn begin(&mut self, slots: usize, now: Timestamp) -> Option<Timestamp> {
+        self.queue.mark_due(now);
         let mut held = self.held();
-        let mut working: usize = held.values().sum();
+        let mut running: usize = held.values().sum();
         let away = self.tools.pauses.attempts();
-        let most_away = most_each(AWAY, AWAY / 2, self.queue.active(&away, places));
-        while working < places {
-            let active = self.queue.active(&held, places);
-            let most = most_each(places, places / 4, active);
-            // Slots are released late if attempts wait with large results, so the last quarter is reserved
-            // for namespaces that hold none, even if fewer namespaces were active earlier.
-            let most = if working < places - places / 4 {
-                most
-            } else {
-                1
-            };
+        let max_away = max_each(MAX_AWAY, MAX_AWAY / 2, self.queue.active(&away, slots));
+        while running < slots {
+            let active = self.queue.active(&held, slots);
+            let max = max_each(slots, slots / 4, active);
+            // Slots are released late if attempts wait with large results, so the last quarter is reserved for
+            // namespaces without a slot, even if fewer namespaces were active earlier.
+            let max = if running < slots - slots / 4 { max } else { 1 };
             let may_begin = |namespace: &str| {
-                held.get(namespace).is_none_or(|n| *n < most)
-                    && away.get(namespace).is_none_or(|n| *n < most_away)
+                held.get(namespace).is_none_or(|n| *n < max)
+                    && away.get(namespace).is_none_or(|n| *n < max_away)
             };
             let Some((id, _)) = self.queue.take(may_begin) else {
                 break;
             };
             *held.entry(id.namespace.clone()).or_default() += 1;
-            working += 1;
+            running += 1;
             self.spawn(id, now);
         }
         self.tools.metrics.queued(self.queue.waiting());
-        self.queue.next().filter(|_| working < places)
+        self.queue.next().filter(|_| running < slots)
     }
 
     /// Returns the number of attempts of each namespace that hold a slot.
     fn held(&self) -> HashMap<String, usize> {
         let mut held: HashMap<String, usize> = HashMap::new();
-        for id in self.at_work.values() {
+        for id in self.in_progress.values() {
             *held.entry(id.namespace.clone()).or_default() += 1;
         }
         for (namespace, away) in self.tools.pauses.attempts() {
@@ -166,46 +162,46 @@ impl<S: Store> Reconciler<S> {
         held
     }
 
-    /// Waits until an attempt ends and processes its outcome, or until an attempt gives up its slot for a
-    /// while. Returns `None` at once if none is in progress. Cancel safe.
+    /// Waits until an attempt ends and processes its result, or until an attempt gives up its slot. Returns `None` at
+    /// once if no attempt is in progress. Cancel safe.
     pub async fn end(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
         if self.attempts.is_empty() {
             return None;
         }
         let joined = tokio::select! {
             joined = self.attempts.join_next_with_id() => joined,
-            () = self.tools.pauses.begun() => return Some(()),
+            () = self.tools.pauses.started() => return Some(()),
         };
         let (task, ended) = match joined? {
             Ok((task, ended)) => (task, Some(ended)),
             Err(error) => (error.id(), None),
         };
-        let Some(id) = self.at_work.remove(&task) else {
+        let Some(id) = self.in_progress.remove(&task) else {
             return Some(());
         };
         let now = now();
-        if let Some((at, urgency)) = self.again.remove(&id).flatten() {
+        if let Some((at, urgency)) = self.requeued.remove(&id).flatten() {
             self.queue.add(id.clone(), at, urgency);
         }
-        let (ended, ring) = ended.unwrap_or_else(|| (cut_short(), Arc::clone(&self.ring)));
-        // The keys changed during the attempt, which used the old ones.
+        let (ended, ring) = ended.unwrap_or_else(|| (interrupted(), Arc::clone(&self.ring)));
+        // The keys changed during the attempt, which used the old keys.
         if matches!(ended, Ended::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
             self.queue.add(id.clone(), now, Urgency::Backlog);
         }
-        self.settle(id, ended, now);
+        self.finish(id, ended, now);
         Some(())
     }
 
-    /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts
-    /// continue meanwhile. Returns when to call again: at once if more are due or in progress. Cancel safe.
+    /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts continue in the
+    /// background. Returns when to call again: at once if more are due or in progress. Cancel safe.
     pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let begun = async {
-            self.begin(ROUND, now);
+        let work = async {
+            self.begin(MAX_IN_PROGRESS, now);
             while self.end(|| now).await.is_some() {
-                self.begin(ROUND, now);
+                self.begin(MAX_IN_PROGRESS, now);
             }
         };
-        let is_done = tokio::time::timeout(LONGEST_ROUND, begun).await.is_ok();
+        let is_done = tokio::time::timeout(MAX_ROUND, work).await.is_ok();
         self.tools.metrics.queued(self.queue.waiting());
         if is_done {
             self.queue.next()
@@ -217,29 +213,29 @@ impl<S: Store> Reconciler<S> {
     /// Cancels all attempts in progress and queues their objects again.
     pub async fn suspend(&mut self, now: Timestamp) {
         self.attempts.shutdown().await;
-        for (_, id) in std::mem::take(&mut self.at_work) {
-            self.again.remove(&id);
+        for (_, id) in std::mem::take(&mut self.in_progress) {
+            self.requeued.remove(&id);
             self.queue.add(id, now, Urgency::Backlog);
         }
     }
 
-    /// Cancels all attempts and clears the queue, because another replica leads now. Returns the affected
+    /// Cancels all attempts and clears the queue, because another replica is the leader now. Returns the affected
     /// objects.
     pub async fn hand_over(&mut self) -> Vec<ObjectId> {
         self.attempts.shutdown().await;
-        self.again.clear();
+        self.requeued.clear();
         self.failing.clear();
         self.tools.hand_over();
         let mut ids = self.queue.drain();
-        ids.extend(std::mem::take(&mut self.at_work).into_values());
+        ids.extend(std::mem::take(&mut self.in_progress).into_values());
         ids
     }
 
     fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
-        match self.again.get_mut(&id) {
+        match self.requeued.get_mut(&id) {
             Some(due) => {
-                let known = due.unwrap_or((at, urgency));
-                *due = Some((known.0.min(at), known.1.max(urgency)));
+                let earlier = due.unwrap_or((at, urgency));
+                *due = Some((earlier.0.min(at), earlier.1.max(urgency)));
             }
             None => self.queue.add(id, at, urgency),
         }
@@ -247,21 +243,22 @@ impl<S: Store> Reconciler<S> {
 
     fn spawn(&mut self, id: ObjectId, now: Timestamp) {
         let (tools, ring) = (Arc::clone(&self.tools), Arc::clone(&self.ring));
-        let occasion = Occasion {
+        let inputs = Inputs {
             ring: Arc::clone(&ring),
             now,
             was_failing: self.failing.contains_key(&id),
         };
-        self.again.insert(id.clone(), None);
+        self.requeued.insert(id.clone(), None);
         let object = id.clone();
-        let attempt = async move { (tools.attempt(&object, &occasion).await, ring) };
-        self.at_work.insert(self.attempts.spawn(attempt).id(), id);
+        let attempt = async move { (tools.attempt(&object, &inputs).await, ring) };
+        self.in_progress
+            .insert(self.attempts.spawn(attempt).id(), id);
     }
 
-    fn settle(&mut self, id: ObjectId, ended: Ended, now: Timestamp) {
+    fn finish(&mut self, id: ObjectId, ended: Ended, now: Timestamp) {
         let (report, waits_for_keys, retry) = match ended {
-            Ended::Well { changed } => return self.settle_well(&id, changed),
-            Ended::Gone { removed } => return self.settle_gone(&id, removed),
+            Ended::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
+            Ended::Gone { removed } => return self.finish_gone(&id, removed),
             Ended::WaitsForKeys(report) => (report, true, false),
             Ended::WaitsForChange(report) => (report, false, false),
             Ended::Retry(report) => (report, false, true),
@@ -298,7 +295,7 @@ impl<S: Store> Reconciler<S> {
                 name = id.name,
                 failures = failing.failures,
                 error = failing.message,
-                "Keeps failing, and is tried again ever more slowly"
+                "Failing permanently; retries continue with backoff"
             );
         }
         if retry {
@@ -308,7 +305,7 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    fn settle_well(&mut self, id: &ObjectId, changed: bool) {
+    fn finish_up_to_date(&mut self, id: &ObjectId, changed: bool) {
         let was_failing = self.failing.remove(id).is_some();
         if changed || was_failing {
             info!(
@@ -319,20 +316,20 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    fn settle_gone(&mut self, id: &ObjectId, removed: bool) {
+    fn finish_gone(&mut self, id: &ObjectId, removed: bool) {
         self.failing.remove(id);
         if removed {
             info!(
                 namespace = id.namespace,
                 name = id.name,
-                "Secret removed: its SealedSecret is gone"
+                "Secret deleted, because its SealedSecret was deleted"
             );
         }
     }
 }
 
-/// Returns the end of an attempt that was cancelled or panicked.
-fn cut_short() -> Ended {
+/// Returns the result of an attempt that was cancelled or panicked.
+fn interrupted() -> Ended {
     Ended::Retry(Report {
         reason: Reason::ErrUpdateFailed,
         message: Stopped.to_string(),

@@ -1,105 +1,106 @@
-//! Attempts that pause, so that the time of what they publish tells nothing. They hold no place at which another
-//! object could be worked on, as long as there is room for what they keep in memory.
+//! Attempts that pause, so that the time of their reports and writes reveals nothing. They occupy no slot, as long as
+//! there is memory for the values that they keep.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Bytes that all attempts that pause may keep, and the most of them that one namespace may.
-const ROOM: usize = 64 << 20;
-const ROOM_EACH: usize = ROOM / 4;
-/// What an attempt keeps beside values.
-const BESIDE_VALUES: usize = 8 << 10;
+/// Maximum size of the values of all paused attempts, in bytes, and of those of one namespace.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES_PER_NAMESPACE: usize = MAX_BYTES / 4;
+/// Size of an attempt without its values, in bytes.
+const OVERHEAD: usize = 8 << 10;
 
-/// Who pauses.
+/// The paused attempts of all namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
-    away: Mutex<HashMap<String, Away>>,
-    begun: Notify,
+    paused: Mutex<HashMap<String, Paused>>,
+    started: Notify,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Away {
+struct Paused {
     attempts: usize,
     bytes: usize,
 }
 
-/// An attempt that holds no place, until this is dropped.
+/// An attempt without a slot, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Pause<'a> {
-    of: &'a Pauses,
+    pauses: &'a Pauses,
     namespace: &'a str,
     bytes: usize,
 }
 
 impl Pauses {
-    /// Gives up the place of an attempt that keeps values of so many bytes. `None` if it has to hold its place.
+    /// Gives up the slot of an attempt that keeps values of this size. Returns `None` if the attempt must keep its
+    /// slot.
     pub(super) fn begin<'a>(&'a self, namespace: &'a str, values: usize) -> Option<Pause<'a>> {
-        let bytes = values + BESIDE_VALUES;
-        let mut away = self.away();
-        let all: usize = away.values().map(|away| away.bytes).sum();
-        let own = away.get(namespace).map_or(0, |away| away.bytes);
-        if all + bytes > ROOM || own + bytes > ROOM_EACH {
+        let bytes = values + OVERHEAD;
+        let mut paused = self.paused();
+        let all: usize = paused.values().map(|paused| paused.bytes).sum();
+        let own = paused.get(namespace).map_or(0, |paused| paused.bytes);
+        if all + bytes > MAX_BYTES || own + bytes > MAX_BYTES_PER_NAMESPACE {
             return None;
         }
-        Some(self.count(&mut away, namespace, bytes))
+        Some(self.count(&mut paused, namespace, bytes))
     }
 
-    /// Gives up the place of an attempt for good. Its values are bounded by its hold.
+    /// Gives up the slot of an attempt until the returned pause is dropped. Its values are bounded by its hold.
     pub(super) fn leave<'a>(&'a self, namespace: &'a str) -> Pause<'a> {
-        self.count(&mut self.away(), namespace, 0)
+        self.count(&mut self.paused(), namespace, 0)
     }
 
     fn count<'a>(
         &'a self,
-        away: &mut HashMap<String, Away>,
+        paused: &mut HashMap<String, Paused>,
         namespace: &'a str,
         bytes: usize,
     ) -> Pause<'a> {
-        let own = away.entry(namespace.to_owned()).or_default();
+        let own = paused.entry(namespace.to_owned()).or_default();
         own.attempts += 1;
         own.bytes += bytes;
-        self.begun.notify_one();
+        self.started.notify_one();
         Pause {
-            of: self,
+            pauses: self,
             namespace,
             bytes,
         }
     }
 
-    /// Waits until a place was given up. May be dropped at any time.
-    pub(super) async fn begun(&self) {
-        self.begun.notified().await;
+    /// Waits until an attempt gives up its slot. Cancel safe.
+    pub(super) async fn started(&self) {
+        self.started.notified().await;
     }
 
-    /// Attempts of each namespace that hold no place.
+    /// Returns the number of attempts without a slot by namespace.
     pub(super) fn attempts(&self) -> HashMap<String, usize> {
-        let away = self.away();
-        let attempts = away.iter();
-        let attempts = attempts.map(|(namespace, away)| (namespace.clone(), away.attempts));
+        let paused = self.paused();
+        let attempts = paused.iter();
+        let attempts = attempts.map(|(namespace, paused)| (namespace.clone(), paused.attempts));
         attempts.collect()
     }
 
     fn end(&self, namespace: &str, bytes: usize) {
-        let mut away = self.away();
-        if let Some(own) = away.get_mut(namespace) {
+        let mut paused = self.paused();
+        if let Some(own) = paused.get_mut(namespace) {
             own.attempts -= 1;
             own.bytes -= bytes;
             if own.attempts == 0 {
-                away.remove(namespace);
+                paused.remove(namespace);
             }
         }
     }
 
-    fn away(&self) -> MutexGuard<'_, HashMap<String, Away>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    fn paused(&self) -> MutexGuard<'_, HashMap<String, Paused>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.of.end(self.namespace, self.bytes);
+        self.pauses.end(self.namespace, self.bytes);
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
 
     /// Attack: objects with large results and slow templates fill the memory while they pause.
     #[test]
-    fn those_that_pause_keep_a_bounded_amount_and_a_namespace_a_part_of_it() {
+    fn paused_attempts_keep_a_bounded_amount_of_memory_in_total_and_per_namespace() {
         const LARGE: usize = 1 << 20;
         let pauses = Pauses::default();
         let fill = |namespace: &'static str| {

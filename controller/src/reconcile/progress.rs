@@ -1,4 +1,4 @@
-//! Remembers the progress of attempts that used up their budget.
+//! Stores the progress of attempts that used up their budget.
 
 use std::collections::HashMap;
 
@@ -6,11 +6,11 @@ use shared::hints::Hints;
 
 use controller_core::object_id::ObjectId;
 
-/// Maximum number of items remembered, of all objects together: some twenty megabytes. An object that does
-/// not fit continues from what its status says.
-const MOST: usize = 100_000;
+/// Maximum number of stored items, of all objects together: about twenty megabytes. An object that does not fit
+/// continues from its status.
+const MAX_ITEMS: usize = 100_000;
 
-/// Which key unsealed each item, by object. Contains no values.
+/// The key that unsealed each item, by object. Contains no values.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     objects: HashMap<ObjectId, Hints>,
@@ -18,25 +18,25 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Adds what is known about an object.
+    /// Adds the stored hints of an object.
     pub(super) fn add_to(&self, id: &ObjectId, hints: &mut Hints) {
-        if let Some(known) = self.objects.get(id) {
-            hints.extend(known.iter().map(|(key, by)| (key.clone(), by.clone())));
+        if let Some(stored) = self.objects.get(id) {
+            hints.extend(stored.iter().map(|(key, by)| (key.clone(), by.clone())));
         }
     }
 
-    /// Remembers the hints for the next attempt, if they fit.
+    /// Stores the hints for the next attempt, if they fit.
     pub(super) fn keep(&mut self, id: &ObjectId, hints: &Hints) {
         self.forget(id);
-        if self.items + hints.len() <= MOST {
+        if self.items + hints.len() <= MAX_ITEMS {
             self.items += hints.len();
             self.objects.insert(id.clone(), hints.clone());
         }
     }
 
     pub(super) fn forget(&mut self, id: &ObjectId) {
-        if let Some(known) = self.objects.remove(id) {
-            self.items -= known.len();
+        if let Some(stored) = self.objects.remove(id) {
+            self.items -= stored.len();
         }
     }
 }
@@ -53,20 +53,20 @@ mod tests {
     }
 
     #[test]
-    fn remembers_what_opened_within_bounds() {
+    fn stores_unsealed_items_within_bounds() {
         let mut progress = Progress::default();
-        progress.keep(&id("a"), &hints(MOST - 5));
+        progress.keep(&id("a"), &hints(MAX_ITEMS - 5));
         progress.keep(&id("too-many"), &hints(6));
         progress.keep(&id("b"), &hints(5));
-        let known = |progress: &Progress, name| {
+        let stored = |progress: &Progress, name| {
             let mut hints = Hints::new();
             progress.add_to(&id(name), &mut hints);
             hints.len()
         };
-        let all = ["a", "too-many", "b"].map(|name| known(&progress, name));
-        assert_eq!(all, [MOST - 5, 0, 5]);
+        let all = ["a", "too-many", "b"].map(|name| stored(&progress, name));
+        assert_eq!(all, [MAX_ITEMS - 5, 0, 5]);
         progress.keep(&id("a"), &hints(3));
         progress.forget(&id("b"));
-        assert_eq!((known(&progress, "a"), progress.items), (3, 3));
+        assert_eq!((stored(&progress, "a"), progress.items), (3, 3));
     }
 }

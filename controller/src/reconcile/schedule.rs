@@ -1,4 +1,4 @@
-//! When an attempt may write and report, so that neither shows how long rendering and writing took.
+//! Determines when an attempt may write and report, so that neither reveals how long rendering and writing took.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::pool::Stopped;
 use crate::pool::turns::{Job, Turn};
 use crate::store::Store;
 
-/// The times of one attempt. Objects without templates have none: their times depend on public data.
+/// The times of one attempt. Attempts of objects without templates have none: their times depend on public data.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// The Secret may be written from then on.
+    /// The earliest time of the write.
     write: Option<Instant>,
     /// When the write began.
     written: Option<Instant>,
     is_reported: bool,
-    /// Bytes of values that the attempt keeps.
+    /// The size of the values that the attempt keeps, in bytes.
     values: usize,
     hold: Option<Turn>,
 }
@@ -35,12 +35,12 @@ impl Schedule {
         };
     }
 
-    /// Keeps a hold: the attempt occupies no slot until it is released.
+    /// Keeps a hold: the attempt occupies no slot until the hold is released.
     pub(super) fn hold(&mut self, hold: Turn) {
         self.hold = Some(hold);
     }
 
-    /// Gives the hold back.
+    /// Releases the hold.
     pub(super) fn release(&mut self) {
         self.hold = None;
     }
@@ -50,10 +50,10 @@ impl Schedule {
         self.write.is_some()
     }
 
-    /// Returns the duration of the attempt as metrics may show it.
-    pub(super) fn shown(&self, took: Duration) -> Duration {
+    /// Returns the duration of the attempt for metrics.
+    pub(super) fn rounded(&self, took: Duration) -> Duration {
         if self.write.is_some() {
-            timing::shown(took)
+            timing::rounded(took)
         } else {
             took
         }
@@ -61,7 +61,7 @@ impl Schedule {
 }
 
 impl<S: Store> Tools<S> {
-    /// Waits until the Secret may be written. Drop the returned turn after the write.
+    /// Waits until the Secret may be written. The caller drops the returned turn after the write.
     pub(super) async fn wait_to_write(
         &self,
         id: &ObjectId,

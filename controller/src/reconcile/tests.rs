@@ -7,30 +7,34 @@ use controller_core::decide::{Existing, Plan};
 use shared::resource::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
 
 use super::*;
-use crate::store::{Applied, Look, Observed, Source, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, StoreError};
 use crate::testing::id;
 
 /// A store of malformed objects that is slow and records which objects are in progress.
 #[derive(Debug, Default)]
 struct Slow {
-    at_work: Mutex<BTreeSet<ObjectId>>,
-    looks: Mutex<Vec<String>>,
-    most: AtomicUsize,
+    in_progress: Mutex<BTreeSet<ObjectId>>,
+    attempts: Mutex<Vec<String>>,
+    max_in_progress: AtomicUsize,
     /// Additional delay in milliseconds.
-    pause: AtomicU64,
+    delay: AtomicU64,
 }
 
 impl Store for Slow {
-    async fn gather(&self, id: &ObjectId, _: Look) -> Result<Observed, StoreError> {
+    async fn gather(&self, id: &ObjectId, _: ReadMode) -> Result<Observed, StoreError> {
         {
-            let mut at_work = self.at_work.lock().unwrap();
-            assert!(at_work.insert(id.clone()), "{id} is at work already");
-            self.most.fetch_max(at_work.len(), Ordering::Relaxed);
+            let mut in_progress = self.in_progress.lock().unwrap();
+            assert!(
+                in_progress.insert(id.clone()),
+                "{id} is already in progress"
+            );
+            self.max_in_progress
+                .fetch_max(in_progress.len(), Ordering::Relaxed);
         }
-        let pause = 10 + self.pause.load(Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        self.at_work.lock().unwrap().remove(id);
-        self.looks.lock().unwrap().push(id.name.clone());
+        let delay = 10 + self.delay.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        self.in_progress.lock().unwrap().remove(id);
+        self.attempts.lock().unwrap().push(id.name.clone());
         Ok(Observed {
             source: Source::Malformed("on purpose".into()),
             uid: None,
@@ -82,24 +86,24 @@ fn reconciler() -> (Arc<Slow>, Reconciler<Slow>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_are_at_work_side_by_side_and_each_by_one_attempt_at_a_time() {
+async fn many_objects_are_in_progress_with_one_attempt_each() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     let ids: Vec<ObjectId> = (0..20).map(|i| id(&format!("s-{i:02}"))).collect();
     reconciler.changed(ids.clone(), Urgency::Backlog, now);
     reconciler.begin(8, now);
-    // The objects change twice while some are in progress, which makes one more attempt of each of these.
+    // The objects change twice while some are in progress, which causes one more attempt for each of these.
     reconciler.changed(ids.clone(), Urgency::Fresh, now);
     reconciler.changed(ids, Urgency::Fresh, now);
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
-    assert_eq!(store.most.load(Ordering::Relaxed), 6);
-    assert_eq!(store.looks.lock().unwrap().len(), 20 + 6);
+    assert_eq!(store.max_in_progress.load(Ordering::Relaxed), 6);
+    assert_eq!(store.attempts.lock().unwrap().len(), 20 + 6);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_object_is_not_behind_those_of_the_first_list() {
+async fn a_new_object_overtakes_those_of_the_first_list() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     let old = (0..1000).map(|i| id(&format!("old-{i}")));
@@ -110,38 +114,44 @@ async fn a_new_object_is_not_behind_those_of_the_first_list() {
         reconciler.end(|| now).await;
         reconciler.begin(2, now);
     }
-    assert!(store.looks.lock().unwrap().contains(&"new".to_owned()));
+    assert!(store.attempts.lock().unwrap().contains(&"new".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_handed_over_waits_here_no_more() {
+async fn handed_over_objects_leave_the_queue() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.changed([id("a"), id("b"), id("c")], Urgency::Fresh, now);
     reconciler.begin(1, now);
     reconciler.changed([id("a"), id("b")], Urgency::Backlog, now);
-    let mut given = reconciler.hand_over().await;
-    given.sort();
-    assert_eq!(given, [id("a"), id("b"), id("c")]);
+    let mut handed_over = reconciler.hand_over().await;
+    handed_over.sort();
+    assert_eq!(handed_over, [id("a"), id("b"), id("c")]);
     assert_eq!(reconciler.begin(8, now), None);
-    assert!(reconciler.end(|| now).await.is_none(), "nothing is at work");
-    assert!(store.looks.lock().unwrap().is_empty());
+    assert!(
+        reconciler.end(|| now).await.is_none(),
+        "nothing is in progress"
+    );
+    assert!(store.attempts.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_dropped_on_the_way_is_taken_up_again() {
+async fn cancelled_attempts_are_queued_again() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.changed([id("a"), id("b")], Urgency::Fresh, now);
     reconciler.begin(1, now);
     reconciler.suspend(now).await;
-    store.at_work.lock().unwrap().clear();
-    assert!(reconciler.end(|| now).await.is_none(), "nothing is at work");
+    store.in_progress.lock().unwrap().clear();
+    assert!(
+        reconciler.end(|| now).await.is_none(),
+        "nothing is in progress"
+    );
     reconciler.begin(8, now);
     while reconciler.end(|| now).await.is_some() {}
-    let mut looks = store.looks.lock().unwrap().clone();
-    looks.sort();
-    assert_eq!(looks, ["a", "b"]);
+    let mut attempts = store.attempts.lock().unwrap().clone();
+    attempts.sort();
+    assert_eq!(attempts, ["a", "b"]);
 }
 
 fn in_namespace(namespace: &str, count: usize) -> Vec<ObjectId> {
@@ -154,12 +164,12 @@ fn in_namespace(namespace: &str, count: usize) -> Vec<ObjectId> {
 
 /// Attack: a tenant's objects take up every slot of the controller.
 #[tokio::test(start_paused = true)]
-async fn no_namespace_takes_all_places_and_another_one_is_begun_at_once() {
+async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.changed(in_namespace("hostile", 100), Urgency::Fresh, now);
     reconciler.begin(8, now);
-    assert_eq!(reconciler.at_work.len(), 6);
+    assert_eq!(reconciler.in_progress.len(), 6);
     reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
     reconciler.begin(8, now);
     let held = reconciler.held();
@@ -167,7 +177,7 @@ async fn no_namespace_takes_all_places_and_another_one_is_begun_at_once() {
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
-    assert_eq!(store.looks.lock().unwrap().len(), 101);
+    assert_eq!(store.attempts.lock().unwrap().len(), 101);
 }
 
 /// Attack: tenants arrive one after the other with objects that hold their slots for a long time, so that
@@ -187,7 +197,7 @@ async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn namespaces_have_equal_parts_of_the_places() {
+async fn namespaces_have_equal_shares_of_the_slots() {
     let (_, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     for namespace in ["a", "b", "c"] {
@@ -199,32 +209,36 @@ async fn namespaces_have_equal_parts_of_the_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_ends_although_something_is_still_at_work() {
+async fn a_round_ends_while_an_attempt_is_in_progress() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
-    store.pause.store(60_000, Ordering::Relaxed);
+    store.delay.store(60_000, Ordering::Relaxed);
     reconciler.changed([id("slow")], Urgency::Fresh, now);
-    assert_eq!(reconciler.round(now).await, Some(now), "it comes again");
-    assert_eq!(reconciler.at_work.len(), 1);
+    assert_eq!(
+        reconciler.round(now).await,
+        Some(now),
+        "the round is continued"
+    );
+    assert_eq!(reconciler.in_progress.len(), 1);
     while reconciler.round(now).await.is_some() {}
-    assert_eq!(store.looks.lock().unwrap().len(), 1);
+    assert_eq!(store.attempts.lock().unwrap().len(), 1);
 }
 
-/// Large at once, and published a minute later, since slow functions are in a loop.
+/// Renders at once to a large result, which is published a minute later, since slow functions are in a loop.
 const SLOW_AND_LARGE: &str =
     "{{ range until (int .none) }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ repeat 900000 \"x\" }}";
 
-/// Objects with a template each, in a place that everybody sees. Those of namespaces called hostile are slow and large.
+/// Objects with a template each, in a public store. Those of namespaces that begin with "hostile" are slow and large.
 #[derive(Debug, Default)]
 struct Templated {
     writes: Mutex<Vec<ObjectId>>,
-    /// When the first object of another namespace was written.
+    /// When the first object of a namespace without that prefix was written.
     quiet: Mutex<Option<tokio::time::Instant>>,
     published: AtomicUsize,
 }
 
 impl Store for Templated {
-    async fn gather(&self, id: &ObjectId, _: Look) -> Result<Observed, StoreError> {
+    async fn gather(&self, id: &ObjectId, _: ReadMode) -> Result<Observed, StoreError> {
         let mut sealed = SealedSecret::new(&id.name, SealedSecretSpec::default());
         sealed.metadata.namespace = Some(id.namespace.clone());
         let text = if id.namespace.starts_with("hostile") {
@@ -272,10 +286,10 @@ impl Store for Templated {
     }
 }
 
-/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each,
-/// before another tenant creates one.
+/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, before
+/// another tenant creates one.
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_pauses_holds_no_place() {
+async fn a_paused_attempt_occupies_no_slot() {
     let store = Arc::<Templated>::default();
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let mut reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
@@ -283,25 +297,28 @@ async fn an_attempt_that_pauses_holds_no_place() {
     reconciler.changed(in_namespace("many", 1_000), Urgency::Backlog, now);
     reconciler.begin(32, now);
     reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(32, now);
     }
-    let took = begun.elapsed();
-    let place = |name: &str| {
+    let took = started.elapsed();
+    let position = |name: &str| {
         let writes = store.writes.lock().unwrap();
         writes.iter().position(|id| id.namespace == name).unwrap()
     };
-    assert!(place("quiet") < 100, "{} before it", place("quiet"));
+    assert!(
+        position("quiet") < 100,
+        "{} were written before it",
+        position("quiet")
+    );
     assert_eq!(store.published.load(Ordering::Relaxed), 1_001);
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
-/// Attack: many tenants create objects whose results are large and are published a minute later, so that they hold every
-/// slot when another tenant creates an object.
+/// Attack: many tenants create objects whose results are large and are published a minute later, so that they hold
+/// every slot when another tenant creates an object.
 #[tokio::test(start_paused = true)]
-async fn objects_that_are_published_late_keep_no_newcomer_waiting_however_many_namespaces_have_them()
- {
+async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
     for newcomer in ["quiet", "plain"] {
         for namespaces in [10, 40] {
             let store = Arc::<Templated>::default();
@@ -314,7 +331,7 @@ async fn objects_that_are_published_late_keep_no_newcomer_waiting_however_many_n
                 reconciler.changed(hostile, Urgency::Fresh, now);
             }
             reconciler.begin(32, now);
-            // Their results are rendered, and wait.
+            // Their results are rendered and wait.
             let wait = async {
                 while reconciler.end(|| now).await.is_some() {
                     reconciler.begin(32, now);
@@ -322,13 +339,13 @@ async fn objects_that_are_published_late_keep_no_newcomer_waiting_however_many_n
             };
             let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
             reconciler.changed(in_namespace(newcomer, 1), Urgency::Fresh, now);
-            let begun = tokio::time::Instant::now();
+            let started = tokio::time::Instant::now();
             reconciler.begin(32, now);
             while store.quiet.lock().unwrap().is_none() {
                 reconciler.end(|| now).await.unwrap();
                 reconciler.begin(32, now);
             }
-            let took = store.quiet.lock().unwrap().unwrap() - begun;
+            let took = store.quiet.lock().unwrap().unwrap() - started;
             assert!(
                 took < Duration::from_secs(2),
                 "{newcomer}, {namespaces} namespaces: {took:?}"

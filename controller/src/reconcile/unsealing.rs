@@ -1,4 +1,4 @@
-//! SealedSecret → what shall be: opens the items, then renders the templates.
+//! Unseals the items of a SealedSecret and renders its templates.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use shared::meter::{Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
-use shared::unseal::{OpenedOnly, Randomness, UnsealError, Unsealed, open_only, slow_work};
+use shared::unseal::{Randomness, UnsealError, Unsealed, UnsealedItems, slow_work, unseal_items};
 use tokio::time::Instant;
 
-use super::attempt::{Occasion, Tools};
+use super::attempt::{Inputs, Tools};
 use super::schedule::Schedule;
 use super::timing::Class;
 use crate::pool::{Budget, Stopped};
 use crate::store::{Observed, Source, Store};
 
-/// What one attempt may use to open items: more than one operation for each item of the largest object, so
-/// that an attempt whose items are known from the one before always comes further.
-const OPENING: Budget = Budget::seconds(30);
+/// The budget of one attempt for unsealing items: more than one operation for each item of the largest object, so that
+/// an attempt that knows the items of an earlier attempt always makes progress.
+const UNSEAL_BUDGET: Budget = Budget::seconds(30);
 
 impl<S: Store> Tools<S> {
-    /// What shall be, and the key behind each item.
+    /// Returns the desired Secret, and the key that unsealed each item.
     pub(super) async fn desired(
         &self,
         id: &ObjectId,
         observed: &Observed,
-        occasion: &Occasion,
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
         let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
@@ -47,12 +47,12 @@ impl<S: Store> Tools<S> {
                 }
                 let mut remembered = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut remembered);
-                let opened = self.open(id, owner, &occasion.ring, remembered).await?;
-                self.note_progress(id, opened.as_ref().err());
+                let opened = self.open(id, owner, &inputs.ring, remembered).await?;
+                self.record_progress(id, opened.as_ref().err());
                 let unsealed = match opened {
                     Ok((opened, class)) => {
-                        let now = self.first_attempts().time(id, observed, occasion.now);
-                        let ring = Arc::clone(&occasion.ring);
+                        let now = self.first_attempts().time(id, observed, inputs.now);
+                        let ring = Arc::clone(&inputs.ring);
                         self.render(id, owner, (opened, class), ring, now, schedule)
                             .await?
                     }
@@ -82,23 +82,24 @@ impl<S: Store> Tools<S> {
         sealed: &Arc<SealedSecret>,
         ring: &Arc<KeyRing>,
         remembered: BTreeMap<String, Fingerprint>,
-    ) -> Result<Result<(OpenedOnly, Class), Refusal>, Stopped> {
+    ) -> Result<Result<(UnsealedItems, Class), Refusal>, Stopped> {
         let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
         let limits = Arc::clone(&self.policy.author_limits);
         let open = move |meter: &mut dyn Meter| {
             limits.allow_templates(&sealed)?;
-            let opened = open_only(&sealed, &ring, rules.accept_legacy, &remembered, meter)?;
+            let opened = unseal_items(&sealed, &ring, rules.accept_legacy, &remembered, meter)?;
             Ok((opened, Class::of(slow_work(&sealed))))
         };
-        self.pool.work_for(&id.namespace, OPENING, open).await
+        self.pool.work_for(&id.namespace, UNSEAL_BUDGET, open).await
     }
 
-    /// How long templates take depends on the values, and is hidden from anyone who watches the outcome.
+    /// Renders the templates. How long this takes depends on the values, and is hidden from clients that observe the
+    /// outcome.
     async fn render(
         &self,
         id: &ObjectId,
         sealed: &Arc<SealedSecret>,
-        (opened, class): (OpenedOnly, Class),
+        (opened, class): (UnsealedItems, Class),
         ring: Arc<KeyRing>,
         now: Timestamp,
         schedule: &mut Schedule,
@@ -118,7 +119,7 @@ impl<S: Store> Tools<S> {
         if !has_templates {
             return Ok(render(&mut Unmetered));
         }
-        // Waiting for a place does not depend on the values.
+        // Waiting for a slot does not depend on the values.
         let render = move |meter: &mut dyn Meter| (Instant::now(), render(meter));
         let (began, unsealed) = self
             .pool
@@ -136,7 +137,7 @@ impl<S: Store> Tools<S> {
         Ok(unsealed)
     }
 
-    fn note_progress(&self, id: &ObjectId, why: Option<&Refusal>) {
+    fn record_progress(&self, id: &ObjectId, why: Option<&Refusal>) {
         match why {
             Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => {
                 self.progress().keep(id, opened);
@@ -146,8 +147,8 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// A refusal that does not depend on the values, of an object with templates: of one without, nothing depends on the
-/// time, and what does not open is reported first.
+/// Returns a refusal of an object with templates that does not depend on its values. Without templates nothing depends
+/// on the time, so there items that cannot be unsealed are reported first.
 fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
     let template = &sealed.spec.template;
     if template.data.is_none() || no_secret::is_legacy(sealed) {

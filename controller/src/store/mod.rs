@@ -1,4 +1,4 @@
-//! The reconciler's interface to where SealedSecrets and Secrets are stored.
+//! The interface between the reconciler and the stores of SealedSecrets and Secrets.
 
 pub mod cluster;
 pub mod directory;
@@ -22,47 +22,47 @@ use crate::readable::Readable;
 /// The current SealedSecret.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    /// It exists.
+    /// The SealedSecret exists.
     Sealed(Arc<SealedSecret>),
-    /// It exists and cannot be used; the text says why.
+    /// The SealedSecret exists and cannot be used, for this reason.
     Malformed(String),
-    /// It existed and is certainly deleted.
+    /// The SealedSecret existed and is certainly deleted.
     Gone,
 }
 
-/// Everything about one object, fetched at one time.
+/// The observed state of one object, read at one time.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "independent facts, each with a name at every place that sets or reads it"
+    reason = "independent flags, each with a name wherever it is set or read"
 )]
 pub struct Observed {
     /// The SealedSecret.
     pub source: Source,
-    /// Its `uid`, if the store has one: another object may later have the same name.
+    /// The `uid` of the SealedSecret, if the store has one: another object may later have the same name.
     pub uid: Option<String>,
-    /// The Secret of that name.
+    /// The Secret with that name.
     pub existing: Existing,
     /// The generation of the SealedSecret, whether or not it can be used.
     pub generation: Option<i64>,
     /// The last recorded status.
     pub status: Option<SealedSecretStatus>,
-    /// Whether the SealedSecret is the version that was unsealed last, whatever failed since. If so, a
-    /// difference between it and the Secret was made by another client.
+    /// Whether this version of the SealedSecret was the last one that was unsealed, regardless of later failures. If
+    /// so, another client caused any difference between it and the Secret.
     pub settled: bool,
-    /// Whether the status said so when this process first saw the object, and nothing proves or contradicts
-    /// it. Anyone who may write statuses can make this claim, but not of a version that a process watched
-    /// coming into existence.
+    /// Whether the status claimed the same when this process first saw the object, and nothing proves or contradicts
+    /// it. Any client that may write statuses can make this claim, but not about a version whose creation a process has
+    /// observed.
     pub claimed: bool,
-    /// Whether the Secret was assumed to be absent without a request. Possible only with [`Look::Guess`].
+    /// Whether the Secret was assumed to be absent without a request. Possible only with [`ReadMode::Guess`].
     pub guessed: bool,
-    /// Whether there was no sign that any version of the SealedSecret was ever reconciled when this process
-    /// first saw it, and this process reported nothing about it.
+    /// Whether nothing showed that any version of the SealedSecret was ever reconciled when this process first saw it,
+    /// and this process has reported nothing about it.
     pub is_fresh: bool,
 }
 
 impl Observed {
-    /// Returns whether the SealedSecret is the same in both, in everything that determines its Secret.
+    /// Returns whether both states have the same SealedSecret, in everything that determines its Secret.
     pub fn is_about_the_same(&self, other: &Self) -> bool {
         let is_same = match (&self.source, &other.source) {
             (Source::Sealed(one), Source::Sealed(two)) => {
@@ -76,7 +76,7 @@ impl Observed {
 
 /// How [`Store::gather`] determines whether the Secret exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum ReadMode {
     /// Fetches the Secret.
     Fetch,
     /// Like [`Self::Fetch`], but an object without any record may be assumed to have no Secret: creating the
@@ -84,34 +84,34 @@ pub enum Look {
     Guess,
 }
 
-/// What is known about one object without fetching anything.
+/// The cached state of one object, known without a request.
 #[derive(Debug)]
-pub struct Glance {
+pub struct CachedState {
     /// The identity of the SealedSecret.
     pub identity: Identity,
-    /// Whether its annotations turn the correction of drift off.
+    /// Whether the annotations of the SealedSecret disable drift correction.
     pub opts_out: bool,
-    /// Its label `app.kubernetes.io/instance`.
+    /// The label `app.kubernetes.io/instance` of the SealedSecret.
     pub instance: String,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
-    /// `uid` and `resourceVersion` of the Secret as last seen.
+    /// The last observed `uid` and `resourceVersion` of the Secret.
     pub secret: (String, String),
 }
 
 /// The outcome of applying a plan.
 #[derive(Debug)]
 pub enum Applied {
-    /// The plan was applied. Holds the stored Secret, if the store returned it.
+    /// The plan was applied. Contains the stored Secret, if the store returned it.
     Done(Option<Box<Secret>>),
-    /// The Secret was not created, since one exists that was not expected.
+    /// The Secret was not created, since one already exists unexpectedly.
     Exists(Box<Secret>),
 }
 
-/// An event to report about an object.
+/// The content of an event about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
-    /// Whether it is a warning.
+pub struct EventRecord {
+    /// Whether the event is a warning.
     pub is_warning: bool,
     /// The reason, for programs.
     pub reason: Reason,
@@ -119,7 +119,7 @@ pub struct News {
     pub message: String,
 }
 
-/// An operation of a store failed.
+/// A store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or folder cannot be used.
@@ -127,17 +127,17 @@ pub enum StoreError {
     File(#[from] FileError),
     /// The item name cannot be a file name.
     #[error(
-        "item {0:?} cannot be a file: names have 1 to 253 of the characters a-z, A-Z, 0-9, -, _ and ., \
-         are not `.` and do not begin with `..`"
+        "item {0:?} cannot be a file: the name must have 1 to 253 of the characters a-z, A-Z, 0-9, -, _ and ., \
+         must not be `.` and must not begin with `..`"
     )]
     ItemName(String),
     /// The API server returned an error or could not be reached.
-    #[error("{doing}: {}", api_answer(answer))]
+    #[error("{operation}: {}", api_response(response))]
     Api {
         /// The operation that failed.
-        doing: &'static str,
-        /// The API server's answer. It is shown with [`api_answer`], and not as an error source.
-        answer: Box<kube::Error>,
+        operation: &'static str,
+        /// The API server's response. It is shown with [`api_response`], and not as an error source.
+        response: Box<kube::Error>,
     },
     /// The object that the API server returned is not valid for its type.
     #[error(
@@ -149,10 +149,10 @@ pub enum StoreError {
         doing: &'static str,
     },
     /// The API server rejects the content of the Secret.
-    #[error("{doing}: {}", public.as_deref().unwrap_or("its values are not accepted"))]
+    #[error("{operation}: {}", public.as_deref().unwrap_or("the API server does not accept its values"))]
     Rejected {
         /// The operation that failed.
-        doing: &'static str,
+        operation: &'static str,
         /// The problem, if it is independent of the values.
         public: Option<String>,
     },
@@ -164,11 +164,11 @@ pub enum StoreError {
         /// Whether the earlier error was stalled ([`Self::is_stalled`]).
         is_stalled: bool,
     },
-    /// The Secret came into existence between two checks, repeatedly.
+    /// The Secret was created by another client between two checks, repeatedly.
     #[error("cannot create the Secret: another client creates and deletes it at the same time")]
     Exists,
     /// Other clients keep modifying the same object.
-    #[error("cannot update the status: the object is modified again and again")]
+    #[error("cannot update the status: other clients keep modifying the object")]
     Contended,
     /// The process is shutting down.
     #[error(transparent)]
@@ -181,7 +181,7 @@ impl StoreError {
         matches!(self, Self::ItemName(_))
     }
 
-    /// Returns whether the error needs a person to resolve it, although the controller retries.
+    /// Returns whether a person must resolve the error, although the controller retries.
     pub fn is_stalled(&self) -> bool {
         match self {
             Self::AsBefore { is_stalled, .. } => *is_stalled,
@@ -189,7 +189,7 @@ impl StoreError {
         }
     }
 
-    /// Does the error depend on values of the object?
+    /// Returns whether the error depends on values of the object.
     pub fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
         match self {
             Self::Rejected { public: None, .. } => true,
@@ -205,26 +205,25 @@ impl StoreError {
     }
 }
 
-/// Returns an API server's answer as one line, with control characters made visible. Errors of the client (no
-/// connection, an answer that cannot be parsed) are named and not quoted, since they may contain what was
-/// sent. In answers about a Secret, everything that depends on a value has already been removed by
-/// `cluster::denied`.
-pub fn api_answer(error: &kube::Error) -> String {
+/// Returns an API server's response as one line, with control characters made visible. Errors of the client (no
+/// connection, a response that cannot be parsed) are named and not quoted, since they may contain the request. In
+/// responses about a Secret, everything that depends on a value has already been removed by `cluster::denied`.
+pub fn api_response(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => {
             visible_line(&status.message).into_owned()
         }
         kube::Error::Api(status) => format!("the API server answered {}", status.code),
-        kube::Error::SerdeError(_) => "the API server's answer is not understood".into(),
+        kube::Error::SerdeError(_) => "cannot parse the API server's response".into(),
         _ => "the API server cannot be reached".into(),
     }
 }
 
 /// Returns a function that adds the failed operation to an API server's error.
-pub(crate) fn api(doing: &'static str) -> impl Fn(kube::Error) -> StoreError {
-    move |answer| StoreError::Api {
-        doing,
-        answer: Box::new(answer),
+pub(crate) fn api(operation: &'static str) -> impl Fn(kube::Error) -> StoreError {
+    move |response| StoreError::Api {
+        operation,
+        response: Box::new(response),
     }
 }
 
@@ -233,30 +232,30 @@ pub(crate) fn readable<K>(object: Readable<K>, doing: &'static str) -> Result<K,
     object.object().ok_or(StoreError::Unreadable { doing })
 }
 
-/// A place where SealedSecrets and Secrets are stored. Two calls for the same object never run concurrently.
+/// Stores SealedSecrets and Secrets. Two calls for the same object never run concurrently.
 pub trait Store: Send + Sync + 'static {
-    /// Returns what is known about a settled object, if that may suffice to see that nothing has to be done.
-    fn glance(&self, _id: &ObjectId) -> Option<Glance> {
+    /// Returns the cached state of a settled object, if it may suffice to detect that nothing needs to be done.
+    fn cached_state(&self, _id: &ObjectId) -> Option<CachedState> {
         None
     }
 
-    /// Fetches everything about one object.
+    /// Reads the state of one object.
     fn gather(
         &self,
         id: &ObjectId,
-        look: Look,
+        mode: ReadMode,
     ) -> impl Future<Output = Result<Observed, StoreError>> + Send;
 
-    /// Applies a plan that was made from the result of [`Self::gather`]. After an error, and after a crash at
-    /// any time, either all old or all new values are in place.
+    /// Applies a plan that is based on the result of [`Self::gather`]. After an error, and after a crash at any time,
+    /// either all old or all new values are in place.
     fn apply(
         &self,
         id: &ObjectId,
         plan: Plan,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
-    /// Records a status of the object with that [`Observed::uid`]; `None` removes the status of a deleted
-    /// object. Another object that has the name by then is not changed.
+    /// Records a status of the object with that [`Observed::uid`]; `None` removes the status of a deleted object.
+    /// Another object that has the name meanwhile is not changed.
     fn record(
         &self,
         id: &ObjectId,
@@ -264,8 +263,7 @@ pub trait Store: Send + Sync + 'static {
         status: Option<SealedSecretStatus>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Returns whether clients that may not read the values can see when the store is written to, and what is
-    /// reported.
+    /// Returns whether clients without read access to the values can observe writes to the store and its reports.
     fn is_public(&self) -> bool {
         false
     }
@@ -274,14 +272,14 @@ pub trait Store: Send + Sync + 'static {
     /// record it.
     fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
 
-    /// Records the same of an object that was recognised by [`Self::glance`].
+    /// Records the reconciliation of an object that was recognised by its [`Self::cached_state`].
     fn note_recognised(&self, _id: &ObjectId, _identity: Identity) {}
 
     /// Releases the data of an object that is up to date.
-    fn rest(&self, _id: &ObjectId) {}
+    fn release(&self, _id: &ObjectId) {}
 
-    /// Reports an event about the object. A failure to report is ignored, since the status says the same.
-    fn announce(&self, _id: &ObjectId, _news: News) -> impl Future<Output = ()> + Send {
+    /// Reports an event about the object. Failures are ignored, since the status has the same content.
+    fn announce(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }

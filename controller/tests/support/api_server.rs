@@ -1,5 +1,5 @@
-//! A simulated API server with one SealedSecret and one Secret, `ns/n`, in memory, and the changes that other
-//! clients make between two requests.
+//! A simulated API server with one SealedSecret and one Secret, `ns/n`, in memory, and changes that other clients make
+//! between two requests.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,34 +20,34 @@ use tower::service_fn;
 pub const SECRET: &str = "secret";
 pub const SEALED: &str = "sealed";
 
-type Deed = Box<dyn FnOnce(&ApiServer) + Send>;
+type Action = Box<dyn FnOnce(&ApiServer) + Send>;
 
 #[derive(Default)]
 pub struct ApiServer {
     objects: Mutex<[Value; 2]>,
     version: Mutex<u64>,
-    /// Changes by other clients that happen before the next write of the Secret is answered.
-    deeds: Mutex<VecDeque<Deed>>,
+    /// Changes by other clients that happen before the response to the next write of the Secret.
+    actions: Mutex<VecDeque<Action>>,
     /// The number of completed writes of the Secret.
     pub writes: Mutex<u32>,
-    /// Every event and every revision that was written, in order.
+    /// Every written event and revision, in order.
     history: Mutex<Vec<String>>,
     events: Mutex<Vec<Value>>,
-    /// Returns the causes for which a Secret's values are rejected.
+    /// Returns the causes for which the values of a Secret are rejected.
     check: Option<fn(&Value) -> Option<Value>>,
-    /// Whether the resource definition lacks `status.record`.
+    /// Whether the CRD lacks `status.record`.
     drops_record: bool,
     store: OnceLock<Arc<ClusterStore>>,
-    /// How many nanoseconds writing a Secret takes per byte.
-    nanoseconds_a_byte: u64,
-    /// When statuses and events were written.
+    /// The time that writing a Secret takes per byte.
+    nanoseconds_per_byte: u64,
+    /// The times at which statuses and events were written.
     published: Mutex<Vec<Instant>>,
     /// Objects that the watch reports while their Secret is written.
     observed: Mutex<Vec<ObjectId>>,
-    /// Whether the resource definition has no status subresource.
-    pub lacks_statuses: AtomicBool,
-    /// Whether writes of the Secret are answered with 403, for an exhausted quota.
-    pub is_full: AtomicBool,
+    /// Whether the CRD has no `status` subresource.
+    pub lacks_subresource: AtomicBool,
+    /// Whether writes of the Secret are answered with 403, because a quota is exhausted.
+    pub has_exhausted_quota: AtomicBool,
 }
 
 pub fn id() -> ObjectId {
@@ -58,9 +58,8 @@ pub fn id() -> ObjectId {
 }
 
 impl ApiServer {
-    /// Returns a server whose resource definition drops the record from statuses, as upstream's does, or
-    /// keeps it.
-    pub fn of_a_definition(drops_record: bool) -> Self {
+    /// Returns a server whose CRD drops the record from statuses, like upstream's, or keeps it.
+    pub fn with_crd(drops_record: bool) -> Self {
         Self {
             drops_record,
             ..Self::default()
@@ -68,23 +67,23 @@ impl ApiServer {
     }
 
     /// Returns a server that rejects values with the causes that the function returns.
-    pub fn that_checks(check: fn(&Value) -> Option<Value>) -> Self {
+    pub fn with_check(check: fn(&Value) -> Option<Value>) -> Self {
         Self {
             check: Some(check),
             ..Self::default()
         }
     }
 
-    /// Returns a server where writing a Secret takes longer the larger it is.
-    pub fn that_takes_a_byte(nanoseconds_a_byte: u64) -> Self {
+    /// Returns a server for which writing a Secret takes longer the larger it is.
+    pub fn with_write_delay(nanoseconds_per_byte: u64) -> Self {
         Self {
-            nanoseconds_a_byte,
+            nanoseconds_per_byte,
             ..Self::default()
         }
     }
 
     /// Adds a check of values.
-    pub fn checking(self, check: fn(&Value) -> Option<Value>) -> Self {
+    pub fn and_check(self, check: fn(&Value) -> Option<Value>) -> Self {
         Self {
             check: Some(check),
             ..self
@@ -92,7 +91,7 @@ impl ApiServer {
     }
 
     /// Simulates a restart of the controller while both objects exist.
-    pub fn started_again(self: &Arc<Self>) -> Arc<ClusterStore> {
+    pub fn restart_with_secret(self: &Arc<Self>) -> Arc<ClusterStore> {
         let store = self.restart();
         let secret = self.get(SECRET);
         if !secret.is_null() {
@@ -102,8 +101,8 @@ impl ApiServer {
         store
     }
 
-    /// Reports both objects to a store, as its watches would.
-    pub fn tell(&self, store: &ClusterStore) {
+    /// Reports both objects to a store, like its watches.
+    pub fn report_to(&self, store: &ClusterStore) {
         store.take(self.object());
         let secret = self.get(SECRET);
         if !secret.is_null() {
@@ -112,8 +111,8 @@ impl ApiServer {
         }
     }
 
-    /// Changes the metadata of the Secret, as another client would.
-    pub fn label(&self, edit: impl FnOnce(&mut Value)) {
+    /// Changes the metadata of the Secret, as another client.
+    pub fn edit_metadata(&self, edit: impl FnOnce(&mut Value)) {
         let mut secret = self.get(SECRET);
         edit(&mut secret["metadata"]);
         let secret = self.put(SECRET, secret);
@@ -132,18 +131,18 @@ impl ApiServer {
             .collect()
     }
 
-    /// Returns when anything was published, and clears the list.
+    /// Returns the times at which anything was published, and clears the list.
     pub fn take_published(&self) -> Vec<Instant> {
         std::mem::take(&mut *self.published.lock().unwrap())
     }
 
-    /// Returns and clears the objects that the watch reported.
+    /// Returns the objects that the watch reported, and clears the list.
     pub fn take_observed(&self) -> Vec<ObjectId> {
         std::mem::take(&mut *self.observed.lock().unwrap())
     }
 
-    /// Returns everything that a reader of SealedSecrets and events can see: the status, the events, and
-    /// which writes made a revision. What depends on the ciphertext is left out.
+    /// Returns everything that a reader of SealedSecrets and events can see: the status, the events, and which writes
+    /// created a revision. Data that depends on the ciphertext is left out.
     pub fn public(&self) -> Value {
         let mut status = self.status();
         if let Some(record) = status["record"].as_object_mut() {
@@ -151,12 +150,12 @@ impl ApiServer {
                 record.insert(digest.into(), json!("a digest"));
             }
             let version = record["secretVersion"].as_str().unwrap_or_default();
-            let shown = if version.len() < 40 {
+            let record_version = if version.len() < 40 {
                 version
             } else {
                 "a digest"
             };
-            record.insert("secretVersion".into(), json!(shown));
+            record.insert("secretVersion".into(), json!(record_version));
         }
         json!([
             status,
@@ -166,7 +165,7 @@ impl ApiServer {
         ])
     }
 
-    /// Changes the status, as any client with permission could.
+    /// Changes the status, as a client with permission.
     pub fn edit_status(&self, edit: impl FnOnce(&mut Value)) {
         let mut object = self.get(SEALED);
         edit(&mut object["status"]);
@@ -174,8 +173,7 @@ impl ApiServer {
         self.watch();
     }
 
-    /// Adds the annotation with which a Secret that is not owned consents to a merge but not to being taken
-    /// over.
+    /// Adds the annotation with which a Secret that is not owned consents to a merge but not to a change of the owner.
     pub fn consent_to_a_merge(&self) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/patch": "true" });
@@ -193,7 +191,7 @@ impl ApiServer {
         self.get(SECRET)
     }
 
-    /// Starts the server, with a controller's store that knows the existing objects.
+    /// Starts the server, and a store that has observed the existing objects.
     pub fn start(self) -> (Arc<Self>, Arc<ClusterStore>) {
         let server = Arc::new(self);
         let store = Arc::new(ClusterStore::new(client(&server), false));
@@ -202,18 +200,18 @@ impl ApiServer {
         (server, store)
     }
 
-    /// Returns another store, as after a restart.
+    /// Returns a new store, as after a restart.
     pub fn restart(self: &Arc<Self>) -> Arc<ClusterStore> {
         let store = Arc::new(ClusterStore::new(client(self), false));
         store.take(self.object());
         store
     }
 
-    pub fn before_the_next_write(&self, deed: impl FnOnce(&Self) + Send + 'static) {
-        self.deeds.lock().unwrap().push_back(Box::new(deed));
+    pub fn before_the_next_write(&self, action: impl FnOnce(&Self) + Send + 'static) {
+        self.actions.lock().unwrap().push_back(Box::new(action));
     }
 
-    /// Replaces the object's spec, annotations and `uid`, and reports the change through the watch.
+    /// Replaces the spec, annotations and `uid` of the object, and reports the change through the watch.
     pub fn put_sealed(&self, sealed: &SealedSecret, uid: &str, generation: i64) {
         let mut object = sealed.to_document();
         object["metadata"]["uid"] = json!(uid);
@@ -225,7 +223,7 @@ impl ApiServer {
         self.watch();
     }
 
-    /// Writes the Secret, as another client would, and reports the change through the watch.
+    /// Writes the Secret, as another client, and reports the change through the watch.
     pub fn edit(&self, item: &str, value: &str) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["name"] = json!("n");
@@ -278,7 +276,7 @@ impl ApiServer {
         object
     }
 
-    fn answer(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
+    fn respond(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
         let body = serde_json::from_slice(body).unwrap_or(Value::Null);
         match (method.as_str(), path) {
             ("GET", "/api/v1/namespaces/ns/secrets/n") => found(self.get(SECRET)),
@@ -303,29 +301,29 @@ impl ApiServer {
     }
 
     fn write_secret(&self, method: &Method, mut body: Value) -> (u16, Value) {
-        let deed = self.deeds.lock().unwrap().pop_front();
-        if let Some(deed) = deed {
-            deed(self);
+        let action = self.actions.lock().unwrap().pop_front();
+        if let Some(action) = action {
+            action(self);
         }
-        if self.is_full.load(Ordering::Relaxed) {
+        if self.has_exhausted_quota.load(Ordering::Relaxed) {
             return (403, failure(403));
         }
-        let there = self.get(SECRET);
-        if *method == Method::POST && there.is_null() {
+        let existing = self.get(SECRET);
+        if *method == Method::POST && existing.is_null() {
             body["metadata"]["uid"] = json!("made");
-        } else if there.is_null() || !is_newest(&body, &there) {
+        } else if existing.is_null() || !is_newest(&body, &existing) {
             return (409, failure(409));
         }
         if let Some(causes) = self.check.and_then(|check| check(&body)) {
-            let mut answer = failure(422);
-            answer["reason"] = json!("Invalid");
-            answer["details"] = json!({ "causes": causes });
-            return (422, answer);
+            let mut respond = failure(422);
+            respond["reason"] = json!("Invalid");
+            respond["details"] = json!({ "causes": causes });
+            return (422, respond);
         }
         *self.writes.lock().unwrap() += 1;
-        // As in etcd, a write that changes nothing makes no revision.
-        if body == there {
-            return (200, there);
+        // As in etcd, a write that changes nothing creates no revision.
+        if body == existing {
+            return (200, existing);
         }
         self.history
             .lock()
@@ -342,25 +340,25 @@ impl ApiServer {
     }
 
     fn put_status(&self, body: &Value) -> (u16, Value) {
-        let mut there = self.get(SEALED);
-        if self.lacks_statuses.load(Ordering::Relaxed) {
+        let mut existing = self.get(SEALED);
+        if self.lacks_subresource.load(Ordering::Relaxed) {
             return (404, failure(404));
         }
-        if !is_newest(body, &there) {
+        if !is_newest(body, &existing) {
             return (409, failure(409));
         }
-        there["status"] = body["status"].clone();
+        existing["status"] = body["status"].clone();
         if self.drops_record {
-            there["status"].as_object_mut().unwrap().remove("record");
+            existing["status"].as_object_mut().unwrap().remove("record");
         }
         self.history.lock().unwrap().push("PUT status".into());
         self.published.lock().unwrap().push(Instant::now());
-        (200, self.put(SEALED, there))
+        (200, self.put(SEALED, existing))
     }
 }
 
-fn is_newest(body: &Value, there: &Value) -> bool {
-    body["metadata"]["resourceVersion"] == there["metadata"]["resourceVersion"]
+fn is_newest(body: &Value, existing: &Value) -> bool {
+    body["metadata"]["resourceVersion"] == existing["metadata"]["resourceVersion"]
 }
 
 fn secret_metadata(secret: &Value) -> Value {
@@ -390,12 +388,12 @@ pub fn client(server: &Arc<ApiServer>) -> Client {
             let (head, body) = request.into_parts();
             let body = body.collect_bytes().await?;
             if head.uri.path().contains("/secrets") && head.method != Method::GET {
-                let takes = server.nanoseconds_a_byte * body.len() as u64;
-                tokio::time::sleep(Duration::from_nanos(takes)).await;
+                let delay = server.nanoseconds_per_byte * body.len() as u64;
+                tokio::time::sleep(Duration::from_nanos(delay)).await;
             }
-            let (code, answer) = server.answer(&head.method, head.uri.path(), &body);
-            let answer = Body::from(answer.to_string().into_bytes());
-            Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())
+            let (code, respond) = server.respond(&head.method, head.uri.path(), &body);
+            let respond = Body::from(respond.to_string().into_bytes());
+            Ok::<_, kube::Error>(Response::builder().status(code).body(respond).unwrap())
         }
     });
     Client::new(service, "ns")

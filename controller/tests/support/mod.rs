@@ -6,7 +6,7 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "each test file uses a part of it, and a test fails by panicking"
+    reason = "each test file uses only some of the helpers, and a test fails by panicking"
 )]
 
 pub mod api_server;
@@ -101,17 +101,17 @@ impl Case {
         Self {
             outer,
             dir,
-            // Ahead of the clock that stamps files, so that every file counts as complete.
+            // Later than the clock that stamps files, so that every file counts as complete.
             now: Timestamp::now() + SignedDuration::from_hours(1),
             args: Vec::new(),
             rounds: None,
         }
     }
 
-    /// Starts a controller, ending the previous one.
+    /// Starts a controller after stopping the previous one.
     pub async fn start(&mut self, args: &[&str]) -> Result<(), StartError> {
         self.rounds = None;
-        self.set_words(args);
+        self.set_args(args);
         let config = self.config();
         self.rounds = Some(
             Rounds::start(
@@ -127,8 +127,8 @@ impl Case {
     }
 
     /// Sets the arguments of the next controller.
-    pub fn set_words(&mut self, args: &[&str]) {
-        self.args = args.iter().map(|word| (*word).to_owned()).collect();
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
     /// Returns the configuration of a controller on this folder.
@@ -190,8 +190,7 @@ impl Case {
         std::fs::remove_file(self.dir.join(path)).unwrap();
     }
 
-    /// Replaces `sealed` with an empty folder, as if nothing were mounted there. Returns the path of the
-    /// original folder.
+    /// Replaces `sealed` with an empty folder, like an empty mount point. Returns the path of the original folder.
     pub fn unmount(&self) -> PathBuf {
         let away = self.outer.path().join("away");
         std::fs::rename(self.dir.join("sealed"), &away).unwrap();
@@ -199,12 +198,12 @@ impl Case {
         away
     }
 
-    /// Returns a value as a program reads it, by its name.
+    /// Returns a value like a program that reads it by its name.
     pub fn value(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
     }
 
-    /// Returns which version of an object's values is in place.
+    /// Returns the current version of an object's values.
     pub fn version(&self, id: &str) -> PathBuf {
         std::fs::read_link(self.dir.join("secrets").join(id).join("..data")).unwrap()
     }
@@ -243,15 +242,15 @@ impl Case {
     /// Returns every path below a folder with its content or, for links, its target.
     pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
         let mut found = BTreeMap::new();
-        let mut todo = vec![path.to_owned()];
-        while let Some(folder) = todo.pop() {
+        let mut remaining = vec![path.to_owned()];
+        while let Some(folder) = remaining.pop() {
             for entry in std::fs::read_dir(&folder).unwrap() {
                 let entry = entry.unwrap();
                 let kind = entry.file_type().unwrap();
                 let text = if kind.is_symlink() {
                     format!("-> {}", std::fs::read_link(entry.path()).unwrap().display())
                 } else if kind.is_dir() {
-                    todo.push(entry.path());
+                    remaining.push(entry.path());
                     "a folder".into()
                 } else {
                     std::fs::read_to_string(entry.path()).unwrap()

@@ -1,9 +1,9 @@
-//! A controller's HTTP server without the rest of the controller.
+//! The HTTP server of a controller, without the rest of the controller.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::http::{self, Facts, Limits, Plain, RequestLimiter};
+use controller::http::{self, Limits, RequestLimiter, ServerState, Unauthenticated};
 use controller::metrics::Metrics;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,14 +13,14 @@ use tokio::sync::watch;
 pub struct Server {
     pub address: std::net::SocketAddr,
     pub ring: watch::Sender<Arc<KeyRing>>,
-    pub facts: Facts,
+    pub state: ServerState,
     pub end: watch::Sender<bool>,
     pub task: tokio::task::JoinHandle<()>,
 }
 
 pub async fn server(read: Duration) -> Server {
     let ring = watch::Sender::new(Arc::default());
-    let facts = Facts {
+    let state = ServerState {
         ring: ring.subscribe(),
         ready: Arc::default(),
     };
@@ -31,21 +31,25 @@ pub async fn server(read: Duration) -> Server {
         read,
         write: Duration::from_secs(9),
     };
-    let plain = Plain {
+    let endpoints = Unauthenticated {
         limiter: Some(RequestLimiter::new((2, 2), read, true)),
         authority: None,
     };
     let task = tokio::spawn(http::serve(
         listener,
         None,
-        http::router(facts.clone(), plain, Arc::new(Metrics::new(false).unwrap())),
+        http::router(
+            state.clone(),
+            endpoints,
+            Arc::new(Metrics::new(false).unwrap()),
+        ),
         limits,
         ended,
     ));
     Server {
         address,
         ring,
-        facts,
+        state,
         end,
         task,
     }
@@ -53,7 +57,7 @@ pub async fn server(read: Duration) -> Server {
 
 impl Server {
     /// Sends a request. Returns the status line, the headers in lower case, and the body.
-    pub async fn ask(&self, method: &str, path: &str) -> (String, String, String) {
+    pub async fn request(&self, method: &str, path: &str) -> (String, String, String) {
         self.send(method, path, "", b"").await
     }
 
@@ -71,7 +75,7 @@ impl Server {
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        // Ignore the error: a server that has responded need not read on.
+        // Ignores the error: a server that has responded need not read the rest.
         let _ = stream.write_all(body).await;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -152,10 +152,10 @@ mod tests {
         let sealed = base64::encode(&whole);
         assert_eq!(form_in_yaml(&sealed), Form::Bits(2048));
         for (text, want) in [
-            (base64::encode(&whole[..250]), "cut short"),
-            (base64::encode(&whole[..260]), "cut short"),
-            (base64::encode(&[0; 300]), "form"),
-            ("AAAA".into(), "form"),
+            (base64::encode(&whole[..250]), "truncated"),
+            (base64::encode(&whole[..260]), "truncated"),
+            (base64::encode(&[0; 300]), "format is unknown"),
+            ("AAAA".into(), "format is unknown"),
             ("'*'".into(), "not base64"),
             ("''".into(), "empty"),
             ("~".into(), "empty"),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::secret::Secret;
-use shared::secret_types::{LARGEST, check_names, check_values, values_len};
+use shared::secret_types::{MAX_SECRET_LEN, check_names, check_values, values_len};
 use shared::{envelope, sealed_text};
 
 use crate::report;
@@ -103,10 +103,10 @@ fn plain_len(text: &str) -> usize {
 }
 
 fn size_warning(len: usize) -> Option<String> {
-    let is_too_large = len > LARGEST;
+    let is_too_large = len > MAX_SECRET_LEN;
     is_too_large.then(|| {
         format!(
-            "the values of the Secret have {len} bytes, and Kubernetes accepts {LARGEST}; split the object"
+            "the values of the Secret have {len} bytes, and Kubernetes accepts {MAX_SECRET_LEN}; split the object"
         )
     })
 }
@@ -250,18 +250,18 @@ mod tests {
             let bytes = [&256_u16.to_be_bytes()[..], &vec![7; 256 + len + 16]].concat();
             base64::encode(&bytes)
         };
-        let half = LARGEST / 2;
+        let half = MAX_SECRET_LEN / 2;
         for (kept, new, replaced, want) in [
             (half, half, 0, false),
             (half, half + 1, 0, true),
-            (0, LARGEST + 1, 0, true),
-            (half, half, LARGEST, false),
+            (0, MAX_SECRET_LEN + 1, 0, true),
+            (half, half, MAX_SECRET_LEN, false),
         ] {
             let mut object = object("Opaque", &[], "");
             let items = &mut object.spec.encrypted_data;
             items.insert("kept".to_owned(), sealed(kept));
             items.insert("new".to_owned(), sealed(replaced));
-            items.insert("removed".to_owned(), sealed(LARGEST));
+            items.insert("removed".to_owned(), sealed(MAX_SECRET_LEN));
             let new = "x".repeat(new);
             let warnings =
                 check_change(&object, &values(&[("new", &new)]), &["removed".to_owned()]);

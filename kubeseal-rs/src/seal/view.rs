@@ -158,7 +158,7 @@ impl<'a> Revealer<'a> {
                 return in_cluster::values(session, file, &object.sealed, OTHERWISE);
             }
         };
-        let opened = unseal::open_values(&object.sealed, ring).map_err(|why| {
+        let opened = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
             let place = object.sealed.place();
             anyhow!("{place} does not open with these keys: {}", why.diagnosis())
         })?;

@@ -38,11 +38,11 @@ pub struct Flag {
     pub default: &'static str,
     /// Help text, one sentence.
     pub help: &'static str,
-    /// Omitted from the help page.
+    /// Whether the flag is omitted from the help page.
     pub hidden: bool,
-    /// Can be set by an environment variable.
+    /// Whether an environment variable can set the flag.
     pub variable: bool,
-    /// Refuses an empty or unreadable value, instead of treating it as not set.
+    /// Whether an empty or unreadable value is refused instead of being treated as not set.
     pub strict: bool,
 }
 
@@ -108,7 +108,7 @@ impl Flag {
 /// A program's name, its purpose in a sentence, and its flags.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// Name as typed.
+    /// Name of the program on the command line.
     pub name: &'static str,
     /// Purpose, one sentence.
     pub about: &'static str,
@@ -121,12 +121,12 @@ pub struct Program {
 /// The reason to stop before running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// The user asked for help: print to stdout, exit 0.
+    /// The user requested help: print to stdout, exit 0.
     Help(String),
-    /// The arguments are wrong: print to stderr, exit 2.
+    /// The arguments are invalid: print to stderr, exit 2.
     Usage(String),
-    /// The arguments are valid, but do not fit together or ask for something impossible: print to stderr,
-    /// exit 1.
+    /// The arguments are well-formed, but contradict each other or cannot be fulfilled: print to stderr, exit
+    /// 1.
     Refused(String),
 }
 
@@ -134,7 +134,7 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Flags {
     values: BTreeMap<&'static str, Value>,
-    given: Vec<&'static str>,
+    is_set: Vec<&'static str>,
     warnings: Vec<String>,
 }
 
@@ -143,20 +143,20 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// Returns [`Stop`] if the user asked for help, or if an argument is unknown, malformed or positional.
+    /// Returns [`Stop`] if the user requested help, or if an argument is unknown, malformed or positional.
     pub fn parse<V: Into<OsString>>(
         &self,
-        words: impl IntoIterator<Item = OsString>,
+        args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<V>,
     ) -> Result<Flags, Stop> {
         let variable = |name: &str| variable(name).map(Into::into);
         let matches = self
             .command()
-            .try_get_matches_from(words)
+            .try_get_matches_from(args)
             .map_err(|error| stop(&error))?;
         let mut flags = Flags {
             values: BTreeMap::new(),
-            given: Vec::new(),
+            is_set: Vec::new(),
             warnings: Vec::new(),
         };
         for flag in self.flags {
@@ -197,7 +197,7 @@ fn argument(flag: &Flag) -> Arg {
         }
         _ => arg.action(ArgAction::Set).allow_hyphen_values(true),
     }
-    .value_name(flag.kind.word())
+    .value_name(flag.kind.placeholder())
     .value_parser(value_parser!(OsString))
 }
 
@@ -228,7 +228,7 @@ impl Flags {
         {
             match flag.kind.parse(&text) {
                 Ok(from_variable) => {
-                    self.given.push(flag.name);
+                    self.is_set.push(flag.name);
                     value = from_variable;
                 }
                 Err(expected) if flag.strict => return Err(unreadable(flag, expected)),
@@ -239,29 +239,29 @@ impl Flags {
             }
         }
         if matches.value_source(flag.name) == Some(ValueSource::CommandLine) {
-            let words = matches
+            let args = matches
                 .get_many::<OsString>(flag.name)
                 .into_iter()
                 .flatten();
-            for word in words {
-                if flag.strict && word.is_empty() {
+            for arg in args {
+                if flag.strict && arg.is_empty() {
                     return Err(empty(flag));
                 }
-                let word = flag
+                let arg = flag
                     .kind
-                    .parse(word)
-                    .map_err(|expected| usage(flag, word, expected))?;
-                value = value.followed_by(word);
+                    .parse(arg)
+                    .map_err(|expected| usage(flag, arg, expected))?;
+                value = value.followed_by(arg);
             }
-            self.given.push(flag.name);
+            self.is_set.push(flag.name);
         }
         self.values.insert(flag.name, value);
         Ok(())
     }
 
-    /// Returns whether the flag or its environment variable was given.
-    pub fn given(&self, name: &str) -> bool {
-        self.given.contains(&name)
+    /// Returns whether the flag or its environment variable is set.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.is_set.contains(&name)
     }
 
     /// Returns one sentence for each environment variable that was ignored.
@@ -343,34 +343,32 @@ impl Flags {
     }
 }
 
-fn usage(flag: &Flag, word: &OsStr, expected: &str) -> Stop {
+fn usage(flag: &Flag, arg: &OsStr, expected: &str) -> Stop {
     #[expect(
         clippy::unnecessary_debug_formatting,
         reason = "quoted and escaped, as Go does with %q"
     )]
     Stop::Usage(format!(
-        "error: invalid value {word:?} for --{}: expected {expected}\n",
+        "error: invalid value {arg:?} for --{}: expected {expected}\n",
         flag.name
     ))
 }
 
 fn empty(flag: &Flag) -> Stop {
     let name = flag.name;
-    Stop::Refused(format!(
-        "--{name} is empty: give it a value, or leave it out to do without"
-    ))
+    Stop::Refused(format!("--{name} is empty: set a value, or omit the flag"))
 }
 
 fn unreadable(flag: &Flag, expected: &str) -> Stop {
     let variable = flag.variable_name();
     Stop::Refused(format!(
-        "{variable} is not {expected}: mend it, or unset it to do without"
+        "{variable} is not {expected}: correct it, or unset it"
     ))
 }
 
 #[expect(
     clippy::panic,
-    reason = "a mistake in the program's own table, which its first test meets"
+    reason = "a programming error in the flag table, which any test of the program finds"
 )]
 fn misuse(name: &str) -> ! {
     panic!("--{name} is not a flag of that kind in this program's table")

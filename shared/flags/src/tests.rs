@@ -28,19 +28,19 @@ const PROGRAM: Program = Program {
     ],
 };
 
-fn parse(words: &[&str], variables: &[(&str, &str)]) -> Result<Flags, Stop> {
+fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Flags, Stop> {
     let variable = |name: &str| {
         variables
             .iter()
             .find(|(n, _)| *n == name)
             .map(|(_, value)| (*value).to_owned())
     };
-    PROGRAM.parse(words.iter().map(OsString::from), variable)
+    PROGRAM.parse(args.iter().map(OsString::from), variable)
 }
 
 #[test]
 fn parses_flags_as_go_does() {
-    for (why, words, format, raw) in [
+    for (why, args, format, raw) in [
         ("nothing", vec![], "json", false),
         ("separate", vec!["--format", "yaml"], "yaml", false),
         ("with equals", vec!["--format=yaml", "--raw"], "yaml", true),
@@ -67,7 +67,7 @@ fn parses_flags_as_go_does() {
             false,
         ),
     ] {
-        let flags = parse(&words, &[]).unwrap();
+        let flags = parse(&args, &[]).unwrap();
         assert_eq!(
             (flags.text("format"), flags.switch("raw")),
             (format, raw),
@@ -78,7 +78,7 @@ fn parses_flags_as_go_does() {
 
 #[test]
 fn parses_every_kind_of_value() {
-    let words = [
+    let args = [
         "--from-file",
         "a,b",
         "--from-file",
@@ -90,13 +90,13 @@ fn parses_every_kind_of_value() {
         "1h30m",
         "--update=false",
     ];
-    let flags = parse(&words, &[]).unwrap();
+    let flags = parse(&args, &[]).unwrap();
     assert_eq!(flags.list("from-file"), ["a", "b", "c,d"]);
     assert_eq!(flags.int("size"), -1);
     assert!((flags.float("rate") + 0.5).abs() < f64::EPSILON);
     assert_eq!(flags.duration("period"), SignedDuration::from_mins(90));
     assert!(!flags.switch("update"));
-    assert!(flags.given("size") && !flags.given("raw"));
+    assert!(flags.is_set("size") && !flags.is_set("raw"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn the_command_line_overrides_variables_and_extends_lists() {
     assert_eq!(flags.int("size"), 2048);
     assert_eq!(flags.list("from-file"), ["x", "y"]);
     assert_eq!(flags.text("v"), "");
-    assert!(flags.given("size"));
+    assert!(flags.is_set("size"));
 }
 
 #[test]
@@ -129,30 +129,30 @@ fn repeated_values_keep_their_commas() {
 }
 
 #[test]
-fn a_strict_flag_is_refused_when_it_is_empty_or_unreadable() {
+fn refuses_a_strict_flag_that_is_empty_or_unreadable() {
     let variable = |value| [("SEALED_SECRETS_PIN", value)];
-    for (words, variables, want) in [
+    for (args, variables, want) in [
         (vec!["--pin="], vec![], "--pin is empty"),
         (vec!["--pin", "a", "--pin", ""], vec![], "--pin is empty"),
         (vec!["--pin", ""], variable("a").to_vec(), "--pin is empty"),
         (
             vec![],
             variable("\"a").to_vec(),
-            "SEALED_SECRETS_PIN is not a list",
+            "SEALED_SECRETS_PIN is not a comma-separated list",
         ),
         (
             vec!["--pin=a"],
             variable("\"a").to_vec(),
-            "SEALED_SECRETS_PIN is not a list",
+            "SEALED_SECRETS_PIN is not a comma-separated list",
         ),
     ] {
-        let Err(Stop::Refused(text)) = parse(&words, &variables) else {
-            unreachable!("{words:?}")
+        let Err(Stop::Refused(text)) = parse(&args, &variables) else {
+            unreachable!("{args:?}")
         };
         assert!(text.starts_with(want), "{text}");
     }
     let unset = parse(&[], &variable("")).unwrap();
-    assert!(unset.list("pin").is_empty() && !unset.given("pin") && unset.warnings().is_empty());
+    assert!(unset.list("pin").is_empty() && !unset.is_set("pin") && unset.warnings().is_empty());
     assert_eq!(
         parse(&["--pin=b"], &variable("a")).unwrap().list("pin"),
         ["a", "b"]
@@ -174,7 +174,7 @@ fn an_unreadable_variable_causes_a_warning_and_the_default_applies() {
 
 #[test]
 fn reports_what_is_wrong_with_the_arguments() {
-    for (words, want) in [
+    for (args, want) in [
         (vec!["--nope"], "unexpected argument '--nope'"),
         (vec!["secret.yaml"], "unexpected argument 'secret.yaml'"),
         (
@@ -187,16 +187,16 @@ fn reports_what_is_wrong_with_the_arguments() {
         ),
         (
             vec!["--count=-1"],
-            "invalid value \"-1\" for --count: expected a whole number that is not negative",
+            "invalid value \"-1\" for --count: expected a non-negative integer",
         ),
         (
             vec!["--size", "big"],
-            "invalid value \"big\" for --size: expected a whole number",
+            "invalid value \"big\" for --size: expected an integer",
         ),
         (vec!["--format"], "a value is required for '--format"),
     ] {
-        let Err(Stop::Usage(text)) = parse(&words, &[]) else {
-            unreachable!("{words:?}")
+        let Err(Stop::Usage(text)) = parse(&args, &[]) else {
+            unreachable!("{args:?}")
         };
         assert!(text.contains(want), "{text}");
     }

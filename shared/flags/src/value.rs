@@ -16,12 +16,12 @@ pub enum Kind {
     Path,
     /// A list of paths, separated and repeated as a [`List`](Self::List).
     Paths,
-    /// A list of texts, separated by commas (with CSV quotes) or given by repetition.
+    /// A list of texts, separated by commas (with CSV quotes) or set by repetition.
     List,
-    /// A list of texts, given only by repetition: commas are part of a text. An environment variable adds one
+    /// A list of texts, set only by repetition: commas are part of a text. An environment variable adds one
     /// text.
     Repeated,
-    /// One of these words. The second text lists them for the help page.
+    /// One of these values. The second text lists them for the help page.
     Choice(&'static [&'static str], &'static str),
     /// An integer.
     Int,
@@ -48,7 +48,7 @@ pub(crate) enum Value {
 
 impl Kind {
     /// Returns the placeholder for the value in the help page.
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn placeholder(self) -> &'static str {
         match self {
             Self::Switch => "true|false",
             Self::Text | Self::Repeated => "TEXT",
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Returns the value of a flag without a default that was not given.
+    /// Returns the value of a flag without a default that is not set.
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),
@@ -75,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// Parses a value; the error says what was expected.
+    /// Parses a value; the error is a description of what was expected.
     pub(crate) fn parse(self, value: &OsStr) -> Result<Value, &'static str> {
         match self {
             Self::Path => Ok(Value::Path(value.to_owned())),
@@ -109,9 +109,9 @@ impl Kind {
             Self::Choice(_, expected) => Err(expected),
             Self::Count => match text.parse() {
                 Ok(number @ 0..) => Ok(Value::Int(number)),
-                _ => Err("a whole number that is not negative"),
+                _ => Err("a non-negative integer"),
             },
-            Self::Int => text.parse().map(Value::Int).map_err(|_| "a whole number"),
+            Self::Int => text.parse().map(Value::Int).map_err(|_| "an integer"),
             Self::Float => text.parse().map(Value::Float).map_err(|_| "a number"),
             Self::Duration => parse_duration(text)
                 .map(Value::Duration)
@@ -120,8 +120,8 @@ impl Kind {
     }
 }
 
-/// What a list has to be.
-const LIST: &str = "a list by commas, its quotes in pairs";
+/// The description of a list in errors.
+const LIST: &str = "a comma-separated list with closed quotes";
 
 impl Value {
     /// Merges a later value into this one: it replaces this one, or extends a list.
@@ -140,7 +140,7 @@ impl Value {
     }
 }
 
-/// Splits one CSV record: quotes protect commas, two quotes stand for one. Returns `None` if a quote is not
+/// Splits one CSV record: quotes protect commas, two quotes represent one. Returns `None` if a quote is not
 /// closed or is in the middle of an item.
 fn split(text: &OsStr) -> Option<Vec<OsString>> {
     if text.is_empty() {

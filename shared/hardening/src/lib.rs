@@ -1,7 +1,7 @@
 //! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
 //! The third part, wiping freed memory, is an allocator, which only a program can choose:
-//! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` says what each part does and does not do.
+//! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` describes the limits of each part.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -18,7 +18,7 @@ use std::fmt;
 pub enum Swap {
     /// Every page is locked.
     Locked,
-    /// Nothing is locked, but this system has no swap for this process.
+    /// Nothing is locked, but this process cannot be swapped out.
     None,
     /// Pages can be swapped out: the process may lock only this many bytes, and `mlockall` needs an unlimited
     /// allowance.
@@ -44,7 +44,7 @@ impl fmt::Display for Swap {
                 "not locked: RLIMIT_MEMLOCK is {bytes} bytes; remove the limit, add the capability IPC_LOCK, or turn \
                  swap off"
             ),
-            Self::Refused => f.write_str("not locked: the system refused; turn swap off"),
+            Self::Refused => f.write_str("not locked: the system refused; disable swap"),
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum CertificateError {
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Encoding(ReadProblem),
     /// The block is not X.509.
-    #[error("the certificate is malformed: the PEM block does not hold an X.509 certificate")]
+    #[error("the certificate is malformed: the PEM block contains no X.509 certificate")]
     Malformed,
     /// The key of the certificate cannot seal.
     #[error(transparent)]
@@ -177,9 +177,10 @@ mod tests {
         }
     }
 
-    /// RFC 5280, section 4.1.2.5: the last second of the year 9999 means that the certificate has no end.
+    /// RFC 5280, section 4.1.2.5: the last second of the year 9999 means that the certificate does not
+    /// expire.
     #[test]
-    fn a_certificate_without_an_end_is_valid() {
+    fn a_certificate_without_expiration_is_valid() {
         let pkcs8 = crate::key::generate::new_rsa_key(crate::key::KeySize::Rsa2048).unwrap();
         let der = pkcs8.as_ref().into();
         let signer = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256);
@@ -271,7 +272,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics_on_foreign_der(der: Vec<u8>) {
+        fn never_panics_on_arbitrary_der(der: Vec<u8>) {
             let _ = Certificate::from_der(der);
         }
     }

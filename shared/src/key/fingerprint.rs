@@ -12,7 +12,9 @@ pub struct Fingerprint([u8; 32]);
 
 /// The text is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a fingerprint looks like SHA256:43 characters of base64, as `ssh-keygen -l` prints it")]
+#[error(
+    "invalid fingerprint: expected `SHA256:` and 43 characters of base64, as `ssh-keygen -l` prints it"
+)]
 pub struct MalformedFingerprint;
 
 impl Fingerprint {
@@ -67,7 +69,7 @@ mod tests {
 
     /// The highest bit of the second modulus is not set.
     #[test]
-    fn equals_what_ssh_keygen_prints() {
+    fn equals_the_fingerprint_of_ssh_keygen() {
         for (first, want) in [
             (0xff, "SHA256:jCksjk3E9ggMRNa2DsRvQUA4V/lh6mbjDxN3zo0ukHY"),
             (0x7f, "SHA256:qq3Gh6DpvkBI/m/sSQYDFRIi/j9bLLuW6zM9PGJQ5hE"),

@@ -28,7 +28,7 @@ pub enum KeySize {
 
 /// The number is not a supported key size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a key has 2048, 3072, 4096 or 8192 bits, not {0}")]
+#[error("unsupported key size {0}: must be 2048, 3072, 4096 or 8192 bits")]
 pub struct UnknownKeySize(pub i64);
 
 impl TryFrom<i64> for KeySize {
@@ -69,10 +69,10 @@ pub struct NewKey {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// aws-lc could not generate a key.
-    #[error("aws-lc could not make an RSA key")]
+    #[error("aws-lc could not generate an RSA key")]
     Key,
     /// `now + ttl` is after the last year that a certificate can express.
-    #[error("the certificate would end after the year 9999; choose a shorter validity")]
+    #[error("the certificate would expire after the year 9999; choose a shorter validity")]
     Validity,
     /// The certificate could not be issued.
     #[error("the certificate could not be issued")]

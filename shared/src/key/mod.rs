@@ -26,7 +26,7 @@ pub struct KeyPair {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the certificate ({certificate}) does not belong to the private key ({private}); \
-     put the two that were made together into one Secret"
+     use a private key and a certificate that were generated together"
 )]
 pub struct MismatchedPair {
     /// Fingerprint of the certificate's key.
@@ -89,9 +89,9 @@ pub(crate) fn test_key() -> &'static KeyPair {
 /// same key, because generating keys would take most of the time of these tests.
 #[cfg(test)]
 pub(crate) fn new_test_key(second: i64) -> NewKey {
-    static MADE: std::sync::Mutex<std::collections::BTreeMap<i64, NewKey>> =
+    static GENERATED: std::sync::Mutex<std::collections::BTreeMap<i64, NewKey>> =
         std::sync::Mutex::new(std::collections::BTreeMap::new());
-    let mut made = MADE.lock().unwrap();
+    let mut made = GENERATED.lock().unwrap();
     let made = made
         .entry(second)
         .or_insert_with(|| generate::tests::new_key(second));

@@ -25,7 +25,7 @@ pub fn private_key_operations() -> u64 {
     OPERATIONS.load(Ordering::Relaxed)
 }
 
-/// An RSA private key that can open values. aws-lc wipes it on drop.
+/// An RSA private key that can decrypt values. aws-lc wipes it on drop.
 pub struct PrivateKey {
     oaep: OaepPrivateDecryptingKey,
     public: PublicKey,
@@ -38,11 +38,11 @@ pub enum PrivateKeyError {
     /// No block is a private key.
     #[error(
         "no PEM block `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8) found; \
-         is this the key and not the certificate?"
+         pass the private key, not the certificate"
     )]
     Missing,
     /// The key uses another algorithm.
-    #[error("the private key is not an RSA key; sealed secrets are opened with RSA keys only")]
+    #[error("the private key is not an RSA key; only RSA keys can unseal")]
     NotRsa,
     /// The key is protected by a passphrase.
     #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
@@ -59,7 +59,7 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// Returns the problem of the first block that is a private key, or that there is none.
+    /// Returns the error of the first private-key block, or an error if there is no such block.
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         let mut keys = Self::all_from_pem(text)?;
         Ok(keys.swap_remove(0))
@@ -269,7 +269,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
 
     proptest::proptest! {
         #[test]
-        fn never_panics_on_foreign_der(der: Vec<u8>) {
+        fn never_panics_on_arbitrary_der(der: Vec<u8>) {
             let _ = read_pkcs1(&der);
             let _ = read_pkcs8(&der);
         }

@@ -24,7 +24,7 @@ pub enum PublicKeyError {
     #[error("the RSA public key is malformed")]
     Malformed,
     /// aws-lc refuses keys below 2048 and above 8192 bits.
-    #[error("the RSA key has {bits} bits; sealing takes keys of 2048 to 8192 bits")]
+    #[error("unsupported RSA key size {bits}: must be between 2048 and 8192 bits")]
     Size {
         /// Length of the modulus in bits.
         bits: usize,
@@ -124,7 +124,7 @@ fn algorithm_name(spki: &SubjectPublicKeyInfoOwned) -> &'static str {
     match spki.algorithm.oid.to_string().as_str() {
         "1.2.840.10045.2.1" => "an ECDSA key",
         "1.3.101.112" => "an Ed25519 key",
-        "1.2.840.113549.1.1.10" => "an RSA-PSS key, which only signs",
+        "1.2.840.113549.1.1.10" => "an RSA-PSS key, which can only sign",
         _ => "a key of another algorithm",
     }
 }
@@ -173,13 +173,19 @@ mod tests {
             (spki("1.3.101.112", &[4]), "found an Ed25519 key"),
             (
                 spki("1.2.840.113549.1.1.10", &[4]),
-                "found an RSA-PSS key, which only signs",
+                "found an RSA-PSS key, which can only sign",
             ),
             (spki("1.2.3", &[4]), "found a key of another algorithm"),
             (spki("1.2.840.113549.1.1.1", &[4]), "is malformed"),
-            (rsa(&[0xff; 128]), "has 1024 bits"),
-            (rsa(&[&[1], &[0xff; 127][..]].concat()), "has 1017 bits"),
-            (rsa(&[&[1], &[0xff; 1024][..]].concat()), "has 8193 bits"),
+            (rsa(&[0xff; 128]), "unsupported RSA key size 1024"),
+            (
+                rsa(&[&[1], &[0xff; 127][..]].concat()),
+                "unsupported RSA key size 1017",
+            ),
+            (
+                rsa(&[&[1], &[0xff; 1024][..]].concat()),
+                "unsupported RSA key size 8193",
+            ),
         ] {
             let error = PublicKey::from_spki(&spki).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");

@@ -1,28 +1,28 @@
-//! Comments of a file that fill a line from its first column. The parser drops comments, and a line that begins
-//! with `#` may be part of a text. So a mark is put into every such line: the line is text if the mark turns up in
+//! Finds comments that begin in the first column. The parser drops comments, and a line that begins with `#` may be
+//! part of a scalar. So a marker is inserted into each such line: the line is text if the parser returns the marker in
 //! a scalar.
 
 use saphyr_parser::{Event, Parser};
 
 use super::{pieces, text};
 
-/// A comment from the first column of a line.
+/// A comment that begins in the first column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comment {
-    /// Its line, counted from one.
+    /// Line of the comment, counted from one.
     pub line: usize,
-    /// What follows the `#`.
+    /// The text after the `#`.
     pub text: String,
-    /// The parser has read beyond it. Below the first mistake of a malformed document, nothing separates comments
-    /// from the lines of a text.
+    /// Whether the parser has read past it. After the first error of a malformed document, comments cannot be
+    /// distinguished from lines of text.
     pub is_certain: bool,
 }
 
-/// Begins a mark, which ends with the number of its line and a semicolon.
+/// Prefix of a marker; the line number and a semicolon follow.
 const MARK: &str = "\u{f8ff}seal-comment-";
 
-/// Returns the comments whose text the filter accepts. Lines of texts are left out. A file that is not UTF-8 is
-/// read as if its other bytes were U+FFFD.
+/// Returns the comments whose text the filter accepts, without lines of scalars. In a file that is not UTF-8, invalid
+/// bytes are read as U+FFFD.
 pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> {
     let text = text::decode(bytes).map_or_else(
         |_| String::from_utf8_lossy(bytes).into_owned(),
@@ -44,13 +44,13 @@ pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Commen
         return comments;
     }
     let marked = marked(&text, &comments);
-    let mut known = Known::default();
+    let mut lines = ParsedLines::default();
     for (lines_before, piece) in pieces(&marked) {
-        known.read(piece, lines_before);
+        lines.read(piece, lines_before);
     }
-    comments.retain(|comment| known.in_texts.binary_search(&comment.line).is_err());
+    comments.retain(|comment| lines.in_texts.binary_search(&comment.line).is_err());
     for comment in &mut comments {
-        comment.is_certain = known.is_read(comment.line);
+        comment.is_certain = lines.is_read(comment.line);
     }
     comments
 }
@@ -67,17 +67,17 @@ fn marked(text: &str, comments: &[Comment]) -> String {
     text.split_inclusive('\n').enumerate().map(mark).collect()
 }
 
-/// What the parser says of lines.
+/// The lines that the parser has read.
 #[derive(Default)]
-struct Known {
-    /// Sorted.
+struct ParsedLines {
+    /// Lines inside scalars, sorted.
     in_texts: Vec<usize>,
-    /// From the first of these lines up to the second, everything is read.
+    /// The ranges of lines that the parser has read; the second line is excluded.
     read: Vec<(usize, usize)>,
 }
 
-impl Known {
-    /// Reads one document, up to its first mistake.
+impl ParsedLines {
+    /// Reads one document, up to its first error.
     fn read(&mut self, marked: &str, lines_before: usize) {
         let first = lines_before + 1;
         let mut until = first + head(marked);
@@ -100,14 +100,15 @@ impl Known {
         self.read.push((first, until));
     }
 
-    /// The last range that begins above a line is that of its piece.
+    /// Returns whether the parser has read the line. It belongs to the last range that begins at or before
+    /// it.
     fn is_read(&self, line: usize) -> bool {
         let of_line = self.read.iter().rev().find(|(first, _)| *first <= line);
         of_line.is_some_and(|(_, until)| line < *until)
     }
 }
 
-/// Returns the number of lines at the top that hold nothing but comments, directives and separators.
+/// Returns the number of leading lines that contain only comments, directives and separators.
 fn head(text: &str) -> usize {
     let is_empty = |line: &&str| {
         line.trim_end().is_empty() || line.starts_with(['#', '%']) || line.trim_end() == "---"
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_distinguished_from_lines_of_texts() {
+    fn distinguishes_comments_from_lines_of_scalars() {
         for (text, want) in [
             ("#!a\na: b\n#!b\n", vec![(1, true), (3, true)]),
             ("a: |\n  b\n#!a\nc: d\n", vec![(3, true)]),
@@ -162,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_text_hide_no_comment() {
+    fn finds_comments_between_invalid_bytes() {
         let comments = find(b"#!a\n# \xff\na: b\n", |text| text.starts_with('!'));
         assert_eq!(comments.len(), 1);
     }
 
     proptest::proptest! {
-        /// Attack: a value holds lines that look like comments.
+        /// Attack: an author writes a value with lines that look like comments.
         #[test]
         fn no_line_of_a_value_is_a_comment(value in "[ab#!'\":|>\\-\n ]{0,40}", style in 0..3_usize) {
             let value = format!("{value}\n#!a\nb");

@@ -28,13 +28,13 @@ pub enum ReadProblem {
     #[error("malformed JSON: {0}")]
     Json(&'static str),
     /// A map key that is a list, a map, or null.
-    #[error("a mapping key is neither text, number nor boolean")]
+    #[error("a mapping key must be text, a number or a boolean")]
     Key,
     /// The value does not have the type of its tag.
-    #[error("a value is tagged {0} but is none")]
+    #[error("a value tagged {0} is not valid for that tag")]
     Tag(&'static str),
     /// `<<` with something other than mappings.
-    #[error("the merge key `<<` takes a mapping or a list of mappings")]
+    #[error("the merge key `<<` requires a mapping or a list of mappings")]
     Merge,
     /// Deeper nesting than the limit.
     #[error("nested deeper than {0} levels")]
@@ -43,13 +43,13 @@ pub enum ReadProblem {
     #[error("aliases expand to more than {0} values")]
     Aliases(usize),
     /// The text contains Git's conflict markers.
-    #[error("conflict markers of Git: resolve the conflict first")]
+    #[error("unresolved Git conflict markers; resolve the conflict first")]
     Conflict,
     /// The text is probably a template that is not rendered yet. Contains the reason why it cannot be parsed.
-    #[error("this looks like a template, which has to be rendered first ({0})")]
+    #[error("this looks like a template; render it first ({0})")]
     Template(Box<ReadProblem>),
     /// More values than the limit, directly or through nested anchors.
-    #[error("it holds more than {0} values; split it, or write values out instead of anchors")]
+    #[error("it contains more than {0} values; split the file, or replace anchors with copies")]
     Size(usize),
 }
 

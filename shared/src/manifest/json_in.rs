@@ -11,10 +11,10 @@ use super::error::{ReadError, ReadProblem};
 use super::node::{Node, Value};
 use super::yaml_in;
 
-/// Reads a sequence of objects. As for upstream, a text that only begins like JSON is a YAML flow mapping, or
-/// one JSON document before YAML documents: up to the second object, YAML is tried.
-pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
-    let inside = most_values(text);
+/// Reads a sequence of objects. A text that only begins like JSON may be a YAML flow mapping, or one JSON object before
+/// YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
+pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
+    let inside = values_bound(text);
     let mut documents = Vec::new();
     let (mut at, mut line, mut counted) = (0, 1, 0);
     loop {
@@ -22,9 +22,9 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
         line += text[counted..at].matches('\n').count();
         counted = at;
         // Check before parsing, which takes the memory.
-        if at < text.len() && inside + documents.len() >= most {
+        if at < text.len() && inside + documents.len() >= max_values {
             let number = documents.len() + 1;
-            return Err(ReadError::at(number, line, ReadProblem::Size(most)));
+            return Err(ReadError::at(number, line, ReadProblem::Size(max_values)));
         }
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw<true>>();
         match stream.next() {
@@ -38,7 +38,7 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
                 return if documents.len() > 1 {
                     Err(error)
                 } else {
-                    as_yaml(&text[at..], documents, line, most, error)
+                    as_yaml(&text[at..], documents, line, max_values, error)
                 };
             }
         }
@@ -51,16 +51,16 @@ fn as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
     line: usize,
-    most: usize,
+    max_values: usize,
     error: ReadError,
 ) -> Result<Vec<Node>, ReadError> {
-    documents.extend(yaml_in::read(rest, line - 1, most).map_err(|_| error)?);
+    documents.extend(yaml_in::read(rest, line - 1, max_values).map_err(|_| error)?);
     Ok(documents)
 }
 
 /// Returns an upper bound for the number of values in a JSON text of these bytes: each value except the
 /// outermost follows one of these characters.
-fn most_values(text: &str) -> usize {
+fn values_bound(text: &str) -> usize {
     let (mut count, mut quoted, mut escaped) = (0, false, false);
     for byte in text.bytes() {
         match byte {
@@ -81,7 +81,7 @@ fn leading_space(text: &str) -> usize {
 /// Converts an error. `serde_json`'s messages can quote the input, so only their category is kept.
 fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadError {
     let problem = match error.classify() {
-        Category::Eof => "it ends too early",
+        Category::Eof => "unexpected end of input",
         _ => "unexpected character",
     };
     ReadError::at(
@@ -91,12 +91,12 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-/// Reads the objects at the beginning of a text with every one of equal fields. Returns the rest, too, and the number
-/// of lines before it. Of a text with more values than `most`, returns nothing.
-pub(super) fn with_equal_fields(text: &str, most: usize) -> (Vec<Node>, &str, usize) {
+/// Reads the objects at the beginning of a text, with duplicate fields. Also returns the rest of the text, and the
+/// number of lines before it. Returns nothing for a text with more values than `max_values`.
+pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut at, mut lines_before, mut counted) = (0, 0, 0);
-    if most_values(text) >= most {
+    if values_bound(text) >= max_values {
         return (documents, "", 0);
     }
     loop {
@@ -113,8 +113,8 @@ pub(super) fn with_equal_fields(text: &str, most: usize) -> (Vec<Node>, &str, us
     }
 }
 
-/// A value. Of equal fields, it has all or, if it merges, one: Go decodes the second of two equal fields into the
-/// result of the first.
+/// A value with all of its duplicate fields or, with `MERGES`, one merged field: Go decodes the second of two equal
+/// fields into the result of the first.
 struct Raw<const MERGES: bool>(Node);
 
 impl<'de, const MERGES: bool> Deserialize<'de> for Raw<MERGES> {
@@ -181,17 +181,17 @@ impl<'de, const MERGES: bool> Visitor<'de> for RawVisitor<MERGES> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw<MERGES>, A::Error> {
-        let mut known = Fields::default();
+        let mut merged = Fields::default();
         let mut all = Vec::new();
         while let Some((name, Raw(node))) = fields.next_entry::<String, Raw<MERGES>>()? {
             if MERGES {
-                known.add(name, node);
+                merged.add(name, node);
             } else {
                 all.push((name, node));
             }
         }
         Ok(Raw::new(if MERGES {
-            known.merged()
+            merged.merged()
         } else {
             Value::Map(all)
         }))

@@ -1,5 +1,5 @@
-//! The likely cause of malformed text, in its author's terms. On conflict markers and templates, the parser
-//! fails at some token that explains nothing.
+//! The likely cause of malformed text. For conflict markers and templates, the parser's error names a token and does
+//! not explain the cause.
 
 use super::error::{ReadError, ReadProblem};
 
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn conflict_markers_are_called_that_and_have_their_line() {
+    fn reports_conflict_markers_with_their_line() {
         for (text, want) in [
             ("a:\n<<<<<<< HEAD\n  b: 1\n=======\n  b: 2\n>>>>>>> x\n", 2),
             (
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_called_one_and_other_mistakes_are_not() {
+    fn reports_templates_as_such_and_no_other_malformed_text() {
         for (text, want) in [
             ("metadata:\n  name: {{ include \"a\" . }}\n", true),
             ("{{- if .Values.on }}\na: 1\n{{- end }}\n", true),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_is_not_guessed_about() {
+    fn ignores_markers_in_well_formed_text() {
         for text in ["a: '{{ .x }}'\n", "a: |\n  <<<<<<< x\n", "'{{ a }}': 1\n"] {
             assert!(read(text.as_bytes()).is_ok(), "{text}");
         }

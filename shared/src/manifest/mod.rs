@@ -2,11 +2,10 @@
 //!
 //! [`edit`] changes single values in a user's file and keeps the rest of it byte for byte.
 //!
-//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys
-//! wins, `<<` merges. Two things are better: a malformed document is an error with its number and line
-//! instead of being skipped, and UTF-16 with a byte order mark is decoded. Each [`Node`] knows its line, and
-//! each unquoted scalar its source text, so that a value that YAML 1.1 changes to another text can be
-//! reported ([`Reading::coerced`]).
+//! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys wins, `<<`
+//! merges. Two things are better: a malformed document is an error with its number and line instead of being skipped,
+//! and UTF-16 with a byte order mark is decoded. Each [`Node`] has its line, and each unquoted scalar its source text,
+//! so that a value that YAML 1.1 changes to another text can be reported ([`Reading::coerced`]).
 //!
 //! `saphyr-parser` parses the YAML syntax. We use it instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
@@ -41,16 +40,16 @@ pub use yaml_out::{to_inert_yaml, to_visible_yaml, to_yaml};
 /// A document that is not empty.
 #[derive(Debug)]
 pub struct Document {
-    /// Counted from one, over the documents of the input that are not empty.
+    /// Number of the document, counted from one; empty documents are not counted.
     pub number: usize,
     /// The root value.
     pub root: Node,
 }
 
 /// Maximum number of values in one input: about half a gigabyte of memory.
-const MOST: usize = 5_000_000;
+const MAX_VALUES: usize = 5_000_000;
 /// Number of values that anchors and aliases may create in a short input.
-const LEAST_ROOM: usize = 200_000;
+const MIN_ANCHOR_VALUES: usize = 200_000;
 
 /// Reads every document. Skips documents that are empty or contain only comments.
 ///
@@ -61,7 +60,7 @@ const LEAST_ROOM: usize = 200_000;
 ///
 /// Returns the first malformed document, with its number and line; nothing is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
-    read_within(bytes, MOST)
+    read_within(bytes, MAX_VALUES)
 }
 
 /// Like [`read`], for untrusted input: allows only this many values of about a hundred bytes each. Text
@@ -70,9 +69,9 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
 /// # Errors
 ///
 /// As [`read`], and [`ReadProblem::Size`].
-pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError> {
+pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let roots = roots(&text, most).map_err(|error| likely::cause(&text, error))?;
+    let roots = roots(&text, max_values).map_err(|error| likely::cause(&text, error))?;
     let filled = roots.into_iter().filter(is_filled);
     Ok(filled
         .enumerate()
@@ -83,8 +82,8 @@ pub fn read_within(bytes: &[u8], most: usize) -> Result<Vec<Document>, ReadError
         .collect())
 }
 
-/// Reads the documents of an input that [`read`] refuses, without those that are malformed: `kubectl apply`
-/// judges each by itself. Separators are lines that begin with `---`.
+/// Reads the documents of an input that [`read`] refuses, without those that are malformed: `kubectl apply` handles
+/// each separately. Separators are lines that begin with `---`.
 pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     let Ok(text) = text::decode(bytes) else {
         return Vec::new();
@@ -121,9 +120,9 @@ fn is_separator(line: &str) -> bool {
 /// Returns the roots of a piece, or `None` if it is malformed. A stream of JSON values is not YAML, so it is
 /// read separately.
 fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
-    let most = MOST.min(LEAST_ROOM + 2 * text.len());
-    let yaml = yaml_in::read(text, lines_before, most);
-    yaml.or_else(|_| roots(text, MOST)).ok()
+    let max_values = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
+    let yaml = yaml_in::read(text, lines_before, max_values);
+    yaml.or_else(|_| roots(text, MAX_VALUES)).ok()
 }
 
 /// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as
@@ -133,27 +132,27 @@ pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }
 
-/// Returns every key that is repeated in its mapping, of the documents whose root the filter accepts; malformed
-/// documents are left out. In the roots for the filter, all of equal keys are entries.
+/// Returns every key that is repeated in its mapping, in the documents whose root the filter accepts. Skips malformed
+/// documents. The roots passed to the filter contain the duplicate keys.
 pub fn repeated_keys(bytes: &[u8], is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
     let text = text::decode(bytes);
     text.map_or_else(|_| Vec::new(), |text| repeated::find(&text, is_wanted))
 }
 
-/// Returns the comments that fill a line from its first column and whose text the filter accepts, and never a line
-/// of a quoted or block text that looks like one. Takes any input, malformed or not.
+/// Returns the comments that begin in the first column and whose text the filter accepts. Lines of quoted and block
+/// scalars that look like comments do not count. Also accepts malformed input.
 pub fn comments(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> {
     comments::find(bytes, is_wanted)
 }
 
 /// Returns the root of every document, including empty documents.
-fn roots(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
+fn roots(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
     // Without anchors, two bytes create at most two values.
-    let most = most.min(LEAST_ROOM + 2 * text.len());
+    let max_values = max_values.min(MIN_ANCHOR_VALUES + 2 * text.len());
     if is_json(text) {
-        json_in::read(text, most)
+        json_in::read(text, max_values)
     } else {
-        yaml_in::read(text, 0, most)
+        yaml_in::read(text, 0, max_values)
     }
 }
 
@@ -161,7 +160,7 @@ fn is_filled(root: &Node) -> bool {
     !matches!(root.value, Value::Null)
 }
 
-/// Returns whether the input is JSON rather than YAML, judged by its first character.
+/// Returns whether the input is JSON rather than YAML, according to its first character.
 pub fn begins_like_json(bytes: &[u8]) -> bool {
     text::decode(bytes).is_ok_and(|text| is_json(&text))
 }
@@ -332,7 +331,7 @@ mod tests {
             (
                 "garbage after two objects",
                 "{}{}\n{",
-                "document 3, line 2: malformed JSON: it ends too early",
+                "document 3, line 2: malformed JSON: unexpected end of input",
             ),
             (
                 "garbage on a later line of the third object",
@@ -352,27 +351,27 @@ mod tests {
             (
                 "a false tag",
                 "a: !!int x\n",
-                "document 1, line 1: a value is tagged !!int",
+                "document 1, line 1: a value tagged !!int",
             ),
             (
                 "no null",
                 "a: !!null x\n",
-                "document 1, line 1: a value is tagged !!null",
+                "document 1, line 1: a value tagged !!null",
             ),
             (
                 "no boolean",
                 "a: !!bool x\n",
-                "document 1, line 1: a value is tagged !!bool",
+                "document 1, line 1: a value tagged !!bool",
             ),
             (
                 "no float",
                 "a: !!float x\n",
-                "document 1, line 1: a value is tagged !!float",
+                "document 1, line 1: a value tagged !!float",
             ),
             (
                 "no base64",
                 "a: !!binary \"*\"\n",
-                "document 1, line 1: a value is tagged !!binary",
+                "document 1, line 1: a value tagged !!binary",
             ),
             (
                 "a false merge among several",
@@ -424,7 +423,7 @@ mod tests {
         );
     }
 
-    /// Attack: an author makes a file malformed, so that the error quotes secret characters from it.
+    /// Attack: an author submits a malformed file, so that the error quotes secret characters from it.
     #[test]
     fn no_character_of_the_input_reaches_an_error() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
@@ -475,7 +474,7 @@ mod tests {
         };
         assert!(texts(&nested(2)).is_ok());
         let error = texts(&nested(9)).unwrap_err();
-        assert!(error.contains("it holds more than 400"), "{error}");
+        assert!(error.contains("it contains more than 400"), "{error}");
         let long = format!("a: &a {}\nb: [{}]", "x".repeat(64_000), "*a,".repeat(51));
         let error = texts(&long).unwrap_err();
         assert!(error.contains("aliases expand to more than"), "{error}");
@@ -518,7 +517,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: an author feeds arbitrary bytes to the reader of manifests.
+        /// Attack: an author passes arbitrary bytes to the parser of manifests.
         #[test]
         fn never_panics(bytes: Vec<u8>) {
             let _ = read(&bytes);

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::node::{Node, Value};
 use super::yaml_keys::{self, RepeatedKey};
-use super::{LEAST_ROOM, MOST, is_json, json_in, pieces, yaml_in};
+use super::{MAX_VALUES, MIN_ANCHOR_VALUES, is_json, json_in, pieces, yaml_in};
 
 pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
     let (objects, rest, lines_before) = if is_json(text) {
-        json_in::with_equal_fields(text, MOST)
+        json_in::read_with_duplicates(text, MAX_VALUES)
     } else {
         (Vec::new(), text, 0)
     };
@@ -28,9 +28,9 @@ fn of_object(node: &Node, found: &mut Vec<RepeatedKey>) {
     match &node.value {
         Value::List(items) => items.iter().for_each(|item| of_object(item, found)),
         Value::Map(entries) => {
-            let mut known = HashSet::new();
+            let mut seen = HashSet::new();
             for (key, value) in entries {
-                if !known.insert(key) {
+                if !seen.insert(key) {
                     let (line, key) = (value.line, key.clone());
                     found.push(RepeatedKey { line, key });
                 }
@@ -41,7 +41,7 @@ fn of_object(node: &Node, found: &mut Vec<RepeatedKey>) {
     }
 }
 
-/// Returns `None` for a malformed text.
+/// Adds the repeated keys of YAML documents to `found`. Returns `None` for malformed text.
 fn of_text(
     text: &str,
     lines_before: usize,
@@ -49,8 +49,8 @@ fn of_text(
     found: &mut Vec<RepeatedKey>,
 ) -> Option<()> {
     let documents = yaml_keys::of_documents(text, lines_before);
-    let most = MOST.min(LEAST_ROOM + 2 * text.len());
-    let roots = yaml_in::read(text, lines_before, most).ok()?;
+    let max_values = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
+    let roots = yaml_in::read(text, lines_before, max_values).ok()?;
     for (root, keys) in roots.iter().zip(documents) {
         if !keys.is_empty() && is_wanted(root) {
             found.extend(keys);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_keys_are_found_whatever_the_form() {
+    fn finds_repeated_keys_in_yaml_and_json() {
         for (text, want) in [
             ("a: 1\na: 2\n", vec![(2, "a")]),
             ("skip:\na: 1\na: 2\n---\nb: 1\nb: 1\n", vec![(6, "b")]),

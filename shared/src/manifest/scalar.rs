@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 
 /// Determines type and value of an unquoted scalar.
 pub(super) fn resolve(text: &str) -> Value {
-    word(text)
+    keyword(text)
         .or_else(|| number(text))
         .unwrap_or_else(|| Value::Text(Zeroizing::new(text.to_owned())))
 }
 
-fn word(text: &str) -> Option<Value> {
+fn keyword(text: &str) -> Option<Value> {
     Some(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -109,7 +109,7 @@ pub(super) fn to_text(value: &Value) -> Option<String> {
 fn format_float(number: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "upstream's loss, and warned about"
+        reason = "upstream also loses precision, and the caller warns about it"
     )]
     let number = number as f32;
     if number.is_nan() {

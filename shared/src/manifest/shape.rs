@@ -163,7 +163,10 @@ fn integer(int: i128) -> Json {
     match (i64::try_from(int), u64::try_from(int)) {
         (Ok(int), _) => int.into(),
         (_, Ok(int)) => int.into(),
-        #[expect(clippy::cast_precision_loss, reason = "no reader makes such integers")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "no parser returns such integers"
+        )]
         _ => (int as f64).into(),
     }
 }

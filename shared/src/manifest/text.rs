@@ -41,7 +41,7 @@ impl Encoding {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
-    decode_as_it_stands(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
+    decode_with_marks(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
 }
 
 /// Returns a text file as UTF-8 without a byte order mark. Windows shells write redirected output as UTF-16.
@@ -108,7 +108,7 @@ impl Nulls {
 }
 
 /// Decodes a text. Keeps the byte order marks inside it, but not the one at its beginning.
-pub(super) fn decode_as_it_stands(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
+pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
     let place = None;
     if let Some(problem) = wrong_encoding(bytes) {
         return Err(ReadError { place, problem });
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_windows_becomes_utf8_and_other_bytes_stay() {
+    fn converts_utf16_to_utf8_and_keeps_other_bytes() {
         let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
             text.encode_utf16().flat_map(unit).collect()
         };
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_what_editors_write() {
+    fn decodes_the_encodings_of_editors() {
         let utf16 = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
             "\u{feff}a: ü".encode_utf16().flat_map(unit).collect()
         };
@@ -191,7 +191,7 @@ mod tests {
             ("UTF-16 big-endian", utf16(u16::to_be_bytes)),
         ] {
             assert_eq!(*decode(&bytes).unwrap(), "a: ü", "{why}");
-            let (encoding, text) = decode_as_it_stands(&bytes).unwrap();
+            let (encoding, text) = decode_with_marks(&bytes).unwrap();
             assert_eq!(encoding.encode(&text), bytes, "{why}");
         }
     }
@@ -206,7 +206,7 @@ mod tests {
 
     /// Attack: an author writes texts in encodings that hung other decoders (CVE-2020-14040).
     #[test]
-    fn refuses_other_bytes() {
+    fn refuses_other_encodings() {
         assert_eq!(decode(&[0xc3]).unwrap_err().problem, ReadProblem::Encoding);
         for bytes in [&[0xff, 0xfe, 0x61][..], &[0xff, 0xfe, 0x00, 0xd8]] {
             let error = decode(bytes).unwrap_err();

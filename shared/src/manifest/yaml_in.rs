@@ -20,10 +20,14 @@ const MERGE_KEY: &str = "<<";
 
 /// Reads every document of a text, with this weight at most in total. `lines_before` is added to all line
 /// numbers.
-pub(super) fn read(text: &str, lines_before: usize, most: usize) -> Result<Vec<Node>, ReadError> {
+pub(super) fn read(
+    text: &str,
+    lines_before: usize,
+    max_values: usize,
+) -> Result<Vec<Node>, ReadError> {
     let mut builder = Builder {
         lines_before,
-        most,
+        max_values,
         ..Builder::default()
     };
     for event in Parser::new_from_str(text) {
@@ -48,7 +52,7 @@ pub(super) fn key_name(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Opt
     }
 }
 
-/// Returns the parser's message without its only quote of an input character, which may be part of a value.
+/// Removes the input character that the parser's message quotes: it may be part of a value.
 fn without_input(info: &str) -> String {
     let end = info.find(": `").unwrap_or(info.len());
     info[..end].to_owned()
@@ -58,14 +62,14 @@ fn without_input(info: &str) -> String {
 #[derive(Default)]
 struct Builder {
     lines_before: usize,
-    begun: usize,
+    document: usize,
     documents: Vec<Node>,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     aliased: usize,
     /// Weight of all nodes, including copies made for anchors.
     weight: usize,
-    most: usize,
+    max_values: usize,
     line: usize,
 }
 
@@ -86,7 +90,7 @@ impl Builder {
         self.line = span.start.line() + self.lines_before;
         match event {
             Event::DocumentStart(_) => {
-                self.begun += 1;
+                self.document += 1;
                 self.anchors.clear();
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -160,8 +164,8 @@ impl Builder {
 
     fn weigh(&mut self, more: usize) -> Result<(), ReadError> {
         self.weight += more;
-        if self.weight > self.most {
-            return Err(self.error(ReadProblem::Size(self.most)));
+        if self.weight > self.max_values {
+            return Err(self.error(ReadProblem::Size(self.max_values)));
         }
         Ok(())
     }
@@ -194,20 +198,20 @@ impl Builder {
             },
             _ => Ok(()),
         };
-        placed.map_err(|problem| ReadError::at(self.begun, line, problem))
+        placed.map_err(|problem| ReadError::at(self.document, line, problem))
     }
 
     fn error(&self, problem: ReadProblem) -> ReadError {
-        ReadError::at(self.begun, self.line, problem)
+        ReadError::at(self.document, self.line, problem)
     }
 
     fn error_at(&self, line: usize, problem: ReadProblem) -> ReadError {
-        ReadError::at(self.begun.max(1), line + self.lines_before, problem)
+        ReadError::at(self.document.max(1), line + self.lines_before, problem)
     }
 }
 
-/// The parser takes a line `---` for part of a block text that is not indented, and so for the document that follows.
-/// `kubectl` splits documents at such lines.
+/// Refuses a line `---` inside a block scalar without indentation. The parser treats it and the next document as text,
+/// but `kubectl` splits documents there.
 fn refuse_separator(root: &Node) -> Result<(), ReadProblem> {
     match &root.value {
         // A folded text has spaces for line breaks.
@@ -223,7 +227,7 @@ fn text_value(text: &str) -> Value {
     Value::Text(Zeroizing::new(text.to_owned()))
 }
 
-/// Returns the name of one of YAML's own tags, however it is written (`!!int`, `!<tag:yaml.org,2002:int>`, or with a
+/// Returns the name of one of YAML's own tags in any notation (`!!int`, `!<tag:yaml.org,2002:int>`, or with a
 /// handle of the document); an empty text for other tags.
 fn core_name(tag: &Tag) -> String {
     let whole = format!("{}{}", tag.handle, tag.suffix);
@@ -239,7 +243,7 @@ fn tagged(tag: &str, text: &str) -> Result<Value, ReadProblem> {
         ("bool", value @ Value::Bool(_))
         | ("int", value @ Value::Int(_))
         | ("float", value @ Value::Float(_)) => Ok(value),
-        #[expect(clippy::cast_precision_loss, reason = "what the tag asks for")]
+        #[expect(clippy::cast_precision_loss, reason = "the tag requests a float")]
         ("float", Value::Int(number)) => Ok(Value::Float(number as f64)),
         ("null", _) => Err(ReadProblem::Tag("!!null")),
         ("bool", _) => Err(ReadProblem::Tag("!!bool")),
@@ -264,13 +268,13 @@ fn key_of(node: &Node) -> Result<Key, ReadProblem> {
         Value::Text(text) if **text == MERGE_KEY && node.source.is_some() => Ok(Key::Merge),
         Value::Text(text) => Ok(Key::Name(text.to_string())),
         value => scalar::to_text(value)
-            .map(|text| Key::Name(float_word(text)))
+            .map(|text| Key::Name(float_name(text)))
             .ok_or(ReadProblem::Key),
     }
 }
 
 /// Converts the three special floats to YAML's names, which Go uses for keys.
-fn float_word(text: String) -> String {
+fn float_name(text: String) -> String {
     match text.as_str() {
         "+Inf" => ".inf".into(),
         "-Inf" => "-.inf".into(),

@@ -1,6 +1,6 @@
-//! Finds keys that occur twice in one mapping. Our readers use the last one, as in Go, and other tools the first, or
-//! none; an author of a file probably lost one by mistake, for example with two documents without `---` between
-//! them, or means to show different values to different tools.
+//! Finds keys that occur twice in one mapping. This project uses the last one, as Go does; other tools use the first,
+//! or refuse the file. A repeated key is probably a mistake, such as a missing `---` between two documents, or an
+//! attempt to show different values to different tools.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ const MERGE: &str = "<<";
 /// A key that is not the first of its name in its mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
-    /// Its line, counted from one.
+    /// Line of the key, counted from one.
     pub line: usize,
     /// The key.
     pub key: String,
@@ -35,7 +35,7 @@ pub(super) fn first_repeated(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns the repeated keys of each document, several `<<` included, up to the first mistake.
+/// Returns the repeated keys of each document, several `<<` included, up to the first error.
 pub(super) fn of_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
     let mut documents = Vec::new();
     let mut scan = Scan::default();
@@ -74,7 +74,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Returns the key, if this is one that its mapping has already.
+    /// Processes an event. Returns the key, if its mapping already contains it.
     fn take(&mut self, event: Event<'_>) -> Option<String> {
         let key = match event {
             Event::MappingStart(..) => {
@@ -104,7 +104,7 @@ impl Scan {
         key
     }
 
-    /// Returns whether this is not a key, or a new one.
+    /// Returns false if this is a key that the mapping already contains.
     fn is_new(&mut self, key: &str) -> bool {
         match self.open.last_mut() {
             Some(Open::Map(keys, Turn::Key)) => keys.insert(key.to_owned()),
@@ -124,7 +124,8 @@ impl Scan {
     }
 }
 
-/// Returns the name of a key as it is read; of the merge key, and of a value that is no key, its text.
+/// Returns the name of a key as `read` returns it. For the merge key, and for a scalar that cannot be a key, returns
+/// the text.
 fn name_of(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> String {
     yaml_in::key_name(text, style, tag).unwrap_or_else(|| text.to_owned())
 }

@@ -107,7 +107,7 @@ fn sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPri
     }
 }
 
-/// Writes a value that needs no lines of its own, except block text, whose lines get `indent`.
+/// Writes a value on the current line. The lines of a block text get `indent`.
 fn inline(out: &mut String, value: &Json, indent: usize, is_printable: IsPrintable) {
     match value {
         Json::Null => out.push_str("null"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn visible_yaml_escapes_only_what_cannot_be_seen() {
+    fn visible_yaml_escapes_only_invisible_characters() {
         let value = json!({"a": "b\nc\n", "größe": "日本 \u{202e}x\u{200b}\u{e0041}", "\u{2066}k": "l\n\u{feff}"});
         let want = "a: |\n  b\n  c\n\"\\u2066k\": \"l\\n\\uFEFF\"\n\
                     größe: \"日本 \\u202Ex\\u200B\\U000E0041\"\n";

@@ -9,7 +9,7 @@ use super::yaml_out::pad;
 /// Column after which text is folded at the next space.
 const BEST_WIDTH: usize = 80;
 
-/// Returns whether a character may be written as it is.
+/// Returns whether a character may be written unescaped.
 pub(super) type IsPrintable = fn(char) -> bool;
 
 /// Writes a key. It stays on one line, and is never mistaken for the merge key.
@@ -125,7 +125,7 @@ pub(super) fn is_printable(c: char) -> bool {
         | '\u{ff00}'..='\u{fffd}')
 }
 
-/// Returns whether a YAML 1.1 reader reads the unquoted text as text.
+/// Returns whether a YAML 1.1 parser reads the unquoted text as text.
 pub(super) fn reads_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }

@@ -168,7 +168,7 @@ pub enum DocumentError {
     },
     /// A time, an owner reference or a managed field is malformed.
     #[error(
-        "its metadata is not that of a Kubernetes object (is every timestamp like 2006-01-02T15:04:05Z?)"
+        "its metadata is not valid; check that every timestamp has the form 2006-01-02T15:04:05Z"
     )]
     Metadata,
     /// An item of `data` is a template action.
@@ -320,10 +320,20 @@ mod tests {
     /// Attack: the author of a file writes a time that Kubernetes accepts and that our types cannot represent.
     #[test]
     fn reads_times_that_only_go_can_represent() {
-        for time in ["9999-12-31T23:59:59Z", "'0000-01-01T00:00:00+14:00'", "2026-01-01T00:00:00.1234567890Z"] {
-            for metadata in ["creationTimestamp: TIME", "deletionTimestamp: TIME", "managedFields: [{time: TIME}]"] {
+        for time in [
+            "9999-12-31T23:59:59Z",
+            "'0000-01-01T00:00:00+14:00'",
+            "2026-01-01T00:00:00.1234567890Z",
+        ] {
+            for metadata in [
+                "creationTimestamp: TIME",
+                "deletionTimestamp: TIME",
+                "managedFields: [{time: TIME}]",
+            ] {
                 let metadata = metadata.replace("TIME", time);
-                let yaml = format!("metadata: {{{metadata}}}\nspec: {{template: {{metadata: {{{metadata}}}}}}}");
+                let yaml = format!(
+                    "metadata: {{{metadata}}}\nspec: {{template: {{metadata: {{{metadata}}}}}}}"
+                );
                 assert!(read(&yaml).is_ok(), "{yaml}");
             }
         }

@@ -34,7 +34,7 @@ pub use names::*;
         serde = "::serde",
         serde_json = "::serde_json"
     ),
-    doc = "A Secret whose values are encrypted; only the controller of the cluster can open it.",
+    doc = "A Secret whose values are encrypted; only the controller of the cluster can unseal it.",
     printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[0].message"}"#,
     printcolumn = r#"{"name":"Synced","type":"string","jsonPath":".status.conditions[0].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
@@ -130,16 +130,16 @@ pub struct Condition {
 pub struct ItemStatus {
     /// Item key.
     pub key: String,
-    /// Fingerprint of the key that opened the item.
+    /// Fingerprint of the key that unsealed the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_by: Option<String>,
-    /// Why the item cannot be opened.
+    /// Why the item cannot be unsealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Identifies the Secret made from the SealedSecret. Only the controller can write a valid record: a copy in
-/// another object, or a changed one, proves nothing. See [`crate::record`].
+/// Identifies the Secret that was created from the SealedSecret. Only the controller can write a valid record: a copy
+/// in another object, or a changed one, proves nothing. See [`crate::record`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretRecord {

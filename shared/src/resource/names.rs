@@ -10,9 +10,9 @@ pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owne
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
-/// Value of [`KEY_LABEL`] for a key taken out of use because nothing needs it any more.
+/// Value of [`KEY_LABEL`] of a retired key: no value needs it.
 pub const KEY_RETIRED: &str = "retired";
-/// Value of [`KEY_LABEL`] for a key taken out of use because others may know it. Upstream's value.
+/// Value of [`KEY_LABEL`] by which upstream marks a key that others may know as not in use.
 pub const KEY_COMPROMISED: &str = "compromised";
 /// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";

@@ -19,7 +19,7 @@ pub enum UnsealError {
     /// Items that could not be unsealed.
     #[error(transparent)]
     Items(#[from] ItemErrors),
-    /// Templates that are refused because of their text, whatever the values are.
+    /// Templates that are refused because of their text, regardless of the values.
     #[error(transparent)]
     Template(#[from] TemplateErrors),
     /// Templates that cannot be rendered with the values of this object.
@@ -40,7 +40,7 @@ pub enum UnsealError {
     #[error(transparent)]
     LegacyNoKey(#[from] NoKey),
     /// `spec.data` was unsealed but does not contain a Secret.
-    #[error("the deprecated field 'data' does not hold a Secret")]
+    #[error("the deprecated field 'data' does not contain a Secret")]
     LegacyContent,
     /// The meter ended the unsealing of items. This does not mean that anything is wrong, and another attempt
     /// can continue from here. Templates never end with this error, since the work that they need depends on
@@ -66,7 +66,8 @@ impl UnsealError {
         }
     }
 
-    /// For people: the likely cause first. `Display` begins with the text of Bitnami's controller, for scripts.
+    /// Returns the message for people, with the likely cause first. `Display` begins with the text of Bitnami's
+    /// controller, for scripts.
     pub fn diagnosis(&self) -> String {
         match self {
             Self::Items(errors) => errors.diagnosis(),
@@ -106,7 +107,7 @@ impl ItemProblem {
 }
 
 /// The items that could not be unsealed, by key. Displayed as in upstream: each distinct problem once, with
-/// its keys in parentheses, one per line. What upstream does not say follows as hints.
+/// its keys in parentheses, one per line. Hints that upstream does not have follow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemErrors {
     /// Items that cannot be unsealed.
@@ -116,15 +117,15 @@ pub struct ItemErrors {
     pub untried: usize,
     /// Set if the object may have been renamed or moved after it was sealed.
     pub renamed: Option<Box<Renamed>>,
-    /// The keys that the object's annotation names for items that no key opens, and whether each is in the ring.
+    /// The keys that the object's annotation names for items that no key unseals, and whether each is in the ring.
     pub hinted: BTreeMap<Fingerprint, Hinted>,
 }
 
-/// Items that are sealed for one key, as an annotation says that anyone may write.
+/// Items that are sealed for one key according to an annotation, which anyone can forge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hinted {
     items: Vec<String>,
-    is_here: bool,
+    is_in_ring: bool,
 }
 
 /// The template names another Secret than the object, and the values may be bound to that one.
@@ -179,43 +180,43 @@ impl fmt::Display for Renamed {
         let (template, object) = (visible_line(&self.template), visible_line(&self.object));
         write!(
             f,
-            "the template has the {what} {template}, the object has the {what} {object}, and its values open only \
-             under the {what} that they were sealed for: seal them for {object}, or with scope {scope} if a tool such as \
+            "the template has the {what} {template}, the object has the {what} {object}, and its values can be unsealed only under the {what} that they were sealed for: seal them for {object}, or with scope {scope} if a tool such as \
              kustomize changes the {what}"
         )
     }
 }
 
 impl ItemErrors {
-    /// Adds what public facts say about the cause: names, annotations and the fingerprints of keys. Nothing is tried.
+    /// Adds the likely cause, from public data only: names, annotations and fingerprints of keys. No key is tried.
     pub(crate) fn explain(&mut self, sealed: &SealedSecret, ring: &KeyRing) {
         let hints = hints::read(sealed.metadata.annotations.as_ref());
-        let is_unopened = |item: &&ItemError| matches!(item.problem, ItemProblem::NoKey(_));
-        for ItemError { key, .. } in self.items.iter().filter(is_unopened) {
+        let is_for_no_key = |item: &&ItemError| matches!(item.problem, ItemProblem::NoKey(_));
+        for ItemError { key, .. } in self.items.iter().filter(is_for_no_key) {
             if let Some(hint) = hints.get(key) {
                 let hinted = self.hinted.entry(hint.clone()).or_default();
-                hinted.is_here = ring.key(hint).is_some();
+                hinted.is_in_ring = ring.key(hint).is_some();
                 hinted.items.push(key.clone());
             }
         }
-        let is_any = self.items.iter().any(|item| is_unopened(&item));
+        let is_any = self.items.iter().any(|item| is_for_no_key(&item));
         self.renamed = Renamed::of(sealed).filter(|_| is_any).map(Box::new);
     }
 
-    /// The likely cause first, and of values that are none, what they are instead.
+    /// Returns the message with the likely cause first. For text that is not a sealed value, it includes what the text
+    /// is instead.
     fn diagnosis(&self) -> String {
         let mut lines = Vec::new();
         if let Some(renamed) = &self.renamed {
             lines.push(format!("probably renamed or moved: {renamed}"));
         }
         lines.extend(self.not_sealed());
-        let unopened = self.grouped(|problem| match problem {
+        let undecryptable = self.grouped(|problem| match problem {
             ItemProblem::NotSealed(_) => None,
             ItemProblem::NoKey(why) => Some(why.to_string()),
         });
         let with_keys =
             |(text, keys): (String, Vec<Cow<'_, str>>)| format!("{text} ({})", keys.join(", "));
-        lines.extend(unopened.into_iter().map(with_keys));
+        lines.extend(undecryptable.into_iter().map(with_keys));
         lines.extend(self.hinted.iter().map(|(key, hinted)| hinted.line(key)));
         lines.extend(self.not_tried());
         lines.join("\n")
@@ -243,7 +244,7 @@ impl ItemErrors {
         }
     }
 
-    /// The keys of items with the same text, in the order of the first of each.
+    /// Groups item keys by the text of their problem, in the order of first occurrence.
     fn grouped(
         &self,
         text: impl Fn(&ItemProblem) -> Option<String>,
@@ -253,7 +254,10 @@ impl ItemErrors {
             let (key, Some(text)) = (visible_line(key), text(problem)) else {
                 continue;
             };
-            match groups.iter_mut().find(|(known, _)| *known == text) {
+            match groups
+                .iter_mut()
+                .find(|(group_text, _)| *group_text == text)
+            {
                 Some((_, keys)) => keys.push(key),
                 None => groups.push((text, vec![key])),
             }
@@ -265,13 +269,13 @@ impl ItemErrors {
 impl Hinted {
     fn line(&self, key: &Fingerprint) -> String {
         let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
-        let so = if self.is_here {
-            "which is here: the value was probably sealed for another name, namespace or scope, or changed since"
+        let conclusion = if self.is_in_ring {
+            "which is in the key ring: the value was probably sealed for another name, namespace or scope, or changed since"
         } else {
-            "which is not among the keys here"
+            "which is not in the key ring"
         };
         format!(
-            "hint: by its annotation, this was sealed for {key} ({}), {so}",
+            "hint: according to its annotation, this was sealed for {key} ({}), {conclusion}",
             items.join(", ")
         )
     }

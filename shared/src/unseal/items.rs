@@ -6,7 +6,7 @@ use super::errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
 use super::{Effort, Opened};
 use crate::hints::Hints;
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, Unopened};
+use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::meter::{Interrupted, Meter};
 use crate::plain::Plain;
 use crate::scope::Label;
@@ -14,7 +14,7 @@ use crate::sealed_text;
 
 /// Number of keys that recently unsealed items of the same object and are tried first, so that items for a
 /// few alternating keys cost only a few operations each.
-const RECENT: usize = 4;
+const MAX_RECENT: usize = 4;
 
 /// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
 /// earlier items, the most recent first, since the items of one object were mostly sealed together.
@@ -51,7 +51,7 @@ pub(super) fn open_items(
             Err(Failure::Item(problem)) => {
                 let key = key.clone();
                 failures.items.push(ItemError { key, problem });
-                limited.left.get_or_insert(effort.after_a_failure);
+                limited.left.get_or_insert(effort.after_failure);
             }
         }
     }
@@ -64,9 +64,9 @@ pub(super) fn open_items(
 
 /// Moves a key to the front of the recent keys.
 fn note(recent: &mut Vec<Fingerprint>, opener: &Fingerprint) {
-    recent.retain(|known| known != opener);
+    recent.retain(|recent_key| recent_key != opener);
     recent.insert(0, opener.clone());
-    recent.truncate(RECENT);
+    recent.truncate(MAX_RECENT);
 }
 
 enum Failure {
@@ -84,8 +84,8 @@ fn open_item(
     let sealed = sealed_text::decode(text).map_err(|why| Failure::Item(why.into()))?;
     match ring.open_within(label, &sealed, first, meter) {
         Ok((plain, key)) => Ok((plain, key.fingerprint().clone())),
-        Err(Unopened::NoKey(why)) => Err(Failure::Item(why.into())),
-        Err(Unopened::Interrupted(_)) => Err(Failure::Interrupted),
+        Err(UnsealFailure::NoKey(why)) => Err(Failure::Item(why.into())),
+        Err(UnsealFailure::Interrupted(_)) => Err(Failure::Interrupted),
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     use crate::key::new_test_key;
     use crate::key_ring::RingKey;
     use crate::scope::Scope;
-    use crate::unseal::AFTER_A_FAILURE;
+    use crate::unseal::MAX_AFTER_FAILURE;
 
     const KEYS: usize = 6;
 
@@ -154,15 +154,15 @@ mod tests {
         texts.into_iter().enumerate().map(key).collect()
     }
 
-    /// Counts operations, and ends the work after `most`.
+    /// Counts operations, and ends the work after `limit`.
     struct Counter {
         operations: u64,
-        most: u64,
+        limit: u64,
     }
 
     impl Meter for Counter {
         fn spend(&mut self, _: u64) -> Result<(), Interrupted> {
-            if self.operations == self.most {
+            if self.operations == self.limit {
                 return Err(Interrupted);
             }
             self.operations += 1;
@@ -174,15 +174,15 @@ mod tests {
         items: &BTreeMap<String, String>,
         ring: &KeyRing,
         remembered: &Hints,
-        most: u64,
+        limit: u64,
     ) -> (Result<Opened, UnsealError>, u64) {
         let mut counter = Counter {
             operations: 0,
-            most,
+            limit,
         };
         let mut effort = Effort {
             meter: &mut counter,
-            after_a_failure: AFTER_A_FAILURE,
+            after_failure: MAX_AFTER_FAILURE,
         };
         let none = Hints::new();
         let opened = open_items(items, ring, &label(), [&none, remembered], &mut effort);
@@ -199,15 +199,15 @@ mod tests {
             let items = object(good.chain((0..wrong).map(garbage)));
             let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
             let Err(UnsealError::Items(errors)) = result else {
-                panic!("{wrong} wrong items open");
+                panic!("{wrong} wrong items were unsealed");
             };
-            let most = 20 + KEYS as u64 + AFTER_A_FAILURE;
-            assert!(operations <= most, "{wrong}: {operations} operations");
+            let limit = 20 + KEYS as u64 + MAX_AFTER_FAILURE;
+            assert!(operations <= limit, "{wrong}: {operations} operations");
             let named = errors.items.len();
             assert_eq!(named + errors.untried, usize::try_from(wrong).unwrap());
             assert_eq!(named, (1 + 500 / KEYS).min(named + errors.untried));
-            let says = errors.to_string().ends_with("more items were not tried");
-            assert_eq!(says, errors.untried > 0, "{errors}");
+            let is_reported = errors.to_string().ends_with("more items were not tried");
+            assert_eq!(is_reported, errors.untried > 0, "{errors}");
         }
     }
 
@@ -216,46 +216,46 @@ mod tests {
     #[test]
     fn items_for_a_few_keys_in_turn_cost_a_few_operations_each() {
         let ring = ring();
-        for keys in 1..=RECENT {
+        for keys in 1..=MAX_RECENT {
             let items = object((0..200).map(|i| value(&ring, KEYS - 1 - i % keys)));
             let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
             assert_eq!(result.unwrap().0.len(), 200);
-            let most = (200 * keys + keys * KEYS) as u64;
-            assert!(operations <= most, "{keys} keys: {operations} operations");
+            let limit = (200 * keys + keys * KEYS) as u64;
+            assert!(operations <= limit, "{keys} keys: {operations} operations");
         }
     }
 
-    /// Attack: an author stores an object that takes more work than one attempt may use.
+    /// Attack: an author stores an object that needs more work than one attempt may use.
     #[test]
-    fn work_that_is_interrupted_goes_on_where_it_was_and_ends() {
+    fn interrupted_work_resumes_and_finishes() {
         let ring = ring();
         let items = object((0..60).map(|i| value(&ring, i % KEYS)));
         // At least what all items need, with every key tried for one of them.
-        for most in [66, 70, 100, 1000] {
+        for limit in [66, 70, 100, 1000] {
             let (mut remembered, mut attempts) = (Hints::new(), 0);
             loop {
                 attempts += 1;
-                let (result, operations) = opened(&items, &ring, &remembered, most);
-                assert!(operations <= most);
+                let (result, operations) = opened(&items, &ring, &remembered, limit);
+                assert!(operations <= limit);
                 match result {
                     Ok(opened) => break assert_eq!(opened.0.len(), 60),
                     Err(UnsealError::BudgetUsedUp { opened }) => {
-                        assert!(opened.len() > remembered.len(), "{most}: no progress");
+                        assert!(opened.len() > remembered.len(), "{limit}: no progress");
                         remembered = opened;
                     }
                     Err(other) => panic!("{other}"),
                 }
             }
-            assert!(attempts <= 60, "{most}: {attempts} attempts");
+            assert!(attempts <= 60, "{limit}: {attempts} attempts");
         }
     }
 
     /// Attack: a reader learns from the status how far an attempt came.
     #[test]
-    fn what_is_said_of_a_budget_is_the_same_however_far_it_came() {
+    fn the_error_of_an_interruption_does_not_depend_on_the_progress() {
         let ring = ring();
         let items = object((0..20).map(|_| value(&ring, 0)));
-        let said = |most| opened(&items, &ring, &Hints::new(), most).0.unwrap_err();
-        assert_eq!(said(0).to_string(), said(19).to_string());
+        let error = |limit| opened(&items, &ring, &Hints::new(), limit).0.unwrap_err();
+        assert_eq!(error(0).to_string(), error(19).to_string());
     }
 }

@@ -12,7 +12,7 @@ use rand::CryptoRng;
 
 use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, Unopened};
+use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::manifest;
 use crate::meter::{Meter, Unmetered};
 use crate::needs::LEGACY_ITEM;
@@ -26,16 +26,16 @@ pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
 
-/// What may be unsealed.
+/// The rules for unsealing.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
-    /// Whether templates are refused that give another value in each rendering.
+    /// Whether templates are refused whose result differs between renderings.
     pub refuse_random: bool,
 }
 
-/// What templates may use besides values.
+/// The time and the randomness that templates may use.
 pub struct Randomness<'a> {
     /// The time that `now` and related functions return.
     pub now: Timestamp,
@@ -57,14 +57,14 @@ pub struct Unsealed {
 
 /// How many private-key operations are spent to name further failing items, after one has failed. With a few
 /// keys that names all of them; with 24 keys some twenty.
-pub const AFTER_A_FAILURE: u64 = 500;
+pub const MAX_AFTER_FAILURE: u64 = 500;
 
-/// How much unsealing may cost.
+/// The limits on the cost of unsealing.
 pub(crate) struct Effort<'a> {
-    /// Asked before each operation.
+    /// The meter, which is called before each operation.
     pub(crate) meter: &'a mut dyn Meter,
     /// Number of operations after the first failing item.
-    pub(crate) after_a_failure: u64,
+    pub(crate) after_failure: u64,
 }
 
 /// Unseals a SealedSecret: [`unseal_within`] without a meter and without remembered keys.
@@ -88,10 +88,9 @@ pub fn unseal(
     )
 }
 
-/// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`,
-/// then the keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace
-/// are those of the object itself; the template does not affect them. The meter is asked before each slow
-/// operation, also in templates.
+/// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`, then the
+/// keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace are those of the
+/// object itself; the template does not affect them. The meter is called before each slow operation, also in templates.
 ///
 /// # Errors
 ///
@@ -105,34 +104,34 @@ pub fn unseal_within(
     remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let opened = open_only(sealed, ring, rules.accept_legacy, remembered, meter)?;
+    let opened = unseal_items(sealed, ring, rules.accept_legacy, remembered, meter)?;
     opened.render(sealed, rules.refuse_random, randomness, meter)
 }
 
-/// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and how far
-/// it gets within the meter, does not depend on the values.
+/// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and its progress
+/// before the meter ends it, do not depend on the values.
 ///
 /// # Errors
 ///
 /// As [`unseal_within`], without errors of templates.
-pub fn open_only(
+pub fn unseal_items(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
     remembered: &Hints,
     meter: &mut dyn Meter,
-) -> Result<OpenedOnly, UnsealError> {
+) -> Result<UnsealedItems, UnsealError> {
     let effort = Effort {
         meter,
-        after_a_failure: AFTER_A_FAILURE,
+        after_failure: MAX_AFTER_FAILURE,
     };
-    open(sealed, ring, accept_legacy, remembered, effort).map(OpenedOnly)
+    open(sealed, ring, accept_legacy, remembered, effort).map(UnsealedItems)
 }
 
 /// An object whose items are unsealed and whose templates are not rendered yet.
-pub struct OpenedOnly(Contents);
+pub struct UnsealedItems(Contents);
 
-impl OpenedOnly {
+impl UnsealedItems {
     /// Performs the second half of [`unseal_within`], whose duration depends on the values. `sealed` is the
     /// object that was unsealed.
     ///
@@ -173,7 +172,7 @@ pub fn check(
     check_within(sealed, ring, accept_legacy, &mut Unmetered)
 }
 
-/// Like [`check`], but asks a meter before each operation, and stops at the first item that cannot be
+/// Like [`check`], but calls a meter before each operation, and stops at the first item that cannot be
 /// unsealed, since the result is known then.
 ///
 /// # Errors
@@ -193,13 +192,13 @@ pub fn check_within(
 /// # Errors
 ///
 /// As [`unseal`], without errors of templates.
-pub fn open_values(
+pub fn unseal_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
 ) -> Result<BTreeMap<String, Plain>, UnsealError> {
     let effort = Effort {
         meter: &mut Unmetered,
-        after_a_failure: u64::MAX,
+        after_failure: u64::MAX,
     };
     match open(sealed, ring, true, &Hints::new(), effort)? {
         Contents::Items((items, _)) => Ok(items),
@@ -224,7 +223,7 @@ pub(crate) fn open_all_or_stop(
 ) -> Result<Contents, UnsealError> {
     let effort = Effort {
         meter,
-        after_a_failure: 0,
+        after_failure: 0,
     };
     open(sealed, ring, accept_legacy, &Hints::new(), effort)
 }
@@ -311,7 +310,7 @@ pub(crate) fn open_item(
 
 /// Maximum number of values in a deprecated `spec.data`. An API server does not store a Secret with even a
 /// quarter of them.
-const LARGEST_SECRET: usize = 200_000;
+const MAX_LEGACY_VALUES: usize = 200_000;
 
 /// Unseals `spec.data`, whose plaintext is the JSON of a whole Secret. The template is not used.
 fn unseal_legacy(
@@ -323,12 +322,12 @@ fn unseal_legacy(
     let sealed = sealed_text::decode(data)?;
     let opened = ring.open_within(label, &sealed, &[], meter);
     let (plain, key) = opened.map_err(|why| match why {
-        Unopened::NoKey(why) => UnsealError::from(why),
-        Unopened::Interrupted(_) => UnsealError::BudgetUsedUp {
+        UnsealFailure::NoKey(why) => UnsealError::from(why),
+        UnsealFailure::Interrupted(_) => UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         },
     })?;
-    let documents = manifest::read_within(plain.expose(), LARGEST_SECRET)
+    let documents = manifest::read_within(plain.expose(), MAX_LEGACY_VALUES)
         .map_err(|_| UnsealError::LegacyContent)?;
     let [document] = documents.as_slice() else {
         return Err(UnsealError::LegacyContent);

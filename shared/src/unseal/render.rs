@@ -17,16 +17,17 @@ use crate::resource::SealedSecret;
 /// that parse a text accept one.
 const PLACEHOLDER: &[u8] = b"1";
 
-/// A template is refused because of its text, whatever the values are.
+/// A template is refused because of its text, regardless of the values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// It is malformed.
+    /// The template is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// It would give another value in each rendering, which [`super::Rules::refuse_random`] forbids.
+    /// The template would give another value in each rendering, which [`super::Rules::refuse_random`]
+    /// forbids.
     #[error(
         "template {0:?} uses the time, random values or new keys, which --refuse-random-templates refuses; \
-         seal a finished value instead"
+         seal a fixed value instead"
     )]
     Randomness(String),
 }
@@ -287,9 +288,9 @@ mod tests {
         )
     }
 
-    /// Attack: an author makes a template access anything beyond the items of its own object.
+    /// Attack: an author writes a template that accesses anything beyond the items of its own object.
     #[test]
-    fn items_and_templates_make_the_values() {
+    fn renders_items_and_templates_to_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];
         let cases: [(&str, Bytes, Texts, Bytes); 9] = [
             (
@@ -355,8 +356,8 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_key_and_place_of_each_template_and_no_value() {
-        let randomness = "uses the time, random values or new keys, which --refuse-random-templates refuses; seal a finished value instead";
+    fn errors_name_key_and_position_of_each_template_and_no_value() {
+        let randomness = "uses the time, random values or new keys, which --refuse-random-templates refuses; seal a fixed value instead";
         for (why, texts, want) in [
             (
                 "failing",
@@ -380,9 +381,9 @@ mod tests {
             ),
         ] {
             let error = rendered(&[("a", b"hunter2")], texts, true).unwrap_err();
-            let said = error.exact();
-            assert!(said.starts_with(&want), "{why}: {said}");
-            assert!(!format!("{error:?} {said}").contains("hunter2"), "{why}");
+            let message = error.exact();
+            assert!(message.starts_with(&want), "{why}: {message}");
+            assert!(!format!("{error:?} {message}").contains("hunter2"), "{why}");
         }
         let texts: Texts = &[("t", Some("{{ fail .a }}")), ("u", Some("{{ fail .a }}"))];
         let error = rendered(&[], texts, true).unwrap_err();
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_values_would_be_others_next_time() {
+    fn reports_items_whose_value_is_random() {
         let texts: Texts = &[
             ("a", Some("{{ uuidv4 }}")),
             ("b", Some("{{ if false }}{{ now }}{{ end }}")),
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn without_values_the_failures_are_those_of_placeholders() {
+    fn failures_without_values_are_those_of_placeholders() {
         let failures = |items: &[&str], texts: Texts| {
             let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
             let items = items

@@ -61,7 +61,7 @@ fn object(items: &[(&str, String)]) -> SealedSecret {
 }
 
 #[test]
-fn opens_every_item_and_names_its_key() {
+fn unseals_every_item_and_names_its_key() {
     let ring = ring();
     let sealed = object(&[
         ("a", sealed_value(&ring, b"x")),
@@ -79,17 +79,17 @@ fn opens_every_item_and_names_its_key() {
 }
 
 #[test]
-fn values_alone_are_those_of_either_form_and_know_no_template() {
+fn values_ignore_templates() {
     let ring = ring();
     let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
     sealed.spec.template.data = Some(BTreeMap::from([("b".into(), Some("{{ broken".into()))]));
-    let values = open_values(&sealed, &ring).unwrap();
+    let values = unseal_values(&sealed, &ring).unwrap();
     assert_eq!(values.len(), 1);
     assert_eq!(values["a"].expose(), b"x");
     let mut legacy = object(&[]);
     let whole = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
     legacy.spec.data = Some(sealed_value(&ring, whole));
-    let values = open_values(&legacy, &ring).unwrap();
+    let values = unseal_values(&legacy, &ring).unwrap();
     assert_eq!(values.len(), 1);
     assert_eq!(values["foo"].expose(), b"bar");
 }
@@ -143,17 +143,17 @@ fn errors_come_together_with_their_keys_sorted() {
     let upstreams = "no key could decrypt secret (a, b)\nillegal base64 data at input byte 0 (c)";
     let [a, b, c] = [
         "item a is not a sealed value: it is empty, 0 bytes; seal it again",
-        "item b is not a sealed value: it is readable text, which everyone who can read the object knows (if it is a \
+        "item b is not a sealed value: it is readable text, visible to everyone who can read the object (if it is a \
          secret, replace it), 4 bytes; seal it again",
-        "item c is not a sealed value: it is not base64 (byte 0 is wrong), 1 byte; seal it again",
+        "item c is not a sealed value: it is not base64 (invalid byte 0), 1 byte; seal it again",
     ];
     let want = format!("{upstreams}\nhint: {a}\nhint: {b}\nhint: {c}");
     assert_eq!(error.to_string(), want);
     assert_eq!(error.diagnosis(), format!("{a}\n{b}\n{c}"));
 }
 
-/// A value of valid form that no key opens.
-fn foreign_value() -> String {
+/// Returns a well-formed value that no key can unseal.
+fn value_for_no_key() -> String {
     let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
     base64::encode(&bytes)
 }
@@ -162,8 +162,8 @@ fn foreign_value() -> String {
 fn a_diagnosis_begins_with_the_likely_cause() {
     let ring = ring();
     let mut sealed = object(&[
-        ("a", foreign_value()),
-        ("b", foreign_value()),
+        ("a", value_for_no_key()),
+        ("b", value_for_no_key()),
         ("c", String::new()),
         ("d", String::new()),
     ]);
@@ -177,8 +177,8 @@ fn a_diagnosis_begins_with_the_likely_cause() {
     hints::annotate(annotations, &hints.into());
     sealed.spec.template.metadata.name = Some("old".into());
     let error = open(&sealed, &ring).unwrap_err();
-    let said = error.diagnosis();
-    let lines: Vec<_> = said.lines().collect();
+    let message = error.diagnosis();
+    let lines: Vec<_> = message.lines().collect();
     assert!(lines[0].starts_with("probably renamed or moved: the template has the name old"));
     assert_eq!(
         lines[1],
@@ -186,8 +186,8 @@ fn a_diagnosis_begins_with_the_likely_cause() {
     );
     assert_eq!(lines[2], "no key could decrypt secret (a, b)");
     for (key, item, so) in [
-        (here, "(a)", "which is here"),
-        (gone, "(b)", "which is not"),
+        (here, "(a)", "which is in the key ring"),
+        (gone, "(b)", "which is not in"),
     ] {
         let line = lines[3..]
             .iter()
@@ -202,17 +202,17 @@ fn a_diagnosis_begins_with_the_likely_cause() {
     );
 }
 
-/// Attack: an author names keys in annotations to learn more than that the value does not open.
+/// Attack: an author names keys in annotations to learn more than that the value cannot be unsealed.
 #[test]
-fn a_diagnosis_depends_on_public_facts_alone() {
+fn a_diagnosis_depends_only_on_public_data() {
     let ring = ring();
     let label = Scope::Strict.label("ns", "other");
     let key = ring.keys()[0].certificate().unwrap().public_key();
     let elsewhere = envelope::seal(key, &label, b"x", &mut StdRng::seed_from_u64(5)).unwrap();
     let mut damaged = base64::decode(sealed_value(&ring, b"x").as_bytes()).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
-    let said = [
-        foreign_value(),
+    let message = [
+        value_for_no_key(),
         base64::encode(&elsewhere),
         base64::encode(&damaged),
     ]
@@ -225,8 +225,8 @@ fn a_diagnosis_depends_on_public_facts_alone() {
         );
         open(&sealed, &ring).unwrap_err().diagnosis()
     });
-    assert_eq!(said[0], said[1]);
-    assert_eq!(said[0], said[2]);
+    assert_eq!(message[0], message[1]);
+    assert_eq!(message[0], message[2]);
 }
 
 /// Returns every field of `ObjectMeta`, with a value.
@@ -243,7 +243,7 @@ fn all_metadata() -> serde_json::Value {
 
 /// Attack: an author adds a finalizer to the template, so that the Secret cannot be deleted.
 #[test]
-fn of_a_templates_metadata_labels_and_annotations_alone_reach_the_secret() {
+fn copies_only_labels_and_annotations_of_a_template() {
     let template: ObjectMeta = serde_json::from_value(all_metadata()).unwrap();
     // If the type gets another field, it must be added above.
     assert_eq!(all_metadata().as_object().unwrap().len(), 15);
@@ -289,7 +289,7 @@ fn of_a_templates_metadata_labels_and_annotations_alone_reach_the_secret() {
 }
 
 #[test]
-fn type_and_immutable_are_those_of_the_template() {
+fn takes_type_and_immutable_from_the_template() {
     let mut sealed = object(&[]);
     sealed.spec.template.type_ = Some("t".into());
     sealed.spec.template.immutable = Some(true);
@@ -313,7 +313,7 @@ fn the_deprecated_form_reports_none_of_its_item_names() {
 
 /// Attack: an author forges scope annotations in the template.
 #[test]
-fn the_template_has_no_say_in_the_scope() {
+fn a_template_does_not_affect_the_scope() {
     let ring = ring();
     let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
     let cluster_wide =
@@ -328,7 +328,7 @@ fn the_template_has_no_say_in_the_scope() {
 }
 
 #[test]
-fn data_of_the_first_version_opens_only_where_it_is_accepted() {
+fn the_deprecated_form_is_unsealed_only_if_accepted() {
     let ring = ring();
     let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","uid":"u","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
     let mut sealed = object(&[]);
@@ -355,7 +355,7 @@ fn data_of_the_first_version_opens_only_where_it_is_accepted() {
     assert_eq!(open(&sealed, &ring).unwrap_err(), UnsealError::BothForms);
     sealed.spec.encrypted_data.clear();
     for (data, want) in [
-        (Some(foreign_value()), UnsealError::LegacyNoKey(NoKey)),
+        (Some(value_for_no_key()), UnsealError::LegacyNoKey(NoKey)),
         (
             Some(String::new()),
             UnsealError::LegacyNotSealed(sealed_text::decode("").unwrap_err()),

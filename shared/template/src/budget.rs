@@ -68,7 +68,7 @@ pub trait Meter {
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted>;
 }
 
-/// The meter ended the work. The owner of the meter knows why.
+/// The meter ended the work. Only the owner of the meter can report the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work was interrupted")]
 pub struct Interrupted;

@@ -91,7 +91,7 @@ pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
         }
         b"dsa" => {
             return Err(Fault::failed(
-                "DSA keys are outdated and not made; use ecdsa or ed25519",
+                "DSA keys are not supported; use ecdsa or ed25519",
             ));
         }
         _ => return Ok([b"Unknown type ", kind].concat().into()),
@@ -107,7 +107,7 @@ fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize, cost: u64) -> Result<P
     PrivateKey::parse_der(Form::Pkcs8, der.as_ref())
 }
 
-/// Returns the key given in PEM, or a new one.
+/// Parses a key in PEM, or generates a new one.
 fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKey, Fault> {
     match pem {
         Some(pem) => PrivateKey::parse_pem(pem),
@@ -119,7 +119,8 @@ fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKe
 pub(crate) fn from_parts(env: &mut Environment<'_>, cert: &[u8], key: &[u8]) -> Outcome {
     env.gauge.steps(SIGNING)?;
     let decode = |text: &[u8]| {
-        crate::functions::decode64(text).map_err(|_| Fault::failed("a part is not base 64"))
+        crate::functions::decode64(text)
+            .map_err(|_| Fault::failed("the certificate or the key is not base64"))
     };
     let (cert, key) = (decode(cert)?, decode(key)?);
     parse_certificate(&cert)?;
@@ -161,8 +162,8 @@ pub(crate) fn authority(
     issue(&params, &key, &Signer::Itself)
 }
 
-/// `genSelfSignedCert`, `genSignedCert` and their variants with a key. Arguments: name, IP addresses, DNS
-/// names, days.
+/// `genSelfSignedCert`, `genSignedCert` and their `…WithKey` variants: returns a certificate and its key. Arguments:
+/// name, IP addresses, DNS names, days.
 pub(crate) fn leaf(
     env: &mut Environment<'_>,
     args: &Args<'_>,
@@ -210,7 +211,7 @@ fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<Certifica
     if !name.is_empty() {
         params.distinguished_name.push(DnType::CommonName, name);
     }
-    let beyond = Fault::failed("the certificate would be valid beyond the calendar");
+    let beyond = Fault::failed("the certificate would expire after the last supported year");
     let now = env.now.as_second();
     let end = days
         .checked_mul(86_400)
@@ -261,9 +262,9 @@ fn issuer(cert: &[u8], key: &[u8]) -> Result<Issuer<'static, KeyPair>, Fault> {
         .raw_bytes();
     if certified != rcgen::PublicKeyData::der_bytes(&pair) {
         return Err(Fault::failed(
-            "the key of the authority does not belong to its certificate",
+            "the key of the CA does not match its certificate",
         ));
     }
     Issuer::from_ca_cert_der(&der.into(), pair)
-        .map_err(|_| Fault::failed("the certificate cannot be an authority"))
+        .map_err(|_| Fault::failed("the certificate cannot be used as a CA"))
 }

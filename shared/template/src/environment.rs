@@ -12,7 +12,7 @@ use crate::text::{Text, Writer};
 use crate::value::{Entries, Map, MapKind};
 
 /// Maximum number of compiled patterns that are kept: each may take a mebibyte.
-const MOST_PATTERNS: usize = 32;
+const MAX_PATTERNS: usize = 32;
 
 /// The caller's inputs for one rendering, or for several in a row.
 pub struct Context<'a> {
@@ -65,7 +65,7 @@ impl<'c> Environment<'c> {
             return Ok(Rc::clone(pattern));
         }
         let pattern = Rc::new(Pattern::new(source, &mut self.gauge)?);
-        if self.patterns.len() >= MOST_PATTERNS {
+        if self.patterns.len() >= MAX_PATTERNS {
             self.patterns.clear();
         }
         self.patterns.insert(source.clone(), Rc::clone(&pattern));

@@ -81,7 +81,7 @@ impl Limit {
         match self {
             Self::Steps => "too much work; shorten the loops or split the object",
             Self::Output => "the results are larger than allowed; split the object",
-            Self::Value => "a value in between is larger than allowed; shorten it",
+            Self::Value => "an intermediate value is larger than allowed; shorten it",
             Self::Memory => "all values together need more memory than allowed; split the object",
             Self::Depth => "nested too deeply; flatten the template or the value",
             Self::Keys => "more keys generated than allowed in one object; split the object",

@@ -174,7 +174,9 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             }
             Value::Int(int) => {
                 if branch.pipe.variables.len() > 1 {
-                    return Err(Fault::misuse("a range over a number has one variable only"));
+                    return Err(Fault::misuse(
+                        "a range over a number can declare only one variable",
+                    ));
                 }
                 for count in 0..int.wide() {
                     ran = true;
@@ -189,7 +191,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                 }
             }
             Value::Missing | Value::Nil => {}
-            _ => return Err(Fault::misuse("range needs a list, a map or a whole number")),
+            _ => return Err(Fault::misuse("range needs a list, a map or an integer")),
         }
         let flow = match &branch.otherwise {
             Some(otherwise) if !ran => match self.list(dot, otherwise)? {
@@ -251,15 +253,13 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         Ok(self.variables[at].1.clone())
     }
 
-    /// Returns the index of the innermost variable with this name, if it is declared. A template may declare
-    /// very many.
+    /// Returns the index of the innermost variable with this name, if it is declared. Charges for the search, because a
+    /// template may declare very many variables.
     fn place(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.floor..];
         let back = scope.iter().rev().position(|(known, _)| **known == *name);
-        let looked_at = back.unwrap_or(scope.len()) + 1;
-        self.env
-            .gauge
-            .steps(looked_at * (1 + name.len() / 64) / 64)?;
+        let visited = back.unwrap_or(scope.len()) + 1;
+        self.env.gauge.steps(visited * (1 + name.len() / 64) / 64)?;
         Ok(back.map(|back| self.variables.len() - 1 - back))
     }
 

@@ -1,10 +1,10 @@
-//! Which fields of the data a template inserts as they are.
+//! Finds the fields of the data that a template inserts unchanged.
 
 use std::collections::BTreeSet;
 
 use crate::ast::{List, Node, Pipe, Term, TermKind};
 
-/// Functions that are of use for a value that may be missing.
+/// Functions that handle a missing value.
 const TESTS: &[&str] = &[
     "and", "coalesce", "default", "dig", "empty", "eq", "fail", "get", "hasKey", "kindIs", "ne",
     "not", "or", "required", "ternary", "typeIs",
@@ -13,8 +13,8 @@ const TESTS: &[&str] = &[
 /// Fields by name and position.
 type Found = BTreeSet<(usize, String)>;
 
-/// Returns the fields of the root that are inserted, without those that the template tests anywhere: a missing one
-/// may be meant.
+/// Returns the fields of the root that the template inserts, except those that it also tests: they may be missing on
+/// purpose.
 pub(crate) fn inserted(list: &List) -> Found {
     let mut walk = Walk::default();
     walk.list(list, true);

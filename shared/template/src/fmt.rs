@@ -14,7 +14,7 @@ pub(crate) use float::{append_float, shortest};
 use printer::Printer;
 
 /// Maximum nesting of printed values; Go overflows its stack on a map that contains itself.
-const MOST_NESTED: usize = 100;
+const MAX_NESTING: usize = 100;
 
 /// Prints values, with a space between two neighbours if neither is a string.
 pub(crate) fn print(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {

@@ -88,7 +88,7 @@ pub(crate) struct Function {
     /// The type of further arguments, if the function takes any number of them.
     pub(crate) rest: Option<Type>,
     pub(crate) shape: Shape,
-    /// The same arguments always give the same result.
+    /// Whether the same arguments always give the same result.
     pub(crate) deterministic: bool,
     /// Upper bound for the cost of one call in addition to its steps, in microseconds.
     pub(crate) slow: u64,
@@ -129,8 +129,8 @@ impl Function {
     }
 
     /// Marks a slow function, with an upper bound for its cost.
-    const fn slow(mut self, most: u64) -> Self {
-        self.slow = most;
+    const fn slow(mut self, max_cost: u64) -> Self {
+        self.slow = max_cost;
         self
     }
 }
@@ -187,7 +187,7 @@ impl Args<'_> {
     }
 }
 
-static ROOMS: &[&[Function]] = &[
+static TABLES: &[&[Function]] = &[
     builtin::TABLE,
     camel::TABLE,
     cast::TABLE,
@@ -220,5 +220,5 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn all() -> impl Iterator<Item = &'static Function> {
-    ROOMS.iter().flat_map(|room| room.iter())
+    TABLES.iter().flat_map(|table| table.iter())
 }

@@ -8,7 +8,7 @@ use crate::text::{Text, Writer};
 use crate::value::{Entries, List, ListKind, Map, Value};
 
 /// Maximum nesting when reading or writing; Go stops at 10,000.
-const MOST_NESTED: usize = 100;
+const MAX_NESTING: usize = 100;
 
 /// Writes JSON on one line. `html` escapes `<`, `>` and `&`.
 pub(crate) fn compact(env: &mut Environment<'_>, value: &Value, html: bool) -> Result<Text, Fault> {
@@ -60,7 +60,7 @@ struct Encoder<'o, 'e, 'c> {
 impl Encoder<'_, '_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Fault> {
         self.env.gauge.steps(value.cost())?;
-        if depth > MOST_NESTED {
+        if depth > MAX_NESTING {
             return Err(Fault::limit(Limit::Depth));
         }
         match value {
@@ -255,7 +255,7 @@ impl Decoder<'_, '_, '_> {
 
     fn value(&mut self, depth: usize) -> Read {
         self.env.gauge.memory(64)?;
-        if depth > MOST_NESTED {
+        if depth > MAX_NESTING {
             return Err(Fault::limit(Limit::Depth).into());
         }
         match self.peek() {

@@ -250,13 +250,13 @@ impl<'t> Lexer<'t> {
             ')' => {
                 *parens = parens
                     .checked_sub(1)
-                    .ok_or("a right parenthesis too many")?;
+                    .ok_or("a right parenthesis without a left one")?;
                 Kind::RightParen
             }
             ',' => Kind::Comma,
             _ if is_word(char) => self.identifier(from)?,
             ' '..='~' => Kind::Char,
-            _ => return Err("a character that has no meaning in an action"),
+            _ => return Err("unexpected character in an action"),
         };
         self.emit(kind, from);
         Ok(())

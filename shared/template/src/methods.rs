@@ -67,7 +67,7 @@ fn time(args: &Args<'_>, at: usize) -> Time {
 fn version(args: &Args<'_>, at: usize) -> Result<std::rc::Rc<Version>, Fault> {
     match args.value(at) {
         Value::Version(version, _) => Ok(version),
-        _ => Err(Fault::failed("nil is no version")),
+        _ => Err(Fault::failed("nil is not a version")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Parses tokens to a tree, with the checks that Go makes while parsing.
+//! Parses tokens to a tree, with the checks of Go's parser.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::quote;
 use crate::text::Text;
 
 /// Maximum nesting of blocks and parentheses; Go allows 10,000 parentheses and any number of blocks.
-const MOST_NESTED: usize = 100;
+const MAX_NESTING: usize = 100;
 
 /// Offset and reason of a parse error.
 pub(crate) type Wrong = (usize, &'static str);
@@ -65,14 +65,14 @@ impl Scope {
     }
 
     fn push(&mut self, name: &str) {
-        let name = self.known(name).unwrap_or_else(|| name.into());
+        let name = self.lookup(name).unwrap_or_else(|| name.into());
         *self.counts.entry(Name::clone(&name)).or_default() += 1;
         self.names.push(name);
     }
 
-    fn known(&self, name: &str) -> Option<Name> {
-        let (known, _) = self.counts.get_key_value(name)?;
-        Some(Name::clone(known))
+    fn lookup(&self, name: &str) -> Option<Name> {
+        let (name, _) = self.counts.get_key_value(name)?;
+        Some(Name::clone(name))
     }
 
     fn truncate(&mut self, len: usize) {
@@ -206,7 +206,7 @@ impl<'t> Parser<'t> {
 
     fn list(&mut self) -> Parsed<(List, Stop, usize)> {
         self.nested += 1;
-        if self.nested > MOST_NESTED {
+        if self.nested > MAX_NESTING {
             return Err((
                 self.peek().at,
                 "blocks nested too deeply; at most 100 levels",
@@ -258,7 +258,7 @@ impl<'t> Parser<'t> {
             Keyword::Template => self.call()?,
             Keyword::Block => self.block()?,
             Keyword::End => {
-                self.expect(Kind::Close, "end stands alone")?;
+                self.expect(Kind::Close, "end takes no arguments")?;
                 return Ok(Item::Stop(Stop::End, token.at));
             }
             Keyword::Else => return self.stop_at_else(token.at),
@@ -273,16 +273,13 @@ impl<'t> Parser<'t> {
     fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
         let next = self.peek_solid().kind;
         if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
-            self.expect(
-                Kind::Close,
-                "else stands alone, or is followed by if or with",
-            )?;
+            self.expect(Kind::Close, "else takes no arguments except if or with")?;
         }
         Ok(Item::Stop(Stop::Else, at))
     }
 
     fn jump(&mut self, node: Node) -> Parsed<Node> {
-        let close = self.expect(Kind::Close, "break and continue stand alone")?;
+        let close = self.expect(Kind::Close, "break and continue take no arguments")?;
         if self.loops == 0 {
             return Err((close.at, "break or continue outside of range"));
         }
@@ -317,7 +314,7 @@ impl<'t> Parser<'t> {
         if keyword != Keyword::Range && self.peek().kind == Kind::Keyword(keyword) {
             self.take();
             self.nested += 1;
-            if self.nested > MOST_NESTED {
+            if self.nested > MAX_NESTING {
                 return Err((self.peek().at, "too many else branches; at most 100"));
             }
             let branch = self.branch(keyword)?;
@@ -330,7 +327,7 @@ impl<'t> Parser<'t> {
         }
         let (list, stop, at) = self.list()?;
         if stop == Stop::Else {
-            Err((at, "a second else; end is expected"))
+            Err((at, "a second else; expected end"))
         } else {
             Ok(list)
         }
@@ -399,7 +396,7 @@ impl<'t> Parser<'t> {
                 _ => {
                     return Err(unexpected(
                         token,
-                        "a value, function or the end of the action is expected",
+                        "expected a value, a function or the end of the action",
                     ));
                 }
             }
@@ -467,7 +464,7 @@ impl<'t> Parser<'t> {
                     self.take();
                     break;
                 }
-                _ => return Err(unexpected(token, "a space is expected between arguments")),
+                _ => return Err(unexpected(token, "expected a space between arguments")),
             }
         }
         let mut terms = terms.into_iter();
@@ -503,7 +500,7 @@ impl<'t> Parser<'t> {
             | TermKind::Number(_)
             | TermKind::Nil
             | TermKind::Dot => {
-                return Err((at, "a field after something that has none"));
+                return Err((at, "a field after something that has no fields"));
             }
             TermKind::Function(_) | TermKind::Pipe(_) | TermKind::Chain(..) => {
                 TermKind::Chain(Box::new(term), fields)
@@ -524,9 +521,9 @@ impl<'t> Parser<'t> {
             Kind::Dot => TermKind::Dot,
             Kind::Keyword(Keyword::Nil) => TermKind::Nil,
             Kind::Variable => {
-                let known = self.variables.known(token.text);
+                let name = self.variables.lookup(token.text);
                 TermKind::Variable(
-                    known.ok_or(wrong("this variable is not declared here"))?,
+                    name.ok_or(wrong("this variable is not declared here"))?,
                     Vec::new(),
                 )
             }
@@ -539,11 +536,11 @@ impl<'t> Parser<'t> {
                 TermKind::Number(Number::parse_complex(token.text).ok_or(wrong("not a number"))?)
             }
             Kind::Number => TermKind::Number(
-                Number::parse(token.text).ok_or(wrong("not a number, or one too large"))?,
+                Number::parse(token.text).ok_or(wrong("not a number, or too large"))?,
             ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
                 quote::unquote(token.text)
-                    .ok_or(wrong("an escape in a quoted text that has no meaning"))?
+                    .ok_or(wrong("unknown escape sequence in a quoted text"))?
                     .into(),
             ),
             Kind::LeftParen => self.parentheses(at)?,
@@ -557,7 +554,7 @@ impl<'t> Parser<'t> {
 
     fn parentheses(&mut self, at: usize) -> Parsed<TermKind> {
         self.nested += 1;
-        if self.nested > MOST_NESTED {
+        if self.nested > MAX_NESTING {
             return Err((at, "parentheses nested too deeply; at most 100 levels"));
         }
         let pipe = self.pipe(Place::Paren)?;
@@ -582,10 +579,10 @@ fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
     if !matches!(token.kind, Kind::Quoted | Kind::Raw) {
         return Err(unexpected(
             token,
-            "the name of a template is expected, in quotes",
+            "expected the name of a template, in quotes",
         ));
     }
-    quote::unquote(token.text).ok_or((token.at, "an escape in a quoted text that has no meaning"))
+    quote::unquote(token.text).ok_or((token.at, "unknown escape sequence in a quoted text"))
 }
 
 /// Checks that a pipeline has a command, and that each later command can accept the value of the one before.
@@ -593,7 +590,7 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
     if pipe.commands.is_empty() {
         return Err((at, "a value is missing"));
     }
-    let passive = pipe.commands[1..].iter().find(|command| {
+    let not_callable = pipe.commands[1..].iter().find(|command| {
         matches!(
             command.first.kind,
             TermKind::Bool(_)
@@ -603,7 +600,7 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
                 | TermKind::Text(_)
         )
     });
-    passive.map_or(Ok(()), |command| {
+    not_callable.map_or(Ok(()), |command| {
         Err((command.at, "only a function can follow a pipe sign"))
     })
 }

@@ -16,10 +16,10 @@ mod weight;
 use weight::Weight;
 
 /// Size limit of a compiled expression, which bounds the compile time; Go's own limit is larger.
-const MOST_COMPILED: usize = 4 << 20;
+const MAX_COMPILED_BYTES: usize = 4 << 20;
 
 /// Size limit of the states that a search caches.
-const MOST_KEPT: usize = 1 << 19;
+const MAX_CACHE_BYTES: usize = 1 << 19;
 
 /// A compiled expression and the names of its groups.
 pub(crate) struct Pattern {
@@ -45,10 +45,10 @@ impl Pattern {
         // Two automata; one of the engines also stores a slot for each group in each state.
         gauge.memory(weight.states.saturating_mul(64 + 16 * groups))?;
         let regex = RegexBuilder::new(&translated.text)
-            .size_limit(MOST_COMPILED)
-            .dfa_size_limit(MOST_KEPT)
+            .size_limit(MAX_COMPILED_BYTES)
+            .dfa_size_limit(MAX_CACHE_BYTES)
             .build()
-            .map_err(|_| Fault::failed("not a regular expression, or one that is too large"))?;
+            .map_err(|_| Fault::failed("not a regular expression, or too large"))?;
         Ok(Self {
             regex,
             names: translated.names,
@@ -62,7 +62,7 @@ impl Pattern {
     }
 
     /// Returns the steps for continuing after a match, with this many bytes left.
-    fn cost_to_go_on(&self, left: usize) -> usize {
+    fn cost_to_continue(&self, left: usize) -> usize {
         if self.weight.looks_beyond {
             // Usual expressions have a few threads, and take a nanosecond per byte.
             (1 + left / 256).saturating_mul(1 + self.weight.threads / 16)
@@ -84,19 +84,19 @@ impl Pattern {
             .map(|&(_, at)| at)
     }
 
-    /// Returns the first matches, at most `most`, without their groups.
+    /// Returns the first matches, at most `max_matches`, without their groups.
     pub(crate) fn find_all(
         &self,
         text: &[u8],
-        most: usize,
+        max_matches: usize,
         gauge: &mut Gauge,
     ) -> Result<Vec<(usize, usize)>, Fault> {
         gauge.steps(self.cost(text.len()))?;
         let subject = Subject::new(text);
         let mut all = Vec::new();
-        for found in self.regex.find_iter(&subject.text).take(most) {
+        for found in self.regex.find_iter(&subject.text).take(max_matches) {
             all.push(subject.place(found.start(), found.end()));
-            gauge.steps(self.cost_to_go_on(subject.text.len() - found.end()))?;
+            gauge.steps(self.cost_to_continue(subject.text.len() - found.end()))?;
         }
         Ok(all)
     }
@@ -119,7 +119,7 @@ impl Pattern {
             groups.extend(found.iter().map(|group| group.map(place)));
             visit(&groups, gauge)?;
             let end = found.get_match().end();
-            gauge.steps(self.cost_to_go_on(subject.text.len() - end))?;
+            gauge.steps(self.cost_to_continue(subject.text.len() - end))?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ impl Template {
         })
     }
 
-    /// Returns the name given to [`Template::parse`].
+    /// Returns the name that was passed to [`Template::parse`].
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -101,16 +101,16 @@ impl fmt::Debug for Text {
 /// A growing buffer that never exceeds a limit and leaves no copies behind when it is reallocated.
 pub(crate) struct Writer {
     bytes: Vec<u8>,
-    most: usize,
+    max_len: usize,
     limit: Limit,
 }
 
 impl Writer {
-    /// Creates a buffer that refuses to grow beyond `most` bytes, with the error `limit`.
-    pub(crate) fn new(most: usize, limit: Limit) -> Self {
+    /// Creates a buffer that refuses to grow beyond `max_len` bytes, with the error `limit`.
+    pub(crate) fn new(max_len: usize, limit: Limit) -> Self {
         Self {
             bytes: Vec::new(),
-            most,
+            max_len,
             limit,
         }
     }
@@ -153,7 +153,7 @@ impl Writer {
 
     fn reserve(&mut self, more: usize) -> Result<(), Fault> {
         let needed = self.bytes.len().saturating_add(more);
-        if needed > self.most {
+        if needed > self.max_len {
             return Err(Fault::limit(self.limit));
         }
         if needed > self.bytes.capacity() {

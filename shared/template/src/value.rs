@@ -12,7 +12,7 @@ use crate::semver::Version;
 use crate::text::Text;
 
 /// Maximum nesting of lists. Bounds the recursion when a list is dropped.
-const MOST_NESTED_LISTS: u16 = 100;
+const MAX_NESTED_LISTS: u16 = 100;
 
 /// A value in a template.
 #[derive(Clone)]
@@ -129,7 +129,7 @@ impl List {
             })
             .max();
         let nested = deepest.unwrap_or(0) + 1;
-        if nested > MOST_NESTED_LISTS {
+        if nested > MAX_NESTED_LISTS {
             return Err(Fault::limit(Limit::Depth));
         }
         Ok(Self {

@@ -34,7 +34,7 @@ fn text(template: &str) -> String {
     String::from_utf8(render(template).expect("it renders")).expect("UTF-8")
 }
 
-/// Attack: an author makes each template function fail on a known value and reads the error.
+/// Attack: an author causes each template function to fail on a known value, and reads the error.
 #[test]
 fn no_error_shows_a_value() {
     let templates = [
@@ -92,7 +92,7 @@ fn errors_name_key_line_column_and_function() {
 
 /// Attack: an author writes templates that exceed each limit: steps, output, memory, depth, keys, hashes.
 #[test]
-fn each_limit_stops_its_excess() {
+fn each_limit_is_enforced() {
     let cases = [
         (
             Limit::Steps,
@@ -212,7 +212,7 @@ fn expect_limit_within(budget: Budget, limit: Limit, template: &str) {
 }
 
 /// Asserts that a template renders, quickly.
-fn expect_soon(template: &str) {
+fn expect_quick(template: &str) {
     let start = Instant::now();
     render(template).expect("it renders");
     assert!(
@@ -224,7 +224,7 @@ fn expect_soon(template: &str) {
 
 /// Attack: an author writes a template that reads a large value repeatedly.
 #[test]
-fn large_values_cost_what_a_look_at_them_takes() {
+fn charges_for_reading_large_values() {
     let cases = [
         "{{ $s := repeat 1000000 \"a\" }}{{ $l := list }}{{ range 300 }}{{ $l = append $l $s }}{{ end }}{{ sortAlpha $l }}",
         "{{ $m := until 60000 }}{{ $n := reverse $m }}{{ $l := list }}{{ range 300 }}{{ $l = append $l $m }}{{ end }}\
@@ -246,7 +246,7 @@ fn large_values_cost_what_a_look_at_them_takes() {
 
 /// Attack: an author calls template functions with their most expensive arguments.
 #[test]
-fn functions_cost_what_their_worst_arguments_take() {
+fn charges_for_the_most_expensive_arguments() {
     let divf = format!(
         "{{{{ $y := 1e-308 }}}}{{{{ divf 1 {} }}}}",
         "$y ".repeat(20_000)
@@ -273,13 +273,13 @@ fn functions_cost_what_their_worst_arguments_take() {
         Limit::Memory,
         "{{ $l := until 40000 }}{{ range 10000000 }}{{ $_ := chunk 1 $l }}{{ end }}",
     );
-    expect_soon("{{ $_ := trimAll (print (repeat 400000 \"x\") \"y\") (repeat 400000 \"y\") }}");
-    expect_soon("{{ $_ := printf (repeat 1300000 \"%[%\") 1 }}");
+    expect_quick("{{ $_ := trimAll (print (repeat 400000 \"x\") \"y\") (repeat 400000 \"y\") }}");
+    expect_quick("{{ $_ := printf (repeat 1300000 \"%[%\") 1 }}");
 }
 
 /// Attack: an author writes regular expressions that are expensive to compile or search.
 #[test]
-fn expressions_cost_what_compiling_and_searching_takes() {
+fn charges_for_compiling_and_searching_expressions() {
     let cases = [
         "{{ $_ := regexFindAll \".*[^A-Z]|[A-Z]\" (repeat 1000000 \"A\") -1 }}",
         "{{ $_ := regexReplaceAll \"(.*[^A-Z])|[A-Z]\" (repeat 1000000 \"A\") \"$1\" }}",
@@ -309,13 +309,13 @@ fn everyday_expressions_on_large_texts_stay_within_the_budget() {
         "regexFindAll \"\\\"[^\\\"]*\\\"|\\\\S+\" (repeat 8000 \"word \") -1",
         "regexReplaceAll \"(?m)^\\\\s+|\\\\s+$\" (repeat 4000 \"  word \\n\") \"\"",
     ] {
-        expect_soon(&format!("{text}{{{{ $_ := {call} }}}}"));
+        expect_quick(&format!("{text}{{{{ $_ := {call} }}}}"));
     }
 }
 
 /// Attack: an author writes templates whose parsing costs more than their length.
 #[test]
-fn what_a_template_is_made_of_costs_what_it_takes_to_find() {
+fn charges_for_template_lookups() {
     let name = "x".repeat(200_000);
     let cases = [
         format!(
@@ -334,7 +334,7 @@ fn what_a_template_is_made_of_costs_what_it_takes_to_find() {
     for template in cases {
         expect_limit(Limit::Steps, &template);
     }
-    expect_soon(
+    expect_quick(
         "{{ $l := until 131000 }}{{ range $l }}{{ range $l }}{{ break }}{{ end }}{{ end }}",
     );
 }
@@ -467,7 +467,7 @@ fn detects_deterministic_templates() {
 }
 
 #[test]
-fn slow_work_is_bounded_by_the_text_alone() {
+fn the_text_determines_the_bound_of_slow_work() {
     use template::cost::{BCRYPT, CURVE_KEY, RSA_2048, RSA_4096, SCRYPT};
     for (template, want) in [
         ("{{ .a | upper }}", 0),
@@ -525,7 +525,7 @@ fn time_comes_from_the_caller() {
 
 #[test]
 fn randomness_comes_from_the_caller() {
-    let made = |seed: u64| {
+    let rendered = |seed: u64| {
         let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
         let template = Template::parse("t", text).expect("it parses");
         let mut rng = Seeded(seed);
@@ -541,8 +541,8 @@ fn randomness_comes_from_the_caller() {
             )
             .expect("it renders")
     };
-    assert_eq!(made(1), made(1));
-    assert_ne!(made(1), made(2));
+    assert_eq!(rendered(1), rendered(1));
+    assert_ne!(rendered(1), rendered(2));
     let _ = (SysRng, Seeded::from_seed([0; 8]));
 }
 
@@ -620,15 +620,15 @@ fn bytes_that_are_not_text_pass_through() {
     }
 }
 
-/// Records what is spent, and ends the work after a number of operations.
-struct Noted {
+/// A meter that records the spent cost, and ends the work after a number of operations.
+struct Recorder {
     spent: Vec<u64>,
-    most: usize,
+    max_operations: usize,
 }
 
-impl Meter for Noted {
+impl Meter for Recorder {
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted> {
-        if self.spent.len() == self.most {
+        if self.spent.len() == self.max_operations {
             return Err(Interrupted);
         }
         self.spent.push(microseconds);
@@ -636,11 +636,11 @@ impl Meter for Noted {
     }
 }
 
-fn metered(text: &str, most: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) {
+fn metered(text: &str, max_operations: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) {
     let template = Template::parse("app.conf", text).expect("it parses");
-    let mut meter = Noted {
+    let mut meter = Recorder {
         spent: Vec::new(),
-        most,
+        max_operations,
     };
     let mut context = Context {
         budget: Budget::default(),
@@ -680,7 +680,7 @@ fn each_slow_function_is_metered_at_its_cost() {
     assert!(spent.len() > 10 && spent.iter().all(|cost| *cost < 3_000));
 }
 
-/// Attack: an author asks for seven RSA keys and 31 password hashes in one object, each kind just below its
+/// Attack: an author requests seven RSA keys and 31 password hashes in one object, each kind just below its
 /// own limit.
 #[test]
 fn keys_and_hashes_together_have_one_limit() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use controller::http::{self, Facts, Peer, Plain, RequestLimiter};
+use controller::http::{self, Peer, RequestLimiter, ServerState, Unauthenticated};
 use controller::metrics::Metrics;
 use jiff::Timestamp;
 use shared::key::{Certificate, KeyPair};
@@ -27,11 +27,11 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     let pairs = crate::vector_keys().into_iter().zip(certificate);
     let pairs = pairs.filter_map(|(key, certificate)| KeyPair::new(key, certificate).ok());
     let keys = pairs.map(|pair| RingKey::new("k".into(), Timestamp::UNIX_EPOCH, pair).into());
-    let facts = Facts {
+    let state = ServerState {
         ring: watch::Sender::new(Arc::new(KeyRing::new(keys))).subscribe(),
         ready: Arc::default(),
     };
-    let plain = Plain {
+    let plain = Unauthenticated {
         limiter: Some(RequestLimiter::new(
             (u32::MAX, u32::MAX),
             Duration::MAX,
@@ -41,7 +41,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     };
     let metrics = Metrics::new(false);
     let metrics = metrics.unwrap_or_else(|error| unreachable!("names are fixed: {error}"));
-    http::router(facts, plain, Arc::new(metrics))
+    http::router(state, plain, Arc::new(metrics))
 });
 
 /// Returns status and body of the response.

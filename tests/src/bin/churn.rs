@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a check that people run fails by panicking, and speaks"
+    reason = "a check prints its results, and fails by panicking"
 )]
 
 use std::time::{Duration, Instant};
@@ -53,11 +53,11 @@ async fn main() {
     );
     assert!(
         last <= first + first / 10,
-        "the controller takes ever more memory"
+        "the controller's memory keeps growing"
     );
 }
 
-/// Returns the memory at regular intervals.
+/// Creates, changes and deletes objects for `time`. Returns the controller's memory, sampled at regular intervals.
 async fn churn(
     namespace: &Namespace<'_>,
     controller: &ClusterController,
@@ -86,7 +86,7 @@ async fn churn(
     memory
 }
 
-/// Does one step of an object's life: create it, change it so that it cannot be unsealed, delete it.
+/// Takes the next step for an object: creates it, changes it so that it cannot be unsealed, or deletes it.
 async fn turn(namespace: &Namespace<'_>, i: u32, round: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let life = (round + i) / 3;

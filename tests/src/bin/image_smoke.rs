@@ -31,12 +31,12 @@ async fn main() {
     for program in ["controller", "kubeseal"] {
         let mut command = Command::new("chroot");
         command.args(["--userspec=1001:0"]).arg(&root);
-        let said = successful(
+        let printed = successful(
             command
                 .arg(format!("/usr/local/bin/{program}"))
                 .arg("--version"),
         );
-        println!("{}", said.trim());
+        println!("{}", printed.trim());
     }
 
     let plane = ControlPlane::start().await;
@@ -50,8 +50,8 @@ async fn main() {
     successful(&mut kubectl);
     let controller = Deployed::start(&plane, HOME, NAME, Program::InRoot(root)).await;
     let user = User::new(&plane, HOME, NAME).await;
-    user.lives(&controller).await;
-    println!("the image carries the lifecycle");
+    user.run_lifecycle(&controller).await;
+    println!("the image passes the lifecycle test");
 }
 
 /// Unpacks the files of the image for this machine.

@@ -474,8 +474,8 @@ every second, and Bitnami's after pauses that grow to half a minute. Other names
 A clock that was 40 days ahead leaves a key behind whose certificate is not valid for as long, and the program puts such a
 key there. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
 has its Secret. Bitnami's controller goes on sealing with the key from the future, and makes no new one before that is due. The
-clock itself is moved by the tests `a_key_made_while_the_clock_was_ahead_neither_seals_nor_holds_off_the_next` and
-`if_every_key_is_from_the_future_one_is_made_that_is_not` in `controller/tests/keys.rs`; `tests/alerts/tests.yaml` shows which
+clock itself is moved by the tests `a_key_generated_while_the_clock_was_ahead_neither_seals_nor_delays_the_next` and
+`a_key_is_generated_if_every_key_is_from_the_future` in `controller/tests/keys.rs`; `tests/alerts/tests.yaml` shows which
 alert fires.
 ";
 

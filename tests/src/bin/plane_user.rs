@@ -1,5 +1,5 @@
-//! Acts as a test process in the tests of the control plane: takes a plane as tests do, prints the path of
-//! its kubeconfig, and exits as its first argument says.
+//! Acts as a test process in the tests of the control plane: starts a plane as tests do, prints the path of its
+//! kubeconfig, and ends as its first argument requests.
 #![allow(clippy::panic, reason = "to end by a panic is one of its uses")]
 
 use std::env;
@@ -18,9 +18,9 @@ async fn main() {
     println!("{}", plane.kubeconfig().display());
     match end.as_str() {
         "pass" => {}
-        "fail" => panic!("as asked"),
+        "fail" => panic!("as requested"),
         "wait" => pending::<()>().await,
-        other => panic!("no such end: {other:?}; use pass, fail, wait or pause"),
+        other => panic!("unknown argument {other:?}; use pass, fail, wait or pause"),
     }
 }
 

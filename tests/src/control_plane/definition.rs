@@ -16,7 +16,7 @@ pub(super) async fn install(client: Client, definition: &CustomResourceDefinitio
     let applied = definitions
         .patch(&name, &apply, &Patch::Apply(definition))
         .await;
-    applied.unwrap_or_else(|error| panic!("the definition {name} is refused: {error}"));
+    applied.unwrap_or_else(|error| panic!("cannot create the definition {name}: {error}"));
     for version in definition
         .spec
         .versions

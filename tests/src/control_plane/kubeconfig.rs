@@ -52,8 +52,7 @@ pub(super) fn read(path: &Path) -> Kubeconfig {
 /// Creates a configuration without `kube`'s own retries, so that tests see every response.
 pub(super) async fn config(kubeconfig: Kubeconfig) -> Config {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let mut config =
-        config.unwrap_or_else(|error| panic!("the kubeconfig cannot be used: {error}"));
+    let mut config = config.unwrap_or_else(|error| panic!("cannot use the kubeconfig: {error}"));
     config.default_retry = false;
     config
 }

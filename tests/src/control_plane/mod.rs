@@ -61,7 +61,7 @@ impl ControlPlane {
     /// Returns the plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// Panics with a message that says what to install or set, if no plane is available.
+    /// Panics with instructions, if no plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -128,7 +128,7 @@ impl ControlPlane {
             .path()
             .join(format!("{namespace}.{account}.kubeconfig"));
         let text = kubeconfig::text(&kubeconfig::with_token(&self.kubeconfig, &token));
-        fs::write(&path, text).expect("the folder is ours");
+        fs::write(&path, text).expect("a writable folder");
         path
     }
 

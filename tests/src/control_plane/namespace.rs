@@ -74,12 +74,12 @@ impl<'a> Namespace<'a> {
     {
         let object: K = serde_json::from_value(object).expect("the JSON fits the kind");
         let made = self.api().create(&PostParams::default(), &object).await;
-        made.unwrap_or_else(|error| panic!("{} is not created: {error}", object.name_any()))
+        made.unwrap_or_else(|error| panic!("cannot create {}: {error}", object.name_any()))
     }
 
-    /// Makes the Service `service` lead to the process that listens on 127.0.0.1 at `port`, for clients of
-    /// the API server's service proxy. Every port of the Service leads there; a missing Service is created
-    /// with the port 8080 named `http`.
+    /// Routes the Service `service` to the process that listens on 127.0.0.1 at `port`, for clients of the API server's
+    /// service proxy. Every port of the Service has this target; a missing Service is created with the port 8080 named
+    /// `http`.
     ///
     /// # Panics
     /// Panics in a cluster from `TEST_KUBECONFIG`, which cannot reach this process.
@@ -97,7 +97,7 @@ impl<'a> Namespace<'a> {
     async fn default_service_account(&self) {
         let exists = |account: Option<&ServiceAccount>| account.is_some();
         let made = await_condition(self.api(), "default", exists);
-        patience::soon("the namespace has its ServiceAccount", made)
+        patience::within_limit("the namespace has its ServiceAccount", made)
             .await
             .expect("an admin may watch");
     }
@@ -122,7 +122,7 @@ impl Drop for Namespace<'_> {
         });
         if !matches!(deletion.join(), Ok(Ok(()))) {
             eprintln!(
-                "the namespace {} could not be deleted: please delete it",
+                "cannot delete the namespace {}; delete it manually",
                 self.name
             );
         }

@@ -13,7 +13,7 @@ use super::programs::Programs;
 use super::settings::Settings;
 use super::{command_lines, definition, kubeconfig, pod_network};
 use crate::patience;
-use crate::progress::say;
+use crate::progress::print_progress;
 use crate::scratch::Scratch;
 
 /// Running processes, and what is needed to restart them.
@@ -46,7 +46,7 @@ impl Own {
         // minute.
         definition::install(own.client().await, &SealedSecret::crd()).await;
         own.spawn_controllers();
-        say(&format!(
+        print_progress(&format!(
             "the control plane was ready after {:.1} s",
             start.elapsed().as_secs_f32()
         ));
@@ -101,7 +101,7 @@ impl Own {
                 &self.scratch,
             ));
         } else {
-            say(
+            print_progress(
                 "KUBEBUILDER_ASSETS has no kube-controller-manager: tests that need controllers will fail",
             );
         }

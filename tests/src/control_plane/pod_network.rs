@@ -1,4 +1,5 @@
-//! The network in which the API server reaches Pods: every address in it leads to 127.0.0.1 of this machine.
+//! The network in which the API server reaches Pods: every address in it is routed to 127.0.0.1 of this
+//! machine.
 //!
 //! The API server refuses loopback addresses as endpoints, so a Pod that represents a process of this machine
 //! needs another address. Adding one to the machine needs privileges and differs between systems. Instead,
@@ -19,7 +20,7 @@ pub(super) const POD_ADDRESS: &str = "198.51.100.1";
 pub(super) fn serve(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap_or_else(|error| {
         panic!(
-            "no socket can be made at {}: {error}; is TMPDIR longer than 60 characters?",
+            "cannot create a socket at {}: {error}; if TMPDIR is longer than 60 characters, shorten it",
             socket.display()
         )
     });

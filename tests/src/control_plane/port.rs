@@ -18,10 +18,9 @@ pub(super) struct Port {
 
 impl Port {
     pub(super) fn choose() -> Self {
-        let socket =
-            socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket can be made");
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
         fcntl_setfd(&socket, FdFlags::CLOEXEC).expect("a flag can be set");
-        set_socket_reuseport(&socket, true).expect("the system knows SO_REUSEPORT");
+        set_socket_reuseport(&socket, true).expect("the system supports SO_REUSEPORT");
         bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = getsockname(&socket).expect("it is bound");
         let address = SocketAddrV4::try_from(address).expect("it is an IPv4 address");

@@ -24,7 +24,7 @@ impl Process {
             .create(true)
             .append(true)
             .open(&log)
-            .expect("the folder is ours");
+            .expect("a writable folder");
         command.stdout(scratch.lease()).stderr(file);
         let running = Guarded::spawn(&mut command).expect("/bin/sh can be started");
         Self { name, log, running }
@@ -37,7 +37,7 @@ impl Process {
     pub(super) fn assert_runs(&mut self) {
         if let Some(status) = self.running.ended() {
             panic!(
-                "{} ended early ({status}); the end of its log:\n{}",
+                "{} exited early ({status}); the end of its log:\n{}",
                 self.name,
                 self.end_of_log()
             );
@@ -45,10 +45,10 @@ impl Process {
     }
 
     fn end_of_log(&self) -> String {
-        const KEPT: usize = 20;
+        const MAX_LINES: usize = 20;
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(KEPT)..].join("\n")
+        lines[lines.len().saturating_sub(MAX_LINES)..].join("\n")
     }
 
     pub(super) fn signal(&mut self, signal: Signal) {

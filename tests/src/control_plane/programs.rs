@@ -8,7 +8,7 @@ use crate::{go_build, guarded};
 
 /// The programs, with their original names and flags.
 pub(super) enum Programs {
-    /// One program of ours, which plays the role that its first argument names.
+    /// Our program, which contains all of them and runs the one that its first argument names.
     Built(PathBuf),
     /// The folder in `KUBEBUILDER_ASSETS`.
     Assets(PathBuf),
@@ -28,7 +28,7 @@ impl Programs {
         for name in ["etcd", "kube-apiserver"] {
             assert!(
                 folder.join(name).is_file(),
-                "KUBEBUILDER_ASSETS names {}, and there is no {name} in it: put it there, or unset \
+                "KUBEBUILDER_ASSETS names {}, which does not contain {name}: add it, or unset \
                  KUBEBUILDER_ASSETS and have Go installed, with which the tests build their own",
                 folder.display()
             );
@@ -36,7 +36,8 @@ impl Programs {
         Self::Assets(folder)
     }
 
-    /// If false, nothing collects orphans, empties deleted namespaces or creates service accounts.
+    /// Returns whether controllers are available. Without them, nothing collects orphans, empties deleted namespaces or
+    /// creates service accounts.
     pub(super) fn have_controllers(&self) -> bool {
         match self {
             Self::Built(_) => true,
@@ -56,8 +57,8 @@ impl Programs {
     }
 }
 
-/// Returns the path of our program that plays every role. Builds it, which takes minutes, if this machine has
-/// not built it yet.
+/// Returns the path of our program that contains all of them. Builds it, which takes minutes, if this machine has not
+/// built it yet.
 ///
 /// # Panics
 /// As [`go_build::build`].

@@ -47,7 +47,7 @@ impl Settings {
     }
 
     fn store(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.file(name), content).expect("the folder is ours");
+        fs::write(self.file(name), content).expect("a writable folder");
     }
 
     fn write_certificates(&self) {

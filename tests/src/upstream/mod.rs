@@ -1,6 +1,6 @@
 //! Bitnami's implementation of Sealed Secrets (*upstream*), as a library in a separate process and as programs.
 //!
-//! Go builds everything from `tests/upstream`, whose `go.sum` pins the sources.
+//! Go builds everything from `tests/peer`, whose `go.sum` pins the sources.
 
 mod process;
 mod wire;
@@ -20,7 +20,7 @@ pub use wire::{KeyPair, KeyRequest};
 use crate::go_build;
 use process::Process;
 
-/// The release that the programs report; `tests/upstream/go.mod` requires the same.
+/// The release that the programs report; `tests/peer/go.mod` requires the same.
 const VERSION: (&str, &str) = ("main.VERSION", "0.36.6");
 
 /// Returns the path of Bitnami's `kubeseal`.
@@ -133,7 +133,7 @@ impl Upstream {
         wire::bytes(&answer, "value")
     }
 
-    /// Returns the plaintext of one ciphertext, decrypted with whichever key fits.
+    /// Returns the plaintext of one ciphertext, decrypted with the key that fits.
     ///
     /// # Errors
     /// Returns an error if no key fits.

@@ -1,4 +1,4 @@
-//! The running peer and the pipe to it.
+//! The running upstream process, and the pipe to it.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,13 +13,13 @@ use serde_json::Value;
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// The process could not be started, or its pipe broke.
-    #[error("the Go peer's process is not usable")]
+    #[error("cannot use the upstream process")]
     Pipe(#[from] std::io::Error),
-    /// The answer does not have the form that `tests/upstream` documents.
-    #[error("the Go peer answered with something else than {0}")]
+    /// The answer does not have the form that `tests/peer` documents.
+    #[error("unexpected answer of upstream: expected {0}")]
     Answer(&'static str),
     /// Upstream refused, with this message.
-    #[error("the Go peer refused: {0}")]
+    #[error("upstream refused: {0}")]
     Refused(String),
 }
 
@@ -86,7 +86,7 @@ impl Pipe {
 impl Drop for Pipe {
     fn drop(&mut self) {
         drop(self.requests.take());
-        // The answers already said what the exit code would; waiting avoids a zombie process.
+        // The answers already report errors, so the exit code is ignored; waiting avoids a zombie process.
         let _ = self.child.wait();
     }
 }

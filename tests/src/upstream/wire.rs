@@ -1,4 +1,4 @@
-//! Fields of the JSON lines of `tests/upstream`.
+//! Fields of the JSON lines of `tests/peer`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

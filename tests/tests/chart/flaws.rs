@@ -1,5 +1,5 @@
-//! The flaws of Bitnami's chart and manifests, by their numbers in the list of upstream flaws: each is fixed
-//! here, or kept on purpose.
+//! The flaws of Bitnami's chart and manifests, by their numbers in `tests/FLAWS.md`: each is fixed here, or kept on
+//! purpose.
 
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
@@ -18,7 +18,7 @@ fn h1_the_value_false_reaches_the_controller() {
     );
 }
 
-/// Attack: connects to ports of the Pod that the policy does not name.
+/// Attack: a client connects to ports of the Pod that the policy does not name.
 #[test]
 fn h2_the_network_policy_opens_the_ports_of_the_pod() {
     let values = "{networkPolicy: {enabled: true}, containerPorts: {http: 9090, metrics: 9091}, \
@@ -66,10 +66,10 @@ fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
 
 #[tokio::test]
 async fn h4_roles_of_namespaces_beside_the_cluster_role_grant_nothing_and_the_notes_say_so() {
-    let said = "no rights on SealedSecrets";
-    assert!(notes("rbac: {namespacedRoles: true}").await.contains(said));
+    let note = "no rights on SealedSecrets";
+    assert!(notes("rbac: {namespacedRoles: true}").await.contains(note));
     let apart = "rbac: {clusterRole: false, namespacedRoles: true}";
-    assert!(!notes(apart).await.contains(said));
+    assert!(!notes(apart).await.contains(note));
 }
 
 #[test]
@@ -166,17 +166,17 @@ fn h11_the_pod_is_restricted() {
 
 #[tokio::test]
 async fn h12_the_notes_warn_of_a_budget_that_blocks_every_drain() {
-    let said = "lets no Pod go";
-    assert!(notes("pdb: {create: true}").await.contains(said));
+    let note = "lets no Pod go";
+    assert!(notes("pdb: {create: true}").await.contains(note));
     assert!(
         !notes("{pdb: {create: true}, replicas: 2}")
             .await
-            .contains(said)
+            .contains(note)
     );
     assert!(
         !notes("pdb: {create: true, maxUnavailable: 1}")
             .await
-            .contains(said)
+            .contains(note)
     );
 }
 

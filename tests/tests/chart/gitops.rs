@@ -53,7 +53,7 @@ const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn the_crds_know_every_field_of_the_examples() {
+async fn the_crds_have_every_field_of_the_examples() {
     let plane = ControlPlane::start().await;
     for path in DEFINITIONS.iter().flat_map(definitions) {
         kubectl(

@@ -1,4 +1,5 @@
-//! `values-hardened.yaml` installs and works, and so does each setting that it only proposes.
+//! Tests that `values-hardened.yaml` installs and works, and each of the settings that it proposes in
+//! comments.
 
 use std::fs;
 
@@ -44,7 +45,7 @@ fn enabled(text: &str, lines: &[usize]) -> String {
 }
 
 #[tokio::test]
-async fn the_hardened_values_carry_the_lifecycle() {
+async fn the_hardened_values_pass_the_lifecycle() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let namespace = plane.namespace("hardened").await;
@@ -53,11 +54,11 @@ async fn the_hardened_values_carry_the_lifecycle() {
     helm.run(&[&args[..], &["-f", &file]].concat());
     let controller = Deployed::start(&plane, home, "sealed-secrets", Ours).await;
     let user = User::new(&plane, home, "sealed-secrets").await;
-    user.lives(&controller).await;
+    user.run_lifecycle(&controller).await;
     controller.stop();
 }
 
-/// Each proposal changes the chart's output, and the API server knows every field of it.
+/// Each proposal changes the chart's output, and the API server accepts every field of it.
 #[tokio::test]
 async fn each_proposal_is_a_setting_that_installs() {
     let plane = ControlPlane::shared().await;

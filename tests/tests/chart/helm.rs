@@ -14,8 +14,8 @@ pub struct Helm {
 }
 
 impl Helm {
-    /// Runs without a cluster.
-    pub fn alone() -> Self {
+    /// Creates a Helm without a cluster.
+    pub fn without_cluster() -> Self {
         Self {
             program: operators::helm(),
             home: Scratch::new(),
@@ -23,11 +23,11 @@ impl Helm {
         }
     }
 
-    /// Runs with a cluster.
+    /// Creates a Helm for a cluster.
     pub fn of(kubeconfig: &Path) -> Self {
         Self {
             kubeconfig: Some(kubeconfig.to_owned()),
-            ..Self::alone()
+            ..Self::without_cluster()
         }
     }
 

@@ -1,4 +1,4 @@
-//! Installs, upgrades, takes over from Bitnami's releases, and returns to them.
+//! Tests installations, upgrades, the migration from Bitnami's releases, and the way back.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod, Secret as ApiSecret};
@@ -37,8 +37,8 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     helm.run(&install);
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
-    user.lives(&controller).await;
-    user.is_synced("kept").await;
+    user.run_lifecycle(&controller).await;
+    user.wait_until_synced("kept").await;
     controller.stop();
 
     // An upgrade also updates the CRD.
@@ -62,14 +62,16 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     assert_eq!(columns().await, installed);
 
     let keys = keys(&plane, "kube-system").await;
-    let secret = user.holds("kept", "1", "").await;
+    let secret = user.wait_for_value("kept", "1", "").await;
     helm.run(&["uninstall", "sealed-secrets", "--namespace", "kube-system"]);
     assert!(definitions.get_opt(DEFINITION).await.unwrap().is_some());
     let sealed: Api<SealedSecret> = user.namespace.api();
     assert!(sealed.get_opt("kept").await.unwrap().is_some());
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
     assert_eq!(
-        user.holds("kept", "1", "").await.resource_version(),
+        user.wait_for_value("kept", "1", "")
+            .await
+            .resource_version(),
         secret.resource_version()
     );
 
@@ -77,7 +79,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     helm.run(&install);
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     user.apply("again", "3").await;
-    user.holds("again", "3", &controller.log()).await;
+    user.wait_for_value("again", "3", &controller.log()).await;
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
 }
 
@@ -93,37 +95,37 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     let user = User::new(&plane, "kube-system", name).await;
     let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("old", "1").await;
-    let secret = user.holds("old", "1", &controller.log()).await;
-    user.is_synced("old").await;
+    let secret = user.wait_for_value("old", "1", &controller.log()).await;
+    user.wait_until_synced("old").await;
     controller.stop();
 
     // Only the image changes: Deployment, arguments, account and roles are Bitnami's.
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
-    user.lives(&controller).await;
+    user.run_lifecycle(&controller).await;
     controller.stop();
     let keys = keys(&plane, "kube-system").await;
 
-    // Now the chart changes too. The CRD does not belong to the release, and the notes say what to do.
-    let said = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
-    assert!(said.contains("does not belong to this release"), "{said}");
+    // Now the chart changes too. The CRD does not belong to the release, and the notes describe what to do.
+    let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
+    assert!(notes.contains("does not belong to this release"), "{notes}");
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "2").await;
-    user.holds("kept", "2", &controller.log()).await;
+    user.wait_for_value("kept", "2", &controller.log()).await;
     controller.stop();
 
     // Roll back, and upgrade again with all values of Bitnami's release, even those of the image.
     helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("back", "1").await;
-    user.holds("back", "1", &controller.log()).await;
+    user.wait_for_value("back", "1", &controller.log()).await;
     controller.stop();
     helm.run(&[&["upgrade", "sealed", &chart, "--reuse-values"][..], &home].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("back", "2").await;
-    user.holds("back", "2", &controller.log()).await;
+    user.wait_for_value("back", "2", &controller.log()).await;
     controller.stop();
 
-    // Adopt the CRD as the notes say.
+    // Adopt the CRD as described in the notes.
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
     let marks = json!({ "metadata": {
         "labels": { "app.kubernetes.io/managed-by": "Helm" },
@@ -136,7 +138,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "3").await;
-    user.holds("kept", "3", &controller.log()).await;
+    user.wait_for_value("kept", "3", &controller.log()).await;
     until(
         "the status has what only our definition keeps",
         async || {
@@ -148,18 +150,21 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     .await;
 
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
-    assert_eq!(user.holds("old", "1", "").await.uid(), secret.uid());
+    assert_eq!(
+        user.wait_for_value("old", "1", "").await.uid(),
+        secret.uid()
+    );
     controller.stop();
     helm.run(&[&["uninstall", "sealed"][..], &home].concat());
     assert!(definitions.get_opt(DEFINITION).await.unwrap().is_some());
     assert_eq!(
-        user.holds("old", "1", "").await.resource_version(),
+        user.wait_for_value("old", "1", "").await.resource_version(),
         secret.resource_version()
     );
     assert_eq!(self::keys(&plane, "kube-system").await, keys);
 }
 
-/// Values that only make sense together.
+/// Groups of values that depend on each other.
 const GROUPS: &[(&str, &str)] = &[
     (
         "names",
@@ -254,7 +259,7 @@ async fn every_group_of_values_installs_and_works() {
         };
         let controller = Deployed::start(&plane, home, name, Ours).await;
         let user = User::new(&plane, home, name).await;
-        user.lives(&controller).await;
+        user.run_lifecycle(&controller).await;
         controller.stop();
         helm.run(&["uninstall", "sealed-secrets", "--namespace", home]);
     }
@@ -292,7 +297,7 @@ async fn with_namespaced_roles_the_controller_requests_nothing_else() {
     for namespace in [home_name.as_str(), also_name.as_str()] {
         let namespace = plane.existing(namespace);
         let user = User::in_namespace(&plane, namespace, &home_name, "sealed-secrets").await;
-        user.lives(&controller).await;
+        user.run_lifecycle(&controller).await;
     }
     let log = controller.log();
     assert!(!log.contains("forbidden"), "{log}");
@@ -328,9 +333,9 @@ async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_unin
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
-    roles::caller_with(&home, "installer", &everything).await;
+    roles::create_caller_with(&home, "installer", &everything).await;
     let client = plane.client_of(home.name(), "installer").await;
-    until("the rights have spread", async || {
+    until("the rights take effect", async || {
         let secrets: Api<ApiSecret> = Api::namespaced(client.clone(), home.name());
         secrets.list(&ListParams::default()).await.ok()
     })
@@ -371,7 +376,7 @@ async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     let first = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let second = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
-    user.lives(&second).await;
+    user.run_lifecycle(&second).await;
     assert_eq!(
         keys(&plane, "kube-system").await.len(),
         1,
@@ -379,10 +384,10 @@ async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     );
     first.stop();
     user.apply("later", "1").await;
-    user.holds("later", "1", &second.log()).await;
+    user.wait_for_value("later", "1", &second.log()).await;
 }
 
-/// Attack: none is needed: the restricted Pod Security Standard itself checks the Pod.
+/// Attack: an operator deploys the Pod where the restricted Pod Security Standard rejects privileged Pods.
 #[tokio::test]
 async fn the_pod_is_admitted_where_pods_are_restricted() {
     let plane = ControlPlane::shared().await;
@@ -433,7 +438,7 @@ pub async fn empty_plane() -> ControlPlane {
         .delete(DEFINITION, &DeleteParams::default())
         .await
         .unwrap();
-    until("the definition is gone", async || {
+    until("the CRD is deleted", async || {
         definitions
             .get_opt(DEFINITION)
             .await

@@ -32,7 +32,7 @@ const RIGHTS: &[&str] = &[
 ];
 
 #[test]
-fn manifests_are_what_the_chart_says() {
+fn manifests_match_the_chart() {
     let all = plain(VALUES);
     let (rights, rest): (Vec<Value>, Vec<Value>) = all
         .into_iter()
@@ -70,7 +70,7 @@ fn manifests_are_what_the_chart_says() {
         let found = fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == want,
-            "{name} is not what the chart says: see the head of this test"
+            "{name} differs from the chart: see the top of this file"
         );
     }
 }
@@ -125,7 +125,7 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
     );
     let controller = Deployed::start(&plane, "kube-system", NAME, Ours).await;
     let user = User::new(&plane, "kube-system", NAME).await;
-    user.lives(&controller).await;
+    user.run_lifecycle(&controller).await;
     controller.stop();
 
     let folder = deploy("kustomize/overlays/namespaced");
@@ -139,13 +139,13 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
     let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
     let home = plane.existing("sealed-secrets");
     let user = User::in_namespace(&plane, home, "sealed-secrets", NAME).await;
-    user.lives(&controller).await;
+    user.run_lifecycle(&controller).await;
     let log = controller.log();
     assert!(!log.contains("forbidden"), "{log}");
 }
 
 #[tokio::test]
-async fn the_api_server_knows_every_field_of_all_of_them() {
+async fn the_api_server_accepts_every_field_of_the_manifests() {
     let plane = ControlPlane::shared().await;
     let everything = "{ingress: {enabled: true, tls: true, selfSigned: true}, networkPolicy: {enabled: true}, pdb: {create: true}, \
                       startupProbe: {enabled: true}, hostUsers: false, resources: {limits: {memory: 64Mi}}, \

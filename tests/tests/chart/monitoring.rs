@@ -76,7 +76,7 @@ async fn every_query_finds_something_in_the_controllers_metrics() {
         let query = query
             .replace("$job", ".*")
             .replace("$__rate_interval", "1m");
-        prometheus.finds(&query).await;
+        prometheus.wait_for(&query).await;
     }
 
     let scraped = controller.scrape().await;

@@ -1,4 +1,4 @@
-//! The table of permissions matches the chart, and each permission is needed.
+//! Tests that the table of permissions matches the chart, and that each permission is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,10 +24,10 @@ const NAME: &str = "sealed-secrets";
 
 const EVERYTHING: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}}";
 
-/// Attack: takes over the account of the controller, or of a user who seals, and uses every permission that
+/// Attack: an attacker takes over the account of the controller, or of a user who seals, and uses every permission that
 /// the chart grants it.
 #[test]
-fn the_table_is_what_the_chart_grants() {
+fn the_table_lists_what_the_chart_grants() {
     let granted: BTreeSet<String> = Render::of(EVERYTHING)
         .all()
         .iter()
@@ -35,13 +35,13 @@ fn the_table_is_what_the_chart_grants() {
         .flat_map(granted)
         .collect();
     assert_eq!(table(), granted);
-    let asked_for = ASKED_FOR
+    let needed = NEEDED
         .iter()
         .map(|(resource, verb)| format!("{resource} {verb}"));
     assert_eq!(
-        asked_for.collect::<BTreeSet<_>>(),
+        needed.collect::<BTreeSet<_>>(),
         of_the_controller(&granted),
-        "each verb of the controller's is taken away once"
+        "each verb of the controller is revoked once"
     );
 
     let namespaced = Render::of(
@@ -53,21 +53,21 @@ fn the_table_is_what_the_chart_grants() {
         .filter(|object| object["kind"] == "Role")
         .flat_map(self::granted)
         .collect();
-    assert_eq!(there, granted, "the same rights, elsewhere");
+    assert_eq!(there, granted, "the same rights in another namespace");
 }
 
 /// Returns `resource verb` for the controller's own permissions.
 fn of_the_controller(granted: &BTreeSet<String>) -> BTreeSet<String> {
     let right = |row: &String| {
         let (role, right) = row.split_once(' ')?;
-        let is_a_callers = ["certificate-reader", "service-proxier"].contains(&role);
-        (!is_a_callers).then(|| right.to_owned())
+        let is_for_callers = ["certificate-reader", "service-proxier"].contains(&role);
+        (!is_for_callers).then(|| right.to_owned())
     };
     granted.iter().filter_map(right).collect()
 }
 
 /// Verbs that the controller needs in normal operation.
-const ASKED_FOR: &[(&str, &str)] = &[
+const NEEDED: &[(&str, &str)] = &[
     ("sealedsecrets", "list"),
     ("sealedsecrets", "watch"),
     ("sealedsecrets", "get"),
@@ -88,20 +88,20 @@ const ASKED_FOR: &[(&str, &str)] = &[
     ("configmaps", "update"),
 ];
 
-/// Attack: uses a permission of the controller's account that the controller itself never needs.
+/// Attack: an attacker uses a permission of the controller's account that the controller never needs.
 #[tokio::test]
-async fn each_permission_of_the_controller_is_asked_for() {
+async fn the_controller_needs_each_of_its_permissions() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let values = "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, \
                   certificateConfigMap: {enabled: true}, logLevel: DEBUG}";
     let (values, chart) = (helm.values(values), chart());
-    for (resource, verb) in ASKED_FOR {
+    for (resource, verb) in NEEDED {
         eprintln!("without {verb} on {resource}");
         let namespace = plane.namespace("without").await;
         let home = namespace.name().to_owned();
         helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
-        take_away(&namespace, resource, verb).await;
+        revoke(&namespace, resource, verb).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         if (*resource, *verb) == ("configmaps", "update") {
             publish_another(&namespace).await;
@@ -110,10 +110,10 @@ async fn each_permission_of_the_controller_is_asked_for() {
         let denied = format!("cannot {verb} resource \"{resource}\"");
         let mut count = 0;
         until(
-            &format!("it says: {denied}\n{}", controller.log()),
+            &format!("the log contains {denied}\n{}", controller.log()),
             async || {
                 count += 1;
-                stir(&namespace, count).await;
+                trigger_everything(&namespace, count).await;
                 controller
                     .log()
                     .replace('\\', "")
@@ -127,9 +127,9 @@ async fn each_permission_of_the_controller_is_asked_for() {
     }
 }
 
-/// Attack: uses a permission that sealing does not need.
+/// Attack: a user who seals uses a permission that sealing does not need.
 #[tokio::test]
-async fn each_permission_of_those_who_seal_is_asked_for() {
+async fn sealing_needs_each_permission_of_its_role() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let namespace = plane.namespace("callers").await;
@@ -141,21 +141,21 @@ async fn each_permission_of_those_who_seal_is_asked_for() {
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     let sealed = user.apply("a", "1").await;
-    user.holds("a", "1", &controller.log()).await;
+    user.wait_for_value("a", "1", &controller.log()).await;
     for (resource, verb, args) in [
         ("services", "get", ["--fetch-cert"]),
         ("services/proxy", "get", ["--fetch-cert"]),
         ("services/proxy", "create", ["--validate"]),
     ] {
         user.kubeseal(&args, &sealed).unwrap();
-        take_away(&namespace, resource, verb).await;
+        revoke(&namespace, resource, verb).await;
         until(
             &format!("{args:?} fails without {verb} on {resource}"),
             async || user.kubeseal(&args, &sealed).is_err().then_some(()),
         )
         .await;
-        give_back(&namespace, "service-proxier").await;
-        until("the right is back", async || {
+        restore_rules(&namespace, "service-proxier").await;
+        until("the right is restored", async || {
             user.kubeseal(&args, &sealed).ok()
         })
         .await;
@@ -164,7 +164,7 @@ async fn each_permission_of_those_who_seal_is_asked_for() {
 
 /// Attack: an authenticated user who may seal uses that to read keys, Secrets, metrics or the Lease.
 #[tokio::test]
-async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
+async fn users_who_seal_reach_only_the_sealing_endpoints() {
     let plane = ControlPlane::start().await;
     let helm = Helm::of(plane.kubeconfig());
     let namespace = plane.namespace("signed-in").await;
@@ -175,7 +175,7 @@ async fn those_who_seal_reach_nothing_but_the_endpoints_for_sealing() {
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     user.apply("a", "1").await;
-    user.holds("a", "1", &controller.log()).await;
+    user.wait_for_value("a", "1", &controller.log()).await;
     let client = plane.client_of(&home, "user").await;
     let core = format!("/api/v1/namespaces/{home}");
     for path in [
@@ -212,13 +212,13 @@ async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     helm.run(&[&args[..], &["--set", values]].concat());
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
-    // Through the proxy, so that the certificate is known from then on.
+    // Through the proxy, so that the certificate is cached from then on.
     user.sealed("a", "1").await;
     let fetched = || user.kubeseal(&["--fetch-cert"], &Value::Null);
-    take_away(&namespace, "services/proxy", "get").await;
-    take_away(&namespace, "configmaps", "get").await;
-    until("neither way is open", async || fetched().err()).await;
-    give_back(&namespace, "certificate-reader").await;
+    revoke(&namespace, "services/proxy", "get").await;
+    revoke(&namespace, "configmaps", "get").await;
+    until("both ways are denied", async || fetched().err()).await;
+    restore_rules(&namespace, "certificate-reader").await;
     let what = format!("the published one is read\n{}", controller.log());
     until(&what, async || fetched().ok()).await;
 }
@@ -230,10 +230,10 @@ async fn publish_another(namespace: &Namespace<'_>) {
     let _: ConfigMap = namespace.create_object(object).await;
 }
 
-/// Triggers everything that a controller may have to do.
-async fn stir(namespace: &Namespace<'_>, count: u32) {
+/// Triggers every kind of work that a controller does.
+async fn trigger_everything(namespace: &Namespace<'_>, count: u32) {
     let api: Api<SealedSecret> = namespace.api();
-    let apply = PatchParams::apply("stir").force();
+    let apply = PatchParams::apply("test").force();
     let value = format!("{}", count / 8);
     for (name, key) in [("good", &KEYS[0]), ("bad", &KEYS[1])] {
         let mut sealed = sealed_for(key, namespace.name(), name, &[("a", &value)], Scope::Strict);
@@ -265,7 +265,7 @@ async fn stir(namespace: &Namespace<'_>, count: u32) {
     }
 }
 
-async fn take_away(namespace: &Namespace<'_>, resource: &str, verb: &str) {
+async fn revoke(namespace: &Namespace<'_>, resource: &str, verb: &str) {
     let roles: Api<Role> = namespace.api();
     for mut role in roles.list(&ListParams::default()).await.unwrap() {
         for rule in role.rules.iter_mut().flatten() {
@@ -286,7 +286,7 @@ async fn take_away(namespace: &Namespace<'_>, resource: &str, verb: &str) {
 }
 
 /// Restores the rules of a role. Helm does not, because it does not notice changes that other clients make.
-async fn give_back(namespace: &Namespace<'_>, role: &str) {
+async fn restore_rules(namespace: &Namespace<'_>, role: &str) {
     let render =
         Render::of("{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}");
     let name = format!("{NAME}-{role}");

@@ -1,6 +1,6 @@
-//! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network
-//! policies with Kubernetes' rules, because no network plugin runs here: the Pod is open until a policy
-//! selects it, and then open to what any rule of these policies admits.
+//! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network policies with
+//! Kubernetes' rules, because no network plugin runs here: the Pod accepts all connections until a policy selects it,
+//! and then those that any rule of these policies admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -159,7 +159,7 @@ fn sources() -> [(&'static str, Source); 4] {
 }
 
 const ALL: &[&str] = &["api-server", "prometheus", "beside", "tenant"];
-const NOBODY: &[&str] = &[];
+const NONE: &[&str] = &[];
 const PROMETHEUS: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
                           podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
 
@@ -178,18 +178,18 @@ fn reached(render: &Render) -> [Vec<&'static str>; 4] {
 /// Attack: a tenant reads the names of all objects from the metrics port, although its list of sources is
 /// empty.
 #[test]
-fn an_empty_list_of_sources_admits_nobody() {
+fn an_empty_list_of_sources_admits_no_client() {
     for port in ["httpFrom", "metricsFrom"] {
         let render = Render::of(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
         let [http, metrics, ..] = reached(&render);
         let closed = if port == "httpFrom" { http } else { metrics };
-        assert_eq!(closed, NOBODY, "{port}");
+        assert_eq!(closed, NONE, "{port}");
     }
 }
 
-/// Attack: connects to each port from each place in the cluster.
+/// Attack: a client connects to each port from each place in the cluster.
 #[test]
-fn each_port_is_reached_by_whom_the_values_say() {
+fn each_port_is_reachable_only_from_the_configured_sources() {
     let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");
     for (values, want) in [
         ("", [ALL, ALL, ALL, ALL]),
@@ -198,35 +198,35 @@ fn each_port_is_reached_by_whom_the_values_say() {
             [ALL, ALL, ALL, ALL],
         ),
         // Values that Bitnami's chart also has.
-        ("networkPolicy: {enabled: true}", [ALL, ALL, NOBODY, NOBODY]),
+        ("networkPolicy: {enabled: true}", [ALL, ALL, NONE, NONE]),
         (
             "{networkPolicy: {enabled: true}, authorizedEndpoints: {enabled: true}}",
-            [ALL, ALL, ALL, NOBODY],
+            [ALL, ALL, ALL, NONE],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: null, metricsFrom: null}",
-            [ALL, ALL, NOBODY, NOBODY],
+            [ALL, ALL, NONE, NONE],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: [], metricsFrom: []}",
-            [NOBODY, NOBODY, NOBODY, NOBODY],
+            [NONE, NONE, NONE, NONE],
         ),
         (
             "{networkPolicy: {enabled: true, httpFrom: []}, authorizedEndpoints: {enabled: true}}",
-            [NOBODY, ALL, NOBODY, NOBODY],
+            [NONE, ALL, NONE, NONE],
         ),
-        (&only_prometheus, [ALL, &["prometheus"], NOBODY, NOBODY]),
+        (&only_prometheus, [ALL, &["prometheus"], NONE, NONE]),
         (
             "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 192.0.2.0/24}}], metricsFrom: [{podSelector: {}}]}",
-            [&["api-server"], &["beside"], NOBODY, NOBODY],
+            [&["api-server"], &["beside"], NONE, NONE],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], metricsFrom: [{namespaceSelector: {}}]}",
             [
                 &["api-server"],
                 &["prometheus", "beside", "tenant"],
-                NOBODY,
-                NOBODY,
+                NONE,
+                NONE,
             ],
         ),
     ] {
@@ -234,20 +234,20 @@ fn each_port_is_reached_by_whom_the_values_say() {
     }
 }
 
-/// Attack: scrapes the metrics from a Pod that no value names.
+/// Attack: a Pod that no value names scrapes the metrics.
 #[test]
-fn with_the_hardened_values_nobody_but_the_named_reads_metrics() {
+fn with_the_hardened_values_only_named_clients_read_metrics() {
     let hardened = crate::hardened::file();
     let render =
         |more: &str| Render::with(more, &["-f", &hardened, "-f", &crate::render::file(more)]);
-    assert_eq!(reached(&render("")), [ALL, NOBODY, NOBODY, NOBODY]);
+    assert_eq!(reached(&render("")), [ALL, NONE, NONE, NONE]);
     let named = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
-    let want: [&[&str]; 4] = [ALL, &["prometheus"], NOBODY, NOBODY];
+    let want: [&[&str]; 4] = [ALL, &["prometheus"], NONE, NONE];
     assert_eq!(reached(&render(&named)), want);
 }
 
 #[test]
 fn the_policy_opens_the_configured_ports() {
     let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
-    assert_eq!(reached(&Render::of(values)), [NOBODY, NOBODY, NOBODY, ALL]);
+    assert_eq!(reached(&Render::of(values)), [NONE, NONE, NONE, ALL]);
 }

@@ -25,7 +25,7 @@ const HOME: &str = "kube-system";
 const NAME: &str = "sealed-secrets";
 
 #[tokio::test]
-async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_restart() {
+async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.json");
     let backup = backup.to_str().unwrap();
@@ -44,13 +44,13 @@ async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_re
     script(&lost, "keys.sh", &["backup", backup, "-n", HOME]);
     script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
     renew(&lost, &controller).await;
-    let said = refused(&lost, "keys.sh", &["check", backup, "-n", HOME]);
-    assert!(said.contains("not in"), "{said}");
+    let stderr = refused(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    assert!(stderr.contains("not in"), "{stderr}");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(backup).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let said = refused(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
-    assert!(said.contains("no key found"), "{said}");
+    let stderr = refused(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
+    assert!(stderr.contains("no key found"), "{stderr}");
     let was = user.namespace.name().to_owned();
     controller.stop();
     drop(user);
@@ -59,7 +59,7 @@ async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_re
     let new = empty_plane().await;
     let controller = installed(&new).await;
     let own = keys(&new, HOME).await;
-    assert_eq!(own.len(), 1, "it made a key of its own");
+    assert_eq!(own.len(), 1, "it generated its own key");
     let kubectl = |args: &[&str]| crate::manifests::kubectl(&new, args);
     kubectl(&["create", "namespace", &was]);
     let namespace = new.existing(&was);
@@ -71,7 +71,7 @@ async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_re
             .await
             .unwrap();
     }
-    until("they do not open yet", async || {
+    until("they cannot be unsealed yet", async || {
         let objects = api.list(&ListParams::default()).await.unwrap();
         objects
             .iter()
@@ -82,7 +82,7 @@ async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_re
     for _ in 0..2 {
         script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
     }
-    until("all of them open", async || {
+    until("all of them are unsealed", async || {
         let objects = api.list(&ListParams::default()).await.unwrap();
         objects
             .iter()
@@ -108,21 +108,21 @@ async fn after_the_loss_of_a_cluster_a_new_one_unseals_every_object_without_a_re
         let marked = key
             .annotations()
             .contains_key(shared::resource::OPENING_ONLY_ANNOTATION);
-        assert_eq!(marked, !is_own, "{name} opens and does not seal");
+        assert_eq!(marked, !is_own, "{name} unseals and does not seal");
     }
     drop(controller);
 }
 
 #[test]
-fn yaml_is_refused_with_the_command_that_reads_it() {
+fn refuses_yaml_and_names_the_command_that_reads_it() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.yaml");
     fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();
     for verb in ["restore", "check"] {
         let mut command = Command::new(deploy("scripts/keys.sh"));
-        let said = operators::failed(command.arg(verb).arg(&backup));
-        assert!(said.contains("not a List of Secrets in JSON"), "{said}");
-        assert!(said.contains("seal keys restore"), "{said}");
+        let stderr = operators::failed(command.arg(verb).arg(&backup));
+        assert!(stderr.contains("not a List of Secrets in JSON"), "{stderr}");
+        assert!(stderr.contains("seal keys restore"), "{stderr}");
     }
 }
 
@@ -133,7 +133,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     let user = User::new(&plane, HOME, NAME).await;
     let namespace = user.namespace.name().to_owned();
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
-        let secret = others_secret(name, immutable);
+        let secret = unowned_secret(name, immutable);
         let _: ApiSecret = user.namespace.create_object(secret).await;
     }
     let scratch = Scratch::new();
@@ -158,7 +158,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         let file = format!("{folder}/{namespace}/{name}.yaml");
         let after = handed_over(&plane, &user, name, &file).await;
         assert_eq!(after.immutable, immutable, "{name}");
-        user.holds(name, "1", &controller.log()).await;
+        user.wait_for_value(name, "1", &controller.log()).await;
     }
 
     // The output of `sops --decrypt`.
@@ -175,10 +175,10 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     operators::successful(command.stdin(fs::File::open(&input).unwrap()));
     let file = Path::new(folder).join(&namespace).join("web.yaml");
     crate::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
-    user.holds("web", "2", &controller.log()).await;
+    user.wait_for_value("web", "2", &controller.log()).await;
 }
 
-/// Applies a SealedSecret over the Secret that it was made from; the controller takes it over.
+/// Applies a SealedSecret for the Secret that it was sealed from; the controller takes the Secret over.
 async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str) -> ApiSecret {
     let sealed = objects(&fs::read_to_string(file).unwrap());
     let labels = &sealed[0]["spec"]["template"]["metadata"]["labels"];
@@ -192,7 +192,7 @@ async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &s
         .await
         .unwrap();
     crate::manifests::kubectl(plane, &["apply", "-f", file]);
-    until(&format!("{name} is the controller's"), async || {
+    until(&format!("the controller owns {name}"), async || {
         let secret = secrets.get(name).await.unwrap();
         assert_eq!(secret.uid(), before.uid(), "it is never missing");
         (secret.owner_references()[0].kind == "SealedSecret").then_some(secret)
@@ -201,7 +201,7 @@ async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &s
 }
 
 /// Returns a Secret as External Secrets Operator creates it.
-fn others_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
+fn unowned_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
     let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": name,
                          "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
     let labels = json!({ "reconcile.external-secrets.io/managed": "true", "team": "red" });
@@ -219,16 +219,16 @@ async fn installed(plane: &ControlPlane) -> Deployed {
 async fn renew(plane: &ControlPlane, controller: &Deployed) {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), HOME);
     let before = keys(plane, HOME).await;
-    let asked =
+    let requested =
         json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/renew": "true" } } });
     for (name, _) in &before {
         secrets
-            .patch(name, &PatchParams::default(), &Patch::Merge(&asked))
+            .patch(name, &PatchParams::default(), &Patch::Merge(&requested))
             .await
             .unwrap();
     }
     until(
-        &format!("there is another key\n{}", controller.log()),
+        &format!("a new key exists\n{}", controller.log()),
         async || (keys(plane, HOME).await.len() > before.len()).then_some(()),
     )
     .await;

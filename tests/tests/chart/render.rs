@@ -1,4 +1,4 @@
-//! Renders the chart with given values, without a cluster.
+//! Renders the chart with values, without a cluster.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use tests::operators::objects;
 
 use crate::helm::{Helm, chart};
 
-static HELM: LazyLock<Helm> = LazyLock::new(Helm::alone);
+static HELM: LazyLock<Helm> = LazyLock::new(Helm::without_cluster);
 
 /// Writes a file with these values; returns its path.
 pub fn file(values: &str) -> String {
@@ -25,13 +25,13 @@ impl Render {
     /// Renders with more Helm arguments.
     pub fn with(values: &str, args: &[&str]) -> Self {
         let file = HELM.values(values);
-        Self(objects(&HELM.run(&all_words(&chart(), &file, args))))
+        Self(objects(&HELM.run(&helm_args(&chart(), &file, args))))
     }
 
     /// Returns Helm's error for invalid values.
     pub fn refusal(values: &str) -> String {
         let file = HELM.values(values);
-        HELM.fails(&all_words(&chart(), &file, &[]))
+        HELM.fails(&helm_args(&chart(), &file, &[]))
     }
 
     pub fn all(&self) -> &[Value] {
@@ -50,7 +50,7 @@ impl Render {
     /// Like [`Self::find`], for an object that must exist.
     pub fn the(&self, which: &str) -> &Value {
         self.find(which)
-            .unwrap_or_else(|| panic!("there is no {which}"))
+            .unwrap_or_else(|| panic!("{which} is not rendered"))
     }
 
     pub fn container(&self) -> &Value {
@@ -65,7 +65,7 @@ impl Render {
     }
 }
 
-fn all_words<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+fn helm_args<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec![
         "template",
         "release",

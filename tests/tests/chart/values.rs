@@ -17,7 +17,7 @@ use crate::render::Render;
 /// The content of `tests/operator/values.toml`, which explains the columns.
 #[derive(Deserialize)]
 struct Effects {
-    peers: Vec<Effect>,
+    upstreams: Vec<Effect>,
     others: Vec<Effect>,
 }
 
@@ -29,7 +29,7 @@ static EFFECTS: LazyLock<Effects> = LazyLock::new(|| {
 });
 
 const POD: &str = "Deployment /spec/template/spec/";
-const BOX: &str = "Deployment /spec/template/spec/containers/0/";
+const CONTAINER: &str = "Deployment /spec/template/spec/containers/0/";
 
 /// Values whose effect other tests check: H7, and one that needs a cluster.
 const ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
@@ -39,15 +39,15 @@ const HIDDEN: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
 fn every_value_of_bitnamis_chart_has_its_effect() {
-    for effect in &EFFECTS.peers {
-        shows(effect);
+    for effect in &EFFECTS.upstreams {
+        assert_effect(effect);
     }
 }
 
 #[test]
 fn every_added_value_has_its_effect() {
     for effect in &EFFECTS.others {
-        shows(effect);
+        assert_effect(effect);
     }
 }
 
@@ -56,7 +56,11 @@ fn an_empty_container_port_means_the_default() {
     let usual = Render::of("networkPolicy: {enabled: true}");
     let render =
         Render::of("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
-    for place in ["BOX ports", "BOX args", "NetworkPolicy /spec/ingress"] {
+    for place in [
+        "CONTAINER ports",
+        "CONTAINER args",
+        "NetworkPolicy /spec/ingress",
+    ] {
         assert_eq!(found(&render, place), found(&usual, place), "{place}");
     }
 }
@@ -67,19 +71,22 @@ fn no_value_is_without_an_effect() {
     let ours = leaves_of(&format!("{}/values.yaml", chart()));
     let named = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();
     let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|leaf| (*leaf).to_owned()).collect();
-    let (peers, others): (BTreeSet<String>, BTreeSet<String>) =
-        (named(&EFFECTS.peers), named(&EFFECTS.others));
+    let (upstreams, others): (BTreeSet<String>, BTreeSet<String>) =
+        (named(&EFFECTS.upstreams), named(&EFFECTS.others));
 
     let lacking: Vec<_> = theirs.difference(&ours).collect();
     assert!(
         lacking.is_empty(),
         "values of upstream that ours lacks: {lacking:?}"
     );
-    let mut known = theirs;
-    known.extend(HIDDEN.iter().map(|leaf| (*leaf).to_owned()));
-    let known_there: BTreeSet<_> = &peers | &elsewhere;
-    assert_eq!(known.difference(&known_there).collect::<Vec<_>>(), [""; 0]);
-    let all = &(&peers | &others) | &elsewhere;
+    let mut documented = theirs;
+    documented.extend(HIDDEN.iter().map(|leaf| (*leaf).to_owned()));
+    let upstream_values: BTreeSet<_> = &upstreams | &elsewhere;
+    assert_eq!(
+        documented.difference(&upstream_values).collect::<Vec<_>>(),
+        [""; 0]
+    );
+    let all = &(&upstreams | &others) | &elsewhere;
     assert_eq!(
         ours.difference(&all).collect::<Vec<_>>(),
         [""; 0],
@@ -88,12 +95,12 @@ fn no_value_is_without_an_effect() {
     assert_eq!(
         all.difference(&ours).collect::<Vec<_>>(),
         [""; 0],
-        "no such value"
+        "unknown values"
     );
 }
 
 #[test]
-fn the_schema_knows_every_value_and_refuses_another_type() {
+fn the_schema_has_every_value_and_refuses_another_type() {
     let schema = fs::read_to_string(format!("{}/values.schema.json", chart())).unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();
     for leaf in leaves_of(&format!("{}/values.yaml", chart())) {
@@ -106,7 +113,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
             assert!(place.is_object(), "values.schema.json lacks {leaf}");
         }
     }
-    for (values, said) in [
+    for (values, error) in [
         ("replicas: two", "replicas"),
         ("keyttl: 30d", "keyttl"),
         ("keyttl: 0", "keyttl"),
@@ -125,7 +132,7 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
         ("service: {ports: 80}", "ports"),
     ] {
         let refusal = Render::refusal(values);
-        assert!(refusal.contains(said), "{values}: {refusal}");
+        assert!(refusal.contains(error), "{values}: {refusal}");
     }
     // Values that Helm itself or a parent chart passes, and values that are copied.
     for values in [
@@ -142,11 +149,11 @@ fn the_schema_knows_every_value_and_refuses_another_type() {
 }
 
 #[test]
-fn the_controller_knows_every_flag_of_the_chart() {
+fn the_controller_has_every_flag_of_the_chart() {
     let mut controller = Command::new(binaries::controller());
     let help = operators::successful(controller.arg("--help"));
     let flag = Regex::new("--[a-z0-9-]+").unwrap();
-    let known: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
+    let flags: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
     let arguments = fs::read_to_string(format!("{}/templates/_arguments.tpl", chart())).unwrap();
     let used: BTreeSet<_> = flag
         .find_iter(&arguments)
@@ -154,11 +161,11 @@ fn the_controller_knows_every_flag_of_the_chart() {
         .collect();
     assert!(used.len() > 20, "{used:?}");
     for flag in &used {
-        assert!(known.contains(flag), "the controller has no {flag}");
+        assert!(flags.contains(flag), "the controller has no {flag}");
     }
 }
 
-fn shows(effect: &Effect) {
+fn assert_effect(effect: &Effect) {
     let [leaf, base, set, place, want] = effect;
     let line = nested(leaf, set);
     let render = Render::with(base, &["-f", &crate::render::file(&line)]);
@@ -170,7 +177,7 @@ fn shows(effect: &Effect) {
     };
     assert!(fits, "{line} gives {found} at {place}, not {want}");
     let before = self::found(&Render::of(base_of(base)), place);
-    assert_ne!(before, found, "{leaf}: it was there without");
+    assert_ne!(before, found, "{leaf}: rendered without it, too");
 }
 
 /// Some needed values are incomplete without the value under test.
@@ -186,7 +193,7 @@ fn found(render: &Render, place: &str) -> String {
     if place == "args" {
         return render.arguments();
     }
-    let place = place.replace("POD ", POD).replace("BOX ", BOX);
+    let place = place.replace("POD ", POD).replace("CONTAINER ", CONTAINER);
     let (object, pointer) = place.split_once(' ').unwrap();
     let found = render
         .find(object)

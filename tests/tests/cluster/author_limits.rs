@@ -1,4 +1,4 @@
-//! The author limits.
+//! Tests the author limits.
 
 use serde_json::json;
 use shared::key::NewKey;
@@ -25,53 +25,53 @@ async fn risky_secrets(case: &Case) -> Option<f64> {
     )
 }
 
-/// Attack: seals a Secret of a type that grants credentials.
+/// Attack: an author seals a Secret of a type that grants credentials.
 #[tokio::test]
-async fn a_type_that_gives_more_than_values_is_made_with_a_warning_and_counted() {
+async fn creates_a_risky_type_with_a_warning_and_counts_it() {
     let allow = format!("--allow-secret-types={TOKEN}");
     let case = Case::with("risky", &[&allow]).await;
     case.create(&of_type(case.sealed("join", &VALUES), TOKEN))
         .await;
-    case.holds("join", &VALUES).await;
-    let event = case.event("join", "RiskyType").await;
+    case.wait_for_values("join", &VALUES).await;
+    let event = case.wait_for_event("join", "RiskyType").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let message = event.message.unwrap_or_default();
     assert!(
-        message.contains("take the type out of --allow-secret-types"),
+        message.contains("remove the type from --allow-secret-types"),
         "{message}"
     );
     assert_eq!(risky_secrets(&case).await, Some(1.0));
 }
 
-/// Attack: seals a forbidden type, in either form of the object.
+/// Attack: an author seals a forbidden type, in either form of the object.
 #[tokio::test]
 async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");
     let case = Case::with("forbidden", &[&forbid]).await;
     case.create(&of_type(case.sealed("join", &VALUES), TOKEN))
         .await;
-    let message = case.failure("join").await;
+    let message = case.wait_for_failure("join").await;
     assert_eq!(
         message,
         format!(
-            "Secrets of type {TOKEN:?} are not made here (--forbid-secret-types); use another type, or ask the \
-             administrator of the controller"
+            "this controller does not create Secrets of type {TOKEN:?} (--forbid-secret-types); use another type, or \
+             ask the administrator of the controller"
         )
     );
     assert!(case.secret("join").await.is_none());
     assert_eq!(risky_secrets(&case).await, Some(0.0));
 
     case.seal("db", &VALUES).await;
-    case.holds("db", &VALUES).await;
+    case.wait_for_values("db", &VALUES).await;
     case.patch("db", json!({ "spec": { "template": { "type": TOKEN } } }))
         .await;
-    case.failure("db").await;
-    case.holds("db", &VALUES).await;
+    case.wait_for_failure("db").await;
+    case.wait_for_values("db", &VALUES).await;
 }
 
-/// Attack: seals with a wider scope than the namespace may use.
+/// Attack: an author seals with a wider scope than the namespace may use.
 #[tokio::test]
-async fn a_scope_that_the_namespace_may_not_use_is_refused_and_the_flag_judges_old_successes_too() {
+async fn refuses_a_forbidden_scope_even_of_objects_unsealed_before() {
     let case = Case::new("scopes").await;
     let sealed = |scope: Scope| {
         let name = scope.to_string();
@@ -79,49 +79,49 @@ async fn a_scope_that_the_namespace_may_not_use_is_refused_and_the_flag_judges_o
     };
     for scope in Scope::ALL {
         case.create(&sealed(scope)).await;
-        case.is_synced(&scope.to_string()).await;
+        case.wait_until_synced(&scope.to_string()).await;
     }
     let case = case
         .restart(&["--allowed-scopes=none-of-these=cluster-wide,scopes-*=strict+namespace-wide"])
         .await;
-    let message = case.failure("cluster-wide").await;
+    let message = case.wait_for_failure("cluster-wide").await;
     assert!(
         message.contains("(--allowed-scopes: strict, namespace-wide)"),
         "{message}"
     );
-    case.rest("scopes").await;
+    case.wait_until_idle("scopes").await;
     for scope in [Scope::Strict, Scope::NamespaceWide] {
-        case.is_synced(&scope.to_string()).await;
+        case.wait_until_synced(&scope.to_string()).await;
     }
-    case.holds("cluster-wide", &VALUES).await;
+    case.wait_for_values("cluster-wide", &VALUES).await;
 }
 
-/// Attack: seals for a key older than the allowed age.
+/// Attack: an author seals for a key older than the allowed age.
 #[tokio::test]
-async fn items_of_a_key_that_is_too_old_are_refused_by_name_and_what_was_unsealed_stays() {
+async fn refuses_items_of_a_key_that_is_too_old_and_keeps_the_secret() {
     let case = Case::new("age").await;
     case.seal("db", &VALUES).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let case = case
         .restart(&["--max-sealing-key-age=8760h", "--key-renew-period=0"])
         .await;
-    let message = case.failure("db").await;
+    let message = case.wait_for_failure("db").await;
     assert!(
         message.starts_with("sealed for a key that is older than 365d")
             || message.starts_with("sealed for a key that is older than 8760h"),
         "{message}"
     );
     assert!(message.contains(": a; "), "{message}");
-    case.holds("db", &VALUES).await;
+    case.wait_for_values("db", &VALUES).await;
 }
 
-/// Attack: gives a Secret the annotation that makes a replicator copy it into every namespace.
+/// Attack: an author adds the annotation that makes a replicator copy the Secret into every namespace.
 #[tokio::test]
 async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays() {
     let forbid = "--forbid-secret-metadata=reflector.v1.k8s.emberstack.com/,owner=helm";
     let case = Case::with("metadata", &[forbid]).await;
     case.seal("db", &VALUES).await;
-    case.holds("db", &VALUES).await;
+    case.wait_for_values("db", &VALUES).await;
     let annotations = json!({ "reflector.v1.k8s.emberstack.com/reflection-allowed": "true" });
     for metadata in [
         json!({ "annotations": annotations }),
@@ -132,23 +132,24 @@ async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays()
             json!({ "spec": { "template": { "metadata": metadata } } }),
         )
         .await;
-        let message = case.failure("db").await;
+        let message = case.wait_for_failure("db").await;
         assert!(message.contains("(--forbid-secret-metadata)"), "{message}");
-        let secret = case.holds("db", &VALUES).await;
+        let secret = case.wait_for_values("db", &VALUES).await;
         assert_eq!(secret.metadata.annotations, None);
         assert_eq!(secret.metadata.labels, None);
     }
 }
 
-/// Attack: asks one question about a value with each edit of a template.
+/// Attack: an author tests one guess of a value with each edit of a template.
 #[tokio::test]
-async fn where_templates_are_forbidden_none_is_rendered_and_texts_are_as_ever() {
+async fn renders_no_template_where_templates_are_forbidden() {
     let case = Case::with("no-templates", &["--forbid-templates=other,no-templates*"]).await;
     case.seal_with("text", &VALUES, &[("t", "a: {b}")]).await;
-    case.holds("text", &[("a", "1"), ("t", "a: {b}")]).await;
+    case.wait_for_values("text", &[("a", "1"), ("t", "a: {b}")])
+        .await;
     case.seal_with("action", &VALUES, &[("t", "{{ .a }}")])
         .await;
-    let message = case.failure("action").await;
+    let message = case.wait_for_failure("action").await;
     assert!(message.contains("(--forbid-templates)"), "{message}");
     assert!(case.secret("action").await.is_none());
 }
@@ -161,16 +162,16 @@ fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
     of_type(case.sealed(name, &items), "kubernetes.io/tls")
 }
 
-/// Attack: plants a sealing key through a SealedSecret.
+/// Attack: an author plants a sealing key through a SealedSecret.
 #[tokio::test]
-async fn no_sealed_secret_plants_a_key_that_others_would_seal_with() {
+async fn no_sealed_secret_can_plant_a_sealing_key() {
     let case = Case::new("planted").await;
     let mut labelled = key_of(&case, "mine", &KEYS[2]);
     labelled.spec.template.metadata.labels = Some([(KEY_LABEL.into(), "active".into())].into());
     let named = key_of(&case, "sealed-secrets-key", &KEYS[2]);
     for (name, sealed) in [("mine", labelled), ("sealed-secrets-key", named)] {
         case.create(&sealed).await;
-        let message = case.failure(name).await;
+        let message = case.wait_for_failure(name).await;
         assert!(
             message.contains("restore keys with `seal keys restore`"),
             "{message}"

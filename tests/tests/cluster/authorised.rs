@@ -1,4 +1,4 @@
-//! The port for callers with a token.
+//! Tests the port for callers with a token.
 
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
@@ -11,7 +11,7 @@ use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
-const WORDS: &[&str] = &[
+const ARGS: &[&str] = &[
     "--listen-authorized-addr=127.0.0.1:0",
     "--plain-certificate-only",
     "--rate-limit=1000",
@@ -33,7 +33,7 @@ impl Case {
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_reviews(&namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
-        let controller = ClusterController::start(plane, &namespace, WORDS).await;
+        let controller = ClusterController::start(plane, &namespace, ARGS).await;
         let port = until("it serves callers with a token", async || {
             controller.authorised_port()
         });
@@ -66,7 +66,7 @@ impl Case {
     }
 
     /// Waits for this status code, because RBAC changes take a moment to apply.
-    async fn becomes(&self, code: u16, path: &str, token: &str) -> String {
+    async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
         let body = self.sealed().to_document().to_string();
         until(&format!("{path} answers {code}"), async || {
             let (found, body) = self.post(path, Some(token), &body).await;
@@ -76,13 +76,13 @@ impl Case {
     }
 }
 
-/// Attack: unseals over HTTP without a token, with a token of another issuer, and without the verb.
+/// Attack: a client unseals over HTTP without a token, with a token of another issuer, and without the verb.
 #[tokio::test]
-async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for() {
+async fn returns_401_403_or_the_result_by_permission() {
     let case = Case::new().await;
-    roles::caller(&case.namespace, "powerless", &["get", "list"]).await;
-    roles::caller(&case.namespace, "verifier", &["verify"]).await;
-    roles::caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
+    roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
+    roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
+    roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
     let body = case.sealed().to_document().to_string();
     let for_the_api_server = case.token("all", &[]).await;
     for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
@@ -95,15 +95,15 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
             let (code, answer) = case.post(path, token, &body).await;
             assert_eq!(code, 401, "{path} {answer}");
         }
-        let powerless = case.token("powerless", &[AUDIENCE]).await;
+        let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
         assert_eq!(
-            case.post(path, Some(&powerless), &body).await.0,
+            case.post(path, Some(&unprivileged), &body).await.0,
             403,
             "{path}"
         );
     }
     let verifier = case.token("verifier", &[AUDIENCE]).await;
-    case.becomes(200, "/v1/verify", &verifier).await;
+    case.wait_for_code(200, "/v1/verify", &verifier).await;
     for path in ["/v1/rotate", "/v1/unseal"] {
         assert_eq!(
             case.post(path, Some(&verifier), &body).await.0,
@@ -112,9 +112,10 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
         );
     }
     let all = case.token("all", &[AUDIENCE]).await;
-    case.becomes(200, "/v1/verify", &all).await;
-    case.becomes(200, "/v1/rotate", &all).await;
-    let secret: Value = serde_json::from_str(&case.becomes(200, "/v1/unseal", &all).await).unwrap();
+    case.wait_for_code(200, "/v1/verify", &all).await;
+    case.wait_for_code(200, "/v1/rotate", &all).await;
+    let secret: Value =
+        serde_json::from_str(&case.wait_for_code(200, "/v1/unseal", &all).await).unwrap();
     assert_eq!(secret["data"]["a"], "aHVudGVyMg==");
 
     let mut elsewhere = case.sealed();
@@ -129,11 +130,11 @@ async fn strangers_get_401_the_powerless_403_and_the_entitled_what_they_ask_for(
         ("verifier", format!("{home}/db"), "not allowed"),
     ] {
         let user = format!("user=system:serviceaccount:{home}:{account} object={object}");
-        let said = |line: &str| line.contains(&user) && line.contains(outcome);
+        let is_logged = |line: &str| line.contains(&user) && line.contains(outcome);
         // The answer may arrive before the line that is written ahead of it has been read.
         until(&format!("{user} {outcome} is logged"), async || {
             let log = case.controller.log();
-            log.lines().any(said).then_some(())
+            log.lines().any(is_logged).then_some(())
         })
         .await;
     }
@@ -153,19 +154,19 @@ fn keys(answer: &str) -> Value {
     serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
 }
 
-/// Attack: asks which items can be opened, and by which key, without the verb `verify`.
+/// Attack: a caller without the verb `verify` asks which items can be unsealed, and by which key.
 #[tokio::test]
-async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_open() {
+async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let case = Case::new().await;
-    roles::caller(&case.namespace, "powerless", &["get", "list"]).await;
-    roles::caller(&case.namespace, "verifier", &["verify"]).await;
+    roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
+    roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     let verifier = case.token("verifier", &[AUDIENCE]).await;
-    let whole = case.becomes(200, "/v1/verify", &verifier).await;
+    let whole = case.wait_for_code(200, "/v1/verify", &verifier).await;
     let key = KEYS[0].pair.certificate().fingerprint().to_string();
     assert_eq!(keys(&whole), json!({ "a": key }));
 
     let mut mixed = case.sealed();
-    for (item, key, name) in [("foreign", 1, "db"), ("moved", 0, "other")] {
+    for (item, key, name) in [("other-key", 1, "db"), ("moved", 0, "other")] {
         let items = [(item, "hunter2")];
         let other = sealed_for(
             &KEYS[key],
@@ -183,27 +184,27 @@ async fn who_may_verify_learns_the_key_of_each_item_and_nobody_else_which_items_
     let body = mixed.to_document().to_string();
     let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
     assert_eq!(code, 409);
-    let want = json!({ "a": key, "foreign": null, "moved": null, "no-value": null });
+    let want = json!({ "a": key, "other-key": null, "moved": null, "no-value": null });
     assert_eq!(keys(&answer), want);
 
-    let powerless = case.token("powerless", &[AUDIENCE]).await;
+    let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
     let opens = case.sealed().to_document().to_string();
-    for token in [None, Some(powerless.as_str())] {
+    for token in [None, Some(unprivileged.as_str())] {
         let answers = [&body, &opens].map(|body| case.post("/v1/verify", token, body));
         let [mixed, opens] = answers;
         let (mixed, opens) = (mixed.await, opens.await);
-        assert_eq!(mixed, opens, "the answer tells nothing of what was sent");
+        assert_eq!(mixed, opens, "the answer does not depend on what was sent");
     }
 }
 
 #[tokio::test]
-async fn without_the_permission_to_authenticate_callers_the_port_refuses_and_says_why() {
+async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     let plane = ControlPlane::shared().await;
-    let namespace = plane.namespace("unasked").await;
+    let namespace = plane.namespace("no-reviews").await;
     roles::grant(&namespace, Reach::Namespace).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-    let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &WORDS[..1]);
+    let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &ARGS[..1]);
     controller.logs("may not create tokenreviews").await;
     controller.become_ready().await;
     assert_eq!(controller.authorised_port(), None);

@@ -154,10 +154,10 @@ impl Case {
     }
 
     /// Waits until the Secret has exactly these values.
-    pub async fn holds(&self, name: &str, items: &[(&str, &str)]) -> ApiSecret {
+    pub async fn wait_for_values(&self, name: &str, items: &[(&str, &str)]) -> ApiSecret {
         let want = values(items);
         until(
-            &format!("{name} holds {items:?}\n{}", self.controller.log()),
+            &format!("{name} has the values {items:?}\n{}", self.controller.log()),
             async || {
                 let secret = self.secret(name).await?;
                 (secret.data.clone().unwrap_or_default() == want).then_some(secret)
@@ -166,7 +166,7 @@ impl Case {
         .await
     }
 
-    pub async fn has_no_secret(&self, name: &str) {
+    pub async fn wait_for_no_secret(&self, name: &str) {
         until(&format!("{name} is gone"), async || {
             self.secret(name).await.is_none().then_some(())
         })
@@ -174,7 +174,11 @@ impl Case {
     }
 
     /// Waits until a condition for the newest generation satisfies `fits`.
-    pub async fn condition(&self, name: &str, fits: impl Fn(&Condition) -> bool) -> Condition {
+    pub async fn wait_for_condition(
+        &self,
+        name: &str,
+        fits: impl Fn(&Condition) -> bool,
+    ) -> Condition {
         let what = format!(
             "the condition of {name} is as expected\n{}",
             self.controller.log()
@@ -189,20 +193,21 @@ impl Case {
         .await
     }
 
-    pub async fn is_synced(&self, name: &str) {
-        self.condition(name, |synced| synced.status == "True").await;
+    pub async fn wait_until_synced(&self, name: &str) {
+        self.wait_for_condition(name, |synced| synced.status == "True")
+            .await;
     }
 
     /// Waits until the object has failed; returns the message.
-    pub async fn failure(&self, name: &str) -> String {
+    pub async fn wait_for_failure(&self, name: &str) -> String {
         let condition = self
-            .condition(name, |synced| synced.status == "False")
+            .wait_for_condition(name, |synced| synced.status == "False")
             .await;
         condition.message.unwrap_or_default()
     }
 
     /// Waits for an event with this reason.
-    pub async fn event(&self, name: &str, reason: &str) -> Event {
+    pub async fn wait_for_event(&self, name: &str, reason: &str) -> Event {
         until(
             &format!("event {reason} of {name}\n{}", self.controller.log()),
             async || {
@@ -223,7 +228,7 @@ impl Case {
 
     /// Waits for this text in the log.
     pub async fn logs(&self, text: &str) {
-        until(&format!("{text:?} stands in the log"), async || {
+        until(&format!("{text:?} is logged"), async || {
             self.controller.log().contains(text).then_some(())
         })
         .await;
@@ -240,10 +245,10 @@ impl Case {
 
     /// Waits until the controller has processed everything that happened before, by waiting for a later
     /// object and its reconciliation.
-    pub async fn rest(&self, name: &str) {
+    pub async fn wait_until_idle(&self, name: &str) {
         let marker = format!("marker-of-{name}");
         self.seal(&marker, &[("a", "1")]).await;
-        self.is_synced(&marker).await;
+        self.wait_until_synced(&marker).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The unauthenticated endpoints of a running controller.
+//! Tests the unauthenticated endpoints of a running controller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,21 +9,22 @@ use tests::patience::until;
 
 use crate::case::Case;
 
-/// Attack: floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
+/// Attack: a client floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
 #[tokio::test]
 async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     let case = Case::with("flood", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
-    // Each item costs a private-key operation for each key, and no key opens it.
-    let mut dear = case.sealed("elsewhere", &[("a", "1")]);
-    let value = dear.spec.encrypted_data["a"].clone();
+    // Each item costs a private-key operation for each key, and no key unseals it.
+    let mut expensive = case.sealed("elsewhere", &[("a", "1")]);
+    let value = expensive.spec.encrypted_data["a"].clone();
     for i in 0..900 {
-        dear.spec
+        expensive
+            .spec
             .encrypted_data
             .insert(format!("k{i}"), value.clone());
     }
-    dear.metadata.name = Some("here".into());
-    let body = Arc::new(dear.to_document().to_string());
+    expensive.metadata.name = Some("here".into());
+    let body = Arc::new(expensive.to_document().to_string());
     let (ends, answers) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU32::new(0)),
@@ -51,7 +52,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     for i in 0..10 {
         let name = format!("s-{i}");
         case.seal(&name, &[("a", "1")]).await;
-        case.holds(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
     }
     let time = start.elapsed();
     // All sixteen continued meanwhile; on a busy machine their responses take longer than ten Secrets.
@@ -66,9 +67,9 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     assert!(time < Duration::from_secs(20), "ten Secrets took {time:?}");
 }
 
-/// Attack: searches every HTTP response and log line for a known value.
+/// Attack: a client searches every HTTP response and log line for a known value.
 #[tokio::test]
-async fn a_value_is_in_no_answer_and_no_log_of_the_endpoints() {
+async fn no_response_and_no_log_line_contains_a_value() {
     const CANARY: &str = "canary-3e77";
     let case = Case::with("quiet", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();

@@ -1,4 +1,5 @@
-//! An editor of a SealedSecret can seal a guess of a value, and must not learn whether it is right.
+//! Tests that an editor of a SealedSecret, who can seal a guess of a value, does not learn whether it is
+//! right.
 
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -32,12 +33,12 @@ async fn seen(case: &Case, object: &SealedSecret) -> Value {
 /// Attack: an editor of a SealedSecret seals guesses of a value, and watches statuses, events and revisions
 /// for the guess that changes nothing.
 #[tokio::test]
-async fn a_right_guess_makes_the_revisions_events_and_status_of_a_wrong_one() {
+async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
     let case = Case::new("guesses").await;
     let mut all = Vec::new();
     for (name, guess) in [("right", "4711"), ("wrong", "4712")] {
         case.seal(name, &[("pin", "4711")]).await;
-        case.is_synced(name).await;
+        case.wait_until_synced(name).await;
         let secret = case.secret(name).await.unwrap();
         let before = case.sealed_secrets().get(name).await.unwrap();
         let guess = case.sealed(name, &[("pin", guess)]);
@@ -46,15 +47,15 @@ async fn a_right_guess_makes_the_revisions_events_and_status_of_a_wrong_one() {
             json!({ "spec": { "encryptedData": guess.spec.encrypted_data } }),
         )
         .await;
-        case.is_synced(name).await;
-        case.rest(name).await;
+        case.wait_until_synced(name).await;
+        case.wait_until_idle(name).await;
         let written = case.secret(name).await.unwrap();
         assert_ne!(
             written.resource_version(),
             secret.resource_version(),
             "{name}: each version of a SealedSecret is one revision of its Secret"
         );
-        until("the event of the second version is there", async || {
+        until("the event of the second version exists", async || {
             let events = case.events().await;
             let ours = events
                 .iter()
@@ -77,14 +78,13 @@ async fn a_right_guess_makes_the_revisions_events_and_status_of_a_wrong_one() {
     // Once the Secret is up to date nothing is written, even by another process.
     let before = case.secret("right").await.unwrap();
     let case = case.restart(&[]).await;
-    case.rest("restart").await;
+    case.wait_until_idle("restart").await;
     assert_eq!(case.secret("right").await.unwrap(), before);
 }
 
-/// Attack: one edit adds a template for each possible byte; the one whose number equals a byte of the value
-/// fails.
+/// Attack: an author adds a template for each possible byte; the one whose number equals a byte of the value fails.
 #[tokio::test]
-async fn no_edit_spells_out_a_value() {
+async fn no_edit_reveals_a_value_byte_by_byte() {
     let case = Case::new("spelling").await;
     let texts: Vec<(String, String)> = (0..=255)
         .map(|byte| {
@@ -101,8 +101,8 @@ async fn no_edit_spells_out_a_value() {
     let mut seen = Vec::new();
     for (name, value) in [("one", "hunter2"), ("two", "correct horse")] {
         case.seal_with(name, &[("password", value)], &texts).await;
-        let message = case.failure(name).await;
-        let event = case.event(name, "ErrUnsealFailed").await.message;
+        let message = case.wait_for_failure(name).await;
+        let event = case.wait_for_event(name, "ErrUnsealFailed").await.message;
         let lines = tests::patience::until("the failure is logged", async || {
             let lines = errors_of(name, &case.controller.log());
             (!lines.is_empty()).then_some(lines)

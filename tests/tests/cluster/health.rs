@@ -1,4 +1,4 @@
-//! Argo CD's rule for SealedSecrets and Flux's kstatus, applied to objects in the cluster.
+//! Tests Argo CD's rule for SealedSecrets and Flux's kstatus on objects in the cluster.
 
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::case::Case;
 async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     let case = Case::new("health").await;
     case.seal("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     is(&case, "healthy", "Healthy", "Current").await;
 
     case.patch(
@@ -20,7 +20,7 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
         json!({ "spec": { "encryptedData": { "a": "AAAA" } } }),
     )
     .await;
-    let message = case.failure("db").await;
+    let message = case.wait_for_failure("db").await;
     is(&case, "failed", "Degraded", "Failed").await;
     assert_eq!(judge(&object(&case).await).message, message);
 
@@ -34,9 +34,9 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     );
     let items = json!({ "spec": { "encryptedData": items.spec.encrypted_data } });
     case.patch("db", items).await;
-    case.failure("db").await;
+    case.wait_for_failure("db").await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     is(&case, "recovered", "Healthy", "Current").await;
 
     let (sealed_secrets, waiting) = (case.sealed_secrets(), case.sealed("late", &[("a", "1")]));

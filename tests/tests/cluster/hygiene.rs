@@ -1,4 +1,4 @@
-//! Plaintext values appear only in the Secret.
+//! Tests that plaintext values appear only in the Secret.
 
 use kube::api::ListParams;
 use serde_json::json;
@@ -14,13 +14,13 @@ use shared::scope::Scope;
 
 const CANARY: &str = "canary-5f1c9e";
 
-/// Attack: searches every log, event and status at the most verbose level for a known value.
+/// Attack: a reader searches every log, event and status at the most verbose level for a known value.
 #[tokio::test]
 async fn a_value_reaches_no_log_event_or_status() {
     let case = Case::new("canary").await;
     let namespace = case.namespace.name().to_owned();
     case.seal("good", &[("a", CANARY)]).await;
-    case.is_synced("good").await;
+    case.wait_until_synced("good").await;
     case.create(&sealed_for(
         &KEYS[1],
         &namespace,
@@ -29,33 +29,33 @@ async fn a_value_reaches_no_log_event_or_status() {
         Scope::Strict,
     ))
     .await;
-    case.failure("other-key").await;
+    case.wait_for_failure("other-key").await;
     let mut template = case.sealed("template", &[("a", CANARY)]);
     template.spec.template.data = Some([("t".to_owned(), Some("{{ fail .a }}".to_owned()))].into());
     case.create(&template).await;
-    case.failure("template").await;
+    case.wait_for_failure("template").await;
     let mut typed = case.sealed("typed", &[("a", CANARY)]);
     typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
     case.create(&typed).await;
-    case.failure("typed").await;
+    case.wait_for_failure("typed").await;
     // Kubernetes would name the first invalid character, which is one of the value.
     let text = [(
         ".dockerconfigjson".to_owned(),
         Some("{{ \"{\" }}{{ .a }}".to_owned()),
     )];
-    let mut shouting = case.sealed("shouting", &[("a", CANARY)]);
-    shouting.spec.template.type_ = typed.spec.template.type_;
-    shouting.spec.template.data = Some(text.into());
-    case.create(&shouting).await;
-    let message = case.failure("shouting").await;
+    let mut failing = case.sealed("failing", &[("a", CANARY)]);
+    failing.spec.template.type_ = typed.spec.template.type_;
+    failing.spec.template.data = Some(text.into());
+    case.create(&failing).await;
+    let message = case.wait_for_failure("failing").await;
     assert!(
-        message.starts_with("the values do not make a Secret: "),
+        message.starts_with("the values do not form a valid Secret: "),
         "{message}"
     );
     case.patch_secret("good", json!({ "stringData": { "a": "edited" } }))
         .await;
-    case.event("good", "DriftCorrected").await;
-    case.holds("good", &[("a", CANARY)]).await;
+    case.wait_for_event("good", "DriftCorrected").await;
+    case.wait_for_values("good", &[("a", CANARY)]).await;
     let statuses: Vec<_> = case
         .sealed_secrets()
         .list(&ListParams::default())
@@ -81,12 +81,12 @@ async fn a_value_reaches_no_log_event_or_status() {
     }
 }
 
-/// Attack: fills the cluster with Secrets to make the controller hold them in memory.
+/// Attack: a client fills the cluster with Secrets to exhaust the controller's memory.
 #[tokio::test]
 async fn c25_the_values_of_other_secrets_are_never_fetched() {
     const MEGABYTE: usize = 1 << 20;
     let case = Case::new("memory").await;
-    case.rest("memory").await;
+    case.wait_until_idle("memory").await;
     let before = case.controller.memory();
     let value = "x".repeat(MEGABYTE - 4096);
     for i in 0..48 {
@@ -95,7 +95,7 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
         case.create_secret(secret).await;
     }
     let case = case.restart(&[]).await;
-    case.rest("memory-2").await;
+    case.wait_until_idle("memory-2").await;
     let after = case.controller.memory();
     assert!(
         after < before + 24 * MEGABYTE,
@@ -103,36 +103,36 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
     );
 }
 
-/// Attack: reads the memory of the running controller and searches it for values and keys.
+/// Attack: an attacker reads the memory of the running controller and searches it for values and keys.
 ///
 /// The live key has to remain, in the form in which aws-lc computes with it. The search includes the stack,
-/// where later calls overwrite a needle, so the controller gets some time first.
+/// where later calls overwrite a needle, so the test waits first.
 #[tokio::test]
-async fn at_rest_no_value_and_no_text_of_a_key_is_left_in_memory() {
-    const VALUE: &str = "a value that nobody else has: 0d6f2b7e-71c5";
+async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
+    const VALUE: &str = "a unique value: 0d6f2b7e-71c5";
     let case = Case::new("memory-hygiene").await;
     case.seal("plain", &[("a", VALUE)]).await;
-    case.is_synced("plain").await;
+    case.wait_until_synced("plain").await;
     case.patch_secret("plain", json!({ "stringData": { "a": "edited" } }))
         .await;
-    case.event("plain", "DriftCorrected").await;
+    case.wait_for_event("plain", "DriftCorrected").await;
     let namespace = &case.namespace;
     let template = [("t", "user: {{ .a | upper | lower }}\n{{ fail .a }}")];
     case.seal_with("failing", &[("a", VALUE)], &template).await;
-    case.failure("failing").await;
+    case.wait_for_failure("failing").await;
     let text = String::from_utf8(KEYS[0].private_pem.expose().to_vec()).unwrap();
     let middle = text.lines().nth(10).unwrap();
     let needles = [
         ("the value", VALUE.as_bytes().to_vec()),
         ("the value in base64", STANDARD.encode(VALUE).into_bytes()),
-        ("the key's text", middle.as_bytes().to_vec()),
-        ("what is no secret", namespace.name().as_bytes().to_vec()),
+        ("the encoded key", middle.as_bytes().to_vec()),
+        ("public text", namespace.name().as_bytes().to_vec()),
     ];
     until("nothing secret is left in memory", async || {
         let name = format!("rest-{}", shared::random::number::<u32>());
-        case.rest(&name).await;
+        case.wait_until_idle(&name).await;
         let found = memory::found(case.controller.id(), &needles);
-        (found == ["what is no secret"]).then_some(())
+        (found == ["public text"]).then_some(())
     })
     .await;
 }

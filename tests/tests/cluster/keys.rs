@@ -1,4 +1,4 @@
-//! Keys that are added, removed, invalid, and requested.
+//! Tests keys that are added, removed, invalid, and requested.
 
 use std::collections::BTreeMap;
 
@@ -26,10 +26,13 @@ async fn c1_c11_a_key_added_later_unseals_failed_objects() {
     let items = [("a", "1")];
     let sealed = sealed_for(&KEYS[1], case.namespace.name(), "db", &items, Scope::Strict);
     case.create(&sealed).await;
-    assert_eq!(case.failure("db").await, "no key could decrypt secret (a)");
+    assert_eq!(
+        case.wait_for_failure("db").await,
+        "no key could decrypt secret (a)"
+    );
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.holds("db", &items).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &items).await;
+    case.wait_until_synced("db").await;
 }
 
 #[tokio::test]
@@ -39,16 +42,16 @@ async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
     case.logs("secretname=key-1").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });
     case.patch_secret("key-0", label("compromised")).await;
-    case.logs("msg=\"private key taken out\"").await;
+    case.logs("msg=\"private key removed\"").await;
     case.seal("db", &[("a", "1")]).await;
-    case.failure("db").await;
+    case.wait_for_failure("db").await;
     case.patch_secret("key-0", label("active")).await;
-    case.holds("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
 }
 
 #[tokio::test]
-async fn c11_keys_deleted_by_mistake_decrypt_until_one_is_restored_and_none_is_made_meanwhile() {
+async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
     let case = Case::with("restored", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.logs("secretname=key-1").await;
@@ -57,8 +60,8 @@ async fn c11_keys_deleted_by_mistake_decrypt_until_one_is_restored_and_none_is_m
     case.delete_secret("key-1").await;
     case.logs("level=ERROR msg=\"the last private key was removed")
         .await;
-    case.event("key-0", "KeyRemoved").await;
-    case.event("key-1", "LastKeyRemoved").await;
+    case.wait_for_event("key-0", "KeyRemoved").await;
+    case.wait_for_event("key-1", "LastKeyRemoved").await;
     let scrape = Scrape::read(&case.controller.scrape().await);
     let held = |reason| {
         scrape.value(
@@ -72,7 +75,7 @@ async fn c11_keys_deleted_by_mistake_decrypt_until_one_is_restored_and_none_is_m
     assert!(answer.contains("every key was removed"), "{answer}");
 
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
     put_key(&case.namespace, "key-0", &KEYS[0]).await;
     until("a certificate is served", async || {
         let answer = case.controller.get("/v1/cert.pem").await;
@@ -88,7 +91,7 @@ async fn c11_keys_deleted_by_mistake_decrypt_until_one_is_restored_and_none_is_m
         Scope::Strict,
     );
     case.create(&other).await;
-    case.failure("gone").await;
+    case.wait_for_failure("gone").await;
     let restored = case.secret("key-0").await.unwrap();
     assert_eq!(restored.data, backup.data);
     assert_eq!(keys_in(&case.namespace).await, ["key-0"]);
@@ -103,7 +106,7 @@ async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
     let data = json!({ "tls.key": text("tls.key"), "tls.crt": text("tls.crt") });
     case.patch_secret("key-0", json!({ "stringData": data }))
         .await;
-    case.event("key-0", "KeyReplaced").await;
+    case.wait_for_event("key-0", "KeyReplaced").await;
     let warned = "level=WARN msg=\"private key replaced by another one under the same name\" secretname=key-0";
     case.logs(warned).await;
 }
@@ -131,11 +134,11 @@ async fn a_backup_of_another_cluster_replaces_no_key_here() {
         "data": keys[0].0.data,
     });
     let _: ApiSecret = restored.create_object(backup).await;
-    assert_eq!(keys_in(&restored).await.len(), 2, "both are there");
+    assert_eq!(keys_in(&restored).await.len(), 2, "both keys exist");
 }
 
 #[tokio::test]
-async fn c10_keys_come_and_go_while_objects_are_unsealed() {
+async fn c10_keys_change_while_objects_are_unsealed() {
     let case = Case::with("busy", &["--key-renew-period=0"]).await;
     let keys = async {
         for _ in 0..10 {
@@ -152,8 +155,8 @@ async fn c10_keys_come_and_go_while_objects_are_unsealed() {
     };
     tokio::join!(keys, objects);
     for i in 0..40 {
-        case.holds(&format!("s-{i}"), &[("a", "1")]).await;
-        case.is_synced(&format!("s-{i}")).await;
+        case.wait_for_values(&format!("s-{i}"), &[("a", "1")]).await;
+        case.wait_until_synced(&format!("s-{i}")).await;
     }
     assert!(!case.controller.log().contains("panicked"));
 }
@@ -173,9 +176,9 @@ fn key_object(name: &str, key: &str, certificate: &str) -> Value {
     })
 }
 
-/// Attack: plants Secrets that look like sealing keys but are malformed.
+/// Attack: a client plants Secrets that look like sealing keys but are malformed.
 #[tokio::test]
-async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
+async fn c9_c12_unusable_keys_are_reported_and_skipped() {
     let none = BTreeMap::new;
     let [own, other] = [0, 1].map(|i| {
         let secret = key_secret::build("x", "x", &KEYS[i], none(), none());
@@ -208,12 +211,12 @@ async fn c9_c12_keys_that_cannot_be_used_are_named_and_skipped() {
     for (name, _) in &bad {
         case.logs(&format!("msg=\"Error reading key\" secretname={name} "))
             .await;
-        case.event(name, "UnusableKey").await;
+        case.wait_for_event(name, "UnusableKey").await;
     }
     // A start loads them all at once.
     let case = case.restart(&["--key-renew-period=0"]).await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
     let scrape = Scrape::read(&case.controller.scrape().await);
     let keys = |state| scrape.value("sealed_secrets_controller_keys", &[("state", state)]);
     assert_eq!((keys("unusable"), keys("valid")), (Some(5.0), Some(1.0)));
@@ -224,14 +227,14 @@ async fn the_renew_annotation_creates_exactly_one_key() {
     let case = Case::with("asked", &["--key-renew-period=0"]).await;
     let ask = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
     case.patch_secret("key-0", ask).await;
-    until("there is another key", async || {
+    until("a new key exists", async || {
         (keys_in(&case.namespace).await.len() == 2).then_some(())
     })
     .await;
-    case.rest("asked").await;
+    case.wait_until_idle("asked").await;
     assert_eq!(keys_in(&case.namespace).await.len(), 2);
     let case = case.restart(&["--key-renew-period=0"]).await;
-    case.rest("asked-again").await;
+    case.wait_until_idle("asked-again").await;
     assert_eq!(keys_in(&case.namespace).await.len(), 2);
 }
 
@@ -245,7 +248,7 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
     ];
     let mut case = Case::with("stored", &args).await;
     case.controller.signal(Signal::USR1);
-    let name = until("there is another key", async || {
+    let name = until("a new key exists", async || {
         let names = keys_in(&case.namespace).await;
         names.into_iter().find(|name| name != "key-0")
     })
@@ -254,7 +257,11 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
     let secret = case.secret(&name).await.unwrap();
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
     assert_eq!(secret.labels()["team"], "a");
-    assert_eq!(secret.labels()[KEY_LABEL], "active", "not to be overridden");
+    assert_eq!(
+        secret.labels()[KEY_LABEL],
+        "active",
+        "a flag cannot override it"
+    );
     assert_eq!(secret.annotations()["note"], "b=c");
     assert_eq!(secret.metadata.owner_references, None);
     let data = secret.data.unwrap();
@@ -273,7 +280,7 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
 }
 
 #[tokio::test]
-async fn c26_of_two_controllers_that_start_at_once_the_leader_makes_the_first_key() {
+async fn c26_only_the_leader_of_two_new_controllers_generates_the_first_key() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("twins").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -285,7 +292,7 @@ async fn c26_of_two_controllers_that_start_at_once_the_leader_makes_the_first_ke
 }
 
 #[tokio::test]
-async fn c26_without_the_right_to_use_leases_each_may_make_a_key_and_both_seal_for_the_same_one() {
+async fn c26_without_leases_two_controllers_seal_for_the_same_key() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("alone").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -299,7 +306,7 @@ async fn c26_without_the_right_to_use_leases_each_may_make_a_key_and_both_seal_f
     .await;
     let count = keys_in(&namespace).await.len();
     for twin in [one, other] {
-        until("each opens with every key", async || {
+        until("each loads every key", async || {
             let registered = twin.log().matches("registered private key").count();
             (registered == count).then_some(())
         })
@@ -354,7 +361,7 @@ async fn a_renewal_killed_at_any_point_creates_no_key_twice() {
     let items = [("a", "1")];
     let sealed = sealed_for(&KEYS[0], namespace.name(), "db", &items, Scope::Strict);
     let _: shared::resource::SealedSecret = namespace.create_object(json!(sealed)).await;
-    until(&format!("it opens\n{}", controller.log()), async || {
+    until(&format!("it unseals\n{}", controller.log()), async || {
         let secret = namespace.api::<ApiSecret>().get_opt("db").await.unwrap()?;
         (secret.data? == tests::sealing::values(&items)).then_some(())
     })

@@ -1,4 +1,4 @@
-//! `managedFields` name the controller, so that tools such as Argo CD can be configured to ignore its fields
+//! Tests that `managedFields` name the controller, so that tools such as Argo CD can be configured to ignore its fields
 //! (`managedFieldsManagers`).
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,7 +17,7 @@ use crate::case::Case;
 const CERTIFICATE: &str = "certificate";
 const MANAGER: &str = "sealed-secrets-controller";
 
-/// Returns who wrote the fields of an object, by the name in `managedFields` and by subresource.
+/// Returns the name and the subresource of each manager in the `managedFields` of an object.
 fn managers(metadata: &ObjectMeta) -> Vec<(String, String)> {
     let entries = metadata.managed_fields.iter().flatten();
     let name = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -40,21 +40,21 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
     let case = Case::start(plane, namespace, &["--certificate-configmap", CERTIFICATE]).await;
 
     case.seal("db", &[("a", "1")]).await;
-    let secret = case.holds("db", &[("a", "1")]).await;
+    let secret = case.wait_for_values("db", &[("a", "1")]).await;
     assert_eq!(managers(&secret.metadata), only_ours(), "a new Secret");
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    let healed = case.holds("db", &[("a", "1")]).await;
+    let healed = case.wait_for_values("db", &[("a", "1")]).await;
     let ours = only_ours().remove(0);
     assert!(managers(&healed.metadata).contains(&ours), "an update");
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let sealed = case.sealed_secrets().get("db").await.unwrap();
     let of_status = (MANAGER.to_owned(), "status".to_owned());
     assert!(
         managers(&sealed.metadata).contains(&of_status),
         "the status"
     );
-    let event = case.event("db", "Unsealed").await;
+    let event = case.wait_for_event("db", "Unsealed").await;
     assert_eq!(managers(&event.metadata), only_ours(), "an Event");
 
     let lease: Lease = case.namespace.api().get(MANAGER).await.unwrap();
@@ -62,8 +62,8 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
     // The test's key is so old that the controller generates one when it starts.
     let labelled = ListParams::default().labels(KEY_LABEL);
     let keys = case.secrets().list(&labelled).await.unwrap().items;
-    let made = keys.iter().find(|key| key.name_any() != "key-0").unwrap();
-    assert_eq!(managers(&made.metadata), only_ours(), "a key Secret");
+    let generated = keys.iter().find(|key| key.name_any() != "key-0").unwrap();
+    assert_eq!(managers(&generated.metadata), only_ours(), "a key Secret");
     let certificate = until("the certificate is published", async || {
         let config_maps = case.namespace.api::<ConfigMap>();
         config_maps.get_opt(CERTIFICATE).await.unwrap()

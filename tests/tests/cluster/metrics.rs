@@ -1,4 +1,4 @@
-//! The controller's metrics.
+//! Tests the controller's metrics.
 
 use serde_json::json;
 use tests::patience::until;
@@ -45,9 +45,9 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     case.seal_with("bad", &[("a", CANARY)], &[("t", "{{ fail .a }}")])
         .await;
     for name in ["theirs", "bad"] {
-        case.failure(name).await;
+        case.wait_for_failure(name).await;
     }
-    case.is_synced("good").await;
+    case.wait_until_synced("good").await;
 
     let text = case.controller.scrape().await;
     assert!(!text.contains(CANARY), "{text}");
@@ -83,22 +83,22 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     };
     assert_eq!(errors("unseal"), Some(1.0));
     assert!(errors("unmanaged") >= Some(1.0));
-    assert_eq!(errors("status"), Some(0.0), "there from the start");
+    assert_eq!(errors("status"), Some(0.0), "exported from the start");
     assert!(value("private_key_operations_total", &[]) >= Some(3.0));
     let keys = value("keys", &[("state", "valid")]);
     assert_eq!(
         keys,
         Some(2.0),
-        "the old one, and the one that was due at start"
+        "the old key, and the key that was due at the start"
     );
     assert_eq!(value("objects", &[("synced", "False")]), Some(2.0));
-    let known = ["build_info", "condition_info"].map(prefixed);
+    let expected = ["build_info", "condition_info"].map(prefixed);
     for problem in scrape.problems.unwrap_or_default() {
-        assert!(known.contains(&problem.metric), "{problem:?}");
+        assert!(expected.contains(&problem.metric), "{problem:?}");
     }
 
     case.delete("bad").await;
-    until("the series of a deleted object goes", async || {
+    until("the series of a deleted object disappears", async || {
         let scrape = Scrape::read(&case.controller.scrape().await);
         let found = scrape.value(&prefixed("condition_info"), &[("name", "bad")]);
         found.is_none().then_some(())
@@ -106,12 +106,12 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     .await;
 }
 
-/// Attack: scrapes `/metrics` for the names of other tenants' objects.
+/// Attack: a client scrapes `/metrics` for the names of other tenants' objects.
 #[tokio::test]
-async fn s5_the_flag_leaves_names_out() {
+async fn s5_the_flag_omits_names() {
     let case = Case::with("no-names", &["--metrics-omit-secret-labels"]).await;
     case.seal("unspeakable", &[("a", "1")]).await;
-    case.is_synced("unspeakable").await;
+    case.wait_until_synced("unspeakable").await;
     let text = case.controller.scrape().await;
     assert!(!text.contains("unspeakable"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The namespaces in which the controller works.
+//! Tests the namespaces in which the controller works.
 
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Secret as ApiSecret};
 use kube::Api;
@@ -42,7 +42,7 @@ async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {
     assert_eq!(controller.stop(), Some(0));
 }
 
-/// Seals an object there, and waits until it is unsealed.
+/// Seals an object in this namespace, and waits until it is unsealed.
 async fn unseals(plane: &ControlPlane, namespace: &str, controller: &ClusterController) {
     let sealed = sealed_for(&KEYS[0], namespace, "db", &[("a", "1")], Scope::Strict);
     create(plane, namespace, &sealed).await;
@@ -78,22 +78,22 @@ async fn works_in_all_namespaces_with_bitnamis_cluster_role() {
     sealed.metadata.labels = Some([("of".to_owned(), home.name().to_owned())].into());
     create(plane, far.name(), &sealed).await;
     let secrets = far.api::<ApiSecret>();
-    let holds = async || {
+    let has_value = async || {
         let secret = secrets.get_opt("db").await.unwrap()?;
         (secret.data? == values(&[("a", "1")])).then_some(())
     };
-    until("the Secret is there", holds).await;
+    until("the Secret exists", has_value).await;
     secrets
         .delete("db", &DeleteParams::default())
         .await
         .unwrap();
-    until("the Secret is there again", holds).await;
+    until("the Secret is recreated", has_value).await;
     assert_eq!(controller.stop(), Some(0));
 }
 
 /// As in Bitnami's controller, `POD_NAMESPACE` is sufficient if the account's files lack the namespace.
 #[tokio::test]
-async fn the_variable_is_enough_without_the_file_that_names_the_namespace() {
+async fn the_variable_suffices_without_the_namespace_file() {
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("no-file").await;
     roles::grant(&home, Reach::Namespace).await;
@@ -111,7 +111,7 @@ async fn the_variable_is_enough_without_the_file_that_names_the_namespace() {
     let sealed = sealed_for(&KEYS[0], home.name(), "db", &[("a", "1")], Scope::Strict);
     let api = home.api::<SealedSecret>();
     api.create(&PostParams::default(), &sealed).await.unwrap();
-    until(&format!("its Secret is there\n{}", pod.log()), async || {
+    until(&format!("its Secret exists\n{}", pod.log()), async || {
         home.api::<ApiSecret>().get_opt("db").await.unwrap()
     })
     .await;

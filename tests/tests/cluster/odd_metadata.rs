@@ -86,8 +86,8 @@ async fn an_odd_secret_of_one_tenant_leaves_the_secrets_of_others_healed_after_a
     let case = Case::new("odd-secret").await;
     for name in ["deleted", "edited"] {
         case.seal(name, &[("a", "1")]).await;
-        case.holds(name, &[("a", "1")]).await;
-        case.is_synced(name).await;
+        case.wait_for_values(name, &[("a", "1")]).await;
+        case.wait_until_synced(name).await;
     }
     let case = case
         .restart_after(async |namespace| {
@@ -115,10 +115,10 @@ async fn an_odd_secret_of_one_tenant_leaves_the_secrets_of_others_healed_after_a
         })
         .await;
     for name in ["deleted", "edited"] {
-        case.holds(name, &[("a", "1")]).await;
+        case.wait_for_values(name, &[("a", "1")]).await;
     }
     let log = case.controller.log();
-    assert!(!log.contains("not understood"), "{log}");
+    assert!(!log.contains("cannot parse"), "{log}");
 }
 
 /// Attack: who may patch a Secret of ours writes an odd `managedFields` in the same request, while the controller runs.
@@ -128,8 +128,8 @@ async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
     for (i, entry) in odd_entries().iter().enumerate() {
         let name = format!("db-{i}");
         case.seal(&name, &[("a", "1")]).await;
-        case.holds(&name, &[("a", "1")]).await;
-        case.is_synced(&name).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
+        case.wait_until_synced(&name).await;
         let operations = json!([
             { "op": "add", "path": "/metadata/managedFields", "value": [entry] },
             { "op": "replace", "path": "/data/a", "value": "ZXZpbA==" },
@@ -140,7 +140,7 @@ async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
             async || (data(&case, &name).await?["a"] == "MQ==").then_some(()),
         )
         .await;
-        let event = case.event(&name, "DriftCorrected").await;
+        let event = case.wait_for_event(&name, "DriftCorrected").await;
         assert_eq!(event.type_.as_deref(), Some("Warning"));
     }
 }
@@ -155,28 +155,29 @@ async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
     for (i, entry) in odd_entries().iter().enumerate() {
         let name = format!("odd-{i}");
         case.seal(&name, &[("a", "1")]).await;
-        case.is_synced(&name).await;
+        case.wait_until_synced(&name).await;
         let mut entry = entry.clone();
         entry["apiVersion"] = json!("bitnami.com/v1alpha1");
         patch(&case, &path(&name), &setting(&entry)).await;
     }
     case.seal("deep", &[("a", "1")]).await;
-    case.is_synced("deep").await;
+    case.wait_until_synced("deep").await;
     let deep = json!([{ "op": "add", "path": "/spec/template/metadata/deep", "value": nested() }]);
     patch(&case, &path("deep"), &deep).await;
     let case = case.restart(&[]).await;
     case.seal("new", &[("a", "1")]).await;
-    case.holds("new", &[("a", "1")]).await;
+    case.wait_for_values("new", &[("a", "1")]).await;
     for i in 0..odd_entries().len() {
         let name = format!("odd-{i}");
         let next = case.sealed(&name, &[("a", "2")]).spec.encrypted_data;
         let operations = json!([{ "op": "replace", "path": "/spec/encryptedData", "value": next }]);
         patch(&case, &path(&name), &operations).await;
-        case.holds(&name, &[("a", "2")]).await;
+        case.wait_for_values(&name, &[("a", "2")]).await;
         until(
             &format!("{name} is reported\n{}", case.controller.log()),
             async || {
-                let request = http::Request::get(path(&name).replace("NAMESPACE", case.namespace.name()));
+                let request =
+                    http::Request::get(path(&name).replace("NAMESPACE", case.namespace.name()));
                 let request = request.body(Vec::new()).unwrap();
                 let text = case.namespace.client().request_text(request).await.ok()?;
                 let object: Value = serde_json::from_str(&text).unwrap();
@@ -189,7 +190,7 @@ async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
         .await;
     }
     let log = case.controller.log();
-    assert!(!log.contains("not understood"), "{log}");
+    assert!(!log.contains("cannot parse"), "{log}");
 }
 
 /// Attack: a client that may write the Lease gives it a time, or managed fields, that the controller cannot represent.
@@ -207,8 +208,12 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
         .collect();
     for field in ["renewTime", "acquireTime"] {
         for time in TIMES {
-            let time = time.replace(":59Z", ":59.999999Z").replace(":01Z", ":01.000000Z");
-            let time = time.replace("59-", "59.000000-").replace("00+", "00.000000+");
+            let time = time
+                .replace(":59Z", ":59.999999Z")
+                .replace(":01Z", ":01.000000Z");
+            let time = time
+                .replace("59-", "59.000000-")
+                .replace("00+", "00.000000+");
             changes.push(json!([
                 { "op": "replace", "path": format!("/spec/{field}"), "value": time },
                 { "op": "replace", "path": "/spec/holderIdentity", "value": "x" },
@@ -218,30 +223,31 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
     }
     let leases: Api<Lease> = case.namespace.api();
     let is_led = async |what: &str, case: &Case| {
-        until(&format!("{what}: it is led again\n{}", case.controller.log()), async || {
-            let lease = leases.get(LEASE).await.ok()?;
-            let holder = lease.spec?.holder_identity?;
-            (holder != "x").then_some(())
-        })
+        until(
+            &format!("{what}: it is led again\n{}", case.controller.log()),
+            async || {
+                let lease = leases.get(LEASE).await.ok()?;
+                let holder = lease.spec?.holder_identity?;
+                (holder != "x").then_some(())
+            },
+        )
         .await;
     };
     for (i, change) in changes.iter().enumerate() {
         patch(&case, &path, change).await;
         let name = format!("db-{i}");
         case.seal(&name, &[("a", "1")]).await;
-        case.holds(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
         if i >= odd_entries().len() {
             is_led(&change.to_string(), &case).await;
         }
     }
     let last = changes.last().unwrap();
-    let case = case
-        .restart_after_patch(&path, last)
-        .await;
+    let case = case.restart_after_patch(&path, last).await;
     case.seal("after", &[("a", "1")]).await;
-    case.holds("after", &[("a", "1")]).await;
+    case.wait_for_values("after", &[("a", "1")]).await;
     let log = case.controller.log();
-    assert!(!log.contains("not understood"), "{log}");
+    assert!(!log.contains("cannot parse"), "{log}");
 }
 
 /// Attack: a client that may write key Secrets gives one of them metadata that the controller cannot represent.
@@ -253,10 +259,10 @@ async fn an_odd_key_secret_leaves_the_start_and_the_other_keys_alone() {
         case = case.restart(&["--key-renew-period=0"]).await;
         let name = format!("db-{i}");
         case.seal(&name, &[("a", "1")]).await;
-        case.holds(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
     }
     let log = case.controller.log();
-    assert!(!log.contains("not understood"), "{log}");
+    assert!(!log.contains("cannot parse"), "{log}");
 }
 
 impl Case {
@@ -273,7 +279,8 @@ impl Case {
             .unwrap();
         let client = namespace.client();
         client.request_text(request).await.unwrap();
-        let controller = tests::cluster_controller::ClusterController::start(plane, &namespace, &[]);
+        let controller =
+            tests::cluster_controller::ClusterController::start(plane, &namespace, &[]);
         let controller = controller.await;
         Self {
             plane,

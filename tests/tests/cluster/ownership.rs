@@ -1,28 +1,31 @@
-//! Ownership of Secrets.
+//! Tests the ownership of Secrets.
 
 use serde_json::json;
 use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION};
 
 use crate::case::{Case, template_annotations};
 
-/// Attack: seals an object with the name of a Secret that someone else owns.
+/// Attack: an author seals an object with the name of a Secret of another owner.
 #[tokio::test]
-async fn a_foreign_secret_stays_as_it_is_until_it_is_deleted() {
-    let case = Case::new("foreign").await;
+async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
+    let case = Case::new("unowned").await;
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
     case.seal("db", &[("a", "ours")]).await;
     let want = "failed update: Resource \"db\" already exists and is not managed by SealedSecret";
-    assert_eq!(case.failure("db").await, want);
+    assert_eq!(case.wait_for_failure("db").await, want);
     assert_eq!(
-        case.event("db", "ErrUpdateFailed").await.message.as_deref(),
+        case.wait_for_event("db", "ErrUpdateFailed")
+            .await
+            .message
+            .as_deref(),
         Some(want)
     );
-    case.holds("db", &[("a", "theirs")]).await;
+    case.wait_for_values("db", &[("a", "theirs")]).await;
     // C7: deleting the Secret in the way is sufficient.
     case.delete_secret("db").await;
-    case.holds("db", &[("a", "ours")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "ours")]).await;
+    case.wait_until_synced("db").await;
 }
 
 #[tokio::test]
@@ -31,11 +34,11 @@ async fn a_persistent_failure_is_reported_once_more_and_retried() {
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
     case.seal("db", &[("a", "1")]).await;
-    case.logs("Keeps failing, and is tried again").await;
+    case.logs("Failing permanently").await;
     let consent = json!({ "metadata": { "annotations": { MANAGED_ANNOTATION: "true" } } });
     case.patch_secret("db", consent).await;
-    case.holds("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
 }
 
 #[tokio::test]
@@ -45,7 +48,7 @@ async fn a_managed_secret_is_taken_over() {
     case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
         .await;
     let sealed = case.seal("db", &[("a", "ours")]).await;
-    let secret = case.holds("db", &[("a", "ours")]).await;
+    let secret = case.wait_for_values("db", &[("a", "ours")]).await;
     assert_eq!(
         Some(&secret.metadata.owner_references.unwrap()[0].uid),
         sealed.metadata.uid.as_ref()
@@ -63,19 +66,21 @@ async fn c17_a_patched_secret_keeps_existing_and_dropped_items_and_is_not_delete
     case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
         .await;
     case.seal("db", &[("a", "ours")]).await;
-    let secret = case.holds("db", &[("a", "ours"), ("b", "2")]).await;
+    let secret = case
+        .wait_for_values("db", &[("a", "ours"), ("b", "2")])
+        .await;
     assert_eq!(secret.metadata.owner_references, None);
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let other = case.sealed("db", &[("c", "3")]).spec.encrypted_data;
     let dropped = json!({ "a": null, "c": other["c"] });
     case.patch("db", json!({ "spec": { "encryptedData": dropped } }))
         .await;
     let all = [("a", "ours"), ("b", "2"), ("c", "3")];
-    case.holds("db", &all).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &all).await;
+    case.wait_until_synced("db").await;
     case.delete("db").await;
-    case.rest("patch").await;
-    case.holds("db", &all).await;
+    case.wait_until_idle("patch").await;
+    case.wait_for_values("db", &all).await;
 }
 
 #[tokio::test]
@@ -85,20 +90,20 @@ async fn c5_a_secret_without_owner_is_created_updated_and_not_deleted() {
     sealed.spec.template.metadata.annotations =
         Some([(SKIP_OWNER_ANNOTATION.to_owned(), "true".to_owned())].into());
     case.create(&sealed).await;
-    let secret = case.holds("db", &[("a", "1")]).await;
+    let secret = case.wait_for_values("db", &[("a", "1")]).await;
     assert_eq!(secret.metadata.owner_references, None);
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let next = case.sealed("db", &[("a", "2")]);
     case.patch(
         "db",
         json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
     )
     .await;
-    case.holds("db", &[("a", "2")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "2")]).await;
+    case.wait_until_synced("db").await;
     case.delete("db").await;
-    case.rest("unowned").await;
-    case.holds("db", &[("a", "2")]).await;
+    case.wait_until_idle("unowned").await;
+    case.wait_for_values("db", &[("a", "2")]).await;
     assert!(!case.controller.log().contains("not managed by"));
 }
 
@@ -106,20 +111,20 @@ async fn c5_a_secret_without_owner_is_created_updated_and_not_deleted() {
 async fn the_secret_gets_the_templates_labels_and_annotations() {
     let case = Case::new("metadata").await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
     case.patch("db", template_annotations(&json!({ "x": "y" })))
         .await;
-    tests::patience::until("the annotation is there", async || {
+    tests::patience::until("the annotation exists", async || {
         let annotations = case.secret("db").await?.metadata.annotations?;
         (annotations.get("x")? == "y").then_some(())
     })
     .await;
 }
 
-/// Attack: an author without rights on Secrets turns the consent to a merge into ownership, to replace the values of
-/// someone else or to have them deleted, and into an immutable Secret that shows which guess of a value is right.
+/// Attack: an author without rights on Secrets turns the consent to a merge into ownership, to replace or delete the
+/// values of another owner, and into an immutable Secret that shows which guess of a value is right.
 #[tokio::test]
-async fn consent_to_a_merge_is_consent_to_nothing_else() {
+async fn consent_to_a_merge_permits_nothing_else() {
     let case = Case::with("merge-only", &["--old-gc-behavior"]).await;
     let metadata = json!({ "name": "db", "annotations": { PATCH_ANNOTATION: "true" } });
     case.create_secret(json!({ "metadata": metadata, "stringData": { "pin": "4711" } }))
@@ -131,7 +136,7 @@ async fn consent_to_a_merge_is_consent_to_nothing_else() {
     sealed.spec.template.immutable = Some(true);
     case.create(&sealed).await;
     let both = [("a", "1"), ("pin", "4711")];
-    let secret = case.holds("db", &both).await;
+    let secret = case.wait_for_values("db", &both).await;
     assert_eq!(
         (secret.metadata.owner_references, secret.immutable),
         (None, None)
@@ -140,10 +145,12 @@ async fn consent_to_a_merge_is_consent_to_nothing_else() {
         let next = case.sealed("db", &[("a", version)]).spec.encrypted_data;
         case.patch("db", json!({ "spec": { "encryptedData": next } }))
             .await;
-        case.holds("db", &[("a", version), ("pin", "4711")]).await;
+        case.wait_for_values("db", &[("a", version), ("pin", "4711")])
+            .await;
     }
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     case.delete("db").await;
-    case.rest("merge-only").await;
-    case.holds("db", &[("a", "3"), ("pin", "4711")]).await;
+    case.wait_until_idle("merge-only").await;
+    case.wait_for_values("db", &[("a", "3"), ("pin", "4711")])
+        .await;
 }

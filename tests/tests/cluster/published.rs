@@ -1,4 +1,4 @@
-//! The published certificate in a `ConfigMap`.
+//! Tests the published certificate in a `ConfigMap`.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -12,7 +12,7 @@ use tests::sealing::{KEYS, put_key};
 use crate::case::Case;
 
 const NAME: &str = "sealed-secrets-controller-certificate";
-const WORDS: &[&str] = &["--certificate-configmap", NAME, "--key-renew-period=0"];
+const ARGS: &[&str] = &["--certificate-configmap", NAME, "--key-renew-period=0"];
 
 fn published(case: &Case) -> Api<ConfigMap> {
     case.namespace.api()
@@ -25,30 +25,31 @@ async fn certificate(case: &Case) -> Option<String> {
 
 #[tokio::test]
 async fn the_certificate_is_published_and_follows_the_newest_key() {
-    let case = Case::publishing("published", NAME, WORDS).await;
+    let case = Case::publishing("published", NAME, ARGS).await;
     let first = KEYS[0].pair.certificate().to_pem();
-    until("it is there", async || {
+    until("the certificate is published", async || {
         (certificate(&case).await? == first).then_some(())
     })
     .await;
-    let note = Patch::Merge(json!({ "data": { "note": "by hand" } }));
+    let note = Patch::Merge(json!({ "data": { "note": "manual" } }));
     let config_maps = published(&case);
     let params = PatchParams::default();
     config_maps.patch(NAME, &params, &note).await.unwrap();
 
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     let second = KEYS[1].pair.certificate().to_pem();
-    until("it follows the newest key", async || {
-        (certificate(&case).await? == second).then_some(())
-    })
+    until(
+        "the certificate of the newest key is published",
+        async || (certificate(&case).await? == second).then_some(()),
+    )
     .await;
     let object = config_maps.get(NAME).await.unwrap();
-    assert_eq!(object.data.unwrap()["note"], "by hand");
+    assert_eq!(object.data.unwrap()["note"], "manual");
 
     let params = DeleteParams::default();
     config_maps.delete(NAME, &params).await.unwrap();
-    let case = case.restart(WORDS).await;
-    until("it is made again", async || {
+    let case = case.restart(ARGS).await;
+    until("the ConfigMap is recreated", async || {
         (certificate(&case).await? == second).then_some(())
     })
     .await;
@@ -56,15 +57,15 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
 
 #[tokio::test]
 async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission() {
-    let silent = Case::new("unpublished").await;
-    let mut case = Case::with("unpublished", WORDS).await;
+    let unpublished = Case::new("unpublished").await;
+    let mut case = Case::with("unpublished", ARGS).await;
     case.controller
         .logs("--certificate-configmap: the certificate is not published")
         .await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.controller.logs("secretname=key-1").await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
     let log = case.controller.log();
     assert_eq!(
         log.matches("the certificate is not published").count(),
@@ -72,8 +73,8 @@ async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission
         "{log}"
     );
     assert_eq!(certificate(&case).await, None);
-    assert_eq!(certificate(&silent).await, None);
-    assert!(!silent.controller.log().contains("configmap"));
+    assert_eq!(certificate(&unpublished).await, None);
+    assert!(!unpublished.controller.log().contains("configmap"));
 }
 
 impl Case {

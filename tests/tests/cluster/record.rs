@@ -1,4 +1,5 @@
-//! What the controller knows without decrypting, and how much it decrypts otherwise: counts, never times.
+//! Tests what the controller recognises without decrypting, and how much it decrypts otherwise. Compares counts, not
+//! times.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -25,8 +26,11 @@ async fn operations(case: &Case) -> f64 {
     count(&case.controller, "private_key_operations_total").await
 }
 
-async fn recognises(case: &Case, objects: f64) {
-    let what = format!("{objects} objects are known\n{}", case.controller.log());
+async fn wait_for_recognised(case: &Case, objects: f64) {
+    let what = format!(
+        "{objects} objects are recognised\n{}",
+        case.controller.log()
+    );
     until(&what, async || {
         (count(&case.controller, "recognised_total").await >= objects).then_some(())
     })
@@ -41,7 +45,7 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
         case.seal(&format!("s-{i}"), &ITEMS).await;
     }
     for i in 0..5 {
-        case.is_synced(&format!("s-{i}")).await;
+        case.wait_until_synced(&format!("s-{i}")).await;
     }
     let operations_before = operations(&case).await;
     assert!(
@@ -49,20 +53,20 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
         "{operations_before}"
     );
     let case = case.restart(&one_key).await;
-    recognises(&case, 5.0).await;
+    wait_for_recognised(&case, 5.0).await;
     assert!(operations(&case).await < 0.5);
     case.seal("new", &ITEMS[..1]).await;
-    case.holds("new", &ITEMS[..1]).await;
-    case.is_synced("new").await;
+    case.wait_for_values("new", &ITEMS[..1]).await;
+    case.wait_until_synced("new").await;
     assert!((operations(&case).await - 1.0).abs() < 0.5);
 }
 
 #[tokio::test]
-async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_a_foreign_label() {
+async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelated_label() {
     let case = Case::new("meanwhile").await;
     for name in ["labelled", "edited", "deleted"] {
         case.seal(name, &ITEMS[..1]).await;
-        case.is_synced(name).await;
+        case.wait_until_synced(name).await;
     }
     let case = case
         .restart_after(async |namespace| {
@@ -81,21 +85,21 @@ async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_a_foreign_l
             deleted.unwrap();
         })
         .await;
-    case.holds("edited", &ITEMS[..1]).await;
-    case.holds("deleted", &ITEMS[..1]).await;
-    recognises(&case, 1.0).await;
+    case.wait_for_values("edited", &ITEMS[..1]).await;
+    case.wait_for_values("deleted", &ITEMS[..1]).await;
+    wait_for_recognised(&case, 1.0).await;
     assert!((operations(&case).await - 2.0).abs() < 0.5);
     let labels = case.secret("labelled").await.unwrap().metadata.labels;
     assert_eq!(labels.unwrap()["x"], "y");
 }
 
-/// Attack: copies the status record of another object.
+/// Attack: an author copies the status record of another object.
 #[tokio::test]
 async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
     let case = Case::new("forged").await;
     for name in ["mine", "other"] {
         case.seal(name, &ITEMS).await;
-        case.is_synced(name).await;
+        case.wait_until_synced(name).await;
     }
     let record = async |name: &str| {
         let object = case.sealed_secrets().get(name).await.unwrap();
@@ -125,12 +129,12 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
             })
             .await;
         let genuine = json!(other);
-        until(&format!("the record is put right: {why}"), async || {
+        until(&format!("the record is corrected: {why}"), async || {
             let object = case.sealed_secrets().get("other").await.unwrap();
             (json!(object.status?.record?) == genuine).then_some(())
         })
         .await;
-        recognises(&case, 1.0).await;
+        wait_for_recognised(&case, 1.0).await;
         assert!((operations(&case).await - 3.0).abs() < 0.5, "{why}");
     }
 }
@@ -149,16 +153,16 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let annotations = hinted.metadata.annotations.get_or_insert_default();
     hints::annotate(annotations, &ITEMS.iter().map(hint).collect());
     case.create(&hinted).await;
-    case.is_synced("hinted").await;
+    case.wait_until_synced("hinted").await;
     let hinted = operations(&case).await;
     assert!((hinted - 3.0).abs() < 0.5, "{hinted}: one for each item");
 
     case.create(&seal("plain", &ITEMS)).await;
-    case.is_synced("plain").await;
+    case.wait_until_synced("plain").await;
     let first = operations(&case).await - hinted;
     assert!(
         (first - 5.0).abs() < 0.5,
-        "{first}: the first item tries all three keys, the others the one that opened it"
+        "{first}: the first item tries all three keys, the others only the key that unsealed it"
     );
     // A new version, sealed for the same key: the status still names the key.
     let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);
@@ -167,7 +171,7 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
         json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
     )
     .await;
-    case.holds("plain", &[("a", "9"), ("b", "2"), ("c", "3")])
+    case.wait_for_values("plain", &[("a", "9"), ("b", "2"), ("c", "3")])
         .await;
     let second = operations(&case).await - hinted - first;
     assert!((second - 3.0).abs() < 0.5, "{second}");

@@ -1,4 +1,4 @@
-//! The content of statuses.
+//! Tests the content of statuses.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::case::Case;
 async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     let case = Case::new("status").await;
     case.seal("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     for (sealed, message) in [
         ("AAAA", "no key could decrypt secret (a)"),
         ("*", "illegal base64 data at input byte 0 (a)"),
@@ -25,9 +25,10 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
             json!({ "spec": { "encryptedData": { "a": sealed } } }),
         )
         .await;
-        case.condition("db", |synced| {
-            let said = synced.message.as_deref().unwrap_or_default();
-            said.starts_with(message) && said.contains("hint: item a is not a sealed value: ")
+        case.wait_for_condition("db", |synced| {
+            let reported = synced.message.as_deref().unwrap_or_default();
+            reported.starts_with(message)
+                && reported.contains("hint: item a is not a sealed value: ")
         })
         .await;
     }
@@ -37,7 +38,7 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
         json!({ "spec": { "encryptedData": good.spec.encrypted_data } }),
     )
     .await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let status = case
         .sealed_secrets()
         .get("db")
@@ -54,9 +55,9 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     assert!(status.items[0].sealed_by.is_some());
 }
 
-/// Attack: stores malformed objects beside a victim's valid one.
+/// Attack: an author stores malformed objects beside a victim's valid one.
 #[tokio::test]
-async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
+async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     let case = Case::new("malformed").await;
     let owners = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "x", "uid": 5 }]);
     let spec = json!({ "encryptedData": { "a": "AAAA" }, "template": { "metadata": { "ownerReferences": owners } } });
@@ -77,8 +78,8 @@ async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
     .await
     .unwrap();
     case.seal("good", &[("a", "1")]).await;
-    case.holds("good", &[("a", "1")]).await;
-    let event = case.event("odd", "ErrUnsealFailed").await;
+    case.wait_for_values("good", &[("a", "1")]).await;
+    let event = case.wait_for_event("odd", "ErrUnsealFailed").await;
     assert!(event.message.unwrap().contains("wrong kind of value"));
     let status = tests::patience::until("a status", async || {
         Some(
@@ -91,9 +92,9 @@ async fn a_malformed_object_gets_its_own_status_and_disturbs_nobody() {
     assert_eq!(status, "False");
 }
 
-/// Attack: stores an object of maximal size in which no item can be opened.
+/// Attack: an author stores an object of maximal size in which no item can be unsealed.
 #[tokio::test]
-async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
+async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
     let case = Case::new("large").await;
     let mut sealed = case.sealed("large", &[]);
     for i in 0..40_000 {
@@ -101,7 +102,7 @@ async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
         items.insert(format!("key-{i:05}"), "AAAA".into());
     }
     case.create(&sealed).await;
-    let message = case.failure("large").await;
+    let message = case.wait_for_failure("large").await;
     assert!(message.starts_with("no key could decrypt secret (key-00000, key-00001, "));
     let status = case.sealed_secrets().get("large").await.unwrap().status;
     assert_eq!(status.unwrap().items.len(), 500);
@@ -111,46 +112,46 @@ async fn an_object_near_the_largest_gets_a_status_though_every_item_fails() {
 async fn writes_no_status_if_updates_are_disabled() {
     let case = Case::with("no-status", &["--update-status=false"]).await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
-    case.event("db", "Unsealed").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_for_event("db", "Unsealed").await;
     assert_eq!(case.conditions("db").await, []);
 }
 
 #[tokio::test]
 async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let case = Case::without_right_to_watch_secrets("unwatched").await;
-    case.logs("so those that others edit or delete are not put right")
+    case.logs("so edits and deletions of them are not corrected")
         .await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
     let log = case.controller.log();
     let warnings = log
         .lines()
-        .filter(|line| line.contains("level=WARN") && line.contains("are not put right"));
+        .filter(|line| line.contains("level=WARN") && line.contains("are not corrected"));
     assert_eq!(warnings.count(), 1, "{log}");
 }
 
 #[tokio::test]
-async fn c19_a_status_is_written_as_soon_as_it_can_be() {
+async fn c19_retries_a_failed_write_of_a_status() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
     case.logs("cannot update the status").await;
     assert_eq!(case.conditions("db").await, []);
     roles::grant_statuses(&case.namespace).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
 }
 
 #[tokio::test]
 async fn a_restart_writes_nothing() {
     let case = Case::new("restart").await;
     case.seal("db", &[("a", "1")]).await;
-    let before = case.holds("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    let before = case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
     let sealed = case.sealed_secrets().get("db").await.unwrap();
     let case = case.restart(&[]).await;
-    case.rest("restart").await;
+    case.wait_until_idle("restart").await;
     assert_eq!(
         case.secret("db").await.unwrap().metadata.resource_version,
         before.metadata.resource_version
@@ -166,19 +167,19 @@ async fn a_restart_writes_nothing() {
 async fn without_unsealed_events_only_warnings_are_written() {
     let case = Case::with("quiet", &["--unsealed-events=false"]).await;
     case.seal("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     case.patch(
         "db",
         json!({ "spec": { "encryptedData": { "a": "AAAA" } } }),
     )
     .await;
-    case.event("db", "ErrUnsealFailed").await;
+    case.wait_for_event("db", "ErrUnsealFailed").await;
     let events = case.events().await;
     let reasons: Vec<_> = events.iter().map(|event| event.reason.as_deref()).collect();
     assert!(!reasons.contains(&Some("Unsealed")), "{reasons:?}");
 }
 
-/// The rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then ours.
+/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then ours.
 fn wide(case: &Case) -> Vec<String> {
     let output = Command::new(operators::kubectl())
         .arg(format!(
@@ -198,7 +199,7 @@ fn wide(case: &Case) -> Vec<String> {
 async fn kubectl_shows_reason_last_good_version_and_key() {
     let case = Case::new("columns").await;
     case.seal("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     let rows = wide(&case);
     let head: Vec<_> = rows[0].split_whitespace().collect();
     let ours = ["READY", "REASON", "LAST", "GOOD", "KEY"];
@@ -212,7 +213,7 @@ async fn kubectl_shows_reason_last_good_version_and_key() {
     assert_eq!(good[good.len() - 4..], ["True", "Unsealed", "1", &key]);
     let bad = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
     case.patch("db", bad).await;
-    case.failure("db").await;
+    case.wait_for_failure("db").await;
     let bad = cells(&wide(&case).concat());
     assert_eq!(bad[bad.len() - 3..], ["False", "ErrUnsealFailed", "1"]);
 }

@@ -1,5 +1,5 @@
-//! Every built-in type of Secret: which ones are created, and that each settles, whatever Kubernetes adds to
-//! it. The token controller is the real one.
+//! Tests every built-in type of Secret: which types are created, and that each reaches a stable state with the items
+//! that Kubernetes adds. The token controller is the real one.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +81,7 @@ fn of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> Seal
     sealed
 }
 
-async fn has_account(case: &Case) {
+async fn wait_for_account(case: &Case) {
     until("the namespace has its ServiceAccount", async || {
         let accounts = case.namespace.api::<ServiceAccount>();
         accounts.get_opt("default").await.unwrap()
@@ -94,8 +94,8 @@ fn item(secret: &ApiSecret, key: &str) -> Vec<u8> {
     data.map(|value| value.0.clone()).unwrap_or_default()
 }
 
-/// Waits until Kubernetes has added everything.
-async fn with_token(case: &Case, name: &str) -> ApiSecret {
+/// Waits until Kubernetes has added the token and its items; returns the Secret.
+async fn wait_for_token(case: &Case, name: &str) -> ApiSecret {
     until(
         &format!("{name} has a token\n{}", case.controller.log()),
         async || {
@@ -118,8 +118,8 @@ async fn versions(case: &Case) -> BTreeMap<String, (Option<String>, Vec<u8>)> {
     versions
 }
 
-/// Makes the controller reconcile each object again.
-async fn stir(case: &Case, count: &str) {
+/// Triggers another reconciliation of each object.
+async fn reconcile_again(case: &Case, count: &str) {
     for (name, ..) in TYPES {
         case.patch(
             name,
@@ -127,10 +127,10 @@ async fn stir(case: &Case, count: &str) {
         )
         .await;
     }
-    case.rest(&format!("stir-{count}")).await;
+    case.wait_until_idle(&format!("again-{count}")).await;
 }
 
-async fn no_correction(case: &Case) {
+async fn assert_no_correction(case: &Case) {
     let events = case.events().await;
     let reasons: Vec<_> = events
         .iter()
@@ -143,11 +143,11 @@ async fn no_correction(case: &Case) {
     );
 }
 
-/// The controller knows which items a type requires. Everything else the API server judges.
+/// The controller checks which items a type requires. The API server checks everything else.
 #[tokio::test]
 async fn what_no_api_server_accepts_is_stalled() {
     // Which item is at fault would say something of its value.
-    const BY_VALUES: &str = "the values do not make a Secret";
+    const BY_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
     let rows: [(&str, &str, Items, &str); 4] = [
         (
@@ -179,7 +179,7 @@ async fn what_no_api_server_accepts_is_stalled() {
         case.create(&sealed).await;
     }
     for (name, _, _, part) in rows {
-        let message = case.failure(name).await;
+        let message = case.wait_for_failure(name).await;
         assert!(message.contains(part), "{name}: {message}");
         let conditions = case.conditions(name).await;
         let is_stalled = conditions
@@ -192,45 +192,45 @@ async fn what_no_api_server_accepts_is_stalled() {
     }
 }
 
-/// Attack: makes the controller and Kubernetes overwrite each other without end.
+/// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
     let case = Case::with("types", &[ALLOW]).await;
-    has_account(&case).await;
+    wait_for_account(&case).await;
     for (name, type_, items) in TYPES {
         case.create(&of_type(&case, name, type_, items)).await;
     }
-    let filled = with_token(&case, "account-token").await;
+    let filled = wait_for_token(&case, "account-token").await;
     assert!(filled.annotations().contains_key(ACCOUNT_UID));
     for (name, type_, _) in TYPES {
-        case.is_synced(name).await;
+        case.wait_until_synced(name).await;
         let stored = case.secret(name).await.unwrap().type_.unwrap_or_default();
         let want = if type_.is_empty() { "Opaque" } else { type_ };
         assert_eq!(stored, want);
     }
-    case.rest("settled").await;
+    case.wait_until_idle("settled").await;
     let settled = versions(&case).await;
-    stir(&case, "1").await;
+    reconcile_again(&case, "1").await;
     assert_eq!(versions(&case).await, settled, "{}", case.controller.log());
     let case = case.restart(&[ALLOW]).await;
-    stir(&case, "2").await;
+    reconcile_again(&case, "2").await;
     assert_eq!(versions(&case).await, settled, "{}", case.controller.log());
-    no_correction(&case).await;
+    assert_no_correction(&case).await;
 }
 
-/// Attack: seals a new version of a token's Secret, so that its token is lost.
+/// Attack: an author seals a new version of a token's Secret, so that its token is lost.
 #[tokio::test]
 async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     let case = Case::with("token", &[ALLOW]).await;
-    has_account(&case).await;
+    wait_for_account(&case).await;
     case.create(&of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
         .await;
-    let before = with_token(&case, "db").await;
-    case.is_synced("db").await;
+    let before = wait_for_token(&case, "db").await;
+    case.wait_until_synced("db").await;
     let next = case.sealed("db", &[("a", "2"), ("b", "3")]);
     let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });
     case.patch("db", patch).await;
-    let after = until("the new values are there", async || {
+    let after = until("the Secret has the new values", async || {
         let secret = case.secret("db").await?;
         (item(&secret, "b") == b"3").then_some(secret)
     })
@@ -244,10 +244,10 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     );
 
     // The controller still reverts changes to what the SealedSecret sets, and the token stays.
-    case.is_synced("db").await;
+    case.wait_until_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    let healed = until("the edit is put right", async || {
+    let healed = until("the edit is reverted", async || {
         let secret = case.secret("db").await?;
         (item(&secret, "a") == b"2").then_some(secret)
     })
@@ -283,9 +283,9 @@ async fn consenting(case: &Case, name: &str, type_: &str) {
 /// Attack: an author who may create SealedSecrets but no Secrets requests a Secret into which Kubernetes puts
 /// a token, or one that lets its holder join the cluster.
 #[tokio::test]
-async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
+async fn refuses_a_risky_type_in_every_form() {
     let case = Case::new("risky").await;
-    has_account(&case).await;
+    wait_for_account(&case).await;
     for (i, type_) in RISKY.into_iter().enumerate() {
         let [plain, old, merged] = ["plain", "old", "merged"].map(|form| format!("{form}-{i}"));
         case.create(&of_type(&case, &plain, type_, &[("a", "1")]))
@@ -295,10 +295,10 @@ async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
         consenting(&case, &merged, type_).await;
         case.create(&case.sealed(&merged, &[("a", "1")])).await;
         // The type of a whole sealed Secret is also sealed, and must not be published.
-        let message = case.failure(&old).await;
+        let message = case.wait_for_failure(&old).await;
         assert!(!message.contains(type_), "{old}: {message}");
         for name in [&plain, &merged] {
-            let message = case.failure(name).await;
+            let message = case.wait_for_failure(name).await;
             let hint = format!("--allow-secret-types={type_}");
             assert!(message.contains(&hint), "{name}: {message}");
             assert!(message.contains("allowSecretTypes"), "{message}");
@@ -315,38 +315,37 @@ async fn refuses_a_type_that_gives_more_than_values_in_every_form() {
     }
 }
 
-/// Attack: seals a new version of a Secret whose type grants credentials.
+/// Attack: an author seals a new version of a Secret whose type grants credentials.
 ///
 /// The Secrets are in the state in which Bitnami's controller leaves them.
 #[tokio::test]
-async fn a_secret_of_such_a_type_that_is_there_stays_untouched_and_the_status_says_how_to_allow_it()
-{
+async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names_the_flag() {
     let case = Case::with("before", &[ALLOW]).await;
-    has_account(&case).await;
+    wait_for_account(&case).await;
     case.create(&of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
         .await;
-    with_token(&case, "db").await;
-    case.is_synced("db").await;
-    case.rest("before").await;
+    wait_for_token(&case, "db").await;
+    case.wait_until_synced("db").await;
+    case.wait_until_idle("before").await;
     let before = case.secret("db").await.unwrap();
     let case = case.restart(&[]).await;
-    let message = case.failure("db").await;
+    let message = case.wait_for_failure("db").await;
     assert!(
         message.contains(&format!("--allow-secret-types={ACCOUNT_TOKEN}")),
         "{message}"
     );
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    case.rest("after").await;
+    case.wait_until_idle("after").await;
     let after = case.secret("db").await.unwrap();
     assert_eq!(item(&after, "a"), b"edited");
     assert_eq!(item(&after, "token"), item(&before, "token"));
     assert_eq!(after.metadata.uid, before.metadata.uid);
 }
 
-/// Attack: a SealedSecret of a type that Kubernetes deletes at once makes the controller write without end.
+/// Attack: an author seals a type that Kubernetes deletes at once, so that the controller writes without end.
 #[tokio::test]
-async fn a_secret_that_is_deleted_again_and_again_is_not_recreated_without_end() {
+async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
     let case = Case::with("deleted", &[ALLOW]).await;
     let mut sealed = of_type(&case, "ghost", ACCOUNT_TOKEN, &[("a", "1")]);
     let annotations = sealed
@@ -357,13 +356,13 @@ async fn a_secret_that_is_deleted_again_and_again_is_not_recreated_without_end()
         .get_or_insert_default();
     annotations.insert(ACCOUNT.into(), "nobody".into());
     case.create(&sealed).await;
-    case.event("ghost", "DriftFight").await;
-    let message = case.failure("ghost").await;
+    case.wait_for_event("ghost", "DriftFight").await;
+    let message = case.wait_for_failure("ghost").await;
     assert!(message.contains("keeps deleting the Secret"), "{message}");
     let made = created(&case, "ghost");
     assert!((2..=7).contains(&made), "{made} times");
-    // The object comes to rest, and its neighbours are still reconciled.
-    case.rest("neighbours").await;
+    // The object reaches a stable state, and its neighbours are still reconciled.
+    case.wait_until_idle("neighbours").await;
     assert!(created(&case, "ghost") <= 7);
 }
 
@@ -383,45 +382,47 @@ fn created(case: &Case, name: &str) -> usize {
     audit.iter().filter(is_ours).count()
 }
 
-/// The same for a Secret of an ordinary type, deleted by a client.
+/// The limit on recreations does not affect a Secret of an ordinary type that a client deletes.
 #[tokio::test]
-async fn a_secret_that_a_client_deletes_a_few_times_is_back_at_once() {
+async fn recreates_a_secret_that_a_client_deletes_a_few_times() {
     let case = Case::new("back").await;
     case.seal("db", &[("a", "1")]).await;
-    case.holds("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
     for _ in 0..4 {
         let before = case.secret("db").await.unwrap().metadata.uid;
         case.secrets()
             .delete("db", &DeleteParams::default())
             .await
             .unwrap();
-        until("it is back", async || {
+        until("it is recreated", async || {
             let secret = case.secret("db").await?;
             (secret.metadata.uid != before).then_some(())
         })
         .await;
-        case.is_synced("db").await;
+        case.wait_until_synced("db").await;
     }
-    no_correction(&case).await;
+    assert_no_correction(&case).await;
 }
 
 /// Another controller can add items to our Secret without a drift fight: with the annotation for merging.
 #[tokio::test]
-async fn items_that_another_controller_adds_stay_where_the_template_asks_for_merging() {
+async fn keeps_items_that_another_controller_adds_if_the_template_allows_merging() {
     let case = Case::new("merging").await;
     let mut sealed = case.sealed("db", &[("a", "1")]);
     let metadata = &mut sealed.spec.template.metadata;
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(PATCH_ANNOTATION.into(), "true".into());
     case.create(&sealed).await;
-    case.holds("db", &[("a", "1")]).await;
-    case.is_synced("db").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "theirs": "2" } }))
         .await;
-    case.rest("added").await;
-    case.holds("db", &[("a", "1"), ("theirs", "2")]).await;
+    case.wait_until_idle("added").await;
+    case.wait_for_values("db", &[("a", "1"), ("theirs", "2")])
+        .await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    case.holds("db", &[("a", "1"), ("theirs", "2")]).await;
+    case.wait_for_values("db", &[("a", "1"), ("theirs", "2")])
+        .await;
 }

@@ -1,4 +1,4 @@
-//! The shared control plane behaves like a cluster.
+//! Tests that the shared control plane behaves like a cluster.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -45,7 +45,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
         "secret",
         conditions::is_deleted(&uid),
     );
-    patience::soon("the owned Secret is gone", gone)
+    patience::within_limit("the owned Secret is deleted", gone)
         .await
         .unwrap();
     assert_eq!(
@@ -55,7 +55,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
 }
 
 #[tokio::test]
-async fn denies_a_service_account_what_its_role_does_not_allow() {
+async fn denies_requests_that_the_role_does_not_allow() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("roles").await;
     let elsewhere = plane.namespace("roles").await;
@@ -75,10 +75,10 @@ async fn denies_a_service_account_what_its_role_does_not_allow() {
     );
     let maps: Api<ConfigMap> = Api::namespaced(reader.clone(), namespace.name());
     assert_forbidden("another kind", &maps.list(&ListParams::default()).await);
-    let foreign: Api<Secret> = Api::namespaced(reader, elsewhere.name());
+    let other_namespace: Api<Secret> = Api::namespaced(reader, elsewhere.name());
     assert_forbidden(
         "another namespace",
-        &foreign.list(&ListParams::default()).await,
+        &other_namespace.list(&ListParams::default()).await,
     );
 }
 
@@ -182,7 +182,9 @@ async fn empties_a_deleted_namespace() {
         .unwrap();
 
     let gone = await_condition(namespaces, namespace.name(), conditions::is_deleted(&uid));
-    patience::soon("the namespace is gone", gone).await.unwrap();
+    patience::within_limit("the namespace is deleted", gone)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Faults of a control plane: each test disturbs its own plane.
+//! Tests the faults of a control plane. Each test disturbs its own plane.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tests::control_plane::ControlPlane;
 use tests::patience;
 use tokio::time::timeout;
 
-/// Long enough for any response that comes at all.
-const A_WHILE: Duration = Duration::from_secs(1);
+/// Longer than any response of a running API server takes.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn continues_a_watch_after_the_api_server_restarted() {
@@ -24,10 +24,10 @@ async fn continues_a_watch_after_the_api_server_restarted() {
     let mut watch = pin!(watch.default_backoff().touched_objects());
 
     create(&maps, "before").await;
-    sees(&mut watch, "before").await;
+    wait_until_seen(&mut watch, "before").await;
     plane.restart_api_server().await;
     create(&maps, "after").await;
-    sees(&mut watch, "after").await;
+    wait_until_seen(&mut watch, "after").await;
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn stores_nothing_without_etcd_and_loses_nothing_when_it_returns() {
 
     plane.stop_etcd();
     let write = timeout(
-        A_WHILE,
+        RESPONSE_LIMIT,
         maps.create(&PostParams::default(), &map("meanwhile")),
     )
     .await;
@@ -58,16 +58,18 @@ async fn answers_requests_from_a_pause_when_it_ends() {
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "any").await;
     let parameters = ListParams::default();
-    let mut question = pin!(maps.list(&parameters));
+    let mut request = pin!(maps.list(&parameters));
 
     plane.pause();
     assert!(
-        timeout(A_WHILE, &mut question).await.is_err(),
+        timeout(RESPONSE_LIMIT, &mut request).await.is_err(),
         "a paused API server gives no answer"
     );
 
     plane.resume();
-    patience::soon("the answer comes", question).await.unwrap();
+    patience::within_limit("the response arrives", request)
+        .await
+        .unwrap();
 }
 
 async fn create(maps: &Api<ConfigMap>, name: &str) {
@@ -82,7 +84,10 @@ fn map(name: &str) -> ConfigMap {
 
 /// Waits until the watch reports an object. Ignores errors: the watcher reports a lost connection and then
 /// continues.
-async fn sees(watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpin), name: &str) {
+async fn wait_until_seen(
+    watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpin),
+    name: &str,
+) {
     let seen = async {
         loop {
             let event = watch.next().await.expect("a watch has no end");
@@ -91,5 +96,5 @@ async fn sees(watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpi
             }
         }
     };
-    patience::soon(&format!("the watch shows {name}"), seen).await;
+    patience::within_limit(&format!("the watch shows {name}"), seen).await;
 }

@@ -1,5 +1,5 @@
-//! What a control plane leaves behind, which programs it consists of, and how the planes of several test
-//! processes coexist. The program `plane_user` acts as a test process.
+//! Tests what a control plane leaves behind, which programs it runs, and that the planes of several test processes
+//! coexist. The program `plane_user` acts as a test process.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -93,7 +93,7 @@ async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_as_it_was() {
     assert!(guest.ended().success(), "{}", guest.errors());
     guest.leaves_nothing(None).await;
     let as_before = async || (cluster.names().await == before).then_some(());
-    patience::until("the namespace of the guest is gone", as_before).await;
+    patience::until("the namespace of the other process is deleted", as_before).await;
 }
 
 #[tokio::test]
@@ -122,19 +122,20 @@ async fn uses_the_programs_of_kubebuilder_assets() {
 }
 
 #[tokio::test]
-async fn says_which_program_kubebuilder_assets_lacks() {
+async fn reports_which_program_kubebuilder_assets_lacks() {
     let assets = assets(&["etcd"]);
     let mut user = User::start("pass", &[("KUBEBUILDER_ASSETS", assets.path())]);
     assert!(!user.ended().success());
     assert!(
-        user.errors().contains("there is no kube-apiserver in it"),
+        user.errors()
+            .contains("which does not contain kube-apiserver"),
         "{}",
         user.errors()
     );
 }
 
 #[tokio::test]
-async fn says_what_to_install_if_go_is_missing() {
+async fn reports_what_to_install_if_go_is_missing() {
     let mut user = User::start("pass", &[("PATH", Path::new("/none"))]);
     assert!(!user.ended().success());
     assert!(
@@ -230,7 +231,7 @@ impl User {
     /// Waits until it has exited and has no process, temporary file or open port left.
     async fn leaves_nothing(&mut self, plane: Option<&Plane>) {
         self.ended();
-        patience::until("its processes are gone", async || {
+        patience::until("its processes have ended", async || {
             self.running().is_empty().then_some(())
         })
         .await;
@@ -241,7 +242,7 @@ impl User {
                 .is_none()
                 .then_some(())
         };
-        patience::until("its temporary files are gone", files).await;
+        patience::until("its temporary files are deleted", files).await;
         if let Some(plane) = plane {
             let answer = TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
             assert_eq!(

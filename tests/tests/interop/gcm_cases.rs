@@ -37,9 +37,9 @@ impl Sealer {
     }
 }
 
-/// Attack: flips bits of tag and ciphertext at every length.
+/// Attack: an attacker flips bits of tag and ciphertext at every length.
 #[test]
-fn each_length_of_key_and_text_opens_and_each_mistake_in_tag_or_text_is_refused() {
+fn accepts_every_length_and_refuses_every_change_of_tag_or_ciphertext() {
     let key = &KEYS[0];
     let sealer = Sealer {
         public: private(key).to_public_key(),
@@ -53,7 +53,7 @@ fn each_length_of_key_and_text_opens_and_each_mistake_in_tag_or_text_is_refused(
             let good = encrypted(&session, &plain).unwrap();
             let which = format!("key of {session_len}, text of {len}");
             assert_eq!(sealer.open(key, &session, &good), Ok(plain), "{which}");
-            for (mistake, bad) in mistakes(&good) {
+            for (mistake, bad) in invalid_values(&good) {
                 let got = sealer.open(key, &session, &bad);
                 assert_eq!(got, Err(OpenError), "{which}, {mistake}");
             }
@@ -69,7 +69,7 @@ fn refuses_a_session_key_of_another_length() {
         label: Scope::Strict.label("shop", "db"),
     };
     for len in [0, 1, 15, 17, 23, 25, 31, 33, 64] {
-        // Would open if the key were truncated, or padded with zeros.
+        // Would be accepted if the key were truncated, or padded with zeros.
         let mut aes = vec![0; 32];
         let session = vec![7; len];
         let kept = len.min(32);
@@ -80,19 +80,19 @@ fn refuses_a_session_key_of_another_length() {
     }
 }
 
-fn mistakes(good: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn invalid_values(good: &[u8]) -> Vec<(String, Vec<u8>)> {
     let tag = good.len() - TAG_LEN;
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bad = good.to_vec();
         change(&mut bad);
         bad
     };
-    let mut mistakes = Vec::new();
+    let mut invalid_values = Vec::new();
     for bit in [
         0, 1, 7, 8, 31, 32, 63, 64, 71, 77, 80, 96, 97, 103, 120, 121, 126, 127,
     ] {
         let bad = changed(&|bad| bad[tag + bit / 8] ^= 1 << (bit % 8));
-        mistakes.push((format!("bit {bit} of the tag flipped"), bad));
+        invalid_values.push((format!("bit {bit} of the tag flipped"), bad));
     }
     for (mistake, and, xor) in [
         ("all bits of the tag flipped", 0xff, 0xff),
@@ -102,20 +102,20 @@ fn mistakes(good: &[u8]) -> Vec<(String, Vec<u8>)> {
     ] {
         let change = |byte: &mut u8| *byte = *byte & and ^ xor;
         let bad = changed(&|bad| bad[tag..].iter_mut().for_each(change));
-        mistakes.push((mistake.into(), bad));
+        invalid_values.push((mistake.into(), bad));
     }
     for left in [0, 1, 8, 12, 15] {
         let bad = changed(&|bad| bad.truncate(tag + left));
-        mistakes.push((format!("{left} bytes of the tag"), bad));
+        invalid_values.push((format!("{left} bytes of the tag"), bad));
     }
-    mistakes.push(("a byte more".into(), changed(&|bad| bad.push(0))));
-    mistakes.push((
+    invalid_values.push(("a byte more".into(), changed(&|bad| bad.push(0))));
+    invalid_values.push((
         "a byte more in front".into(),
         changed(&|bad| bad.insert(0, 0)),
     ));
     if tag > 0 {
-        mistakes.push(("text changed".into(), changed(&|bad| bad[tag - 1] ^= 1)));
-        mistakes.push(("text missing".into(), good[tag..].to_vec()));
+        invalid_values.push(("text changed".into(), changed(&|bad| bad[tag - 1] ^= 1)));
+        invalid_values.push(("text missing".into(), good[tag..].to_vec()));
     }
-    mistakes
+    invalid_values
 }

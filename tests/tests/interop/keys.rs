@@ -10,7 +10,7 @@ use crate::UPSTREAM;
 
 pub(crate) struct TestKey {
     /// The implementation that generated it, for messages.
-    pub(crate) maker: String,
+    pub(crate) generator: String,
     /// The private key, PEM with PKCS#1.
     pub(crate) private: String,
     /// The self-signed certificate, PEM.
@@ -23,11 +23,11 @@ pub(crate) struct TestKey {
 pub(crate) static KEYS: LazyLock<Vec<TestKey>> = LazyLock::new(|| {
     [2048, 3072, 4096]
         .into_iter()
-        .flat_map(|bits| [made_by_upstream(bits), made_by_us(bits)])
+        .flat_map(|bits| [generated_by_upstream(bits), generated_by_us(bits)])
         .collect()
 });
 
-fn made_by_upstream(bits: u32) -> TestKey {
+fn generated_by_upstream(bits: u32) -> TestKey {
     let made = UPSTREAM.generate(&KeyRequest::rsa(bits)).unwrap();
     TestKey::new(
         format!("upstream's key of {bits} bits"),
@@ -36,7 +36,7 @@ fn made_by_upstream(bits: u32) -> TestKey {
     )
 }
 
-fn made_by_us(bits: u32) -> TestKey {
+fn generated_by_us(bits: u32) -> TestKey {
     let spec = KeySpec {
         size: KeySize::try_from(i64::from(bits)).unwrap(),
         ttl: SignedDuration::from_hours(24 * 365),
@@ -54,13 +54,13 @@ fn made_by_us(bits: u32) -> TestKey {
 }
 
 impl TestKey {
-    fn new(maker: String, private: String, certificate: String) -> Self {
+    fn new(generator: String, private: String, certificate: String) -> Self {
         let pair = KeyPair::new(
             PrivateKey::from_pem(private.as_bytes()).unwrap(),
             Certificate::from_pem(certificate.as_bytes()).unwrap(),
         );
         Self {
-            maker,
+            generator,
             private,
             certificate,
             pair: pair.unwrap(),
@@ -72,6 +72,11 @@ impl TestKey {
 fn both_sides_name_a_key_by_the_same_fingerprint() {
     for key in KEYS.iter() {
         let theirs = UPSTREAM.fingerprint(&key.certificate).unwrap();
-        assert_eq!(key.pair.fingerprint().to_string(), theirs, "{}", key.maker);
+        assert_eq!(
+            key.pair.fingerprint().to_string(),
+            theirs,
+            "{}",
+            key.generator
+        );
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! | module | question |
 //! |---|---|
-//! | `values` | does each side open what the other sealed? |
+//! | `values` | does each side unseal what the other sealed? |
 //! | `second_opinion` | do the `rsa` and `aes-gcm` crates agree with both? |
 //! | `wycheproof_vectors` | are invalid RSA blocks refused? |
 //! | `gcm_cases` | are values with a wrong tag or ciphertext refused? |
-//! | `vectors` | can values be opened that were sealed long ago? |
+//! | `vectors` | can values of earlier releases be unsealed? |
 //! | `objects` | do whole Secrets survive sealing on one side and unsealing on the other? |
 //! | `texts`, `scalars` | do both read and write the same YAML and JSON? |
 #![allow(
@@ -33,6 +33,5 @@ use std::sync::LazyLock;
 
 use tests::upstream::Upstream;
 
-/// One peer for all tests of this program.
-static UPSTREAM: LazyLock<Upstream> =
-    LazyLock::new(|| Upstream::start().expect("the Go peer starts"));
+/// The upstream process that all tests of this binary share.
+static UPSTREAM: LazyLock<Upstream> = LazyLock::new(|| Upstream::start().expect("upstream starts"));

@@ -1,4 +1,4 @@
-//! Whole Secrets: sealed on one side, unsealed on the other.
+//! Tests whole Secrets: sealed on one side, unsealed on the other.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -54,8 +54,8 @@ fn upstream_unseals_each_object_that_we_sealed() {
                 .unseal(&[&key.private], text.as_bytes(), format)
                 .unwrap();
             assert_eq!(
-                facts(&UPSTREAM.parse(&secret).unwrap()),
-                facts(&original),
+                preserved_parts(&UPSTREAM.parse(&secret).unwrap()),
+                preserved_parts(&original),
                 "{scope:?}, {format:?}"
             );
         }
@@ -73,8 +73,8 @@ fn we_unseal_each_object_that_upstream_sealed() {
                 .unwrap();
             let secret = opened(&read(&sealed), &ring(key), false).unwrap();
             assert_eq!(
-                facts(&secret.to_document()),
-                facts(&original),
+                preserved_parts(&secret.to_document()),
+                preserved_parts(&original),
                 "{scope:?}, {format:?}"
             );
         }
@@ -129,7 +129,7 @@ fn ring(key: &TestKey) -> KeyRing {
 }
 
 /// Returns the parts that must be preserved; `null` and the empty text are both an empty value.
-fn facts(secret: &Value) -> Value {
+fn preserved_parts(secret: &Value) -> Value {
     let text = |path: &str| secret.pointer(path).cloned().unwrap_or_default();
     let items = secret["data"].as_object().unwrap().iter();
     let items: BTreeMap<_, _> = items

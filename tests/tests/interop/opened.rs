@@ -1,4 +1,4 @@
-//! Unseals with `shared`, as a controller does.
+//! Unseals an object with `shared`, as a controller does.
 
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;

@@ -1,4 +1,4 @@
-//! Unquoted YAML scalars as people type them: how each side interprets them.
+//! Tests how each side interprets unquoted YAML scalars.
 
 use serde_json::{Value, json};
 use shared::{
@@ -18,7 +18,7 @@ const SCALARS: &str = "yes Yes YES yEs no on off oN y Y n N true True tRue ~ nul
     9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809 18446744073709551615 \
     18446744073709551616 1234567.891 123456789012345678901234567890 1e21 1e20 100000000000000000000 0.000001 0.0000001";
 
-/// Returns these scalars, and some with spaces.
+/// Returns [`SCALARS`], and some with spaces.
 fn scalars() -> impl Iterator<Item = &'static str> {
     SCALARS
         .split_whitespace()

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 /// readers of both versions agree on the text.
 const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Words that a YAML reader types, or that a writer has to quote.
+/// Scalars that a YAML parser types, or that a writer has to quote.
 const WORDS: &str = "yes no on off y n Y N true False null ~ 0 010 0x1F 0o7 0b1 1_000 1e3 1.5 .5 5. -0 +1 .inf -.Inf \
     .nan 12:30 190:20:30.15 2024-01-02 2024-01-02T03:04:05Z = << - ? : --- ... #a &a *a !a %a @a `a | > {a} [a] a,b it's \
     \"a\" \\ \\n ' ''";
 
-/// Similar words with spaces, line breaks and invisible characters.
+/// Similar scalars with spaces, line breaks and invisible characters.
 const SPACED: &[&str] = &[
     "",
     "- a",

@@ -1,4 +1,4 @@
-//! YAML and JSON: both sides read the same values from the same texts, and write the same texts.
+//! Tests that both sides read the same values from the same YAML and JSON, and write the same texts.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ proptest! {
     }
 }
 
-/// Texts that the two sides once wrote differently.
+/// Texts that the two sides wrote differently in earlier versions.
 #[test]
 fn writes_texts_as_go_does() {
     let args = "a bb ".repeat(40);

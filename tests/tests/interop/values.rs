@@ -1,4 +1,4 @@
-//! Single values: every scope, every key size, every kind of content.
+//! Tests single values: every scope, every key size, every kind of content.
 
 use shared::{
     envelope,
@@ -10,7 +10,7 @@ use crate::{
     keys::{KEYS, TestKey},
 };
 
-/// Name and content.
+/// Returns the name and the bytes of each kind of content.
 pub(crate) fn contents() -> [(&'static str, Vec<u8>); 4] {
     let mebibyte =
         (0..1024 * 1024_u32).map(|i| u8::try_from(i.wrapping_mul(2_654_435_761) >> 24).unwrap());
@@ -18,7 +18,7 @@ pub(crate) fn contents() -> [(&'static str, Vec<u8>); 4] {
         ("nothing", Vec::new()),
         ("one byte", vec![0]),
         (
-            "bytes that are no UTF-8",
+            "bytes that are not UTF-8",
             vec![0xff, 0xfe, 0x00, 0xc3, 0x28, b'\n'],
         ),
         ("a mebibyte", mebibyte.collect()),
@@ -35,7 +35,7 @@ pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str
                     key,
                     &label,
                     &content,
-                    &format!("{what}, {scope:?}, {}", key.maker),
+                    &format!("{what}, {scope:?}, {}", key.generator),
                 );
             }
         }

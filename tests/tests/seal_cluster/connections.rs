@@ -152,7 +152,7 @@ async fn each_command_opens_one_connection_and_runs_the_plug_in_once() {
         &["cert", "fetch", "-o", "cert.pem"],
         &["rotate", ten],
         &["rotate", ten, &pin],
-        &["create", "new", "--generate", "a", "-n", "shop"],
+        &["create", "new", "--from-literal", "a=b", "-n", "shop"],
     ] {
         let (output, runs, opened) = counted.seal(args);
         let said = said(&output);

@@ -216,7 +216,7 @@ impl Applied {
             let rule = json!({ "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"] });
             rules.as_array_mut().unwrap().push(rule);
         }
-        roles::caller_with(&self.namespace, name, &rules).await;
+        roles::create_caller_with(&self.namespace, name, &rules).await;
         self.plane.kubeconfig_of(self.namespace.name(), name).await
     }
 

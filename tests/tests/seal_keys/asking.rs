@@ -24,8 +24,8 @@ async fn site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
     let namespace = plane.namespace(purpose).await;
     roles::grant_reviews(&namespace).await;
     let site = Site::start(plane, namespace, keys, &PORT).await;
-    roles::caller(&site.namespace, "verifier", &["verify"]).await;
-    roles::caller(&site.namespace, "powerless", &["get", "list"]).await;
+    roles::create_caller(&site.namespace, "verifier", &["verify"]).await;
+    roles::create_caller(&site.namespace, "powerless", &["get", "list"]).await;
     site
 }
 
@@ -88,7 +88,7 @@ async fn doctor_reports_which_items_open_only_to_users_who_may_verify() {
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
     ]);
-    roles::caller_with(&site.namespace, "developer", &rules).await;
+    roles::create_caller_with(&site.namespace, "developer", &rules).await;
     let kubeconfig = site
         .plane
         .kubeconfig_of(site.namespace.name(), "developer")

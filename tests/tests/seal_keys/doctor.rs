@@ -187,7 +187,7 @@ async fn a_file_is_verified_unchanged_and_tried_only_with_local_keys() {
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
     ]);
     let name = "developer";
-    roles::caller_with(&site.namespace, name, &rules).await;
+    roles::create_caller_with(&site.namespace, name, &rules).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), name).await;
     let kubeconfig = kubeconfig.to_str().unwrap();
     let reported = until("the role has spread", async || {

@@ -128,7 +128,7 @@ async fn empty(site: &Site<'_>) {
     .await;
     until("the controller let go of the keys", async || {
         let log = site.controller.log();
-        (log.matches("private key taken out").count() >= 3).then_some(())
+        (log.matches("private key removed").count() >= 3).then_some(())
     })
     .await;
 }

@@ -49,7 +49,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     // Nothing is backed up: no certificate, with the reason, also after a restart.
     let refused = site.served().await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
-    assert!(refused.contains("no key is backed up yet"), "{refused}");
+    assert!(refused.contains("no key is backed up"), "{refused}");
     let site = site.restart(&WORDS).await;
     assert!(
         site.served()

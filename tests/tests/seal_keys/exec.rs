@@ -24,7 +24,7 @@ async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     assert_eq!(ran.stdout, b"db");
     assert!(ran.stderr.is_empty(), "{}", said(&ran));
 
-    roles::caller_with(&site.namespace, "stranger", &json!([])).await;
+    roles::create_caller_with(&site.namespace, "stranger", &json!([])).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "stranger");
     let kubeconfig = kubeconfig.await;
     let with = ["exec", "--kubeconfig", kubeconfig.to_str().unwrap()];

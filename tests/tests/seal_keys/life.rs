@@ -66,7 +66,7 @@ async fn a_new_key_is_served_when_rotate_returns_and_the_old_one_retires_when_no
     until("the controller lets go of it", async || {
         site.controller
             .log()
-            .contains("private key taken out")
+            .contains("private key removed")
             .then_some(())
     })
     .await;

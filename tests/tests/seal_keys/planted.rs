@@ -216,11 +216,7 @@ async fn a_key_that_a_backup_brings_into_a_cluster_opens_and_does_not_seal() {
         site.secrets().delete("planted", &delete).await.unwrap();
         site.secrets().delete("db", &delete).await.unwrap();
         tests::patience::until("the controller lets go of it", async || {
-            let gone = site
-                .controller
-                .log()
-                .matches("private key taken out")
-                .count();
+            let gone = site.controller.log().matches("private key removed").count();
             let restored = site
                 .controller
                 .log()

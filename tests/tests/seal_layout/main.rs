@@ -201,7 +201,7 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
         let after = fs::read_to_string(path).unwrap();
         let documents = manifest::read(after.as_bytes()).unwrap();
         let found = sealed_file::find(&documents).unwrap();
-        let values = unseal::open_values(&found[0].sealed, &ring).unwrap();
+        let values = unseal::unseal_values(&found[0].sealed, &ring).unwrap();
         let wanted: BTreeMap<String, Vec<u8>> = made
             .items
             .iter()

@@ -40,7 +40,7 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
     for (text, word) in [
         (template, "template"),
         (quoted, "template"),
-        (conflict, "conflict markers of Git"),
+        (conflict, "unresolved Git conflict markers"),
     ] {
         let tree = Tree::new();
         tree.write("a.yaml", text);
@@ -60,9 +60,9 @@ fn templates_and_conflicts_are_called_that_by_every_command() {
     let left_over = "apiVersion: v1\nkind: Secret\na: 1\n>>>>>>> left over\n";
     for (text, word) in [
         (template, "template"),
-        (conflict, "conflict markers of Git"),
-        (with_base, "conflict markers of Git"),
-        (left_over, "conflict markers of Git"),
+        (conflict, "unresolved Git conflict markers"),
+        (with_base, "unresolved Git conflict markers"),
+        (left_over, "unresolved Git conflict markers"),
     ] {
         let tree = Tree::new();
         let sealed = text.replace(

@@ -13,14 +13,14 @@ fn unreadable() -> Vec<(&'static str, String, &'static str)> {
                 "{HEAD}metadata:\n  name: db\nspec:\n  encryptedData:\n<<<<<<< HEAD\n    a: AgA=\n=======\n    a: AgB=\n\
                  >>>>>>> topic\n"
             ),
-            "conflict markers of Git",
+            "unresolved Git conflict markers",
         ),
         (
             "conflict3.yaml",
             format!(
                 "{HEAD}metadata:\n<<<<<<< ours\n  name: a\n||||||| base\n=======\n  name: b\n>>>>>>> theirs\n"
             ),
-            "conflict markers of Git",
+            "unresolved Git conflict markers",
         ),
         (
             "second.yaml",

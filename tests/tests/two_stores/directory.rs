@@ -51,7 +51,7 @@ async fn run(folder: &Path) -> Logged {
         .arg(folder);
     let mut process = Logged::spawn(&mut command).unwrap();
     let serving = |log: &str| log.contains("HTTP server serving").then_some(());
-    process.shows("it serves", serving).await;
+    process.wait_for_log("it serves", serving).await;
     process
 }
 

@@ -2,7 +2,7 @@ use shared::plain::Plain;
 
 use super::*;
 
-fn texts(pairs: &[(&str, &str)]) -> Texts {
+fn metadata_texts(pairs: &[(&str, &str)]) -> Metadata {
     let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
     (!pairs.is_empty()).then(|| pairs.iter().map(pair).collect())
 }
@@ -14,7 +14,7 @@ fn metadata(annotations: &[(&str, &str)], controller: Option<&str>) -> ObjectMet
         ..OwnerReference::default()
     };
     ObjectMeta {
-        annotations: texts(annotations),
+        annotations: metadata_texts(annotations),
         owner_references: controller.map(|uid| vec![owner(uid)]),
         ..ObjectMeta::default()
     }
@@ -30,7 +30,7 @@ fn secret(annotations: &[(&str, &str)], controller: Option<&str>, data: &[(&str,
 }
 
 #[test]
-fn a_secret_is_ours_by_its_controller_or_by_its_own_consent() {
+fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
     let sealed = ObjectMeta {
         uid: Some("u".into()),
         ..ObjectMeta::default()
@@ -38,9 +38,14 @@ fn a_secret_is_ours_by_its_controller_or_by_its_own_consent() {
     let plain = metadata(&[], None);
     let skips = metadata(&[(SKIP_OWNER_ANNOTATION, "true")], None);
     for (why, existing, template, want) in [
-        ("nobody's", metadata(&[], None), &plain, false),
-        ("ours", metadata(&[], Some("u")), &plain, true),
-        ("another one's", metadata(&[], Some("v")), &plain, false),
+        ("without owner", metadata(&[], None), &plain, false),
+        ("owned", metadata(&[], Some("u")), &plain, true),
+        (
+            "owned by another object",
+            metadata(&[], Some("v")),
+            &plain,
+            false,
+        ),
         (
             "managed",
             metadata(&[(MANAGED_ANNOTATION, "true")], None),
@@ -59,27 +64,27 @@ fn a_secret_is_ours_by_its_controller_or_by_its_own_consent() {
             &plain,
             true,
         ),
-        ("made without owner", skips.clone(), &skips, true),
+        ("created without owner", skips.clone(), &skips, true),
         (
-            "made without owner, which is no longer asked for",
+            "created without owner, and the template no longer asks for it",
             skips.clone(),
             &plain,
             false,
         ),
         (
-            "without owner by its annotation, and yet another one's",
+            "owned by another object despite the annotation",
             metadata(&[(SKIP_OWNER_ANNOTATION, "true")], Some("v")),
             &skips,
             false,
         ),
     ] {
-        assert_eq!(is_ours(&existing, &sealed, template), want, "{why}");
+        assert_eq!(is_owned(&existing, &sealed, template), want, "{why}");
     }
     assert!(!is_controlled_by(&metadata(&[], Some("")), None));
 }
 
 #[test]
-fn replacing_drops_what_others_added_unless_the_object_is_settled() {
+fn replacing_drops_metadata_of_other_clients_unless_settled() {
     let existing = secret(
         &[("theirs", "1"), ("ours", "old")],
         None,
@@ -87,13 +92,16 @@ fn replacing_drops_what_others_added_unless_the_object_is_settled() {
     );
     let desired = || secret(&[("ours", "new")], Some("u"), &[("a", "3")]);
     let next = successor(desired(), &existing, false);
-    assert_eq!(next.metadata.annotations, texts(&[("ours", "new")]));
+    assert_eq!(
+        next.metadata.annotations,
+        metadata_texts(&[("ours", "new")])
+    );
     assert_eq!(next.data, desired().data);
     assert!(is_controlled_by(&next.metadata, Some("u")));
     let next = successor(desired(), &existing, true);
     assert_eq!(
         next.metadata.annotations,
-        texts(&[("ours", "new"), ("theirs", "1")])
+        metadata_texts(&[("ours", "new"), ("theirs", "1")])
     );
 }
 
@@ -124,7 +132,7 @@ fn merging_adds_and_takes_ownership_only_with_consent() {
 }
 
 #[test]
-fn c16_no_type_is_opaque() {
+fn c16_an_unset_type_equals_opaque() {
     let mut opaque = secret(&[], None, &[]);
     opaque.type_ = Some("Opaque".into());
     opaque.immutable = Some(false);
@@ -150,7 +158,7 @@ fn a_merge_neither_adds_a_consent_nor_makes_the_secret_immutable() {
     let next = successor(desired.clone(), &existing, false);
     assert_eq!(
         next.metadata.annotations,
-        texts(&[(PATCH_ANNOTATION, "true"), ("x", "y")])
+        metadata_texts(&[(PATCH_ANNOTATION, "true"), ("x", "y")])
     );
     assert_eq!(next.immutable, None);
     assert_eq!(

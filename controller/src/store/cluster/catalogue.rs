@@ -1,4 +1,4 @@
-//! State from the watches: every SealedSecret, and the version of its Secret.
+//! The state from the watches: every SealedSecret, and the version of its Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::watched::Watched;
 use crate::metrics::instance_label;
 use crate::store::Source;
 
-/// Returns an API for the SealedSecrets of a namespace, or of all.
+/// Returns an API for the SealedSecrets of a namespace, or of all namespaces.
 pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -26,20 +26,20 @@ pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     }
 }
 
-/// Maximum bytes of objects that are kept in memory until they are reconciled. Objects beyond that are fetched
-/// again when needed.
-const AT_HAND: usize = 4 << 20;
+/// Maximum size of the objects that are cached until they are reconciled, in bytes. Objects beyond that are read again
+/// when needed.
+const MAX_CACHED_BYTES: usize = 4 << 20;
 
-/// What is kept of an object.
+/// The cached part of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kept {
     /// The whole object.
     Whole(Source),
-    /// Only what shows whether its Secret is up to date: neither sealed values nor the status of each item.
+    /// Only the data that shows whether its Secret is up to date: neither sealed values nor item statuses.
     Digest,
 }
 
-/// One SealedSecret.
+/// The state of one SealedSecret.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) kept: Kept,
@@ -48,26 +48,26 @@ pub(super) struct Entry {
     pub(super) generation: Option<i64>,
     pub(super) resource_version: Option<String>,
     pub(super) status: Option<SealedSecretStatus>,
-    /// Whether the annotations turn the correction of drift off.
+    /// Whether the annotations disable drift correction.
     pub(super) opts_out: bool,
     /// The label `app.kubernetes.io/instance`.
     pub(super) instance: Box<str>,
     /// A digest of all labels and annotations.
-    texts: [u8; 32],
-    /// Bytes of the whole object.
+    metadata_digest: [u8; 32],
+    /// The size of the whole object in bytes.
     size: usize,
-    secret: Known,
-    /// The generation that was unsealed last: by this process, or according to a record that it verified. A
+    secret: SecretState,
+    /// The generation that was unsealed last: by this process, or according to a record that this process verified. A
     /// status alone does not count, since other clients can write it.
     unsealed: Option<i64>,
     claim: Claim,
 }
 
-/// What the status said when this process first saw the object. This process knows what happened since, so
-/// later statuses do not count.
+/// What the status claimed when this process first saw the object. Later statuses do not count, since this process
+/// knows what has happened since.
 #[derive(Debug, Clone, Copy, Default)]
 struct Claim {
-    /// The generation that the status called unsealed.
+    /// The generation that was unsealed according to the status.
     unsealed: Option<i64>,
     /// Whether there were conditions, or this process has written some since.
     was_reported: bool,
@@ -104,28 +104,28 @@ impl Entry {
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
-            texts: object.texts,
+            metadata_digest: object.metadata_digest,
             size,
-            secret: Known::default(),
+            secret: SecretState::default(),
             unsealed: None,
         }
     }
 
-    /// Returns whether there is no sign that a version of the object was ever unsealed or refused.
+    /// Returns whether nothing shows that a version of the object was ever unsealed or refused.
     pub(super) fn is_fresh(&self) -> bool {
         !self.claim.was_reported && self.unsealed.is_none()
     }
 
-    /// Returns whether the first status called the current version unsealed, and this process knows of none
-    /// that was.
+    /// Returns whether the first status claims that the current version was unsealed, and this process knows of no
+    /// unsealed version.
     pub(super) fn is_claimed(&self) -> bool {
         self.unsealed.is_none()
             && self.claim.unsealed.is_some()
             && self.claim.unsealed == self.generation
     }
 
-    /// Takes over what is known about an earlier version of the same object.
-    pub(super) fn recall(&mut self, before: &Self) {
+    /// Copies the knowledge about an earlier version of the same object.
+    pub(super) fn inherit(&mut self, before: &Self) {
         if self.uid == before.uid {
             self.unsealed = self.unsealed.max(before.unsealed);
             self.claim = before.claim;
@@ -136,27 +136,27 @@ impl Entry {
         self.kept == Kept::Whole(Source::Gone)
     }
 
-    /// Returns the bytes of the object that are in memory until it is shortened.
-    fn at_hand(&self) -> usize {
+    /// Returns the size of the cached part that [`Self::shorten`] drops, in bytes.
+    fn cached_bytes(&self) -> usize {
         match &self.kept {
             Kept::Whole(Source::Sealed(_)) => self.size,
             Kept::Whole(Source::Malformed(_) | Source::Gone) | Kept::Digest => 0,
         }
     }
 
-    /// Returns whether there is no sign that a Secret ever existed.
+    /// Returns whether nothing shows that a Secret ever existed.
     pub(super) fn was_never_synced(&self) -> bool {
         let conditions = self.status.as_ref().map(|status| &status.conditions);
         conditions.is_none_or(Vec::is_empty)
     }
 
-    /// Returns whether this process knows that the current version was unsealed, whatever failed since.
+    /// Returns whether this process knows that the current version was unsealed, regardless of later failures.
     pub(super) fn is_settled(&self) -> bool {
         self.unsealed.is_some() && self.unsealed == self.generation
     }
 
     /// Returns whether the current version was unsealed and nothing has failed since.
-    pub(super) fn is_well(&self) -> bool {
+    pub(super) fn is_synced(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
             status::is_synced(status) && status.observed_generation == self.generation
         })
@@ -170,28 +170,29 @@ impl Entry {
         self.drop_items();
     }
 
-    /// Drops the item statuses, since they are needed only together with the values, when the object is
-    /// fetched.
+    /// Drops the item statuses: they are needed only together with the values, when the object is read again.
     fn drop_items(&mut self) {
         if let (Kept::Digest, Some(status)) = (&self.kept, &mut self.status) {
             status.items = Vec::new();
         }
     }
 
-    /// Returns whether the two versions are equal in everything that concerns the Secret. A change of the
-    /// spec shows in the generation, a change of the scope in the annotations.
-    fn says_the_same(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.generation == other.generation && self.texts == other.texts
+    /// Returns whether both versions are equal in everything that concerns the Secret. A change of the spec changes the
+    /// generation; a change of the scope changes the annotations.
+    fn has_same_content(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.generation == other.generation
+            && self.metadata_digest == other.metadata_digest
     }
 }
 
-/// Returns about how many bytes an object takes in memory, apart from what is kept of every object.
+/// Returns the approximate size of an object in memory, without the part that is kept of every object.
 fn size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
     let annotations = metadata.annotations.iter().flat_map(BTreeMap::values);
     spec.to_string().len() + annotations.map(String::len).sum::<usize>()
 }
 
-/// Builds the object without its status, since other clients can write it.
+/// Parses the object without its status, since other clients can write the status.
 fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
     if !spec.is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
@@ -209,30 +210,30 @@ fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
     }
 }
 
-/// What is known about the Secret of an object, from the last read, write or watch event.
+/// The state of an object's Secret, from the last read, write or watch event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-enum Known {
-    /// It was never read.
+enum SecretState {
+    /// The Secret was never read.
     #[default]
-    Nothing,
+    Unknown,
     Absent,
-    There(Seen),
+    Present(SecretVersion),
 }
 
-impl From<Option<Seen>> for Known {
-    fn from(seen: Option<Seen>) -> Self {
-        seen.map_or(Self::Absent, Self::There)
+impl From<Option<SecretVersion>> for SecretState {
+    fn from(version: Option<SecretVersion>) -> Self {
+        version.map_or(Self::Absent, Self::Present)
     }
 }
 
 /// Identifies a version of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SecretVersion {
     pub(super) uid: String,
     pub(super) version: String,
 }
 
-impl Seen {
+impl SecretVersion {
     pub(super) fn of(metadata: &ObjectMeta) -> Option<Self> {
         Some(Self {
             uid: metadata.uid.clone()?,
@@ -246,8 +247,8 @@ impl Seen {
 pub(super) struct Catalogue {
     /// Boxed, since a map that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
-    /// Bytes of whole objects in `entries`.
-    at_hand: usize,
+    /// The total size of whole objects in `entries`, in bytes.
+    cached_bytes: usize,
 }
 
 impl Catalogue {
@@ -259,46 +260,47 @@ impl Catalogue {
     pub(super) fn take(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::of(object);
-        let known = self.entries.get(&id);
-        let is_old = known.is_some_and(|known| !known.is_gone() && known.says_the_same(&entry));
+        let previous = self.entries.get(&id);
+        let is_old = previous
+            .is_some_and(|previous| !previous.is_gone() && previous.has_same_content(&entry));
         // An object that was reconciled stays shortened.
-        let is_done = is_old && known.is_some_and(|known| known.kept == Kept::Digest);
-        if is_done || self.at_hand + entry.at_hand() > AT_HAND {
+        let is_done = is_old && previous.is_some_and(|previous| previous.kept == Kept::Digest);
+        if is_done || self.cached_bytes + entry.cached_bytes() > MAX_CACHED_BYTES {
             entry.shorten();
         }
         self.put(id.clone(), entry);
         (!is_old).then_some(id)
     }
 
-    /// Keeps only what is needed to recognise an object.
+    /// Drops everything that is not needed to recognise an object.
     pub(super) fn shorten(&mut self, id: &ObjectId) {
         if let Some(entry) = self.entries.get_mut(id) {
-            self.at_hand -= entry.at_hand();
+            self.cached_bytes -= entry.cached_bytes();
             entry.shorten();
         }
     }
 
     fn put(&mut self, id: ObjectId, mut entry: Entry) {
-        self.at_hand += entry.at_hand();
+        self.cached_bytes += entry.cached_bytes();
         if let Some(before) = self.entries.get_mut(&id) {
-            self.at_hand -= before.at_hand();
-            entry.recall(before);
+            self.cached_bytes -= before.cached_bytes();
+            entry.inherit(before);
             entry.secret = std::mem::take(&mut before.secret);
         }
         self.entries.insert(id, Box::new(entry));
     }
 
-    /// Stores the answer to a status update, which is as reliable as the watch, and earlier. If the watch
-    /// then delivers an older version, the only cost is a conflict.
-    pub(super) fn wrote_status(&mut self, answer: &DynamicObject) {
-        let Some(entry) = id_of(&answer.metadata).and_then(|id| self.entries.get_mut(&id)) else {
+    /// Stores the response to a status update. It is as reliable as the watch, and arrives earlier. If the watch then
+    /// delivers an older version, the only cost is a conflict.
+    pub(super) fn store_status(&mut self, response: &DynamicObject) {
+        let Some(entry) = id_of(&response.metadata).and_then(|id| self.entries.get_mut(&id)) else {
             return;
         };
-        if entry.uid == answer.metadata.uid && entry.generation == answer.metadata.generation {
+        if entry.uid == response.metadata.uid && entry.generation == response.metadata.generation {
             entry
                 .resource_version
-                .clone_from(&answer.metadata.resource_version);
-            let status = serde_json::from_value(answer.data["status"].clone());
+                .clone_from(&response.metadata.resource_version);
+            let status = serde_json::from_value(response.data["status"].clone());
             entry.status = status.ok().flatten();
             entry.claim.was_reported = true;
             entry.drop_items();
@@ -313,7 +315,7 @@ impl Catalogue {
         }
     }
 
-    /// Records that the current version was unsealed, if it is still this one.
+    /// Records that the current version was unsealed, if it still has this identity.
     pub(super) fn recognised(&mut self, id: &ObjectId, identity: Identity) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
@@ -321,11 +323,11 @@ impl Catalogue {
         }
     }
 
-    /// Marks an object as deleted. Keeps what is needed to delete its Secret.
-    pub(super) fn lose(&mut self, id: &ObjectId) -> bool {
+    /// Marks an object as deleted. Keeps the data that is needed to delete its Secret.
+    pub(super) fn mark_deleted(&mut self, id: &ObjectId) -> bool {
         match self.entries.get_mut(id) {
             Some(entry) => {
-                self.at_hand -= entry.at_hand();
+                self.cached_bytes -= entry.cached_bytes();
                 entry.kept = Kept::Whole(Source::Gone);
                 true
             }
@@ -362,7 +364,7 @@ impl Catalogue {
         let ids = self.ids(namespace).filter(had);
         let ids: Vec<ObjectId> = ids.filter(|id| !listed.contains(id)).cloned().collect();
         for id in &ids {
-            self.saw_secret(id, None);
+            self.set_secret(id, None);
         }
         ids
     }
@@ -372,34 +374,38 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    /// Returns the existing Secret, as far as is known.
-    pub(super) fn secret(&self, id: &ObjectId) -> Option<&Seen> {
+    /// Returns the version of the existing Secret, if one is known.
+    pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
-            Known::There(seen) => Some(seen),
-            Known::Nothing | Known::Absent => None,
+            SecretState::Present(version) => Some(version),
+            SecretState::Unknown | SecretState::Absent => None,
         }
     }
 
-    /// Returns whether the Secret was ever read, written or seen by the watch.
-    pub(super) fn knows_of_secret(&self, id: &ObjectId) -> bool {
+    /// Returns whether the Secret was ever read or written, or was in a watch event.
+    pub(super) fn has_secret_state(&self, id: &ObjectId) -> bool {
         let entry = self.entries.get(id);
-        entry.is_some_and(|entry| entry.secret != Known::Nothing)
+        entry.is_some_and(|entry| entry.secret != SecretState::Unknown)
     }
 
-    pub(super) fn saw_secret(&mut self, id: &ObjectId, seen: Option<Seen>) {
+    pub(super) fn set_secret(&mut self, id: &ObjectId, version: Option<SecretVersion>) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.secret = seen.into();
+            entry.secret = version.into();
         }
     }
 
-    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and differs
-    /// from what was known. If its Secret was never read, the object is in the queue already.
-    pub(super) fn observe_secret(&mut self, id: &ObjectId, seen: Option<&Seen>) -> bool {
+    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed. If
+    /// the Secret was never read, the object is already in the queue.
+    pub(super) fn observe_secret(
+        &mut self,
+        id: &ObjectId,
+        version: Option<&SecretVersion>,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
-        let now = Known::from(seen.cloned());
+        let now = SecretState::from(version.cloned());
         let before = std::mem::replace(&mut entry.secret, now);
-        before != Known::Nothing && before != entry.secret
+        before != SecretState::Unknown && before != entry.secret
     }
 }

@@ -1,84 +1,85 @@
 //! Reports why an API server rejects a Secret, without anything that depends on its values.
 //!
-//! The API server's own checks quote values: for a value that should be JSON they report the first invalid
-//! character, and the author of the SealedSecret can move that position along the value. Which checks fail
-//! depends on the values too. Webhooks and policies see the whole Secret and can report anything. Removing
-//! values from the message does not help: what is missing then shows which of the author's own texts, quoted
-//! next to them, equals a value. So the report contains only what would be the same for all values.
+//! The API server's own checks quote values: for a value that should be JSON they report the first invalid character,
+//! and the author of the SealedSecret can move that position along the value. Which checks fail depends on the values
+//! too. Webhooks and policies receive the whole Secret and can report anything. Redacting values in the message is not
+//! enough: the message also quotes text of the author, and a redaction in that text shows that it equals a value. So
+//! the report contains only what would be the same for all values.
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
 use shared::secret::Secret;
-use shared::secret_types::{LARGEST, values_len};
+use shared::secret_types::{MAX_SECRET_LEN, values_len};
 
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
 
-/// These texts end the part of a message that the API server writes, which names the webhook or policy; the
-/// webhook's or policy's own message follows.
+/// The texts that end the API server's part of a message, which names the webhook or policy. The message of the webhook
+/// or policy follows.
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
-/// Text before the name of a webhook that did not answer correctly.
+/// The text before the name of a webhook that did not answer correctly.
 const FAILED_WEBHOOK: &str = "failed calling webhook \"";
-/// etcd accepts requests of up to 1.5 MiB, and its error for larger ones differs from the API server's.
+/// Maximum size of values and names together, in bytes. etcd accepts requests of up to 1.5 MiB, and its error for
+/// larger requests differs from that of the API server.
 const LARGEST_WITH_NAMES: usize = 1_400_000;
 
-/// Rejects a Secret that an API server would reject for its size. Without this check, a very large request
-/// would get another error than one that is slightly too large.
+/// Rejects a Secret that an API server would reject because of its size. Without this check, a very large request would
+/// get another error than one that is slightly too large.
 ///
 /// # Errors
 ///
 /// Returns [`StoreError::Rejected`] if the Secret is too large.
-pub(crate) fn check_size(doing: &'static str, secret: &Secret) -> Result<(), StoreError> {
+pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(), StoreError> {
     let values = values_len(secret);
-    if values > LARGEST || values + names_len(secret) > LARGEST_WITH_NAMES {
+    if values > MAX_SECRET_LEN || values + names_len(secret) > LARGEST_WITH_NAMES {
         return Err(StoreError::Rejected {
-            doing,
+            operation,
             public: None,
         });
     }
     Ok(())
 }
 
-/// Returns the bytes of names, labels and annotations as etcd stores them; item names appear again in
+/// Returns the size of names, labels and annotations as etcd stores them, in bytes. Item names are stored again in
 /// `managedFields`.
 fn names_len(secret: &Secret) -> usize {
-    const BESIDE_A_NAME: usize = 32;
+    const OVERHEAD_PER_NAME: usize = 32;
     let items = secret
         .data
         .keys()
-        .map(|key| 2 * (key.len() + BESIDE_A_NAME));
+        .map(|key| 2 * (key.len() + OVERHEAD_PER_NAME));
     let metadata = &secret.metadata;
     let texts = [&metadata.labels, &metadata.annotations];
     let texts = texts.into_iter().flatten().flatten();
-    let texts = texts.map(|(key, text)| 2 * (key.len() + BESIDE_A_NAME) + text.len());
+    let texts = texts.map(|(key, text)| 2 * (key.len() + OVERHEAD_PER_NAME) + text.len());
     items.chain(texts).sum()
 }
 
 /// Like [`api`], for a request about that Secret.
 pub(crate) fn of_secret(
-    doing: &'static str,
+    operation: &'static str,
     secret: &Secret,
 ) -> impl Fn(kube::Error) -> StoreError {
     move |error| match error {
-        kube::Error::Api(status) => judged(doing, *status, secret),
-        error => api(doing)(error),
+        kube::Error::Api(status) => classified(operation, *status, secret),
+        error => api(operation)(error),
     }
 }
 
-fn judged(doing: &'static str, mut status: Status, secret: &Secret) -> StoreError {
-    let rejected = |public| StoreError::Rejected { doing, public };
+fn classified(operation: &'static str, mut status: Status, secret: &Secret) -> StoreError {
+    let rejected = |public| StoreError::Rejected { operation, public };
     if let Some(public) = denial(&status.message) {
         return rejected(Some(public));
     }
     match status.code {
         413 | 422 => rejected(causes(&status, secret)),
-        401 | 403 | 404 | 409 | 429 => api(doing)(kube::Error::Api(Box::new(status))),
+        401 | 403 | 404 | 409 | 429 => api(operation)(kube::Error::Api(Box::new(status))),
         code => {
             let webhook = failed_webhook(&status.message);
             let reason = &status.reason;
             status.message =
                 webhook.unwrap_or_else(|| format!("the API server answered {code} {reason}"));
-            api(doing)(kube::Error::Api(Box::new(status)))
+            api(operation)(kube::Error::Api(Box::new(status)))
         }
     }
 }
@@ -88,7 +89,7 @@ fn denial(text: &str) -> Option<String> {
     let end = |args: &&str| text.find(*args).map(|at| at + args.len());
     let end = DENIALS.iter().filter_map(end).min()?;
     Some(format!(
-        "{}; its message may quote a value and is not shown: ask its operator",
+        "{}; its message is not shown, since it may quote a value: ask the administrator of the webhook or policy",
         &text[..end]
     ))
 }
@@ -99,7 +100,7 @@ fn failed_webhook(text: &str) -> Option<String> {
     Some(format!("{FAILED_WEBHOOK}{name}\""))
 }
 
-/// Returns the problems that are independent of the values. There may be problems with the values as well.
+/// Returns the problems that are independent of the values, if any. There may be problems with the values too.
 fn causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let public = causes.iter().filter(|cause| is_public(cause, secret));
@@ -109,7 +110,7 @@ fn causes(status: &Status, secret: &Secret) -> Option<String> {
     (!public.is_empty()).then(|| format!("the Secret is invalid: {}", public.join("; ")))
 }
 
-/// Returns whether the problem follows from metadata, type or item names alone.
+/// Returns whether the problem depends only on metadata, type or item names.
 fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
     if !cause.field.starts_with("data") {
         return true;
@@ -144,7 +145,7 @@ mod tests {
         secret
     }
 
-    fn judged(status: Status) -> StoreError {
+    fn classified(status: Status) -> StoreError {
         of_secret("cannot create the Secret", &secret())(kube::Error::Api(Box::new(status)))
     }
 
@@ -163,7 +164,7 @@ mod tests {
             retry_after_seconds: 0,
         };
         let text = "Secret \"n\" is invalid: everything that the causes say";
-        judged(
+        classified(
             Status::failure(text, "Invalid")
                 .with_code(422)
                 .with_details(details),
@@ -174,9 +175,9 @@ mod tests {
         matches!(error, StoreError::Rejected { public: None, .. })
     }
 
-    /// Attack: an author gives the Secret a type whose check quotes the first wrong character of a value.
+    /// Attack: an author gives the Secret a type whose check quotes the first invalid character of a value.
     #[test]
-    fn a_check_of_a_value_tells_neither_a_character_nor_the_item_nor_the_check() {
+    fn value_checks_reveal_no_detail() {
         let text = "Invalid value: \"<secret contents redacted>\": invalid character 'r' looking for \
                     beginning of object key string";
         for (field, reason, message) in [
@@ -196,17 +197,17 @@ mod tests {
             assert!(is_about_values(&error), "{field}");
             assert_eq!(
                 error.to_string(),
-                "cannot create the Secret: its values are not accepted"
+                "cannot create the Secret: the API server does not accept its values"
             );
         }
         assert!(is_about_values(&invalid(&[])));
         let too_large = Status::failure("etcdserver: request is too large", "").with_code(413);
-        assert!(is_about_values(&judged(too_large)));
+        assert!(is_about_values(&classified(too_large)));
     }
 
-    /// Attack: an author hides a value's error behind an error that occurs for every value.
+    /// Attack: an author hides the error of a value behind an error that occurs for every value.
     #[test]
-    fn what_is_wrong_for_all_values_is_reported_without_what_is_wrong_with_these() {
+    fn reports_only_errors_that_are_independent_of_values() {
         for (field, reason, message) in [
             ("data[tls.key]", "FieldValueRequired", "Required value"),
             ("data[a b]", "FieldValueInvalid", INVALID_KEY),
@@ -227,10 +228,10 @@ mod tests {
         }
     }
 
-    /// Attack: a client runs an admission webhook that quotes the Secret in its refusal.
+    /// Attack: a client runs an admission webhook that quotes the Secret in its denial.
     #[test]
-    fn who_denies_it_is_named_and_what_he_says_is_not() {
-        for (text, who) in [
+    fn names_the_webhook_but_hides_its_message() {
+        for (text, denier) in [
             (
                 "admission webhook \"w\" denied the request: hunter2 is weak",
                 "admission webhook \"w\" denied the request",
@@ -246,9 +247,9 @@ mod tests {
         ] {
             for code in [400, 403, 422, 500] {
                 assert_eq!(
-                    judged(Status::failure(text, "Forbidden").with_code(code)).to_string(),
+                    classified(Status::failure(text, "Forbidden").with_code(code)).to_string(),
                     format!(
-                        "cannot create the Secret: {who}; its message may quote a value and is not shown: ask its operator"
+                        "cannot create the Secret: {denier}; its message is not shown, since it may quote a value: ask the administrator of the webhook or policy"
                     )
                 );
             }
@@ -257,7 +258,7 @@ mod tests {
 
     /// Attack: an author makes the API server fail with a message that quotes the Secret.
     #[test]
-    fn answers_that_may_quote_what_was_sent_are_reported_by_their_code() {
+    fn responses_that_may_quote_the_request_are_reported_by_their_code() {
         for (code, text, want) in [
             (403, "exceeded quota: q", "exceeded quota: q"),
             (400, "hunter2", "the API server answered 400 R"),
@@ -268,14 +269,14 @@ mod tests {
                 "failed calling webhook \"w\"",
             ),
         ] {
-            let reported = judged(Status::failure(text, "R").with_code(code)).to_string();
+            let reported = classified(Status::failure(text, "R").with_code(code)).to_string();
             assert_eq!(reported, format!("cannot create the Secret: {want}"));
         }
     }
 
     #[test]
-    fn a_secret_of_more_than_a_mebibyte_is_not_even_sent() {
-        for (size, is_sent) in [(LARGEST, true), (LARGEST + 1, false)] {
+    fn a_secret_of_more_than_a_mebibyte_is_not_sent() {
+        for (size, is_sent) in [(MAX_SECRET_LEN, true), (MAX_SECRET_LEN + 1, false)] {
             let mut secret = Secret::default();
             secret
                 .data

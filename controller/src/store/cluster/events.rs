@@ -1,5 +1,5 @@
-//! Writes core/v1 Events, since upstream's role grants no others. A repeated event increments a count instead
-//! of creating another.
+//! Writes core/v1 Events, since upstream's role does not grant access to other kinds of events. A repeated event
+//! increments a count instead of creating another event.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,33 +17,33 @@ use tracing::debug;
 
 use super::is;
 use crate::readable::Readable;
-use crate::store::{News, api_answer};
+use crate::store::{EventRecord, api_response};
 
-/// The component name that upstream uses.
+/// The component name, equal to upstream's.
 const COMPONENT: &str = "sealed-secrets";
-/// Maximum length of a message in an API server.
-const MESSAGE: usize = 1024;
-/// Maximum length of a name, without the part that makes it unique.
-const NAME: usize = 253 - 17;
+/// Maximum length of a message in the API.
+const MAX_MESSAGE: usize = 1024;
+/// Maximum length of a name, without the unique suffix.
+const MAX_NAME: usize = 253 - 17;
 
-/// What the events of one recorder are about.
+/// The kind of object that events are about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject {
     SealedSecrets,
     Secrets,
 }
 
-/// Writes the events about objects of one kind.
+/// Writes events about objects of one kind.
 pub(crate) struct Events {
     client: Client,
     subject: Subject,
     /// The last event of each object, to detect repetitions.
-    last: Mutex<BTreeMap<ObjectId, Reported>>,
+    last: Mutex<BTreeMap<ObjectId, LastEvent>>,
 }
 
 #[derive(Debug, Clone)]
-struct Reported {
-    news: News,
+struct LastEvent {
+    record: EventRecord,
     name: String,
     count: i32,
 }
@@ -61,23 +61,22 @@ impl Events {
         self.last().remove(id);
     }
 
-    /// Writes an event. If it cannot be written, this is only logged at DEBUG, since the status says the
-    /// same.
-    pub(crate) async fn tell(
+    /// Writes an event. A failure is logged only at DEBUG, since the status has the same content.
+    pub(crate) async fn write(
         &self,
         id: &ObjectId,
         uid: Option<String>,
-        news: News,
+        record: EventRecord,
         now: Timestamp,
     ) {
-        let news = News {
-            message: cut(visible(&news.message).into_owned(), MESSAGE),
-            ..news
+        let record = EventRecord {
+            message: cut(visible(&record.message).into_owned(), MAX_MESSAGE),
+            ..record
         };
         let last = self
             .last()
             .get(id)
-            .filter(|reported| reported.news == news)
+            .filter(|reported| reported.record == record)
             .cloned();
         let reported = match last {
             Some(reported) => self.count(id, reported, now).await.transpose(),
@@ -85,7 +84,7 @@ impl Events {
         };
         let reported = match reported {
             Some(reported) => reported,
-            None => self.create(id, uid, news, now).await,
+            None => self.create(id, uid, record, now).await,
         };
         match reported {
             Ok(reported) => {
@@ -93,7 +92,7 @@ impl Events {
             }
             Err(error) => {
                 self.forget(id);
-                debug!(error = api_answer(&error), "Cannot write an event");
+                debug!(error = api_response(&error), "Cannot write an event");
             }
         }
     }
@@ -102,32 +101,32 @@ impl Events {
         &self,
         id: &ObjectId,
         uid: Option<String>,
-        news: News,
+        record: EventRecord,
         now: Timestamp,
-    ) -> Result<Reported, kube::Error> {
+    ) -> Result<LastEvent, kube::Error> {
         let name = format!(
             "{}.{:016x}",
-            cut(id.name.clone(), NAME),
+            cut(id.name.clone(), MAX_NAME),
             shared::random::number::<u64>()
         );
-        let event = self.event(id, uid, &news, &name, time(now));
+        let event = self.event(id, uid, &record, &name, time(now));
         let event = Readable::Object(event);
         self.api(id).create(&PostParams::default(), &event).await?;
-        Ok(Reported {
-            news,
+        Ok(LastEvent {
+            record,
             name,
             count: 1,
         })
     }
 
-    /// Increments the count of an event. Returns `None` if the event no longer exists: an API server keeps it
-    /// for an hour after its last update.
+    /// Increments the count of an event. Returns `None` if the event no longer exists: an API server keeps events for
+    /// an hour after their last update.
     async fn count(
         &self,
         id: &ObjectId,
-        reported: Reported,
+        reported: LastEvent,
         now: Timestamp,
-    ) -> Result<Option<Reported>, kube::Error> {
+    ) -> Result<Option<LastEvent>, kube::Error> {
         let count = reported.count.saturating_add(1);
         let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": time(now) }));
         let patched = self
@@ -135,7 +134,7 @@ impl Events {
             .patch(&reported.name, &PatchParams::default(), &patch)
             .await;
         match patched {
-            Ok(_) => Ok(Some(Reported { count, ..reported })),
+            Ok(_) => Ok(Some(LastEvent { count, ..reported })),
             Err(error) if is(&error, 404) => Ok(None),
             Err(error) => Err(error),
         }
@@ -149,7 +148,7 @@ impl Events {
         &self,
         id: &ObjectId,
         uid: Option<String>,
-        news: &News,
+        record: &EventRecord,
         name: &str,
         now: Time,
     ) -> Event {
@@ -171,9 +170,16 @@ impl Events {
                 uid,
                 ..ObjectReference::default()
             },
-            type_: Some(if news.is_warning { "Warning" } else { "Normal" }.into()),
-            reason: Some(news.reason.to_string()),
-            message: Some(news.message.clone()),
+            type_: Some(
+                if record.is_warning {
+                    "Warning"
+                } else {
+                    "Normal"
+                }
+                .into(),
+            ),
+            reason: Some(record.reason.to_string()),
+            message: Some(record.message.clone()),
             source: Some(EventSource {
                 component: Some(COMPONENT.into()),
                 host: None,
@@ -185,7 +191,7 @@ impl Events {
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Reported>> {
+    fn last(&self) -> MutexGuard<'_, BTreeMap<ObjectId, LastEvent>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -207,30 +213,30 @@ mod tests {
     use super::*;
     use crate::testing::{client, id, refusal};
 
-    /// Returns the requests to an API server that has forgotten every event.
-    async fn asked_for(tellings: usize) -> Vec<String> {
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let noted = Arc::clone(&asked);
-        let forgetful = client(move |method, _| {
-            noted.lock().unwrap().push(method.to_string());
+    /// Returns the requests to an API server that has deleted every event.
+    async fn requests_for(events_written: usize) -> Vec<String> {
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let requests_in_server = Arc::clone(&requests);
+        let without_events = client(move |method, _| {
+            requests_in_server.lock().unwrap().push(method.to_string());
             match method.as_str() {
                 "PATCH" => refusal(404, "not found"),
                 _ => (201, event()),
             }
         });
-        let events = Events::new(forgetful, Subject::SealedSecrets);
-        for _ in 0..tellings {
-            let news = News {
+        let events = Events::new(without_events, Subject::SealedSecrets);
+        for _ in 0..events_written {
+            let record = EventRecord {
                 is_warning: true,
                 reason: Reason::ErrUnsealFailed,
                 message: "no key".into(),
             };
             events
-                .tell(&id("n"), None, news, Timestamp::UNIX_EPOCH)
+                .write(&id("n"), None, record, Timestamp::UNIX_EPOCH)
                 .await;
         }
-        let asked = asked.lock().unwrap();
-        asked.clone()
+        let requests = requests.lock().unwrap();
+        requests.clone()
     }
 
     fn event() -> Value {
@@ -239,8 +245,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_expired_event_is_recreated() {
-        let asked = asked_for(3).await;
-        assert_eq!(asked, ["POST", "PATCH", "POST", "PATCH", "POST"]);
+        let requests = requests_for(3).await;
+        assert_eq!(requests, ["POST", "PATCH", "POST", "PATCH", "POST"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The store in a cluster: SealedSecrets come from a watch, Secrets are read and written one by one, statuses
-//! and events are written.
+//! The store in a cluster: receives SealedSecrets from a watch, reads and writes Secrets one by one, and writes
+//! statuses and events.
 //!
 //! It needs only the permissions of upstream's roles: Secrets are written by POST, and by PUT with the
 //! `resourceVersion` that was read; statuses by PUT; events by POST and PATCH.
@@ -26,13 +26,13 @@ use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
-use crate::args::Announced;
+use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, Glance, Look, News, Observed, Source, Store, StoreError, api, readable,
+    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api, readable,
 };
 pub use catalogue::sealed_secrets;
-use catalogue::{Catalogue, Entry, Kept, Seen};
+use catalogue::{Catalogue, Entry, Kept, SecretVersion};
 use events::{Events, Subject};
 pub use watched::Watched;
 
@@ -41,14 +41,14 @@ pub struct ClusterStore {
     client: Client,
     catalogue: Mutex<Catalogue>,
     events: Events,
-    announced: Announced,
+    event_level: EventLevel,
     /// Whether the controller deletes Secrets itself instead of leaving this to the garbage collector.
     deletes: bool,
-    /// Whether the resource definition in the cluster drops these fields of the status.
+    /// Whether the CRD in the cluster drops these status fields.
     drops_items: AtomicBool,
     drops_record: AtomicBool,
-    /// Whether the resource definition has no status at all.
-    lacks_statuses: AtomicBool,
+    /// Whether the CRD in the cluster has no `status` subresource.
+    lacks_subresource: AtomicBool,
 }
 
 impl ClusterStore {
@@ -56,20 +56,20 @@ impl ClusterStore {
     pub fn new(client: Client, deletes: bool) -> Self {
         Self {
             events: Events::new(client.clone(), Subject::SealedSecrets),
-            announced: Announced::Everything,
+            event_level: EventLevel::All,
             client,
             catalogue: Mutex::default(),
             deletes,
             drops_items: AtomicBool::new(false),
             drops_record: AtomicBool::new(false),
-            lacks_statuses: AtomicBool::new(false),
+            lacks_subresource: AtomicBool::new(false),
         }
     }
 
-    /// Sets which events are written; the default is all.
+    /// Sets which events are written. The default is all.
     #[must_use]
-    pub fn announcing(mut self, announced: Announced) -> Self {
-        self.announced = announced;
+    pub fn with_event_level(mut self, event_level: EventLevel) -> Self {
+        self.event_level = event_level;
         self
     }
 
@@ -94,8 +94,8 @@ impl ClusterStore {
         let found = found.map_err(api(doing))?;
         let found = found.map(|secret| readable(secret, doing)).transpose()?;
         let secret = found.map(secret::from_api);
-        let seen = secret.as_ref().and_then(|s| Seen::of(&s.metadata));
-        self.catalogue().saw_secret(id, seen);
+        let version = secret.as_ref().and_then(|s| SecretVersion::of(&s.metadata));
+        self.catalogue().set_secret(id, version);
         Ok(secret)
     }
 
@@ -108,8 +108,8 @@ impl ClusterStore {
         let Some(secret) = self.secret(id).await? else {
             return Ok(Existing::Absent);
         };
-        let is_ours = match source {
-            Source::Sealed(sealed) => ownership::is_ours(
+        let is_owned = match source {
+            Source::Sealed(sealed) => ownership::is_owned(
                 &secret.metadata,
                 &sealed.metadata,
                 &sealed.spec.template.metadata,
@@ -118,19 +118,19 @@ impl ClusterStore {
                 ownership::is_controlled_by(&secret.metadata, uid)
             }
         };
-        Ok(if is_ours {
-            Existing::Ours(Held::Secret(Box::new(secret)))
+        Ok(if is_owned {
+            Existing::Owned(Held::Secret(Box::new(secret)))
         } else {
-            Existing::Foreign
+            Existing::NotOwned
         })
     }
 
-    /// Returns the state of a deleted object. Its Secret is left to the garbage collector, unless
-    /// `--old-gc-behavior` is set. Then the API server is asked whether the object is really deleted, since
-    /// an object that a label selector no longer matches also disappears from the watch.
+    /// Returns the state of a deleted object. Its Secret is left to the garbage collector, unless `--old-gc-behavior`
+    /// is set. In that case the API server confirms the deletion first, since an object that a label selector no longer
+    /// matches also disappears from the watch.
     async fn gone(&self, id: &ObjectId, entry: Option<Entry>) -> Result<Observed, StoreError> {
         let existing = match entry {
-            Some(entry) if self.deletes && !self.is_there(id).await? => {
+            Some(entry) if self.deletes && !self.exists(id).await? => {
                 self.existing(id, &Source::Gone, entry.uid.as_deref())
                     .await?
             }
@@ -149,7 +149,7 @@ impl ClusterStore {
         })
     }
 
-    /// Fetches the current object, which can be newer than the one from the watch.
+    /// Reads the current object, which can be newer than the one from the watch.
     async fn fetched(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
         let sealed = sealed_secrets(self.client.clone(), Some(&id.namespace));
         let found = sealed.get_opt(&id.name).await;
@@ -162,7 +162,7 @@ impl ClusterStore {
         }))
     }
 
-    async fn is_there(&self, id: &ObjectId) -> Result<bool, StoreError> {
+    async fn exists(&self, id: &ObjectId) -> Result<bool, StoreError> {
         let found = self.sealed(id).get_opt(&id.name).await;
         Ok(found
             .map_err(api("cannot read the SealedSecret"))?
@@ -185,13 +185,10 @@ impl ClusterStore {
         }
     }
 
-    fn stored(
-        &self,
-        id: &ObjectId,
-        secret: Readable<core::Secret>,
-    ) -> Result<Applied, StoreError> {
+    fn stored(&self, id: &ObjectId, secret: Readable<core::Secret>) -> Result<Applied, StoreError> {
         let secret = secret::from_api(readable(secret, "cannot read the stored Secret")?);
-        self.catalogue().saw_secret(id, Seen::of(&secret.metadata));
+        self.catalogue()
+            .set_secret(id, SecretVersion::of(&secret.metadata));
         Ok(Applied::Done(Some(Box::new(secret))))
     }
 
@@ -206,8 +203,7 @@ impl ClusterStore {
         self.stored(id, replaced)
     }
 
-    /// Deletes the Secret, with a precondition so that only the version that was judged to be owned is
-    /// deleted.
+    /// Deletes the Secret, with a precondition that it is still the version whose ownership was checked.
     async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
         let Some(secret) = self.secret(id).await? else {
             return Ok(());
@@ -233,21 +229,20 @@ impl ClusterStore {
         }
     }
 
-    /// Returns whether the Secret can be assumed to be absent: there is no status, and no watch event about
-    /// the Secret.
+    /// Returns whether the Secret can be assumed to be absent: there is no status, and no watch event about the Secret.
     fn seems_new(&self, id: &ObjectId, entry: &Entry) -> bool {
-        entry.was_never_synced() && !self.catalogue().knows_of_secret(id)
+        entry.was_never_synced() && !self.catalogue().has_secret_state(id)
     }
 }
 
 impl Store for ClusterStore {
-    fn glance(&self, id: &ObjectId) -> Option<Glance> {
+    fn cached_state(&self, id: &ObjectId) -> Option<CachedState> {
         let catalogue = self.catalogue();
-        let entry = catalogue.entry(id).filter(|entry| entry.is_well())?;
-        let Seen { uid, version } = catalogue.secret(id)?.clone();
-        let is_there = !entry.is_gone();
-        Some(Glance {
-            identity: entry.identity.filter(|_| is_there)?,
+        let entry = catalogue.entry(id).filter(|entry| entry.is_synced())?;
+        let SecretVersion { uid, version } = catalogue.secret(id)?.clone();
+        let exists = !entry.is_gone();
+        Some(CachedState {
+            identity: entry.identity.filter(|_| exists)?,
             opts_out: entry.opts_out,
             instance: entry.instance.to_string(),
             record: entry.status.as_ref()?.record.clone()?,
@@ -268,11 +263,11 @@ impl Store for ClusterStore {
         self.catalogue().recognised(id, identity);
     }
 
-    fn rest(&self, id: &ObjectId) {
+    fn release(&self, id: &ObjectId) {
         self.catalogue().shorten(id);
     }
 
-    async fn gather(&self, id: &ObjectId, look: Look) -> Result<Observed, StoreError> {
+    async fn gather(&self, id: &ObjectId, mode: ReadMode) -> Result<Observed, StoreError> {
         let entry = self.catalogue().entry(id).cloned();
         let entry = match entry {
             Some(entry) if !entry.is_gone() => entry,
@@ -282,13 +277,13 @@ impl Store for ClusterStore {
             Kept::Whole(source) => (entry, source),
             Kept::Digest => match self.fetched(id).await? {
                 Some((mut whole, source)) => {
-                    whole.recall(&entry);
+                    whole.inherit(&entry);
                     (whole, source)
                 }
                 None => return self.gone(id, Some(entry)).await,
             },
         };
-        let guessed = look == Look::Guess && self.seems_new(id, &entry);
+        let guessed = mode == ReadMode::Guess && self.seems_new(id, &entry);
         let existing = if guessed {
             Existing::Absent
         } else {
@@ -343,13 +338,13 @@ impl Store for ClusterStore {
         self.write_status(id, entry, status).await
     }
 
-    async fn announce(&self, id: &ObjectId, news: News) {
-        if self.announced == Announced::Warnings && !news.is_warning {
+    async fn announce(&self, id: &ObjectId, event: EventRecord) {
+        if self.event_level == EventLevel::Warnings && !event.is_warning {
             return;
         }
         let entry = self.catalogue().entry(id).cloned();
         let uid = entry.and_then(|entry| entry.uid);
-        self.events.tell(id, uid, news, Timestamp::now()).await;
+        self.events.write(id, uid, event, Timestamp::now()).await;
     }
 }
 

@@ -1,49 +1,48 @@
-//! Processes events of the watches.
+//! Processes watch events.
 
 use std::collections::BTreeSet;
 
 use controller_core::object_id::ObjectId;
 use kube::core::ObjectMeta;
 
-use super::catalogue::Seen;
+use super::catalogue::SecretVersion;
 use super::watched::Watched;
 use super::{ClusterStore, id_of};
 
 impl ClusterStore {
-    /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change concerns its
-    /// Secret.
+    /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change concerns its Secret.
     pub fn take(&self, object: Watched) -> Option<ObjectId> {
         self.catalogue().take(object)
     }
 
     /// Records that a SealedSecret was deleted.
-    pub fn lose(&self, object: &Watched) -> Option<ObjectId> {
+    pub fn mark_deleted(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
-        self.catalogue().lose(&id).then_some(id)
+        self.catalogue().mark_deleted(&id).then_some(id)
     }
 
     /// Marks the objects of that namespace (or of all) that are not in a complete list as deleted, and
     /// returns them.
-    pub fn lose_all_but(
+    pub fn mark_missing_as_deleted(
         &self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
         let mut catalogue = self.catalogue();
-        let lost = catalogue.missing(namespace, listed);
-        for id in &lost {
-            catalogue.lose(id);
+        let missing = catalogue.missing(namespace, listed);
+        for id in &missing {
+            catalogue.mark_deleted(id);
         }
-        lost
+        missing
     }
 
-    /// Records a Secret's metadata. Returns the object to reconcile, if its Secret differs from what was
-    /// known. Nothing is stored about Secrets that belong to no SealedSecret.
+    /// Records the metadata of a Secret. Returns the object to reconcile, if its Secret has changed. Nothing is stored
+    /// about Secrets without a SealedSecret.
     pub fn take_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
-        let seen = Seen::of(secret);
+        let version = SecretVersion::of(secret);
         self.catalogue()
-            .observe_secret(&id, seen.as_ref())
+            .observe_secret(&id, version.as_ref())
             .then_some(id)
     }
 
@@ -52,34 +51,34 @@ impl ClusterStore {
         self.catalogue().ids(None).cloned().collect()
     }
 
-    /// Leaves an object to another replica: if it was deleted, nothing need be kept.
+    /// Leaves an object to another replica, and forgets it if it was deleted.
     pub fn leave_to_others(&self, id: &ObjectId) {
         if self.catalogue().forget(id) {
             self.events.forget(id);
         }
     }
 
-    /// Returns whether a record can show that the object needs no work, once its Secret has been seen.
+    /// Returns whether a record can show that the object needs no work, after its Secret was observed.
     pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {
-            entry.is_well() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
+            entry.is_synced() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
         })
     }
 
     /// Records that a Secret was deleted.
-    pub fn lose_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
+    pub fn record_secret_deletion(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
         self.catalogue().observe_secret(&id, None).then_some(id)
     }
 
-    /// Returns whether a SealedSecret of that name exists.
+    /// Returns whether a SealedSecret with that name exists.
     pub fn has(&self, id: &ObjectId) -> bool {
         self.catalogue().entry(id).is_some()
     }
 
-    /// Returns the objects of that namespace (or of all) whose Secret is not in a complete list. The Secret
-    /// must be fetched to confirm this.
+    /// Returns the objects of that namespace (or of all) whose Secret is not in a complete list. The absence must be
+    /// confirmed by a read.
     pub fn without_secret(
         &self,
         namespace: Option<&str>,
@@ -105,12 +104,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_what_is_left_to_others_only_what_is_gone_is_forgotten() {
+    async fn forgets_only_deleted_objects_of_other_replicas() {
         let store = ClusterStore::new(client(|_, _| refusal(500, "not asked")), false);
         for name in ["gone", "there"] {
             store.take(object(name));
         }
-        store.lose(&object("gone"));
+        store.mark_deleted(&object("gone"));
         for name in ["gone", "there"] {
             store.leave_to_others(&id(name));
         }

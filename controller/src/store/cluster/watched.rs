@@ -1,4 +1,4 @@
-//! A SealedSecret as the API server sends it, without what the controller does not need.
+//! A SealedSecret from the API server, without the data that the controller does not need.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
 use crate::metrics::INSTANCE_LABEL;
 
-/// The labels and annotations that are read. Of the others, which can have a mebibyte in each object, only a
-/// digest is kept.
-const READ: [&str; 5] = [
+/// The labels and annotations that are read. Of all others, which can have a mebibyte in each object, only a digest is
+/// kept.
+const READ_KEYS: [&str; 5] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
     KEY_HINTS_ANNOTATION,
@@ -27,26 +27,26 @@ const READ: [&str; 5] = [
     INSTANCE_LABEL,
 ];
 
-/// An object of the watch. Everything else, such as `managedFields`, is dropped while the object is parsed,
-/// so that it is never in memory for many objects at once. `spec` and `status` can be anything: an object that
-/// does not match the type must not stop the stream of the others.
+/// A watched object. Everything else, such as `managedFields`, is dropped during parsing, so that it is never in memory
+/// for many objects at once. `spec` and `status` can be anything: an object that does not match the type must not stop
+/// the stream of the other objects.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(from = "Sent")]
+#[serde(from = "ApiObject")]
 pub struct Watched {
-    /// Name, namespace, `uid`, versions, and the labels and annotations that are read.
+    /// The name, namespace, `uid`, versions, and the labels and annotations that are read.
     pub metadata: ObjectMeta,
     /// The spec.
     pub spec: Value,
     /// The status.
     pub status: Value,
-    /// A digest of all labels and annotations, to notice changes.
-    pub(super) texts: [u8; 32],
+    /// A digest of all labels and annotations, to detect changes.
+    pub(super) metadata_digest: [u8; 32],
 }
 
 #[derive(Deserialize)]
-struct Sent {
+struct ApiObject {
     #[serde(default)]
-    metadata: SentMetadata,
+    metadata: ApiMetadata,
     #[serde(default)]
     spec: Bounded,
     #[serde(default)]
@@ -55,7 +55,7 @@ struct Sent {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SentMetadata {
+struct ApiMetadata {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -65,9 +65,9 @@ struct SentMetadata {
     annotations: Option<Texts>,
 }
 
-impl From<Sent> for Watched {
-    fn from(sent: Sent) -> Self {
-        let metadata = sent.metadata;
+impl From<ApiObject> for Watched {
+    fn from(object: ApiObject) -> Self {
+        let metadata = object.metadata;
         let mut all = Context::new(&SHA256);
         let mut kept = |texts: Option<Texts>| {
             let texts = texts.unwrap_or_default();
@@ -86,14 +86,14 @@ impl From<Sent> for Watched {
                 annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
-            spec: sent.spec.0,
-            status: sent.status.0,
-            texts: bytes(all),
+            spec: object.spec.0,
+            status: object.status.0,
+            metadata_digest: bytes(all),
         }
     }
 }
 
-/// Labels or annotations: those that are read, and a digest of all but copies of the whole object.
+/// Labels or annotations: those that are read, and a digest of all except copies of the whole object.
 #[derive(Default)]
 struct Texts {
     kept: BTreeMap<String, String>,
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
     type Value = Texts;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of texts")
+        f.write_str("a map of strings")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
                 digest.update(&part.len().to_be_bytes());
                 digest.update(part.as_bytes());
             }
-            if READ.contains(&key.as_str()) {
+            if READ_KEYS.contains(&key.as_str()) {
                 kept.insert(key, text);
             }
         }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_read_and_notices_every_other_change_that_is_not_a_copy_of_the_object() {
+    fn keeps_what_is_read_and_detects_other_changes_except_in_copies_of_the_object() {
         let copy = LAST_APPLIED_ANNOTATIONS[0];
         let one = watched(
             &json!({ drift::ANNOTATION: "false", "a": "b", copy: "{}" }),
@@ -210,7 +210,11 @@ mod tests {
             (false, Value::Null),
         ] {
             let other = watched(&annotations, &json!([{ "manager": "m" }]));
-            assert_eq!(other.texts == one.texts, same, "{annotations}");
+            assert_eq!(
+                other.metadata_digest == one.metadata_digest,
+                same,
+                "{annotations}"
+            );
         }
     }
 }

@@ -15,23 +15,22 @@ use super::names::{NameError, check_name, check_namespace};
 pub(super) struct Claims {
     /// SealedSecrets whose namespace and name are known.
     pub(super) objects: Vec<Claim>,
-    /// Problems with documents, one sentence each, with document number and line. They quote names and
-    /// nothing else.
+    /// Problems with documents, one sentence each, with document number and line. They quote only names.
     pub(super) problems: Vec<String>,
-    /// Documents that are ignored since they are of another kind, one sentence each.
+    /// Documents that are ignored because they have another kind, one sentence each.
     pub(super) others: Vec<String>,
 }
 
 /// One SealedSecret in a file.
 #[derive(Debug, PartialEq)]
 pub(super) struct Claim {
-    /// Its namespace and name.
+    /// The namespace and name.
     pub(super) id: ObjectId,
-    /// The SealedSecret, or why it cannot be used.
+    /// The SealedSecret, or the reason why it cannot be used.
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
-/// Parses every document of a file, and the items of lists.
+/// Parses every document of a file, including the items of lists.
 ///
 /// # Errors
 ///
@@ -54,12 +53,12 @@ impl Claims {
             "" => self.problem(
                 number,
                 node,
-                "it has no `kind`; only manifests belong into this folder",
+                "it has no `kind`; this folder may contain only manifests",
             ),
             _ => {
-                // Do not quote the kind: a file that is not a manifest can contain anything there.
+                // Do not quote the kind: in a file that is not a manifest, it can contain anything.
                 self.others.push(format!(
-                    "document {number} is of another kind; only SealedSecrets are taken up"
+                    "document {number} has another kind; only SealedSecrets are processed"
                 ));
             }
         }
@@ -88,8 +87,8 @@ impl Claims {
     }
 }
 
-/// Read as the object itself will be read: an unquoted `name: on` means `true` there too. The namespace is empty if it is
-/// missing: the object has a status then, and no Secret.
+/// Returns the namespace and name, parsed like the object itself: an unquoted `name: on` means `true` in both. The
+/// namespace is empty if it is missing: such an object has a status, and no Secret.
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_namespace_gets_advice_what_to_add() {
+    fn the_error_for_a_missing_namespace_explains_what_to_add() {
         let without = GOOD.replace(", namespace: ns", "");
         let wide = |scope: &str, value: &str| {
             let annotations = format!(
@@ -161,19 +160,19 @@ mod tests {
         for (text, want) in [
             (
                 without.clone(),
-                "say which namespace the values were sealed for",
+                "add the namespace that the values were sealed for",
             ),
             (
                 wide("namespace-wide", "\"true\""),
-                "say which namespace the values were sealed for",
+                "add the namespace that the values were sealed for",
             ),
             (
                 wide("cluster-wide", "\"false\""),
-                "say which namespace the values were sealed for",
+                "add the namespace that the values were sealed for",
             ),
             (
                 wide("cluster-wide", "\"true\""),
-                "the values open in every namespace, so say in which folder",
+                "the values can be unsealed in any namespace",
             ),
         ] {
             let (objects, problems) = summary(&text);
@@ -201,7 +200,7 @@ mod tests {
             ("a list", list, 1),
             ("JSON", json.to_owned(), 1),
             (
-                "beside other kinds",
+                "next to another kind",
                 format!("kind: ConfigMap\n---\n{GOOD}"),
                 1,
             ),
@@ -216,25 +215,25 @@ mod tests {
         let others = read(b"kind: Secret\n").unwrap().others;
         assert_eq!(
             others,
-            ["document 1 is of another kind; only SealedSecrets are taken up"]
+            ["document 1 has another kind; only SealedSecrets are processed"]
         );
     }
 
     #[test]
-    fn says_what_is_wrong_and_where() {
+    fn reports_problems_with_their_location() {
         for (text, objects, problem) in [
             ("a: b\n", vec![], "document 1, line 1: it has no `kind`"),
             (
                 &GOOD.replace(", namespace: ns", ""),
                 vec![
-                    "/web: metadata.namespace is missing; say which namespace the values were sealed for",
+                    "/web: metadata.namespace is missing; add the namespace that the values were sealed for",
                 ],
                 "document 1, line 1: metadata.namespace is missing",
             ),
             (
                 &GOOD.replace("name: web,", "name: ../x,"),
                 vec![],
-                "document 1, line 1: metadata.name \"../x\" is not a name",
+                "document 1, line 1: metadata.name \"../x\" is invalid",
             ),
             (
                 &GOOD.replace("v1alpha1", "v2"),

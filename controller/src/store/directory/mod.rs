@@ -1,15 +1,15 @@
 //! The store on a directory: SealedSecrets in `DIR/sealed`, values in `DIR/secrets`, statuses in
 //! `DIR/status`.
 //!
-//! Only values become files: the owner, labels, annotations and type of a Secret are not stored. Created
-//! folders have mode 0700 and files 0600. This includes statuses: they name files, items and failures, and
-//! the owner of DIR decides who may read them.
+//! Only values become files: the owner, labels, annotations and type of a Secret are not stored. Created folders have
+//! mode 0700 and files 0600. This includes statuses, since they name files, items and failures: the owner of DIR
+//! decides who may read them.
 
 mod catalogue;
 mod claims;
-mod home;
+mod folder_states;
+mod manifest_folder;
 pub(crate) mod names;
-mod prints;
 mod status_file;
 mod values;
 
@@ -31,11 +31,11 @@ use tracing::{error, warn};
 use crate::folder::{FileError, Folder, Opened};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, Look, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
 use catalogue::Catalogue;
 use claims::Claims;
-use home::Home;
-use prints::{Print, Prints};
+use folder_states::{FolderState, FolderStates};
+use manifest_folder::ManifestFolder;
 use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
 
@@ -52,16 +52,16 @@ const MAX_FILE_NAME: usize = 255;
 /// The store on a directory. Only one process may use it at a time; see [`Folder::lock`].
 #[derive(Debug)]
 pub struct DirectoryStore {
-    place: Arc<Place>,
+    inner: Arc<Inner>,
     pool: Pool,
 }
 
 #[derive(Debug)]
-struct Place {
+struct Inner {
     root: Arc<Folder>,
     /// Locked for reading while values are written, and for writing while old versions are removed, since an
     /// unfinished version looks like an old one.
-    tidying: RwLock<()>,
+    cleanup: RwLock<()>,
     /// Whether edits of values are left in place.
     tolerates_drift: bool,
     /// The file system of `secrets` at start.
@@ -73,23 +73,22 @@ struct Place {
 struct Scanned {
     files: Polled<Claims>,
     catalogue: Catalogue,
-    home: Home,
-    prints: Prints,
+    manifest_folder: ManifestFolder,
+    folder_states: FolderStates,
     /// Whether `secrets` is on another file system than at start.
-    misses_secrets: bool,
+    secrets_unmounted: bool,
     /// Each object as of its last reconciliation, which its next status describes.
     gathered: BTreeMap<ObjectId, Source>,
-    /// Digests of the SealedSecrets unsealed last, as far as this process knows. Status files can be turned
-    /// off.
+    /// Digests of the SealedSecrets that this process unsealed last. Needed because status files can be disabled.
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
-    /// Objects with old files to remove, and the scan that first noticed it.
+    /// Objects with old files to remove, and the time of the scan that first detected this.
     untidy: BTreeMap<ObjectId, Option<Timestamp>>,
 }
 
 impl DirectoryStore {
-    /// Creates `secrets` and `status` if they are missing, and reads what an earlier process left there. With
+    /// Creates `secrets` and `status` if they are missing, and reads the files of earlier processes. With
     /// `tolerates_drift`, edits of values stay until their SealedSecret changes.
     ///
     /// # Errors
@@ -104,18 +103,18 @@ impl DirectoryStore {
         remember_secrets(&secrets, &mut catalogue)?;
         let scanned = Scanned {
             catalogue,
-            home: Home::read(&statuses),
+            manifest_folder: ManifestFolder::read(&statuses),
             ..Scanned::default()
         };
-        let place = Place {
+        let inner = Inner {
             root,
-            tidying: RwLock::default(),
+            cleanup: RwLock::default(),
             tolerates_drift,
             secrets_device: device(&secrets)?,
             scanned: Mutex::new(scanned),
         };
         Ok(Self {
-            place: Arc::new(place),
+            inner: Arc::new(inner),
             pool,
         })
     }
@@ -124,30 +123,30 @@ impl DirectoryStore {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::Stopped`] at shutdown. A folder that is missing or unreadable is logged; it
-    /// changes nothing and removes nothing.
+    /// Returns [`StoreError::Stopped`] at shutdown. A folder that is missing or unreadable is logged, and causes no
+    /// change and no removal.
     pub async fn scan(&self, now: Timestamp) -> Result<Vec<ObjectId>, StoreError> {
-        let place = Arc::clone(&self.place);
-        Ok(self.pool.run(move || place.scan(now)).await?)
+        let inner = Arc::clone(&self.inner);
+        Ok(self.pool.run(move || inner.scan(now)).await?)
     }
 
     async fn run<T: Send + 'static>(
         &self,
         id: &ObjectId,
-        work: impl FnOnce(&Place, &ObjectId) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Inner, &ObjectId) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (place, id) = (Arc::clone(&self.place), id.clone());
-        self.pool.run(move || work(&place, &id)).await?
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        self.pool.run(move || work(&inner, &id)).await?
     }
 }
 
 impl Store for DirectoryStore {
-    async fn gather(&self, id: &ObjectId, _look: Look) -> Result<Observed, StoreError> {
-        self.run(id, Place::gather).await
+    async fn gather(&self, id: &ObjectId, _mode: ReadMode) -> Result<Observed, StoreError> {
+        self.run(id, Inner::gather).await
     }
 
     async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<Applied, StoreError> {
-        self.run(id, move |place, id| place.apply(id, plan)).await?;
+        self.run(id, move |inner, id| inner.apply(id, plan)).await?;
         Ok(Applied::Done(None))
     }
 
@@ -157,18 +156,18 @@ impl Store for DirectoryStore {
         _uid: Option<&str>,
         status: Option<SealedSecretStatus>,
     ) -> Result<(), StoreError> {
-        self.run(id, move |place, id| place.record(id, status))
+        self.run(id, move |inner, id| inner.record(id, status))
             .await
     }
 
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
         if let Some(digest) = digest_of(&observed.source) {
-            self.place.scanned().unsealed.insert(id.clone(), digest);
+            self.inner.scanned().unsealed.insert(id.clone(), digest);
         }
     }
 }
 
-impl Place {
+impl Inner {
     fn scan(&self, now: Timestamp) -> Vec<ObjectId> {
         self.tidy(now);
         let mut changed = self.scan_sealed(now);
@@ -182,45 +181,47 @@ impl Place {
             Ok(listing) => listing,
             Err(error) => {
                 let text = format!(
-                    "{}; no Secret is removed while this lasts",
+                    "{}; no Secret is removed until this is fixed",
                     error_chain(&error)
                 );
-                scanned.tell([text].into(), BTreeSet::new());
-                scanned.catalogue.take_nothing();
+                scanned.report([text].into(), BTreeSet::new());
+                scanned.catalogue.scan_failed();
                 return Vec::new();
             }
         };
-        let strange = self.see_home(&mut scanned, &listing);
+        let folder_problem = self.check_manifest_folder(&mut scanned, &listing);
         let Scanned {
             files, catalogue, ..
         } = &mut *scanned;
-        let look = files.look(&self.root, &listing, now, |_, bytes| claims::read(bytes));
+        let scan = files.scan(&self.root, &listing, now, |_, bytes| claims::read(bytes));
         let mut problems: BTreeSet<String> = listing.problems.into_values().collect();
-        problems.extend(strange);
-        let mut notes = BTreeSet::new();
-        for (path, known) in files.files() {
+        problems.extend(folder_problem);
+        let mut ignored = BTreeSet::new();
+        for (path, file) in files.files() {
             let path = path.display();
-            problems.extend(catalogue::problems(known).map(|text| format!("{path}: {text}")));
-            notes.extend(
-                catalogue::others(known)
+            problems.extend(catalogue::problems(file).map(|text| format!("{path}: {text}")));
+            ignored.extend(
+                catalogue::others(file)
                     .iter()
                     .map(|text| format!("{path}: {text}")),
             );
         }
-        let clean = look.settled && problems.is_empty();
+        let clean = scan.settled && problems.is_empty();
         let changed = catalogue.take(files.files(), clean, now);
-        scanned.tell(problems, notes);
+        scanned.report(problems, ignored);
         changed
     }
 
-    /// Returns the objects whose values another program edited or deleted.
+    /// Returns the objects whose values were edited or deleted by another program.
     fn edited(&self, now: Timestamp) -> Vec<ObjectId> {
         let mut scanned = self.scanned();
-        if !scanned.prints.are_due(now) || !self.secrets_are_in_place(&mut scanned) {
+        if !scanned.folder_states.are_due(now) || !self.secrets_are_in_place(&mut scanned) {
             return Vec::new();
         }
         let Scanned {
-            prints, catalogue, ..
+            folder_states,
+            catalogue,
+            ..
         } = &mut *scanned;
         let keeps_edits = |id: &ObjectId| {
             self.tolerates_drift
@@ -228,48 +229,54 @@ impl Place {
                     .entry(id)
                     .is_some_and(|entry| opts_out(&entry.source))
         };
-        prints.edited(|id| Print::of(&self.values(id)), keeps_edits)
+        folder_states.edited(|id| FolderState::of(&self.values(id)), keeps_edits)
     }
 
-    /// Returns whether `secrets` is on the same file system as at start. It may be a memory file system; if
-    /// that is unmounted, values must not be written to the disk below the mount point.
+    /// Returns whether `secrets` is on the same file system as at start. It may be an in-memory file system; if that is
+    /// unmounted, values must not be written to the disk below the mount point.
     fn secrets_are_in_place(&self, scanned: &mut Scanned) -> bool {
         let current = match self.root.child(SECRETS) {
             Err(error) if error.is_missing() => device(&self.root),
             secrets => secrets.and_then(|secrets| device(&secrets)),
         };
-        let is_elsewhere = current.is_ok_and(|device| device != self.secrets_device);
-        if is_elsewhere && !scanned.misses_secrets {
+        let is_another_file_system = current.is_ok_and(|device| device != self.secrets_device);
+        if is_another_file_system && !scanned.secrets_unmounted {
             error!(
                 folder = %self.root.path().join(SECRETS).display(),
-                "The folder is on another file system than at the start, so edited and deleted values are not \
-                 restored there: mount it again, or restart the controller if the change is intended"
+                "The folder is on another file system than at start, so edited and deleted values are not restored: \
+                 mount the file system again, or restart the controller if the change is intended"
             );
         }
-        scanned.misses_secrets = is_elsewhere;
-        !is_elsewhere
+        scanned.secrets_unmounted = is_another_file_system;
+        !is_another_file_system
     }
 
-    /// Returns the problem with `sealed` itself, if there is one. Then no object counts as deleted.
-    fn see_home(&self, scanned: &mut Scanned, listing: &Listing) -> Option<String> {
-        if scanned.home.see(listing) {
+    /// Returns the problem with `sealed` itself, if any. While there is one, no object counts as deleted.
+    fn check_manifest_folder(&self, scanned: &mut Scanned, listing: &Listing) -> Option<String> {
+        if scanned.manifest_folder.record(listing) {
             let statuses = self.root.child_or_new(STATUS);
-            if let Err(error) = statuses.and_then(|statuses| scanned.home.write(&statuses)) {
+            if let Err(error) =
+                statuses.and_then(|statuses| scanned.manifest_folder.write(&statuses))
+            {
                 let error = error_chain(&error);
-                warn!(error, "Cannot note which folder `sealed` is");
+                warn!(
+                    error,
+                    "Cannot write the marker file for the folder `sealed`"
+                );
             }
         }
-        let is_strange = scanned.catalogue.knows_any() && scanned.home.is_elsewhere(listing);
-        is_strange.then(|| {
+        let is_suspicious = scanned.catalogue.tracks_any()
+            && scanned.manifest_folder.is_another_empty_folder(listing);
+        is_suspicious.then(|| {
             format!(
-                "{} is empty, and not the folder in which manifests were seen last, so no Secret is removed: mount \
-                 it, if it is not mounted; if all SealedSecrets are gone for good, put an empty file none.yaml there",
+                "{} is empty, and is not the folder that contained manifests before, so no Secret is removed: mount the \
+                 folder if it is not mounted; if all SealedSecrets were removed on purpose, create an empty file none.yaml in it",
                 self.root.path().join(SEALED).display()
             )
         })
     }
 
-    /// Removes old files of objects whose last write is long enough ago.
+    /// Removes old files of objects whose last write is at least [`GRACE`] ago.
     fn tidy(&self, now: Timestamp) {
         let mut due = Vec::new();
         self.scanned().untidy.retain(|id, since| {
@@ -282,7 +289,7 @@ impl Place {
         if due.is_empty() {
             return;
         }
-        let _alone = self.tidying.write();
+        let _alone = self.cleanup.write();
         for id in due {
             match self.values(&id).and_then(|values| values.tidy()) {
                 Err(error) if !error.is_missing() => {
@@ -291,7 +298,7 @@ impl Place {
                         namespace = id.namespace,
                         name = id.name,
                         error,
-                        "Cannot clean up"
+                        "Cannot remove old versions of the values"
                     );
                 }
                 _ => {}
@@ -301,7 +308,7 @@ impl Place {
 
     fn gather(&self, id: &ObjectId) -> Result<Observed, StoreError> {
         let source = self.source(id);
-        // An unreadable status must not prevent values from being written.
+        // An unreadable status must not prevent writing values.
         let file = self.status(id).ok().flatten();
         Ok(Observed {
             existing: self.existing(id)?,
@@ -317,7 +324,7 @@ impl Place {
         })
     }
 
-    /// Returns whether this version of the SealedSecret was the last one that this process unsealed.
+    /// Returns whether this process unsealed this version of the SealedSecret last.
     fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
         let unsealed = self.scanned().unsealed.get(id).cloned();
         unsealed.is_some() && unsealed == digest_of(source)
@@ -331,24 +338,26 @@ impl Place {
         source
     }
 
-    /// Reads the existing values. The fingerprint of the folder is taken before the values are read, so that
-    /// an edit in between is noticed later.
+    /// Reads the existing values. The state of the folder is recorded before the values are read, so that an edit in
+    /// between is detected later.
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
         if id.namespace.is_empty() {
             return Ok(Existing::Absent);
         }
         let values = self.values(id);
-        self.scanned().prints.note(id, Print::of(&values));
+        self.scanned()
+            .folder_states
+            .record(id, FolderState::of(&values));
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
-            Err(error) if error.is_no_folder() => return Ok(Existing::Foreign),
+            Err(error) if error.is_no_folder() => return Ok(Existing::NotOwned),
             Err(error) => return Err(error),
         };
         Ok(match values.owner() {
-            Owner::Nobody => Existing::Absent,
-            Owner::Us => Existing::Ours(Held::Values(values.read()?)),
-            Owner::Other => Existing::Foreign,
+            Owner::None => Existing::Absent,
+            Owner::Controller => Existing::Owned(Held::Values(values.read()?)),
+            Owner::Other => Existing::NotOwned,
         })
     }
 
@@ -365,13 +374,13 @@ impl Place {
         match plan {
             Plan::Create(secret) | Plan::Replace(secret) => self.write(id, &secret),
             Plan::Remove => Ok(self.remove(id)?),
-            Plan::Leave | Plan::Refuse(_) => Ok(self.leave(id)?),
+            Plan::Leave | Plan::Refuse(_) => Ok(self.record_leftovers(id)?),
         }
     }
 
     fn write(&self, id: &ObjectId, secret: &Secret) -> Result<(), StoreError> {
         check_items(&secret.data)?;
-        let _not_tidied = self.tidying.read();
+        let _not_tidied = self.cleanup.read();
         let namespace = self
             .root
             .child_or_new(SECRETS)?
@@ -379,8 +388,10 @@ impl Place {
         let values = Values::of(namespace.child_or_new(&id.name)?)?;
         self.scanned().untidy.insert(id.clone(), None);
         let written = values.write(&secret.data, shared::random::number());
-        let print = written.is_ok().then(|| Print::of(&self.values(id)));
-        self.scanned().prints.note(id, print.flatten());
+        let folder_state = written.is_ok().then(|| FolderState::of(&self.values(id)));
+        self.scanned()
+            .folder_states
+            .record(id, folder_state.flatten());
         Ok(written?)
     }
 
@@ -393,14 +404,14 @@ impl Place {
         secrets.remove_folder_if_empty(&id.namespace)
     }
 
-    /// Records old files that killed processes left behind.
-    fn leave(&self, id: &ObjectId) -> Result<(), FileError> {
+    /// Records old files that were left by killed processes.
+    fn record_leftovers(&self, id: &ObjectId) -> Result<(), FileError> {
         if id.namespace.is_empty() {
             return Ok(());
         }
         match self.values(id) {
             Ok(values) => {
-                if values.owner() == Owner::Us && values.is_untidy()? {
+                if values.owner() == Owner::Controller && values.is_untidy()? {
                     self.scanned().untidy.insert(id.clone(), None);
                 }
                 Ok(())
@@ -428,7 +439,7 @@ impl Place {
         let gathered = self.scanned().gathered.remove(id);
         let Some(status) = status else {
             let mut scanned = self.scanned();
-            scanned.prints.forget(id);
+            scanned.folder_states.forget(id);
             scanned.unsealed.remove(id);
             drop(scanned);
             return Ok(forget_status(&statuses, id, &name)?);
@@ -437,7 +448,7 @@ impl Place {
             warn!(
                 namespace = id.namespace,
                 name = id.name,
-                "The name is too long for a status file"
+                "The name is too long for a status file, so no status is written"
             );
             return Ok(());
         }
@@ -456,8 +467,8 @@ impl Place {
         Ok(namespace.replace(&name, text.as_bytes())?)
     }
 
-    /// Ignores poisoning: a panicked thread leaves no lasting damage, since each scan processes everything
-    /// again.
+    /// Locks the state. Ignores poisoning: a panicked thread leaves no lasting damage, since each scan processes
+    /// everything again.
     fn scanned(&self) -> MutexGuard<'_, Scanned> {
         self.scanned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -465,20 +476,19 @@ impl Place {
 
 impl Scanned {
     /// Logs problems and ignored documents, once each time they appear.
-    fn tell(&mut self, problems: BTreeSet<String>, notes: BTreeSet<String>) {
+    fn report(&mut self, problems: BTreeSet<String>, ignored: BTreeSet<String>) {
         for problem in problems.difference(&self.reported) {
-            error!(error = problem, "A manifest cannot be used");
+            error!(error = problem, "Cannot use a manifest");
         }
-        for note in notes.difference(&self.reported) {
-            warn!(note, "A document is left alone");
+        for note in ignored.difference(&self.reported) {
+            warn!(note, "Ignoring a document");
         }
         self.reported = problems;
-        self.reported.extend(notes);
+        self.reported.extend(ignored);
     }
 }
 
-/// Returns the generation. A manifest seldom has one, and a manifest that is now unreadable may have had one
-/// before.
+/// Returns the generation. A manifest seldom has one, but a manifest that became unreadable may have had one.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,
@@ -536,7 +546,7 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
 fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
     for (namespace, folder) in folders(secrets, |name| names::check_namespace(name).is_ok())? {
         for (name, folder) in folders(&folder, |name| names::check_name(name).is_ok())? {
-            if Values::of(folder)?.owner() == Owner::Us {
+            if Values::of(folder)?.owner() == Owner::Controller {
                 let namespace = namespace.clone();
                 catalogue.remember(ObjectId { namespace, name }, None);
             }
@@ -545,15 +555,15 @@ fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), F
     Ok(())
 }
 
-/// Returns the subfolders whose name is accepted, without links.
+/// Returns the subfolders whose name is accepted, without symbolic links.
 fn folders(
     folder: &Folder,
-    is_good: impl Fn(&str) -> bool,
+    accepts: impl Fn(&str) -> bool,
 ) -> Result<Vec<(String, Folder)>, FileError> {
     let mut found = Vec::new();
     for (name, kind) in folder.entries()? {
         if let (Ok(name), rustix::fs::FileType::Directory) = (name.into_string(), kind)
-            && is_good(&name)
+            && accepts(&name)
         {
             let child = folder.child(Path::new(&name))?;
             found.push((name, child));

@@ -1,15 +1,15 @@
-//! Checks names as an API server does, since no API server checks them here, and each becomes a file name.
+//! Checks names like an API server does, since no API server checks them for a directory, and each becomes a file name.
 
 /// A name cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
     /// The namespace is missing. There is no default, since values are bound to their namespace.
-    #[error("metadata.namespace is missing; say which namespace the values were sealed for")]
+    #[error("metadata.namespace is missing; add the namespace that the values were sealed for")]
     NoNamespace,
     /// The namespace is missing in a cluster-wide object, whose values can be unsealed in any namespace.
     #[error(
-        "metadata.namespace is missing; the values open in every namespace, so say in which folder of `secrets` they \
-         shall be"
+        "metadata.namespace is missing; the values can be unsealed in any namespace, so add the namespace that selects \
+         their folder in `secrets`"
     )]
     AnyNamespace,
     /// The name is missing.
@@ -17,22 +17,22 @@ pub(super) enum NameError {
     NoName,
     /// The namespace is not a DNS label (RFC 1123).
     #[error(
-        "metadata.namespace {0:?} is not a namespace: it takes up to 63 of a-z, 0-9 and -, \
-         and begins and ends with a letter or digit"
+        "metadata.namespace {0:?} is invalid: it must have up to 63 of the characters a-z, 0-9 and -, and must begin \
+         and end with a letter or digit"
     )]
     Namespace(String),
     /// The name is not a DNS subdomain (RFC 1123).
     #[error(
-        "metadata.name {0:?} is not a name: it takes up to 253 of a-z, 0-9, - and ., \
-         and each part between dots begins and ends with a letter or digit"
+        "metadata.name {0:?} is invalid: it must have up to 253 of the characters a-z, 0-9, - and ., and each part \
+         between dots must begin and end with a letter or digit"
     )]
     Name(String),
 }
 
-/// Folder in `status` for objects without a namespace. No namespace has an underscore in its name.
+/// Folder in `status` for objects without a namespace. No namespace contains an underscore.
 pub(super) const NO_NAMESPACE: &str = "_no-namespace";
 
-/// Returns the name of a namespace's folder in `status`.
+/// Returns the name of the folder of a namespace in `status`.
 pub(super) fn status_folder(namespace: &str) -> &str {
     if namespace.is_empty() {
         NO_NAMESPACE
@@ -41,7 +41,7 @@ pub(super) fn status_folder(namespace: &str) -> &str {
     }
 }
 
-/// Returns the namespace of a folder in `status`, or `None` if the folder is not one of a namespace.
+/// Returns the namespace of a folder in `status`, or `None` if it is not the folder of a namespace.
 pub(super) fn status_namespace(folder: &str) -> Option<&str> {
     match folder {
         NO_NAMESPACE => Some(""),
@@ -49,11 +49,11 @@ pub(super) fn status_namespace(folder: &str) -> Option<&str> {
     }
 }
 
-/// Checks the namespace: a DNS label.
+/// Checks that the namespace is a DNS label.
 ///
 /// # Errors
 ///
-/// Returns why it is not.
+/// Returns [`NameError`] if the namespace is missing or invalid.
 pub(super) fn check_namespace(namespace: &str) -> Result<(), NameError> {
     if namespace.is_empty() {
         Err(NameError::NoNamespace)
@@ -68,7 +68,7 @@ pub(super) fn check_namespace(namespace: &str) -> Result<(), NameError> {
 ///
 /// # Errors
 ///
-/// Returns why it is not.
+/// Returns [`NameError`] if the name is missing or invalid.
 pub(super) fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         Err(NameError::NoName)
@@ -79,7 +79,7 @@ pub(super) fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Returns whether the item can be a file next to `..data`.
+/// Returns whether the name of an item can be a file name next to `..data`.
 pub(crate) fn is_item(key: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     (1..=253).contains(&key.len())
@@ -93,7 +93,7 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// Shortens the text for a message, so that it can be found but does not fill the log.
+/// Shortens the text for a message: long enough to find it, and too short to fill the log.
 fn shortened(text: &str) -> String {
     text.chars().take(300).collect()
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_an_api_server_takes() {
+    fn accepts_the_names_that_an_api_server_accepts() {
         let long = "a".repeat(63);
         let longer = "a".repeat(64);
         for (text, namespace, name) in [
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_those_of_a_secret_that_can_be_files() {
+    fn accepts_item_names_that_can_be_file_names() {
         let long = "x".repeat(253);
         for (text, want) in [
             ("a", true),

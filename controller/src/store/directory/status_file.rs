@@ -1,4 +1,4 @@
-//! The status file of an object, `DIR/status/<namespace>/<name>.yaml`: an object with the resource's status.
+//! The status file of an object, `DIR/status/<namespace>/<name>.yaml`: a SealedSecret with only its status.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use shared::resource::SealedSecretStatus;
 
 use crate::store::Source;
 
-/// Annotation with the path of the manifest below DIR. While the manifest cannot be parsed, only this
-/// annotation tells a new process which objects it contained.
+/// Annotation with the path of the manifest below DIR. While the manifest cannot be parsed, only this annotation shows
+/// a new process which objects it contained.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
-/// Annotation with the digest of the SealedSecret that was unsealed last; it stays while newer versions fail.
-/// (An older annotation without `unsealed-` in its name held the digest of whatever the status described.)
+/// Annotation with the digest of the SealedSecret that was unsealed last; kept while newer versions fail. (An older
+/// annotation without `unsealed-` in its name contained the digest of the version that the status describes.)
 const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/unsealed-digest";
 
 /// The content of a status file.
@@ -28,7 +28,6 @@ pub(super) struct StatusFile {
     api_version: String,
     kind: String,
     metadata: ObjectMeta,
-    /// The status.
     pub(super) status: SealedSecretStatus,
 }
 
@@ -59,7 +58,7 @@ impl StatusFile {
         }
     }
 
-    /// Parses a status file; returns `None` for anything else, which counts as no status.
+    /// Parses a status file. Returns `None` for any other content, which counts as no status.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let documents = manifest::read(bytes).ok()?;
         let json = Reading::default()
@@ -78,7 +77,7 @@ impl StatusFile {
         self.annotation(FILE_ANNOTATION).map(PathBuf::from)
     }
 
-    /// Returns whether this version of the SealedSecret was unsealed last, whatever failed since.
+    /// Returns whether this version of the SealedSecret was unsealed last, regardless of later failures.
     pub(super) fn is_settled(&self, source: &Source) -> bool {
         let digest = self.annotation(DIGEST_ANNOTATION);
         digest.is_some() && digest == digest_of(source).as_deref()
@@ -120,7 +119,7 @@ mod tests {
     use controller_core::status::{self, Outcome};
 
     #[test]
-    fn reads_what_it_writes() {
+    fn parses_what_it_writes() {
         let id = id("n");
         let good = BTreeMap::new();
         let outcome = Outcome::Unsealed {
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_counts_as_no_status() {
+    fn other_content_counts_as_no_status() {
         for text in ["", "a: [", "kind: SealedSecret", "- a"] {
             assert_eq!(StatusFile::read(text.as_bytes()), None, "{text}");
         }

@@ -1,4 +1,4 @@
-//! The folder with an object's values, updated in the same way as a volume by a kubelet:
+//! The folder with the values of an object. It is updated like a volume of a kubelet:
 //!
 //! ```text
 //! secrets/<namespace>/<name>/          0700
@@ -9,12 +9,12 @@
 //!     password -> ..data/password
 //! ```
 //!
-//! For a reader that uses open(2), a crash at any time leaves the old or the new values and never a mix: the
-//! new version is complete and durable before `..data` points to it, links to new items dangle until then,
-//! and links to dropped items dangle from then on. A dangling name counts as absent.
+//! For a reader that uses open(2), a crash at any time leaves either the old or the new values: the new version is
+//! complete and durable before `..data` points to it, links to new items dangle until then, and links to dropped items
+//! dangle afterwards. A dangling name counts as absent.
 //!
-//! The old version stays for a moment: an open(2) that has already followed `..data` still finds its file. A
-//! later [`Values::tidy`] removes it, together with what killed processes left behind.
+//! The old version is kept briefly, so that an open(2) that has already followed `..data` still finds its file. Later,
+//! [`Values::tidy`] removes it, together with leftovers of killed processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,29 +23,28 @@ use rustix::fs::FileType;
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
+use super::folder_states::FolderState;
 use super::names::is_item;
-use super::prints::Print;
 use crate::folder::{FileError, Folder};
 
 const DATA: &str = "..data";
 /// The link that is renamed to [`DATA`].
 const NEXT_DATA: &str = "..data_next";
-/// Name prefix of versions, followed by 16 hexadecimal digits. The names of a kubelet's versions begin with a
-/// year.
+/// The name prefix of versions, followed by 16 hexadecimal digits. The names of a kubelet's versions begin with a year.
 const VERSION_PREFIX: &str = "..v";
 
-/// What created the files in a folder.
+/// The creator of the files in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The folder is empty.
-    Nobody,
+    None,
     /// The controller.
-    Us,
+    Controller,
     /// Another program.
     Other,
 }
 
-/// An object's folder, with its entries sorted by what created them.
+/// The folder of an object, with its entries sorted by creator.
 #[derive(Debug)]
 pub(super) struct Values {
     folder: Folder,
@@ -57,7 +56,7 @@ pub(super) struct Values {
     links: Vec<String>,
     has_next_data: bool,
     has_data: bool,
-    foreign: Vec<OsString>,
+    other_files: Vec<OsString>,
 }
 
 impl Values {
@@ -74,7 +73,7 @@ impl Values {
             links: Vec::new(),
             has_next_data: false,
             has_data: false,
-            foreign: Vec::new(),
+            other_files: Vec::new(),
         };
         for (name, kind) in values.folder.entries()? {
             values.sort(name, kind);
@@ -84,7 +83,7 @@ impl Values {
 
     fn sort(&mut self, name: OsString, kind: FileType) {
         let Some(text) = name.to_str() else {
-            return self.foreign.push(name);
+            return self.other_files.push(name);
         };
         let target = self.folder.link_target(text);
         let target = target.as_ref().and_then(|target| target.to_str());
@@ -100,30 +99,30 @@ impl Values {
             (_, FileType::Symlink, Some(to)) if is_item(text) && to == link_target(text) => {
                 self.links.push(text.to_owned());
             }
-            _ => self.foreign.push(name),
+            _ => self.other_files.push(name),
         }
     }
 
-    /// Returns what created the files. The folder is the controller's if the controller created anything in
-    /// it, finished or not. Additional files of other programs stay untouched, but if another program created
-    /// `..data`, the whole folder belongs to it.
+    /// Returns the creator of the files. The folder belongs to the controller if the controller created anything in it,
+    /// finished or not. Additional files of other programs are not touched, but if another program created `..data`,
+    /// the whole folder belongs to it.
     pub(super) fn owner(&self) -> Owner {
-        let ours = self.has_data
+        let is_controllers = self.has_data
             || self.has_next_data
             || !self.versions.is_empty()
             || !self.links.is_empty();
-        if self.is_foreign(DATA) || self.is_foreign(NEXT_DATA) {
+        if self.is_other(DATA) || self.is_other(NEXT_DATA) {
             Owner::Other
-        } else if ours {
-            Owner::Us
-        } else if self.foreign.is_empty() {
-            Owner::Nobody
+        } else if is_controllers {
+            Owner::Controller
+        } else if self.other_files.is_empty() {
+            Owner::None
         } else {
             Owner::Other
         }
     }
 
-    /// Returns whether there is anything for [`Self::tidy`] to remove.
+    /// Returns whether [`Self::tidy`] has anything to remove.
     ///
     /// # Errors
     ///
@@ -133,14 +132,14 @@ impl Values {
         Ok(self.has_next_data || old || !self.dangling()?.is_empty())
     }
 
-    /// Returns the version that readers reach.
+    /// Returns the current version.
     fn current(&self) -> Option<&String> {
         self.current
             .as_ref()
             .filter(|version| self.versions.contains(version))
     }
 
-    /// Returns the controller's links that lead to no file.
+    /// Returns the controller's links that do not lead to a file.
     fn dangling(&self) -> Result<Vec<&String>, FileError> {
         let items = match self.current() {
             Some(version) => self.folder.child(version)?.entries()?,
@@ -150,8 +149,10 @@ impl Values {
         Ok(self.links.iter().filter(|link| !has_file(link)).collect())
     }
 
-    fn is_foreign(&self, name: &str) -> bool {
-        self.foreign.iter().any(|foreign| foreign == name)
+    fn is_other(&self, name: &str) -> bool {
+        self.other_files
+            .iter()
+            .any(|other_files| other_files == name)
     }
 
     /// Returns the values that a program can open by their names.
@@ -176,12 +177,12 @@ impl Values {
         Ok(values)
     }
 
-    /// Returns the metadata that shows an edit of the values.
+    /// Returns the file metadata that shows an edit of the values.
     ///
     /// # Errors
     ///
     /// Returns an error if the current version cannot be listed.
-    pub(super) fn print(&self) -> Result<Print, FileError> {
+    pub(super) fn folder_state(&self) -> Result<FolderState, FileError> {
         let mut files = BTreeMap::new();
         if let Some(version) = self.current() {
             let version = self.folder.child(version)?;
@@ -190,7 +191,7 @@ impl Values {
                 files.insert(name, stamp);
             }
         }
-        Ok(Print {
+        Ok(FolderState {
             owner: self.owner(),
             version: self.current().cloned(),
             links: self.links.clone(),
@@ -198,20 +199,20 @@ impl Values {
         })
     }
 
-    /// Replaces the values with these. `unique` names the version.
+    /// Replaces the values. `unique` names the version.
     ///
     /// # Errors
     ///
-    /// Returns an error, with the old values in place; or with the new values in place, if a link to a
-    /// dropped item cannot be removed.
+    /// Returns an error, with the old values in place; or with the new values in place, if a link to a dropped item
+    /// cannot be removed.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
         unique: u64,
     ) -> Result<(), FileError> {
-        if let Some(item) = values.keys().find(|item| self.is_foreign(item)) {
+        if let Some(item) = values.keys().find(|item| self.is_other(item)) {
             let path = self.folder.path().join(item);
-            return Err(FileError::InTheWay { path });
+            return Err(FileError::AlreadyExists { path });
         }
         let name = format!("{VERSION_PREFIX}{unique:016x}");
         self.write_version(&name, values)?;
@@ -238,7 +239,7 @@ impl Values {
         version.sync()
     }
 
-    /// Removes what no reader can reach: versions that `..data` does not point to, and dangling links.
+    /// Removes files that readers cannot reach: versions that `..data` does not point to, and dangling links.
     ///
     /// # Errors
     ///
@@ -260,8 +261,8 @@ impl Values {
         Ok(())
     }
 
-    /// Removes everything that the controller created; all values disappear atomically. The folder itself is
-    /// left to the caller.
+    /// Removes everything that the controller created; all values disappear atomically. Leaves the folder itself to the
+    /// caller.
     ///
     /// # Errors
     ///

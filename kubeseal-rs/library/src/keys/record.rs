@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
-use shared::key_marks::{self, KeyFacts, KeyState};
+use shared::key_marks::{self, KeyProperties, KeyState};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
 use shared::secret::Secret;
@@ -21,7 +21,7 @@ pub struct KeyRecord {
     /// The key, or why the Secret contains none.
     pub key: Result<Arc<RingKey>, String>,
     /// Marks and dates of the key.
-    pub facts: KeyFacts,
+    pub facts: KeyProperties,
     /// The file that contains the Secret; `None` in a cluster.
     pub file: Option<PathBuf>,
     /// Whether the Secret can be read. If not, it may contain any key.
@@ -35,7 +35,7 @@ impl KeyRecord {
         let key = parsed.map(Arc::new).map_err(|error| error_chain(&error));
         let known = key.as_ref().ok();
         let known = known.map(|key| (key.fingerprint(), key.order_time()));
-        let mut facts = KeyFacts::new(&secret.metadata, known);
+        let mut facts = KeyProperties::new(&secret.metadata, known);
         // The controller uses this key whatever its label says.
         facts.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
         Self {
@@ -52,7 +52,7 @@ impl KeyRecord {
         let mut secret = Secret::default();
         secret.metadata.name = Some(name.to_owned());
         Self {
-            facts: KeyFacts::new(&secret.metadata, None),
+            facts: KeyProperties::new(&secret.metadata, None),
             secret,
             key: Err(format!("it cannot be read: {why}")),
             file: None,
@@ -79,7 +79,7 @@ impl KeyRecord {
 
 /// Returns the state of each key; see [`key_marks::states`].
 pub fn states(records: &[KeyRecord], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let facts: Vec<KeyFacts> = records.iter().map(|record| record.facts.clone()).collect();
+    let facts: Vec<KeyProperties> = records.iter().map(|record| record.facts.clone()).collect();
     key_marks::states(&facts, served)
 }
 

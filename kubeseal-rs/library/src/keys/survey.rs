@@ -508,13 +508,13 @@ mod tests {
                 "a Helm template",
                 "{{- if .Values.on }}\nspec: {}\n{{ end }}",
                 0,
-                "template, which has to be rendered first",
+                "template; render it first",
             ),
             (
                 "a template in YAML",
                 "metadata: {name: {{ .x }}}",
                 0,
-                "template, which has to be rendered first",
+                "template; render it first",
             ),
             (
                 "a templated item",

@@ -464,7 +464,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  fingerprint: abc\n",
-                "line 3: fingerprint: a fingerprint looks like",
+                "line 3: fingerprint: invalid fingerprint",
             ),
             (
                 "rules:\n- path: a\n  fingerprint: []\n",

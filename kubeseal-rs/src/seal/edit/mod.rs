@@ -153,7 +153,7 @@ fn values(
     let Some(ring) = ring else {
         return in_cluster::values(session, &target.path, &target.found.sealed, OTHERWISE);
     };
-    let opened = unseal::open_values(&target.found.sealed, ring);
+    let opened = unseal::unseal_values(&target.found.sealed, ring);
     let opened = opened.map_err(|why| {
         let place = target::place(&target.found);
         Closed { place, why }

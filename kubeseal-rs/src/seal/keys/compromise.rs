@@ -21,7 +21,9 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{again, all_readable, fetch_step, find, rotate_step, step, store, survey_all, unread_facts};
+use super::{
+    again, all_readable, fetch_step, find, rotate_step, step, store, survey_all, unread_facts,
+};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
 use crate::seal_args::{KeysCompromise, ReportForm};
@@ -75,7 +77,9 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         for (done, record) in records.iter().filter(same).enumerate() {
             store.change(record, &mark).with_context(|| {
                 let name = record.name();
-                format!("{done} Secrets of this key are marked and {name} is not: run the command again")
+                format!(
+                    "{done} Secrets of this key are marked and {name} is not: run the command again"
+                )
             })?;
         }
         let cache = environment.cache_folder();

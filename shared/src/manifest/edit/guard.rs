@@ -26,25 +26,25 @@ pub(super) fn apply(root: &mut Node, edit: &Edit) {
         Change::Remove => {
             let name = name_in(here, last);
             if let Value::Map(entries) = &mut here.value {
-                entries.retain(|(known, _)| Some(known) != name.as_ref());
+                entries.retain(|(key, _)| Some(key) != name.as_ref());
             }
         }
     }
 }
 
-/// Returns the key under which the reader finds a step.
+/// Returns the key of the mapping that a step selects.
 fn name_in(node: &Node, step: &Step) -> Option<String> {
     let Value::Map(entries) = &node.value else {
         return None;
     };
     let name = step.name()?;
-    let same = |known: &&(String, Node)| match step {
-        Step::Field(name) => known.0.eq_ignore_ascii_case(name),
+    let same = |entry: &&(String, Node)| match step {
+        Step::Field(name) => entry.0.eq_ignore_ascii_case(name),
         _ => false,
     };
-    let exact = entries.iter().rev().find(|(known, _)| known == name);
+    let exact = entries.iter().rev().find(|(key, _)| key == name);
     let found = exact.or_else(|| entries.iter().rev().find(same));
-    Some(found.map_or_else(|| name.to_owned(), |(known, _)| known.clone()))
+    Some(found.map_or_else(|| name.to_owned(), |(key, _)| key.clone()))
 }
 
 fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
@@ -62,9 +62,9 @@ fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
     let Value::Map(entries) = &mut node.value else {
         return None;
     };
-    let known = entries.iter().rposition(|(known, _)| *known == name);
-    let at = known.unwrap_or(entries.len());
-    if known.is_none() {
+    let position = entries.iter().rposition(|(key, _)| *key == name);
+    let at = position.unwrap_or(entries.len());
+    if position.is_none() {
         entries.push((name, Node::new(Value::Null, line)));
     }
     Some(&mut entries[at].1)

@@ -1,5 +1,5 @@
-//! Finds the positions of the values in a JSON text. The reader has already parsed it as JSON; malformed text
-//! gives no positions.
+//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; malformed text gives no
+//! positions.
 
 use super::place::{Entry, Kind, Place, quoted_end};
 
@@ -16,7 +16,7 @@ pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     }
 }
 
-/// The reader's own nesting limit.
+/// The nesting limit of `serde_json`.
 const MAX_DEPTH: usize = 128;
 
 struct Finder<'a> {
@@ -56,7 +56,7 @@ impl Finder<'_> {
                 self.at = quoted_end(self.text, start);
                 Kind::DoubleQuoted
             }
-            _ => self.word()?,
+            _ => self.keyword()?,
         };
         Some(Place {
             kind,
@@ -103,7 +103,7 @@ impl Finder<'_> {
         })
     }
 
-    fn word(&mut self) -> Option<Kind> {
+    fn keyword(&mut self) -> Option<Kind> {
         let rest = &self.text[self.at..];
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
         let len = end.unwrap_or(rest.len());

@@ -27,15 +27,15 @@
 mod guard;
 mod json_places;
 mod place;
+mod scalar_style;
 mod splice;
-mod words;
 mod yaml_places;
 
 #[cfg(test)]
 mod tests;
 
 use super::error::ReadError;
-use super::{MOST, Node, is_filled, is_json, roots, text};
+use super::{MAX_VALUES, Node, is_filled, is_json, roots, text};
 use place::Place;
 use splice::{Refusal, Splice, Text};
 
@@ -87,7 +87,7 @@ pub enum EditError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The document does not exist.
-    #[error("there is no document {0}")]
+    #[error("document {0} does not exist")]
     NoDocument(usize),
     /// One of the edits is not possible.
     #[error("line {line}: {path} cannot be edited: {problem}")]
@@ -101,8 +101,8 @@ pub enum EditError {
     },
     /// The guard refused the edit.
     #[error(
-        "the edit is refused, since {path} of document {document} would not read as it should afterwards; an \
-         anchor, an alias, a merge, a tag or a key that is there twice can be why. Edit it by hand"
+        "cannot edit document {document} safely: {path} would not have the requested value afterwards, for example because \
+         of an anchor, an alias, a merge, a tag or a duplicate key; edit the file by hand"
     )]
     Guard {
         /// Number of the document, counted from one.
@@ -116,22 +116,22 @@ pub enum EditError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The value is an alias, `*name`.
-    #[error("it is an alias, and the original may be meant for others, too")]
+    #[error("it is an alias, and other values may share its anchor")]
     Alias,
     /// The value is a list or a mapping.
     #[error("it is a list or a mapping, not a single value")]
     NoScalar,
-    /// The path leads into a value without keys.
-    #[error("what should hold it is not a mapping")]
+    /// The path continues into a value that is not a mapping.
+    #[error("its parent is not a mapping")]
     NoMapping,
     /// The value to remove, or the mapping to add to, does not exist.
-    #[error("it is not there; a merge (`<<`) may bring it")]
+    #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
     /// The value is the only one; removing it would leave nothing.
-    #[error("it is the only one, and without it nothing is left here")]
+    #[error("it is the only entry, and removing it would leave nothing")]
     Last,
     /// A legal layout that this module cannot change.
-    #[error("its layout is too unusual to be changed safely; edit it by hand")]
+    #[error("its layout is not supported; edit it by hand")]
     Layout,
 }
 
@@ -141,10 +141,10 @@ pub enum Problem {
 ///
 /// Returns [`EditError`]; nothing is changed then.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
-    let (encoding, whole) = text::decode_as_it_stands(bytes)?;
-    let before = roots(&text::decode(bytes)?, MOST)?;
+    let (encoding, whole) = text::decode_with_marks(bytes)?;
+    let before = roots(&text::decode(bytes)?, MAX_VALUES)?;
     let mut source = Source::new(whole);
-    let (simple, structural) = source.sorted(edits)?;
+    let (simple, structural) = source.partition(edits)?;
     source.replace_all(&simple)?;
     for edit in structural {
         source.replace_all(&[edit])?;
@@ -189,7 +189,10 @@ impl Source {
 
     /// Separates the edits that only replace a scalar. They can be applied together, because none moves a
     /// value that another one has to find.
-    fn sorted<'a>(&self, edits: &'a [Edit]) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
+    fn partition<'a>(
+        &self,
+        edits: &'a [Edit],
+    ) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
         let (places, text) = (self.places()?, self.text());
         let mut seen = std::collections::HashSet::new();
         Ok(edits.iter().partition(|edit| {
@@ -245,11 +248,11 @@ impl Source {
     }
 
     fn refused(&self, path: &[Step], Refusal { at, problem }: Refusal) -> EditError {
-        let words = |step: &Step| match step {
+        let name = |step: &Step| match step {
             Step::Item(index) => index.to_string(),
             step => step.name().unwrap_or_default().to_owned(),
         };
-        let path: Vec<String> = path.iter().map(words).collect();
+        let path: Vec<String> = path.iter().map(name).collect();
         EditError::Refused {
             line: 1 + self.clean[..at].matches('\n').count(),
             path: if path.is_empty() {
@@ -281,7 +284,7 @@ fn check(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError
         document,
         path: "the structure".to_owned(),
     };
-    let found = roots(after, MOST).map_err(|_| broken(1))?;
+    let found = roots(after, MAX_VALUES).map_err(|_| broken(1))?;
     let found: Vec<_> = found.into_iter().filter(is_filled).collect();
     if wanted.len() != found.len() {
         return Err(broken(wanted.len().min(found.len()) + 1));

@@ -5,9 +5,9 @@
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) kind: Kind,
-    /// After anchor and tag; for a block scalar, at its header.
+    /// Start of the value, after anchor and tag; for a block scalar, start of its header.
     pub(super) start: usize,
-    /// After the last character of the value; for a block scalar, before its last line break.
+    /// End of the value; for a block scalar, without its last line break.
     pub(super) end: usize,
 }
 
@@ -35,13 +35,13 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The key as the reader names it; `None` for a merge.
+    /// The parsed key; `None` for a merge key (`<<`).
     pub(super) key: Option<String>,
     /// Start of the key, or of the `?` before it.
     pub(super) start: usize,
     /// End of the key.
     pub(super) key_end: usize,
-    /// After the colon; `None` if there is no colon.
+    /// Offset after the colon; `None` if there is no colon.
     pub(super) colon: Option<usize>,
     pub(super) value: Place,
 }

@@ -16,18 +16,18 @@ fn text(fenced: &str) -> String {
         .collect()
 }
 
-fn path(words: &str) -> Vec<Step> {
+fn path(text: &str) -> Vec<Step> {
     let step = |word: &str| match (word, word.parse()) {
         ("spec", _) => Step::Field("spec"),
         ("encryptedData", _) => Step::Field("encryptedData"),
         (_, Ok(index)) => Step::Item(index),
         _ => Step::Key(word.to_owned()),
     };
-    words.split('/').map(step).collect()
+    text.split('/').map(step).collect()
 }
 
 /// Parses `+path=value` or `-path`, with the prefix `2:` for another document.
-fn edits(words: &str) -> Vec<Edit> {
+fn edits(edits_text: &str) -> Vec<Edit> {
     let one = |word: &str| {
         let (document, word) = match word.split_once(':') {
             Some((number, rest)) if number.parse::<usize>().is_ok() => {
@@ -49,26 +49,30 @@ fn edits(words: &str) -> Vec<Edit> {
             _ => unreachable!("{word}"),
         }
     };
-    words.split(' ').map(one).collect()
+    edits_text.split(' ').map(one).collect()
 }
 
-fn edited(before: &str, words: &str) -> Result<String, String> {
-    let done = apply(before.as_bytes(), &edits(words)).map_err(|e| e.to_string())?;
+fn edited(before: &str, edits_text: &str) -> Result<String, String> {
+    let done = apply(before.as_bytes(), &edits(edits_text)).map_err(|e| e.to_string())?;
     Ok(String::from_utf8(done).unwrap())
 }
 
 #[track_caller]
-fn becomes(words: &str, before: &str, after: &str) {
+fn assert_edit(edits_text: &str, before: &str, after: &str) {
     let (before, after) = (text(before), text(after));
-    assert_eq!(edited(&before, words), Ok(after.clone()), "{words}");
+    assert_eq!(
+        edited(&before, edits_text),
+        Ok(after.clone()),
+        "{edits_text}"
+    );
     let crlf = |text: &str| text.replace('\n', "\r\n");
-    let done = edited(&crlf(&before), words);
-    assert_eq!(done, Ok(crlf(&after)), "{words} with CRLF");
+    let done = edited(&crlf(&before), edits_text);
+    assert_eq!(done, Ok(crlf(&after)), "{edits_text} with CRLF");
 }
 
 #[test]
 fn replaces_a_value_and_nothing_else() {
-    becomes(
+    assert_edit(
         "a=AgX= b=AgX= c=AgX= d=AgX= e=AgX= f=AgX= g=AgX=",
         "
         |# head|
@@ -112,7 +116,7 @@ fn replaces_a_value_and_nothing_else() {
 
 #[test]
 fn finds_values_in_any_document_and_list() {
-    becomes(
+    assert_edit(
         "2:spec/encryptedData/a=AgX items/0/a=AgY items/1/a=AgZ",
         "
         |---|
@@ -143,7 +147,7 @@ fn finds_values_in_any_document_and_list() {
 
 #[test]
 fn fills_empty_mappings() {
-    becomes(
+    assert_edit(
         "a=x b=x c/d=x",
         "
         |a:   # nothing|
@@ -157,7 +161,7 @@ fn fills_empty_mappings() {
         |  d: x|
         ",
     );
-    becomes(
+    assert_edit(
         "m/q/o=AgX m/q/p=AgY",
         "
         |m:|
@@ -178,7 +182,7 @@ fn fills_empty_mappings() {
 
 #[test]
 fn adds_after_the_last_neighbour_in_its_style() {
-    becomes(
+    assert_edit(
         "spec/encryptedData/c=AgC spec/template/x/w=1 z=yes",
         "
         |spec:|
@@ -203,7 +207,7 @@ fn adds_after_the_last_neighbour_in_its_style() {
         |         w: \"1\"|
         |z: \"yes\"",
     );
-    becomes(
+    assert_edit(
         "l/0/b=AgB k/o=AgO",
         "
         |l:|
@@ -234,7 +238,7 @@ fn adds_after_the_last_neighbour_in_its_style() {
 
 #[test]
 fn adds_between_braces() {
-    becomes(
+    assert_edit(
         "a/w=AgY b/w=AgY c/w=AgY d/w=AgY e/w=a:b",
         "
         |a: {x: AgX} # one|
@@ -265,7 +269,7 @@ fn adds_between_braces() {
 
 #[test]
 fn removes_a_key_with_its_lines() {
-    becomes(
+    assert_edit(
         "-a -m/b -l/0/c -f/g -f/i -x/w -z/q",
         "
         |a: >-|
@@ -302,7 +306,7 @@ fn removes_a_key_with_its_lines() {
         |  r: 2|
         |}",
     );
-    becomes("-b", "|a: 1|\n|b: 2", "|a: 1");
+    assert_edit("-b", "|a: 1|\n|b: 2", "|a: 1");
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn keeps_the_layout_of_json() {
         |}|
         |{"spec":{"encryptedData":{}}}|
         "#;
-    becomes(
+    assert_edit(
         "spec/encryptedData/a=AgX spec/encryptedData/d=AgD -spec/encryptedData/b \
          metadata/annotations/h=SHA256:x spec/template/x=<\"ü> -2:spec/encryptedData/c"
             .replace("-2:", "2:-")
@@ -360,7 +364,7 @@ fn a_json_list_is_also_json() {
 
 #[test]
 fn adds_a_mapping_once_when_two_edits_miss_it() {
-    becomes(
+    assert_edit(
         "x/p=P x/q=Q",
         "|a: 1|",
         "
@@ -373,7 +377,7 @@ fn adds_a_mapping_once_when_two_edits_miss_it() {
 }
 
 #[test]
-fn a_colon_needs_quotes_where_old_readers_take_it_for_syntax() {
+fn quotes_a_colon_that_old_parsers_treat_as_syntax() {
     for (before, after) in [
         ("a: SHA256:x\n", "a: SHA256:y\n"),
         ("a: x\n", "a: \"SHA256:y\"\n"),
@@ -385,7 +389,7 @@ fn a_colon_needs_quotes_where_old_readers_take_it_for_syntax() {
 }
 
 #[test]
-fn refuses_what_a_block_scalar_cannot_represent() {
+fn refuses_values_that_a_block_scalar_cannot_represent() {
     let set = |before: &str, value: &str| {
         let edit = Edit {
             document: 1,
@@ -412,7 +416,7 @@ fn refuses_what_a_block_scalar_cannot_represent() {
 
 #[test]
 fn fills_braces_in_their_own_style() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("{a:, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
         ("{a: {}, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
         (r#"{"a":{}}"#, "a/x=V", r#"{"a":{"x": "V"}}"#),
@@ -429,13 +433,13 @@ fn fills_braces_in_their_own_style() {
         ("{\n  a: 1}\n", "b=B", "{\n  a: 1,\n  b: B}\n"),
         ("{b: 2, \"a\":1}\n", "c=V", "{b: 2, \"a\":1, \"c\": V}\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after));
+        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
     }
 }
 
 #[test]
 fn removing_a_key_from_braces_keeps_the_comment() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("{ a: 1 }\n", "-a", "{}\n"),
         ("{ # note\n a: 1 }\n", "-a", "{ # note\n  }\n"),
         ("{ a: 1 # note\n }\n", "-a", "{  # note\n }\n"),
@@ -443,13 +447,13 @@ fn removing_a_key_from_braces_keeps_the_comment() {
         ("{a: 1 , b: 2}\n", "-b", "{a: 1}\n"),
         ("{? a : b, c: d}\n", "-a", "{c: d}\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after));
+        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
     }
 }
 
 #[test]
 fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
-    becomes(
+    assert_edit(
         "-l/0/m/a",
         "
         |l:|
@@ -474,33 +478,41 @@ fn a_block_may_begin_with_what_looks_like_a_comment() {
 
 #[test]
 fn values_may_be_empty_and_have_anchors_or_tags() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("a: &x\nb: c\n", "a=V", "a: &x V\nb: c\n"),
         ("a: !!str\nb: c\n", "a=V", "a: !!str V\nb: c\n"),
         ("a: &x !!str\nb: c\n", "a=V", "a: &x !!str V\nb: c\n"),
         ("a:\nb: c\n", "a=V", "a: V\nb: c\n"),
         ("a: |-", "b=V", "a: |-\nb: V"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after), "{before:?}");
+        assert_eq!(
+            edited(before, edits_text).as_deref(),
+            Ok(after),
+            "{before:?}"
+        );
     }
 }
 
 #[test]
 fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("!!str :\nb: c\n", "/k=V", "!!str :\n  k: V\nb: c\n"),
         ("&x a:\nb: c\n", "a/k=V", "&x a:\n  k: V\nb: c\n"),
         ("a: &x k\n*x : v\nb: c\n", "b=V", "a: &x k\n*x : v\nb: V\n"),
         ("{'a' : 1}\n", "b=V", "{'a' : 1, 'b' : V}\n"),
         ("{&x 'a' : 1}\n", "b=V", "{&x 'a' : 1, b : V}\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after), "{before:?}");
+        assert_eq!(
+            edited(before, edits_text).as_deref(),
+            Ok(after),
+            "{before:?}"
+        );
     }
 }
 
 #[test]
 fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
-    becomes(
+    assert_edit(
         "a=AgX b=AgY",
         "
         |a: &x !!str AgA # a|
@@ -517,7 +529,7 @@ fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
 
 #[test]
 fn a_merge_is_overridden_and_not_touched() {
-    becomes(
+    assert_edit(
         "b/k=AgX",
         "|a: &x {k: AgA}|\n|b:|\n|  <<: *x|",
         "|a: &x {k: AgA}|\n|b:|\n|  <<: *x|\n|  k: AgX|",
@@ -542,9 +554,9 @@ fn keeps_byte_order_marks_and_encodings() {
 
 /// A file that was concatenated from several, with any content where one of them begins.
 #[test]
-fn an_edit_next_to_an_inner_byte_order_mark_keeps_the_mark() {
+fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
     let mark = '\u{feff}';
-    for (why, before, words, after) in [
+    for (why, before, edits_text, after) in [
         (
             "behind one of many",
             format!("k: A\n---\n{mark}k: A\n---\n{mark}k: A\n---\n{mark}k: A\n"),
@@ -576,12 +588,12 @@ fn an_edit_next_to_an_inner_byte_order_mark_keeps_the_mark() {
             format!("l: L\n{mark}m: X\nn: N\n"),
         ),
     ] {
-        assert_eq!(edited(&before, words), Ok(after), "{why}");
+        assert_eq!(edited(&before, edits_text), Ok(after), "{why}");
     }
 }
 
 #[test]
-fn values_next_to_an_edit_stay_the_same_whatever_their_type() {
+fn keeps_values_of_any_type_next_to_an_edit() {
     for beside in [
         "null",
         "~",
@@ -601,18 +613,18 @@ fn values_next_to_an_edit_stay_the_same_whatever_their_type() {
 
 #[test]
 fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
-    for (before, words, after) in [
+    for (before, edits_text, after) in [
         ("~\n---\na: A\n", "a=B", "~\n---\na: B\n"),
         ("null\n---\na: A\n", "a=B", "null\n---\na: B\n"),
         ("{}\n---\na: A\n", "2:a=B", "{}\n---\na: B\n"),
         ("# c\n---\na: A\n", "a=B", "# c\n---\na: B\n"),
     ] {
-        assert_eq!(edited(before, words).as_deref(), Ok(after));
+        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
     }
 }
 
 #[test]
-fn a_value_between_braces_alone_is_not_json() {
+fn a_lone_value_between_braces_is_not_json() {
     assert_eq!(
         edited("{a: A}\n", "a=B c=D").as_deref(),
         Ok("{a: B, c: D}\n")

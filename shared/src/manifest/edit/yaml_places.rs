@@ -272,7 +272,7 @@ impl Finder<'_> {
         match &mut parent.place.kind {
             Kind::List(items) => items.push(value),
             Kind::Map { entries, .. } => {
-                // `None` for a key that is a collection, which the reader refuses.
+                // `None` for a key that is a collection, which `read` refuses.
                 let key = parent.key.take()?;
                 entries.push(Entry {
                     key: key.name,

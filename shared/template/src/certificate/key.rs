@@ -32,7 +32,7 @@ pub(super) struct PrivateKey {
 
 const BAD_KEY: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
-    reason: "not a private key of a known kind",
+    reason: "not a supported private key",
 };
 
 impl PrivateKey {

@@ -147,7 +147,7 @@ impl Read {
             Element::Second | Element::ZeroSecond => {
                 let (second, rest) = below(two(text, element == Element::ZeroSecond)?, 60)?;
                 self.second = second;
-                self.unasked_fraction(rest, layout)?
+                self.extra_fraction(rest, layout)?
             }
             Element::UpperNoon => self.noon(text, [b"AM", b"PM"])?,
             Element::LowerNoon => self.noon(text, [b"am", b"pm"])?,
@@ -183,7 +183,7 @@ impl Read {
     }
 
     /// Reads a fraction of a second, which may follow even if the layout has none.
-    fn unasked_fraction<'t>(&mut self, text: &'t [u8], layout: &[u8]) -> Option<&'t [u8]> {
+    fn extra_fraction<'t>(&mut self, text: &'t [u8], layout: &[u8]) -> Option<&'t [u8]> {
         let digits = fraction_digits(text);
         if digits == 0 || matches!(layout::next(layout).1, Some(Element::Fraction(..))) {
             return Some(text);
@@ -224,7 +224,7 @@ impl Read {
         };
         let (hours, mut rest) = two(&text[1..], true)?;
         let mut seconds = hours * 3600;
-        for (wanted, most, unit) in [(form.minutes, 60, 60), (form.seconds, 60, 1)] {
+        for (wanted, max, unit) in [(form.minutes, 60, 60), (form.seconds, 60, 1)] {
             if wanted {
                 rest = if form.colon {
                     rest.strip_prefix(b":")?
@@ -232,7 +232,7 @@ impl Read {
                     rest
                 };
                 let (number, after) = two(rest, true)?;
-                (number <= most).then_some(())?;
+                (number <= max).then_some(())?;
                 seconds += number * unit;
                 rest = after;
             }
@@ -261,12 +261,12 @@ impl Read {
             _ => {}
         }
         if let Some(year_day) = self.year_day {
-            let most = if calendar::is_leap(self.year) {
+            let max = if calendar::is_leap(self.year) {
                 366
             } else {
                 365
             };
-            (1..=most).contains(&year_day).then_some(())?;
+            (1..=max).contains(&year_day).then_some(())?;
             let (_, month, day) = calendar::civil(calendar::days(self.year, 1, 1) + year_day - 1);
             let agrees = self.month.is_none_or(|read| read == month)
                 && self.day.is_none_or(|read| read == day);

@@ -144,7 +144,7 @@ impl<'t> Evaluator<'t, '_, '_> {
                     Type::Uint32 => number.uint.map(|value| (value & 0xffff_ffff).cast_signed()),
                     _ => number.int,
                 };
-                let bits = bits.ok_or(Fault::argument("a whole number is needed here"))?;
+                let bits = bits.ok_or(Fault::argument("an integer is needed here"))?;
                 Ok(Value::Int(Int {
                     kind: int_kind(kind),
                     bits,
@@ -215,7 +215,7 @@ fn wanted(kind: Type) -> &'static str {
     match kind {
         Type::Text => "wrong type of argument; a string is needed",
         Type::Int => "wrong type of argument; an int is needed, see the function int",
-        Type::Uint32 => "wrong type of argument; a literal whole number is needed",
+        Type::Uint32 => "wrong type of argument; an integer literal is needed",
         Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
         Type::Bool => "wrong type of argument; true or false is needed",
         Type::Dict => {

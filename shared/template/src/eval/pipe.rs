@@ -40,11 +40,13 @@ impl<'t> Evaluator<'t, '_, '_> {
     ) -> Result<Value, Fault> {
         self.env.gauge.steps(1)?;
         let first = &command.first;
-        let passive = |last: Option<Value>| {
+        let not_callable = |last: Option<Value>| {
             if command.rest.is_empty() && last.is_none() {
                 Ok(())
             } else {
-                Err(Fault::misuse("arguments for something that is no function"))
+                Err(Fault::misuse(
+                    "arguments for something that is not a function",
+                ))
             }
         };
         match &first.kind {
@@ -61,21 +63,21 @@ impl<'t> Evaluator<'t, '_, '_> {
                 self.call(dot, function, None, &command.rest, last, command.at)
             }
             TermKind::Pipe(pipe) => {
-                passive(last)?;
+                not_callable(last)?;
                 self.deeper(|this| this.pipe(dot, pipe))
             }
             TermKind::Variable(name, names) => {
                 self.at = first.at;
                 let value = self.variable(name)?;
                 if names.is_empty() {
-                    passive(last)?;
+                    not_callable(last)?;
                     return Ok(value);
                 }
                 self.fields(dot, value, names, &command.rest, last, first.at)
             }
             _ => {
                 self.at = first.at;
-                passive(last)?;
+                not_callable(last)?;
                 match &first.kind {
                     TermKind::Nil => Err(Fault::misuse("nil is not a command")),
                     _ => self.literal(dot, first),
@@ -137,7 +139,11 @@ impl<'t> Evaluator<'t, '_, '_> {
         self.env.gauge.bytes(name.len())?;
         match &receiver {
             Value::Missing => return Ok(Value::Missing),
-            Value::Nil => return Err(Fault::field("a field of nil; guard it with if or with")),
+            Value::Nil => {
+                return Err(Fault::field(
+                    "a field of nil; check it first with if or with",
+                ));
+            }
             _ => {}
         }
         if let Some(method) = methods::find(&receiver, name) {
@@ -168,6 +174,6 @@ fn ideal(number: &Number) -> Result<Value, Fault> {
     match (number.float, number.int) {
         (Some(float), _) if number.floating => Ok(Value::Float(float)),
         (_, Some(int)) => Ok(Value::int(int)),
-        _ => Err(Fault::misuse("a whole number too large for an int")),
+        _ => Err(Fault::misuse("an integer too large for an int")),
     }
 }

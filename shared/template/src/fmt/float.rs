@@ -1,7 +1,7 @@
 //! Floating-point numbers as text (strconv.FormatFloat).
 
 /// No float has more digits than this; only zeros follow.
-pub(super) const MOST_DIGITS: usize = 1100;
+pub(super) const MAX_DIGITS: usize = 1100;
 
 /// Formats a float. `verb` is one of `e E f g G b x X`; without a precision, uses the fewest digits that
 /// parse to the same number.
@@ -21,7 +21,7 @@ pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) ->
     let body = match verb {
         'f' => match precision {
             Some(precision) => {
-                let exact = precision.min(MOST_DIGITS);
+                let exact = precision.min(MAX_DIGITS);
                 let zeros = if exact == 0 { 0 } else { precision - exact };
                 format!("{size:.exact$}{}", "0".repeat(zeros))
             }
@@ -53,7 +53,7 @@ pub(crate) fn shortest(size: f64) -> Digits {
 fn rounded(size: f64, count: usize) -> Digits {
     split(&format!(
         "{size:.*e}",
-        count.saturating_sub(1).min(MOST_DIGITS)
+        count.saturating_sub(1).min(MAX_DIGITS)
     ))
 }
 

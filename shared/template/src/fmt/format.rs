@@ -1,4 +1,4 @@
-//! The format string of `printf`: flags, width, precision, argument numbers and their errors.
+//! Evaluates the format string of `printf`: flags, width, precision, argument numbers and their errors.
 
 use super::printer::{Flags, Printer};
 use crate::error::Fault;
@@ -6,16 +6,16 @@ use crate::runes;
 use crate::value::Value;
 
 /// Go ignores widths and precisions beyond this.
-const MOST: i64 = 1_000_000;
+const MAX_NUMBER: i64 = 1_000_000;
 
 struct Format<'f> {
     text: &'f [u8],
     at: usize,
     values: &'f [Value],
     next: usize,
-    /// Some verb used an argument number.
+    /// Whether a verb has used an argument number.
     reordered: bool,
-    /// No invalid argument number in this verb so far.
+    /// Whether this verb has had no invalid argument number so far.
     good: bool,
     after_index: bool,
     /// Position of the last closing bracket. No argument number can end after it; without this, each opening
@@ -86,8 +86,8 @@ impl<'f> Format<'f> {
         self.at += width;
         match (verb, self.values.get(self.next)) {
             ('%', _) => printer.out.byte(b'%')?,
-            (_, _) if !self.good => complain(printer, verb, "(BADINDEX)")?,
-            (_, None) => complain(printer, verb, "(MISSING)")?,
+            (_, _) if !self.good => write_error(printer, verb, "(BADINDEX)")?,
+            (_, None) => write_error(printer, verb, "(MISSING)")?,
             (_, Some(value)) => {
                 self.next += 1;
                 if verb == 'v' {
@@ -217,7 +217,9 @@ impl<'f> Format<'f> {
             return None;
         };
         let number = i64::try_from(int.wide()).ok()?;
-        (-MOST..=MOST).contains(&number).then_some(number)
+        (-MAX_NUMBER..=MAX_NUMBER)
+            .contains(&number)
+            .then_some(number)
     }
 
     /// Reports arguments that no verb used.
@@ -243,7 +245,7 @@ impl<'f> Format<'f> {
     }
 }
 
-fn complain(printer: &mut Printer<'_, '_>, verb: char, what: &str) -> Result<(), Fault> {
+fn write_error(printer: &mut Printer<'_, '_>, verb: char, what: &str) -> Result<(), Fault> {
     printer.out.str("%!")?;
     printer.out.char(verb)?;
     printer.out.str(what)
@@ -253,7 +255,7 @@ fn complain(printer: &mut Printer<'_, '_>, verb: char, what: &str) -> Result<(),
 fn number_of(digits: &[u8]) -> Option<i64> {
     let mut number = 0_i64;
     for digit in digits {
-        if number > MOST {
+        if number > MAX_NUMBER {
             return None;
         }
         number = number * 10 + i64::from(digit - b'0');

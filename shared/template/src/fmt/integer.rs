@@ -45,7 +45,7 @@ impl Printer<'_, '_> {
             self.flags.zero = zero;
             return Ok(());
         }
-        let least = match (flags.precision, flags.width) {
+        let min_digits = match (flags.precision, flags.width) {
             (Some(precision), _) => precision,
             (None, Some(width)) if flags.zero && !flags.minus => {
                 width - usize::from(width > 0 && (negative || flags.plus || flags.space))
@@ -53,7 +53,7 @@ impl Printer<'_, '_> {
             _ => 0,
         };
         let digits = in_base(size, base, verb == 'X');
-        let mut text = "0".repeat(least.saturating_sub(digits.len())) + &digits;
+        let mut text = "0".repeat(min_digits.saturating_sub(digits.len())) + &digits;
         if flags.sharp {
             match base {
                 2 => text.insert_str(0, "0b"),
@@ -78,11 +78,11 @@ impl Printer<'_, '_> {
     /// Formats as `U+0078`, with the character itself under the sharp flag.
     fn unicode(&mut self, int: Int) -> Result<(), Fault> {
         let code = int.unsigned_bits();
-        let least = self.flags.precision.unwrap_or(4).max(4);
+        let min_digits = self.flags.precision.unwrap_or(4).max(4);
         let digits = in_base(code, 16, true);
         let mut text = format!(
             "U+{}{digits}",
-            "0".repeat(least.saturating_sub(digits.len()))
+            "0".repeat(min_digits.saturating_sub(digits.len()))
         );
         let char = u32::try_from(code).ok().and_then(char::from_u32);
         if let Some(char) = char.filter(|&char| self.flags.sharp && runes::is_print(char)) {

@@ -1,6 +1,6 @@
 //! Formats one value with one verb.
 
-use super::{MOST_NESTED, float, too_deep};
+use super::{MAX_NESTING, float, too_deep};
 use crate::budget::Gauge;
 use crate::error::Fault;
 use crate::quote;
@@ -12,7 +12,7 @@ use crate::value::{Int, IntKind, List, ListKind, Map, MapKind, Pointer, Value};
 #[derive(Clone, Copy, Default)]
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "they are Go's flags, each of its own"
+    reason = "Go's flags are independent of each other"
 )]
 pub(super) struct Flags {
     pub(super) plus: bool,
@@ -50,7 +50,7 @@ impl<'g, 'm> Printer<'g, 'm> {
 
     pub(super) fn value(&mut self, value: &Value, verb: char, depth: usize) -> Done {
         self.gauge.steps(value.cost())?;
-        if depth > MOST_NESTED {
+        if depth > MAX_NESTING {
             return Err(too_deep());
         }
         match verb {
@@ -201,7 +201,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.pad(&quoted)
     }
 
-    /// Truncates to the number of characters given by the precision.
+    /// Truncates to the number of characters that the precision specifies.
     fn cut<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         match self.flags.precision {
             Some(count) => match runes::indexed(bytes).nth(count) {
@@ -262,7 +262,7 @@ impl<'g, 'm> Printer<'g, 'm> {
 
     fn write_float(&mut self, number: f64, verb: char, precision: Option<usize>) -> Done {
         let precision = self.flags.precision.or(precision);
-        let digits = precision.unwrap_or(0).min(float::MOST_DIGITS);
+        let digits = precision.unwrap_or(0).min(float::MAX_DIGITS);
         self.gauge.steps(digits / 4)?; // exact digits are calculated one by one, from very long numbers
         let mut text = float::append_float(number, verb, precision);
         if !text.starts_with(['-', '+']) {

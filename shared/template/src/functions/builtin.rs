@@ -117,7 +117,7 @@ fn step(item: &Value, key: &Value) -> Outcome {
 
 const OUT_OF_RANGE: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
-    reason: "an index is out of range or not a whole number",
+    reason: "an index is out of range or not an integer",
 };
 
 fn place(key: &Value) -> Option<usize> {

@@ -89,29 +89,29 @@ fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(out.finish().into())
 }
 
-/// Splits at separators into at most `most` parts if `most` is not negative; zero gives nil.
+/// Splits at separators into at most `max_parts` parts if `max_parts` is not negative; zero gives nil.
 fn split(
     env: &mut Environment<'_>,
     text: &[u8],
     between: &[u8],
-    most: i64,
+    max_parts: i64,
 ) -> Result<Option<Vec<Text>>, Fault> {
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    if most == 0 {
+    let max_parts = usize::try_from(max_parts).unwrap_or(usize::MAX);
+    if max_parts == 0 {
         return Ok(None);
     }
     // With more cuts than this the parts exceed the budget in any case.
-    let most = most.min(2 + env.gauge.value() / 64);
+    let max_parts = max_parts.min(2 + env.gauge.value() / 64);
     let cuts: Vec<(usize, usize)> = if between.is_empty() {
         runes::indexed(text)
             .skip(1)
             .map(|(at, ..)| (at, at))
-            .take(most - 1)
+            .take(max_parts - 1)
             .collect()
     } else {
         memchr::memmem::find_iter(text, between)
             .map(|at| (at, at + between.len()))
-            .take(most - 1)
+            .take(max_parts - 1)
             .collect()
     };
     env.gauge.memory(text.len() + 64 * cuts.len())?;

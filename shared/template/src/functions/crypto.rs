@@ -155,10 +155,10 @@ fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if text.is_empty() {
         return Ok(Value::text(""));
     }
-    let sealed = decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base 64"))?;
+    let sealed = decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
     if sealed.len() < 2 * BLOCK || sealed.len() % BLOCK != 0 {
         return Err(Fault::failed(
-            "the encrypted text has no whole number of blocks",
+            "the length of the encrypted text is not a multiple of the block size",
         ));
     }
     let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
@@ -167,9 +167,10 @@ fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         .map_err(|_| AES_FAILED)?;
     xor(&mut plain, &sealed);
     let padding = plain.last().map_or(0, |&last| usize::from(last));
-    let len = plain.len().checked_sub(padding).ok_or(Fault::failed(
-        "the padding is wrong; is it the right password?",
-    ))?;
+    let len = plain
+        .len()
+        .checked_sub(padding)
+        .ok_or(Fault::failed("invalid padding; check the password"))?;
     plain.truncate(len);
     Ok(plain.into())
 }

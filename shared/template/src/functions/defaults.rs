@@ -9,7 +9,7 @@ use crate::value::{Entries, List, Map, MapKind, Value};
 pub(super) static TABLE: &[Function] = &[
     Function::new("default", &[Type::Any], |_, args| {
         match args.rest(1).first() {
-            Some(given) if !empty(given)? => Ok(given.clone()),
+            Some(value) if !empty(value)? => Ok(value.clone()),
             _ => Ok(args.value(0)),
         }
     })
@@ -39,7 +39,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
     Function::new("fail", &[Type::Text], |_, _| {
         Err(Fault::failed(
-            "the template asked to fail; its message is not shown because it may hold a secret",
+            "the template asked to fail; its message is not shown because it may contain a secret",
         ))
     }),
     Function::new("typeOf", &[Type::Any], |_, args| {

@@ -1,4 +1,4 @@
-//! Lists: creating, splitting, searching. No function changes the list that it is given.
+//! Lists: creating, splitting, searching. No function changes its argument.
 
 use super::cast::to_int;
 use super::{Args, Function, Outcome, Type, deep_equal, defaults};

@@ -37,16 +37,14 @@ pub(super) static TABLE: &[Function] = &[
     })
     .non_deterministic(),
     Function::new("randInt", &[Type::Int, Type::Int], |env, args| {
-        let (least, beyond) = (args.int(0), args.int(1));
-        let span = beyond.wrapping_sub(least);
+        let (min, beyond) = (args.int(0), args.int(1));
+        let span = beyond.wrapping_sub(min);
         if span <= 0 {
             return Err(Fault::failed(
                 "the second number must be larger than the first",
             ));
         }
-        Ok(Value::int(
-            env.rng.random_range(0..span).wrapping_add(least),
-        ))
+        Ok(Value::int(env.rng.random_range(0..span).wrapping_add(min)))
     })
     .non_deterministic(),
     Function::new("shuffle", &[Type::Text], |env, args| {

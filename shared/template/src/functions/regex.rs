@@ -81,8 +81,8 @@ fn find(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 fn find_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let text = args.text(1);
-    let most = usize::try_from(args.int(2)).unwrap_or(usize::MAX);
-    let found = pattern.find_all(&text, most, &mut env.gauge)?;
+    let limit = usize::try_from(args.int(2)).unwrap_or(usize::MAX);
+    let found = pattern.find_all(&text, limit, &mut env.gauge)?;
     env.gauge.memory(text.len() + 64 * found.len())?;
     if found.is_empty() {
         return Ok(List::nil(ListKind::Text).into());
@@ -100,19 +100,19 @@ fn split(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let source = args.text(0);
     let pattern = env.pattern(&source)?;
     let text = args.text(1);
-    let most = usize::try_from(args.int(2)).unwrap_or(usize::MAX);
-    if most == 0 {
+    let limit = usize::try_from(args.int(2)).unwrap_or(usize::MAX);
+    if limit == 0 {
         return Ok(List::nil(ListKind::Text).into());
     }
     if text.is_empty() && !source.is_empty() {
         return Ok(List::texts([Text::empty()]).into());
     }
-    let found = pattern.find_all(&text, most, &mut env.gauge)?;
+    let found = pattern.find_all(&text, limit, &mut env.gauge)?;
     env.gauge.memory(text.len() + 64 * found.len())?;
     let mut parts = Vec::new();
     let (mut start, mut end) = (0, 0);
     for (from, to) in found {
-        if parts.len() == most - 1 {
+        if parts.len() == limit - 1 {
             break;
         }
         end = from;

@@ -115,7 +115,7 @@ fn in_zone(env: &mut Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Outcome {
     Ok(time.format(&args.text(0)).into())
 }
 
-/// Charges for a layout: one byte of it may stand for a part of a date that takes long to write.
+/// Charges for a layout: one byte of it can represent a part of a date that takes long to format.
 pub(crate) fn charge_layout(env: &mut Environment<'_>, layout: &[u8]) -> Result<(), Fault> {
     env.gauge.steps(layout.len() / 4)
 }

@@ -65,11 +65,11 @@ fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
 /// Translates `[:alpha:]` and `[:^alpha:]`.
 fn named<'t>(text: &'t str, end: usize, out: &mut String) -> Option<&'t str> {
     let name = text[2..end].trim_start_matches('^');
-    let known = [
+    let names = [
         "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
         "space", "upper", "word", "xdigit",
     ];
-    if !known.contains(&name) || text[2..end].len() - name.len() > 1 {
+    if !names.contains(&name) || text[2..end].len() - name.len() > 1 {
         return None;
     }
     out.push_str(&text[..end + 2]);
@@ -147,7 +147,7 @@ fn property(text: &str, out: &mut String) -> Option<usize> {
     Some(len)
 }
 
-/// Returns the character that an escape stands for, and the rest.
+/// Returns the character that an escape represents, and the rest.
 fn escaped_char(text: &str) -> Option<(char, &str)> {
     let body = &text[1..];
     let char = body.chars().next()?;
@@ -179,10 +179,10 @@ fn hexadecimal(text: &str) -> Option<(char, &str)> {
     Some((char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, rest))
 }
 
-fn octal(text: &str, most: usize) -> Option<(char, &str)> {
+fn octal(text: &str, max_digits: usize) -> Option<(char, &str)> {
     let len = text
         .bytes()
-        .take(most)
+        .take(max_digits)
         .take_while(|byte| (b'0'..=b'7').contains(byte))
         .count();
     let code = u32::from_str_radix(&text[..len], 8).ok()?;

@@ -3,7 +3,7 @@
 use super::class;
 
 /// Go's limit for a counted repetition; nested counts are multiplied.
-const MOST_REPEATED: u64 = 1000;
+const MAX_REPETITIONS: u64 = 1000;
 
 pub(super) struct Translated {
     pub(super) text: String,
@@ -19,7 +19,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
         groups: 0,
         open: Vec::new(),
         before: Before::Nothing,
-        most: 1,
+        max: 1,
     };
     while !translator.rest.is_empty() {
         translator.step()?;
@@ -48,7 +48,7 @@ struct Translator<'s> {
     open: Vec<u64>,
     before: Before,
     /// The largest product in the current group.
-    most: u64,
+    max: u64,
 }
 
 impl Translator<'_> {
@@ -59,8 +59,8 @@ impl Translator<'_> {
             ')' => {
                 self.skip(1);
                 self.out.push(')');
-                let inner = std::mem::replace(&mut self.most, self.open.pop()?);
-                self.most = self.most.max(inner);
+                let inner = std::mem::replace(&mut self.max, self.open.pop()?);
+                self.max = self.max.max(inner);
                 self.before = Before::Atom(inner);
                 return Some(());
             }
@@ -76,8 +76,8 @@ impl Translator<'_> {
                 return self.repeated(1);
             }
             '{' => {
-                if let Some((least, most, len)) = counts(self.rest) {
-                    return self.counted(least, most, len);
+                if let Some((min, max, len)) = counts(self.rest) {
+                    return self.counted(min, max, len);
                 }
                 self.skip(1);
                 self.out.push_str("\\{");
@@ -114,21 +114,21 @@ impl Translator<'_> {
             self.out.push('?');
         }
         let product = inner.saturating_mul(times.max(1));
-        if times > 1 && product > MOST_REPEATED {
+        if times > 1 && product > MAX_REPETITIONS {
             return None;
         }
-        self.most = self.most.max(product);
+        self.max = self.max.max(product);
         self.before = Before::Repetition(product);
         Some(())
     }
 
-    fn counted(&mut self, least: u64, most: Option<u64>, len: usize) -> Option<()> {
-        if least > MOST_REPEATED || most.is_some_and(|most| most > MOST_REPEATED || most < least) {
+    fn counted(&mut self, min: u64, max: Option<u64>, len: usize) -> Option<()> {
+        if min > MAX_REPETITIONS || max.is_some_and(|max| max > MAX_REPETITIONS || max < min) {
             return None;
         }
         self.out.push_str(&self.rest[..len]);
         self.skip(len);
-        self.repeated(most.unwrap_or(least))
+        self.repeated(max.unwrap_or(min))
     }
 
     fn group(&mut self) -> Option<()> {
@@ -161,7 +161,7 @@ impl Translator<'_> {
     fn open(&mut self, sign: &str, captures: bool) {
         self.out.push_str(sign);
         self.groups += usize::from(captures);
-        self.open.push(std::mem::replace(&mut self.most, 1));
+        self.open.push(std::mem::replace(&mut self.max, 1));
         self.before = Before::Nothing;
     }
 
@@ -173,8 +173,8 @@ impl Translator<'_> {
         let (on, off) = flags
             .split_once('-')
             .map_or((flags, None), |(on, off)| (on, Some(off)));
-        let known = |flags: &str| flags.chars().all(|flag| "imsU".contains(flag));
-        if !known(on) || off.is_some_and(|off| off.is_empty() || !known(off)) {
+        let are_flags = |flags: &str| flags.chars().all(|flag| "imsU".contains(flag));
+        if !are_flags(on) || off.is_some_and(|off| off.is_empty() || !are_flags(off)) {
             return None;
         }
         let off = off.unwrap_or("");
@@ -249,12 +249,12 @@ fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
     let end = 1 + text[1..].find(|char| !counts(char))?;
     text[end..].starts_with('}').then_some(())?;
     let inner = &text[1..end];
-    let (least, most) = match inner.split_once(',') {
+    let (min, max) = match inner.split_once(',') {
         None => (count(inner)?, Some(count(inner)?)),
-        Some((least, "")) => (count(least)?, None),
-        Some((least, most)) => (count(least)?, Some(count(most)?)),
+        Some((min, "")) => (count(min)?, None),
+        Some((min, max)) => (count(min)?, Some(count(max)?)),
     };
-    Some((least, most, end + 1))
+    Some((min, max, end + 1))
 }
 
 /// Parses a number; one that is too large becomes the maximum.

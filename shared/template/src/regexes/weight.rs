@@ -72,8 +72,8 @@ fn class_size(class: &Class) -> (usize, usize) {
 }
 
 fn repeated(repetition: &Repetition) -> (usize, usize) {
-    let most = repetition.max.unwrap_or(repetition.min.saturating_add(1));
-    let times = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    let max = repetition.max.unwrap_or(repetition.min.saturating_add(1));
+    let times = usize::try_from(max).unwrap_or(usize::MAX).max(1);
     let (states, threads) = size(&repetition.sub);
     (
         states.saturating_add(1).saturating_mul(times),
@@ -81,16 +81,16 @@ fn repeated(repetition: &Repetition) -> (usize, usize) {
     )
 }
 
-/// Returns whether a search may continue beyond its match. `x*y|x` finds an x, but only after reading all
-/// those behind it; so does `x(x*y)?`. If every match has to contain what the search waits for, this cannot
-/// happen: a match in the text already read would have made the first match longer.
+/// Returns whether a search may continue beyond its match. `x*y|x` finds an x, but only after reading all of the
+/// following ones; so does `x(x*y)?`. If every match has to contain what the search waits for, this cannot happen: a
+/// match in the text already read would have extended the first match.
 fn looks_beyond(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Alternation(parts) => parts.iter().any(|part| waits(part) || looks_beyond(part)),
         HirKind::Repetition(repetition) => {
             let sub = &repetition.sub;
             let optional =
-                repetition.min == 0 || repetition.max.is_some_and(|most| most > repetition.min);
+                repetition.min == 0 || repetition.max.is_some_and(|max| max > repetition.min);
             optional && waits(sub) || looks_beyond(sub)
         }
         HirKind::Capture(capture) => looks_beyond(&capture.sub),

@@ -12,7 +12,7 @@ use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::http;
 
-use crate::field::{Field, Load, Who};
+use crate::field::{Field, Implementation, Load};
 use crate::operation::new_key;
 use crate::report::{head, line, percentile, ratio, time};
 use crate::sizes::Sizes;
@@ -28,11 +28,15 @@ pub async fn churn(sizes: Sizes) {
     let load = Load::new(&keys, objects, 3);
     let plane = ControlPlane::start().await;
     head(&["from create to Secret", "p50", "p99", "objects"]);
-    for who in [Who::Ours, Who::Upstream, Who::UpstreamAsItComes] {
+    for who in [
+        Implementation::Ours,
+        Implementation::Upstream,
+        Implementation::UpstreamDefaults,
+    ] {
         let field = Field::new(&plane, &keys).await;
         let pod = field.run(who, &[]).await;
         field.put(&load).await;
-        field.has_secrets(objects, Instant::now()).await;
+        field.wait_for_secrets(objects, Instant::now()).await;
         let over = Cell::new(false);
         let (times, ()) = tokio::join!(
             new_objects(&field, &load, seconds, &over),
@@ -50,11 +54,11 @@ pub async fn flood(sizes: Sizes) {
     let load = Load::new(&keys, 1, 3);
     let plane = ControlPlane::start().await;
     head(&["from create to Secret", "p50", "p99", "objects"]);
-    for who in [Who::Ours, Who::Upstream] {
+    for who in [Implementation::Ours, Implementation::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let pod = field.run(who, &[]).await;
         field.create(&renamed(&load.objects[0], "first")).await;
-        field.has_secret("first", Instant::now()).await;
+        field.wait_for_secret("first", Instant::now()).await;
         let over = Cell::new(false);
         let quiet = new_objects(&field, &load, seconds, &over).await;
         line(&cells(&format!("{}, quiet", who.name()), &quiet));
@@ -104,7 +108,7 @@ async fn new_objects(
         let object = renamed(&load.objects[0], &name);
         let created = Instant::now();
         field.create(&object).await;
-        times.push(field.has_secret(&name, created).await);
+        times.push(field.wait_for_secret(&name, created).await);
         tokio::time::sleep(BETWEEN).await;
     }
     over.set(true);
@@ -134,7 +138,7 @@ async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell
     }
 }
 
-/// Sends verify and rotate requests in turn at the given rate, without waiting for responses. Counts the
+/// Sends verify and rotate requests in turn at this rate, without waiting for responses. Counts the
 /// responses.
 async fn requests(
     port: u16,

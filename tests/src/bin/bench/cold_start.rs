@@ -6,29 +6,35 @@ use shared::key::KeySize;
 use shared::scope::Scope;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Load, Who, bare_writes, metric};
-use crate::operation::{new_key, open_often};
+use crate::field::{Field, Implementation, Load, bare_writes, metric};
+use crate::operation::{new_key, time_opening};
 use crate::report::{head, line, ratio, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 60, 2000);
     let items = sizes.size("items", 3, 3);
-    let as_it_comes = sizes.size("objects-as-it-comes", 20, 200);
+    let with_defaults = sizes.size("objects-defaults", 20, 200);
     let key = new_key(KeySize::Rsa4096);
     let keys = std::slice::from_ref(&key);
-    let operation = open_often(&key.pair, &Scope::ClusterWide.label("", ""), 40);
+    let operation = time_opening(&key.pair, &Scope::ClusterWide.label("", ""), 40);
     let load = Load::new(keys, objects, items);
     let plane = ControlPlane::start().await;
     let floor = floor(&plane, &load, operation).await;
     let mut fast = Vec::new();
-    for who in [Who::Ours, Who::Upstream] {
-        fast.push((who, both(&plane, who, keys, &load).await));
+    for implementation in [Implementation::Ours, Implementation::Upstream] {
+        fast.push((
+            implementation,
+            both(&plane, implementation, keys, &load).await,
+        ));
     }
-    let few = Load::new(keys, as_it_comes, items);
+    let few = Load::new(keys, with_defaults, items);
     let mut slow = Vec::new();
-    for who in [Who::Ours, Who::UpstreamAsItComes] {
-        slow.push((who, both(&plane, who, keys, &few).await));
+    for implementation in [Implementation::Ours, Implementation::UpstreamDefaults] {
+        slow.push((
+            implementation,
+            both(&plane, implementation, keys, &few).await,
+        ));
     }
     head(&[
         "cold start",
@@ -44,9 +50,9 @@ pub async fn run(sizes: Sizes) {
         "1".into(),
         String::new(),
     ]);
-    for (who, took) in &fast {
+    for (implementation, took) in &fast {
         let cells = [
-            who.name().into(),
+            implementation.name().into(),
             time(took.secrets),
             time(took.statuses),
             ratio(took.statuses, floor),
@@ -55,23 +61,23 @@ pub async fn run(sizes: Sizes) {
         line(&cells);
     }
     head(&["restart", "until a new object's Secret exists", "to ours"]);
-    for (who, took) in &fast {
+    for (implementation, took) in &fast {
         let cells = [
-            who.name().into(),
+            implementation.name().into(),
             time(took.restart),
             ratio(took.restart, fast[0].1.restart),
         ];
         line(&cells);
     }
     head(&[
-        &format!("{as_it_comes} objects"),
+        &format!("{with_defaults} objects"),
         "cold start",
         "restart",
         "cold start to ours",
     ]);
-    for (who, took) in &slow {
+    for (implementation, took) in &slow {
         line(&[
-            who.name().into(),
+            implementation.name().into(),
             time(took.secrets),
             time(took.restart),
             ratio(took.secrets, slow[0].1.secrets),
@@ -109,33 +115,38 @@ struct Times {
     restart: Duration,
 }
 
-async fn both(plane: &ControlPlane, who: Who, keys: &[shared::key::NewKey], load: &Load) -> Times {
+async fn both(
+    plane: &ControlPlane,
+    implementation: Implementation,
+    keys: &[shared::key::NewKey],
+    load: &Load,
+) -> Times {
     let field = Field::new(plane, keys).await;
     field.put(load).await;
     let start = Instant::now();
-    let pod = field.run(who, &[]).await;
-    let secrets = field.has_secrets(load.objects.len(), start).await;
-    let statuses = field.all_are_synced(start).await;
-    if who == Who::Ours {
+    let pod = field.run(implementation, &[]).await;
+    let secrets = field.wait_for_secrets(load.objects.len(), start).await;
+    let statuses = field.wait_until_synced(start).await;
+    if implementation == Implementation::Ours {
         let operations = metric(&pod, "private_key_operations_total").await;
         println!(
             "{}: {operations} private-key operations at the cold start",
-            who.name()
+            implementation.name()
         );
     }
     pod.stop();
     let start = Instant::now();
-    let pod = field.run(who, &[]).await;
+    let pod = field.run(implementation, &[]).await;
     let mut new = load.objects[0].clone();
     new.metadata.name = Some("new".into());
     field.create(&new).await;
-    let restart = field.has_secret("new", start).await;
-    if who == Who::Ours {
+    let restart = field.wait_for_secret("new", start).await;
+    if implementation == Implementation::Ours {
         let operations = metric(&pod, "private_key_operations_total").await;
         let items = new.spec.encrypted_data.len();
         println!(
             "{}: {operations} private-key operations at the restart, {items} of them for the new object",
-            who.name()
+            implementation.name()
         );
     }
     pod.stop();

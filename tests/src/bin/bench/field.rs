@@ -27,41 +27,41 @@ use tests::upstream;
 /// Concurrent requests of the benchmark.
 pub const PARALLEL: usize = 32;
 /// Time between two polls for completion.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Limit for every wait.
 const LIMIT: Duration = Duration::from_mins(30);
 
 /// Which controller runs, and with which limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
+pub enum Implementation {
     /// This project's controller with default limits.
     Ours,
     /// Bitnami's controller without rate limits.
     Upstream,
     /// Bitnami's controller with default limits.
-    UpstreamAsItComes,
+    UpstreamDefaults,
 }
 
-impl Who {
+impl Implementation {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
-            Self::Upstream => "peer, limits lifted",
-            Self::UpstreamAsItComes => "peer, as it comes",
+            Self::Upstream => "upstream, no limits",
+            Self::UpstreamDefaults => "upstream, defaults",
         }
     }
 
     fn program(self) -> PathBuf {
         match self {
             Self::Ours => binaries::controller(),
-            Self::Upstream | Self::UpstreamAsItComes => upstream::upstream_controller(),
+            Self::Upstream | Self::UpstreamDefaults => upstream::upstream_controller(),
         }
     }
 
     fn args(self) -> &'static [&'static str] {
         match self {
             Self::Upstream => &["--kubeclient-qps=-1"],
-            Self::Ours | Self::UpstreamAsItComes => &[],
+            Self::Ours | Self::UpstreamDefaults => &[],
         }
     }
 }
@@ -76,7 +76,7 @@ pub struct Field<'a> {
     keys: usize,
 }
 
-/// The objects for both controllers, sealed cluster-wide, so that both get exactly the same.
+/// The objects for both controllers. They are sealed cluster-wide, so that both controllers get the same objects.
 pub struct Load {
     pub objects: Vec<SealedSecret>,
 }
@@ -135,7 +135,7 @@ impl<'a> Field<'a> {
     }
 
     /// Starts a controller in the namespace, and waits until it serves a certificate.
-    pub async fn run(&self, who: Who, more: &[&str]) -> Pod {
+    pub async fn run(&self, implementation: Implementation, more: &[&str]) -> Pod {
         // Bitnami's controller does not log which port it got.
         let address = format!("--listen-addr=127.0.0.1:{}", free_port());
         let common = [
@@ -144,8 +144,15 @@ impl<'a> Field<'a> {
             "--listen-metrics-addr=127.0.0.1:0",
             "--key-renew-period=0",
         ];
-        let args = [&common[..], who.args(), more].concat();
-        let pod = Pod::start(self.plane, &self.namespace, ACCOUNT, &who.program(), &args).await;
+        let args = [&common[..], implementation.args(), more].concat();
+        let pod = Pod::start(
+            self.plane,
+            &self.namespace,
+            ACCOUNT,
+            &implementation.program(),
+            &args,
+        )
+        .await;
         let has_certificate = async || {
             let answer = http::get(pod.port(), "/v1/cert.pem").await;
             answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
@@ -183,7 +190,7 @@ impl<'a> Field<'a> {
     }
 
     /// Waits until this many Secrets exist, not counting keys; returns the time since `since`.
-    pub async fn has_secrets(&self, wanted: usize, since: Instant) -> Duration {
+    pub async fn wait_for_secrets(&self, wanted: usize, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         let one = ListParams::default().limit(1);
         loop {
@@ -197,12 +204,12 @@ impl<'a> Field<'a> {
                 since.elapsed() < LIMIT,
                 "{found} of {wanted} after {LIMIT:?}"
             );
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Waits until the Secret with this name exists.
-    pub async fn has_secret(&self, name: &str, since: Instant) -> Duration {
+    pub async fn wait_for_secret(&self, name: &str, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         while api.get_metadata_opt(name).await.unwrap().is_none() {
             assert!(since.elapsed() < LIMIT, "no {name} after {LIMIT:?}");
@@ -211,8 +218,8 @@ impl<'a> Field<'a> {
         since.elapsed()
     }
 
-    /// Waits until every object has a status that says it is synced; returns the time since `since`.
-    pub async fn all_are_synced(&self, since: Instant) -> Duration {
+    /// Waits until the status of every object is synced; returns the time since `since`.
+    pub async fn wait_until_synced(&self, since: Instant) -> Duration {
         let api: Api<SealedSecret> = self.api();
         loop {
             let objects = api.list(&ListParams::default()).await.unwrap();
@@ -290,10 +297,10 @@ pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
         .await;
 }
 
-/// Returns the value of one of our metrics without labels.
+/// Returns the value of one of our metrics that has no labels.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");
     let value = answer.lines().find_map(|line| line.strip_prefix(&start));
-    value.expect("it is one of ours").parse().unwrap()
+    value.expect("our controller exports it").parse().unwrap()
 }

@@ -23,7 +23,7 @@ pub fn run(sizes: &Sizes) {
     let folder = Scratch::new();
     let certificate = folder.path().join("cert.pem");
     fs::write(&certificate, make_certificate()).unwrap();
-    report::head(&["kubeseal --cert", "peer", "ours", "ratio"]);
+    report::head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
     let compare = |what: &str, input: String, runs: usize| {
         let file = folder.path().join("input");
         fs::write(&file, input).unwrap();

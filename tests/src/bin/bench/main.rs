@@ -10,7 +10,7 @@
     clippy::print_stdout,
     clippy::cast_precision_loss,
     unreachable_pub,
-    reason = "a benchmark that people run fails by panicking, and speaks"
+    reason = "a benchmark prints its results, and fails by panicking"
 )]
 
 mod churn;
@@ -45,7 +45,7 @@ struct Benchmark {
 const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "kubeseal",
-        about: "sealing with a certificate at hand, from the start of the process to its end",
+        about: "sealing with a local certificate, from the start of the process to its end",
         has_upstream: true,
         run: |sizes| Box::pin(async move { kubeseal::run(&sizes) }),
     },
@@ -57,7 +57,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "operation",
-        about: "one private-key operation, which no controller can do without for a new value",
+        about: "one private-key operation, the minimum cost of a new value",
         has_upstream: true,
         run: |sizes| Box::pin(async move { operation::run(&sizes) }),
     },
@@ -75,7 +75,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "flood",
-        about: "the same while callers flood verify and rotate",
+        about: "how soon a new object has its Secret while callers flood verify and rotate",
         has_upstream: true,
         run: |sizes| Box::pin(churn::flood(sizes)),
     },
@@ -114,8 +114,8 @@ const BENCHMARKS: &[Benchmark] = &[
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let asked = args.next().unwrap_or_default();
-    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == asked) else {
+    let requested = args.next().unwrap_or_default();
+    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == requested) else {
         eprintln!("usage: bench NAME [--small] [SIZE=NUMBER ...]\n");
         for Benchmark { name, about, .. } in BENCHMARKS {
             eprintln!("  {name:<16}{about}");

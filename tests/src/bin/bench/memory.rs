@@ -8,7 +8,7 @@ use shared::key::KeySize;
 use tests::control_plane::ControlPlane;
 use tests::pod::Pod;
 
-use crate::field::{Field, Load, Who, each};
+use crate::field::{Field, Implementation, Load, each};
 use crate::operation::new_key;
 use crate::report::{head, line, time};
 use crate::sizes::Sizes;
@@ -16,7 +16,7 @@ use crate::sizes::Sizes;
 pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 200, 10_000);
     let items = sizes.size("items", 5, 5);
-    let foreign = sizes.size("foreign", 1000, 50_000);
+    let others = sizes.size("others", 1000, 50_000);
     let bytes = sizes.size("bytes", 4096, 4096);
     let bits = sizes.size("bits", 4096, 4096);
     let size = if bits == 2048 {
@@ -34,25 +34,25 @@ pub async fn run(sizes: Sizes) {
         "at most",
         "after a restart",
     ]);
-    for who in [Who::Ours, Who::Upstream] {
+    for implementation in [Implementation::Ours, Implementation::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let value = "x".repeat(bytes);
         let put = async |i| {
-            let secret = json!({ "metadata": { "name": format!("foreign-{i}") }, "stringData": { "a": value } });
+            let secret = json!({ "metadata": { "name": format!("others-{i}") }, "stringData": { "a": value } });
             field.create_object::<ApiSecret>(secret).await;
         };
-        each(0..foreign, put).await;
+        each(0..others, put).await;
         field.put(&load).await;
         let start = Instant::now();
-        let pod = field.run(who, &[]).await;
-        let took = field.has_secrets(objects + foreign, start).await;
-        field.all_are_synced(start).await;
-        let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.most_memory()));
+        let pod = field.run(implementation, &[]).await;
+        let took = field.wait_for_secrets(objects + others, start).await;
+        field.wait_until_synced(start).await;
+        let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
         pod.stop();
-        let pod = field.run(who, &[]).await;
+        let pod = field.run(implementation, &[]).await;
         settle(&pod).await;
         let cells = [
-            who.name().into(),
+            implementation.name().into(),
             time(took),
             now,
             most,

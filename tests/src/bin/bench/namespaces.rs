@@ -13,7 +13,7 @@ use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::pod::Pod;
 
-use crate::field::{Field, Load, Who, each};
+use crate::field::{Field, Implementation, Load, each};
 use crate::operation::new_key;
 use crate::report::{head, line, ratio, time};
 use crate::sizes::Sizes;
@@ -44,7 +44,10 @@ pub async fn run(sizes: Sizes) {
         "to ours",
     ]);
     let mut ours = Duration::ZERO;
-    for (i, who) in [Who::Ours, Who::Upstream].into_iter().enumerate() {
+    for (i, implementation) in [Implementation::Ours, Implementation::Upstream]
+        .into_iter()
+        .enumerate()
+    {
         let field = Field::everywhere(&plane, &keys).await;
         let mut object = load.objects[0].clone();
         object.metadata.name = Some(format!("s-{i}"));
@@ -55,9 +58,9 @@ pub async fn run(sizes: Sizes) {
             api.create(&PostParams::default(), &object).await.unwrap();
         }
         let all = format!("--additional-namespaces={}", names.join(","));
-        let Some((start, pod)) = start_in(&field, who, &all).await else {
+        let Some((start, pod)) = start_in(&field, implementation, &all).await else {
             line(&[
-                who.name().into(),
+                implementation.name().into(),
                 "ended".into(),
                 format!("at each of {ATTEMPTS} starts"),
                 String::new(),
@@ -73,11 +76,11 @@ pub async fn run(sizes: Sizes) {
             }
             took.push(start.elapsed());
         }
-        if who == Who::Ours {
+        if implementation == Implementation::Ours {
             ours = took[1];
         }
         line(&[
-            who.name().into(),
+            implementation.name().into(),
             time(took[0]),
             time(took[1]),
             ratio(took[1], ours),
@@ -87,11 +90,15 @@ pub async fn run(sizes: Sizes) {
 }
 
 /// Starts a controller and waits until it serves; returns it with its start time.
-async fn start_in(field: &Field<'_>, who: Who, namespaces: &str) -> Option<(Instant, Pod)> {
+async fn start_in(
+    field: &Field<'_>,
+    implementation: Implementation,
+    namespaces: &str,
+) -> Option<(Instant, Pod)> {
     for _ in 0..ATTEMPTS {
         let start = Instant::now();
         let args = [namespaces];
-        let attempt = AssertUnwindSafe(field.run(who, &args));
+        let attempt = AssertUnwindSafe(field.run(implementation, &args));
         if let Ok(pod) = attempt.catch_unwind().await {
             return Some((start, pod));
         }

@@ -15,11 +15,11 @@ pub fn run(sizes: &Sizes) {
     let times = sizes.size("operations", 50, 400);
     let upstream = Upstream::start().expect("Go is installed");
     let label = Scope::Strict.label("ns", "n");
-    head(&["key", "ours", "peer, with its pipe", "ratio"]);
+    head(&["key", "ours", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
-        let ours = open_often(&key.pair, &label, times);
-        let theirs = upstream_often(&upstream, &key, &label, times);
+        let ours = time_opening(&key.pair, &label, times);
+        let theirs = time_upstream(&upstream, &key, &label, times);
         let cells = [
             format!("{size:?}"),
             time(ours),
@@ -42,7 +42,7 @@ pub fn new_key(size: KeySize) -> NewKey {
 }
 
 /// Returns the median time of one operation on one core.
-pub fn open_often(pair: &KeyPair, label: &Label, times: usize) -> Duration {
+pub fn time_opening(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     let sealed = sealed(pair, label);
     let once = || {
         let start = Instant::now();
@@ -53,7 +53,7 @@ pub fn open_often(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     percentile(&times, 50)
 }
 
-fn upstream_often(upstream: &Upstream, key: &NewKey, label: &Label, times: usize) -> Duration {
+fn time_upstream(upstream: &Upstream, key: &NewKey, label: &Label, times: usize) -> Duration {
     let sealed = sealed(&key.pair, label);
     let pem = std::str::from_utf8(key.private_pem.expose()).unwrap();
     let once = || {

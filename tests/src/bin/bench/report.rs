@@ -40,7 +40,7 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// Formats how many times as long the first time is.
+/// Formats the quotient of two times.
 pub fn ratio(longer: Duration, shorter: Duration) -> String {
     format!("{:.2} ×", longer.as_secs_f64() / shorter.as_secs_f64())
 }

@@ -10,7 +10,7 @@ use shared::key::{KeySize, NewKey};
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Load, Who, each, metric};
+use crate::field::{Field, Implementation, Load, each, metric};
 use crate::operation::new_key;
 use crate::report::{head, line, time};
 use crate::sizes::Sizes;
@@ -40,9 +40,9 @@ pub async fn run(sizes: Sizes) {
         let field = Field::new(&plane, &keys).await;
         field.put(load).await;
         let start = Instant::now();
-        let pod = field.run(Who::Ours, &[]).await;
-        let took = field.has_secrets(objects, start).await;
-        field.all_are_synced(start).await;
+        let pod = field.run(Implementation::Ours, &[]).await;
+        let took = field.wait_for_secrets(objects, start).await;
+        field.wait_until_synced(start).await;
         let operations = metric(&pod, "private_key_operations_total").await;
         line(&[what.into(), time(took), format!("{:.2}", operations / all)]);
         // A new version of each object, sealed for the same key.
@@ -81,10 +81,10 @@ pub async fn run(sizes: Sizes) {
     let field = Field::new(&plane, &keys).await;
     field.put(&plain).await;
     let start = Instant::now();
-    let pod = field.run(Who::Upstream, &[]).await;
-    let took = field.has_secrets(objects, start).await;
+    let pod = field.run(Implementation::Upstream, &[]).await;
+    let took = field.wait_for_secrets(objects, start).await;
     line(&[
-        Who::Upstream.name().into(),
+        Implementation::Upstream.name().into(),
         time(took),
         "not reported".into(),
     ]);

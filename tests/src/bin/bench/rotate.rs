@@ -6,7 +6,7 @@ use shared::key::KeySize;
 use tests::control_plane::ControlPlane;
 use tests::http;
 
-use crate::field::{Field, Load, Who, each};
+use crate::field::{Field, Implementation, Load, each};
 use crate::operation::new_key;
 use crate::report::{head, line, time};
 use crate::sizes::Sizes;
@@ -19,10 +19,10 @@ pub async fn run(sizes: Sizes) {
     let plane = ControlPlane::start().await;
     head(&["", "time", "requests a second"]);
     let mut took: Vec<Duration> = Vec::new();
-    for who in [Who::Ours, Who::Upstream] {
+    for implementation in [Implementation::Ours, Implementation::Upstream] {
         let field = Field::new(&plane, &keys).await;
         let limits = ["--rate-limit=100000", "--rate-limit-burst=100000"];
-        let pod = field.run(who, &limits).await;
+        let pod = field.run(implementation, &limits).await;
         let port = pod.port();
         let start = Instant::now();
         let rotate = async |_| {
@@ -42,7 +42,7 @@ pub async fn run(sizes: Sizes) {
         took.push(start.elapsed());
         let rate = requests as f64 / start.elapsed().as_secs_f64();
         line(&[
-            who.name().into(),
+            implementation.name().into(),
             time(start.elapsed()),
             format!("{rate:.1}"),
         ]);

@@ -31,7 +31,7 @@ pub async fn run(sizes: Sizes) {
     let folder = Scratch::new();
     // The controller's own key is the newest.
     let old = [KeySize::Rsa4096; 2].map(new_key);
-    give_keys(&controller, &old);
+    write_keys(&controller, &old);
     let tree = folder.path().join("tree");
     let fill_tree = || {
         let _ = fs::remove_dir_all(&tree);
@@ -101,7 +101,7 @@ pub async fn run(sizes: Sizes) {
     let online = timed(&mut command);
 
     let floor = floor(&old[0], files * items);
-    head(&["", "time", "peer's loop / this", "this / floor"]);
+    head(&["", "time", "upstream's loop / ours", "ours / floor"]);
     let row = |name: &str, took: Duration| {
         line(&[
             name.to_owned(),
@@ -121,7 +121,7 @@ pub async fn run(sizes: Sizes) {
 }
 
 /// Writes the keys to the controller's folder, where it reads them.
-fn give_keys(controller: &DirectoryController, keys: &[NewKey]) {
+fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
     for (i, key) in keys.iter().enumerate() {
         let none = std::collections::BTreeMap::new;
         let secret = key_secret::build(&format!("old{i}"), "kube-system", key, none(), none());
@@ -154,8 +154,8 @@ fn sealed(key: &NewKey, file: usize, items: usize) -> SealedSecret {
 fn timed(command: &mut Command) -> Duration {
     let start = Instant::now();
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     start.elapsed()
 }
 

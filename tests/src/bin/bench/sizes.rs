@@ -2,31 +2,31 @@
 
 use std::collections::BTreeMap;
 
-/// Sizes given on the command line.
+/// Sizes from the command line.
 pub struct Sizes {
     small: bool,
-    given: BTreeMap<String, usize>,
+    overrides: BTreeMap<String, usize>,
 }
 
 impl Sizes {
     /// Parses `--small` and `SIZE=NUMBER`.
     pub fn read(args: impl Iterator<Item = String>) -> Self {
-        let (mut small, mut given) = (false, BTreeMap::new());
-        for word in args {
-            let size = word.split_once('=');
+        let (mut small, mut overrides) = (false, BTreeMap::new());
+        for arg in args {
+            let size = arg.split_once('=');
             match size.and_then(|(name, number)| Some((name, number.parse().ok()?))) {
-                Some((name, number)) => drop(given.insert(name.to_owned(), number)),
-                None if word == "--small" => small = true,
-                None => panic!("{word}: expected --small or SIZE=NUMBER, as objects=100"),
+                Some((name, number)) => drop(overrides.insert(name.to_owned(), number)),
+                None if arg == "--small" => small = true,
+                None => panic!("{arg}: expected --small or SIZE=NUMBER, as objects=100"),
             }
         }
-        Self { small, given }
+        Self { small, overrides }
     }
 
-    /// Returns the size with this name: the given one, or `small` with `--small`, or `full`. Prints it.
+    /// Returns the size with this name: that of the command line, or `small` with `--small`, or `full`. Prints it.
     pub fn size(&self, name: &str, small: usize, full: usize) -> usize {
         let usual = if self.small { small } else { full };
-        let size = self.given.get(name).copied().unwrap_or(usual);
+        let size = self.overrides.get(name).copied().unwrap_or(usual);
         println!("{name} = {size}");
         size
     }

@@ -12,17 +12,17 @@ use shared::key::KeySize;
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Load, Who, each};
+use crate::field::{Field, Implementation, Load, each};
 use crate::operation::new_key;
 use crate::report::{head, line, percentile, ratio, time};
 use crate::sizes::Sizes;
 
 /// Time between two new objects of the quiet tenant.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// The most that one object may ask of templates: seven and a half seconds of keys, a second of hashes.
+/// The maximum cost of the templates of one object: seven and a half seconds of keys, a second of hashes.
 const COSTLY: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
-/// Well-formed values that no key can open.
+/// Number of well-formed values that no key can unseal.
 const WRONG_ITEMS: usize = 300;
 
 pub async fn run(sizes: Sizes) {
@@ -42,7 +42,7 @@ pub async fn run(sizes: Sizes) {
     })
     .await;
     let all = format!("--additional-namespaces={}", names.join(","));
-    let pod = field.run(Who::Ours, &[&all]).await;
+    let pod = field.run(Implementation::Ours, &[&all]).await;
     let quiet = Quiet {
         secrets: Api::namespaced(plane.admin(), "quiet"),
         sealed: Api::namespaced(plane.admin(), "quiet"),
@@ -70,9 +70,9 @@ pub async fn run(sizes: Sizes) {
         &beside,
     ));
     let (p99, before) = (percentile(&beside, 99), percentile(&alone, 99));
-    let left = undone(&plane, &hostile).await;
+    let left = unfinished(&plane, &hostile).await;
     println!(
-        "| p99 grows {} | {left} of {} hostile objects not done at the end | | |",
+        "| p99 grows {} | {left} of {} hostile objects unfinished at the end | | |",
         ratio(p99, before),
         wanted.len()
     );
@@ -128,14 +128,14 @@ async fn create_namespace(plane: &ControlPlane, name: &str) {
         .unwrap();
 }
 
-/// Adds a template that asks for as much as it may.
+/// Adds a template with the maximum allowed cost.
 fn costly(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     object.spec.template.data = Some([("t".to_owned(), Some(COSTLY.to_owned()))].into());
     object
 }
 
-/// Replaces the values with ones that no key can open.
+/// Replaces the values with ones that no key can unseal.
 fn wrong(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     for i in 0..WRONG_ITEMS {
@@ -149,16 +149,16 @@ fn wrong(object: &SealedSecret) -> SealedSecret {
 }
 
 /// Counts the objects without a result. Under our CRD every object has a status, without conditions.
-async fn undone(plane: &ControlPlane, namespaces: &[String]) -> usize {
-    let mut undone = 0;
+async fn unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
+    let mut unfinished = 0;
     for namespace in namespaces {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
         let objects = api.list(&ListParams::default()).await.unwrap();
-        let is_undone = |object: &&SealedSecret| {
+        let is_unfinished = |object: &&SealedSecret| {
             let status = object.status.as_ref();
             status.is_none_or(|status| status.conditions.is_empty())
         };
-        undone += objects.iter().filter(is_undone).count();
+        unfinished += objects.iter().filter(is_unfinished).count();
     }
-    undone
+    unfinished
 }

@@ -1,4 +1,4 @@
-//! Values of valid structure that cannot be opened, each for a different reason.
+//! Well-formed values that cannot be unsealed, each for a different reason.
 
 use jiff::Timestamp;
 use shared::envelope;

@@ -9,7 +9,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a check that people run fails by panicking, and speaks"
+    reason = "a check prints its results, and fails by panicking"
 )]
 
 mod causes;
@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
         differs |= show(&name, found);
     }
     println!("\nPOST /v1/verify of upstream's controller, for comparison:");
-    for (name, found) in over_http::the_peers(count).await {
+    for (name, found) in over_http::upstreams(count).await {
         show(&name, found);
     }
     ExitCode::from(u8::from(differs))

@@ -1,4 +1,4 @@
-//! Sends the same values to a controller, as any client that can reach it could.
+//! Measures the response times of a controller over HTTP, for the values of [`crate::causes`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +36,7 @@ pub(crate) fn ours(count: usize) -> Vec<(String, Comparison)> {
     measure(port, count)
 }
 
-pub(crate) async fn the_peers(count: usize) -> Vec<(String, Comparison)> {
+pub(crate) async fn upstreams(count: usize) -> Vec<(String, Comparison)> {
     let plane = ControlPlane::start().await;
     let namespace = plane.namespace("timing").await;
     roles::grant(&namespace, Reach::Namespace).await;

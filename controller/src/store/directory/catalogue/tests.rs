@@ -16,17 +16,17 @@ fn at(milliseconds: i64) -> Timestamp {
 /// A catalogue and its files, without a disk.
 #[derive(Default)]
 struct Case {
-    files: BTreeMap<PathBuf, Known<Claims>>,
+    files: BTreeMap<PathBuf, PolledFile<Claims>>,
     catalogue: Catalogue,
 }
 
 impl Case {
-    /// Simulates the poller: a file that cannot be parsed keeps its last value.
+    /// Adds a file like the poller does: a file that cannot be parsed keeps its last value.
     fn file(&mut self, path: &str, text: &str) {
-        let known = self.files.entry(path.into()).or_default();
+        let file = self.files.entry(path.into()).or_default();
         match claims::read(text.as_bytes()) {
-            Ok(claims) => (known.value, known.problem) = (Some(claims), None),
-            Err(problem) => known.problem = Some(problem),
+            Ok(claims) => (file.value, file.problem) = (Some(claims), None),
+            Err(problem) => file.problem = Some(problem),
         }
     }
 
@@ -44,7 +44,7 @@ impl Case {
 }
 
 #[test]
-fn gives_each_object_once_when_it_changes() {
+fn returns_each_changed_object_once() {
     let mut case = Case::default();
     case.file("a.yaml", &(sealed("web", "QQ==") + &sealed("db", "QQ==")));
     assert_eq!(case.take(true, 0), ["db", "web"]);
@@ -54,19 +54,19 @@ fn gives_each_object_once_when_it_changes() {
 }
 
 #[test]
-fn an_object_is_gone_after_two_clean_scans_two_seconds_apart() {
+fn an_object_is_deleted_after_two_clean_scans_two_seconds_apart() {
     let mut case = Case::default();
     case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
     case.files.clear();
     for (why, clean, time, gone) in [
-        ("the first scan without it", true, 1_000, false),
-        ("a second one, too early", true, 2_999, false),
-        ("one with errors voids the agreement", false, 3_000, false),
-        ("so this is the first again", true, 3_100, false),
+        ("first scan without the object", true, 1_000, false),
+        ("second scan, too early", true, 2_999, false),
+        ("a scan with errors resets the time", false, 3_000, false),
+        ("first scan again", true, 3_100, false),
         ("too early again", true, 5_099, false),
         ("two seconds later", true, 5_100, true),
-        ("and it is said once", true, 9_000, false),
+        ("reported only once", true, 9_000, false),
     ] {
         let want: &[&str] = if gone { &["web"] } else { &[] };
         assert_eq!(case.take(clean, time), want, "{why}");
@@ -79,7 +79,7 @@ fn an_object_is_gone_after_two_clean_scans_two_seconds_apart() {
 }
 
 #[test]
-fn an_object_that_comes_back_or_moves_to_another_file_is_not_gone() {
+fn an_object_that_reappears_or_moves_is_not_deleted() {
     let mut case = Case::default();
     case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
@@ -93,17 +93,17 @@ fn an_object_that_comes_back_or_moves_to_another_file_is_not_gone() {
 }
 
 #[test]
-fn a_scan_that_was_not_possible_voids_the_agreement() {
+fn a_failed_scan_resets_the_time_of_missing_objects() {
     let mut case = Case::default();
     case.catalogue.remember(id("web"), None);
     case.take(true, 0);
-    case.catalogue.take_nothing();
+    case.catalogue.scan_failed();
     assert_eq!(case.take(true, 9_000), [""; 0]);
     assert_eq!(case.take(true, 11_000), ["web"]);
 }
 
 #[test]
-fn two_files_with_one_identity_are_both_refused_by_name() {
+fn two_definitions_of_an_object_are_refused_and_both_files_named() {
     let mut case = Case::default();
     case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);
@@ -111,7 +111,7 @@ fn two_files_with_one_identity_are_both_refused_by_name() {
     assert_eq!(case.take(true, 1), ["web"]);
     assert_eq!(
         case.why("web"),
-        "both a.yaml and b.yaml hold ns/web; keep one of the two"
+        "both a.yaml and b.yaml contain ns/web; remove one of the two"
     );
     case.files.remove(Path::new("a.yaml"));
     assert_eq!(case.take(true, 2), ["web"]);
@@ -120,19 +120,19 @@ fn two_files_with_one_identity_are_both_refused_by_name() {
     case.take(true, 3);
     assert_eq!(
         case.why("web"),
-        "b.yaml holds ns/web twice; keep one of the two"
+        "b.yaml contains ns/web twice; remove one of the two"
     );
 }
 
 #[test]
-fn a_file_that_stops_parsing_speaks_for_whom_it_named_before() {
+fn an_unparsable_file_keeps_its_previous_objects() {
     for (why, text) in [
-        ("no YAML", "a: [".to_owned()),
+        ("invalid YAML", "a: [".to_owned()),
         (
-            "no namespace any more",
+            "namespace removed",
             sealed("web", "QQ==").replace(", namespace: ns", ""),
         ),
-        ("a document without kind", "a: b".to_owned()),
+        ("document without kind", "a: b".to_owned()),
     ] {
         let mut case = Case::default();
         case.file("a.yaml", &sealed("web", "QQ=="));
@@ -153,7 +153,7 @@ fn a_file_that_stops_parsing_speaks_for_whom_it_named_before() {
 }
 
 #[test]
-fn a_file_that_an_earlier_process_understood_speaks_for_whom_it_named_then() {
+fn an_unparsable_file_keeps_the_objects_of_an_earlier_process() {
     let mut case = Case::default();
     case.catalogue.remember(id("web"), Some("a.yaml".into()));
     case.take(false, 0);
@@ -163,7 +163,7 @@ fn a_file_that_an_earlier_process_understood_speaks_for_whom_it_named_then() {
 }
 
 #[test]
-fn an_object_that_moved_out_of_a_broken_file_is_taken_from_its_new_place() {
+fn an_object_that_moved_out_of_an_unparsable_file_is_read_from_its_new_file() {
     let mut case = Case::default();
     case.file("a.yaml", &sealed("web", "QQ=="));
     case.take(true, 0);

@@ -25,12 +25,12 @@ fn names(dir: &Path) -> Vec<String> {
 fn writes_replaces_and_removes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    assert_eq!(open(path).owner(), Owner::Nobody);
+    assert_eq!(open(path).owner(), Owner::None);
     open(path)
         .write(&values(&[("a", "1"), ("b", "2")]), 1)
         .unwrap();
     assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
-    assert_eq!(open(path).owner(), Owner::Us);
+    assert_eq!(open(path).owner(), Owner::Controller);
     assert_eq!(
         open(path).read().unwrap(),
         values(&[("a", "1"), ("b", "2")])
@@ -65,7 +65,7 @@ fn writes_replaces_and_removes() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_ours_and_cleaned_up() {
+fn leftovers_of_a_killed_process_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     open(path).write(&values(&[("a", "1")]), 1).unwrap();
@@ -81,7 +81,7 @@ fn what_a_killed_process_left_is_ours_and_cleaned_up() {
 }
 
 #[test]
-fn a_value_that_cannot_be_opened_by_its_name_is_not_there() {
+fn a_value_that_cannot_be_opened_by_its_name_is_absent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     open(path)
@@ -98,11 +98,11 @@ fn a_value_that_cannot_be_opened_by_its_name_is_not_there() {
 }
 
 #[test]
-fn a_folder_with_files_of_others_is_theirs() {
+fn a_folder_with_files_of_other_programs_is_not_owned() {
     for (why, name, target) in [
         ("a plain file", "a", None),
         ("a file with a hidden name", "..note", None),
-        ("a link elsewhere", "a", Some("/etc/passwd")),
+        ("a link to another file", "a", Some("/etc/passwd")),
         ("a kubelet's volume", "..data", Some("..2026_01_01")),
         (
             "a link out of the folder",
@@ -120,17 +120,17 @@ fn a_folder_with_files_of_others_is_theirs() {
 }
 
 #[test]
-fn a_file_of_others_beside_ours_is_neither_overwritten_nor_removed() {
+fn files_of_other_programs_are_neither_overwritten_nor_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     open(path).write(&values(&[("a", "1")]), 1).unwrap();
     std::fs::write(path.join("theirs"), "theirs").unwrap();
-    assert_eq!(open(path).owner(), Owner::Us);
+    assert_eq!(open(path).owner(), Owner::Controller);
     let error = open(path)
         .write(&values(&[("a", "2"), ("theirs", "x")]), 2)
         .unwrap_err();
     assert!(
-        error.to_string().contains("theirs is in the way"),
+        error.to_string().contains("theirs already exists"),
         "{error}"
     );
     assert_eq!(open(path).read().unwrap(), values(&[("a", "1")]));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::keys::restored::{Restored, Use};
 use shared::key::Fingerprint;
-use shared::key_marks::{KeyFacts, KeyState, states};
+use shared::key_marks::{KeyProperties, KeyState, states};
 use shared::resource::COMPROMISED_ANNOTATION;
 use shared::secret::Secret;
 
@@ -69,7 +69,7 @@ pub(super) struct Plan<'a> {
 /// A key in the store after the restore.
 struct After {
     name: String,
-    facts: KeyFacts,
+    facts: KeyProperties,
 }
 
 impl<'a> Plan<'a> {
@@ -252,7 +252,7 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
 
 /// Sets the state of each step's key, and returns the key that seals.
 fn finish(steps: &mut [Step<'_>], after: &[After]) -> Option<Sealing> {
-    let facts: Vec<KeyFacts> = after.iter().map(|after| after.facts.clone()).collect();
+    let facts: Vec<KeyProperties> = after.iter().map(|after| after.facts.clone()).collect();
     let states = states(&facts, None);
     for step in steps.iter_mut() {
         let own = |(after, _): &(&After, &KeyState)| {

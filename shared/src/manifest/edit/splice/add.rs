@@ -1,7 +1,9 @@
 //! Adds a key with its value and the missing mappings around it.
 
 use super::super::place::{begins_line, column, line_break, line_end, line_start, skip_blank};
-use super::{Entry, Kind, Manner, Place, Problem, Splice, Splices, Step, Text, refuse, splice};
+use super::{
+    Entry, Kind, Place, Problem, ScalarStyle, Splice, Splices, Step, Text, refuse, splice,
+};
 
 impl<'t> Text<'t> {
     pub(super) fn add(
@@ -52,16 +54,16 @@ impl<'t> Text<'t> {
         }
         let indent = column(self.text, first.start);
         let like = Some(&last.value).filter(|_| names.len() == 1);
-        let key = Manner::of(&self.text[last.start..last.key_end]);
-        let manners = (key, self.manner(like));
+        let key = ScalarStyle::of(&self.text[last.start..last.key_end]);
+        let styles = (key, self.style(like));
         let step = self.step(outer, map);
-        let lines = block_lines(names, value, indent, step, manners);
+        let lines = block_lines(names, value, indent, step, styles);
         let text = self.lines(&lines, at);
         Ok(vec![splice(at..at, text)])
     }
 
-    /// Returns whether the text ends in a block scalar without a last line break. Readers disagree on whether
-    /// the value then has one, and an added line would decide it.
+    /// Returns whether the text ends in a block scalar without a last line break. Parsers disagree on whether the value
+    /// then has one, and an added line would decide it.
     fn ends_in_open_block(self, place: &Place) -> bool {
         match &place.kind {
             Kind::List(items) => items
@@ -138,7 +140,7 @@ impl<'t> Text<'t> {
             } else {
                 spaces
             };
-            let plain = (Manner::Plain, Manner::Plain);
+            let plain = (ScalarStyle::Plain, ScalarStyle::Plain);
             let lines = block_lines(names, value, indent + step, step, plain);
             return Ok(vec![
                 splice(hollow.start - gone..hollow.end, ""),
@@ -160,18 +162,18 @@ impl<'t> Text<'t> {
         lines.iter().flat_map(|line| [line_break, line]).collect()
     }
 
-    /// Formats `{key: value}`, or one entry per line if the indentation of the surrounding line is given.
+    /// Formats `{key: value}`, or one entry per line if the indentation of the surrounding line is passed.
     fn flow(self, names: &[&str], value: &str, on_lines: Option<(usize, usize)>) -> String {
-        let manner = if self.json {
-            Manner::Json
+        let style = if self.json {
+            ScalarStyle::Json
         } else {
-            Manner::Plain
+            ScalarStyle::Plain
         };
         let line_break = line_break(self.text, 0);
         let Some((name, rest)) = names.split_first() else {
-            return manner.write(value, true);
+            return style.write(value, true);
         };
-        let key = manner.write(name, true);
+        let key = style.write(name, true);
         match on_lines {
             Some((indent, step)) => {
                 let inner = self.flow(rest, value, Some((indent + step, step)));
@@ -195,15 +197,15 @@ impl<'t> Text<'t> {
         let on_line = begins_line(self.text, last.start);
         let indent = column(self.text, last.start);
         let written = if rest.is_empty() {
-            self.manner(Some(&last.value)).write(value, true)
+            self.style(Some(&last.value)).write(value, true)
         } else {
             let step = indent
                 .saturating_sub(column_of_line(self.text, map.start))
                 .max(1);
             self.flow(rest, value, on_line.then_some((indent, step)))
         };
-        let key = Manner::of(&self.text[last.start..last.key_end]);
-        let key = if self.json { Manner::Json } else { key };
+        let key = ScalarStyle::of(&self.text[last.start..last.key_end]);
+        let key = if self.json { ScalarStyle::Json } else { key };
         let colon = self.colon_like(last);
         let entry = format!("{}{colon}{written}", key.write(name, true));
         let end = last.value.end;
@@ -248,14 +250,14 @@ fn block_lines(
     value: &str,
     indent: usize,
     step: usize,
-    (key, manner): (Manner, Manner),
+    (key, style): (ScalarStyle, ScalarStyle),
 ) -> Vec<String> {
     let last = names.len().saturating_sub(1);
     let line = |(depth, name): (usize, &&str)| {
         let spaces = " ".repeat(indent + depth * step);
         let key = key.write(name, false);
         if depth == last {
-            format!("{spaces}{key}: {}", manner.write(value, false))
+            format!("{spaces}{key}: {}", style.write(value, false))
         } else {
             format!("{spaces}{key}:")
         }

@@ -7,7 +7,7 @@ mod replace;
 use std::ops::Range;
 
 use super::place::{Entry, Kind, Place, line_end};
-use super::words::Manner;
+use super::scalar_style::ScalarStyle;
 use super::{Problem, Step};
 
 /// Text that replaces a range, or is inserted before it if the range is empty.
@@ -42,12 +42,11 @@ pub(super) struct Text<'a> {
     pub(super) json: bool,
 }
 
-/// How far a path leads.
+/// The result of following a path.
 enum Found<'a> {
-    /// To this value.
+    /// The value at the path.
     Value(&'a Place),
-    /// To this mapping, in which the rest of the path is missing; with the mappings around it, outermost
-    /// first.
+    /// The mappings on the path that exist, outermost first; the rest of the path is missing in the last one.
     Missing(Vec<&'a Place>, Option<&'a Entry>, &'a [Step]),
 }
 
@@ -91,8 +90,8 @@ pub(super) fn remove(text: Text<'_>, root: &Place, path: &[Step]) -> Splices {
     }
 }
 
-/// Returns the position of the exact key, else of one that differs only in case if the reader accepts that.
-/// Of equal keys the last one counts.
+/// Returns the position of the exact key; for a field, otherwise of a key that differs only in case. Of equal keys the
+/// last one counts.
 fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     let last = |same: &dyn Fn(&str) -> bool| {
         entries
@@ -101,9 +100,9 @@ fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     };
     match step {
         Step::Item(_) => None,
-        Step::Key(key) => last(&|known| known == key),
+        Step::Key(key) => last(&|name| name == key),
         Step::Field(name) => {
-            last(&|known| known == *name).or_else(|| last(&|k| k.eq_ignore_ascii_case(name)))
+            last(&|key| key == *name).or_else(|| last(&|k| k.eq_ignore_ascii_case(name)))
         }
     }
 }
@@ -139,15 +138,15 @@ fn follow<'a>(text: Text<'_>, root: &'a Place, path: &'a [Step]) -> Result<Found
 }
 
 impl Text<'_> {
-    fn manner(self, like: Option<&Place>) -> Manner {
+    fn style(self, like: Option<&Place>) -> ScalarStyle {
         match like {
-            _ if self.json => Manner::Json,
+            _ if self.json => ScalarStyle::Json,
             Some(place) => match place.kind {
-                Kind::SingleQuoted => Manner::Single,
-                Kind::DoubleQuoted => Manner::Double,
-                _ => Manner::Plain,
+                Kind::SingleQuoted => ScalarStyle::Single,
+                Kind::DoubleQuoted => ScalarStyle::Double,
+                _ => ScalarStyle::Plain,
             },
-            None => Manner::Plain,
+            None => ScalarStyle::Plain,
         }
     }
 

@@ -9,7 +9,7 @@ impl Text<'_> {
             Kind::List(_) | Kind::Map { .. } | Kind::Pair => refuse(place.start, Problem::NoScalar),
             // Add a space: the position is directly after a colon, an anchor or a tag.
             Kind::Empty => {
-                let written = self.manner(None).write(value, true);
+                let written = self.style(None).write(value, true);
                 Ok(vec![splice(range, format!(" {written}"))])
             }
             Kind::Block {
@@ -17,11 +17,11 @@ impl Text<'_> {
                 content,
             } => self.replace_block(place, header_end, content, value),
             _ => {
-                let written = self.manner(Some(place)).write(value, true);
+                let written = self.style(Some(place)).write(value, true);
                 let written = match place.kind {
                     // A text that needs quotes only between braces needs none in a block.
                     Kind::Plain if self.text[range.clone()].contains(':') => {
-                        self.manner(Some(place)).write(value, false)
+                        self.style(Some(place)).write(value, false)
                     }
                     _ => written,
                 };
@@ -30,7 +30,8 @@ impl Text<'_> {
         }
     }
 
-    /// Replaces a block scalar. The header stays, but says that the value ends without a line break.
+    /// Replaces a block scalar. Keeps the header except for its chomping indicator, so that the value ends without a
+    /// line break.
     fn replace_block(
         self,
         place: &Place,

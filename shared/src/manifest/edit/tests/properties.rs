@@ -63,8 +63,8 @@ proptest! {
     /// same.
     #[test]
     fn sets_exactly_the_value_or_refuses(text in document(), key in "[abn]|ü|e|new") {
-        let words = format!("m/{key}=AgX=");
-        if let Ok(after) = edited(&text, &words) {
+        let edits_text = format!("m/{key}=AgX=");
+        if let Ok(after) = edited(&text, &edits_text) {
             let read = crate::manifest::read(after.as_bytes()).unwrap();
             let map = read[0].root.field("m").unwrap();
             let crate::manifest::Value::Map(entries) = &map.value else { panic!("{after}") };
@@ -73,12 +73,12 @@ proptest! {
             prop_assert_eq!(value.as_str(), "AgX=");
             prop_assert_eq!(comments(&after), comments(&text), "{}", after);
             // Applying the edits again changes nothing.
-            prop_assert_eq!(edited(&after, &words), Ok(after));
+            prop_assert_eq!(edited(&after, &edits_text), Ok(after));
         }
     }
 
     #[test]
-    fn what_was_added_can_be_removed_without_a_trace(text in document()) {
+    fn removing_an_added_value_restores_the_text(text in document()) {
         // A mapping that was empty is `{}` afterwards.
         let is_hollow = text.contains("m:\nz") || text.contains("m:\r\nz");
         if !is_hollow

@@ -6,19 +6,19 @@ const REFUSED: &[[&str; 4]] = &[
         "an anchor that others share",
         "a: &x AgA\nb: *x\n",
         "a=AgX",
-        "the edit is refused, since b of document 1 would not read as it should",
+        "cannot edit document 1 safely: b would not have the requested value",
     ],
     [
         "a directive of more than ASCII",
         "%ä ö\n---\na: AgA\n",
         "a=AgX",
-        "line 1: the file cannot be edited: its layout is too unusual",
+        "line 1: the file cannot be edited: its layout is not supported",
     ],
     [
         "a mapping that others share",
         "a: &x {k: AgA}\nb: *x\n",
         "a/k=AgX",
-        "the edit is refused, since b.k of document 1",
+        "cannot edit document 1 safely: b.k would",
     ],
     [
         "a mapping from elsewhere",
@@ -30,19 +30,19 @@ const REFUSED: &[[&str; 4]] = &[
         "a key that a merge brings",
         "a: &x {k: AgA}\nb:\n  <<: *x\n  l: m\n",
         "-b/k",
-        "line 3: b.k cannot be edited: it is not there",
+        "line 3: b.k cannot be edited: it does not exist",
     ],
     [
         "a key that is there twice",
         "a: 1\na: 2\nb: 3\n",
         "-a",
-        "the edit is refused, since a of document 1",
+        "cannot edit document 1 safely: a would",
     ],
     [
         "blank lines that would become a value's",
         "a:\n  b: |+\n    x\n  c: y\n\n\n",
         "-a/c",
-        "the edit is refused, since a.b of document 1",
+        "cannot edit document 1 safely: a.b would",
     ],
     [
         "a value that ends with the text",
@@ -72,13 +72,13 @@ const REFUSED: &[[&str; 4]] = &[
         "an item of nothing",
         "a: 1\n",
         "b/0=x",
-        "line 1: b.0 cannot be edited: it is not there",
+        "line 1: b.0 cannot be edited: it does not exist",
     ],
     [
         "a tag that means another type",
         "a: !!binary aGk=\n",
         "a=AgX",
-        "the edit is refused, since the structure of document 1",
+        "cannot edit document 1 safely: the structure would",
     ],
     [
         "a mapping",
@@ -90,19 +90,19 @@ const REFUSED: &[[&str; 4]] = &[
         "a path through a value",
         "a: b\n",
         "a/b=AgX",
-        "line 1: a.b cannot be edited: what should hold it is not a mapping",
+        "line 1: a.b cannot be edited: its parent is not a mapping",
     ],
     [
         "the only key of an item",
         "- a: b\n",
         "-0/a",
-        "line 1: 0.a cannot be edited: it is the only one",
+        "line 1: 0.a cannot be edited: it is the only entry",
     ],
     [
         "no such document",
         "a: b\n",
         "2:a=x",
-        "there is no document 2",
+        "document 2 does not exist",
     ],
     ["no YAML", "a: [\n", "a=x", "document 1, line 2: malformed"],
     [
@@ -121,14 +121,14 @@ const REFUSED: &[[&str; 4]] = &[
         "a pair without braces",
         "a: [b: c]\n",
         "a/0/b=AgX",
-        "line 1: a.0.b cannot be edited: what should hold it",
+        "line 1: a.0.b cannot be edited: its parent",
     ],
 ];
 
 #[test]
 fn refuses_edits_that_would_change_more_than_requested() {
-    for [why, before, words, want] in REFUSED {
-        let error = edited(before, words).expect_err(why);
+    for [why, before, edits_text, want] in REFUSED {
+        let error = edited(before, edits_text).expect_err(why);
         assert!(error.starts_with(want), "{why}: {error}");
     }
 }

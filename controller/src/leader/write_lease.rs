@@ -37,17 +37,17 @@ impl Moment {
     }
 }
 
-/// Until when this replica may write. The term is checked before each write, so a replica that slept through
-/// its end does not write afterwards.
+/// The time until which this replica may write. It is checked before each write, so a replica that was asleep at that
+/// time does not write afterwards.
 #[derive(Debug, Default)]
-pub struct Term {
+pub struct WriteLease {
     end: AtomicU64,
     changed: Notify,
 }
 
-impl Term {
+impl WriteLease {
     /// Returns whether the replica may write now.
-    pub fn lasts(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         Moment::now() < Moment(self.end.load(Ordering::Acquire))
     }
 
@@ -62,8 +62,8 @@ impl Term {
         self.extend(Moment(0));
     }
 
-    /// Returns when the term has ended, even if it was shortened meanwhile.
-    pub async fn ended(&self) {
+    /// Returns when the replica may no longer write, even if the time was shortened meanwhile.
+    pub async fn expired(&self) {
         loop {
             let changed = self.changed.notified();
             let (now, end) = (Moment::now(), Moment(self.end.load(Ordering::Acquire)));
@@ -82,16 +82,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lasts_until_its_end_and_no_longer() {
-        let term = Term::default();
-        assert!(!term.lasts(), "nobody gave it");
-        term.extend(Moment::now().after(Duration::from_millis(30)));
-        assert!(term.lasts());
-        term.ended().await;
-        assert!(!term.lasts());
-        term.extend(Moment::END);
-        assert!(term.lasts());
-        term.end();
-        assert!(!term.lasts());
+    async fn lasts_exactly_until_its_end() {
+        let write_lease = WriteLease::default();
+        assert!(!write_lease.is_valid(), "it was never extended");
+        write_lease.extend(Moment::now().after(Duration::from_millis(30)));
+        assert!(write_lease.is_valid());
+        write_lease.expired().await;
+        assert!(!write_lease.is_valid());
+        write_lease.extend(Moment::END);
+        assert!(write_lease.is_valid());
+        write_lease.end();
+        assert!(!write_lease.is_valid());
     }
 }

@@ -1,5 +1,5 @@
-//! Tests that a reader of SealedSecrets, events, logs and metrics learns nothing about values except whether
-//! they make a Secret.
+//! Tests that a reader of SealedSecrets, events, logs and metrics learns nothing about values except whether a valid
+//! Secret results from them.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -30,7 +30,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// An object with the outcomes of all its versions, and everything about them that is public.
-struct Life {
+struct Scenario {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
     reconciler: Reconciler<ClusterStore>,
@@ -39,12 +39,12 @@ struct Life {
     generation: i64,
 }
 
-impl Life {
+impl Scenario {
     fn new() -> Self {
-        Self::on(ApiServer::default(), |_| ())
+        Self::with_server(ApiServer::default(), |_| ())
     }
 
-    fn on(server: ApiServer, adjust: impl FnOnce(&mut Policy)) -> Self {
+    fn with_server(server: ApiServer, adjust: impl FnOnce(&mut Policy)) -> Self {
         let (server, store) = server.start();
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let mut policy = Case::idle().config().policy;
@@ -62,26 +62,26 @@ impl Life {
         }
     }
 
-    /// Starts another process in place of the previous one.
-    fn on_server(server: &Arc<ApiServer>) -> Self {
-        let mut life = Self::new();
-        life.store = server.restart();
-        life.server = Arc::clone(server);
+    /// Replaces the controller with a new process on the same server.
+    fn restarted_on(server: &Arc<ApiServer>) -> Self {
+        let mut scenario = Self::new();
+        scenario.store = server.restart();
+        scenario.server = Arc::clone(server);
         let policy = Case::idle().config().policy;
-        let (store, metrics) = (Arc::clone(&life.store), Arc::clone(&life.metrics));
-        life.reconciler = Reconciler::new(store, Pool::new(), policy, metrics);
-        life.reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
-        life
+        let (store, metrics) = (Arc::clone(&scenario.store), Arc::clone(&scenario.metrics));
+        scenario.reconciler = Reconciler::new(store, Pool::new(), policy, metrics);
+        scenario.reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
+        scenario
     }
 
     /// Replaces the object and reconciles it.
     async fn apply(&mut self, sealed: &SealedSecret) {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
-        self.look().await;
+        self.reconcile().await;
     }
 
-    async fn look(&mut self) {
+    async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         let subscriber = tracing_subscriber::registry().with(self.log.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
@@ -93,8 +93,8 @@ impl Life {
         self.server.is_synced()
     }
 
-    /// Returns everything that is public, without times, which vary, and without counts of the process, which
-    /// include other tests.
+    /// Returns everything that is public, without times, which vary, and without counts of the process, which include
+    /// other tests.
     fn public(&self) -> Value {
         let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
         let varies = ["process_", "_seconds", "private_key_operations", "keys{"];
@@ -166,7 +166,7 @@ fn legacy(content: &str) -> SealedSecret {
 }
 
 /// Asserts that both are equal; if not, reports the first difference.
-fn assert_alike(one: &Value, two: &Value, why: &str) {
+fn assert_indistinguishable(one: &Value, two: &Value, why: &str) {
     fn differ(path: &str, one: &Value, two: &Value) -> Option<String> {
         if one == two {
             return None;
@@ -192,7 +192,7 @@ fn assert_alike(one: &Value, two: &Value, why: &str) {
     );
 }
 
-/// Returns one template for each possible byte, which fails if the value's first byte is equal to it.
+/// Returns one template for each possible byte, which fails if the first byte of the value is equal to it.
 fn one_for_each_byte() -> Vec<(String, String)> {
     let text = |byte: u8| {
         format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
@@ -202,58 +202,59 @@ fn one_for_each_byte() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Attack: an author adds a template for each byte in one edit, so that the name of the one that fails
-/// reveals the value.
+/// Attack: an author adds a template for each byte in one edit, so that the name of the failing template reveals the
+/// value.
 #[tokio::test(start_paused = true)]
-async fn no_edit_spells_out_a_value_in_the_status() {
-    let mut seen = Vec::new();
+async fn the_status_does_not_reveal_which_template_fails() {
+    let mut outcomes = Vec::new();
     for value in ["A", "B"] {
-        let mut life = Life::new();
-        life.apply(&object(value)).await;
-        assert!(life.is_synced());
-        life.apply(&with_templates(value, &one_for_each_byte()))
+        let mut scenario = Scenario::new();
+        scenario.apply(&object(value)).await;
+        assert!(scenario.is_synced());
+        scenario
+            .apply(&with_templates(value, &one_for_each_byte()))
             .await;
-        assert!(!life.is_synced());
-        seen.push(life.public());
+        assert!(!scenario.is_synced());
+        outcomes.push(scenario.public());
     }
-    assert_alike(&seen[0], &seen[1], "");
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
 /// Attack: an author adds one template, so that the line at which it fails reveals the byte.
 #[tokio::test(start_paused = true)]
-async fn no_line_or_column_spells_out_a_value() {
+async fn the_status_does_not_reveal_where_a_template_fails() {
     let lines: Vec<String> = one_for_each_byte()
         .into_iter()
         .map(|(_, text)| text)
         .collect();
-    let mut seen = Vec::new();
+    let mut outcomes = Vec::new();
     for value in ["A", "B"] {
-        let mut life = Life::new();
+        let mut scenario = Scenario::new();
         let text = [("t".to_owned(), lines.join("\n"))];
-        life.apply(&with_templates(value, &text)).await;
-        seen.push(life.public());
+        scenario.apply(&with_templates(value, &text)).await;
+        outcomes.push(scenario.public());
     }
-    assert_alike(&seen[0], &seen[1], "");
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Attack: an author seals a guess for a value and applies it; the right guess would change nothing.
+/// Attack: an author seals a guess for a value and applies it; the correct guess would change nothing.
 #[tokio::test(start_paused = true)]
-async fn a_right_guess_looks_like_a_wrong_one() {
-    let mut seen = Vec::new();
+async fn a_correct_guess_is_indistinguishable_from_a_wrong_one() {
+    let mut outcomes = Vec::new();
     for guess in ["4711", "4712"] {
-        let mut life = Life::new();
-        life.apply(&object("4711")).await;
-        life.apply(&object(guess)).await;
-        assert!(life.is_synced());
-        seen.push(life.public());
-        life.apply(&object(guess)).await;
-        assert_eq!(life.server.public()[2].as_array().unwrap().len(), 6);
-        // Nothing more is written once the Secret is up to date.
-        let before = life.public();
-        life.look().await;
-        assert_eq!(life.public()[0], before[0]);
+        let mut scenario = Scenario::new();
+        scenario.apply(&object("4711")).await;
+        scenario.apply(&object(guess)).await;
+        assert!(scenario.is_synced());
+        outcomes.push(scenario.public());
+        scenario.apply(&object(guess)).await;
+        assert_eq!(scenario.server.public()[2].as_array().unwrap().len(), 6);
+        // Nothing more is written after the Secret is up to date.
+        let before = scenario.public();
+        scenario.reconcile().await;
+        assert_eq!(scenario.public()[0], before[0]);
     }
-    assert_alike(&seen[0], &seen[1], "");
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
 fn immutable(value: &str) -> SealedSecret {
@@ -262,81 +263,80 @@ fn immutable(value: &str) -> SealedSecret {
     object
 }
 
-/// Attack: an author applies a guess for a Secret whose values cannot be changed, so that only the right
-/// guess fits, in a namespace where an edit must not reveal a single bit.
+/// Attack: an author applies a guess for a Secret whose values cannot be changed, so that only the correct guess
+/// succeeds, in a namespace where an edit must not reveal a single bit.
 #[tokio::test(start_paused = true)]
-async fn a_right_guess_of_an_immutable_value_looks_like_a_wrong_one() {
+async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong_one() {
     let forbid = |policy: &mut Policy| {
         policy.author_limits = Arc::new(AuthorLimits::default().forbidding_templates("*"));
     };
-    let mut seen = Vec::new();
+    let mut outcomes = Vec::new();
     for guess in ["4711", "4712"] {
-        let mut life = Life::on(ApiServer::default(), forbid);
-        life.apply(&immutable("4711")).await;
-        assert!(life.is_synced());
-        life.apply(&immutable(guess)).await;
-        assert!(!life.is_synced());
-        seen.push(life.public());
+        let mut scenario = Scenario::with_server(ApiServer::default(), forbid);
+        scenario.apply(&immutable("4711")).await;
+        assert!(scenario.is_synced());
+        scenario.apply(&immutable(guess)).await;
+        assert!(!scenario.is_synced());
+        outcomes.push(scenario.public());
     }
-    assert_alike(&seen[0], &seen[1], "");
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
 /// Otherwise re-encrypting a tree would fail for each immutable Secret in it.
 #[tokio::test(start_paused = true)]
-async fn an_immutable_secret_stays_synced_when_its_values_are_sealed_again() {
-    let mut life = Life::new();
-    life.apply(&immutable("1")).await;
-    life.apply(&immutable("1")).await;
-    assert!(life.is_synced(), "{}", life.public());
-    life.apply(&immutable("2")).await;
-    assert!(!life.is_synced());
+async fn an_immutable_secret_stays_synced_after_re_encryption() {
+    let mut scenario = Scenario::new();
+    scenario.apply(&immutable("1")).await;
+    scenario.apply(&immutable("1")).await;
+    assert!(scenario.is_synced(), "{}", scenario.public());
+    scenario.apply(&immutable("2")).await;
+    assert!(!scenario.is_synced());
 }
 
-/// Otherwise such a Secret would never be synced: an immutable Secret about which the status says nothing
-/// yet.
+/// Otherwise an immutable Secret without a status would never become synced.
 #[tokio::test(start_paused = true)]
-async fn an_immutable_secret_is_compared_after_a_crash_and_where_it_is_handed_over() {
-    let mut crashed = Life::new();
+async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
+    let mut crashed = Scenario::new();
     crashed.apply(&immutable("1")).await;
     crashed.server.edit_status(|status| *status = Value::Null);
-    let mut after = Life::on_server(&crashed.server);
-    after.look().await;
+    let mut after = Scenario::restarted_on(&crashed.server);
+    after.reconcile().await;
     assert!(after.is_synced());
 
     let server = ApiServer::default();
     server.edit("a", "1");
     server.freeze();
-    let mut handed_over = Life::on(server, |_| ());
+    let mut handed_over = Scenario::with_server(server, |_| ());
     handed_over.apply(&immutable("1")).await;
-    handed_over.look().await;
+    handed_over.reconcile().await;
     assert!(handed_over.is_synced(), "{}", handed_over.public());
     let owner = &handed_over.server.secret()["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], json!("u"));
 }
 
-/// Attack: an author guesses the value of an immutable Secret that is not owned but consents to a merge, into
-/// which only the right guess could be merged.
+/// Attack: an author guesses the value of an immutable Secret that is not owned but consents to a merge, into which
+/// only the correct guess could be merged.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
-    let mut seen = Vec::new();
+    let mut outcomes = Vec::new();
     for guess in ["4711", "4712"] {
         let server = ApiServer::default();
         server.edit("a", "4711");
         server.consent_to_a_merge();
         server.freeze();
-        let mut life = Life::on(server, |_| ());
-        life.apply(&object(guess)).await;
-        life.look().await;
-        assert!(!life.is_synced(), "{}", life.public());
-        seen.push(life.public());
+        let mut scenario = Scenario::with_server(server, |_| ());
+        scenario.apply(&object(guess)).await;
+        scenario.reconcile().await;
+        assert!(!scenario.is_synced(), "{}", scenario.public());
+        outcomes.push(scenario.public());
     }
-    assert_alike(&seen[0], &seen[1], "");
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Attack: an author uses the API server's check of a type instead of a template that fails. A different
-/// outcome would reveal another bit, and the name of the check even more.
+/// Attack: an author uses the API server's check of a type instead of a failing template. A different outcome would
+/// reveal another bit, and the name of the check even more.
 #[tokio::test(start_paused = true)]
-async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() {
+async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing_template() {
     fn check(secret: &Value) -> Option<Value> {
         let text = base64::decode(secret["data"]["a"].as_str()?.as_bytes()).ok()?;
         let first = text.first().copied()? as char;
@@ -350,25 +350,24 @@ async fn a_value_that_the_api_server_rejects_looks_like_a_template_that_fails() 
         "t".to_owned(),
         "{{ if eq .a \"fail\" }}{{ fail \"\" }}{{ end }}".to_owned(),
     )];
-    let mut seen = Vec::new();
+    let mut outcomes = Vec::new();
     for value in ["fail", "x", "y"] {
-        let mut life = Life::on(ApiServer::that_checks(check), |_| ());
-        life.apply(&with_templates("{}", &text)).await;
-        assert!(life.is_synced());
-        life.apply(&with_templates(value, &text)).await;
-        assert!(!life.is_synced());
-        seen.push(life.public());
+        let mut scenario = Scenario::with_server(ApiServer::with_check(check), |_| ());
+        scenario.apply(&with_templates("{}", &text)).await;
+        assert!(scenario.is_synced());
+        scenario.apply(&with_templates(value, &text)).await;
+        assert!(!scenario.is_synced());
+        outcomes.push(scenario.public());
     }
-    assert_alike(&seen[0], &seen[1], "");
-    assert_alike(&seen[1], &seen[2], "");
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
+    assert_indistinguishable(&outcomes[1], &outcomes[2], "");
 }
 
-/// Attack: an author whose templates are forbidden gives the Secret a type whose values the API server
-/// checks.
+/// Attack: an author whose templates are forbidden gives the Secret a type whose values the API server checks.
 ///
-/// One fixed question remains: is the value a JSON object?
+/// One fixed question remains: whether the value is a JSON object.
 #[tokio::test(start_paused = true)]
-async fn without_templates_a_typed_secret_answers_one_fixed_question() {
+async fn without_templates_a_typed_secret_reveals_one_fixed_bit() {
     fn check(secret: &Value) -> Option<Value> {
         let text = base64::decode(secret["data"][".dockerconfigjson"].as_str()?.as_bytes()).ok()?;
         let first = text.first().copied()? as char;
@@ -391,23 +390,23 @@ async fn without_templates_a_typed_secret_answers_one_fixed_question() {
         (["hunter2", "x", "7"], false),
         (["{}", "{\"a\":1}", "{\"b\":2}"], true),
     ] {
-        let mut seen = Vec::new();
+        let mut outcomes = Vec::new();
         for value in values {
-            let mut life = Life::on(ApiServer::that_checks(check), forbid);
-            life.apply(&pull_secret("{}")).await;
-            assert!(life.is_synced());
-            life.apply(&pull_secret(value)).await;
-            assert_eq!(life.is_synced(), is_synced, "{value}");
-            seen.push(life.public());
+            let mut scenario = Scenario::with_server(ApiServer::with_check(check), forbid);
+            scenario.apply(&pull_secret("{}")).await;
+            assert!(scenario.is_synced());
+            scenario.apply(&pull_secret(value)).await;
+            assert_eq!(scenario.is_synced(), is_synced, "{value}");
+            outcomes.push(scenario.public());
         }
-        assert_alike(&seen[0], &seen[1], "");
-        assert_alike(&seen[1], &seen[2], "");
+        assert_indistinguishable(&outcomes[0], &outcomes[1], "");
+        assert_indistinguishable(&outcomes[1], &outcomes[2], "");
     }
 }
 
-/// Attack: an author applies a whole sealed Secret of another author, and reads its content from refusals.
+/// Attack: an author applies the sealed Secret of another author as a whole, and reads its content from refusals.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_reported_of_what_a_whole_sealed_secret_holds() {
+async fn no_content_of_a_secret_that_is_sealed_as_a_whole_is_reported() {
     let text = |content: Value| {
         let mut secret = json!({ "kind": "Secret", "apiVersion": "v1" });
         secret
@@ -432,25 +431,26 @@ async fn nothing_is_reported_of_what_a_whole_sealed_secret_holds() {
         text(json!({ "data": { "b": "YQ==", "c": "" }, "metadata": { "labels": { "l": "v" } } })),
     ];
     for contents in [&refused[..], &accepted] {
-        let mut seen = Vec::new();
+        let mut outcomes = Vec::new();
         for content in contents {
-            let mut life = Life::on(ApiServer::default(), limit);
-            life.apply(&legacy(&text(json!({ "data": { "a": "" } }))))
+            let mut scenario = Scenario::with_server(ApiServer::default(), limit);
+            scenario
+                .apply(&legacy(&text(json!({ "data": { "a": "" } }))))
                 .await;
-            assert!(life.is_synced());
-            life.apply(&legacy(content)).await;
-            seen.push(life.public());
+            assert!(scenario.is_synced());
+            scenario.apply(&legacy(content)).await;
+            outcomes.push(scenario.public());
         }
-        for other in &seen {
-            assert_alike(other, &seen[0], "");
+        for other in &outcomes {
+            assert_indistinguishable(other, &outcomes[0], "");
         }
     }
 }
 
-/// Attack: an author uses the name of an item, or what a template quotes, to move the cursor or hide the rest
-/// of a line.
+/// Attack: an author uses the name of an item, or quoted text of a template, to move the cursor or hide the rest of a
+/// line.
 #[tokio::test(start_paused = true)]
-async fn nothing_published_holds_a_character_that_hides_or_steers() {
+async fn published_texts_contain_no_invisible_or_control_characters() {
     const HOSTILE: &str = "a\u{202e}b\u{1b}[2J\nSynced\u{200b}\u{9b}";
     let mut broken = object("1");
     broken
@@ -460,16 +460,16 @@ async fn nothing_published_holds_a_character_that_hides_or_steers() {
     let failing = with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
     let unparsed = with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
     for object in [broken, failing, unparsed] {
-        let mut life = Life::new();
-        life.apply(&object).await;
-        assert!(!life.is_synced());
-        let public = life.server.public();
-        assert!(public[0]["conditions"].is_array(), "{}", life.public());
+        let mut scenario = Scenario::new();
+        scenario.apply(&object).await;
+        assert!(!scenario.is_synced());
+        let public = scenario.server.public();
+        assert!(public[0]["conditions"].is_array(), "{}", scenario.public());
         let conditions = public[0]["conditions"].as_array().unwrap().iter();
         let events = public[1].as_array().unwrap().iter().map(|event| &event[1]);
         let messages: Vec<&str> = conditions
             .chain(events)
-            .filter_map(|holder| holder["message"].as_str())
+            .filter_map(|object| object["message"].as_str())
             .collect();
         assert!(messages.len() > 3, "{public}");
         for message in messages {
@@ -480,7 +480,7 @@ async fn nothing_published_holds_a_character_that_hides_or_steers() {
     }
 }
 
-/// Returns a conditional with an effect that depends on a value.
+/// Returns a conditional whose effect depends on a value.
 fn fragment(rng: &mut StdRng) -> String {
     let condition = [
         "eq .a \"1\"",
@@ -489,7 +489,7 @@ fn fragment(rng: &mut StdRng) -> String {
         "contains \"A\" .a",
         "regexMatch \"^[A-C]\" .a",
     ];
-    let deed = [
+    let action = [
         "{{ fail \"\" }}",
         "{{ index .a 1 }}",
         "{{ .a.b.c }}",
@@ -502,72 +502,72 @@ fn fragment(rng: &mut StdRng) -> String {
     ];
     let condition = condition[rng.random_range(0..condition.len())];
     let (one, two) = (
-        deed[rng.random_range(0..deed.len())],
-        deed[rng.random_range(0..deed.len())],
+        action[rng.random_range(0..action.len())],
+        action[rng.random_range(0..action.len())],
     );
     format!("{{{{ if {condition} }}}}{one}{{{{ else }}}}{two}{{{{ end }}}}")
 }
 
-/// Attack: an author applies generated templates to chosen values and compares everything public.
+/// Attack: an author applies generated templates to chosen values and compares everything that is public.
 ///
-/// The whole class: whatever the templates, two objects that differ only in values look alike, except for
-/// whether the values make a Secret.
+/// The whole class: for any templates, two objects that differ only in values are indistinguishable, except for whether
+/// a valid Secret results from the values.
 #[tokio::test(start_paused = true)]
-async fn whatever_the_templates_objects_that_differ_in_values_alone_look_alike() {
+async fn objects_that_differ_only_in_values_are_indistinguishable() {
     let mut rng = StdRng::seed_from_u64(1);
     let values = ["1", "A", "AB", "{}", "C9"];
-    let mut alike = [0, 0];
+    let mut compared = [0, 0];
     for case in 0..16 {
         let texts: Vec<(String, String)> = (0..rng.random_range(1..4))
             .map(|i| (format!("t{i}"), fragment(&mut rng)))
             .collect();
-        let mut seen: [Option<Value>; 2] = [None, None];
+        let mut outcomes: [Option<Value>; 2] = [None, None];
         for value in values {
-            let mut life = Life::new();
-            life.apply(&object("A")).await;
-            life.apply(&with_templates(value, &texts)).await;
-            let outcome = usize::from(life.is_synced());
-            match &seen[outcome] {
-                None => seen[outcome] = Some(life.public()),
+            let mut scenario = Scenario::new();
+            scenario.apply(&object("A")).await;
+            scenario.apply(&with_templates(value, &texts)).await;
+            let outcome = usize::from(scenario.is_synced());
+            match &outcomes[outcome] {
+                None => outcomes[outcome] = Some(scenario.public()),
                 Some(first) => {
                     let why = format!("case {case}: {value} of {texts:?}");
-                    assert_alike(&life.public(), first, &why);
-                    alike[outcome] += 1;
+                    assert_indistinguishable(&scenario.public(), first, &why);
+                    compared[outcome] += 1;
                 }
             }
         }
     }
-    assert!(alike.iter().all(|count| *count >= 5), "{alike:?}");
+    assert!(compared.iter().all(|count| *count >= 5), "{compared:?}");
 }
 
-/// An earlier release published the version of the Secret in its record, and a later one may do so again.
+/// An earlier release published the version of the Secret in its record, and a later release may do so again.
 #[tokio::test(start_paused = true)]
 async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
     let mut random = object("1");
     random.spec.template.data = Some([("r".to_owned(), Some("{{ uuidv4 }}".to_owned()))].into());
-    let mut life = Life::new();
-    life.apply(&random).await;
-    assert!(life.is_synced());
-    let secret = life.server.secret();
-    // An earlier release can read what this one writes: the same fields, all of them text.
-    let record = life.server.status()["record"].clone();
+    let mut scenario = Scenario::new();
+    scenario.apply(&random).await;
+    assert!(scenario.is_synced());
+    let secret = scenario.server.secret();
+    // An earlier release can read what this one writes: the same fields, all of them strings.
+    let record = scenario.server.status()["record"].clone();
     let fields = ["content", "key", "proof", "secretUid", "secretVersion"];
-    let mut found: Vec<&String> = record.as_object().unwrap().keys().collect();
-    found.sort();
-    assert_eq!(found, fields);
+    let mut fields_found: Vec<&String> = record.as_object().unwrap().keys().collect();
+    fields_found.sort();
+    assert_eq!(fields_found, fields);
     assert!(fields.iter().all(|field| record[field].is_string()));
     assert_ne!(
         record["secretVersion"],
         secret["metadata"]["resourceVersion"]
     );
 
-    life.server.edit_status(|status| {
+    scenario.server.edit_status(|status| {
         status["record"]["secretVersion"] = secret["metadata"]["resourceVersion"].clone();
         status["record"]["proof"] = json!("AAAA");
     });
-    let mut life = Life::on_server(&life.server);
-    life.look().await;
-    assert!(life.is_synced());
-    assert_eq!(life.server.secret(), secret);
-    assert_ne!(life.server.status()["record"]["proof"], json!("AAAA"));
+    let mut scenario = Scenario::restarted_on(&scenario.server);
+    scenario.reconcile().await;
+    assert!(scenario.is_synced());
+    assert_eq!(scenario.server.secret(), secret);
+    assert_ne!(scenario.server.status()["record"]["proof"], json!("AAAA"));
 }

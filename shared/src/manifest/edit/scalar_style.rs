@@ -4,14 +4,14 @@ use crate::manifest::yaml_text;
 
 /// The style of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum ScalarStyle {
     Plain,
     Single,
     Double,
     Json,
 }
 
-impl Manner {
+impl ScalarStyle {
     /// Returns the style of a written scalar.
     pub(super) fn of(written: &str) -> Self {
         match written.as_bytes().first() {
@@ -43,7 +43,7 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Returns whether the text needs no quotes. Old readers treat any colon between braces as syntax.
+/// Returns whether the text needs no quotes. Old parsers treat any colon between braces as syntax.
 fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
@@ -60,36 +60,36 @@ mod tests {
     #[test]
     fn detects_the_style_from_the_first_character() {
         for (written, want) in [
-            ("\"a\"", Manner::Double),
-            ("'a'", Manner::Single),
-            ("a", Manner::Plain),
-            ("", Manner::Plain),
+            ("\"a\"", ScalarStyle::Double),
+            ("'a'", ScalarStyle::Single),
+            ("a", ScalarStyle::Plain),
+            ("", ScalarStyle::Plain),
         ] {
-            assert_eq!(Manner::of(written), want, "{written}");
+            assert_eq!(ScalarStyle::of(written), want, "{written}");
         }
     }
 
     #[test]
     fn keeps_the_style_if_it_can_represent_the_text() {
         for (manner, text, want) in [
-            (Manner::Json, "ü\u{7}\"", r#""ü\u0007\"""#),
-            (Manner::Single, "it's", "'it''s'"),
-            (Manner::Single, "\u{7}", r#""\a""#),
-            (Manner::Double, "a", r#""a""#),
-            (Manner::Plain, "AgA+/=._-", "AgA+/=._-"),
-            (Manner::Plain, ".a", ".a"),
-            (Manner::Plain, "-a", r#""-a""#),
-            (Manner::Plain, "...a", r#""...a""#),
-            (Manner::Plain, "a:", r#""a:""#),
-            (Manner::Plain, "a b", r#""a b""#),
-            (Manner::Plain, "true", r#""true""#),
-            (Manner::Plain, "a \"b\"", r#"'a "b"'"#),
-            (Manner::Plain, "\u{7}\"b\"", r#""\a\"b\"""#),
-            (Manner::Plain, "", r#""""#),
+            (ScalarStyle::Json, "ü\u{7}\"", r#""ü\u0007\"""#),
+            (ScalarStyle::Single, "it's", "'it''s'"),
+            (ScalarStyle::Single, "\u{7}", r#""\a""#),
+            (ScalarStyle::Double, "a", r#""a""#),
+            (ScalarStyle::Plain, "AgA+/=._-", "AgA+/=._-"),
+            (ScalarStyle::Plain, ".a", ".a"),
+            (ScalarStyle::Plain, "-a", r#""-a""#),
+            (ScalarStyle::Plain, "...a", r#""...a""#),
+            (ScalarStyle::Plain, "a:", r#""a:""#),
+            (ScalarStyle::Plain, "a b", r#""a b""#),
+            (ScalarStyle::Plain, "true", r#""true""#),
+            (ScalarStyle::Plain, "a \"b\"", r#"'a "b"'"#),
+            (ScalarStyle::Plain, "\u{7}\"b\"", r#""\a\"b\"""#),
+            (ScalarStyle::Plain, "", r#""""#),
         ] {
             assert_eq!(manner.write(text, false), want, "{manner:?}, {text:?}");
         }
-        assert_eq!(Manner::Plain.write("a:b", false), "a:b");
-        assert_eq!(Manner::Plain.write("a:b", true), r#""a:b""#);
+        assert_eq!(ScalarStyle::Plain.write("a:b", false), "a:b");
+        assert_eq!(ScalarStyle::Plain.write("a:b", true), r#""a:b""#);
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of what untrusted clients that reach the ports can do to others: attacks on a running controller.
+//! Tests attacks of untrusted clients that can reach the ports of a running controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-const STRANGER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const ATTACKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// A kubelet waits 1 s for a response; this machine may be busy.
 const PROBE_TIME: Duration = Duration::from_secs(3);
@@ -82,7 +82,7 @@ impl Running {
         };
         let end = Instant::now() + Duration::from_mins(1);
         while running.get(OTHER, main, "/readyz").await.as_deref() != Some("ok\n") {
-            assert!(Instant::now() < end, "it did not become ready");
+            assert!(Instant::now() < end, "the controller did not become ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         running
@@ -141,14 +141,14 @@ async fn ask(
     tokio::time::timeout(PROBE_TIME, asked).await.ok()?
 }
 
-/// Connects, sends the same bytes on each connection, and stays; where a connection ends it opens another one.
-fn crowd(size: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
-    let mut crowd = JoinSet::new();
+/// Opens connections, sends the same bytes on each, and keeps them open. Replaces each connection that ends.
+fn open_connections(size: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
+    let mut connections = JoinSet::new();
     for _ in 0..size {
         let sends = sends.to_owned();
-        crowd.spawn(async move {
+        connections.spawn(async move {
             loop {
-                if let Some(mut stream) = connect(STRANGER, to).await
+                if let Some(mut stream) = connect(ATTACKER, to).await
                     && stream.write_all(sends.as_bytes()).await.is_ok()
                 {
                     let mut rest = Vec::new();
@@ -158,11 +158,11 @@ fn crowd(size: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
             }
         });
     }
-    crowd
+    connections
 }
 
-/// Opens a connection from each of so many addresses and sends a text on it, then a further byte once a second. Opens
-/// another one a second after a connection ended. Returns when each address has connected once.
+/// Opens a connection from each of `addresses` addresses and sends a text on it, then another byte once a second.
+/// Replaces each connection that ends after a second. Returns when each address has connected once.
 async fn botnet(addresses: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     let mut botnet = JoinSet::new();
     let connected = Arc::new(Barrier::new(addresses + 1));
@@ -192,7 +192,7 @@ async fn open(from: Ipv4Addr, to: SocketAddr, sends: &str) -> Option<TcpStream> 
     Some(stream)
 }
 
-/// Stays until the connection ends, and sends a byte a second if wanted.
+/// Waits until the connection ends. Sends a byte a second if `sends` is true.
 async fn trickle(mut stream: TcpStream, sends: bool) {
     loop {
         let read = stream.read_u8();
@@ -204,7 +204,7 @@ async fn trickle(mut stream: TcpStream, sends: bool) {
     }
 }
 
-/// Both the crowd's ends of the connections and the controller's.
+/// Raises the limit on open files, for the client's ends of the connections and for the controller's.
 fn allow_many_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
@@ -214,19 +214,19 @@ fn allow_many_files() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// Attack: a client opens eight thousand connections and sends nothing on them, so that health checks time
-/// out and the kubelet kills the controller.
+/// Attack: a client opens eight thousand connections and sends nothing on them, so that health checks time out and the
+/// kubelet kills the controller.
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_delay_no_health_check_and_no_other_caller() {
+async fn silent_connections_do_not_delay_health_checks_or_other_callers() {
     let running = Running::start(&[]).await;
     for port in [running.main, running.metrics] {
-        let crowd = crowd(4000, port, "");
+        let connections = open_connections(4000, port, "");
         tokio::time::sleep(Duration::from_secs(2)).await;
         for second in 0..4 {
             for path in ["/healthz", "/readyz"] {
                 let answer = running.get(OTHER, port, path).await;
                 assert_eq!(answer.as_deref(), Some("ok\n"), "{path} {second}");
-                let answer = running.get(STRANGER, port, path).await;
+                let answer = running.get(ATTACKER, port, path).await;
                 assert_eq!(
                     answer.as_deref(),
                     Some("ok\n"),
@@ -237,14 +237,14 @@ async fn silent_connections_delay_no_health_check_and_no_other_caller() {
             assert_eq!(verified.as_deref(), Some("200"), "verify {second}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        drop(crowd);
+        drop(connections);
     }
 }
 
-/// Attack: a client does the same with the beginning of a request, or with a whole request after which the
-/// connection stays open.
+/// Attack: a client opens thousands of connections, and sends part of a request on each, or a complete request without
+/// closing the connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_crowd_sends_another_address_is_answered() {
+async fn other_clients_are_served_during_a_connection_flood() {
     let running = Running::start(&[]).await;
     for sends in [
         "G",
@@ -253,20 +253,20 @@ async fn whatever_a_crowd_sends_another_address_is_answered() {
         "POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
         "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
     ] {
-        let crowd = crowd(2500, running.main, sends);
+        let connections = open_connections(2500, running.main, sends);
         tokio::time::sleep(Duration::from_secs(2)).await;
         let answer = running.get(OTHER, running.main, "/healthz").await;
         assert_eq!(answer.as_deref(), Some("ok\n"), "{sends:?}");
         let verified = running.verify(OTHER, sends.get(..1).unwrap()).await;
         assert_eq!(verified.as_deref(), Some("200"), "{sends:?}");
-        drop(crowd);
+        drop(connections);
     }
 }
 
-/// Attack: opens connections from more addresses than a port has places, and stays silent on them, or sends a head or a
-/// body byte by byte, so that the port is full of connections of which no address has more than one.
+/// Attack: a client opens connections from more addresses than a port has slots, and sends nothing on them, or a head
+/// or a body byte by byte, so that the port is full and no address has more than one connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_is_answered_however_many_addresses_fill_the_port() {
+async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
     let running = Running::start(&[]).await;
     for (case, sends) in [
         ("silent", ""),
@@ -287,44 +287,47 @@ async fn a_newcomer_is_answered_however_many_addresses_fill_the_port() {
     }
 }
 
-/// Attack: announces large bodies and sends nothing of them, so that there is no room for anybody else's.
+/// Attack: a client announces large bodies and does not send them, so that no memory is left for the bodies of others.
 #[tokio::test(flavor = "multi_thread")]
-async fn announced_bodies_take_no_room() {
+async fn announced_bodies_use_no_memory() {
     let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let head = |bytes: usize| {
         format!("POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
     };
-    // Smaller bodies take what the largest leave.
-    let mut crowds = Vec::new();
+    // Smaller bodies use the memory that the largest leave.
+    let mut connection_sets = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
-        crowds.push(crowd(8, running.main, &head(bytes)));
+        connection_sets.push(open_connections(8, running.main, &head(bytes)));
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    for from in [OTHER, STRANGER] {
+    for from in [OTHER, ATTACKER] {
         let verified = running.verify(from, "another").await;
         assert_eq!(verified.as_deref(), Some("200"), "{from}");
     }
 }
 
-/// Attack: a client sends most of large bodies and then stops, so that their bytes stay in memory for as long
-/// as a request may take.
+/// Attack: a client sends most of large bodies and then stops, so that their bytes stay in memory for as long as a
+/// request may take.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_sent_bodies_take_room_from_their_own_address_and_for_seconds() {
+async fn incomplete_bodies_use_memory_only_of_their_own_address_and_briefly() {
     let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let half = |bytes: usize| {
         let head =
             format!("POST /v1/rotate HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n");
         head + &" ".repeat(bytes - 1)
     };
-    let mut crowds = Vec::new();
+    let mut connection_sets = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
-        crowds.push(crowd(8, running.main, &half(bytes)));
+        connection_sets.push(open_connections(8, running.main, &half(bytes)));
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
     let verified = running.verify(OTHER, "other").await;
     assert_eq!(verified.as_deref(), Some("200"), "another address");
     let end = Instant::now() + Duration::from_secs(15);
-    while running.verify(STRANGER, "same").await.as_deref() != Some("200") {
-        assert!(Instant::now() < end, "others of that address are shut out");
+    while running.verify(ATTACKER, "same").await.as_deref() != Some("200") {
+        assert!(
+            Instant::now() < end,
+            "other callers from that address are locked out"
+        );
     }
 }

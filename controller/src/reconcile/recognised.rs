@@ -1,4 +1,4 @@
-//! Recognises Secrets that are up to date by the record in the status, so that nothing need be decrypted.
+//! Recognises Secrets that are up to date by the record in the status, without decrypting anything.
 
 use std::sync::Arc;
 
@@ -16,23 +16,30 @@ use super::ended::Ended;
 use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or
-    /// decrypting anything.
+    /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
+    /// anything.
     pub(super) fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
-        let glance = self.store.glance(id).filter(|_| self.trusts_records())?;
-        let (record, (uid, version)) = (&glance.record, &glance.secret);
-        let origin = self.origin(glance.identity, glance.opts_out);
-        let is_known = record::names(record, glance.identity, ring, uid, version)
+        let cached = self
+            .store
+            .cached_state(id)
+            .filter(|_| self.trusts_records())?;
+        let (record, (uid, version)) = (&cached.record, &cached.secret);
+        let origin = self.origin(cached.identity, cached.opts_out);
+        let is_recognised = record::names(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
-        if is_known {
-            self.store.note_recognised(id, glance.identity);
+        if is_recognised {
+            self.store.note_recognised(id, cached.identity);
         }
-        is_known.then_some(glance.instance)
+        is_recognised.then_some(cached.instance)
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
-    pub(super) fn fits(&self, observed: &Observed, ring: &KeyRing) -> Option<Arc<SealedSecret>> {
-        let (Source::Sealed(sealed), Existing::Ours(Held::Secret(secret))) =
+    pub(super) fn recognised_observed(
+        &self,
+        observed: &Observed,
+        ring: &KeyRing,
+    ) -> Option<Arc<SealedSecret>> {
+        let (Source::Sealed(sealed), Existing::Owned(Held::Secret(secret))) =
             (&observed.source, &observed.existing)
         else {
             return None;
@@ -41,18 +48,18 @@ impl<S: Store> Tools<S> {
         let identity = Identity::of(sealed)?;
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
-        let asking = self.policy.added.asked_for(sealed);
-        let fits = self.trusts_records()
+        let wanted = self.policy.added.with_added(sealed);
+        let is_up_to_date = self.trusts_records()
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
             && self.policy.added.are_on(&secret.metadata)
-            && record::fits(record, identity, &asking, ring, secret);
-        fits.then(|| Arc::clone(sealed))
+            && record::fits(record, identity, &wanted, ring, secret);
+        is_up_to_date.then(|| Arc::clone(sealed))
     }
 
-    /// Returns whether the record in the status proves that the observed version was unsealed. Everything else
-    /// in a status can be written by other clients.
+    /// Returns whether the record in the status proves that the observed version was unsealed. Everything else in a
+    /// status can be written by other clients.
     pub(super) fn was_unsealed(&self, observed: &Observed) -> bool {
         let (Source::Sealed(sealed), Some(status)) = (&observed.source, &observed.status) else {
             return false;
@@ -63,20 +70,20 @@ impl<S: Store> Tools<S> {
             .is_some_and(|(record, identity)| record::vouches(record, identity, &self.ring()))
     }
 
-    /// Returns whether records count. A record shows what was allowed when it was made, so it does not count
-    /// if the author limits depend on time.
+    /// Returns whether records count. A record shows what was allowed when it was created, so it does not count if the
+    /// author limits depend on time.
     fn trusts_records(&self) -> bool {
         !self.policy.author_limits.depend_on_time()
     }
 
-    pub(super) fn in_place(&self, id: &ObjectId, instance: &str) -> Ended {
+    pub(super) fn up_to_date(&self, id: &ObjectId, instance: &str) -> Ended {
         self.metrics.recognised();
         self.metrics.condition(id, instance, true);
-        Ended::Well { changed: false }
+        Ended::UpToDate { changed: false }
     }
 
-    /// Returns a record of the Secret as it is stored now: as the store returned it, or as it was found.
-    pub(super) fn proof(
+    /// Returns a record of the Secret as stored now: as returned by the store, or as fetched.
+    pub(super) fn new_record(
         &self,
         observed: &Observed,
         stored: Option<&Secret>,
@@ -85,22 +92,22 @@ impl<S: Store> Tools<S> {
         let Source::Sealed(sealed) = &observed.source else {
             return None;
         };
-        let found = match &observed.existing {
-            Existing::Ours(Held::Secret(secret)) => Some(&**secret),
+        let fetched = match &observed.existing {
+            Existing::Owned(Held::Secret(secret)) => Some(&**secret),
             _ => None,
         };
         let origin = self.origin(
             Identity::of(sealed)?,
             drift::opts_out(sealed.metadata.annotations.as_ref()),
         );
-        record::record(origin, stored.or(found)?, ring)
+        record::record(origin, stored.or(fetched)?, ring)
     }
 
     fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {
         Origin {
             identity,
             rules: self.policy.rules,
-            limits: &self.judged_by,
+            limits: &self.limits_text,
             tolerates_drift: self.policy.tolerates_drift || opts_out,
         }
     }

@@ -1,4 +1,4 @@
-//! Tests of what a Secret has besides the values of its SealedSecret, and of Secrets that are never made.
+//! Tests the type, labels and annotations of created Secrets, and SealedSecrets that never get a Secret.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -43,7 +43,7 @@ impl Controller {
         }
     }
 
-    async fn look(&mut self) {
+    async fn reconcile(&mut self) {
         let now = Timestamp::UNIX_EPOCH;
         self.reconciler.changed([id()], Urgency::Fresh, now);
         loop {
@@ -72,7 +72,7 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_definition_without_statuses_is_warned_of_once_whatever_becomes_of_objects() {
+async fn warns_once_about_a_crd_without_status_subresource() {
     fn good(value: &str) -> SealedSecret {
         typed("Opaque", &[("a", value)])
     }
@@ -84,26 +84,29 @@ async fn a_definition_without_statuses_is_warned_of_once_whatever_becomes_of_obj
         object.spec.template.data = Some([("t".to_owned(), Some("{{ .a }}".to_owned()))].into());
         object
     }
-    type Make = fn(&str) -> SealedSecret;
-    for make in [good as Make, failing, templated] {
+    type CreateObject = fn(&str) -> SealedSecret;
+    for create_object in [good as CreateObject, failing, templated] {
         let warnings = Warnings::default();
         let subscriber = tracing_subscriber::registry().with(warnings.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
         let server = ApiServer::default();
-        server.lacks_statuses.store(true, Ordering::Relaxed);
+        server.lacks_subresource.store(true, Ordering::Relaxed);
         let (server, store) = server.start();
         let mut controller = Controller::with(store, |_| ());
         for generation in 1..=3 {
-            server.put_sealed(&make(&generation.to_string()), "u", generation);
-            controller.look().await;
+            server.put_sealed(&create_object(&generation.to_string()), "u", generation);
+            controller.reconcile().await;
             assert_eq!(server.status(), Value::Null);
         }
-        let said = warnings.0.lock().unwrap().clone();
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].contains("has no `status` subresource"), "{said:?}");
-        server.lacks_statuses.store(false, Ordering::Relaxed);
+        let message = warnings.0.lock().unwrap().clone();
+        assert_eq!(message.len(), 1, "{message:?}");
+        assert!(
+            message[0].contains("has no `status` subresource"),
+            "{message:?}"
+        );
+        server.lacks_subresource.store(false, Ordering::Relaxed);
         server.put_sealed(&good("4"), "u", 4);
-        controller.look().await;
+        controller.reconcile().await;
         assert!(server.is_synced());
         assert_eq!(warnings.0.lock().unwrap().len(), 1);
     }
@@ -126,16 +129,16 @@ fn typed(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
 fn conditions(server: &ApiServer) -> (Vec<String>, String) {
     let status = server.status();
     let conditions = status["conditions"].as_array().unwrap();
-    let holding = conditions.iter().filter(|c| c["status"] == json!("True"));
-    let types = holding.map(|c| c["type"].as_str().unwrap().to_owned());
+    let true_types = conditions.iter().filter(|c| c["status"] == json!("True"));
+    let types = true_types.map(|c| c["type"].as_str().unwrap().to_owned());
     let message = conditions[0]["message"].as_str().unwrap_or_default();
     (types.collect(), message.to_owned())
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_api_server_never_accepts_is_stalled_and_says_what_is_missing() {
+async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() {
     let large = "x".repeat(700_000);
-    for (object, message) in [
+    for (object, expected) in [
         (
             typed("kubernetes.io/tls", &[("tls.crt", "c")]),
             "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; ",
@@ -158,21 +161,21 @@ async fn what_the_api_server_never_accepts_is_stalled_and_says_what_is_missing()
         server.put_sealed(&object, "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::with(store, |_| ());
-        controller.look().await;
-        let (holding, said) = conditions(&server);
-        assert_eq!(holding, ["Stalled"], "{said}");
-        assert!(said.starts_with(message), "{said}");
+        controller.reconcile().await;
+        let (true_types, message) = conditions(&server);
+        assert_eq!(true_types, ["Stalled"], "{message}");
+        assert!(message.starts_with(expected), "{message}");
         assert_eq!(*server.writes.lock().unwrap(), 0);
-        assert_eq!(controller.next, None, "another attempt is of no use");
+        assert_eq!(controller.next, None, "a retry cannot help");
         server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 2);
-        controller.look().await;
+        controller.reconcile().await;
         assert_eq!(conditions(&server).0, ["Synced", "Ready"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_api_server_rejects_is_stalled_and_tried_again_where_that_may_help() {
-    fn label(secret: &Value) -> Option<Value> {
+async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
+    fn reject_label(secret: &Value) -> Option<Value> {
         let cause = json!({ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" });
         secret.is_object().then(|| json!([cause]))
     }
@@ -181,22 +184,22 @@ async fn what_the_api_server_rejects_is_stalled_and_tried_again_where_that_may_h
             json!({ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" });
         secret.is_object().then(|| json!([cause]))
     }
-    for (check, said, is_repeated) in [
+    for (check, expected, is_repeated) in [
         (
-            label as fn(&Value) -> Option<Value>,
+            reject_label as fn(&Value) -> Option<Value>,
             "metadata.labels: no label",
             true,
         ),
-        (value, "the values do not make a Secret", false),
+        (value, "the values do not form a valid Secret", false),
     ] {
-        let server = ApiServer::that_checks(check);
+        let server = ApiServer::with_check(check);
         server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::with(store, |_| ());
-        controller.look().await;
-        let (holding, message) = conditions(&server);
-        assert_eq!(holding, ["Stalled"], "{message}");
-        assert!(message.contains(said), "{message}");
+        controller.reconcile().await;
+        let (true_types, message) = conditions(&server);
+        assert_eq!(true_types, ["Stalled"], "{message}");
+        assert!(message.contains(expected), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
         assert_eq!(controller.next.is_some(), is_repeated, "{message}");
     }
@@ -215,15 +218,15 @@ fn with_label(value: &str) -> SealedSecret {
     object
 }
 
-/// Attack: an author overrides the label by which the administrator's policy selects Secrets, and another
-/// client removes it.
+/// Attack: an author overrides the label by which the administrator's policy selects Secrets, and another client
+/// removes it.
 #[tokio::test(start_paused = true)]
-async fn labels_of_the_administrator_win_over_the_template_and_come_back() {
+async fn labels_of_the_administrator_override_the_template_and_are_restored() {
     let server = ApiServer::default();
     server.put_sealed(&with_label("dev"), "u", 1);
     let (server, store) = server.start();
     let mut controller = Controller::with(store, adding("team=ops", "note=n"));
-    controller.look().await;
+    controller.reconcile().await;
     let metadata = |server: &ApiServer| server.secret()["metadata"].clone();
     assert_eq!(
         metadata(&server)["labels"],
@@ -235,21 +238,21 @@ async fn labels_of_the_administrator_win_over_the_template_and_come_back() {
         |m| m["labels"] = Value::Null,
         |m| m["annotations"] = Value::Null,
     ] {
-        server.label(edit);
-        controller.look().await;
+        server.edit_metadata(edit);
+        controller.reconcile().await;
         assert_eq!(metadata(&server)["labels"]["team"], json!("ops"));
         assert_eq!(metadata(&server)["annotations"]["note"], json!("n"));
         assert!(server.is_synced());
     }
     let writes = *server.writes.lock().unwrap();
-    controller.look().await;
-    assert_eq!(*server.writes.lock().unwrap(), writes, "at rest");
+    controller.reconcile().await;
+    assert_eq!(*server.writes.lock().unwrap(), writes, "nothing to write");
 }
 
-/// Attack: an author has edits of the Secret left as they are, and removes the label by which the administrator's policy
-/// finds it.
+/// Attack: an author opts out of drift correction, and removes the label by which the administrator's policy selects
+/// the Secret.
 #[tokio::test(start_paused = true)]
-async fn an_author_who_tolerates_edits_keeps_no_edit_of_the_administrators_labels() {
+async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() {
     let tolerant: fn(&mut SealedSecret) = |object| {
         let annotation = "sealedsecrets.bitnami.com/correct-drift";
         let annotations = object.metadata.annotations.get_or_insert_default();
@@ -270,31 +273,35 @@ async fn an_author_who_tolerates_edits_keeps_no_edit_of_the_administrators_label
             add(policy);
             policy.tolerates_drift = flag;
         });
-        controller.look().await;
+        controller.reconcile().await;
         for edit in [
             (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
             |m| m["labels"] = Value::Null,
             |m| m["annotations"] = Value::Null,
         ] {
             server.edit("a", "edited");
-            server.label(edit);
-            controller.look().await;
+            server.edit_metadata(edit);
+            controller.reconcile().await;
             let metadata = server.secret()["metadata"].clone();
             assert_eq!(metadata["labels"]["team"], json!("ops"), "{case}");
             assert_eq!(metadata["annotations"]["note"], json!("n"), "{case}");
-            assert_eq!(server.value("a"), "edited", "{case}: other edits stay");
+            assert_eq!(server.value("a"), "edited", "{case}: other edits are kept");
             assert!(server.is_synced(), "{case}");
         }
         let writes = *server.writes.lock().unwrap();
-        controller.look().await;
-        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: at rest");
+        controller.reconcile().await;
+        assert_eq!(
+            *server.writes.lock().unwrap(),
+            writes,
+            "{case}: nothing to write"
+        );
     }
 }
 
-/// Attack: an author has a SealedSecret refused on purpose, and removes the label by which the administrator's policy finds
-/// its Secret.
+/// Attack: an author causes the refusal of a SealedSecret, and removes the label by which the administrator's policy
+/// selects its Secret.
 #[tokio::test(start_paused = true)]
-async fn a_refused_author_keeps_no_edit_of_the_administrators_labels() {
+async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() {
     fn without_key(_: SealedSecret) -> SealedSecret {
         sealed(&KEYS[1], "ns/n", &[("a", "2")])
     }
@@ -312,70 +319,75 @@ async fn a_refused_author_keeps_no_edit_of_the_administrators_labels() {
         object.spec.template.type_ = Some("kubernetes.io/service-account-token".into());
         object
     }
-    type Refused = fn(SealedSecret) -> SealedSecret;
-    for (case, refused) in [
-        ("no key", without_key as Refused),
+    type Refuse = fn(SealedSecret) -> SealedSecret;
+    for (case, refuse) in [
+        ("no key", without_key as Refuse),
         ("malformed", malformed),
-        ("a template that fails", failing),
+        ("a failing template", failing),
         ("a forbidden type", forbidden),
     ] {
         let server = ApiServer::default();
         server.put_sealed(&with_label("dev"), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::with(store, adding("team=ops", "note=n"));
-        controller.look().await;
-        server.put_sealed(&refused(with_label("dev")), "u", 2);
-        controller.look().await;
+        controller.reconcile().await;
+        server.put_sealed(&refuse(with_label("dev")), "u", 2);
+        controller.reconcile().await;
         for edit in [
             (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
             |m| m["labels"] = Value::Null,
             |m| m["annotations"] = Value::Null,
         ] {
-            server.label(edit);
-            controller.look().await;
+            server.edit_metadata(edit);
+            controller.reconcile().await;
             let metadata = server.secret()["metadata"].clone();
             assert_eq!(metadata["labels"]["team"], json!("ops"), "{case}");
             assert_eq!(metadata["annotations"]["note"], json!("n"), "{case}");
-            assert_eq!(server.value("a"), "1", "{case}: the values stay");
+            assert_eq!(server.value("a"), "1", "{case}: the values are kept");
             assert!(!server.is_synced(), "{case}");
         }
         let writes = *server.writes.lock().unwrap();
-        controller.look().await;
-        assert_eq!(*server.writes.lock().unwrap(), writes, "{case}: at rest");
+        controller.reconcile().await;
+        assert_eq!(
+            *server.writes.lock().unwrap(),
+            writes,
+            "{case}: nothing to write"
+        );
         for _ in 0..10 {
-            server.label(|m| m["labels"] = Value::Null);
-            controller.look().await;
+            server.edit_metadata(|m| m["labels"] = Value::Null);
+            controller.reconcile().await;
         }
         let more = *server.writes.lock().unwrap() - writes;
-        assert!(
-            more < 5,
-            "{case}: {more} corrections, as many as of other edits"
-        );
-        assert!(controller.next.is_some(), "{case}: and later again");
+        assert!(more < 5, "{case}: {more} corrections");
+        assert!(controller.next.is_some(), "{case}: no later attempt");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_the_flags_reaches_secrets_and_is_nobodys_edit() {
+async fn changed_flags_update_secrets_without_reporting_drift() {
     let server = ApiServer::default();
     server.put_sealed(&with_label("dev"), "u", 1);
     let (server, store) = server.start();
-    Controller::with(store, |_| ()).look().await;
+    Controller::with(store, |_| ()).reconcile().await;
     assert_eq!(server.secret()["metadata"]["labels"]["team"], json!("dev"));
     for (labels, team, owner) in [
         ("team=ops", "ops", Value::Null),
         ("team=core,owner=a", "core", json!("a")),
     ] {
-        let mut controller = Controller::with(server.started_again(), adding(labels, ""));
-        controller.look().await;
+        let mut controller = Controller::with(server.restart_with_secret(), adding(labels, ""));
+        controller.reconcile().await;
         let found = server.secret()["metadata"]["labels"].clone();
         assert_eq!(found["team"], json!(team));
         assert_eq!(found["owner"], owner);
         assert!(server.is_synced());
         let writes = *server.writes.lock().unwrap();
-        let mut controller = Controller::with(server.started_again(), adding(labels, ""));
-        controller.look().await;
-        assert_eq!(*server.writes.lock().unwrap(), writes, "{labels}: at rest");
+        let mut controller = Controller::with(server.restart_with_secret(), adding(labels, ""));
+        controller.reconcile().await;
+        assert_eq!(
+            *server.writes.lock().unwrap(),
+            writes,
+            "{labels}: nothing to write"
+        );
     }
     let reasons = server.event_reasons();
     assert!(
@@ -386,9 +398,9 @@ async fn a_change_of_the_flags_reaches_secrets_and_is_nobodys_edit() {
 
 /// A directory stores values and no metadata.
 #[tokio::test]
-async fn on_a_directory_the_flags_are_said_to_have_no_effect_and_change_nothing() {
+async fn with_a_directory_the_flags_cause_a_warning_and_change_nothing() {
     let mut case = Case::new().await;
-    case.set_words(&["--secret-labels=team=ops", "--secret-annotations=note=n"]);
+    case.set_args(&["--secret-labels=team=ops", "--secret-annotations=note=n"]);
     let warnings = case.config().warnings;
     assert_eq!(
         warnings,
@@ -404,7 +416,7 @@ async fn on_a_directory_the_flags_are_said_to_have_no_effect_and_change_nothing(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_was_renamed_after_sealing_says_so() {
+async fn the_status_of_a_renamed_object_has_a_hint() {
     let strict = |change: fn(&mut SealedSecret)| {
         let mut object = sealed(&KEYS[1], "ns/n", &[("a", "1")]);
         object.metadata.annotations = None;
@@ -421,7 +433,7 @@ async fn an_object_that_was_renamed_after_sealing_says_so() {
         object.metadata.annotations = Some([annotation].into());
     };
     for (why, object, hint) in [
-        ("as it was sealed", strict(|_| ()), None),
+        ("not renamed", strict(|_| ()), None),
         (
             "a prefix",
             strict(|s| s.spec.template.metadata.name = Some("db".into())),
@@ -433,7 +445,7 @@ async fn an_object_that_was_renamed_after_sealing_says_so() {
             Some("the template has the namespace dev, the object has the namespace ns, "),
         ),
         (
-            "a prefix, and no name is bound",
+            "a prefix, with a scope without the name",
             {
                 let mut object = strict(|s| s.spec.template.metadata.name = Some("db".into()));
                 namespace_wide(&mut object);
@@ -445,15 +457,15 @@ async fn an_object_that_was_renamed_after_sealing_says_so() {
         let server = ApiServer::default();
         server.put_sealed(&object, "u", 1);
         let (server, store) = server.start();
-        Controller::with(store, |_| ()).look().await;
-        let (_, said) = conditions(&server);
+        Controller::with(store, |_| ()).reconcile().await;
+        let (_, message) = conditions(&server);
         assert!(
-            said.starts_with("no key could decrypt secret (a)"),
-            "{why}: {said}"
+            message.starts_with("no key could decrypt secret (a)"),
+            "{why}: {message}"
         );
         match hint {
-            Some(hint) => assert!(said.contains(hint), "{why}: {said}"),
-            None => assert!(!said.contains("hint:"), "{why}: {said}"),
+            Some(hint) => assert!(message.contains(hint), "{why}: {message}"),
+            None => assert!(!message.contains("hint:"), "{why}: {message}"),
         }
     }
 }

@@ -1,0 +1,117 @@
+//! Detects edits of values by the file metadata of an object's folder. No value is read and no key is used, so checking
+//! every object each second costs only a few system calls per object.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use controller_core::object_id::ObjectId;
+use jiff::{SignedDuration, Timestamp};
+
+use super::values::{Owner, Values};
+use crate::folder::{FileError, Stamp};
+
+/// The pause between two checks of all folders. An edit is corrected within this pause plus one scan interval.
+const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+
+/// The state of an object's folder at one time, without files that other programs added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FolderState {
+    pub(super) owner: Owner,
+    /// The current version.
+    pub(super) version: Option<String>,
+    /// The items that can be opened by their names.
+    pub(super) links: Vec<String>,
+    /// The files of the current version.
+    pub(super) files: BTreeMap<OsString, Stamp>,
+}
+
+impl FolderState {
+    /// Returns the state of a folder that does not exist.
+    pub(super) fn absent() -> Self {
+        Self {
+            owner: Owner::None,
+            version: None,
+            links: Vec::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the state of a folder; `None` if it exists and cannot be listed, or is not a folder.
+    pub(super) fn of(values: &Result<Values, FileError>) -> Option<Self> {
+        match values {
+            Ok(values) => values.folder_state().ok(),
+            Err(error) if error.is_missing() => Some(Self::absent()),
+            Err(_) => None,
+        }
+    }
+
+    /// Returns whether all values are deleted.
+    fn is_empty(&self) -> bool {
+        self.owner == Owner::None
+    }
+}
+
+/// The state of each object's folder after the controller last wrote or read it.
+#[derive(Debug)]
+pub(super) struct FolderStates {
+    recorded: BTreeMap<ObjectId, FolderState>,
+    checked: Timestamp,
+}
+
+impl Default for FolderStates {
+    fn default() -> Self {
+        Self {
+            recorded: BTreeMap::new(),
+            checked: Timestamp::MIN,
+        }
+    }
+}
+
+impl FolderStates {
+    /// Records the current state; `None` if it cannot be determined, so that it is not compared.
+    pub(super) fn record(&mut self, id: &ObjectId, state: Option<FolderState>) {
+        match state {
+            Some(state) => drop(self.recorded.insert(id.clone(), state)),
+            None => self.forget(id),
+        }
+    }
+
+    /// Forgets a deleted object.
+    pub(super) fn forget(&mut self, id: &ObjectId) {
+        self.recorded.remove(id);
+    }
+
+    /// Returns whether it is time to check all folders.
+    pub(super) fn are_due(&mut self, now: Timestamp) -> bool {
+        let since = now.duration_since(self.checked);
+        // Also check if the clock was set back.
+        let is_due = since >= CHECK_INTERVAL || since.is_negative();
+        if is_due {
+            self.checked = now;
+        }
+        is_due
+    }
+
+    /// Returns the objects to reconcile because their folder changed. `now` returns the current state of an object's
+    /// folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are deleted, they
+    /// are always restored, as in a cluster.
+    pub(super) fn edited(
+        &mut self,
+        now: impl Fn(&ObjectId) -> Option<FolderState>,
+        keeps_edits: impl Fn(&ObjectId) -> bool,
+    ) -> Vec<ObjectId> {
+        let mut edited = Vec::new();
+        for (id, recorded) in &mut self.recorded {
+            match now(id) {
+                Some(state) if state == *recorded => {}
+                Some(state) if !state.is_empty() && keeps_edits(id) => *recorded = state,
+                _ => edited.push(id.clone()),
+            }
+        }
+        // Reconciliation records the new state. If it fails, the queue retries it, so no further check is needed.
+        for id in &edited {
+            self.recorded.remove(id);
+        }
+        edited
+    }
+}

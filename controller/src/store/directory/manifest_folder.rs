@@ -1,0 +1,104 @@
+//! Remembers which folder contained manifests last, also across restarts. This distinguishes an empty mount point,
+//! which is another folder, from a folder whose manifests were all removed.
+
+use crate::folder::{FileError, Folder, Opened};
+use crate::poll::Listing;
+
+/// The name of the marker file in `status`. It cannot collide with a namespace, since no namespace begins with a dot.
+const MARKER_FILE: &str = ".sealed-folder";
+
+/// Device and inode number of the folder; `None` if no manifest was ever found.
+#[derive(Debug, Default)]
+pub(super) struct ManifestFolder(Option<(u64, u64)>);
+
+impl ManifestFolder {
+    /// Reads the marker file of an earlier process. An unreadable file counts as missing.
+    pub(super) fn read(statuses: &Folder) -> Self {
+        let bytes = statuses.open_file(MARKER_FILE).and_then(Opened::read);
+        Self(bytes.ok().and_then(|bytes| identity(&bytes)))
+    }
+
+    /// Returns whether this folder is empty and not the one that contained manifests last.
+    pub(super) fn is_another_empty_folder(&self, listing: &Listing) -> bool {
+        listing.files.is_empty() && self.0 != Some(listing.folder)
+    }
+
+    /// Records the folder if it contains manifests. Returns whether it is another folder than before.
+    pub(super) fn record(&mut self, listing: &Listing) -> bool {
+        let current = Some(listing.folder).filter(|_| !listing.files.is_empty());
+        let is_new = current.is_some() && current != self.0;
+        self.0 = current.or(self.0);
+        is_new
+    }
+
+    /// Writes the marker file for later processes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the operating system's error. Without a marker file the controller removes less, not more.
+    pub(super) fn write(&self, statuses: &Folder) -> Result<(), FileError> {
+        let Some((device, inode)) = self.0 else {
+            return Ok(());
+        };
+        statuses.replace(MARKER_FILE, format!("{device} {inode}\n").as_bytes())
+    }
+}
+
+fn identity(marker: &[u8]) -> Option<(u64, u64)> {
+    let (device, inode) = std::str::from_utf8(marker)
+        .ok()?
+        .trim_end()
+        .split_once(' ')?;
+    Some((device.parse().ok()?, inode.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(inode: u64, files: &[&str]) -> Listing {
+        let folder = (1, inode);
+        let stamp = Folder::open("/".as_ref()).unwrap().stamp().unwrap();
+        let files = files.iter().map(|file| (file.into(), stamp)).collect();
+        Listing {
+            folder,
+            files,
+            ..Listing::default()
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_is_trusted_only_if_manifests_were_seen_in_it() {
+        let outer = tempfile::tempdir().unwrap();
+        let statuses = Folder::open(outer.path()).unwrap();
+        let mut folder = ManifestFolder::read(&statuses);
+        assert!(
+            folder.is_another_empty_folder(&listing(7, &[])),
+            "no manifest was ever found"
+        );
+        assert!(!folder.record(&listing(7, &[])));
+        assert!(
+            folder.is_another_empty_folder(&listing(7, &[])),
+            "an empty folder is not recorded"
+        );
+        assert!(folder.record(&listing(7, &["a.yaml"])));
+        assert!(
+            !folder.record(&listing(7, &["a.yaml"])),
+            "it is recorded once"
+        );
+        folder.write(&statuses).unwrap();
+        for folder in [folder, ManifestFolder::read(&statuses)] {
+            assert!(!folder.is_another_empty_folder(&listing(7, &[])));
+            assert!(folder.is_another_empty_folder(&listing(8, &[])));
+            assert!(!folder.is_another_empty_folder(&listing(8, &["a.yaml"])));
+        }
+    }
+
+    #[test]
+    fn ignores_an_invalid_marker_file() {
+        for marker in ["", "1", "a b", "1 2 3", "-1 2"] {
+            assert_eq!(identity(marker.as_bytes()), None, "{marker}");
+        }
+        assert_eq!(identity(b"1 2\n"), Some((1, 2)));
+    }
+}
