@@ -415,7 +415,7 @@ async fn measure(side: Side, outage: Outage) -> Row {
         .join("../deploy/helm/sealed-secrets/files/alerts.yaml");
     let prometheus = Prometheus::scraping(metrics, Some(&rules));
     assert!(case.next_secret("before").await.is_some(), "{side:?}");
-    prometheus.finds("up == 1").await;
+    prometheus.wait_for("up == 1").await;
     tokio::time::sleep(REST).await;
     let (lines, requests) = (case.lines(), case.plane.requests());
     let writes = case.plane.audit().len();
