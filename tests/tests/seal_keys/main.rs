@@ -14,6 +14,7 @@ mod drill;
 mod escrow;
 mod exec;
 mod life;
+mod odd_metadata;
 mod planted;
 mod signature;
 mod site;
