@@ -157,15 +157,16 @@ mod tests {
         }
     }
 
+    fn are_readable<K: DeserializeOwned + Clone>(odd: &Value) -> bool {
+        list::<K>(odd).into_iter().all(|one| one.object().is_some())
+    }
+
     /// Attack: a client writes times and `managedFields` that the API server stores and the types refuse.
     #[test]
     fn odd_times_and_managed_fields_leave_an_object_of_any_kind_readable() {
         let time = "9999-12-31T23:59:59Z";
         let metadata = json!({ "creationTimestamp": time, "managedFields": [{ "time": time }, 5], "generation": -5 });
         let odd = json!({ "metadata": metadata, "spec": { "renewTime": time, "acquireTime": "-0001-12-31T00:00:00.000000Z" } });
-        fn are_readable<K: DeserializeOwned + Clone>(odd: &Value) -> bool {
-            list::<K>(odd).into_iter().all(|one| one.object().is_some())
-        }
         assert!(are_readable::<Secret>(&odd));
         assert!(are_readable::<PartialObjectMeta<Secret>>(&odd));
         assert!(are_readable::<ConfigMap>(&odd));

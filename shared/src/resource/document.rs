@@ -1,8 +1,9 @@
 //! Documents ↔ SealedSecrets: reads as leniently as upstream, and writes its field order.
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value as Json};
 
-use super::SealedSecret;
+use super::{SealedSecret, SealedSecretStatus};
 use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Value};
 use crate::readable::adapt_metadata;
 
@@ -78,6 +79,11 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     }
     for place in ["/metadata", "/spec/template/metadata"] {
         json.pointer_mut(place).map(adapt_metadata);
+    }
+    // Other clients may write the status, so one that is malformed counts as none, as for the controller.
+    let has_status = SealedSecretStatus::deserialize(&json["status"]).is_ok();
+    if let (false, Some(object)) = (has_status, json.as_object_mut()) {
+        object.remove("status");
     }
     // After the check of types, serde refuses only times and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
@@ -339,6 +345,29 @@ mod tests {
         }
         let no_time = read("metadata: {creationTimestamp: soon}\nspec: {}");
         assert!(no_time.unwrap_err().contains("2006-01-02T15:04:05Z"));
+    }
+
+    /// Attack: a client that may write statuses makes one that hides its object from the commands about keys.
+    #[test]
+    fn a_malformed_status_leaves_the_object_readable() {
+        for status in [
+            "5",
+            "[]",
+            "{conditions: 5}",
+            "{conditions: [{type: a, status: b, lastUpdateTime: '9999-12-31T23:59:59Z'}]}",
+        ] {
+            let sealed = read(&format!(
+                "status: {status}\nspec: {{encryptedData: {{a: x}}}}"
+            ))
+            .unwrap();
+            assert_eq!(
+                (sealed.status, sealed.spec.encrypted_data.len()),
+                (None, 1),
+                "{status}"
+            );
+        }
+        let sealed = read("status: {observedGeneration: 3}\nspec: {}").unwrap();
+        assert_eq!(sealed.status.unwrap().observed_generation, Some(3));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Metadata that the API server stores and that the types of our client library cannot represent. One such
 //! object must not stop the work on any other.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use shared::readable::Object;
 use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::roles::{self, Reach};
@@ -63,12 +62,13 @@ fn setting(entry: &Value) -> Value {
     json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }])
 }
 
-async fn data(case: &Case, name: &str) -> Option<Value> {
-    let path = secret(name).replace("NAMESPACE", case.namespace.name());
+/// Reads an object as our programs do.
+async fn read(case: &Case, path: &str) -> Option<Value> {
+    let path = path.replace("NAMESPACE", case.namespace.name());
     let request = http::Request::get(path).body(Vec::new()).unwrap();
     let text = case.namespace.client().request_text(request).await.ok()?;
-    let object: Value = serde_json::from_str(&text).ok()?;
-    Some(object["data"].clone())
+    let Object(object) = serde_json::from_str(&text).unwrap();
+    Some(object)
 }
 
 async fn with_lease(purpose: &str, args: &[&str]) -> Case {
@@ -137,7 +137,7 @@ async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
         patch(&case, &secret(&name), &operations).await;
         until(
             &format!("{name} is corrected\n{}", case.controller.log()),
-            async || (data(&case, &name).await?["a"] == "MQ==").then_some(()),
+            async || (read(&case, &secret(&name)).await?["data"]["a"] == "MQ==").then_some(()),
         )
         .await;
         let event = case.wait_for_event(&name, "DriftCorrected").await;
@@ -176,11 +176,7 @@ async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
         until(
             &format!("{name} is reported\n{}", case.controller.log()),
             async || {
-                let request =
-                    http::Request::get(path(&name).replace("NAMESPACE", case.namespace.name()));
-                let request = request.body(Vec::new()).unwrap();
-                let text = case.namespace.client().request_text(request).await.ok()?;
-                let object: Value = serde_json::from_str(&text).unwrap();
+                let object = read(&case, &path(&name)).await?;
                 let status = &object["status"];
                 (status["observedGeneration"] == object["metadata"]["generation"]
                     && status["conditions"][0]["status"] == "True")
@@ -221,16 +217,12 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
             ]));
         }
     }
-    let leases: Api<Lease> = case.namespace.api();
     let is_led = async |what: &str, case: &Case| {
-        until(
-            &format!("{what}: it is led again\n{}", case.controller.log()),
-            async || {
-                let lease = leases.get(LEASE).await.ok()?;
-                let holder = lease.spec?.holder_identity?;
-                (holder != "x").then_some(())
-            },
-        )
+        let what = format!("{what}: it is led again\n{}", case.controller.log());
+        until(&what, async || {
+            let lease = read(case, &path).await?;
+            (lease["spec"]["holderIdentity"] != "x").then_some(())
+        })
         .await;
     };
     for (i, change) in changes.iter().enumerate() {

@@ -68,7 +68,7 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
         );
         let report = site.done(&["keys", "compromise", "key-0", "--dry-run", only[0], only[1]]);
         for odd in 0..3 {
-            let name = format!("SealedSecret {namespace}/odd-{i}");
+            let name = format!("SealedSecret {namespace}/odd-{odd}");
             assert!(
                 refused.contains(&format!("{name}, item a: needs it")),
                 "{refused}"
