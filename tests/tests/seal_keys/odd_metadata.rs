@@ -24,15 +24,15 @@ fn odd_entries(api_version: &str) -> [Value; 3] {
     ]
 }
 
-async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) {
+/// Gives an object these `managedFields`; returns it as stored.
+async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
     let patch = json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }]);
     let request = http::Request::patch(path)
         .header("content-type", "application/json-patch+json")
         .body(patch.to_string().into_bytes())
         .unwrap();
     let client = site.plane.admin();
-    let stored = client.request_text(request).await.unwrap();
-    assert!(stored.contains("\"manager\":\"m\""), "{stored}");
+    client.request_text(request).await.unwrap()
 }
 
 /// Attack: the author of a SealedSecret, and a client that may write key Secrets, give them metadata that stops the commands
@@ -48,7 +48,9 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
         let name = format!("odd-{i}");
         site.create(&site.sealed(&KEYS[0], &name)).await;
         site.holds(&name).await;
-        make_odd(&site, &format!("{sealed}/{name}"), entry).await;
+        let stored = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
+        // Of a custom resource the API server drops entries of the year 10000.
+        assert_eq!(stored.contains("\"manager\":\"m\""), i != 1, "{stored}");
     }
     let recipient = site.identity();
     for (i, entry) in odd_entries("v1").iter().enumerate() {
