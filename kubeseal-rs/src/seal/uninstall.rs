@@ -276,4 +276,21 @@ mod tests {
             assert_eq!(holder(&lease, at(now)).as_deref(), want, "{why}");
         }
     }
+
+    /// Attack: a client that may write the Lease hides a running controller by a time that our types cannot represent.
+    #[test]
+    fn a_controller_with_an_odd_renew_time_counts_as_running() {
+        let now = Timestamp::from_second(24).unwrap();
+        for (time, want) in [
+            ("9999-12-31T23:59:59.999999Z", Some("pod")),
+            ("10000-01-01T13:59:59.000000Z", Some("pod")),
+            ("-0001-12-31T10:00:00.000000Z", None),
+            ("soon", None),
+        ] {
+            let spec =
+                json!({ "holderIdentity": "pod", "leaseDurationSeconds": 15, "renewTime": time });
+            let lease = json!({ "spec": spec });
+            assert_eq!(holder(&lease, now).as_deref(), want, "{time}");
+        }
+    }
 }
