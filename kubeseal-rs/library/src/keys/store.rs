@@ -298,7 +298,7 @@ fn record_of_cluster(node: &Node) -> KeyRecord {
         Err(error) => {
             let metadata = node.field("metadata");
             let name = metadata.and_then(|metadata| metadata.text("name"));
-            KeyRecord::unreadable(name.unwrap_or_default(), error_chain(&error))
+            KeyRecord::unreadable(name.unwrap_or_default(), &error_chain(&error))
         }
     }
 }
