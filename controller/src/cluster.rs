@@ -65,6 +65,8 @@ pub struct Cluster {
     metrics: Arc<Metrics>,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
+    /// Whether this replica has its keys and has seen every object. Then it is ready unless the election is stuck.
+    is_complete: bool,
     candidate: Option<Candidate>,
     election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
@@ -142,6 +144,7 @@ impl Cluster {
             failures: 0,
             not_before: Timestamp::MIN,
             ready: Arc::default(),
+            is_complete: false,
             place: place.clone(),
             metrics,
             connection,
@@ -303,6 +306,7 @@ impl Cluster {
         self.keys.expire(now);
         let next = now.saturating_add(RENEWAL_CHECK).unwrap_or(now);
         self.metrics.is_leader(self.is_leader());
+        self.update_readiness();
         if !self.is_leader() {
             self.stand_by().await;
             return next;
@@ -378,12 +382,13 @@ impl Cluster {
         }
     }
 
-    fn update_readiness(&self) {
+    fn update_readiness(&mut self) {
         // A standby can be ready before the leader has generated the first key.
         let has_keys = self.has_started || !self.keys.ring().is_empty();
-        if has_keys && self.watches.are_complete() {
-            self.ready.store(true, Ordering::Release);
-        }
+        self.is_complete |= has_keys && self.watches.are_complete();
+        let is_stuck = *self.role.borrow() == Role::Stuck;
+        self.ready
+            .store(self.is_complete && !is_stuck, Ordering::Release);
     }
 
     async fn store_key(&mut self, new: &NewKey, now: Timestamp) {

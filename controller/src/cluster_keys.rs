@@ -23,13 +23,14 @@ use tracing::{error, info};
 use crate::args::KeyConfig;
 use crate::key_changes::{self, RemovedKeys};
 use crate::key_store::{Stored, WAITING, log_certificate, ring_of, waiting};
+use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{denied, secret};
-use crate::store::{EventRecord, StoreError, api};
+use crate::store::{EventRecord, StoreError, api, readable};
 
 /// The keys of a namespace.
 pub struct ClusterKeys {
-    api: Api<ApiSecret>,
+    api: Api<Readable<ApiSecret>>,
     config: KeyConfig,
     keys: BTreeMap<String, Stored>,
     /// Names received so far of a list that is still being received.
@@ -102,7 +103,7 @@ impl ClusterKeys {
     }
 
     /// Applies a watch event. Returns whether the key ring changed.
-    pub fn take(&mut self, event: Event<ApiSecret>, now: Timestamp) -> bool {
+    pub fn take(&mut self, event: Event<Readable<ApiSecret>>, now: Timestamp) -> bool {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(secret) => {
@@ -177,7 +178,10 @@ impl ClusterKeys {
         wanted.metadata.creation_timestamp = None;
         let created = self
             .api
-            .create(&PostParams::default(), &secret::to_api(&wanted))
+            .create(
+                &PostParams::default(),
+                &Readable::Object(secret::to_api(&wanted)),
+            )
             .await;
         let created = created.map_err(denied::of_secret("cannot store the new key", &wanted))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
@@ -188,7 +192,7 @@ impl ClusterKeys {
         Ok(())
     }
 
-    fn put(&mut self, secret: ApiSecret) {
+    fn put(&mut self, secret: Readable<ApiSecret>) {
         let (name, uid) = (secret.name_any(), secret.uid());
         if let Some(uid) = &uid {
             self.uids.insert(name.clone(), uid.clone());
@@ -232,8 +236,9 @@ impl ClusterKeys {
         self.events_to_send.push((id, uid, event));
     }
 
-    fn read(&self, secret: ApiSecret) -> Result<Stored, String> {
-        let secret = secret::from_api(secret);
+    fn read(&self, secret: Readable<ApiSecret>) -> Result<Stored, String> {
+        let secret = readable(secret, "cannot read the Secret");
+        let secret = secret::from_api(secret.map_err(|error| error.to_string())?);
         let created = secret
             .metadata
             .creation_timestamp

@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::args::{Election, Pod};
+use crate::readable::Readable;
 use crate::store::api_response;
 use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
@@ -46,11 +47,13 @@ pub enum Role {
     Follower,
     /// This replica is the leader.
     Leader,
+    /// No replica can lead: the Lease cannot be used, and that does not end by itself.
+    Stuck,
 }
 
 /// A replica in the leader election.
 pub struct Candidate {
-    api: Api<Lease>,
+    api: Api<Readable<Lease>>,
     election: Election,
     pod: Pod,
     identity: Identity,
@@ -66,6 +69,8 @@ pub struct Candidate {
     /// Whether the Lease was read or written at least once. If so, a later denial does not mean that this
     /// replica lacks the permission.
     was_served: bool,
+    /// Whether the last attempt to use the Lease failed in a way that does not end by itself.
+    is_stuck: bool,
     /// The last logged problem with the Lease.
     reported: Option<String>,
 }
@@ -74,6 +79,8 @@ pub struct Candidate {
 enum Failure {
     Api(kube::Error),
     NoResponse,
+    /// The Lease is not valid for its type. It is taken over after [`LONGEST_LEASE`].
+    Unreadable,
 }
 
 impl Candidate {
@@ -98,6 +105,7 @@ impl Candidate {
             write_lease,
             view: None,
             was_served: false,
+            is_stuck: false,
             reported: None,
         }
     }
@@ -129,10 +137,12 @@ impl Candidate {
         match result.unwrap_or(Err(Failure::NoResponse)) {
             Ok(()) => {
                 self.was_served = true;
+                self.is_stuck = false;
                 self.reported = None;
                 self.record_response();
             }
             Err(failure) if failure.is_denial() && !self.was_served => {
+                self.is_stuck = false;
                 self.record_response();
                 self.log_problem(
                     failure.text(),
@@ -145,6 +155,7 @@ impl Candidate {
             Err(failure) => {
                 self.health
                     .fails(LEASE, failure.cause(), jiff::Timestamp::now());
+                self.is_stuck = failure.lasts();
                 self.log_problem(
                     failure.text(),
                     "Cannot use the Lease; no replica can take over until this is fixed",
@@ -180,7 +191,7 @@ impl Candidate {
         };
         let mut lease = view.lease.clone();
         lease.spec = Some(lease::released(lease.spec.unwrap_or_default()));
-        let released = self.replace(&lease);
+        let released = self.replace(lease);
         if let Ok(Ok(_)) = timeout(self.election.retry_period, released).await {
             info!("Released the Lease");
         } else {
@@ -202,10 +213,12 @@ impl Candidate {
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
             let spec = self.renewed(None);
-            let wanted = self.lease(ObjectMeta::default(), spec);
+            let wanted = Readable::Object(self.lease(ObjectMeta::default(), spec));
             let made = self.api.create(&PostParams::default(), &wanted).await;
             return self.written(made, asked);
         };
+        let is_readable = matches!(lease, Readable::Object(_));
+        let lease = lease::or_held(lease);
         if self.is_renewed_by_another(&lease) {
             self.change_identity();
         }
@@ -216,13 +229,13 @@ impl Candidate {
         match decide(view, self.identity.as_str(), Moment::now()) {
             Step::Wait => {
                 self.write_lease.end();
-                Ok(())
+                is_readable.then_some(()).ok_or(Failure::Unreadable)
             }
             Step::Take => {
                 let before = view.lease.clone();
                 let spec = self.renewed(before.spec.as_ref());
                 let wanted = self.lease(before.metadata, spec);
-                let taken = self.replace(&wanted).await;
+                let taken = self.replace(wanted).await;
                 self.written(taken, asked)
             }
         }
@@ -232,11 +245,12 @@ impl Candidate {
     /// replica may count from that time at the earliest.
     fn written(
         &mut self,
-        written: Result<Lease, kube::Error>,
+        written: Result<Readable<Lease>, kube::Error>,
         asked: Moment,
     ) -> Result<(), Failure> {
         match written {
             Ok(lease) => {
+                let lease = lease::or_held(lease);
                 self.renewals = renewal(&lease).into_iter().collect();
                 self.view = Some(View::after(None, lease, asked));
                 self.write_lease
@@ -255,9 +269,10 @@ impl Candidate {
         }
     }
 
-    async fn replace(&self, lease: &Lease) -> Result<Lease, kube::Error> {
-        let name = &self.election.lease_name;
-        self.api.replace(name, &PostParams::default(), lease).await
+    async fn replace(&self, lease: Lease) -> Result<Readable<Lease>, kube::Error> {
+        let (name, params) = (&self.election.lease_name, PostParams::default());
+        let lease = Readable::Object(lease);
+        self.api.replace(name, &params, &lease).await
     }
 
     fn lease(&self, metadata: ObjectMeta, spec: LeaseSpec) -> Lease {
@@ -307,6 +322,7 @@ impl Candidate {
         let is_known = self.view.is_some() || self.was_served;
         self.become_role(match self.write_lease.is_valid() {
             true => Role::Leader,
+            false if self.is_stuck => Role::Stuck,
             false if is_known => Role::Follower,
             false => *self.role.borrow(),
         });
@@ -322,7 +338,7 @@ impl Candidate {
             ),
             (Role::Leader, _) => warn!("This replica is no longer the leader and stops writing"),
             (_, Role::Follower) => self.log_leader(),
-            (_, Role::Unknown) => {}
+            (_, Role::Unknown | Role::Stuck) => {}
         }
     }
 
@@ -377,10 +393,21 @@ impl Failure {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
     }
 
+    /// Returns whether the failure lasts until a person or another client changes something.
+    fn lasts(&self) -> bool {
+        match self {
+            Self::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 403 | 404 | 422),
+            Self::Api(error) => matches!(error, kube::Error::SerdeError(_)),
+            Self::NoResponse => false,
+            Self::Unreadable => true,
+        }
+    }
+
     fn cause(&self) -> Cause {
         match self {
             Self::Api(error) => error.into(),
             Self::NoResponse => Cause::Unreachable,
+            Self::Unreadable => Cause::Failed,
         }
     }
 
@@ -388,6 +415,11 @@ impl Failure {
         match self {
             Self::Api(error) => api_response(error),
             Self::NoResponse => "the API server does not answer".into(),
+            Self::Unreadable => format!(
+                "the Lease has a field that this controller cannot read; it is taken over within {} minutes, or at \
+                 once if it is deleted",
+                LONGEST_LEASE.as_secs() / 60
+            ),
         }
     }
 }

@@ -40,6 +40,7 @@ pub mod poll;
 pub mod pool;
 pub mod ports;
 pub mod published;
+pub mod readable;
 pub mod reconcile;
 pub mod rounds;
 pub mod store;

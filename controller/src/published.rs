@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
-use shared::error_chain;
 use shared::key_ring::KeyRing;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::readable::Readable;
 use crate::reconcile::wait;
+use crate::store::api_response;
 
 /// The item with the certificate of the newest key, in PEM.
 pub const ITEM: &str = "cert.pem";
@@ -25,7 +26,7 @@ const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Writes the certificate of the newest key to the `ConfigMap` whenever one of them changes.
 pub struct Publisher {
-    config_maps: Api<ConfigMap>,
+    config_maps: Api<Readable<ConfigMap>>,
     name: String,
     namespace: String,
     ring: watch::Receiver<Arc<KeyRing>>,
@@ -76,14 +77,20 @@ impl Publisher {
     }
 
     /// Logs an error, unless it is the same as the last one.
-    fn report(&mut self, error: &kube::Error) {
-        let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
-        let text = error_chain(error);
+    fn report(&mut self, error: &Unpublished) {
+        let forbidden =
+            matches!(error, Unpublished::Api(kube::Error::Api(status)) if status.code == 403);
+        let text = error.to_string();
         if text == self.reported {
             return;
         }
-        if forbidden {
-            let (name, namespace) = (&self.name, &self.namespace);
+        let (name, namespace) = (&self.name, &self.namespace);
+        if !matches!(error, Unpublished::Api(_)) {
+            warn!(
+                "--certificate-configmap: the certificate is not published, because the ConfigMap {name} in \
+                 {namespace} {text}. Delete it: the controller creates it again"
+            );
+        } else if forbidden {
             warn!(
                 error = text,
                 "--certificate-configmap: the certificate is not published, because this controller may not get, create \
@@ -98,7 +105,7 @@ impl Publisher {
         self.reported = text;
     }
 
-    async fn publish(&mut self) -> Result<(), kube::Error> {
+    async fn publish(&mut self) -> Result<(), Unpublished> {
         let ring = Arc::clone(&self.ring.borrow_and_update());
         let sealing = ring.sealing(Timestamp::now()).ok();
         let Some(certificate) = sealing.and_then(|key| key.certificate()) else {
@@ -107,9 +114,10 @@ impl Publisher {
         let pem = certificate.to_pem();
         let existing = self.config_maps.get_opt(&self.name).await?;
         let is_new = existing.is_none();
-        let Some(changed) = updated(existing, &self.name, &pem) else {
+        let Some(changed) = updated(existing, &self.name, &pem)? else {
             return Ok(());
         };
+        let changed = Readable::Object(changed);
         let params = PostParams::default();
         if is_new {
             self.config_maps.create(&params, &changed).await?;
@@ -124,16 +132,35 @@ impl Publisher {
     }
 }
 
+/// Why the certificate is not published.
+#[derive(Debug, thiserror::Error)]
+enum Unpublished {
+    #[error("{}", api_response(.0))]
+    Api(#[from] kube::Error),
+    #[error("has another certificate and is immutable")]
+    Immutable,
+    #[error("has a field that this controller cannot read")]
+    Unreadable,
+}
+
 /// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Keeps other items.
-fn updated(existing: Option<ConfigMap>, name: &str, pem: &str) -> Option<ConfigMap> {
-    let mut object = existing.unwrap_or_else(|| {
-        let mut object = ConfigMap::default();
-        object.metadata.name = Some(name.to_owned());
-        object
-    });
+fn updated(
+    existing: Option<Readable<ConfigMap>>,
+    name: &str,
+    pem: &str,
+) -> Result<Option<ConfigMap>, Unpublished> {
+    let mut object = match existing {
+        Some(existing) => existing.object().ok_or(Unpublished::Unreadable)?,
+        None => ConfigMap::default(),
+    };
+    object.metadata.name = Some(name.to_owned());
     let data = object.data.get_or_insert_default();
     let before = data.insert(ITEM.to_owned(), pem.to_owned());
-    (before.as_deref() != Some(pem)).then_some(object)
+    match object.immutable {
+        _ if before.as_deref() == Some(pem) => Ok(None),
+        Some(true) => Err(Unpublished::Immutable),
+        _ => Ok(Some(object)),
+    }
 }
 
 #[cfg(test)]
@@ -142,14 +169,42 @@ mod tests {
 
     #[test]
     fn updates_only_an_outdated_certificate_and_keeps_other_items() {
-        let created = updated(None, "c", "new").unwrap();
+        let updated = |existing: Option<&ConfigMap>, pem| {
+            updated(existing.cloned().map(Readable::Object), "c", pem).unwrap()
+        };
+        let created = updated(None, "new").unwrap();
         assert_eq!(created.name_any(), "c");
-        assert_eq!(updated(Some(created.clone()), "c", "new"), None);
+        assert_eq!(updated(Some(&created), "new"), None);
         let mut others = created;
         let data = others.data.get_or_insert_default();
         data.insert("note".into(), "ours".into());
-        let changed = updated(Some(others), "c", "newer").unwrap().data.unwrap();
+        let changed = updated(Some(&others), "newer").unwrap().data.unwrap();
         assert_eq!(changed[ITEM], "newer");
         assert_eq!(changed["note"], "ours");
+    }
+
+    #[test]
+    fn an_immutable_config_map_is_an_error_only_if_its_certificate_is_another() {
+        for (before, immutable, fails) in [
+            (Some("old"), Some(true), true),
+            (None, Some(true), true),
+            (Some("new"), Some(true), false),
+            (Some("old"), Some(false), false),
+            (Some("old"), None, false),
+        ] {
+            let data = before.map(|pem| [(ITEM.to_owned(), pem.to_owned())].into());
+            let existing = ConfigMap {
+                data,
+                immutable,
+                ..ConfigMap::default()
+            };
+            let result = updated(Some(Readable::Object(existing)), "c", "new");
+            assert_eq!(result.is_err(), fails, "{before:?} {immutable:?}");
+        }
+        let odd = Readable::Unreadable(Box::default());
+        assert!(matches!(
+            updated(Some(odd), "c", "new"),
+            Err(Unpublished::Unreadable)
+        ));
     }
 }

@@ -43,6 +43,7 @@ impl From<&kube::Error> for Cause {
     fn from(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::from_code(status.code),
+            kube::Error::SerdeError(_) => Self::Failed,
             _ => Self::Unreachable,
         }
     }

@@ -72,6 +72,7 @@ pub mod names;
 pub mod needs;
 pub mod plain;
 pub mod random;
+pub mod readable;
 pub mod record;
 pub mod renewal;
 pub mod reseal;

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::base64;
 use crate::manifest::{Coercion, Document, Node, Reading, Shape, Value};
 use crate::plain::Plain;
+use crate::readable::adapt_metadata;
 use crate::resource::{DocumentError, METADATA, expect_kind, order, order_metadata};
 
 /// A Secret in memory: the input of sealing and the result of unsealing.
@@ -98,7 +99,10 @@ fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentErr
     let mut json = reading.json(node, WITHOUT_VALUES)?;
     let metadata = match json["metadata"].take() {
         Json::Null => ObjectMeta::default(),
-        metadata => serde_json::from_value(metadata).map_err(|_| DocumentError::Metadata)?,
+        mut metadata => {
+            adapt_metadata(&mut metadata);
+            serde_json::from_value(metadata).map_err(|_| DocumentError::Metadata)?
+        }
     };
     let type_ = json["type"]
         .as_str()

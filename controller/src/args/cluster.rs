@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shared::names;
+
 use crate::leader::LONGEST_LEASE;
 
 use super::{Checks, ClusterConfig, Election, EventLevel, Place, Pod};
@@ -24,9 +26,7 @@ impl Checks<'_> {
     }
 
     fn cluster(&mut self, kubeconfig: Option<PathBuf>, pod: Pod) -> ClusterConfig {
-        let names = self.flags.text("additional-namespaces").split(',');
-        let names = names.map(str::trim).filter(|name| !name.is_empty());
-        let additional_namespaces = names.map(str::to_owned).collect();
+        let additional_namespaces = self.additional_namespaces();
         ClusterConfig {
             rate: self.rate(),
             election: self.election(),
@@ -42,10 +42,39 @@ impl Checks<'_> {
                 EventLevel::Warnings
             },
             watches_secrets: !self.flags.switch("skip-recreate"),
-            certificate_config_map: self
-                .flags
-                .text_if_any("certificate-configmap")
-                .map(str::to_owned),
+            certificate_config_map: self.certificate_config_map(),
+        }
+    }
+
+    /// Returns the namespaces. A name that no namespace can have would be part of the path of a request.
+    fn additional_namespaces(&mut self) -> Vec<String> {
+        let names = self.flags.text("additional-namespaces").split(',');
+        let names: Vec<String> = names
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let wrong = names
+            .iter()
+            .find_map(|name| names::check_namespace(name).err());
+        if let Some(wrong) = wrong {
+            self.mistake("additional-namespaces", &wrong.to_string());
+        }
+        names
+    }
+
+    fn certificate_config_map(&mut self) -> Option<String> {
+        let name = self.flags.text_if_any("certificate-configmap")?.to_owned();
+        self.check_object("certificate-configmap", &name);
+        Some(name)
+    }
+
+    fn check_object(&mut self, flag: &str, name: &str) {
+        if names::check_object(name).is_err() {
+            let text = format!(
+                "{name:?} is not a valid name: lower-case letters, digits, `-` and `.`, at most 253, a letter or \
+                 digit at both ends"
+            );
+            self.mistake(flag, &text);
         }
     }
 
@@ -68,6 +97,8 @@ impl Checks<'_> {
         };
         if election.lease_name.is_empty() {
             self.mistake("leader-elect-lease-name", "must not be empty");
+        } else {
+            self.check_object("leader-elect-lease-name", &election.lease_name);
         }
         if election.lease_duration < Duration::from_secs(1) {
             self.mistake(

@@ -216,3 +216,36 @@ fn with_a_directory_metrics_listen_on_the_host_of_the_main_port_or_localhost() {
     let in_cluster = read(&["--listen-addr=127.0.0.1:9000", "--kubeconfig=k"], &[]);
     assert_eq!(in_cluster.unwrap().listen_metrics.to_string(), ":8081");
 }
+
+#[test]
+fn names_that_no_object_can_have_are_mistakes() {
+    for (flag, name, is_valid) in [
+        ("additional-namespaces", "a,b-1", true),
+        ("additional-namespaces", " a , b ,", true),
+        ("additional-namespaces", "*", false),
+        ("additional-namespaces", "a/../b", false),
+        ("additional-namespaces", "a,b c", false),
+        ("additional-namespaces", "a;b", false),
+        ("additional-namespaces", "a.b", false),
+        ("additional-namespaces", "A", false),
+        ("additional-namespaces", "..", false),
+        ("additional-namespaces", "a?limit=1", false),
+        ("certificate-configmap", "a.b", true),
+        ("certificate-configmap", "a/../b", false),
+        ("certificate-configmap", "A", false),
+        ("leader-elect-lease-name", "a.b", true),
+        ("leader-elect-lease-name", "a/../b", false),
+    ] {
+        let read = cluster(&[&format!("--{flag}={name}")]);
+        let Err(Stop::Invalid(mistakes)) = read else {
+            assert!(is_valid, "{flag} {name}");
+            continue;
+        };
+        assert!(!is_valid, "{mistakes:?}");
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(
+            mistakes[0].starts_with(&format!("--{flag}: ")),
+            "{mistakes:?}"
+        );
+    }
+}

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::runtime::watcher::{Error as WatchError, Event};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use super::lasting_watch::{self, Periods};
 use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
 use crate::cluster_keys;
+use crate::readable::Readable;
 use crate::store::api_response;
 use crate::store::cluster::{ClusterStore, Watched, sealed_secrets};
 use crate::watch_health::{Cause, WatchHealth};
@@ -32,9 +33,9 @@ use crate::watch_health::{Cause, WatchHealth};
 /// An event of a watch. The number is the index of the namespace in the list of watched namespaces.
 #[derive(Debug)]
 pub(super) enum Change {
-    Key(Event<Secret>),
+    Key(Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
-    Secret(usize, Event<PartialObjectMeta<Secret>>),
+    Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
     /// Secrets of that namespace are not watched, temporarily or permanently.
     SecretsUnwatched(usize),
     /// SealedSecrets of that namespace cannot be listed: it does not exist yet, or permission is missing.
@@ -181,16 +182,16 @@ impl Watches {
     pub(super) fn secret(
         &mut self,
         number: usize,
-        event: Event<PartialObjectMeta<Secret>>,
+        event: Event<Readable<PartialObjectMeta<Secret>>>,
         store: &ClusterStore,
     ) -> Vec<ObjectId> {
         let listed = self.secrets.entry(number).or_default();
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
-                let known_id = id(&secret.metadata).filter(|id| store.has(id));
+                let known_id = id(secret.meta()).filter(|id| store.has(id));
                 listed.extend(known_id);
-                return store.take_secret(&secret).into_iter().collect();
+                return store.take_secret(secret.meta()).into_iter().collect();
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
@@ -198,9 +199,12 @@ impl Watches {
                 due.extend(self.secrets_unwatched(number));
                 return due;
             }
-            Event::Apply(secret) => return store.take_secret(&secret).into_iter().collect(),
+            Event::Apply(secret) => return store.take_secret(secret.meta()).into_iter().collect(),
             Event::Delete(secret) => {
-                return store.record_secret_deletion(&secret).into_iter().collect();
+                return store
+                    .record_secret_deletion(secret.meta())
+                    .into_iter()
+                    .collect();
             }
         }
         Vec::new()
@@ -303,7 +307,7 @@ impl Starter {
         let own = connection.own_namespace.as_str();
         let target = Target::required(format!("the key Secrets in {own}"));
         let (lasting, denial) = self.lasting(&connection.watches, &target);
-        let keys = Api::<Secret>::namespaced(lasting, own);
+        let keys = Api::<Readable<Secret>>::namespaced(lasting, own);
         let labelled = Self::config().labels(&cluster_keys::selector());
         let events = watcher(keys, labelled);
         self.run(target, denial, events, Change::Key, || None, || ());
@@ -354,7 +358,7 @@ impl Starter {
         };
         let (lasting, denial) = self.lasting(client, &target);
         let secrets = match namespace {
-            Some(name) => Api::<PartialObjectMeta<Secret>>::namespaced(lasting, name),
+            Some(name) => Api::<Readable<PartialObjectMeta<Secret>>>::namespaced(lasting, name),
             None => Api::all(lasting),
         };
         self.run(

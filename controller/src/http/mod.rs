@@ -1,6 +1,7 @@
 //! The HTTP endpoints, with upstream's bodies and content types: `/healthz`, `/readyz`, `/v1/cert.pem`,
 //! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; and the metrics, on a separate port.
 
+mod audiences;
 mod authorised;
 mod bodies;
 mod connections;

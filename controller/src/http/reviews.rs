@@ -10,6 +10,8 @@ use kube::{Api, Client};
 use shared::resource::SealedSecret;
 use tokio::sync::Semaphore;
 
+use super::audiences::has_another_audience;
+
 /// The audience of accepted tokens: a token for the API server must not be accepted here, and vice versa.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 /// Maximum number of concurrent requests to the API server, which limits the load from callers without a valid token.
@@ -80,7 +82,8 @@ impl Reviews {
         Ok(None)
     }
 
-    /// Returns the user of a token that was issued for this controller.
+    /// Returns the user of a token that was issued for this controller alone: whoever else may receive it could use it
+    /// here.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {
@@ -96,7 +99,9 @@ impl Reviews {
         let has_audience = status
             .audiences
             .is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE));
-        let is_accepted = status.authenticated == Some(true) && has_audience;
+        let is_accepted = status.authenticated == Some(true)
+            && has_audience
+            && !has_another_audience(token, AUDIENCE);
         Ok(status
             .user
             .filter(|user| is_accepted && !is_anonymous(user)))

@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::Moment;
+use crate::readable::Readable;
 
 /// A Lease, and the time since which this replica has observed it unchanged.
 pub(super) struct View {
@@ -26,6 +27,24 @@ pub(super) enum Step {
 /// The longest time without a renewal after which another replica takes over, whatever duration the Lease contains: any
 /// client that may write Leases can choose it. No replica requests a longer one.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_hours(1);
+
+/// Returns the Lease. One that cannot be read counts as held by another replica for [`LONGEST_LEASE`].
+pub(super) fn or_held(lease: Readable<Lease>) -> Lease {
+    match lease {
+        Readable::Object(lease) => lease,
+        Readable::Unreadable(metadata) => Lease {
+            metadata: *metadata,
+            spec: Some(LeaseSpec {
+                holder_identity: Some(UNREADABLE.into()),
+                lease_duration_seconds: Some(i32::MAX),
+                ..LeaseSpec::default()
+            }),
+        },
+    }
+}
+
+/// The holder of a Lease that cannot be read.
+const UNREADABLE: &str = "unreadable";
 
 /// The times to write into a Lease.
 #[derive(Clone, Copy)]
@@ -162,6 +181,36 @@ mod tests {
         for (seconds, want) in [(3599, Step::Wait), (3600, Step::Take)] {
             let now = start.after(Duration::from_secs(seconds));
             assert_eq!(decide(&view, "me", now), want, "{seconds}");
+        }
+    }
+
+    /// Attack: a client that may write Leases makes one that the controller cannot read.
+    #[test]
+    fn an_unreadable_lease_holds_no_longer_than_an_hour() {
+        let start = at(0);
+        for odd in [
+            serde_json::json!({ "spec": 5 }),
+            serde_json::json!({ "spec": { "renewTime": "soon" } }),
+            serde_json::json!({ "spec": { "holderIdentity": [] } }),
+            serde_json::json!({ "spec": { "leaseDurationSeconds": i64::MAX } }),
+        ] {
+            let read = |version: &str| {
+                let mut odd = odd.clone();
+                odd["metadata"] =
+                    serde_json::json!({ "name": "lease", "resourceVersion": version });
+                or_held(serde_json::from_value(odd).unwrap())
+            };
+            let view = View::after(None, read("1"), start);
+            assert_eq!(view.lease.metadata.resource_version.as_deref(), Some("1"));
+            let later = |seconds| start.after(Duration::from_secs(seconds));
+            let view = View::after(Some(view), read("1"), later(3000));
+            for (seconds, want) in [(3599, Step::Wait), (3600, Step::Take)] {
+                assert_eq!(
+                    decide(&view, "me", later(seconds)),
+                    want,
+                    "{odd}, {seconds}"
+                );
+            }
         }
     }
 

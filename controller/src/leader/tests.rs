@@ -62,7 +62,7 @@ async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
     candidate.step().await;
     assert_eq!(
         role(&candidate),
-        (Role::Follower, false),
+        (Role::Stuck, false),
         "the Lease was used before"
     );
 }
@@ -169,4 +169,50 @@ async fn a_sole_leader_keeps_its_identity() {
         assert_eq!(role(&candidate), (Role::Leader, true));
     }
     assert_eq!(candidate.identity.as_str(), identity);
+}
+
+/// Attack: a client that may write Leases makes one that the controller cannot read, while it leads or waits.
+#[tokio::test]
+async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_read() {
+    for odd in [
+        json!(5),
+        json!({ "renewTime": "soon" }),
+        json!({ "holderIdentity": 5 }),
+        json!({ "leaseDurationSeconds": 1_i64 << 40 }),
+    ] {
+        let answer = Answer::new(Mutex::new(refusal(403, "leases are forbidden")));
+        let mut candidate = responding(&answer);
+        candidate.step().await;
+        assert_eq!(role(&candidate), (Role::Leader, true));
+        let (code, mut lease) = lease_of("other");
+        lease["spec"] = odd.clone();
+        *answer.lock().unwrap() = (code, lease);
+        candidate.step().await;
+        assert_eq!(role(&candidate), (Role::Stuck, false), "{odd}");
+        assert!(candidate.reported.as_ref().unwrap().contains("60 minutes"));
+        assert!(candidate.health.since().is_some());
+        *answer.lock().unwrap() = lease_of("other");
+        candidate.step().await;
+        assert_eq!(role(&candidate), (Role::Follower, false), "{odd}");
+        assert!(candidate.health.since().is_none());
+    }
+}
+
+/// Attack: a client that may write Leases gives one a time that the API server stores and our types cannot represent.
+#[tokio::test]
+async fn a_lease_with_an_odd_time_is_read() {
+    for field in ["renewTime", "acquireTime"] {
+        for time in [
+            "9999-12-31T23:59:59.999999Z",
+            "10000-01-01T13:59:59.000000Z",
+            "-0001-12-31T10:00:00.000000Z",
+        ] {
+            let (code, mut lease) = lease_of("other");
+            lease["spec"][field] = json!(time);
+            lease["metadata"]["managedFields"] = json!([{ "time": time }]);
+            let mut candidate = responding(&Answer::new(Mutex::new((code, lease))));
+            candidate.step().await;
+            assert_eq!(role(&candidate), (Role::Follower, false), "{field} {time}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use shared::visible_line;
 
 use crate::folder::FileError;
 use crate::pool::Stopped;
+use crate::readable::Readable;
 
 /// The current SealedSecret.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,6 +139,15 @@ pub enum StoreError {
         /// The API server's response. It is shown with [`api_response`], and not as an error source.
         response: Box<kube::Error>,
     },
+    /// The object that the API server returned is not valid for its type.
+    #[error(
+        "{doing}: the API server's object has a field that this controller cannot read; compare it with \
+         `kubectl get -o yaml` of another one, or delete it"
+    )]
+    Unreadable {
+        /// The operation that failed.
+        doing: &'static str,
+    },
     /// The API server rejects the content of the Secret.
     #[error("{operation}: {}", public.as_deref().unwrap_or("the API server does not accept its values"))]
     Rejected {
@@ -186,6 +196,7 @@ impl StoreError {
             Self::Rejected { .. } | Self::ItemName(_) => is_legacy(sealed),
             Self::File(_)
             | Self::Api { .. }
+            | Self::Unreadable { .. }
             | Self::AsBefore { .. }
             | Self::Exists
             | Self::Contended
@@ -214,6 +225,11 @@ pub(crate) fn api(operation: &'static str) -> impl Fn(kube::Error) -> StoreError
         operation,
         response: Box::new(response),
     }
+}
+
+/// Returns the object, or the error of an operation that cannot read it.
+pub(crate) fn readable<K>(object: Readable<K>, doing: &'static str) -> Result<K, StoreError> {
+    object.object().ok_or(StoreError::Unreadable { doing })
 }
 
 /// Stores SealedSecrets and Secrets. Two calls for the same object never run concurrently.

@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use kubeseal_library::cluster::{ClusterError, Clusters, Objects};
+use kubeseal_library::cluster::{ClusterError, Clusters, Objects, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::notice::StatusLine;
 use kubeseal_library::parallel;
 use kubeseal_library::progress::Progress;
 use serde_json::{Value as Json, json};
+use shared::readable::adapt_time;
 
 use super::{Outcome, print};
 use crate::report::{self, shown};
@@ -120,7 +121,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
             "cannot check whether a controller is running: no permission to read its Lease",
         );
     }
-    let lease = serde_json::from_slice::<Json>(&body).ok();
+    let lease = parse(&body).ok();
     let holder = lease
         .filter(|_| code == 200)
         .and_then(|lease| holder(&lease, now));
@@ -139,7 +140,9 @@ fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let holder = spec["holderIdentity"]
         .as_str()
         .filter(|name| !name.is_empty())?;
-    let renewed: Timestamp = spec["renewTime"].as_str()?.parse().ok()?;
+    let mut renewed = spec["renewTime"].clone();
+    adapt_time(&mut renewed);
+    let renewed: Timestamp = renewed.as_str()?.parse().ok()?;
     let lasts = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64()?);
     (now.duration_since(renewed) < lasts).then(|| holder.to_owned())
 }
@@ -152,7 +155,7 @@ fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftov
     };
     let (mut total, mut leftovers) = (0, Vec::new());
     for page in objects.list(LIST, &path)? {
-        let mut page: Json = serde_json::from_slice(&page)?;
+        let mut page = parse(&page)?;
         let items = page["items"].take();
         let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
         total += items.len();
@@ -304,6 +307,23 @@ mod tests {
             ("never held", lease(json!({})), 11, None),
         ] {
             assert_eq!(holder(&lease, at(now)).as_deref(), want, "{why}");
+        }
+    }
+
+    /// Attack: a client that may write the Lease hides a running controller by a time that our types cannot represent.
+    #[test]
+    fn a_controller_with_an_odd_renew_time_counts_as_running() {
+        let now = Timestamp::from_second(24).unwrap();
+        for (time, want) in [
+            ("9999-12-31T23:59:59.999999Z", Some("pod")),
+            ("10000-01-01T13:59:59.000000Z", Some("pod")),
+            ("-0001-12-31T10:00:00.000000Z", None),
+            ("soon", None),
+        ] {
+            let spec =
+                json!({ "holderIdentity": "pod", "leaseDurationSeconds": 15, "renewTime": time });
+            let lease = json!({ "spec": spec });
+            assert_eq!(holder(&lease, now).as_deref(), want, "{time}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Documents ↔ SealedSecrets: reads as leniently as upstream, and writes its field order.
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value as Json};
 
-use super::SealedSecret;
+use super::{SealedSecret, SealedSecretStatus};
 use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Value};
+use crate::readable::adapt_metadata;
 
 impl SealedSecret {
     /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
@@ -74,6 +76,14 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     let mut json = reading.json(node, OBJECT)?;
     if json["metadata"].is_null() {
         json["metadata"] = Json::Object(Map::new());
+    }
+    for place in ["/metadata", "/spec/template/metadata"] {
+        json.pointer_mut(place).map(adapt_metadata);
+    }
+    // Other clients may write the status, so one that is malformed counts as none, as for the controller.
+    let has_status = SealedSecretStatus::deserialize(&json["status"]).is_ok();
+    if let (false, Some(object)) = (has_status, json.as_object_mut()) {
+        object.remove("status");
     }
     // After the check of types, serde refuses only times and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
@@ -311,6 +321,52 @@ mod tests {
             let sealed = read(yaml).unwrap_or_else(|e| unreachable!("{why}: {e}"));
             assert_eq!(json!(sealed.spec.encrypted_data), want, "{why}");
         }
+    }
+
+    /// Attack: the author of a file writes a time that Kubernetes accepts and that our types cannot represent.
+    #[test]
+    fn reads_times_that_only_go_can_represent() {
+        for time in [
+            "9999-12-31T23:59:59Z",
+            "'0000-01-01T00:00:00+14:00'",
+            "2026-01-01T00:00:00.1234567890Z",
+        ] {
+            for metadata in [
+                "creationTimestamp: TIME",
+                "deletionTimestamp: TIME",
+                "managedFields: [{time: TIME}]",
+            ] {
+                let metadata = metadata.replace("TIME", time);
+                let yaml = format!(
+                    "metadata: {{{metadata}}}\nspec: {{template: {{metadata: {{{metadata}}}}}}}"
+                );
+                assert!(read(&yaml).is_ok(), "{yaml}");
+            }
+        }
+        let no_time = read("metadata: {creationTimestamp: soon}\nspec: {}");
+        assert!(no_time.unwrap_err().contains("2006-01-02T15:04:05Z"));
+    }
+
+    /// Attack: a client that may write statuses makes one that hides its object from the commands about keys.
+    #[test]
+    fn a_malformed_status_leaves_the_object_readable() {
+        for status in [
+            "5",
+            "{conditions: 5}",
+            "{conditions: [{type: a, status: b, lastUpdateTime: '9999-12-31T23:59:59Z'}]}",
+        ] {
+            let sealed = read(&format!(
+                "status: {status}\nspec: {{encryptedData: {{a: x}}}}"
+            ))
+            .unwrap();
+            assert_eq!(
+                (sealed.status, sealed.spec.encrypted_data.len()),
+                (None, 1),
+                "{status}"
+            );
+        }
+        let sealed = read("status: {observedGeneration: 3}\nspec: {}").unwrap();
+        assert_eq!(sealed.status.unwrap().observed_generation, Some(3));
     }
 
     #[test]

@@ -209,3 +209,25 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     controller.become_ready().await;
     assert_eq!(controller.authorised_port(), None);
 }
+
+/// Attack: a program that receives a token for its own audience, or for the API server, uses it here.
+#[tokio::test]
+async fn refuses_a_token_that_is_valid_for_another_audience_too() {
+    let case = Case::new().await;
+    roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
+    let body = case.sealed().to_document().to_string();
+    let ours = case.token("all", &[AUDIENCE]).await;
+    case.wait_for_code(200, "/v1/unseal", &ours).await;
+    for others in [
+        &["https://kubernetes.default.svc", AUDIENCE][..],
+        &[AUDIENCE, "https://kubernetes.default.svc"],
+        &[AUDIENCE, "vault"],
+        &["a", AUDIENCE, "b"],
+    ] {
+        let token = case.token("all", others).await;
+        for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
+            let (code, answer) = case.post(path, Some(&token), &body).await;
+            assert_eq!(code, 401, "{others:?} {path} {answer}");
+        }
+    }
+}

@@ -21,6 +21,7 @@ mod lifecycle;
 mod managed_fields;
 mod metrics;
 mod namespaces;
+mod odd_metadata;
 mod ownership;
 mod published;
 mod record;

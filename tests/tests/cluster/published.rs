@@ -55,6 +55,34 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
     .await;
 }
 
+/// Attack: a client that may write the `ConfigMap` puts another certificate into it and makes it immutable.
+#[tokio::test]
+async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_once_deleted() {
+    let mut case = Case::publishing("immutable", NAME, ARGS).await;
+    until("it is published", async || certificate(&case).await).await;
+    let forged = Patch::Merge(json!({ "data": { "cert.pem": "forged" }, "immutable": true }));
+    let config_maps = published(&case);
+    let params = PatchParams::default();
+    config_maps.patch(NAME, &params, &forged).await.unwrap();
+    // A change of the keys makes the controller look.
+    put_key(&case.namespace, "key-1", &KEYS[1]).await;
+    case.controller
+        .logs("Delete it: the controller creates it again")
+        .await;
+    config_maps
+        .delete(NAME, &DeleteParams::default())
+        .await
+        .unwrap();
+    let second = KEYS[1].pair.certificate().to_pem();
+    until("it is created again", async || {
+        (certificate(&case).await? == second).then_some(())
+    })
+    .await;
+    let log = case.controller.log();
+    assert_eq!(log.matches("is immutable. Delete it").count(), 1, "{log}");
+    assert!(!log.contains("Failure"), "{log}");
+}
+
 #[tokio::test]
 async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission() {
     let unpublished = Case::new("unpublished").await;

@@ -13,6 +13,7 @@ mod drill;
 mod escrow;
 mod exec;
 mod lifecycle;
+mod odd_metadata;
 mod planted;
 mod signature;
 mod site;

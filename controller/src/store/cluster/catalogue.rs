@@ -9,6 +9,7 @@ use kube::api::DynamicObject;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
+use shared::readable::adapt_metadata;
 use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 
@@ -198,6 +199,9 @@ fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
     }
     let mut json = json!({ "metadata": metadata });
     json["spec"] = spec;
+    if let Some(of_template) = json.pointer_mut("/spec/template/metadata") {
+        adapt_metadata(of_template);
+    }
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(

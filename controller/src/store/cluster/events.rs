@@ -16,6 +16,7 @@ use shared::visible;
 use tracing::debug;
 
 use super::is;
+use crate::readable::Readable;
 use crate::store::{EventRecord, api_response};
 
 /// The component name, equal to upstream's.
@@ -109,6 +110,7 @@ impl Events {
             shared::random::number::<u64>()
         );
         let event = self.event(id, uid, &record, &name, time(now));
+        let event = Readable::Object(event);
         self.api(id).create(&PostParams::default(), &event).await?;
         Ok(LastEvent {
             record,
@@ -138,7 +140,7 @@ impl Events {
         }
     }
 
-    fn api(&self, id: &ObjectId) -> Api<Event> {
+    fn api(&self, id: &ObjectId) -> Api<Readable<Event>> {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 

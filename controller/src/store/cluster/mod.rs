@@ -27,8 +27,9 @@ use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
+use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api,
+    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api, readable,
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{Catalogue, Entry, Kept, SecretVersion};
@@ -78,18 +79,20 @@ impl ClusterStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn secrets(&self, id: &ObjectId) -> Api<core::Secret> {
+    fn secrets(&self, id: &ObjectId) -> Api<Readable<core::Secret>> {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 
-    fn sealed(&self, id: &ObjectId) -> Api<DynamicObject> {
+    fn sealed(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
         let kind = ApiResource::erase::<SealedSecret>(&());
         Api::namespaced_with(self.client.clone(), &id.namespace, &kind)
     }
 
     async fn secret(&self, id: &ObjectId) -> Result<Option<Secret>, StoreError> {
         let found = self.secrets(id).get_opt(&id.name).await;
-        let found = found.map_err(api("cannot read the Secret"))?;
+        let doing = "cannot read the Secret";
+        let found = found.map_err(api(doing))?;
+        let found = found.map(|secret| readable(secret, doing)).transpose()?;
         let secret = found.map(secret::from_api);
         let version = secret.as_ref().and_then(|s| SecretVersion::of(&s.metadata));
         self.catalogue().set_secret(id, version);
@@ -168,13 +171,13 @@ impl ClusterStore {
 
     async fn create(&self, id: &ObjectId, secret: Box<Secret>) -> Result<Applied, StoreError> {
         denied::check_size("cannot create the Secret", &secret)?;
-        let wanted = secret::to_api(&secret);
+        let wanted = Readable::Object(secret::to_api(&secret));
         let created = self
             .secrets(id)
             .create(&PostParams::default(), &wanted)
             .await;
         match created {
-            Ok(created) => Ok(self.stored(id, created)),
+            Ok(created) => self.stored(id, created),
             Err(error) if is(&error, 409) => Ok(Applied::Exists(secret)),
             Err(error) => Err(denied::of_secret("cannot create the Secret", &secret)(
                 error,
@@ -182,22 +185,22 @@ impl ClusterStore {
         }
     }
 
-    fn stored(&self, id: &ObjectId, secret: core::Secret) -> Applied {
-        let secret = secret::from_api(secret);
+    fn stored(&self, id: &ObjectId, secret: Readable<core::Secret>) -> Result<Applied, StoreError> {
+        let secret = secret::from_api(readable(secret, "cannot read the stored Secret")?);
         self.catalogue()
             .set_secret(id, SecretVersion::of(&secret.metadata));
-        Applied::Done(Some(Box::new(secret)))
+        Ok(Applied::Done(Some(Box::new(secret))))
     }
 
     async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<Applied, StoreError> {
         denied::check_size("cannot update the Secret", secret)?;
-        let wanted = secret::to_api(secret);
+        let wanted = Readable::Object(secret::to_api(secret));
         let replaced = self
             .secrets(id)
             .replace(&id.name, &PostParams::default(), &wanted)
             .await;
         let replaced = replaced.map_err(denied::of_secret("cannot update the Secret", secret))?;
-        Ok(self.stored(id, replaced))
+        self.stored(id, replaced)
     }
 
     /// Deletes the Secret, with a precondition that it is still the version whose ownership was checked.

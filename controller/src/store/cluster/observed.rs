@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use controller_core::object_id::ObjectId;
-use k8s_openapi::api::core::v1 as core;
-use kube::core::PartialObjectMeta;
+use kube::core::ObjectMeta;
 
 use super::catalogue::SecretVersion;
 use super::watched::Watched;
@@ -39,9 +38,9 @@ impl ClusterStore {
 
     /// Records the metadata of a Secret. Returns the object to reconcile, if its Secret has changed. Nothing is stored
     /// about Secrets without a SealedSecret.
-    pub fn take_secret(&self, secret: &PartialObjectMeta<core::Secret>) -> Option<ObjectId> {
-        let id = id_of(&secret.metadata)?;
-        let version = SecretVersion::of(&secret.metadata);
+    pub fn take_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
+        let id = id_of(secret)?;
+        let version = SecretVersion::of(secret);
         self.catalogue()
             .observe_secret(&id, version.as_ref())
             .then_some(id)
@@ -68,11 +67,8 @@ impl ClusterStore {
     }
 
     /// Records that a Secret was deleted.
-    pub fn record_secret_deletion(
-        &self,
-        secret: &PartialObjectMeta<core::Secret>,
-    ) -> Option<ObjectId> {
-        let id = id_of(&secret.metadata)?;
+    pub fn record_secret_deletion(&self, secret: &ObjectMeta) -> Option<ObjectId> {
+        let id = id_of(secret)?;
         self.catalogue().observe_secret(&id, None).then_some(id)
     }
 

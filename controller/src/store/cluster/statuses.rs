@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use controller_core::object_id::ObjectId;
+use kube::Resource as _;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use serde_json::json;
 use shared::resource::{SealedSecret, SealedSecretStatus};
@@ -10,6 +11,7 @@ use tracing::warn;
 
 use super::catalogue::Entry;
 use super::{ClusterStore, is};
+use crate::readable::Readable;
 use crate::store::{StoreError, api};
 
 /// Maximum number of attempts to write a status while other clients change the object. After that, the status is left
@@ -28,15 +30,17 @@ impl ClusterStore {
         let sealed = self.sealed(id);
         let mut version = entry.resource_version.clone();
         for _ in 0..MAX_ATTEMPTS {
-            let body = status_body(id, version.as_deref(), &status);
+            let body = Readable::Object(status_body(id, version.as_deref(), &status));
             match sealed
                 .replace_status(&id.name, &PostParams::default(), &body)
                 .await
             {
                 Ok(response) => {
                     self.lacks_subresource.store(false, Ordering::Relaxed);
-                    self.detect_pruning(&status, &response);
-                    self.catalogue().store_status(&response);
+                    if let Some(response) = response.object() {
+                        self.detect_pruning(&status, &response);
+                        self.catalogue().store_status(&response);
+                    }
                     return Ok(());
                 }
                 Err(error) if is(&error, 404) => {
@@ -49,12 +53,11 @@ impl ClusterStore {
                         return Ok(());
                     };
                     // The object was recreated or its spec changed: its own reconciliation reports the outcome.
-                    if current.metadata.uid != entry.uid
-                        || current.metadata.generation != entry.generation
-                    {
+                    let current = current.meta();
+                    if current.uid != entry.uid || current.generation != entry.generation {
                         return Ok(());
                     }
-                    version = current.metadata.resource_version;
+                    version.clone_from(&current.resource_version);
                 }
                 Err(error) => return Err(api("cannot update the status")(error)),
             }
@@ -74,7 +77,7 @@ impl ClusterStore {
         }
         let found = self.sealed(id).get_opt(&id.name).await;
         let found = found.map_err(api("cannot read the SealedSecret"))?;
-        let exists = found.is_some_and(|found| found.metadata.uid == entry.uid);
+        let exists = found.is_some_and(|found| found.meta().uid == entry.uid);
         if exists && !self.lacks_subresource.swap(true, Ordering::Relaxed) {
             warn!(
                 "The CustomResourceDefinition sealedsecrets.bitnami.com in this cluster has no `status` subresource, so no \

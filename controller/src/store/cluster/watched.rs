@@ -11,6 +11,7 @@ use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use shared::readable::Bounded;
 use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret};
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
@@ -47,9 +48,9 @@ struct ApiObject {
     #[serde(default)]
     metadata: ApiMetadata,
     #[serde(default)]
-    spec: Value,
+    spec: Bounded,
     #[serde(default)]
-    status: Value,
+    status: Bounded,
 }
 
 #[derive(Default, Deserialize)]
@@ -85,8 +86,8 @@ impl From<ApiObject> for Watched {
                 annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
-            spec: object.spec,
-            status: object.status,
+            spec: object.spec.0,
+            status: object.status.0,
             metadata_digest: bytes(all),
         }
     }

@@ -194,6 +194,6 @@ impl Answer {
 
     /// Returns the body as JSON, or null if it is not JSON.
     pub(super) fn json(&self) -> Json {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        super::parse(&self.body).unwrap_or_default()
     }
 }

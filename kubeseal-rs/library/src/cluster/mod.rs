@@ -33,7 +33,7 @@ pub use by_token::{ByToken, NoToken};
 pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
-pub use objects::{Created, Objects};
+pub use objects::{Created, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";

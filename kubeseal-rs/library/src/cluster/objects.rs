@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serde_json::Value as Json;
+use shared::readable::Object;
 use zeroize::Zeroizing;
 
 use super::api::{Answer, Api};
@@ -44,7 +45,7 @@ impl Objects {
         &self.api.address.server
     }
 
-    /// Reads one object. Returns `None` if it does not exist.
+    /// Reads one object, as [`Object`] keeps it. Returns `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -58,10 +59,11 @@ impl Objects {
         if answer.code == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        answer.success(what).map(Zeroizing::new).map(Some)
+        let body = answer.success(what).map(Zeroizing::new)?;
+        Ok(Some(as_read(body)))
     }
 
-    /// Reads a list in pages and returns the JSON of each page. `path` may contain a query.
+    /// Reads a list in pages and returns the JSON of each page, as [`Object`] keeps it. `path` may contain a query.
     ///
     /// # Errors
     ///
@@ -77,7 +79,7 @@ impl Objects {
         loop {
             let page = Zeroizing::new(self.ask(&Method::GET, &next, None)?.success(what)?);
             let token = continuation(&page);
-            pages.push(page);
+            pages.push(as_read(page));
             let Some(token) = token else { return Ok(pages) };
             next = format!("{path}{joint}limit={PAGE}&continue={token}");
         }
@@ -134,6 +136,24 @@ impl Objects {
     ) -> Result<Answer, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
         self.api.send_once(method, path, bytes, kind, Kind::List)
+    }
+}
+
+/// Parses an answer of the API server.
+///
+/// # Errors
+///
+/// Fails if it is not JSON.
+pub fn parse(body: &[u8]) -> serde_json::Result<Json> {
+    serde_json::from_slice(body).map(|Object(json)| json)
+}
+
+/// Returns the part of an answer that is read, so that one object, whatever it contains, does not make a list unreadable.
+/// Leaves what is not JSON to the reader's error message.
+fn as_read(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    match parse(&body) {
+        Ok(json) => Zeroizing::new(json.to_string().into_bytes()),
+        Err(_) => body,
     }
 }
 

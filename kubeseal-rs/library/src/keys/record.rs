@@ -24,6 +24,8 @@ pub struct KeyRecord {
     pub facts: KeyProperties,
     /// The file that contains the Secret; `None` in a cluster.
     pub file: Option<PathBuf>,
+    /// Whether the Secret can be read. If not, it may contain any key.
+    pub is_readable: bool,
 }
 
 impl KeyRecord {
@@ -41,6 +43,20 @@ impl KeyRecord {
             key,
             facts,
             file,
+            is_readable: true,
+        }
+    }
+
+    /// Returns the record of a Secret of the cluster that cannot be read.
+    pub fn unreadable(name: &str, why: &str) -> Self {
+        let mut secret = Secret::default();
+        secret.metadata.name = Some(name.to_owned());
+        Self {
+            facts: KeyProperties::new(&secret.metadata, None),
+            secret,
+            key: Err(format!("it cannot be read: {why}")),
+            file: None,
+            is_readable: false,
         }
     }
 

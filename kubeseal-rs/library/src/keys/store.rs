@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value as Json, json};
 use shared::error_chain;
+use shared::key_secret;
 use shared::manifest::{self, Node, Reading};
 use shared::resource::{KEY_LABEL, SealedSecret};
 use shared::secret::Secret;
@@ -266,23 +267,40 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
     let path = format!("{}?labelSelector={KEY_LABEL}", secrets_path(namespace));
     let mut records = Vec::new();
     for page in objects.list(READ_KEYS, &path)? {
-        records.extend(folder::secrets(&page)?);
+        records.extend(records_of_cluster(&page)?);
     }
     let legacy = format!("{}/{LEGACY_NAME}", secrets_path(namespace));
     if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
-        let legacy = folder::secrets(&bytes)?;
-        let is_new = |secret: &Secret| {
-            records
-                .iter()
-                .all(|r| r.metadata.name != secret.metadata.name)
-        };
-        let new: Vec<Secret> = legacy.into_iter().filter(is_new).collect();
+        let legacy = records_of_cluster(&bytes)?;
+        let is_new = |record: &KeyRecord| records.iter().all(|r| r.name() != record.name());
+        let new: Vec<KeyRecord> = legacy.into_iter().filter(is_new).collect();
         records.extend(new);
     }
-    Ok(records
-        .into_iter()
-        .map(|secret| KeyRecord::new(secret, None))
-        .collect())
+    Ok(records)
+}
+
+/// Returns the key Secrets of an answer. One that cannot be read does not hide the others.
+fn records_of_cluster(page: &[u8]) -> Result<Vec<KeyRecord>> {
+    let mut records = Vec::new();
+    for document in manifest::read(page)? {
+        for node in key_secret::objects(&document.root) {
+            if node.field("data").is_some() {
+                records.push(record_of_cluster(node));
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn record_of_cluster(node: &Node) -> KeyRecord {
+    match Secret::from_node(node, &mut Reading::default()) {
+        Ok(secret) => KeyRecord::new(secret, None),
+        Err(error) => {
+            let metadata = node.field("metadata");
+            let name = metadata.and_then(|metadata| metadata.text("name"));
+            KeyRecord::unreadable(name.unwrap_or_default(), &error_chain(&error))
+        }
+    }
 }
 
 fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Found> {
@@ -372,6 +390,26 @@ mod tests {
         let want =
             ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
         assert_eq!(places, want);
+    }
+
+    /// Attack: a client that may write key Secrets makes one of them unreadable.
+    #[test]
+    fn an_unreadable_key_secret_is_named_beside_the_others() {
+        let odd = [
+            "{name: odd, creationTimestamp: soon}",
+            "{name: odd, finalizers: 5}",
+            "{name: odd, ownerReferences: [5]}",
+            "{name: odd, labels: [5]}",
+        ];
+        for odd in odd {
+            let page = format!(
+                "kind: SecretList\nitems:\n- {{metadata: {{name: a}}, data: {{}}}}\n- {{metadata: {odd}, data: {{}}}}\n\
+                 - {{metadata: {{name: z, creationTimestamp: '9999-12-31T23:59:59Z'}}, data: {{}}}}"
+            );
+            let records = records_of_cluster(page.as_bytes()).unwrap();
+            let found: Vec<_> = records.iter().map(|r| (r.name(), r.is_readable)).collect();
+            assert_eq!(found, [("a", true), ("odd", false), ("z", true)], "{odd}");
+        }
     }
 
     #[test]

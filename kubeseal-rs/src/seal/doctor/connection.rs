@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kubeseal_library::cluster::{Access, Authorised, Clusters, Controller, Objects};
+use kubeseal_library::cluster::{Access, Authorised, Clusters, Controller, Objects, parse};
 use kubeseal_library::keys::{KeyRecord, KeyStore};
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -163,7 +163,7 @@ fn service(objects: &Objects, access: &Access) -> Found {
 }
 
 fn has_ports(service: &[u8]) -> bool {
-    let service: Json = serde_json::from_slice(service).unwrap_or_default();
+    let service: Json = parse(service).unwrap_or_default();
     service["spec"]["ports"].get(0).is_some()
 }
 
@@ -171,7 +171,7 @@ fn namespaces(objects: &Objects) -> Vec<String> {
     let Ok((200, body)) = objects.get_raw("/api/v1/namespaces?limit=500") else {
         return Vec::new();
     };
-    let list: Json = serde_json::from_slice(&body).unwrap_or_default();
+    let list: Json = parse(&body).unwrap_or_default();
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let name = |item: &Json| item["metadata"]["name"].as_str().map(str::to_owned);
     items.iter().filter_map(name).collect()

@@ -1,6 +1,6 @@
 //! Checks the controller behind the Service, and the certificate that it serves.
 
-use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, Objects};
+use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, Objects, parse};
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{Certificate, Validity};
@@ -129,7 +129,7 @@ fn proxied(
     } = access;
     let services = format!("/api/v1/namespaces/{namespace}/services");
     let (_, body) = objects.get_raw(&format!("{services}/{name}"))?;
-    let body: Json = serde_json::from_slice(&body).unwrap_or_default();
+    let body: Json = parse(&body).unwrap_or_default();
     let port = body["spec"]["ports"][0]["name"]
         .as_str()
         .unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{Authorised, Controller, KeysOfItems};
+use kubeseal_library::cluster::{Authorised, Controller, KeysOfItems, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
@@ -228,7 +228,7 @@ fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Found> {
 }
 
 fn as_applied(sealed: &SealedSecret, body: &[u8]) -> Found {
-    let applied: Json = serde_json::from_slice(body).unwrap_or_default();
+    let applied: Json = parse(body).unwrap_or_default();
     let items = serde_json::to_value(&sealed.spec.encrypted_data).unwrap_or_default();
     if applied["spec"]["encryptedData"] != items {
         let finding = "its values differ from those in the file";

@@ -68,7 +68,7 @@ pub struct KeysBackup {
 /// the keys without a mark, and the archive stays.
 pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.place, &Clusters::new(environment))?;
-    let records = store.read()?;
+    let records = readable(store.read()?);
     if records.is_empty() {
         bail!("no key in {} to back up", store.place());
     }
@@ -141,6 +141,17 @@ impl Signing {
 }
 
 /// Warns of names that restore would refuse, while the keys still exist.
+/// Returns the key Secrets that can be read, and warns about the others.
+fn readable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
+    let is_readable = |record: &KeyRecord| {
+        if let (false, Err(problem)) = (record.is_readable, &record.key) {
+            warn(&format!("{} is not backed up: {problem}", record.name()));
+        }
+        record.is_readable
+    };
+    records.into_iter().filter(is_readable).collect()
+}
+
 fn warn_of_names(records: &[KeyRecord]) {
     for record in records
         .iter()

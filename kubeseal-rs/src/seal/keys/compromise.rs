@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
@@ -23,7 +23,10 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 
 use super::list::table;
-use super::{Search, again, fetch_step, find, rotate_step, step, store, survey_all, unread_json};
+use super::{
+    Search, again, all_readable, fetch_step, find, rotate_step, step, store, survey_all,
+    unread_json,
+};
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
 use crate::seal_args::{Place, ReportForm};
@@ -69,7 +72,7 @@ struct Damage {
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
 
-/// Runs the command. The key is marked before the report is printed, so that a failure to print
+/// Runs the command. The key is marked only after everything was read, and before the report is printed, so that a failure to print
 /// does not leave it in use.
 ///
 /// # Errors
@@ -78,7 +81,7 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.place, &clusters)?;
-    let records = store.read()?;
+    let records = all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
     let asked = (&args.search, &args.place);
     let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, asked, &clusters)?;
@@ -99,9 +102,14 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     if !args.dry_run {
         // Mark every Secret with this key: one without the mark would remain usable for sealing.
         let same = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
-        for record in records.iter().filter(same) {
-            let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
-            store.change(record, &mark)?;
+        let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
+        for (done, record) in records.iter().filter(same).enumerate() {
+            store.change(record, &mark).with_context(|| {
+                let name = record.name();
+                format!(
+                    "{done} Secrets of this key are marked and {name} is not: run the command again"
+                )
+            })?;
         }
         let cache = environment.cache_folder();
         let remembered = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);

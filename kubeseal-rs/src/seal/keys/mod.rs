@@ -246,6 +246,19 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
     Some(certificate.fingerprint().clone())
 }
 
+/// Refuses to act on keys while a key Secret cannot be read: it may contain the same key, which would stay in use.
+fn all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
+    for record in &records {
+        if let (false, Err(problem)) = (record.is_readable, &record.key) {
+            bail!(
+                "the key Secret {} may contain the same key: {problem}; correct or delete it first. Nothing was changed",
+                record.name()
+            );
+        }
+    }
+    Ok(records)
+}
+
 /// Finds the key with that name or fingerprint.
 fn find<'a>(
     records: &'a [KeyRecord],

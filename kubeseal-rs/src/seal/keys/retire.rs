@@ -16,7 +16,7 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{Search, again, find, info, rotate_step, served, store, survey_all};
+use super::{Search, again, all_readable, find, info, rotate_step, served, store, survey_all};
 use crate::report::shown;
 use crate::seal::{Outcome, print};
 use crate::seal_args::Place;
@@ -55,7 +55,7 @@ pub struct KeysRetire {
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.place, &clusters)?;
-    let records = store.read()?;
+    let records = all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
     let states = record::states(&records, served(&args.place, &clusters).as_ref());
     let state = records

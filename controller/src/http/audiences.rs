@@ -1,0 +1,98 @@
+//! The audiences of a token. A review names only those that were asked about, so the others are read from the token itself.
+
+use serde::Deserialize;
+use shared::base64;
+
+/// The claims of a JSON Web Token that are read. The API server has verified its signature.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    aud: Audiences,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for Audiences {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+/// Returns whether an accepted token is valid elsewhere too, as far as the token shows it. A token that is not a JSON Web
+/// Token shows nothing.
+pub(super) fn has_another_audience(token: &str, ours: &str) -> bool {
+    let is_other = |audience: &String| audience != ours;
+    match claims(token).map(|claims| claims.aud) {
+        Some(Audiences::One(audience)) => is_other(&audience),
+        Some(Audiences::Many(audiences)) => audiences.iter().any(is_other),
+        None => false,
+    }
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let [_, claims, _] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
+    let mut standard = claims.replace('-', "+").replace('_', "/");
+    while !standard.len().is_multiple_of(4) {
+        standard.push('=');
+    }
+    serde_json::from_slice(&base64::decode(standard.as_bytes()).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn token(claims: &Value) -> String {
+        let part = |json: &Value| {
+            let text = base64::encode(json.to_string().as_bytes());
+            text.trim_end_matches('=')
+                .replace('+', "-")
+                .replace('/', "_")
+        };
+        format!(
+            "{}.{}.c2lnbmF0dXJl",
+            part(&json!({ "alg": "RS256" })),
+            part(claims)
+        )
+    }
+
+    /// Attack: a program that receives a token for the API server, or for another program, sends it here.
+    #[test]
+    fn a_token_for_another_audience_too_is_recognised() {
+        for (audience, want) in [
+            (json!("us"), false),
+            (json!(["us"]), false),
+            (json!(["us", "us"]), false),
+            (json!("other"), true),
+            (json!(["us", "other"]), true),
+            (json!(["https://kubernetes.default.svc", "us"]), true),
+            (json!(["us", ""]), true),
+            (json!([]), false),
+        ] {
+            for padding in ["", "ÿ", "ÿÿ", "~~~?"] {
+                let token = token(&json!({ "aud": audience, "sub": padding }));
+                assert_eq!(
+                    has_another_audience(&token, "us"),
+                    want,
+                    "{audience} {padding}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_web_token_shows_no_audience() {
+        for token in [
+            "", "static", "a.b", "a.b.c.d", "a.!!.c", "a.bm8.c", "..", "a.W10.c",
+        ] {
+            assert!(!has_another_audience(token, "us"), "{token}");
+        }
+    }
+}

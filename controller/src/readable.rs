@@ -1,0 +1,183 @@
+//! Objects of the API server, read so that none of them can make a whole list or watch unreadable.
+
+use std::borrow::Cow;
+
+use kube::Resource;
+use kube::core::ObjectMeta;
+use serde::de::{DeserializeOwned, Deserializer};
+use serde::{Deserialize, Serialize, Serializer, ser};
+use serde_json::Value;
+use shared::readable::{Object, adapt_time};
+
+/// The times outside metadata of the kinds that are read. Clients choose those of a Lease.
+const TIMES: [&str; 2] = ["/spec/renewTime", "/spec/acquireTime"];
+
+/// An object as `K`, read from what [`Object`] keeps of it: without `managedFields`, which are not read and which an
+/// update that lacks them leaves as they are. Deserialisation succeeds for every object.
+#[derive(Debug, Clone)]
+pub enum Readable<K> {
+    /// The object.
+    Object(K),
+    /// The name, namespace, `uid` and `resourceVersion` of an object that is not a valid `K`.
+    Unreadable(Box<ObjectMeta>),
+}
+
+impl<K> Readable<K> {
+    /// Returns the object, or `None` if it is not a valid `K`.
+    pub fn object(self) -> Option<K> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Readable<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(mut json) = Object::deserialize(deserializer)?;
+        for place in TIMES {
+            json.pointer_mut(place).map(adapt_time);
+        }
+        let identity = identity(&json["metadata"]);
+        // The error can quote a value, so it is not kept.
+        Ok(serde_json::from_value(json).map_or_else(|_| Self::Unreadable(identity), Self::Object))
+    }
+}
+
+fn identity(metadata: &Value) -> Box<ObjectMeta> {
+    let text = |name: &str| metadata[name].as_str().map(str::to_owned);
+    Box::new(ObjectMeta {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+        ..ObjectMeta::default()
+    })
+}
+
+impl<K: Serialize> Serialize for Readable<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Object(object) => object.serialize(serializer),
+            Self::Unreadable(_) => Err(ser::Error::custom("an unreadable object is not written")),
+        }
+    }
+}
+
+impl<K: Resource> Resource for Readable<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(of)
+    }
+
+    fn group(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(of)
+    }
+
+    fn version(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(of)
+    }
+
+    fn plural(of: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(of)
+    }
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Object(object) => object.meta(),
+            Self::Unreadable(metadata) => metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Object(object) => object.meta_mut(),
+            Self::Unreadable(metadata) => metadata,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::coordination::v1::Lease;
+    use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+    use kube::ResourceExt as _;
+    use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Returns a list of three objects: of the first and third the type is valid, the second is the given one.
+    fn list<K>(second: &Value) -> Vec<Readable<K>>
+    where
+        K: DeserializeOwned + Clone,
+    {
+        let object = |name| json!({ "metadata": { "name": name, "namespace": "ns", "resourceVersion": "1" } });
+        let mut odd = object("odd");
+        for (name, value) in second.as_object().unwrap() {
+            match odd[name].as_object_mut() {
+                Some(fields) => fields.extend(value.as_object().unwrap().clone()),
+                None => odd[name] = value.clone(),
+            }
+        }
+        let items = [object("a"), odd, object("z")];
+        let text = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
+            .to_string();
+        let list: ObjectList<Readable<K>> = serde_json::from_str(&text).unwrap();
+        list.items
+    }
+
+    /// Attack: a client makes one object of a list unreadable.
+    #[test]
+    fn an_unreadable_object_is_named_and_leaves_the_list_readable() {
+        for odd in [
+            json!({ "data": { "a": "not base64" } }),
+            json!({ "data": [] }),
+            json!({ "type": 5 }),
+            json!({ "immutable": "yes" }),
+            json!({ "metadata": { "labels": 5 } }),
+            json!({ "metadata": { "finalizers": [5] } }),
+            json!({ "metadata": { "ownerReferences": [5] } }),
+            json!({ "metadata": { "generation": "x" } }),
+            json!({ "metadata": { "creationTimestamp": "soon" } }),
+        ] {
+            let list = list::<Secret>(&odd);
+            let names: Vec<String> = list.iter().map(Readable::name_any).collect();
+            assert_eq!(names, ["a", "odd", "z"], "{odd}");
+            assert_eq!(list[1].resource_version().as_deref(), Some("1"));
+            let readable: Vec<bool> = list.into_iter().map(|one| one.object().is_some()).collect();
+            assert_eq!(readable, [true, false, true], "{odd}");
+        }
+    }
+
+    fn are_readable<K: DeserializeOwned + Clone>(odd: &Value) -> bool {
+        list::<K>(odd).into_iter().all(|one| one.object().is_some())
+    }
+
+    /// Attack: a client writes times and `managedFields` that the API server stores and the types refuse.
+    #[test]
+    fn odd_times_and_managed_fields_leave_an_object_of_any_kind_readable() {
+        let time = "9999-12-31T23:59:59Z";
+        let metadata = json!({ "creationTimestamp": time, "managedFields": [{ "time": time }, 5], "generation": -5 });
+        let odd = json!({ "metadata": metadata, "spec": { "renewTime": time, "acquireTime": "-0001-12-31T00:00:00.000000Z" } });
+        assert!(are_readable::<Secret>(&odd));
+        assert!(are_readable::<PartialObjectMeta<Secret>>(&odd));
+        assert!(are_readable::<ConfigMap>(&odd));
+        assert!(are_readable::<Lease>(&odd));
+        let event = json!({ "type": "MODIFIED", "object": { "metadata": metadata } }).to_string();
+        let event: WatchEvent<Readable<Secret>> = serde_json::from_str(&event).unwrap();
+        assert!(matches!(event, WatchEvent::Modified(Readable::Object(_))));
+    }
+
+    #[test]
+    fn asks_for_metadata_alone_where_the_type_does() {
+        assert!(Readable::<PartialObjectMeta<Secret>>::metadata_api());
+        assert!(!Readable::<Secret>::metadata_api());
+    }
+}

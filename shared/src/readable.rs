@@ -1,0 +1,376 @@
+//! Makes objects readable that the API server stores and that the types of `k8s_openapi` refuse.
+//!
+//! Clients choose parts of an object that nothing here needs: the times in `managedFields`, of years that Go accepts
+//! and [`Timestamp`] does not have, and JSON that is nested deeper than `serde_json` parses. With typed parsing, one
+//! such object makes a whole list unreadable. So objects are read as JSON first, with [`Bounded`], and adapted with
+//! [`adapt_metadata`].
+
+use jiff::Timestamp;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::{Map, Value as Json};
+use std::fmt;
+
+/// Maximum nesting of what is kept of an object. No field that is read is nested half as deep, and `serde_json` stops at
+/// 128 levels.
+const LEVELS: usize = 48;
+/// The times of metadata. All others are in `managedFields`.
+const TIMES: [&str; 2] = ["creationTimestamp", "deletionTimestamp"];
+const MANAGED_FIELDS: &str = "managedFields";
+/// The earliest time that a Go program can read.
+const EARLIEST: &str = "0001-01-01T00:00:00Z";
+
+/// A JSON value of which everything nested deeper than [`LEVELS`] is `null`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bounded(pub Json);
+
+/// An object, or a list of objects, of the API server: [`Bounded`], with readable metadata and without `managedFields`,
+/// which can be the largest part of an object and are skipped before they are in memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Object(pub Json);
+
+impl<'de> Deserialize<'de> for Bounded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rest = Rest {
+            levels: LEVELS,
+            place: Place::Other,
+        };
+        rest.deserialize(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rest = Rest {
+            levels: LEVELS,
+            place: Place::Object,
+        };
+        let mut object = rest.deserialize(deserializer)?;
+        adapt_object(&mut object);
+        Ok(Self(object))
+    }
+}
+
+fn adapt_object(object: &mut Json) {
+    if let Some(items) = object.get_mut("items").and_then(Json::as_array_mut) {
+        items.iter_mut().for_each(adapt_object);
+    }
+    if let Some(metadata) = object.get_mut("metadata") {
+        adapt_metadata(metadata);
+    }
+}
+
+/// Replaces the times of metadata, including those of `managedFields`, as [`adapt_time`] does.
+pub fn adapt_metadata(metadata: &mut Json) {
+    for name in TIMES {
+        metadata.get_mut(name).map(adapt_time);
+    }
+    let entries = metadata
+        .get_mut(MANAGED_FIELDS)
+        .and_then(Json::as_array_mut);
+    for entry in entries.into_iter().flatten() {
+        entry.get_mut("time").map(adapt_time);
+    }
+}
+
+/// Replaces a time that [`Timestamp`] cannot represent by the nearest one that it can. Leaves everything else as it is,
+/// including text that is no time.
+pub fn adapt_time(time: &mut Json) {
+    if let Some(text) = time.as_str().and_then(nearest) {
+        *time = text.into();
+    }
+}
+
+/// Returns the nearest time that [`Timestamp`] and Go can represent, or `None` if the text needs no replacement or is no
+/// time.
+///
+/// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from them,
+/// and takes any number of digits for a fraction of a second.
+fn nearest(text: &str) -> Option<String> {
+    let is_early = text.starts_with('-');
+    if !is_early && text.parse::<Timestamp>().is_ok() {
+        return None;
+    }
+    let digits = text.trim_start_matches('-');
+    let end = digits.find(|c: char| !c.is_ascii_digit())?;
+    let (year, rest) = digits.split_at(end);
+    let rest = with_short_fraction(rest);
+    // A year that every parser knows shows whether the rest is well-formed.
+    let is_time = year.len() >= 4 && format!("2000{rest}").parse::<Timestamp>().is_ok();
+    if !is_time {
+        return None;
+    }
+    let shortened = format!("{year}{rest}");
+    let is_within = year.len() == 4 && shortened.parse::<Timestamp>().is_ok();
+    match is_early {
+        true => Some(EARLIEST.to_owned()),
+        false if is_within => Some(shortened),
+        false => (year > "9998" || year.len() > 4)
+            .then(|| Timestamp::MAX.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+    }
+}
+
+/// Cuts a fraction of a second to nanoseconds.
+fn with_short_fraction(rest: &str) -> String {
+    let Some((before, fraction)) = rest.split_once('.') else {
+        return rest.to_owned();
+    };
+    let end = fraction
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(fraction.len());
+    let (digits, zone) = fraction.split_at(end);
+    format!("{before}.{}{zone}", &digits[..digits.len().min(9)])
+}
+
+/// Which part of an object is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// An object or a list of objects.
+    Object,
+    /// The items of a list.
+    Items,
+    Metadata,
+    Other,
+}
+
+impl Place {
+    /// Returns the place of a field, or `None` if it is skipped.
+    fn of_field(self, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Object, "metadata") => Some(Self::Metadata),
+            (Self::Object, "items") => Some(Self::Items),
+            (Self::Metadata, MANAGED_FIELDS) => None,
+            _ => Some(Self::Other),
+        }
+    }
+}
+
+/// Reads a value up to a number of levels.
+#[derive(Clone, Copy)]
+struct Rest {
+    levels: usize,
+    place: Place,
+}
+
+impl Rest {
+    fn inside(self, place: Place) -> Self {
+        Self {
+            levels: self.levels.saturating_sub(1),
+            place,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Rest {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        if self.levels == 0 {
+            // Does not recurse in `serde_json`, so it has no limit of depth.
+            deserializer.deserialize_ignored_any(IgnoredAny)?;
+            return Ok(Json::Null);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Rest {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
+        let place = if self.place == Place::Items {
+            Place::Object
+        } else {
+            Place::Other
+        };
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(self.inside(place))? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            match self.place.of_field(&name) {
+                Some(place) => {
+                    let value = map.next_value_seed(self.inside(place))?;
+                    fields.insert(name, value);
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(fields.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const LAST: &str = "9999-12-30T22:00:00Z";
+
+    fn adapted(text: &str) -> String {
+        let mut metadata = json!({ "creationTimestamp": text });
+        adapt_metadata(&mut metadata);
+        metadata["creationTimestamp"].as_str().unwrap().to_owned()
+    }
+
+    fn is_readable(metadata: Json) -> bool {
+        serde_json::from_value::<ObjectMeta>(metadata).is_ok()
+    }
+
+    /// Attack: a client writes a time into an object that the API server stores and that the types refuse.
+    #[test]
+    fn takes_a_time_beyond_the_range_for_the_nearest_one() {
+        for (text, want) in [
+            ("2006-01-02T15:04:05Z", "2006-01-02T15:04:05Z"),
+            ("2006-01-02t15:04:05z", "2006-01-02t15:04:05z"),
+            ("2006-01-02T15:04:05+23:59", "2006-01-02T15:04:05+23:59"),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:60Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            (LAST, LAST),
+            ("9999-12-30T22:00:01Z", LAST),
+            ("9999-12-31T23:59:59Z", LAST),
+            ("9999-12-31T23:59:59.999999Z", LAST),
+            ("9999-12-31T23:59:59-14:00", LAST),
+            ("10000-01-01T13:59:59Z", LAST),
+            ("10000-01-01T13:59:59.000000Z", LAST),
+            ("-0001-12-31T10:00:00Z", EARLIEST),
+            ("-0001-12-31T10:00:00.000000Z", EARLIEST),
+            (
+                "2006-01-02T15:04:05.1234567891234Z",
+                "2006-01-02T15:04:05.123456789Z",
+            ),
+        ] {
+            assert_eq!(adapted(text), want);
+            assert!(is_readable(json!({ "creationTimestamp": want })), "{text}");
+        }
+    }
+
+    #[test]
+    fn leaves_text_that_is_no_time() {
+        for text in [
+            "",
+            "soon",
+            "2006",
+            "99999",
+            "9999-13-01T00:00:00Z",
+            "2001-02-29T00:00:00Z",
+            "-",
+            "é-01-01",
+        ] {
+            assert_eq!(adapted(text), text);
+        }
+    }
+
+    proptest! {
+        /// Attack: a client chooses any time that Go reads, with any offset.
+        #[test]
+        fn every_time_that_go_writes_becomes_readable(
+            year in -1i32..=10_000, month in 1u8..=12, day in 1u8..=28, hour in 0u8..24, minute in 0u8..60,
+            fraction in "(\\.[0-9]{1,20})?", zone in "Z|[+-](0[0-9]|1[0-9]|2[0-3]):[0-5][0-9]",
+        ) {
+            // As Go writes years: padded to four digits after the sign.
+            let sign = if year < 0 { "-" } else { "" };
+            let year = year.unsigned_abs();
+            let text = format!("{sign}{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:59{fraction}{zone}");
+            let mut metadata = json!({
+                "creationTimestamp": text, "deletionTimestamp": text, "managedFields": [{ "time": text }, {}, 5],
+            });
+            adapt_metadata(&mut metadata);
+            metadata["managedFields"].as_array_mut().unwrap().pop();
+            prop_assert!(is_readable(metadata.clone()), "{text}: {metadata}");
+        }
+
+        #[test]
+        fn no_text_is_taken_for_another_time(text in "[-+.:TZtz0-9 ]{0,30}") {
+            let before = text.parse::<Timestamp>().ok().filter(|_| !text.starts_with('-'));
+            if let Some(before) = before {
+                prop_assert_eq!(adapted(&text).parse::<Timestamp>().unwrap(), before);
+            }
+        }
+    }
+
+    /// Attack: a client nests a part of an object deeper than JSON is parsed.
+    #[test]
+    fn drops_what_is_nested_too_deep_and_managed_fields() {
+        for levels in [LEVELS - 1, LEVELS, 127, 128, 129, 10_000] {
+            let deep = format!("{}{}", "{\"a\":".repeat(levels) + "1", "}".repeat(levels));
+            let entry = format!(r#"[{{"time":"9999-12-31T23:59:59Z","fieldsV1":{deep}}}]"#);
+            let item = format!(
+                r#"{{"metadata":{{"name":"n","managedFields":{entry},"creationTimestamp":"9999-12-31T23:59:59Z"}},
+                    "spec":{{"deep":{deep},"managedFields":1}}}}"#
+            );
+            let Object(object) = serde_json::from_str(&item).unwrap();
+            let Object(list) =
+                serde_json::from_str(&format!(r#"{{"items":[{item},{item}]}}"#)).unwrap();
+            for object in [&object, &list["items"][1]] {
+                let want = json!({ "name": "n", "creationTimestamp": LAST });
+                assert_eq!(object["metadata"], want, "{levels}");
+                assert_eq!(object["spec"]["managedFields"], 1);
+                assert!(object["spec"]["deep"]["a"].is_object());
+            }
+            let Bounded(value) = serde_json::from_str(&deep).unwrap();
+            assert!(value["a"].is_object());
+        }
+    }
+
+    #[test]
+    fn keeps_every_value_that_is_not_nested_too_deep() {
+        let text = r#"{"a":[1,-2,3.5,true,null,"é\n",{"metadata":{"managedFields":[]}}],"b":{}}"#;
+        let Object(object) = serde_json::from_str(text).unwrap();
+        assert_eq!(object, serde_json::from_str::<Json>(text).unwrap());
+        assert_eq!(serde_json::from_str::<Bounded>(text).unwrap().0, object);
+    }
+}

@@ -1,0 +1,283 @@
+//! Metadata that the API server stores and that the types of our client library cannot represent. One such
+//! object must not stop the work on any other.
+
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use shared::readable::Object;
+use tests::control_plane::ControlPlane;
+use tests::patience::until;
+use tests::roles::{self, Reach};
+
+use crate::case::Case;
+
+/// Times that a client may write into an object. The API server normalises them to UTC, so an offset leads to years
+/// that RFC 3339 does not have.
+const TIMES: [&str; 4] = [
+    "9999-12-31T23:59:59Z",
+    "9999-12-30T22:00:01Z",
+    "9999-12-31T23:59:59-14:00",
+    "0000-01-01T00:00:00+14:00",
+];
+const LEASE: &str = "sealed-secrets-controller";
+
+/// Returns nested maps in the form of `fieldsV1`, deeper than `serde_json` parses.
+fn nested() -> Value {
+    (0..300).fold(json!({}), |inner, _| json!({ "f:a": inner }))
+}
+
+fn managed(time: &str, fields: &Value) -> Value {
+    json!({
+        "manager": "m", "operation": "Update", "apiVersion": "v1", "time": time,
+        "fieldsType": "FieldsV1", "fieldsV1": fields,
+    })
+}
+
+/// Returns entries of `managedFields` that the API server stores as they are.
+fn odd_entries() -> Vec<Value> {
+    let fields = json!({ "f:metadata": { "f:labels": { "f:tier": {} } } });
+    let mut entries: Vec<Value> = TIMES.iter().map(|time| managed(time, &fields)).collect();
+    let deep = json!({ "f:metadata": { "f:annotations": nested() } });
+    entries.push(managed("2026-01-01T00:00:00Z", &deep));
+    entries
+}
+
+/// Sends a JSON patch and returns the answer as text, since its types may not be able to read it.
+async fn patch(case: &Case, path: &str, operations: &Value) -> String {
+    let path = path.replace("NAMESPACE", case.namespace.name());
+    let request = http::Request::patch(path)
+        .header("content-type", "application/json-patch+json")
+        .body(operations.to_string().into_bytes())
+        .unwrap();
+    let answer = case.namespace.client().request_text(request).await;
+    answer.unwrap()
+}
+
+fn secret(name: &str) -> String {
+    format!("/api/v1/namespaces/NAMESPACE/secrets/{name}")
+}
+
+/// Returns a patch to entries that are odd in one way. The API server itself cannot patch an object that keeps an entry of
+/// the year 10000.
+fn setting(entry: &Value) -> Value {
+    json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }])
+}
+
+/// Reads an object as our programs do.
+async fn read(case: &Case, path: &str) -> Option<Value> {
+    let path = path.replace("NAMESPACE", case.namespace.name());
+    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    let text = case.namespace.client().request_text(request).await.ok()?;
+    let Object(object) = serde_json::from_str(&text).unwrap();
+    Some(object)
+}
+
+async fn with_lease(purpose: &str, args: &[&str]) -> Case {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace(purpose).await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    roles::grant_leases(&namespace).await;
+    Case::start(plane, namespace, args).await
+}
+
+/// Attack: a tenant writes odd times and deep nesting into `managedFields` of a Secret of their own, so that the list
+/// of all Secrets cannot be parsed.
+#[tokio::test]
+async fn an_odd_secret_of_one_tenant_leaves_the_secrets_of_others_healed_after_a_restart() {
+    let case = Case::new("odd-secret").await;
+    for name in ["deleted", "edited"] {
+        case.seal(name, &[("a", "1")]).await;
+        case.wait_for_values(name, &[("a", "1")]).await;
+        case.wait_until_synced(name).await;
+    }
+    let case = case
+        .restart_after(async |namespace| {
+            for i in 0..odd_entries().len() {
+                let object = json!({ "metadata": { "name": format!("odd-{i}") }, "stringData": { "x": "y" } });
+                namespace
+                    .create_object::<k8s_openapi::api::core::v1::Secret>(object)
+                    .await;
+            }
+        })
+        .await;
+    for (i, entry) in odd_entries().iter().enumerate() {
+        let stored = patch(&case, &secret(&format!("odd-{i}")), &setting(entry)).await;
+        assert!(stored.contains("\"manager\":\"m\""), "{stored}");
+    }
+    let case = case
+        .restart_after(async |namespace| {
+            let secrets = namespace.api::<k8s_openapi::api::core::v1::Secret>();
+            let params = DeleteParams::default();
+            secrets.delete("deleted", &params).await.unwrap();
+            let patch = json!({ "stringData": { "a": "evil" } });
+            let patch = kube::api::Patch::Merge(patch);
+            let params = kube::api::PatchParams::default();
+            secrets.patch("edited", &params, &patch).await.unwrap();
+        })
+        .await;
+    for name in ["deleted", "edited"] {
+        case.wait_for_values(name, &[("a", "1")]).await;
+    }
+    let log = case.controller.log();
+    assert!(!log.contains("cannot parse"), "{log}");
+}
+
+/// Attack: who may patch a Secret of ours writes an odd `managedFields` in the same request, while the controller runs.
+#[tokio::test]
+async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
+    let case = Case::new("odd-edit").await;
+    for (i, entry) in odd_entries().iter().enumerate() {
+        let name = format!("db-{i}");
+        case.seal(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
+        case.wait_until_synced(&name).await;
+        let operations = json!([
+            { "op": "add", "path": "/metadata/managedFields", "value": [entry] },
+            { "op": "replace", "path": "/data/a", "value": "ZXZpbA==" },
+        ]);
+        patch(&case, &secret(&name), &operations).await;
+        until(
+            &format!("{name} is corrected\n{}", case.controller.log()),
+            async || (read(&case, &secret(&name)).await?["data"]["a"] == "MQ==").then_some(()),
+        )
+        .await;
+        let event = case.wait_for_event(&name, "DriftCorrected").await;
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+    }
+}
+
+/// Attack: the author of a SealedSecret applies it with odd metadata, and with values nested deeper than JSON is parsed.
+#[tokio::test]
+async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
+    let case = Case::new("odd-sealed").await;
+    let path = |name: &str| {
+        format!("/apis/bitnami.com/v1alpha1/namespaces/NAMESPACE/sealedsecrets/{name}")
+    };
+    for (i, entry) in odd_entries().iter().enumerate() {
+        let name = format!("odd-{i}");
+        case.seal(&name, &[("a", "1")]).await;
+        case.wait_until_synced(&name).await;
+        let mut entry = entry.clone();
+        entry["apiVersion"] = json!("bitnami.com/v1alpha1");
+        patch(&case, &path(&name), &setting(&entry)).await;
+    }
+    case.seal("deep", &[("a", "1")]).await;
+    case.wait_until_synced("deep").await;
+    let deep = json!([{ "op": "add", "path": "/spec/template/metadata/deep", "value": nested() }]);
+    patch(&case, &path("deep"), &deep).await;
+    let case = case.restart(&[]).await;
+    case.seal("new", &[("a", "1")]).await;
+    case.wait_for_values("new", &[("a", "1")]).await;
+    for i in 0..odd_entries().len() {
+        let name = format!("odd-{i}");
+        let next = case.sealed(&name, &[("a", "2")]).spec.encrypted_data;
+        let operations = json!([{ "op": "replace", "path": "/spec/encryptedData", "value": next }]);
+        patch(&case, &path(&name), &operations).await;
+        case.wait_for_values(&name, &[("a", "2")]).await;
+        until(
+            &format!("{name} is reported\n{}", case.controller.log()),
+            async || {
+                let object = read(&case, &path(&name)).await?;
+                let status = &object["status"];
+                (status["observedGeneration"] == object["metadata"]["generation"]
+                    && status["conditions"][0]["status"] == "True")
+                    .then_some(())
+            },
+        )
+        .await;
+    }
+    let log = case.controller.log();
+    assert!(!log.contains("cannot parse"), "{log}");
+}
+
+/// Attack: a client that may write the Lease gives it a time, or managed fields, that the controller cannot represent.
+#[tokio::test]
+async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restart() {
+    let case = with_lease("odd-lease", &[]).await;
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/NAMESPACE/leases/{LEASE}");
+    let mut changes: Vec<Value> = odd_entries()
+        .iter()
+        .map(|entry| {
+            let mut entry = entry.clone();
+            entry["apiVersion"] = json!("coordination.k8s.io/v1");
+            setting(&entry)
+        })
+        .collect();
+    for field in ["renewTime", "acquireTime"] {
+        for time in TIMES {
+            let time = time
+                .replace(":59Z", ":59.999999Z")
+                .replace(":01Z", ":01.000000Z");
+            let time = time
+                .replace("59-", "59.000000-")
+                .replace("00+", "00.000000+");
+            changes.push(json!([
+                { "op": "replace", "path": format!("/spec/{field}"), "value": time },
+                { "op": "replace", "path": "/spec/holderIdentity", "value": "x" },
+                { "op": "replace", "path": "/spec/leaseDurationSeconds", "value": 1 },
+            ]));
+        }
+    }
+    let is_led = async |what: &str, case: &Case| {
+        let what = format!("{what}: it is led again\n{}", case.controller.log());
+        until(&what, async || {
+            let lease = read(case, &path).await?;
+            (lease["spec"]["holderIdentity"] != "x").then_some(())
+        })
+        .await;
+    };
+    for (i, change) in changes.iter().enumerate() {
+        patch(&case, &path, change).await;
+        let name = format!("db-{i}");
+        case.seal(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
+        if i >= odd_entries().len() {
+            is_led(&change.to_string(), &case).await;
+        }
+    }
+    let last = changes.last().unwrap();
+    let case = case.restart_after_patch(&path, last).await;
+    case.seal("after", &[("a", "1")]).await;
+    case.wait_for_values("after", &[("a", "1")]).await;
+    let log = case.controller.log();
+    assert!(!log.contains("cannot parse"), "{log}");
+}
+
+/// Attack: a client that may write key Secrets gives one of them metadata that the controller cannot represent.
+#[tokio::test]
+async fn an_odd_key_secret_leaves_the_start_and_the_other_keys_alone() {
+    let mut case = Case::with("odd-key", &["--key-renew-period=0"]).await;
+    for (i, entry) in odd_entries().iter().enumerate() {
+        patch(&case, &secret("key-0"), &setting(entry)).await;
+        case = case.restart(&["--key-renew-period=0"]).await;
+        let name = format!("db-{i}");
+        case.seal(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
+    }
+    let log = case.controller.log();
+    assert!(!log.contains("cannot parse"), "{log}");
+}
+
+impl Case {
+    async fn restart_after_patch(self, path: &str, change: &Value) -> Self {
+        let Self {
+            plane,
+            namespace,
+            controller,
+        } = self;
+        assert_eq!(controller.stop(), Some(0));
+        let request = http::Request::patch(path.replace("NAMESPACE", namespace.name()))
+            .header("content-type", "application/json-patch+json")
+            .body(change.to_string().into_bytes())
+            .unwrap();
+        let client = namespace.client();
+        client.request_text(request).await.unwrap();
+        let controller =
+            tests::cluster_controller::ClusterController::start(plane, &namespace, &[]);
+        let controller = controller.await;
+        Self {
+            plane,
+            namespace,
+            controller,
+        }
+    }
+}

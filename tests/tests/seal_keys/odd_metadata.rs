@@ -1,0 +1,98 @@
+//! Objects of the cluster whose metadata the types of our client library cannot represent.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tests::sealing::KEYS;
+
+use crate::site::Site;
+
+/// Returns entries of `managedFields` that the API server stores as they are: a time of the last year, one that becomes the
+/// year 10000, and fields nested deeper than JSON is parsed.
+fn odd_entries(api_version: &str) -> [Value; 3] {
+    let entry = |time: &str, fields: Value| {
+        json!({
+            "manager": "m", "operation": "Update", "apiVersion": api_version, "time": time,
+            "fieldsType": "FieldsV1", "fieldsV1": { "f:metadata": { "f:annotations": fields } },
+        })
+    };
+    let deep = (0..300).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+    [
+        entry("9999-12-31T23:59:59Z", json!({})),
+        entry("9999-12-31T23:59:59-14:00", json!({})),
+        entry("2026-01-01T00:00:00Z", deep),
+    ]
+}
+
+/// Gives an object these `managedFields`; returns it as stored.
+async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
+    let patch = json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }]);
+    let request = http::Request::patch(path)
+        .header("content-type", "application/json-patch+json")
+        .body(patch.to_string().into_bytes())
+        .unwrap();
+    let client = site.plane.admin();
+    client.request_text(request).await.unwrap()
+}
+
+/// Attack: the author of a SealedSecret, and a client that may write key Secrets, give them metadata that stops the commands
+/// about keys for the whole cluster.
+#[tokio::test]
+async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
+    let site = Site::new("odd", &KEYS[..2], &["--key-renew-period=0"]).await;
+    let namespace = site.namespace.name().to_owned();
+    let only = ["--only-namespace", namespace.as_str()];
+    let sealed = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets");
+    let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
+    for (i, entry) in odd_entries("bitnami.com/v1alpha1").iter().enumerate() {
+        let name = format!("odd-{i}");
+        site.create(&site.sealed(&KEYS[0], &name)).await;
+        site.holds(&name).await;
+        let stored = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
+        // Of a custom resource the API server drops entries of the year 10000.
+        assert_eq!(stored.contains("\"manager\":\"m\""), i != 1, "{stored}");
+    }
+    let recipient = site.identity();
+    for (i, entry) in odd_entries("v1").iter().enumerate() {
+        make_odd(&site, &format!("{secrets}/key-0"), entry).await;
+        make_odd(&site, &format!("{secrets}/odd-0"), entry).await;
+        for name in ["key-0", "key-1"] {
+            let list = site.done(&["keys", "list"]);
+            assert!(list.contains(name), "{list}");
+        }
+        let status = site.done(&["keys", "status", only[0], only[1]]);
+        let row = status.lines().find(|line| line.starts_with("key-0"));
+        let columns: Vec<&str> = row.unwrap().split_whitespace().collect();
+        assert_eq!(columns[5], "3", "{status}");
+        let refused = site.ends(
+            1,
+            &["keys", "retire", "key-0", "--dry-run", only[0], only[1]],
+        );
+        let report = site.done(&["keys", "compromise", "key-0", "--dry-run", only[0], only[1]]);
+        for odd in 0..3 {
+            let name = format!("SealedSecret {namespace}/odd-{odd}");
+            assert!(
+                refused.contains(&format!("{name}, item a: needs it")),
+                "{refused}"
+            );
+            assert!(report.contains(&name), "{report}");
+        }
+        // The API server itself cannot patch an object with a time of the year 10000, as the mark of a backup would.
+        if i != 1 {
+            let _ = fs::remove_file(site.path("keys.age"));
+            site.done(&[
+                "keys",
+                "backup",
+                "keys.age",
+                "-r",
+                &recipient,
+                "-i",
+                "identity.txt",
+            ]);
+        }
+        site.write("odd.json", &site.sealed(&KEYS[0], "odd-0"));
+        let found = site.seal(&["doctor", "odd.json"]);
+        let found = crate::site::said(&found);
+        assert!(!found.contains("no controller has"), "{found}");
+    }
+}
