@@ -26,10 +26,10 @@ fn odd_entries(api_version: &str) -> [Value; 3] {
 
 /// Gives an object these `managedFields`; returns it as stored.
 async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
-    let patch = json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }]);
+    let change = json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }]);
     let request = http::Request::patch(path)
         .header("content-type", "application/json-patch+json")
-        .body(patch.to_string().into_bytes())
+        .body(change.to_string().into_bytes())
         .unwrap();
     let client = site.plane.admin();
     client.request_text(request).await.unwrap()
@@ -47,7 +47,7 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
     for (i, entry) in odd_entries("bitnami.com/v1alpha1").iter().enumerate() {
         let name = format!("odd-{i}");
         site.create(&site.sealed(&KEYS[0], &name)).await;
-        site.holds(&name).await;
+        site.wait_for_value(&name).await;
         let stored = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
         // Of a custom resource the API server drops entries of the year 10000.
         assert_eq!(stored.contains("\"manager\":\"m\""), i != 1, "{stored}");
@@ -57,18 +57,18 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
         make_odd(&site, &format!("{secrets}/key-0"), entry).await;
         make_odd(&site, &format!("{secrets}/odd-0"), entry).await;
         for name in ["key-0", "key-1"] {
-            let list = site.done(&["keys", "list"]);
+            let list = site.run_ok(&["keys", "list"]);
             assert!(list.contains(name), "{list}");
         }
-        let status = site.done(&["keys", "status", only[0], only[1]]);
+        let status = site.run_ok(&["keys", "status", only[0], only[1]]);
         let row = status.lines().find(|line| line.starts_with("key-0"));
         let columns: Vec<&str> = row.unwrap().split_whitespace().collect();
         assert_eq!(columns[5], "3", "{status}");
-        let refused = site.ends(
+        let refused = site.run_exit(
             1,
             &["keys", "retire", "key-0", "--dry-run", only[0], only[1]],
         );
-        let report = site.done(&["keys", "compromise", "key-0", "--dry-run", only[0], only[1]]);
+        let report = site.run_ok(&["keys", "compromise", "key-0", "--dry-run", only[0], only[1]]);
         for odd in 0..3 {
             let name = format!("SealedSecret {namespace}/odd-{odd}");
             assert!(
@@ -80,7 +80,7 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
         // The API server itself cannot patch an object with a time of the year 10000, as the mark of a backup would.
         if i != 1 {
             let _ = fs::remove_file(site.path("keys.age"));
-            site.done(&[
+            site.run_ok(&[
                 "keys",
                 "backup",
                 "keys.age",
@@ -92,7 +92,7 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
         }
         site.write("odd.json", &site.sealed(&KEYS[0], "odd-0"));
         let found = site.seal(&["doctor", "odd.json"]);
-        let found = crate::site::said(&found);
+        let found = crate::site::stderr(&found);
         assert!(!found.contains("no controller has"), "{found}");
     }
 }
