@@ -13,7 +13,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::format::{Format, write};
 use kubeseal_library::walk::Skipped;
 use serde_json::{Value as Json, json};
-use shared::resource::SecretTemplate;
+use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SecretTemplate};
 use shared::scope::Scope;
 use zeroize::Zeroizing;
 
@@ -72,6 +72,8 @@ pub enum ChangeKind {
     Rescoped(String, String),
     /// The template changed.
     Template,
+    /// Labels, annotations, finalizers or owners of the SealedSecret changed.
+    Metadata,
     /// The file, folder or submodule cannot be read, with the reason.
     Unreadable(String),
 }
@@ -152,6 +154,21 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
             kind,
         });
     }
+    if old.sealed.spec.data != new.sealed.spec.data {
+        let kind = match (&old.sealed.spec.data, &new.sealed.spec.data) {
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Removed,
+            _ => ChangeKind::Changed,
+        };
+        let item = Some(WHOLE_SECRET.to_owned());
+        changes.push(Change { item, kind });
+    }
+    if metadata(old) != metadata(new) {
+        changes.push(Change {
+            item: None,
+            kind: ChangeKind::Metadata,
+        });
+    }
     if template(old) != template(new) {
         changes.push(Change {
             item: None,
@@ -159,6 +176,27 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
         });
     }
     changes
+}
+
+/// The name for the deprecated `spec.data`, which no item can have: a whole Secret that is sealed as one value.
+const WHOLE_SECRET: &str = "(data)";
+
+/// Returns the metadata that changes what happens with the object, without what is reported otherwise (scope) or
+/// changes with each sealing (hints), and without what tools and the API server write.
+fn metadata(object: &Object) -> impl PartialEq {
+    let metadata = &object.sealed.metadata;
+    let mut annotations = metadata.annotations.clone().unwrap_or_default();
+    Scope::Strict.annotate(&mut annotations);
+    annotations.remove(KEY_HINTS_ANNOTATION);
+    for written in LAST_APPLIED_ANNOTATIONS {
+        annotations.remove(written);
+    }
+    (
+        metadata.labels.clone().unwrap_or_default(),
+        annotations,
+        metadata.finalizers.clone(),
+        metadata.owner_references.clone(),
+    )
 }
 
 /// Returns the template without its copy of the scope, because [`ChangeKind::Rescoped`] already reports the scope.
@@ -182,6 +220,7 @@ impl ChangeKind {
             Self::Rekeyed(..) => "rekeyed",
             Self::Rescoped(..) => "rescoped",
             Self::Template => "template changed",
+            Self::Metadata => "metadata changed",
             Self::Unreadable(_) => "unreadable",
         }
     }
@@ -254,6 +293,47 @@ mod tests {
             "metadata: {{name: n, annotations: {{{annotations}}}}}\nspec:\n  encryptedData: {{{items}}}\n  template: {{{template}}}\n"
         );
         Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
+    }
+
+    fn read(yaml: &str) -> Object {
+        Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
+    }
+
+    /// Attack: changes what the controller writes, or what happens with the Secret, in a place beside the items.
+    #[test]
+    fn reports_changes_beside_the_items() {
+        let object = |metadata: &str, spec: &str| {
+            read(&format!(
+                "metadata: {{name: n{metadata}}}\nspec: {{encryptedData: {{a: x}}{spec}}}\n"
+            ))
+        };
+        let plain = object("", "");
+        for (metadata, spec, want) in [
+            ("", "", vec![]),
+            ("", ", data: sealed", vec!["(data):added"]),
+            (", labels: {a: b}", "", vec![":metadata changed"]),
+            (", finalizers: [a/b]", "", vec![":metadata changed"]),
+            (
+                ", annotations: {sealedsecrets.bitnami.com/skip-set-owner-references: 'true'}",
+                "",
+                vec![":metadata changed"],
+            ),
+            (
+                ", annotations: {kubectl.kubernetes.io/last-applied-configuration: x}",
+                "",
+                vec![],
+            ),
+            (", annotations: {}, labels: {}", "", vec![]),
+        ] {
+            assert_eq!(
+                args(&plain, &object(metadata, spec)),
+                want,
+                "{metadata} {spec}"
+            );
+        }
+        let (old, new) = (object("", ", data: good"), object("", ", data: evil"));
+        assert_eq!(args(&old, &new), ["(data):changed"]);
+        assert_eq!(args(&old, &plain), ["(data):removed"]);
     }
 
     fn args(old: &Object, new: &Object) -> Vec<String> {

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
 use serde_json::{Value as Json, json};
 use shared::manifest::{self, Reading, Shape};
+use shared::readable;
 use zeroize::Zeroizing;
 
 use super::ClusterError;
@@ -128,9 +129,7 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
     }
     let header = token.map(|token| header(&token)).transpose();
     let header = header.map_err(|why| format!("the token of {PLUG_IN} {why}"))?;
-    let until = text("expirationTimestamp")
-        .map(|text| text.parse::<Timestamp>())
-        .transpose();
+    let until = status["expirationTimestamp"].as_str().map(time).transpose();
     let until = until.map_err(|_| format!("{PLUG_IN} output an invalid expirationTimestamp"))?;
     // Ignore an expiry in the past: it would run the plug-in before each request.
     let until = until.filter(|until| now + MARGIN < *until);
@@ -138,6 +137,13 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
         token: Token { header, until },
         identity,
     })
+}
+
+/// Parses a time. One that only Go can represent, such as the end of the year 9999, becomes the nearest one.
+fn time(text: &str) -> Result<Timestamp, jiff::Error> {
+    let mut time = Json::from(text);
+    readable::adapt_time(&mut time);
+    time.as_str().unwrap_or(text).parse()
 }
 
 /// Parses JSON, or YAML, which some plug-ins write.
@@ -305,6 +311,18 @@ mod tests {
         let mut user: AuthInfo = serde_json::from_value(json!({"token": "a\nb"})).unwrap();
         let error = Login::new(&mut user, NOW).err().unwrap().to_string();
         assert!(error.contains("control character"), "{error}");
+    }
+
+    #[test]
+    fn accepts_every_expiry_that_go_accepts() {
+        for (text, is_valid) in [
+            ("2199-01-01T00:00:00Z", true),
+            ("9999-12-31T23:59:59Z", true),
+            ("0001-01-01T00:00:00Z", true),
+            ("tomorrow", false),
+        ] {
+            assert_eq!(time(text).is_ok(), is_valid, "{text}");
+        }
     }
 
     #[test]

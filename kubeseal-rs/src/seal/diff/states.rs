@@ -173,8 +173,22 @@ fn objects(
         Err(_) => return Ok(BTreeMap::new()),
     };
     let read = |node| Object::read(node).map_err(|error| error_chain(error.as_ref()));
-    let objects = file.of_kind(Kind::SealedSecret).map(read);
-    objects
-        .map(|object| object.map(|object| (object.sealed.place(), object)))
-        .collect()
+    let mut objects = BTreeMap::new();
+    for object in file.of_kind(Kind::SealedSecret).map(read) {
+        let object = object?;
+        insert(&mut objects, object.sealed.place(), object);
+    }
+    Ok(objects)
+}
+
+/// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster takes the
+/// last one, and a reviewer has to see all.
+fn insert(objects: &mut BTreeMap<String, Object>, place: String, object: Object) {
+    let mut numbered = place.clone();
+    let mut number = 1;
+    while objects.contains_key(&numbered) {
+        number += 1;
+        numbered = format!("{place} (number {number} of this name)");
+    }
+    objects.insert(numbered, object);
 }
