@@ -146,7 +146,7 @@ impl Candidate {
                 self.record_response();
                 self.log_problem(
                     failure.text(),
-                    "This controller may not use Leases, so it assumes to be the only replica: to run several replicas, \
+                    "RBAC does not allow this controller to use Leases, so it assumes to be the only replica: to run several replicas, \
                      grant get, create and update of leases in its namespace; otherwise set \
                      --leader-elect=false",
                 );

@@ -25,7 +25,7 @@ pub enum PortError {
     Listen {
         /// The flag that sets the address.
         flag: &'static str,
-        /// The address.
+        /// The address that the flag sets.
         address: String,
         /// The error of the operating system.
         source: std::io::Error,
@@ -194,7 +194,7 @@ async fn may_ask(reviews: &Reviews) -> bool {
             Ok(None) => return true,
             Ok(Some(resource)) => {
                 error!(
-                    "--listen-authorized-addr: not served, because this controller may not create {resource}; \
+                    "--listen-authorized-addr: not served, because RBAC does not allow this controller to create {resource}; \
                      bind its service account to the ClusterRole system:auth-delegator"
                 );
                 return false;

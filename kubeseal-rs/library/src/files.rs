@@ -203,7 +203,7 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// # Errors
 ///
-/// Fails like [`replace_anywhere`], and for such a link.
+/// Fails like [`replace_anywhere`], and if the path is a link out of the work tree.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     replace_anywhere(path, bytes)
@@ -300,8 +300,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails if the path is such a link or not a regular file, if the
-/// file cannot be read or written, or if another program changes it repeatedly.
+/// Returns the error of `change`. Fails if the path is a link out of a work tree or not a regular
+/// file, if the file cannot be read or written, or if another program changes it repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,

@@ -293,7 +293,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns [`SettingsError::OnlyByRule`] for such a certificate.
+    /// Returns [`SettingsError::OnlyByRule`] if only a rule names the certificate.
     pub fn check_named_by_user(&self, certificate: &Certificate) -> Result<(), SettingsError> {
         let (Origin::Rule, None) = (self.certificate.by, &self.pins) else {
             return Ok(());

@@ -50,7 +50,7 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// Finds the editor.
+    /// Finds the program of `VISUAL` or `EDITOR`, or `vi`.
     pub(super) fn find(environment: &Environment) -> Result<Self, EditorError> {
         let named = |variable: &'static str| {
             let line = environment.filled_variable(variable)?;

@@ -144,7 +144,7 @@ fn wait(
     }
 }
 
-/// Explains why a new key may not be served, and what to do.
+/// Explains why a new key might not be served yet, and what to do.
 fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -> String {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let head = format!(
