@@ -69,7 +69,8 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// Fails if the file is not a regular file, is larger than [`MAX_FILE`], changes while it is read, or cannot be read.
+    /// Fails if the file is not a regular file, is larger than [`MAX_FILE`], changes while it is
+    /// read, or cannot be read.
     pub fn read(self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let Self {
             fd,

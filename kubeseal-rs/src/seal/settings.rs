@@ -205,7 +205,7 @@ fn source(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Setting<Source> {
     let setting = |value, by| Setting { value, by };
-    let asked = |context: &Option<String>| Source::Controller {
+    let from_controller = |context: &Option<String>| Source::Controller {
         context: context.clone(),
         name: args.controller.name.clone(),
         namespace: args.controller.namespace.clone(),
@@ -214,7 +214,7 @@ fn source(
         return setting(Source::At(at.clone()), Origin::Flag("cert"));
     }
     if args.cluster.context.is_some() {
-        return setting(asked(&args.cluster.context), Origin::Flag("context"));
+        return setting(from_controller(&args.cluster.context), Origin::Flag("context"));
     }
     if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
         return setting(source, Origin::Rule);
