@@ -214,7 +214,10 @@ fn source(
         return setting(Source::At(at.clone()), Origin::Flag("cert"));
     }
     if args.cluster.context.is_some() {
-        return setting(from_controller(&args.cluster.context), Origin::Flag("context"));
+        return setting(
+            from_controller(&args.cluster.context),
+            Origin::Flag("context"),
+        );
     }
     if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
         return setting(source, Origin::Rule);

@@ -24,7 +24,9 @@ pub enum ValueError {
     #[error("the two entries for {0:?} differ; nothing was written\nhint: run the command again")]
     Differ(String),
     /// Two values are read from stdin.
-    #[error("stdin can be read only once, but two values use it\nhint: read one of them from a file")]
+    #[error(
+        "stdin can be read only once, but two values use it\nhint: read one of them from a file"
+    )]
     StdinTwice,
     /// stdin was empty.
     #[error(

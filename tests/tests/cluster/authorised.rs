@@ -205,7 +205,9 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &ARGS[..1]);
-    controller.logs("RBAC does not allow this controller to create tokenreviews").await;
+    controller
+        .logs("RBAC does not allow this controller to create tokenreviews")
+        .await;
     controller.become_ready().await;
     assert_eq!(controller.authorised_port(), None);
 }

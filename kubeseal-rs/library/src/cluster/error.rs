@@ -101,7 +101,7 @@ pub enum ClusterError {
     #[error(
         "cannot get sealed secret service: {}.\nPlease, use the flag --controller-name and \
          --controller-namespace to set up the name and namespace of the sealed secrets controller{}",
-        .0.why, listed(.0)
+        .0.why, candidates_text(.0)
     )]
     NoService(Box<NoService>),
     /// The Service has no ports.
@@ -176,7 +176,7 @@ pub struct NoService {
     pub may_be_another: bool,
 }
 
-fn listed(missing: &NoService) -> String {
+fn candidates_text(missing: &NoService) -> String {
     let NoService {
         service,
         candidates,
@@ -345,7 +345,7 @@ impl std::fmt::Display for Problem {
                 } else {
                     message
                 },
-                named(&self.port)
+                port_in_text(&self.port)
             ),
             Cause::TooMany(attempts, wait) => {
                 write!(f, "too many requests, after {attempts} attempts")?;
@@ -397,7 +397,7 @@ impl Problem {
     }
 }
 
-fn named(port: &str) -> String {
+fn port_in_text(port: &str) -> String {
     match port {
         "" => String::new(),
         port => format!(", {port:?},"),

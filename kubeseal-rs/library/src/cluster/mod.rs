@@ -196,7 +196,7 @@ impl Cluster {
             })));
         }
         if !answer.code.is_success() {
-            return Err(refused(
+            return Err(refusal(
                 "cannot get sealed secret service",
                 &answer,
                 service,
@@ -357,7 +357,7 @@ impl Controller {
         if answer.code.is_success() {
             return Ok(answer);
         }
-        Err(refused(what, &answer, &self.service, &self.port))
+        Err(refusal(what, &answer, &self.service, &self.port))
     }
 }
 
@@ -365,7 +365,7 @@ fn proxied(Service { namespace, name }: &Service, port: &str, endpoint: &str) ->
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/v1/{endpoint}")
 }
 
-fn refused(what: &'static str, answer: &Answer, service: &Service, port: &str) -> ClusterError {
+fn refusal(what: &'static str, answer: &Answer, service: &Service, port: &str) -> ClusterError {
     let problem = Box::new(Problem::of(answer, service, port));
     ClusterError::Refused { what, problem }
 }

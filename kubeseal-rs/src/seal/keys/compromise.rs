@@ -84,7 +84,8 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let records = all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
     let search_args = (&args.search, &args.place);
-    let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, search_args, &clusters)?;
+    let (ring, mut found, survey) =
+        survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
     found.unread.extend(unread);
     let damage = Damage {

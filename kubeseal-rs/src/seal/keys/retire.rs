@@ -114,7 +114,9 @@ fn check(record: &KeyRecord, state: Option<KeyState>, again: &str) -> Result<()>
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {
-            bail!("{name} is the sealing key\nhint: generate a new one first: `seal keys rotate{again}`")
+            bail!(
+                "{name} is the sealing key\nhint: generate a new one first: `seal keys rotate{again}`"
+            )
         }
         _ if name == LEGACY_NAME => bail!(
             "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired in place; \
