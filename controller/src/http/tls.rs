@@ -34,7 +34,7 @@ pub enum IdentityError {
     #[error("cannot generate the TLS certificate: the system clock is out of range; set the clock")]
     Clock,
     /// The key or the certificate could not be generated.
-    #[error("cannot generate the TLS certificate of --listen-authorized-addr")]
+    #[error("cannot generate the TLS certificate for --listen-authorized-addr")]
     Certificate(#[from] rcgen::Error),
     /// The TLS library does not accept the certificate.
     #[error("cannot use the generated TLS certificate")]

@@ -345,7 +345,7 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
     if replaced.map_err(failed)? {
         return Ok(());
     }
-    let changed = io::Error::other("another program changed the file; run the command again");
+    let changed = io::Error::other("another program changed the file\nhint: run the command again");
     Err(FileError::new(CHANGED, path, changed))
 }
 

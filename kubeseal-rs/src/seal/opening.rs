@@ -53,7 +53,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
             "encrypted"
         };
         return format!(
-            "{path} is {how}, but an identity must be unencrypted; decrypt it to a pipe: \
+            "{path} is {how}, but an identity must be unencrypted\nhint: decrypt it to a pipe: \
              --identity <(age -d {path})"
         );
     }
@@ -69,7 +69,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
         );
     }
     format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` generates one"
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1\nhint: `age-keygen` generates one"
     )
 }
 
@@ -78,7 +78,7 @@ fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString>
     let bytes = match path.to_str() {
         Some("-") if environment.stdin_is_terminal => {
             bail!(
-                "stdin is a terminal, which would show the passphrase; omit --passphrase-file to be prompted"
+                "stdin is a terminal, which would show the passphrase\nhint: omit --passphrase-file to be prompted"
             )
         }
         Some("-") => files::read_stdin_as(Kind::Credential)?,

@@ -193,7 +193,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         text.parse().map_err(|_| {
             // Do not print an argument that may be a secret key, given by mistake.
             let shown = if text.starts_with("age1") { text.as_str() } else { "the argument" };
-            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1; `age-keygen -y FILE` prints it")
+            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1\nhint: `age-keygen -y FILE` prints it")
         })
     };
     Ok(Lock::Recipients(

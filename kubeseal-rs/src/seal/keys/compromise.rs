@@ -108,7 +108,7 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
             store.change(record, &mark).with_context(|| {
                 let name = record.name();
                 format!(
-                    "{done} Secrets of this key are marked and {name} is not: run the command again"
+                    "{done} Secrets of this key are marked and {name} is not\nhint: run the command again"
                 )
             })?;
         }

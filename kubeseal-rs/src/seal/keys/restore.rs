@@ -147,7 +147,7 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
         let context = || {
             let name = &step.name;
             format!(
-                "cannot restore {name}; the keys before it were restored, and the command can be run again"
+                "cannot restore {name}; the keys before it were restored\nhint: run the command again"
             )
         };
         match &step.action {
