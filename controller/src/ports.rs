@@ -1,4 +1,4 @@
-//! The ports of a controller: the unauthenticated port, the metrics port, and the port for authenticated callers.
+//! The ports of a controller: the unauthenticated port, the metrics port, and the TLS port.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct Server<'a> {
     config: &'a Config,
 }
 
-/// The open port for authenticated callers.
+/// The open TLS port.
 pub struct Authorised {
     listener: TcpListener,
     identity: Identity,

@@ -45,7 +45,7 @@ const FLAGS: &[Flag] = &[
     ),
     text(
         "authorized",
-        "URL of the controller's TLS port for callers with a token (https://...), or of a port-forward to it.",
+        "URL of the controller's TLS port (https://...), or of a port-forward to it.",
     ),
     path(
         "token-file",

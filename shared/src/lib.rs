@@ -1,6 +1,6 @@
 //! The sealing core: what a SealedSecret is, how it is sealed, and how it is unsealed.
 //!
-//! Three rules hold in this crate. It contains only pure functions over plain data; callers do the I/O. It
+//! Three rules hold in this crate. It contains only pure functions; callers do the I/O. It
 //! reads no clock, file, network or environment: time and randomness are arguments, except that key
 //! generation and OAEP draw their randomness inside aws-lc-rs ([`key`], [`envelope`]). A plaintext value
 //! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error

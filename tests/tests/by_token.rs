@@ -1,5 +1,5 @@
 //! `kubeseal` and `seal` with a controller that serves verify and rotate only to callers with a token: they use
-//! the controller's port for such callers.
+//! the controller's TLS port.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,7 +51,7 @@ impl Scene {
         put_key(&namespace, "key-0", &KEYS[0]).await;
         put_key(&namespace, "key-1", &KEYS[1]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
-        let port = until("the port for callers with a token is served", async || {
+        let port = until("the TLS port is served", async || {
             controller.authorised_port()
         });
         let port = port.await;

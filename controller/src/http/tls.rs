@@ -1,4 +1,4 @@
-//! The certificate of the port for authenticated callers, and the authority that issued it.
+//! The certificate of the TLS port, and the authority that issued it.
 //!
 //! Both are created at each start, and their keys never leave the process. The certificate of the authority is
 //! published on the unauthenticated port, which callers reach through the API server, which they already trust.

@@ -1,4 +1,4 @@
-//! Tests the port for callers with a token.
+//! Tests the TLS port.
 
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;

@@ -1,4 +1,4 @@
-//! If no local key decrypts a value, `seal` queries a controller on its port for callers with a token.
+//! If no local key decrypts a value, `seal` queries a controller on its TLS port.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Client of the controller's TLS port for callers with a token. This port reports which key
-//! unseals each item of an object that the caller may verify.
+//! Client of the controller's TLS port. This port reports which key unseals each item of an object
+//! that the caller may verify.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -37,11 +37,11 @@ pub enum AuthorisedError {
     )]
     NoToken,
     /// The CA certificate is not PEM.
-    #[error("the CA certificate of the controller's port is not PEM")]
+    #[error("the CA certificate of the controller's TLS port is not PEM")]
     NoAuthority,
     /// The port does not respond.
     #[error(
-        "cannot reach the controller's port for callers with a token at {url}\n\
+        "cannot reach the controller's TLS port at {url}\n\
          hint: outside the cluster, use `kubectl port-forward` and --authorized https://localhost:PORT\n\
          hint: if the controller restarted since its CA certificate was fetched, run the command again"
     )]
@@ -69,8 +69,8 @@ pub enum AuthorisedError {
     /// The response cannot be parsed.
     #[error(
         "cannot parse the response\n\
-         hint: check that the address is the controller's port for callers with a token, and that controller \
-         and client have the same version"
+         hint: check that the address is the controller's TLS port, and that controller and client have the \
+         same version"
     )]
     Nonsense,
 }

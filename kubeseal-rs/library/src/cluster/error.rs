@@ -140,7 +140,7 @@ pub enum ClusterError {
         /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The controller's port for callers with a token failed.
+    /// The controller's TLS port failed.
     #[error("the controller requires a token for this request")]
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
@@ -338,8 +338,7 @@ impl std::fmt::Display for Problem {
                 "{}\nThe server behind the first port{} of the Service {service} is not a controller, or does not serve \
                  this endpoint\n\
                  hint: check that the Service is the controller's and its first port the one for HTTP\n\
-                 hint: a controller with --plain-certificate-only requires a token: pass its port for callers with a token \
-                 with --authorized",
+                 hint: a controller with --plain-certificate-only requires a token: pass its TLS port with --authorized",
                 if message.is_empty() {
                     "not found"
                 } else {

@@ -87,7 +87,7 @@ pub struct Search {
     /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// How to reach the controller's port for callers with a token.
+    /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub asking: Asking,
 }
@@ -283,8 +283,8 @@ fn find<'a>(
     }
 }
 
-/// Connects to the controller's port for callers with a token, if the arguments name it. Its CA
-/// certificate comes from a file or, through the trusted API server, from the controller.
+/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a
+/// file or, through the trusted API server, from the controller.
 ///
 /// # Errors
 ///
@@ -314,7 +314,7 @@ pub fn authorised(
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
-            .context("cannot fetch the CA certificate of the controller's port\nhint: pass it with --authority FILE")?,
+            .context("cannot fetch the CA certificate of the controller's TLS port\nhint: pass it with --authority FILE")?,
     };
     Authorised::new(url, &token, &authority)
         .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
