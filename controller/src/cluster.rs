@@ -319,7 +319,7 @@ impl Cluster {
             self.take_over(now).await;
         }
         self.keys.announce(now).await;
-        if self.keys.takes_key_request() {
+        if self.keys.accept_renewal_request() {
             self.renewal.request();
         }
         if let Some(new) = self.renewal.turn(self.newest(now), now).await {

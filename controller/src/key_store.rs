@@ -128,9 +128,9 @@ impl KeyStore {
         !self.ring.same_keys(&before)
     }
 
-    /// Returns whether the newest key requests a newer one with [`RENEW_ANNOTATION`]. Returns true once for
-    /// each key.
-    pub fn takes_key_request(&mut self) -> bool {
+    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`], which requests a new key. Returns true only
+    /// once for each key.
+    pub fn accept_renewal_request(&mut self) -> bool {
         let newest = self.ring.newest().map(|key| key.name().to_owned());
         let parsed = self.files.files().values();
         let mut renewal_requests = parsed

@@ -146,7 +146,7 @@ impl Candidate {
                 self.record_response();
                 self.log_problem(
                     failure.text(),
-                    "This controller may not use Leases, so it assumes to be the only replica: to run several replicas, \
+                    "RBAC does not allow this controller to use Leases, so it assumes to be the only replica: to run several replicas, \
                      grant get, create and update of leases in its namespace; otherwise set \
                      --leader-elect=false",
                 );
@@ -205,7 +205,7 @@ impl Candidate {
     }
 
     async fn check_lease(&mut self) -> Result<(), Failure> {
-        let asked = Moment::now();
+        let requested_at = Moment::now();
         let lease = self.api.get_opt(&self.election.lease_name).await;
         // The holder may have renewed the Lease just before the answer, so no replica may count from an
         // earlier time.
@@ -214,8 +214,8 @@ impl Candidate {
         let Some(lease) = lease else {
             let spec = self.renewed(None);
             let wanted = Readable::Object(self.lease(ObjectMeta::default(), spec));
-            let made = self.api.create(&PostParams::default(), &wanted).await;
-            return self.written(made, asked);
+            let created = self.api.create(&PostParams::default(), &wanted).await;
+            return self.written(created, requested_at);
         };
         let is_readable = matches!(lease, Readable::Object(_));
         let lease = lease::or_held(lease);
@@ -236,7 +236,7 @@ impl Candidate {
                 let spec = self.renewed(before.spec.as_ref());
                 let wanted = self.lease(before.metadata, spec);
                 let taken = self.replace(wanted).await;
-                self.written(taken, asked)
+                self.written(taken, requested_at)
             }
         }
     }
@@ -246,15 +246,15 @@ impl Candidate {
     fn written(
         &mut self,
         written: Result<Readable<Lease>, kube::Error>,
-        asked: Moment,
+        requested_at: Moment,
     ) -> Result<(), Failure> {
         match written {
             Ok(lease) => {
                 let lease = lease::or_held(lease);
                 self.renewals = renewal(&lease).into_iter().collect();
-                self.view = Some(View::after(None, lease, asked));
+                self.view = Some(View::after(None, lease, requested_at));
                 self.write_lease
-                    .extend(asked.after(self.election.renew_deadline));
+                    .extend(requested_at.after(self.election.renew_deadline));
                 Ok(())
             }
             // Another replica was faster. If this one was leading without a Lease for lack of permission,

@@ -1,4 +1,4 @@
-//! The ports of a controller: the unauthenticated port, the metrics port, and the port for authenticated callers.
+//! The ports of a controller: the unauthenticated port, the metrics port, and the TLS port.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub enum PortError {
     Listen {
         /// The flag that sets the address.
         flag: &'static str,
-        /// The address.
+        /// The address that the flag sets.
         address: String,
         /// The error of the operating system.
         source: std::io::Error,
@@ -46,7 +46,7 @@ pub struct Server<'a> {
     config: &'a Config,
 }
 
-/// The open port for authenticated callers.
+/// The open TLS port.
 pub struct Authorised {
     listener: TcpListener,
     identity: Identity,
@@ -194,7 +194,7 @@ async fn may_ask(reviews: &Reviews) -> bool {
             Ok(None) => return true,
             Ok(Some(resource)) => {
                 error!(
-                    "--listen-authorized-addr: not served, because this controller may not create {resource}; \
+                    "--listen-authorized-addr: not served, because RBAC does not allow this controller to create {resource}; \
                      bind its service account to the ClusterRole system:auth-delegator"
                 );
                 return false;

@@ -93,8 +93,9 @@ impl Publisher {
         } else if forbidden {
             warn!(
                 error = text,
-                "--certificate-configmap: the certificate is not published, because this controller may not get, create \
-                 and update the ConfigMap {name} in {namespace}; grant these verbs, or remove the flag"
+                "--certificate-configmap: the certificate is not published, because RBAC does not allow this \
+                 controller to get, create and update the ConfigMap {name} in {namespace}; grant these verbs, or remove \
+                 the flag"
             );
         } else {
             warn!(

@@ -152,7 +152,7 @@ impl Rounds {
         if changed == Ok(true) {
             self.use_ring(now);
         }
-        if lock(&self.keys).takes_key_request() {
+        if lock(&self.keys).accept_renewal_request() {
             self.renewal.request();
         }
         if let Some(new) = self.renewal.turn(self.newest(now), now).await {

@@ -45,11 +45,11 @@ const FLAGS: &[Flag] = &[
     ),
     text(
         "authorized",
-        "URL of the controller's TLS port for callers with a token (https://...), or of a port-forward to it.",
+        "URL of the controller's TLS port (https://...), or of a port-forward to it.",
     ),
     path(
         "token-file",
-        "File with a token for that port; by default a token is requested for --token-account.",
+        "File with a token for the controller's TLS port; by default a token is requested for --token-account.",
     ),
     text(
         "token-account",
@@ -57,7 +57,7 @@ const FLAGS: &[Flag] = &[
     ),
     path(
         "authority",
-        "CA certificate of that port, as served at /v1/ca.pem; by default fetched from the controller.",
+        "CA certificate of the controller's TLS port, as served at /v1/ca.pem; by default fetched from the controller.",
     ),
     Flag::new(
         "controller-name",

@@ -2,7 +2,7 @@
 //! code.
 //!
 //! Names and texts in files are untrusted, and must not control the terminal. Messages are escaped
-//! here. Results for people are escaped with [`shown`] where they are formatted.
+//! here. Human-readable results are escaped with [`shown`] where they are formatted.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

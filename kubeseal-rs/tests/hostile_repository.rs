@@ -332,7 +332,7 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
 }
 
-/// Attack: puts the file below such a folder, outside any work tree.
+/// Attack: puts the file below a folder that looks like a bare repository, outside any work tree.
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -342,7 +342,7 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
 }
 
-/// Attack: puts such a folder below the file.
+/// Attack: commits a folder that looks like a bare repository below the root of the work tree.
 #[test]
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     let trap = Trap::new();

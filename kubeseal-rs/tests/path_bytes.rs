@@ -56,7 +56,7 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(status.expect("git starts").success(), "{args:?}");
 }
 
-/// A folder with a file of such a name for every purpose.
+/// Creates a folder with a file for every purpose, all with names that are not UTF-8.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let put = |name: &str, text: &[u8]| {

@@ -42,7 +42,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("ours");
 }
 
-/// Returns JSON with names that contain such strings.
+/// Returns a SealedSecret as JSON, with `name` as its name, its namespace and the key of its item.
 fn sealed(name: &str) -> String {
     format!(
         "{{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {{\"name\": {name:?}, \
@@ -184,7 +184,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Attack: uses such names in the output formats for programs, which people read too.
+/// Attack: uses names with control sequences in YAML and JSON output, which users also read in a terminal.
 #[test]
 fn names_cannot_control_the_terminal_in_yaml_or_json() {
     let mut found = Vec::new();

@@ -93,7 +93,6 @@ impl RingKey {
         certificate.is_some_and(|certificate| certificate.validity(now) == Validity::Valid)
     }
 
-    /// Returns the private key.
     pub(crate) fn private(&self) -> &PrivateKey {
         &self.private
     }

@@ -1,6 +1,6 @@
 //! The sealing core: what a SealedSecret is, how it is sealed, and how it is unsealed.
 //!
-//! Three rules hold in this crate. It contains only pure functions over plain data; callers do the I/O. It
+//! Three rules hold in this crate. It contains only pure functions; callers do the I/O. It
 //! reads no clock, file, network or environment: time and randomness are arguments, except that key
 //! generation and OAEP draw their randomness inside aws-lc-rs ([`key`], [`envelope`]). A plaintext value
 //! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error
@@ -90,16 +90,44 @@ pub use go::base64;
 pub use visible::{visible, visible_line};
 
 /// Formats an error with its causes, joined by colons, for the user. Omits a cause whose text the error
-/// already contains.
+/// already contains. The `hint:` lines of the error and of its causes follow at the end.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let args = error.to_string();
-        if !text.ends_with(&args) {
-            text = format!("{text}: {args}");
+    let (mut text, mut hints) = (String::new(), String::new());
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let message = error.to_string();
+        let end = message.find("\nhint: ").unwrap_or(message.len());
+        let (message, hint) = message.split_at(end);
+        if text.is_empty() {
+            text.push_str(message);
+        } else if !text.ends_with(message) {
+            text = format!("{text}: {message}");
         }
-        cause = error.source();
+        if !hints.ends_with(hint) {
+            hints.push_str(hint);
+        }
+        next = error.source();
     }
-    text
+    text + &hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read the keys\nhint: pass a backup")]
+    struct NoKeys(#[source] NoCluster);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no cluster is configured\nhint: pass --kubeconfig")]
+    struct NoCluster;
+
+    #[test]
+    fn prints_hints_after_all_causes() {
+        assert_eq!(
+            error_chain(&NoKeys(NoCluster)),
+            "cannot read the keys: no cluster is configured\nhint: pass a backup\nhint: pass --kubeconfig"
+        );
+    }
 }

@@ -11,7 +11,7 @@ const CHUNK: usize = 1 << 20;
 ///
 /// # Panics
 /// Panics if this process may not read it: the controller allows that only to root.
-pub fn found<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
+pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
         panic!("cannot read the memory of the controller ({error}): run this test as root")
     });

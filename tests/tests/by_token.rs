@@ -1,5 +1,5 @@
 //! `kubeseal` and `seal` with a controller that serves verify and rotate only to callers with a token: they use
-//! the controller's port for such callers.
+//! the controller's TLS port.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,7 +51,7 @@ impl Scene {
         put_key(&namespace, "key-0", &KEYS[0]).await;
         put_key(&namespace, "key-1", &KEYS[1]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
-        let port = until("the port for callers with a token is served", async || {
+        let port = until("the TLS port is served", async || {
             controller.authorised_port()
         });
         let port = port.await;
@@ -169,13 +169,13 @@ async fn connect(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String
     let _ = copy_bidirectional(&mut stream, &mut there).await;
 }
 
-fn successful(output: Output) -> Vec<u8> {
+fn expect_success(output: Output) -> Vec<u8> {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{message}");
     output.stdout
 }
 
-fn failed(output: Output) -> String {
+fn expect_failure(output: Output) -> String {
     assert!(!output.status.success());
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
@@ -208,7 +208,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     );
 
     let re_encrypt = scene.named(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
-    successful(scene.inside(&kubeseal, &account, &re_encrypt));
+    expect_success(scene.inside(&kubeseal, &account, &re_encrypt));
     let new = parsed(&fs::read(scene.file("new.json")).unwrap());
     assert_ne!(new.spec.encrypted_data, scene.sealed().spec.encrypted_data);
 
@@ -221,7 +221,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     );
 
     let rotate = scene.named(&["rotate", "db.json"]);
-    successful(scene.inside(&seal, &account, &rotate));
+    expect_success(scene.inside(&seal, &account, &rotate));
     let rotated = parsed(&fs::read(scene.file("db.json")).unwrap());
     assert_ne!(
         rotated.spec.encrypted_data,
@@ -232,7 +232,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     moved.metadata.name = Some("other".into());
     fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
     let validate = scene.named(&["--validate", "-f", "moved.json"]);
-    let message = failed(scene.inside(&kubeseal, &account, &validate));
+    let message = expect_failure(scene.inside(&kubeseal, &account, &validate));
     assert!(
         message.contains("unable to decrypt sealed secret: other"),
         "{message}"
@@ -261,19 +261,19 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
         &["sealed-secrets.bitnami.com"],
     );
     fs::write(scene.file("token"), token.await).unwrap();
-    successful(validate(&["--authorized", &url, "--token-file", "token"]));
+    expect_success(validate(&["--authorized", &url, "--token-file", "token"]));
 
-    let message = failed(validate(&[]));
+    let message = expect_failure(validate(&[]));
     assert!(
         message.contains("--token-account NAMESPACE/NAME"),
         "{message}"
     );
-    let message = failed(validate(&["--token-account", "../x"]));
+    let message = expect_failure(validate(&["--token-account", "../x"]));
     assert!(message.contains("expected NAMESPACE/NAME"), "{message}");
     let nobody = format!("{}/nobody", scene.namespace.name());
-    let message = failed(validate(&["--token-account", &nobody]));
+    let message = expect_failure(validate(&["--token-account", &nobody]));
     assert!(message.contains("\"nobody\" not found"), "{message}");
-    let message = failed(validate(&[
+    let message = expect_failure(validate(&[
         "--authorized",
         "http://localhost",
         "--token-account",
@@ -281,9 +281,9 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
     ]));
     assert!(message.contains("sent unencrypted"), "{message}");
     let other = format!("{}/default", scene.namespace.name());
-    let message = failed(validate(&["--authorized", &url, "--token-account", &other]));
+    let message = expect_failure(validate(&["--authorized", &url, "--token-account", &other]));
     assert!(
-        message.contains("not allowed the verb `verify`"),
+        message.contains("does not allow the token's user to `verify`"),
         "{message}"
     );
 }
@@ -304,7 +304,7 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
     fs::write(scene.file(".seal.yaml"), rules).unwrap();
     let seal = binaries::seal();
     let message = until("its permissions take effect", async || {
-        let message = failed(scene.inside(&seal, &account, &["rotate", "db.json"]));
+        let message = expect_failure(scene.inside(&seal, &account, &["rotate", "db.json"]));
         (!message.contains("forbidden")).then_some(message)
     })
     .await;
@@ -313,5 +313,5 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
         "{message}"
     );
     assert_eq!(scene.network.names(), [""; 0]);
-    successful(scene.inside(&seal, &account, &scene.named(&["rotate", "db.json"])));
+    expect_success(scene.inside(&seal, &account, &scene.named(&["rotate", "db.json"])));
 }

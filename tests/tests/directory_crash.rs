@@ -30,7 +30,7 @@ const KILLS: usize = 60;
 const OBJECTS: usize = 8;
 const KEYS: i64 = 3;
 
-/// `odd` exists only in odd generations, so that links also come and go.
+/// `odd` exists only in odd generations, so that its symbolic links are also added and removed.
 const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 
 /// Attack: kills the controller at every step of a write.

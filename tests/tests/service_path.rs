@@ -72,14 +72,17 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
     let direct = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
         .output();
-    let direct = successful(direct.unwrap());
+    let direct = expect_success(direct.unwrap());
     for kubeseal in [upstream::upstream_kubeseal(), binaries::kubeseal()] {
         let run = |args: &[&str], input: &str| scene.run(&kubeseal, args, input);
-        assert_eq!(successful(run(&["--fetch-cert"], "secret.json")), direct);
-        let sealed = successful(run(&[], "secret.json"));
+        assert_eq!(
+            expect_success(run(&["--fetch-cert"], "secret.json")),
+            direct
+        );
+        let sealed = expect_success(run(&[], "secret.json"));
         fs::write(scene.file("db.json"), &sealed).unwrap();
-        successful(run(&["--validate"], "db.json"));
-        let again = successful(run(&["--re-encrypt"], "db.json"));
+        expect_success(run(&["--validate"], "db.json"));
+        let again = expect_success(run(&["--re-encrypt"], "db.json"));
         let again: SealedSecret = serde_json::from_slice(&again).unwrap();
         let sent: SealedSecret = serde_json::from_slice(&sealed).unwrap();
         assert_eq!(again.spec, sent.spec, "already sealed for the newest key");
@@ -87,12 +90,12 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
         let mut moved = sent;
         moved.metadata.name = Some("other".into());
         fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
-        let refused = failed(run(&["--validate"], "moved.json"));
+        let refused = expect_failure(run(&["--validate"], "moved.json"));
         assert!(
             refused.contains("unable to decrypt sealed secret: other"),
             "{refused}"
         );
-        let refused = failed(run(&["--re-encrypt"], "moved.json"));
+        let refused = expect_failure(run(&["--re-encrypt"], "moved.json"));
         assert!(refused.contains("unable to rotate secret"), "{refused}");
 
         fs::write(scene.file("sealed/db.json"), sealed).unwrap();
@@ -106,11 +109,11 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
 async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
     let scene = Scene::new().await;
     let run = |args: &[&str], input: &str| scene.run(&binaries::kubeseal(), args, input);
-    let sealed = successful(run(&["-o", "yaml"], "secret.json"));
+    let sealed = expect_success(run(&["-o", "yaml"], "secret.json"));
     let file = scene.file("db.yaml");
     fs::write(&file, &sealed).unwrap();
     let name = file.to_str().unwrap();
-    assert!(successful(run(&["--re-encrypt", "-f", name], "secret.json")).is_empty());
+    assert!(expect_success(run(&["--re-encrypt", "-f", name], "secret.json")).is_empty());
     assert_eq!(
         fs::read(&file).unwrap(),
         sealed,
@@ -119,11 +122,11 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
     // K1: Bitnami's program empties such a file.
     let bad = [&sealed[..], b"---\nkind: [\n"].concat();
     fs::write(&file, &bad).unwrap();
-    failed(run(&["--re-encrypt", "-f", name], "secret.json"));
+    expect_failure(run(&["--re-encrypt", "-f", name], "secret.json"));
     assert_eq!(fs::read(&file).unwrap(), bad);
     // K7: Bitnami's program reports no error for it.
     fs::write(scene.file("empty.yaml"), "").unwrap();
-    let message = failed(run(&["--validate"], "empty.yaml"));
+    let message = expect_failure(run(&["--validate"], "empty.yaml"));
     assert!(message.contains("no SealedSecret found"), "{message}");
 }
 
@@ -139,7 +142,7 @@ async fn concurrent_re_encryptions_succeed() {
         "stringData": { "password": value },
     });
     fs::write(scene.file("large.json"), secret.to_string()).unwrap();
-    let sealed = successful(scene.run(&ours, &[], "large.json"));
+    let sealed = expect_success(scene.run(&ours, &[], "large.json"));
     fs::write(scene.file("db.json"), &sealed).unwrap();
     let job = || (0..30).map(|_| scene.run(&ours, &["--re-encrypt"], "db.json"));
     let failures: Vec<String> = thread::scope(|scope| {
@@ -158,7 +161,7 @@ async fn errors_name_the_fault_and_a_next_step() {
     let ours = binaries::kubeseal();
     let fetch = |args: &[&str]| {
         let args: Vec<&str> = args.iter().copied().chain(["--fetch-cert"]).collect();
-        failed(scene.run(&ours, &args, "secret.json"))
+        expect_failure(scene.run(&ours, &args, "secret.json"))
     };
     let message = fetch(&["--controller-name=absent"]);
     assert!(
@@ -207,7 +210,7 @@ async fn the_flags_select_the_user_whose_permissions_apply() {
     let ours = binaries::kubeseal();
     let as_reader = until("the role takes effect", async || {
         let args = ["--fetch-cert", "--as", &reader];
-        let message = failed(scene.run(&ours, &args, "secret.json"));
+        let message = expect_failure(scene.run(&ours, &args, "secret.json"));
         (!message.contains("cannot get sealed secret service")).then_some(message)
     })
     .await;
@@ -219,20 +222,20 @@ async fn the_flags_select_the_user_whose_permissions_apply() {
         "--as-group",
         "system:masters",
     ];
-    successful(scene.run(&ours, &args, "secret.json"));
+    expect_success(scene.run(&ours, &args, "secret.json"));
 
     let kubeconfig = scene.plane.kubeconfig_of(namespace, "reader").await;
-    let own = failed(scene.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
+    let own = expect_failure(scene.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
     assert!(own.contains("RBAC does not allow you"), "{own}");
 }
 
-fn successful(output: Output) -> Vec<u8> {
+fn expect_success(output: Output) -> Vec<u8> {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{message}");
     output.stdout
 }
 
-fn failed(output: Output) -> String {
+fn expect_failure(output: Output) -> String {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     String::from_utf8(output.stderr).unwrap()

@@ -114,7 +114,7 @@ pub enum Breach {
     Scope {
         /// The scope of the SealedSecret.
         scope: Scope,
-        /// Its namespace.
+        /// The namespace of the SealedSecret.
         namespace: String,
         /// The allowed scopes, separated by commas.
         allowed: String,

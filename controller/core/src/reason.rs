@@ -7,7 +7,7 @@ use shared::unseal::UnsealError;
 use crate::decide::Refusal;
 use crate::fault::Fault;
 
-/// The reason of a condition or an event, for programs.
+/// The machine-readable reason of a condition or an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The Secret matches the SealedSecret. Upstream's reason.

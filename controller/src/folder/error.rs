@@ -46,10 +46,12 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Folders are nested more deeply than supported.
-    #[error("{} is nested too deeply in folders", path.display())]
+    #[error("{} is nested more than {max} folders deep; move it up", path.display())]
     TooDeep {
         /// The path.
         path: PathBuf,
+        /// The maximum nesting.
+        max: usize,
     },
     /// Another program wrote to the file while it was read.
     #[error("{} changed while it was read", path.display())]

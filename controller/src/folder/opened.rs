@@ -69,8 +69,8 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file is not regular, is too large, or changed meanwhile, or the operating system's
-    /// error.
+    /// Fails if the file is not a regular file, is larger than [`MAX_FILE`], changes while it is
+    /// read, or cannot be read.
     pub fn read(self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let Self {
             fd,

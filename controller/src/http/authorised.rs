@@ -137,7 +137,8 @@ impl Context {
     }
 }
 
-/// Returns the bearer token of a request. With more than one header, a proxy could check another token than this port.
+/// Returns the bearer token of a request, or `None` if it has several `Authorization` headers: a proxy in front of the
+/// controller might have checked another one.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let mut headers_in_request = headers.get_all(header::AUTHORIZATION).iter();
     let (first, None) = (headers_in_request.next()?, headers_in_request.next()) else {

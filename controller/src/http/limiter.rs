@@ -154,7 +154,7 @@ impl RequestLimiter {
     }
 }
 
-/// A request in progress.
+/// A slot, held while a request is in progress.
 struct Slot {
     _counted: CountedRequest,
     _turn: Turn,

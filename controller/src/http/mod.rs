@@ -72,7 +72,7 @@ pub struct Peer(pub IpAddr);
 pub struct Unauthenticated {
     /// Limits of verify and rotate; `None` disables both.
     pub limiter: Option<RequestLimiter>,
-    /// PEM certificate of the authority of the port for authenticated callers, if that port is enabled.
+    /// PEM certificate of the authority of the TLS port, if that port is enabled.
     pub authority: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub fn router(state: ServerState, endpoints: Unauthenticated, metrics: Arc<Metri
     finish(router, metrics)
 }
 
-/// Returns the routes of the port for authenticated callers.
+/// Returns the routes of the TLS port.
 pub fn authorised_router(
     state: ServerState,
     limiter: RequestLimiter,

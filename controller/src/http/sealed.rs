@@ -194,8 +194,8 @@ impl Request {
         Ok(as_json(&document(rotated, self.is_list)))
     }
 
-    /// Responds with the Secret. Only for authenticated callers with the verb, so it may render templates and report
-    /// errors.
+    /// Responds with the unsealed Secret. The caller must have checked that RBAC allows `unseal`: the response
+    /// contains values and exact errors.
     pub(super) fn unseal(
         self,
         ring: &KeyRing,

@@ -1,4 +1,4 @@
-//! The certificate of the port for authenticated callers, and the authority that issued it.
+//! The certificate of the TLS port, and the authority that issued it.
 //!
 //! Both are created at each start, and their keys never leave the process. The certificate of the authority is
 //! published on the unauthenticated port, which callers reach through the API server, which they already trust.
@@ -34,7 +34,7 @@ pub enum IdentityError {
     #[error("cannot generate the TLS certificate: the system clock is out of range; set the clock")]
     Clock,
     /// The key or the certificate could not be generated.
-    #[error("cannot generate the TLS certificate of --listen-authorized-addr")]
+    #[error("cannot generate the TLS certificate for --listen-authorized-addr")]
     Certificate(#[from] rcgen::Error),
     /// The TLS library does not accept the certificate.
     #[error("cannot use the generated TLS certificate")]

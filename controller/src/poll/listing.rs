@@ -114,6 +114,7 @@ impl Walk<'_> {
             Depth::Flat => Ok(()),
             Depth::Deep if path.components().count() > MAX_DEPTH => Err(FileError::TooDeep {
                 path: self.root.path().join(path),
+                max: MAX_DEPTH,
             }),
             Depth::Deep => self.folder(&open()?, path),
         }

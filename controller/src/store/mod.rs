@@ -113,9 +113,9 @@ pub enum Applied {
 pub struct EventRecord {
     /// Whether the event is a warning.
     pub is_warning: bool,
-    /// The reason, for programs.
+    /// The machine-readable reason.
     pub reason: Reason,
-    /// The message, for people; it contains no value.
+    /// The human-readable message; it contains no value.
     pub message: String,
 }
 

@@ -203,7 +203,7 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// # Errors
 ///
-/// Fails like [`replace_anywhere`], and for such a link.
+/// Fails like [`replace_anywhere`], and if the path is a link out of the work tree.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     replace_anywhere(path, bytes)
@@ -261,7 +261,7 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         match &there {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
-                let why = "symbolic link to a file that does not exist; remove the link";
+                let why = "symbolic link to a file that does not exist\nhint: remove the link";
                 return Err(io::Error::other(why));
             }
             // Open the given path: the target of `/dev/stdout` may have no other name.
@@ -300,8 +300,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails if the path is such a link or not a regular file, if the
-/// file cannot be read or written, or if another program changes it repeatedly.
+/// Returns the error of `change`. Fails if the path is a link out of a work tree or not a regular
+/// file, if the file cannot be read or written, or if another program changes it repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
@@ -313,7 +313,7 @@ pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
         let lock = lock::hold(path);
         let before = read_to_change(path)?;
         let after = change(&before)?;
-        match replace_same(path, &before, after.as_ref()) {
+        match replace_if_unchanged(path, &before, after.as_ref()) {
             Err(error) if error.is_changed() && attempts < ATTEMPTS => attempts += 1,
             result => return Ok(result?),
         }
@@ -332,7 +332,7 @@ const CHANGED: &str = "did not write";
 /// # Errors
 ///
 /// Fails if the content changed, or like [`replace`].
-pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
+pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let failed = |cause| FileError::new("cannot write", path, cause);
     let there = fs::metadata(path).map_err(failed)?;
@@ -341,11 +341,11 @@ pub fn replace_same(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), File
     }
     let whole = fs::canonicalize(path).map_err(failed)?;
     let temporary = Temporary::write(folder_of(&whole), bytes, Some(&there));
-    let replaced = temporary.and_then(|new| new.replace_same(&whole, before, bytes));
+    let replaced = temporary.and_then(|new| new.replace_if_unchanged(&whole, before, bytes));
     if replaced.map_err(failed)? {
         return Ok(());
     }
-    let changed = io::Error::other("another program changed the file; run the command again");
+    let changed = io::Error::other("another program changed the file\nhint: run the command again");
     Err(FileError::new(CHANGED, path, changed))
 }
 
@@ -503,10 +503,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "theirs").unwrap();
-        let error = replace_same(&path, b"read", b"ours").unwrap_err();
+        let error = replace_if_unchanged(&path, b"read", b"ours").unwrap_err();
         assert!(error.to_string().starts_with("did not write"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
-        replace_same(&path, b"theirs", b"ours").unwrap();
+        replace_if_unchanged(&path, b"theirs", b"ours").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"ours");
     }
 

@@ -174,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: places any text in a JSON string that the user prints.
+        /// Attack: places any text in a JSON string that is printed in a terminal.
         #[test]
         fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
             let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());

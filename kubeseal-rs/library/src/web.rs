@@ -1,5 +1,5 @@
 //! HTTP requests to servers other than the API server: a certificate's URL, and the controller's
-//! port for callers with a token.
+//! TLS port.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -96,11 +96,11 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     }
     let sealed = read(&args.paths)?;
     if args.only.is_empty() && !args.all {
-        bail!(unchosen(args, &sealed));
+        bail!(no_choice_error(args, &sealed));
     }
     let values = values(args, &sealed, &ring(args, environment)?, environment)?;
     let [program, arguments @ ..] = args.command.as_slice() else {
-        bail!("no command to run");
+        bail!("no command to run\nhint: put the command after `--`");
     };
     let mut command = Command::new(find(program)?);
     command.args(arguments);
@@ -125,7 +125,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
 
 /// Returns the error for a missing choice: lists the items and a command that chooses some. It
 /// reads names only, so no key is needed.
-fn unchosen(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
+fn no_choice_error(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| items(one)).collect();
     let items = Vec::from_iter(items).join(", ");
     let files = |(_, one): &(&Path, SealedSecret)| one.place();
@@ -196,7 +196,7 @@ fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
         let records =
             store(&args.place, &Clusters::new(environment)).and_then(|store| store.read());
         let records = records.context(
-            "no keys to decrypt with (pass a backup with --backup, or a folder with --directory)",
+            "cannot read the keys\nhint: pass a backup with --backup, or a folder with --directory",
         )?;
         return Ok(record::ring(&records));
     }

@@ -44,7 +44,7 @@ pub struct Files {
     /// Keep plain files, even inside a Git work tree
     #[arg(long)]
     pub keep_plain: bool,
-    /// Path that the result of stdin will have; selects the rule of .seal.yaml
+    /// With stdin: path where the output will be saved; selects the rule in .seal.yaml
     #[arg(long = "for", value_name = "PATH", conflicts_with = "files")]
     pub for_path: Option<PathBuf>,
     /// Accept a Secret without values
@@ -116,8 +116,8 @@ pub enum FilesError {
     /// The plain file is a symbolic link. Removing it would keep its target with the values.
     #[error("{} is a symbolic link, and --remove-plain would keep its target\nhint: name the target", .0.shown())]
     Link(PathBuf),
-    /// The file to write exists and is not a file of SealedSecrets.
-    #[error("{} already exists and is not a file of SealedSecrets\nhint: move it away", .0.shown())]
+    /// The output file exists and is not a SealedSecret manifest.
+    #[error("{} already exists and is not a SealedSecret manifest\nhint: move or delete it", .0.shown())]
     Occupied(PathBuf),
     /// A list contains Secrets and other objects.
     #[error(
@@ -377,7 +377,7 @@ fn seal_file(
     Ok((join(&texts, format), sealed))
 }
 
-/// A part of a file.
+/// One or more documents of a file.
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
     Secrets(&'a Node),

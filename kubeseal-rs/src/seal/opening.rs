@@ -53,7 +53,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
             "encrypted"
         };
         return format!(
-            "{path} is {how}, but an identity must be unencrypted; decrypt it to a pipe: \
+            "{path} is {how}, but an identity must be unencrypted\nhint: decrypt it to a pipe: \
              --identity <(age -d {path})"
         );
     }
@@ -64,12 +64,12 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
     }
     if starts_with(b"age1") {
         return format!(
-            "{path} is an age recipient, which is public and cannot decrypt; pass the identity, which begins with \
-             AGE-SECRET-KEY-1"
+            "{path} is an age recipient, which is public and cannot decrypt\nhint: pass the identity, which \
+             begins with AGE-SECRET-KEY-1"
         );
     }
     format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1; `age-keygen` generates one"
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1\nhint: `age-keygen` generates one"
     )
 }
 
@@ -78,7 +78,7 @@ fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString>
     let bytes = match path.to_str() {
         Some("-") if environment.stdin_is_terminal => {
             bail!(
-                "stdin is a terminal, which would show the passphrase; omit --passphrase-file to be prompted"
+                "stdin is a terminal, which would show the passphrase\nhint: omit --passphrase-file to be prompted"
             )
         }
         Some("-") => files::read_stdin_as(Kind::Credential)?,
@@ -105,10 +105,10 @@ fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString>
 pub fn ask(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
         anyhow::anyhow!(if is_new {
-            "no terminal to prompt for the new passphrase of the archive; pass it with --passphrase-file FILE (- \
-             for stdin), or encrypt for a recipient with --recipient"
+            "no terminal to prompt for the new passphrase of the archive\nhint: pass it with --passphrase-file \
+             FILE (- for stdin), or encrypt for a recipient with --recipient"
         } else {
-            "the archive is encrypted with a passphrase, and there is no terminal to prompt for it; pass it with \
+            "the archive is encrypted with a passphrase, and there is no terminal to prompt for it\nhint: pass it with \
              --passphrase-file FILE (- for stdin)"
         })
     };
@@ -176,7 +176,7 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     }
     if archive::identities(&plain).is_some() {
         bail!(
-            "{} contains an age identity, not a key of a controller; pass it with --identity, and the backup with \
+            "{} contains an age identity, not a key of a controller\nhint: pass it with --identity, and the backup with \
              --backup",
             place()
         );

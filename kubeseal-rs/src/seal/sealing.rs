@@ -47,7 +47,7 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Describes the object for people: name, number of items, scope and key.
+    /// Describes the object in one line: name, number of items, scope and key.
     pub fn describe(&self) -> String {
         let object = &self.object;
         let count = object.spec.encrypted_data.len();

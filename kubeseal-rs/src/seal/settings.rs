@@ -205,7 +205,7 @@ fn source(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Setting<Source> {
     let setting = |value, by| Setting { value, by };
-    let asked = |context: &Option<String>| Source::Controller {
+    let from_controller = |context: &Option<String>| Source::Controller {
         context: context.clone(),
         name: args.controller.name.clone(),
         namespace: args.controller.namespace.clone(),
@@ -214,7 +214,10 @@ fn source(
         return setting(Source::At(at.clone()), Origin::Flag("cert"));
     }
     if args.cluster.context.is_some() {
-        return setting(asked(&args.cluster.context), Origin::Flag("context"));
+        return setting(
+            from_controller(&args.cluster.context),
+            Origin::Flag("context"),
+        );
     }
     if let Some(source) = rule.and_then(|rule| rule.certificate.clone()) {
         return setting(source, Origin::Rule);
@@ -293,7 +296,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns [`SettingsError::OnlyByRule`] for such a certificate.
+    /// Returns [`SettingsError::OnlyByRule`] if only a rule names the certificate.
     pub fn check_named_by_user(&self, certificate: &Certificate) -> Result<(), SettingsError> {
         let (Origin::Rule, None) = (self.certificate.by, &self.pins) else {
             return Ok(());

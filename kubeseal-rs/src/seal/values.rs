@@ -21,10 +21,12 @@ pub enum ValueError {
     #[error("no terminal to prompt for the value of {0:?}\nhint: pass it on stdin or from a file")]
     NoTerminal(String),
     /// The two entries at the prompt differ.
-    #[error("the two values of {0:?} differ; nothing was written")]
+    #[error("the two entries for {0:?} differ; nothing was written\nhint: run the command again")]
     Differ(String),
     /// Two values are read from stdin.
-    #[error("stdin can be read only once, but two values use it")]
+    #[error(
+        "stdin can be read only once, but two values use it\nhint: read one of them from a file"
+    )]
     StdinTwice,
     /// stdin was empty.
     #[error(

@@ -16,16 +16,16 @@ pub struct Asking {
     /// File with a token for the audience sealed-secrets.bitnami.com; requested from the cluster if not given
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Service account to request a token for; that of the kubeconfig if not given
+    /// Service account to request a token for; the one in the kubeconfig if not given
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "token_file")]
     pub token_account: Option<String>,
-    /// CA certificate of that port, as served at /v1/ca.pem; fetched from the controller of the current context if not given
+    /// CA certificate of the controller's TLS port, as served at /v1/ca.pem; fetched from the controller of the current context if not given
     #[arg(long, value_name = "FILE")]
     pub authority: Option<PathBuf>,
 }
 
 impl Asking {
-    /// Returns these options in the client's form.
+    /// Converts these flags to a [`ByToken`] for the client.
     pub fn by_token(&self) -> ByToken {
         ByToken {
             url: self.authorized.clone(),

@@ -10,7 +10,7 @@ pub struct Destination {
     /// File to write; stdout if not given
     #[arg(long, short = 'w', value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// Path that the printed result will have; selects the rule of .seal.yaml
+    /// Path where the output will be saved; selects the rule in .seal.yaml
     #[arg(long = "for", value_name = "PATH", conflicts_with = "write")]
     pub for_path: Option<PathBuf>,
     /// Output format: yaml (default) or json

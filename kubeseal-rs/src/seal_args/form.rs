@@ -3,21 +3,21 @@ use clap::ValueEnum;
 /// An output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Form {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// For programs.
+    /// Machine-readable JSON.
     Json,
 }
 
 /// The output format of a report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ReportForm {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// For programs.
+    /// Machine-readable JSON.
     Json,
-    /// For a ticket.
+    /// Markdown, such as for a ticket.
     Markdown,
 }

@@ -10,7 +10,6 @@ use std::thread;
 /// A function that writes the body of an answer.
 pub(crate) type Body = Box<dyn Fn(&mut TcpStream) -> io::Result<()> + Send + Sync>;
 
-/// Returns a text as a body.
 pub(crate) fn text(body: impl Into<String>) -> Body {
     let body = body.into();
     Box::new(move |to| to.write_all(body.as_bytes()))

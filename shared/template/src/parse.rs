@@ -424,7 +424,10 @@ impl<'t> Parser<'t> {
                 Kind::Comma => {
                     self.declare(pipe, variable);
                     if place != Place::Range || pipe.variables.len() > 1 {
-                        return Err((next.at, "too many variables in a declaration"));
+                        return Err((
+                            next.at,
+                            "too many variables in a declaration; at most one, or two in `range`",
+                        ));
                     }
                     let after = self.peek_solid();
                     if !matches!(after.kind, Kind::Variable | Kind::Close | Kind::RightParen) {

@@ -41,15 +41,15 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
         }
     }
     assert_eq!(keys(&lost, HOME).await.len(), 2);
-    script(&lost, "keys.sh", &["backup", backup, "-n", HOME]);
-    script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    successful_script(&lost, "keys.sh", &["backup", backup, "-n", HOME]);
+    successful_script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
     renew(&lost, &controller).await;
-    let stderr = refused(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    let stderr = failing_script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
     assert!(stderr.contains("not in"), "{stderr}");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(backup).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let stderr = refused(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
+    let stderr = failing_script(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
     assert!(stderr.contains("no key found"), "{stderr}");
     let was = user.namespace.name().to_owned();
     controller.stop();
@@ -80,7 +80,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
     })
     .await;
     for _ in 0..2 {
-        script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
+        successful_script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
     }
     until("all of them are unsealed", async || {
         let objects = api.list(&ListParams::default()).await.unwrap();
@@ -153,7 +153,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         "--selector",
         "reconcile.external-secrets.io/managed=true",
     ];
-    script(&plane, "seal-from.sh", &[&from[..], &own].concat());
+    successful_script(&plane, "seal-from.sh", &[&from[..], &own].concat());
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
         let file = format!("{folder}/{namespace}/{name}.yaml");
         let after = handed_over(&plane, &user, name, &file).await;
@@ -239,11 +239,11 @@ fn synced(object: &SealedSecret) -> Option<&str> {
     Some(status.conditions.first()?.status.as_str())
 }
 
-fn script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
+fn successful_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
     operators::successful(&mut command(plane, name, args))
 }
 
-fn refused(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
+fn failing_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
     operators::failed(&mut command(plane, name, args))
 }
 

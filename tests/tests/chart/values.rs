@@ -61,7 +61,11 @@ fn an_empty_container_port_means_the_default() {
         "CONTAINER args",
         "NetworkPolicy /spec/ingress",
     ] {
-        assert_eq!(found(&render, place), found(&usual, place), "{place}");
+        assert_eq!(
+            rendered_at(&render, place),
+            rendered_at(&usual, place),
+            "{place}"
+        );
     }
 }
 
@@ -169,14 +173,14 @@ fn assert_effect(effect: &Effect) {
     let [leaf, base, set, place, want] = effect;
     let line = nested(leaf, set);
     let render = Render::with(base, &["-f", &crate::render::file(&line)]);
-    let found = found(&render, place);
+    let found = rendered_at(&render, place);
     let fits = match want.strip_prefix('~') {
         _ if place == "args" => found.contains(&format!(" {want} ")),
         Some(part) => found.contains(part),
         None => found == *want,
     };
     assert!(fits, "{line} gives {found} at {place}, not {want}");
-    let before = self::found(&Render::of(base_of(base)), place);
+    let before = rendered_at(&Render::of(base_of(base)), place);
     assert_ne!(before, found, "{leaf}: rendered without it, too");
 }
 
@@ -189,7 +193,7 @@ fn base_of(base: &str) -> &str {
     }
 }
 
-fn found(render: &Render, place: &str) -> String {
+fn rendered_at(render: &Render, place: &str) -> String {
     if place == "args" {
         return render.arguments();
     }

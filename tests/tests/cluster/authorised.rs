@@ -1,4 +1,4 @@
-//! Tests the port for callers with a token.
+//! Tests the TLS port.
 
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
@@ -76,7 +76,7 @@ impl Case {
     }
 }
 
-/// Attack: a client unseals over HTTP without a token, with a token of another issuer, and without the verb.
+/// Attack: a client unseals over HTTP without a token, with a token of another issuer, and without the RBAC verb `unseal`.
 #[tokio::test]
 async fn returns_401_403_or_the_result_by_permission() {
     let case = Case::new().await;
@@ -205,7 +205,9 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &ARGS[..1]);
-    controller.logs("may not create tokenreviews").await;
+    controller
+        .logs("RBAC does not allow this controller to create tokenreviews")
+        .await;
     controller.become_ready().await;
     assert_eq!(controller.authorised_port(), None);
 }

@@ -131,7 +131,7 @@ async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
     until("nothing secret is left in memory", async || {
         let name = format!("rest-{}", shared::random::number::<u32>());
         case.wait_until_idle(&name).await;
-        let found = memory::found(case.controller.id(), &needles);
+        let found = memory::needles_in_memory(case.controller.id(), &needles);
         (found == ["public text"]).then_some(())
     })
     .await;

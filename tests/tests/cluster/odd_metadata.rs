@@ -41,7 +41,7 @@ fn odd_entries() -> Vec<Value> {
     entries
 }
 
-/// Sends a JSON patch and returns the answer as text, since its types may not be able to read it.
+/// Sends a JSON patch and returns the answer as text, because kube's types might not be able to parse it.
 async fn patch(case: &Case, path: &str, operations: &Value) -> String {
     let path = path.replace("NAMESPACE", case.namespace.name());
     let request = http::Request::patch(path)

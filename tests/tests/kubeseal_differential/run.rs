@@ -41,7 +41,7 @@ pub(crate) enum Ending {
     Hang,
 }
 
-/// A file, link or folder as found after a run.
+/// The state of a path after a run: a file, a symbolic link, or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     File { mode: u32, content: Vec<u8> },

@@ -169,7 +169,7 @@ impl<'a> Site<'a> {
         .await;
     }
 
-    /// Writes a token of an account for the controller's port for callers with a token. Returns the arguments
+    /// Writes a token of an account for the controller's TLS port. Returns the arguments
     /// that use it. The controller must have that port.
     pub async fn token_args(&self, account: &str) -> [String; 4] {
         let audience = ["sealed-secrets.bitnami.com"];

@@ -1,4 +1,4 @@
-//! If no local key decrypts a value, `seal` queries a controller on its port for callers with a token.
+//! If no local key decrypts a value, `seal` queries a controller on its TLS port.
 
 use std::fs;
 
@@ -60,7 +60,8 @@ async fn a_key_retires_once_another_controller_confirms_that_it_unseals_the_rema
 
     let refused = site_here.run_exit(1, &strs(&args("powerless").await));
     assert!(
-        refused.contains(undecided) && refused.contains("not allowed the verb `verify`"),
+        refused.contains(undecided)
+            && refused.contains("does not allow the token's user to `verify`"),
         "{refused}"
     );
 
@@ -128,7 +129,8 @@ async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
 
     let refused = doctor("mixed.json", "powerless").await;
     assert!(
-        refused.contains("not allowed the verb `verify`") && !refused.contains("item"),
+        refused.contains("does not allow the token's user to `verify`")
+            && !refused.contains("item"),
         "{refused}"
     );
     assert_eq!(refused, doctor("opens.json", "powerless").await);

@@ -3,7 +3,6 @@
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// A generated file.
 pub(crate) struct GeneratedFile {
     pub(crate) text: String,
     /// The index of the document with the SealedSecret, counted from zero. Empty documents do not count.

@@ -64,7 +64,7 @@ struct Inner {
     cleanup: RwLock<()>,
     /// Whether edits of values are left in place.
     tolerates_drift: bool,
-    /// The file system of `secrets` at start.
+    /// The device number of the file system of `secrets` at start.
     secrets_device: u64,
     scanned: Mutex<Scanned>,
 }

@@ -1,5 +1,5 @@
-//! Client of the controller's TLS port for callers with a token. This port reports which key
-//! unseals each item of an object that the caller may verify.
+//! Client of the controller's TLS port. This port reports which key unseals each item of an object
+//! that the caller may verify.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -37,13 +37,13 @@ pub enum AuthorisedError {
     )]
     NoToken,
     /// The CA certificate is not PEM.
-    #[error("the CA certificate of the controller's port is not PEM")]
+    #[error("the CA certificate of the controller's TLS port is not PEM")]
     NoAuthority,
     /// The port does not respond.
     #[error(
-        "cannot reach the controller's port for callers with a token at {url} (outside the cluster, use `kubectl \
-         port-forward` and --authorized https://localhost:PORT; if the controller restarted since its CA certificate was \
-         fetched, run the command again)"
+        "cannot reach the controller's TLS port at {url}\n\
+         hint: outside the cluster, use `kubectl port-forward` and --authorized https://localhost:PORT\n\
+         hint: if the controller restarted since its CA certificate was fetched, run the command again"
     )]
     Unreachable {
         /// The address of the port, without credentials.
@@ -58,7 +58,10 @@ pub enum AuthorisedError {
     )]
     Unauthorized,
     /// RBAC does not allow the caller this verb on the object.
-    #[error("the token's account is not allowed the verb `{0}` on this SealedSecret (RBAC)")]
+    #[error(
+        "RBAC does not allow the token's user to `{0}` this SealedSecret\n\
+         hint: ask an administrator for the verb `{0}` on sealedsecrets.bitnami.com in its namespace"
+    )]
     Forbidden(&'static str),
     /// The controller responded with another error code.
     #[error("the controller responded with {0}: {1:?}")]
@@ -66,7 +69,8 @@ pub enum AuthorisedError {
     /// The response cannot be parsed.
     #[error(
         "cannot parse the response\n\
-         hint: check that the address is the controller's port for callers with a token, and that the versions match"
+         hint: check that the address is the controller's TLS port, and that controller and client have the \
+         same version"
     )]
     Nonsense,
 }
@@ -130,7 +134,7 @@ impl Authorised {
         match self.post("verify", sealed)? {
             (StatusCode::OK, _) => Ok(true),
             (StatusCode::CONFLICT, _) => Ok(false),
-            (code, text) => Err(refused(code, "verify", &text)),
+            (code, text) => Err(error_of_status(code, "verify", &text)),
         }
     }
 
@@ -146,7 +150,7 @@ impl Authorised {
                 .map(Some)
                 .map_err(|_| AuthorisedError::Nonsense),
             (StatusCode::CONFLICT, _) => Ok(None),
-            (code, text) => Err(refused(code, "rotate", &text)),
+            (code, text) => Err(error_of_status(code, "rotate", &text)),
         }
     }
 
@@ -194,11 +198,11 @@ fn is_token(text: &str) -> bool {
 fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorisedError> {
     match code {
         StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorisedError::Nonsense),
-        code => Err(refused(code, "verify", text)),
+        code => Err(error_of_status(code, "verify", text)),
     }
 }
 
-fn refused(code: StatusCode, verb: &'static str, text: &str) -> AuthorisedError {
+fn error_of_status(code: StatusCode, verb: &'static str, text: &str) -> AuthorisedError {
     match code {
         StatusCode::UNAUTHORIZED => AuthorisedError::Unauthorized,
         StatusCode::FORBIDDEN => AuthorisedError::Forbidden(verb),

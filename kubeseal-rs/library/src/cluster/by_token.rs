@@ -1,4 +1,4 @@
-//! Finds the address of the controller's port for callers with a token, and a token for it.
+//! Finds the address of the controller's TLS port, and a token for it.
 //!
 //! The port is used if the user names it, or if the unauthenticated port does not serve verify and
 //! rotate. A token is valid only for the controller (its audience) and is created for each run. For
@@ -24,7 +24,7 @@ const SECONDS: u32 = 600;
 /// The prefix of a service account's user name.
 const ACCOUNT: &str = "system:serviceaccount:";
 
-/// The flags about the port for callers with a token.
+/// The flags about the TLS port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ByToken {
     /// The port's address, instead of the one derived from the Service.
@@ -40,7 +40,7 @@ pub struct ByToken {
     pub is_by_rule: bool,
 }
 
-/// The port for callers with a token cannot be used.
+/// The TLS port cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NoToken {
     /// A rule names the controller, so the token would go to a server that the rule's author chose.
@@ -83,7 +83,7 @@ pub enum NoToken {
 }
 
 impl Controller {
-    /// Returns the connection to the port for callers with a token. Connects on first use.
+    /// Returns the connection to the TLS port. Connects on first use.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Controller {
         Ok(self.authorised.get_or_init(|| connection))
     }
 
-    /// Connects to the port for callers with a token, and drops the rest of the controller.
+    /// Connects to the TLS port, and drops the rest of the controller.
     ///
     /// # Errors
     ///

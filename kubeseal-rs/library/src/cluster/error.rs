@@ -101,7 +101,7 @@ pub enum ClusterError {
     #[error(
         "cannot get sealed secret service: {}.\nPlease, use the flag --controller-name and \
          --controller-namespace to set up the name and namespace of the sealed secrets controller{}",
-        .0.why, listed(.0)
+        .0.why, candidates_text(.0)
     )]
     NoService(Box<NoService>),
     /// The Service has no ports.
@@ -140,7 +140,7 @@ pub enum ClusterError {
         /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The controller's port for callers with a token failed.
+    /// The controller's TLS port failed.
     #[error("the controller requires a token for this request")]
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
@@ -176,7 +176,7 @@ pub struct NoService {
     pub may_be_another: bool,
 }
 
-fn listed(missing: &NoService) -> String {
+fn candidates_text(missing: &NoService) -> String {
     let NoService {
         service,
         candidates,
@@ -338,14 +338,13 @@ impl std::fmt::Display for Problem {
                 "{}\nThe server behind the first port{} of the Service {service} is not a controller, or does not serve \
                  this endpoint\n\
                  hint: check that the Service is the controller's and its first port the one for HTTP\n\
-                 hint: a controller with --plain-certificate-only requires a token: pass its port for callers with a token \
-                 with --authorized",
+                 hint: a controller with --plain-certificate-only requires a token: pass its TLS port with --authorized",
                 if message.is_empty() {
                     "not found"
                 } else {
                     message
                 },
-                named(&self.port)
+                port_in_text(&self.port)
             ),
             Cause::TooMany(attempts, wait) => {
                 write!(f, "too many requests, after {attempts} attempts")?;
@@ -397,7 +396,7 @@ impl Problem {
     }
 }
 
-fn named(port: &str) -> String {
+fn port_in_text(port: &str) -> String {
     match port {
         "" => String::new(),
         port => format!(", {port:?},"),

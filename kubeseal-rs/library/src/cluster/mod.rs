@@ -1,5 +1,5 @@
 //! The programs' only Kubernetes client. It reaches the controller through the API server's service
-//! proxy or, with a token, at the controller's port for authenticated callers.
+//! proxy or, with a token, at the controller's TLS port.
 
 mod api;
 mod authorised;
@@ -37,8 +37,7 @@ pub use objects::{Created, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";
-const AUTHORITY: &str =
-    "cannot fetch the CA certificate of the controller's port for callers with a token";
+const AUTHORITY: &str = "cannot fetch the CA certificate of the controller's TLS port";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
@@ -57,7 +56,7 @@ pub struct Access {
     pub is_unnamed: bool,
     /// Time limits for requests.
     pub timeout: Timeout,
-    /// How to reach the controller's port for callers with a token.
+    /// How to reach the controller's TLS port.
     pub by_token: ByToken,
 }
 
@@ -118,7 +117,7 @@ pub struct Controller {
     cluster: Cluster,
     service: Service,
     port: String,
-    /// The number of the Service's port for callers with a token, if the Service has one.
+    /// The number of the Service's TLS port, if the Service has one.
     authorised_port: Option<u16>,
     by_token: ByToken,
     authorised: OnceLock<Authorised>,
@@ -131,7 +130,7 @@ struct Ports {
     authorised: Option<u16>,
 }
 
-/// The name of the port for callers with a token in the chart.
+/// The name of the TLS port in the chart.
 const AUTHORISED_PORT: &str = "authorized";
 
 impl Cluster {
@@ -196,7 +195,7 @@ impl Cluster {
             })));
         }
         if !answer.code.is_success() {
-            return Err(refused(
+            return Err(refusal(
                 "cannot get sealed secret service",
                 &answer,
                 service,
@@ -257,7 +256,7 @@ impl Controller {
         Ok(self.success(FETCH, answer)?.body)
     }
 
-    /// Fetches the CA certificate, as PEM, of the port for callers with a token.
+    /// Fetches the CA certificate, as PEM, of the TLS port.
     ///
     /// # Errors
     ///
@@ -333,8 +332,8 @@ impl Controller {
             .map_err(|_| ClusterError::Nonsense { what: ROTATE })
     }
 
-    /// Returns the connection to the port for callers with a token, if the user named that port or
-    /// an earlier request needed it.
+    /// Returns the connection to the TLS port, if the user named that port or an earlier
+    /// request needed it.
     fn authorised_in_use(&self) -> Result<Option<&Authorised>, ClusterError> {
         if self.by_token.url.is_some() {
             return self.authorised().map(Some);
@@ -343,7 +342,7 @@ impl Controller {
     }
 
     /// Returns whether the error comes from a controller with `--plain-certificate-only` whose
-    /// Service has a port for callers with a token.
+    /// Service has a TLS port.
     fn requires_token(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
         is_missing && self.authorised_port.is_some()
@@ -357,7 +356,7 @@ impl Controller {
         if answer.code.is_success() {
             return Ok(answer);
         }
-        Err(refused(what, &answer, &self.service, &self.port))
+        Err(refusal(what, &answer, &self.service, &self.port))
     }
 }
 
@@ -365,7 +364,7 @@ fn proxied(Service { namespace, name }: &Service, port: &str, endpoint: &str) ->
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/v1/{endpoint}")
 }
 
-fn refused(what: &'static str, answer: &Answer, service: &Service, port: &str) -> ClusterError {
+fn refusal(what: &'static str, answer: &Answer, service: &Service, port: &str) -> ClusterError {
     let problem = Box::new(Problem::of(answer, service, port));
     ClusterError::Refused { what, problem }
 }

@@ -22,10 +22,10 @@ pub enum NotRotated {
     #[error("the controller's response is not a SealedSecret")]
     NoObject,
     /// The name, namespace or scope differs.
-    #[error("the controller returned another object than it was sent")]
+    #[error("the controller returned a different object than it was sent")]
     Object,
     /// The keys of the items differ.
-    #[error("the controller returned other items than it was sent")]
+    #[error("the controller returned different items than it was sent")]
     Items,
     /// An item is not a ciphertext of the same value.
     #[error(
@@ -124,8 +124,8 @@ fn check_items(
     Ok(())
 }
 
-/// Returns why a text is not a ciphertext for a key of such a length, or not of a value of the same
-/// length as before.
+/// Returns why a text is not a ciphertext for a key with one of the lengths `moduli`, or not of a
+/// value of the same length as in `old`.
 fn problem_of(
     text: &str,
     old: Option<&String>,

@@ -28,7 +28,7 @@ impl Temporary {
     pub(super) fn write(folder: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
         let temporary = match platform::unnamed_file(folder) {
             Some(file) => Self::Unnamed(file),
-            None => Self::Named(named(|path| File::create_new(path), folder)?),
+            None => Self::Named(create_named(|path| File::create_new(path), folder)?),
         };
         let mut file = temporary.file();
         if let Some(like) = like {
@@ -63,7 +63,12 @@ impl Temporary {
     /// Replaces a file if it contains the bytes of `before`. Returns whether it did. Where the
     /// system can exchange two files atomically (Linux), a write of another program at the same
     /// moment is kept.
-    pub(super) fn replace_same(self, path: &Path, before: &[u8], bytes: &[u8]) -> io::Result<bool> {
+    pub(super) fn replace_if_unchanged(
+        self,
+        path: &Path,
+        before: &[u8],
+        bytes: &[u8],
+    ) -> io::Result<bool> {
         let beside = self.with_name(path)?;
         if fs::read(path)? != before {
             return Ok(false);
@@ -97,7 +102,7 @@ impl Temporary {
             Self::Named(file) => Ok(file.into_temp_path()),
             Self::Unnamed(file) => {
                 let give_name = |path: &Path| platform::give_name(&file, path);
-                Ok(named(give_name, folder_of(path))?.into_temp_path())
+                Ok(create_named(give_name, folder_of(path))?.into_temp_path())
             }
         }
     }
@@ -112,7 +117,7 @@ fn give_back(beside: TempPath, path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-fn named<T>(
+fn create_named<T>(
     make: impl FnMut(&Path) -> io::Result<T>,
     folder: &Path,
 ) -> io::Result<NamedTempFile<T>> {
@@ -217,7 +222,7 @@ mod tests {
         for (there, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
             fs::write(&path, there).unwrap();
             let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
-            let is_trusted = ours.replace_same(&path, b"read", b"ours").unwrap();
+            let is_trusted = ours.replace_if_unchanged(&path, b"read", b"ours").unwrap();
             assert_eq!(
                 (is_trusted, fs::read_to_string(&path).unwrap()),
                 (want.0, want.1.to_owned())

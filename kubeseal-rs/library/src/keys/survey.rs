@@ -362,7 +362,7 @@ fn candidates(
     Ok(walk::in_order(found))
 }
 
-/// Returns the namespace in the rule for a file.
+/// Returns the namespace that the rule in `.seal.yaml` for a file sets, if any.
 pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
     let path = std::path::absolute(path)?;
     let folder = path.parent().unwrap_or(Path::new("/"));

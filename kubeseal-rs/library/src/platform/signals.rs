@@ -16,12 +16,12 @@ use signal_hook::flag::register_conditional_default;
 pub struct HeldSignals(&'static [i32]);
 
 /// A signal with a registered handler.
-struct Taken {
+struct Handler {
     holders: usize,
     is_default: Arc<AtomicBool>,
 }
 
-static TAKEN: Mutex<BTreeMap<i32, Taken>> = Mutex::new(BTreeMap::new());
+static HANDLERS: Mutex<BTreeMap<i32, Handler>> = Mutex::new(BTreeMap::new());
 
 impl HeldSignals {
     /// Holds the signals until the value is dropped.
@@ -30,30 +30,30 @@ impl HeldSignals {
     ///
     /// Fails if the operating system refuses a handler. Then no signal is held.
     pub fn new(signals: &'static [i32]) -> io::Result<Self> {
-        let mut taken = taken();
+        let mut handlers = handlers();
         for signal in signals {
-            take(&mut taken, *signal)?;
+            register(&mut handlers, *signal)?;
         }
-        change(&mut taken, signals, |holders| holders + 1);
+        change(&mut handlers, signals, |holders| holders + 1);
         Ok(Self(signals))
     }
 }
 
 impl Drop for HeldSignals {
     fn drop(&mut self) {
-        change(&mut taken(), self.0, |holders| holders.saturating_sub(1));
+        change(&mut handlers(), self.0, |holders| holders.saturating_sub(1));
     }
 }
 
-fn taken() -> MutexGuard<'static, BTreeMap<i32, Taken>> {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+fn handlers() -> MutexGuard<'static, BTreeMap<i32, Handler>> {
+    HANDLERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take(taken: &mut BTreeMap<i32, Taken>, signal: i32) -> io::Result<()> {
-    if let Entry::Vacant(new) = taken.entry(signal) {
+fn register(handlers: &mut BTreeMap<i32, Handler>, signal: i32) -> io::Result<()> {
+    if let Entry::Vacant(new) = handlers.entry(signal) {
         let is_default = Arc::new(AtomicBool::new(true));
         register_conditional_default(signal, Arc::clone(&is_default))?;
-        new.insert(Taken {
+        new.insert(Handler {
             holders: 0,
             is_default,
         });
@@ -61,11 +61,13 @@ fn take(taken: &mut BTreeMap<i32, Taken>, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-fn change(taken: &mut BTreeMap<i32, Taken>, signals: &[i32], count: impl Fn(usize) -> usize) {
+fn change(handlers: &mut BTreeMap<i32, Handler>, signals: &[i32], count: impl Fn(usize) -> usize) {
     for signal in signals {
-        if let Some(taken) = taken.get_mut(signal) {
-            taken.holders = count(taken.holders);
-            taken.is_default.store(taken.holders == 0, Ordering::SeqCst);
+        if let Some(handler) = handlers.get_mut(signal) {
+            handler.holders = count(handler.holders);
+            handler
+                .is_default
+                .store(handler.holders == 0, Ordering::SeqCst);
         }
     }
 }

@@ -18,7 +18,7 @@ pub enum RecipeError {
     #[error("unknown recipe; the valid recipes are {KINDS}")]
     Kind,
     /// The kind does not have this option.
-    #[error("{0} has no such option")]
+    #[error("{0} has no such option; the valid recipes are {KINDS}")]
     Option(&'static str),
     /// A number is malformed or out of range.
     #[error("{what} must be a number from {from} to {to}")]

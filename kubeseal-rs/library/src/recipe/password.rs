@@ -34,6 +34,14 @@ impl Default for Password {
     }
 }
 
+/// A character class that a password uses.
+struct Class {
+    name: &'static str,
+    minimum: usize,
+    /// The characters that are not excluded.
+    letters: Vec<u8>,
+}
+
 /// The rules allow no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
@@ -43,9 +51,12 @@ pub enum PasswordError {
     /// The classes require more characters than the length.
     #[error("the character classes require more characters than the length")]
     TooMany,
-    /// All characters of a class are excluded.
-    #[error("all characters of a class are excluded")]
-    NoneLeft,
+    /// All classes are excluded.
+    #[error("a password needs at least one character class")]
+    NoClass,
+    /// All characters of the class with this name are excluded.
+    #[error("all characters of the class `{0}` are excluded")]
+    NoneLeft(&'static str),
 }
 
 impl Password {
@@ -70,16 +81,20 @@ impl Password {
             return Err(PasswordError::TooMany);
         }
         let classes = self.classes();
-        if classes.is_empty() || classes.iter().any(|(_, letters)| letters.is_empty()) {
-            return Err(PasswordError::NoneLeft);
+        if classes.is_empty() {
+            return Err(PasswordError::NoClass);
         }
-        Ok(())
+        match classes.iter().find(|class| class.letters.is_empty()) {
+            Some(class) => Err(PasswordError::NoneLeft(class.name)),
+            None => Ok(()),
+        }
     }
 
-    /// Returns each class in use, with its minimum and its characters.
-    fn classes(&self) -> Vec<(usize, Vec<u8>)> {
-        let classes = [LOWER, UPPER, DIGITS, SYMBOLS]
+    /// Returns each class in use.
+    fn classes(&self) -> Vec<Class> {
+        let classes = Self::CLASSES
             .into_iter()
+            .zip([LOWER, UPPER, DIGITS, SYMBOLS])
             .zip(self.minimums);
         let left = |letters: &[u8]| -> Vec<u8> {
             let without = self.without.as_bytes();
@@ -91,7 +106,11 @@ impl Password {
         };
         classes
             .filter(|(_, minimum)| *minimum > 0)
-            .map(|(letters, minimum)| (minimum, left(letters)))
+            .map(|((name, letters), minimum)| Class {
+                name,
+                minimum,
+                letters: left(letters),
+            })
             .collect()
     }
 
@@ -102,12 +121,12 @@ impl Password {
         let classes = self.classes();
         let all: Vec<u8> = classes
             .iter()
-            .flat_map(|(_, letters)| letters.iter().copied())
+            .flat_map(|class| class.letters.iter().copied())
             .collect();
         // Allocate the full length at once: a growing vector would leave copies in freed memory.
         let mut text = Vec::with_capacity(self.length);
-        for (minimum, letters) in &classes {
-            text.extend((0..*minimum).filter_map(|_| letters.choose(rng)));
+        for class in &classes {
+            text.extend((0..class.minimum).filter_map(|_| class.letters.choose(rng)));
         }
         while text.len() < self.length && !all.is_empty() {
             text.push(all[rng.random_range(0..all.len())]);
@@ -136,10 +155,10 @@ mod tests {
             (rules(5000, [1, 0, 0, 0], ""), PasswordError::Length),
             (rules(8, [3, 3, 3, 0], ""), PasswordError::TooMany),
             (rules(8, [usize::MAX, 1, 0, 0], ""), PasswordError::TooMany),
-            (rules(8, [0, 0, 0, 0], ""), PasswordError::NoneLeft),
+            (rules(8, [0, 0, 0, 0], ""), PasswordError::NoClass),
             (
                 rules(8, [0, 0, 1, 0], "0123456789"),
-                PasswordError::NoneLeft,
+                PasswordError::NoneLeft("digits"),
             ),
         ] {
             assert_eq!(rules.check(), Err(want));

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub(super) objects: Option<Objects>,
     /// The controller, if it answers.
     pub(super) controller: Option<Controller>,
-    /// The controller's port for callers with a token, if the arguments name it.
+    /// The controller's TLS port, if the arguments name it.
     pub(super) authorised: Option<Authorised>,
     /// The key Secrets, if the user may read them.
     pub(super) records: Vec<KeyRecord>,

@@ -32,11 +32,11 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fou
             "it was sealed for another cluster, or its beginning is missing: seal it with the certificate of this \
              cluster",
         ),
-        Reason::Unknown => unknown(sealed, item),
+        Reason::Unknown => explain_unknown(sealed, item),
     }
 }
 
-fn unknown(sealed: &SealedSecret, item: &str) -> Found {
+fn explain_unknown(sealed: &SealedSecret, item: &str) -> Found {
     let hints = hints::read(sealed.metadata.annotations.as_ref());
     let hint = hints.get(item).map(|key| format!("; its hint names {key}"));
     Found::bad(

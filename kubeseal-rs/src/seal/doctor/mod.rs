@@ -77,7 +77,7 @@ pub struct Doctor {
     /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// How to reach the controller's port for callers with a token.
+    /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub asking: Asking,
     /// The cluster or folder with the keys. Missing options come from the rule of `.seal.yaml` for the file.

@@ -50,7 +50,7 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// Finds the editor.
+    /// Finds the program of `VISUAL` or `EDITOR`, or `vi`.
     pub(super) fn find(environment: &Environment) -> Result<Self, EditorError> {
         let named = |variable: &'static str| {
             let line = environment.filled_variable(variable)?;
@@ -94,12 +94,12 @@ impl Editor {
 
     /// Returns a warning if the editor probably did not wait: many editors that open a window pass
     /// the file to another process. For an unknown editor, only a very short time indicates this,
-    /// and only if a person is at the terminal, since a script is as fast.
-    pub(super) fn remark(&self, after: Duration, is_person: bool) -> Option<String> {
+    /// and only if the session is interactive, since a script is as fast.
+    pub(super) fn remark(&self, after: Duration, is_interactive: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);
         let waits = flag.is_none_or(|flag| self.args.iter().any(|arg| waits(arg, flag)));
-        let is_hasty = flag.is_none() && is_person && after < MIN_EDIT_TIME;
-        if waits && !is_hasty {
+        let exited_too_soon = flag.is_none() && is_interactive && after < MIN_EDIT_TIME;
+        if waits && !exited_too_soon {
             return None;
         }
         let name = self.program.file_name().unwrap_or_default().display();

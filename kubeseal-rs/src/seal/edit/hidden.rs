@@ -72,7 +72,6 @@ impl Hidden {
         options.open(&self.file)?.write_all(text)
     }
 
-    /// Returns the path of the file.
     pub(super) fn file(&self) -> &Path {
         &self.file
     }

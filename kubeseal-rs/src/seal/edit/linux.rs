@@ -62,12 +62,12 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let before = values(args, &session, &target, ring.as_ref())?;
     let text = document::write(&target::place(&target.found), &before, args.blind);
     let guarded = Guarded::new(environment, "values.yaml", text.as_bytes())?;
-    let is_person = environment.stdin_is_terminal && environment.stderr_is_terminal;
+    let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
     loop {
         let took = editor.open(&guarded)?;
         let error = match apply_edits(&guarded, &session, &mut target, &before) {
             Ok(is_changed) => {
-                if let Some(remark) = editor.remark(took, is_person).filter(|_| !is_changed) {
+                if let Some(remark) = editor.remark(took, is_interactive).filter(|_| !is_changed) {
                     report::warn(&remark);
                 }
                 return Ok(Outcome::Done);
@@ -75,7 +75,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             Err(error) => error,
         };
         // Until the user gives up, the edited text stays in the folder in memory.
-        if !is_person || !wants_another_try(&shared::error_chain(error.as_ref())) {
+        if !is_interactive || !wants_another_try(&shared::error_chain(error.as_ref())) {
             return Err(error).context(DISCARDED);
         }
     }

@@ -108,14 +108,14 @@ pub(super) fn assign<'a>(
     is_set: impl Fn(&str) -> bool,
 ) -> Result<Vec<Assignment>, VariableError> {
     let mut assigned = Vec::new();
-    for assignment in wanted(items, choice)? {
+    for assignment in requested_assignments(items, choice)? {
         check(&assignment, choice, &is_set, &assigned)?;
         assigned.push(assignment);
     }
     Ok(assigned)
 }
 
-fn wanted<'a>(
+fn requested_assignments<'a>(
     items: impl Iterator<Item = &'a str> + Clone,
     choice: Choice<'_>,
 ) -> Result<Vec<Assignment>, VariableError> {

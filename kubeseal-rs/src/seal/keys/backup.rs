@@ -45,7 +45,7 @@ pub struct KeysBackup {
         conflicts_with = "passphrase_file"
     )]
     pub recipients_file: Vec<PathBuf>,
-    /// Sign the archive with this OpenSSH private key, into ARCHIVE.sig
+    /// Sign the archive with this OpenSSH private key and write ARCHIVE.sig
     #[arg(long, value_name = "FILE")]
     pub sign: Option<PathBuf>,
     /// Replace an existing archive
@@ -59,8 +59,8 @@ pub struct KeysBackup {
     pub place: Place,
 }
 
-/// Runs the command. Keys in the archive already have the mark, so that a restored key counts as
-/// backed up.
+/// Runs the command. Keys in the archive are already marked as backed up, so that a restored key
+/// counts as backed up.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ impl Signing {
         };
         if place.exists() && !args.force {
             bail!(
-                "{} already exists; choose another name, or pass --force to replace both files",
+                "{} already exists\nhint: choose another name, or pass --force to replace both files",
                 place.shown()
             );
         }
@@ -135,8 +135,8 @@ impl Signing {
         let written = signature
             .map_err(anyhow::Error::from)
             .and_then(|signature| Ok(files::replace(&self.place, signature.as_bytes())?));
-        written.context("the archive is complete but not signed, and no key was marked; run the command again with \
-            --force")
+        written.context("the archive is complete but not signed, and no key was marked\nhint: run the command again \
+            with --force")
     }
 }
 
@@ -193,7 +193,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         text.parse().map_err(|_| {
             // Do not print an argument that may be a secret key, given by mistake.
             let shown = if text.starts_with("age1") { text.as_str() } else { "the argument" };
-            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1; `age-keygen -y FILE` prints it")
+            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1\nhint: `age-keygen -y FILE` prints it")
         })
     };
     Ok(Lock::Recipients(
@@ -232,7 +232,7 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
         };
         store.change(record, change).with_context(|| {
             format!(
-                "the archive is complete, but {} could not be marked as backed up; run the command again",
+                "the archive is complete, but {} could not be marked as backed up\nhint: run the command again",
                 record.name()
             )
         })?;

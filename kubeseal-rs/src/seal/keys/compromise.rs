@@ -83,8 +83,9 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let store = store(&args.place, &clusters)?;
     let records = all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.place)?;
-    let asked = (&args.search, &args.place);
-    let (ring, mut found, survey) = survey_all(&store, &records, &args.paths, asked, &clusters)?;
+    let search_args = (&args.search, &args.place);
+    let (ring, mut found, survey) =
+        survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
     found.unread.extend(unread);
     let damage = Damage {
@@ -107,7 +108,7 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
             store.change(record, &mark).with_context(|| {
                 let name = record.name();
                 format!(
-                    "{done} Secrets of this key are marked and {name} is not: run the command again"
+                    "{done} Secrets of this key are marked and {name} is not\nhint: run the command again"
                 )
             })?;
         }

@@ -13,7 +13,7 @@ use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{Search, look, served, store, survey, unread_json};
+use super::{Search, find_holders, served, store, survey, unread_json};
 use crate::report::{ShowPath as _, shown};
 use crate::seal::{Outcome, opening, print};
 use crate::seal_args::{Form, Place};
@@ -79,7 +79,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let states = record::states(&records, served(&args.place, &clusters).as_ref());
     let search = &args.search;
     let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
-    let found = look(&store, &args.paths, search)?;
+    let found = find_holders(&store, &args.paths, search)?;
     let depth = if args.open_all {
         Depth::All
     } else {
@@ -88,8 +88,8 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let place = (search, &args.place);
     let survey = survey(&found.holders, &ring, place, depth, &clusters)?;
     let rows = rows(&records, &states, Some(&survey));
-    let looked = Some((&found, &survey));
-    show(&rows, looked, args.output, environment.now)?;
+    let searched = Some((&found, &survey));
+    show(&rows, searched, args.output, environment.now)?;
     match found.unread.len() {
         0 => Ok(Outcome::Done),
         n => Err(StatusError::Unread(n).into()),
@@ -130,20 +130,20 @@ fn rows<'a>(
 }
 
 /// The searched objects and files, and the keys that they need.
-type Looked<'a> = Option<(&'a Found, &'a Survey)>;
+type Searched<'a> = Option<(&'a Found, &'a Survey)>;
 
-fn show(rows: &[Row], looked: Looked<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
+fn show(rows: &[Row], searched: Searched<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
     match form {
-        Form::Text => print(text(rows, looked, now).as_bytes()),
-        Form::Json => print(&super::json_bytes(&to_json(rows, looked))?),
+        Form::Text => print(text(rows, searched, now).as_bytes()),
+        Form::Json => print(&super::json_bytes(&to_json(rows, searched))?),
     }
 }
 
-fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
+fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
     let mut text = if rows.is_empty() {
         "no keys\n".to_owned()
     } else {
-        table_of(rows, looked.is_some(), now)
+        table_of(rows, searched.is_some(), now)
     };
     for row in rows {
         if let Err(problem) = &row.record.key {
@@ -151,7 +151,7 @@ fn text(rows: &[Row], looked: Looked<'_>, now: Timestamp) -> String {
             let _ = writeln!(text, "\n{}", shown(&line));
         }
     }
-    let Some((found, survey)) = looked else {
+    let Some((found, survey)) = searched else {
         return text;
     };
     for (origin, item) in survey.undecided() {
@@ -224,7 +224,7 @@ fn age(created: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Formats a table with aligned columns, for people.
+/// Formats a table with aligned columns.
 pub(super) fn table(lines: &[Vec<String>]) -> String {
     let shown = |line: &Vec<String>| line.iter().map(|cell| shown(cell).into_owned()).collect();
     let lines: Vec<Vec<String>> = lines.iter().map(shown).collect();
@@ -246,9 +246,9 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
     text
 }
 
-fn to_json(rows: &[Row], looked: Looked<'_>) -> Json {
+fn to_json(rows: &[Row], searched: Searched<'_>) -> Json {
     let mut facts = json!({ "keys": rows.iter().map(entry).collect::<Vec<_>>() });
-    if let Some((found, survey)) = looked {
+    if let Some((found, survey)) = searched {
         let item = |(origin, item): &(&kubeseal_library::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();

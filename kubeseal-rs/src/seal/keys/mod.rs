@@ -87,7 +87,7 @@ pub struct Search {
     /// How to decrypt backups.
     #[command(flatten)]
     pub opening: Opening,
-    /// How to reach the controller's port for callers with a token.
+    /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub asking: Asking,
 }
@@ -271,10 +271,10 @@ fn find<'a>(
     };
     let mut meant = records.iter().filter(is_meant);
     let Some(record) = meant.next() else {
-        bail!("no key {arg:?}; {list} lists the keys");
+        bail!("no key {arg:?}\nhint: {list} lists the keys");
     };
     if meant.any(|other| other.fingerprint() != record.fingerprint()) {
-        bail!("several keys have the name {arg:?}; pass a fingerprint from {list}");
+        bail!("several keys have the name {arg:?}\nhint: pass a fingerprint from {list}");
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
@@ -283,8 +283,8 @@ fn find<'a>(
     }
 }
 
-/// Connects to the controller's port for callers with a token, if the arguments name it. Its CA
-/// certificate comes from a file or, through the trusted API server, from the controller.
+/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a
+/// file or, through the trusted API server, from the controller.
 ///
 /// # Errors
 ///
@@ -303,10 +303,10 @@ pub fn authorised(
         ..access(place, clusters.environment)
     };
     let (Some(url), Some(token)) = (&args.authorized, &args.token_file) else {
-        let made = Controller::find(&access, clusters).and_then(Controller::into_authorised);
-        return made
-            .map(Some)
-            .context("cannot request a token from the cluster (--token-file is not set)");
+        let port = Controller::find(&access, clusters).and_then(Controller::into_authorised);
+        return port.map(Some).context(
+            "cannot request a token from the cluster\nhint: pass one with --token-file FILE",
+        );
     };
     let file = token.shown();
     let token = files::read_as(token, Kind::Credential)?;
@@ -314,7 +314,7 @@ pub fn authorised(
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
-            .context("cannot fetch the CA certificate of the controller's port (pass it with --authority)")?,
+            .context("cannot fetch the CA certificate of the controller's TLS port\nhint: pass it with --authority FILE")?,
     };
     Authorised::new(url, &token, &authority)
         .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
@@ -359,9 +359,9 @@ fn survey_all(
         &search.opening,
         clusters.environment,
     )?;
-    let found = look(store, paths, search)?;
-    let asked = (search, place);
-    let survey = survey(&found.holders, &ring, asked, Depth::All, clusters)?;
+    let found = find_holders(store, paths, search)?;
+    let search_args = (search, place);
+    let survey = survey(&found.holders, &ring, search_args, Depth::All, clusters)?;
     Ok((ring, found, survey))
 }
 
@@ -375,13 +375,13 @@ fn warn(line: &str) {
     report::warn(&shown(line));
 }
 
-/// Formats JSON for programs, without terminal control characters.
+/// Formats JSON without terminal control characters.
 pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
     let text = serde_json::to_string_pretty(facts)?;
     Ok((report::json_shown(&text) + "\n").into_bytes())
 }
 
-/// Returns unreadable files and objects, for programs.
+/// Returns unreadable files and objects as JSON.
 fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
     let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
     unread.into_iter().map(fact).collect()
@@ -389,7 +389,7 @@ fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
 
 /// Returns everything that may need a key: objects where the keys are stored, files and, if
 /// requested, branches.
-fn look(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
+fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
     let mut found = store.sealed(&search.namespaces, &mut report::notice)?;
     found.extend(survey::in_files(paths, &mut report::notice)?);
     if search.all_branches {
@@ -444,8 +444,8 @@ mod tests {
         }
     }
 
-    /// Attack: uses a name that moves the cursor or reverses the text direction, also in output for
-    /// programs.
+    /// Attack: uses a name that moves the cursor or reverses the text direction, also in JSON
+    /// output.
     #[test]
     fn json_contains_no_terminal_control_characters() {
         let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";

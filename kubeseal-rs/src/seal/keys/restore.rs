@@ -4,7 +4,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`plan`] | decides about every key before the first is written |
-//! | [`reported`] | formats the result, for people and programs |
+//! | [`report`] | formats the result as text and as JSON |
 
 mod plan;
 mod report;
@@ -34,12 +34,12 @@ use crate::seal_args::{Form, Opening, Place};
 #[derive(Debug, Args)]
 #[command(
     after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
-Restored keys can unseal but do not seal: a backup does not prove who created it, and the creator of a key can read \
-everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
+Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
+it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
 of the backup, compare its fingerprint with a certificate that you trust (seal cert show cert.pem) and pass it with \
---seal-with. Bitnami's controller ignores this mark: it seals with the newest key.\n\n\
-Only the key, its certificate and the marks of this project are restored; other labels and annotations are only \
-listed.\n\n\
+--seal-with. Bitnami's controller ignores this annotation and seals with the newest key.\n\n\
+Only the key, its certificate and the annotations of this controller are restored; other labels and annotations are \
+only listed.\n\n\
 Exit codes: 0 success, 1 a key of the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
 Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
 seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
@@ -129,8 +129,15 @@ fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) ->
         Some(place) => place.clone(),
         None => signature::place(&args.backup),
     };
-    let signature = files::read(&place)
-        .context("no signature found (if it is elsewhere, pass --signature FILE)")?;
+    let signature = files::read(&place).map_err(|error| {
+        let is_default = error.is_missing() && args.signature.is_none();
+        let error = anyhow::Error::from(error);
+        if is_default {
+            error.context("no signature found\nhint: if it is elsewhere, pass --signature FILE")
+        } else {
+            error.context("cannot read the signature")
+        }
+    })?;
     let signed = signature::verify(archive, &signature, &known, now);
     signed.with_context(|| place.shown())
 }
@@ -140,14 +147,14 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
         let context = || {
             let name = &step.name;
             format!(
-                "cannot restore {name}; the keys before it were restored, and the command can be run again"
+                "cannot restore {name}; the keys before it were restored\nhint: run the command again"
             )
         };
         match &step.action {
             Action::Put(secret) => match store.put(secret).with_context(context)? {
                 Put::Restored => {}
                 Put::Existed => bail!(
-                    "{} was created during this run; run the command again",
+                    "{} was created during this run\nhint: run the command again",
                     step.name
                 ),
             },

@@ -65,8 +65,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         .map(|(_, state)| *state);
     check(record, state, &again(&args.place))?;
 
-    let asked = (&args.search, &args.place);
-    let (_, mut found, survey) = survey_all(&store, &records, &args.paths, asked, &clusters)?;
+    let search_args = (&args.search, &args.place);
+    let (_, mut found, survey) = survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if args.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);
@@ -83,15 +83,15 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         ));
         return Ok(Outcome::Findings);
     }
-    let looked = survey.found.len();
-    if looked == 0 && args.paths.is_empty() && !store.has_sealed() {
+    let searched_count = survey.found.len();
+    if searched_count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
             "nothing to search for values that need the key: name files or folders, or the folder of a controller"
         );
     }
     if args.dry_run {
         info(&format!(
-            "{} would be retired: none of {looked} SealedSecrets needs it",
+            "{} would be retired: none of {searched_count} SealedSecrets needs it",
             record.name()
         ));
         return Ok(Outcome::Done);
@@ -103,7 +103,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
     info(&format!(
-        "{} is retired: none of {looked} SealedSecrets needs it. It can no longer unseal; the label \
+        "{} is retired: none of {searched_count} SealedSecrets needs it. It can no longer unseal; the label \
          {KEY_LABEL}=active restores it",
         record.name()
     ));
@@ -114,7 +114,9 @@ fn check(record: &KeyRecord, state: Option<KeyState>, again: &str) -> Result<()>
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {
-            bail!("{name} is the sealing key; generate a new one first: `seal keys rotate{again}`")
+            bail!(
+                "{name} is the sealing key\nhint: generate a new one first: `seal keys rotate{again}`"
+            )
         }
         _ if name == LEGACY_NAME => bail!(
             "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired in place; \

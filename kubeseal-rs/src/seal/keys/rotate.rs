@@ -57,7 +57,7 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     ask(&store, newest)?;
     let known = fingerprints(&records);
     let (name, fingerprint) = wait(args, &clusters, &store, &known)?;
-    report::info(if is_asked(args) {
+    report::info(if can_fetch_certificate(args) {
         "the new key seals from now on; older keys can still unseal. Next:"
     } else {
         "the new key exists and seals from now on (with --require-backup, once it is backed up); older keys can still \
@@ -144,7 +144,7 @@ fn wait(
     }
 }
 
-/// Explains why a new key may not be served, and what to do.
+/// Explains why a new key might not be served yet, and what to do.
 fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -> String {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let head = format!(
@@ -161,14 +161,14 @@ fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -
 
 /// Returns whether the controller's certificate can be fetched. For a controller on a folder, that
 /// needs its address.
-fn is_asked(args: &KeysRotate) -> bool {
+fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.place.directory.is_none() || args.cert.is_some()
 }
 
 /// Returns whether the controller serves the key's certificate. If it cannot be fetched, the
 /// existence of the key is enough.
 fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> bool {
-    if !is_asked(args) {
+    if !can_fetch_certificate(args) {
         return true;
     }
     let pem = match (&args.place.directory, &args.cert) {

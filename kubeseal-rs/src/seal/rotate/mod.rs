@@ -65,7 +65,7 @@ pub struct Rotate {
     /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,
-    /// How to reach the controller's port for callers with a token.
+    /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub asking: Asking,
 }

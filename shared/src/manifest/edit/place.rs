@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub(super) key: Option<String>,
     /// Start of the key, or of the `?` before it.
     pub(super) start: usize,
-    /// End of the key.
+    /// Byte offset after the key.
     pub(super) key_end: usize,
     /// Offset after the colon; `None` if there is no colon.
     pub(super) colon: Option<usize>,

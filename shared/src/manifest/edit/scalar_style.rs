@@ -2,7 +2,7 @@
 
 use crate::manifest::yaml_text;
 
-/// The style of a scalar.
+/// How a scalar is quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScalarStyle {
     Plain,

@@ -207,11 +207,11 @@ fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
     if fits {
         Ok(value)
     } else {
-        Err(Fault::argument(wanted(kind)))
+        Err(Fault::argument(type_mismatch_text(kind)))
     }
 }
 
-fn wanted(kind: Type) -> &'static str {
+fn type_mismatch_text(kind: Type) -> &'static str {
     match kind {
         Type::Text => "wrong type of argument; a string is needed",
         Type::Int => "wrong type of argument; an int is needed, see the function int",

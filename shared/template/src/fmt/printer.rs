@@ -403,10 +403,10 @@ fn has_methods(value: &Value) -> bool {
     !matches!(
         value,
         Value::Bool(_) | Value::Float(_) | Value::Complex(..) | Value::Text(_)
-    ) && !matches!(value, Value::Int(int) if !named(*int))
+    ) && !matches!(value, Value::Int(int) if !is_named_type(*int))
 }
 
-fn named(int: Int) -> bool {
+fn is_named_type(int: Int) -> bool {
     matches!(
         int.kind,
         IntKind::Duration | IntKind::Month | IntKind::Weekday

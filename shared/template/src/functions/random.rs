@@ -13,19 +13,19 @@ use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("randAlpha", &[Type::Int], |env, args| {
-        chosen(env, args, u8::is_ascii_alphabetic)
+        random_ascii(env, args, u8::is_ascii_alphabetic)
     })
     .non_deterministic(),
     Function::new("randAlphaNum", &[Type::Int], |env, args| {
-        chosen(env, args, u8::is_ascii_alphanumeric)
+        random_ascii(env, args, u8::is_ascii_alphanumeric)
     })
     .non_deterministic(),
     Function::new("randNumeric", &[Type::Int], |env, args| {
-        chosen(env, args, u8::is_ascii_digit)
+        random_ascii(env, args, u8::is_ascii_digit)
     })
     .non_deterministic(),
     Function::new("randAscii", &[Type::Int], |env, args| {
-        chosen(env, args, |byte| (b' '..=b'~').contains(byte))
+        random_ascii(env, args, |byte| (b' '..=b'~').contains(byte))
     })
     .non_deterministic(),
     Function::new("randBytes", &[Type::Int], |env, args| {
@@ -57,7 +57,7 @@ pub(super) static TABLE: &[Function] = &[
 ];
 
 /// Returns this many random ASCII bytes that satisfy `fits`; none for a negative count.
-fn chosen(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> Outcome {
+fn random_ascii(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> Outcome {
     let set: Vec<u8> = (0..128_u8).filter(fits).collect();
     let count = usize::try_from(args.int(0)).unwrap_or(0);
     env.gauge.memory(count)?;

@@ -62,7 +62,7 @@ fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
     Some(rest)
 }
 
-/// Translates `[:alpha:]` and `[:^alpha:]`.
+/// Translates a POSIX class such as `[:alpha:]` or `[:^alpha:]`. Returns the text after it.
 fn named<'t>(text: &'t str, end: usize, out: &mut String) -> Option<&'t str> {
     let name = text[2..end].trim_start_matches('^');
     let names = [
@@ -112,7 +112,7 @@ pub(super) fn escape(text: &str, out: &mut String, inside: bool) -> Option<usize
     Some(2)
 }
 
-/// Translates `\pL`, `\p{Greek}`, `\P{^Lu}`: general categories and scripts.
+/// Translates a Unicode class, a general category or a script, such as `\pL`, `\p{Greek}` or `\P{^Lu}`.
 fn property(text: &str, out: &mut String) -> Option<usize> {
     let mut negated = text.starts_with("\\P");
     let (name, len) = if let Some(inner) = text[2..].strip_prefix('{') {

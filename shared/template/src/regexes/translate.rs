@@ -165,7 +165,7 @@ impl Translator<'_> {
         self.before = Before::Nothing;
     }
 
-    /// Translates `(?i-s)` and `(?i-s:`.
+    /// Translates flags, or the beginning of a group with flags, such as `(?i-s)` or `(?i-s:`.
     fn flags(&mut self) -> Option<()> {
         let end = self.rest.find([')', ':'])?;
         let flags = &self.rest[2..end];

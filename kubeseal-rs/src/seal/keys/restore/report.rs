@@ -1,5 +1,5 @@
-//! Formats what a restore does, for people and for programs. Names may come from the backup, so the
-//! caller escapes them.
+//! Formats the result of a restore as text and as JSON. Names may come from the backup, so the caller
+//! escapes them.
 
 use kubeseal_library::keys::signature::Signed;
 use serde_json::{Value as Json, json};
@@ -7,7 +7,7 @@ use shared::key_marks::KeyState;
 
 use super::plan::{Action, Plan, Step};
 
-/// Formats the result for people.
+/// Formats the result as text.
 pub(super) fn lines(
     plan: &Plan<'_>,
     place: &str,
@@ -110,7 +110,7 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     broken.chain(newer).collect()
 }
 
-/// Formats the result for programs.
+/// Formats the result as JSON.
 pub(super) fn to_json(
     plan: &Plan<'_>,
     place: &str,

@@ -106,7 +106,7 @@ fn skip_spaces(text: &str, at: usize) -> usize {
     at + rest.len() - rest.trim_start_matches(' ').len()
 }
 
-/// Returns the entry with this value.
+/// Returns the entry below `root` whose value is `map` itself, not an equal mapping.
 fn owner_of<'a>(root: &'a Place, map: &Place) -> Option<&'a Entry> {
     match &root.kind {
         Kind::List(items) => items.iter().find_map(|item| owner_of(item, map)),
