@@ -139,7 +139,7 @@ fn arguments_decide_the_exit_code() {
         ),
         (&["--help"], 0, 1, "--key-renew-period"),
         (&["--nope"], 2, 2, "--nope"),
-        (&["--key-size=many"], 2, 2, "expected a whole number"),
+        (&["--key-size=many"], 2, 2, "expected an integer"),
         (&[], 1, 2, "no cluster found"),
         (
             &["--directory=d", "--key-size=1024"],

@@ -692,7 +692,7 @@ fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
     ];
     let output = run(folder.path(), SEAL, &create);
     assert!(
-        printed(&output).contains("b.env: line 1: a carriage return"),
+        printed(&output).contains("b.env: line 1: the line contains a carriage return"),
         "{}",
         printed(&output)
     );

@@ -108,7 +108,7 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
             (
                 &["rotate", "tree", "--key", "key.yaml", "--cert", "old.pem"],
                 2,
-                "1 for the newest key",
+                "1 already for the newest key",
             ),
             (
                 &[
@@ -121,7 +121,7 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
                     "--dry-run",
                 ],
                 2,
-                "1 for the newest key",
+                "1 already for the newest key",
             ),
             (
                 &[

@@ -209,7 +209,7 @@ fn messages_show_the_bytes_of_a_path_escaped() {
         (
             SEAL,
             "create db -n shop --cert %.crt --from-file %=%.txt",
-            r"\xff is not text",
+            r"\xff is not valid UTF-8",
         ),
         (SEAL, "import sops db no%.yaml --cert %.crt", r"no\xff.yaml"),
     ] {

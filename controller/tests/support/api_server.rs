@@ -95,7 +95,7 @@ impl ApiServer {
         let store = self.restart();
         let secret = self.get(SECRET);
         if !secret.is_null() {
-            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            let metadata = secret_metadata(&secret);
             store.take_secret(&serde_json::from_value(metadata).unwrap());
         }
         store
@@ -106,7 +106,7 @@ impl ApiServer {
         store.take(self.object());
         let secret = self.get(SECRET);
         if !secret.is_null() {
-            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            let metadata = secret_metadata(&secret);
             store.take_secret(&serde_json::from_value(metadata).unwrap());
         }
     }
@@ -117,7 +117,7 @@ impl ApiServer {
         edit(&mut secret["metadata"]);
         let secret = self.put(SECRET, secret);
         if let Some(store) = self.store.get() {
-            let metadata = json!({ "metadata": secret_metadata(&secret) });
+            let metadata = secret_metadata(&secret);
             store.take_secret(&serde_json::from_value(metadata).unwrap());
         }
     }
@@ -236,7 +236,7 @@ impl ApiServer {
         secret["data"][item] = json!(base64::encode(value.as_bytes()));
         self.put(SECRET, secret.clone());
         if let Some(store) = self.store.get() {
-            let metadata = json!({ "metadata": secret_metadata(&self.get(SECRET)) });
+            let metadata = secret_metadata(&self.get(SECRET));
             store.take_secret(&serde_json::from_value(metadata).unwrap());
         }
     }
@@ -332,7 +332,7 @@ impl ApiServer {
         let stored = self.put(SECRET, body);
         // The watch may be faster than the response.
         if let Some(store) = self.store.get() {
-            let metadata = json!({ "metadata": secret_metadata(&stored) });
+            let metadata = secret_metadata(&stored);
             let reported = store.take_secret(&serde_json::from_value(metadata).unwrap());
             self.observed.lock().unwrap().extend(reported);
         }
