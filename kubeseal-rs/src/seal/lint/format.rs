@@ -19,6 +19,7 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
         let word = match rule.severity {
             Severity::Error => paint.red(word),
             Severity::Warning => paint.yellow(word),
+            Severity::Note => word.into(),
         };
         format!(
             "{}:{line}: {word}: {} [{}]\n",
@@ -40,7 +41,7 @@ pub(super) fn github(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         format!(
             "::{} file={},line={},title={}::{}\n",
-            finding.rule.severity.name(),
+            level(finding.rule.severity),
             property(&finding.file.shown()),
             finding.line,
             property(finding.rule.name),
@@ -48,6 +49,14 @@ pub(super) fn github(findings: &[Finding]) -> String {
         )
     };
     findings.iter().map(line).collect()
+}
+
+/// Returns the command of GitHub Actions for findings of a severity.
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Note => "notice",
+        other => other.name(),
+    }
 }
 
 fn data(text: &str) -> String {
