@@ -1,5 +1,7 @@
 //! Formats findings as text, JSON, SARIF 2.1.0 or workflow commands of GitHub Actions.
 
+use std::path::Path;
+
 use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 use serde_json::{Value as Json, json};
 
@@ -85,7 +87,7 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
             "level": finding.rule.severity.name(),
             "message": {"text": finding.message},
             "locations": [{"physicalLocation": {
-                "artifactLocation": {"uri": uri(&finding.file.to_string_lossy())},
+                "artifactLocation": {"uri": uri(&finding.file)},
                 "region": {"startLine": finding.line},
             }}],
         })
@@ -104,8 +106,9 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
     })
 }
 
-/// Returns a path as a relative reference (RFC 3986): all characters but unreserved ones and slashes are escaped.
-fn uri(path: &str) -> String {
+/// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A name
+/// that is not UTF-8 keeps its bytes, so that the reference names the file.
+fn uri(path: &Path) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let escaped = |b: u8| {
         if plain(b) {
@@ -114,7 +117,8 @@ fn uri(path: &str) -> String {
             format!("%{b:02X}")
         }
     };
-    path.bytes().map(escaped).collect()
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.iter().copied().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -143,6 +147,20 @@ mod tests {
             location["artifactLocation"]["uri"],
             "a%20b/%C3%BC%2Cc%3Ad.yaml"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_reference_keeps_the_bytes_of_a_name() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        for (name, want) in [
+            (&b"caf\xe9.yaml"[..], "caf%E9.yaml"),
+            (b"\xff/a b", "%FF/a%20b"),
+            (b"100%", "100%25"),
+        ] {
+            assert_eq!(uri(Path::new(OsStr::from_bytes(name))), want);
+        }
     }
 
     #[test]
