@@ -392,7 +392,7 @@ fn a_template_without_a_value_passes() {
             printed(&output)
         );
         assert!(
-            !printed(&output).contains("not checked"),
+            !printed(&output).contains("after rendering"),
             "{items}: {}",
             printed(&output)
         );
@@ -409,7 +409,7 @@ fn reports_a_template_that_cannot_be_checked() {
         let folder = folder_with(&[("db.yaml", &text)]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
         assert!(
-            printed(&output).contains("db.yaml:") && printed(&output).contains("not checked"),
+            printed(&output).contains("db.yaml:") && printed(&output).contains("after rendering"),
             "{text}: {}",
             printed(&output)
         );
@@ -479,7 +479,7 @@ fn nested_texts_are_limited_and_reported() {
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);
     assert!(
-        printed(&output).contains("not checked"),
+        printed(&output).contains("[not-checked]"),
         "{}",
         printed(&output)
     );

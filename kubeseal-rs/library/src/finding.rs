@@ -6,13 +6,15 @@ use serde_json::{Value as Json, json};
 
 use crate::shown::path_text;
 
-/// The severity of a finding. Either makes the check fail.
+/// The severity of a finding. All but [`Severity::Note`] make the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// A value leaks, or the object cannot work.
     Error,
     /// A possible mistake.
     Warning,
+    /// Something that was not checked.
+    Note,
 }
 
 impl Severity {
@@ -21,6 +23,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }
@@ -46,7 +49,7 @@ macro_rules! rules {
 
 rules! {
     PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
-    MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets or SealedSecrets cannot be read.";
+    MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators, or a line of such a template, cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";
     KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate, or than a rule requires.";
@@ -70,6 +73,7 @@ rules! {
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";
     EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it must not exempt from.";
+    NOT_CHECKED "not-checked" Note "A part of a template of a possible Secret can be read only after rendering.";
 }
 
 /// Rules that `.seal.yaml` cannot ignore: their findings are about that file, the certificate, or an
@@ -90,6 +94,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Returns whether the finding is only a note, which does not make the check fail.
+    pub fn is_note(&self) -> bool {
+        self.rule.severity == Severity::Note
+    }
+
     /// Returns the finding as JSON.
     pub fn to_json(&self) -> Json {
         json!({

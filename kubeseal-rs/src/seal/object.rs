@@ -101,20 +101,26 @@ impl Object {
     }
 }
 
-fn items(node: &Node, hints: &Hints) -> Vec<Item> {
+/// Returns the sealed values of an object as they are in the file; none if they are not in a mapping.
+pub fn sealed_nodes(node: &Node) -> &[(String, Node)] {
     let data = node
         .field("spec")
         .and_then(|spec| spec.field("encryptedData"));
-    let Some(Value::Map(entries)) = data.map(|data| &data.value) else {
-        return Vec::new();
-    };
+    match data.map(|data| &data.value) {
+        Some(Value::Map(entries)) => entries,
+        _ => &[],
+    }
+}
+
+/// Returns the items of an object, in the order of [`sealed_nodes`].
+pub fn items(node: &Node, hints: &Hints) -> Vec<Item> {
     let item = |(key, node): &(String, Node)| Item {
         key: key.clone(),
         line: node.line,
         form: form(node),
         hint: hints.get(key).cloned(),
     };
-    entries.iter().map(item).collect()
+    sealed_nodes(node).iter().map(item).collect()
 }
 
 fn form(node: &Node) -> Form {

@@ -1,5 +1,7 @@
 //! Formats findings as text, JSON, SARIF 2.1.0 or workflow commands of GitHub Actions.
 
+use std::path::Path;
+
 use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 use serde_json::{Value as Json, json};
 
@@ -19,6 +21,7 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
         let word = match rule.severity {
             Severity::Error => paint.red(word),
             Severity::Warning => paint.yellow(word),
+            Severity::Note => word.into(),
         };
         format!(
             "{}:{line}: {word}: {} [{}]\n",
@@ -40,7 +43,7 @@ pub(super) fn github(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         format!(
             "::{} file={},line={},title={}::{}\n",
-            finding.rule.severity.name(),
+            level(finding.rule.severity),
             property(&finding.file.shown()),
             finding.line,
             property(finding.rule.name),
@@ -48,6 +51,14 @@ pub(super) fn github(findings: &[Finding]) -> String {
         )
     };
     findings.iter().map(line).collect()
+}
+
+/// Returns the command of GitHub Actions for findings of a severity.
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Note => "notice",
+        other => other.name(),
+    }
 }
 
 fn data(text: &str) -> String {
@@ -76,7 +87,7 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
             "level": finding.rule.severity.name(),
             "message": {"text": finding.message},
             "locations": [{"physicalLocation": {
-                "artifactLocation": {"uri": uri(&finding.file.to_string_lossy())},
+                "artifactLocation": {"uri": uri(&finding.file)},
                 "region": {"startLine": finding.line},
             }}],
         })
@@ -95,8 +106,9 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
     })
 }
 
-/// Returns a path as a relative reference (RFC 3986): all characters but unreserved ones and slashes are escaped.
-fn uri(path: &str) -> String {
+/// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A name
+/// that is not UTF-8 keeps its bytes, so that the reference names the file.
+fn uri(path: &Path) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let escaped = |b: u8| {
         if plain(b) {
@@ -105,7 +117,8 @@ fn uri(path: &str) -> String {
             format!("%{b:02X}")
         }
     };
-    path.bytes().map(escaped).collect()
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.iter().copied().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -134,6 +147,20 @@ mod tests {
             location["artifactLocation"]["uri"],
             "a%20b/%C3%BC%2Cc%3Ad.yaml"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_reference_keeps_the_bytes_of_a_name() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        for (name, want) in [
+            (&b"caf\xe9.yaml"[..], "caf%E9.yaml"),
+            (b"\xff/a b", "%FF/a%20b"),
+            (b"100%", "100%25"),
+        ] {
+            assert_eq!(uri(Path::new(OsStr::from_bytes(name))), want);
+        }
     }
 
     #[test]

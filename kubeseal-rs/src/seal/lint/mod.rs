@@ -28,11 +28,12 @@ use kubeseal_library::{files, finding};
 use shared::error_chain;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
-use shared::manifest::{self, Document, ReadError, ReadProblem};
+use shared::manifest::{self, Node, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
 use self::nested::Search;
 use self::object::{Against, Unjudged};
+use self::unrendered::Unread;
 use super::session::Session;
 use super::settings::{Origin, Settings};
 use super::{Outcome, print};
@@ -46,7 +47,8 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 #[command(after_help = "\
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
-  duplicate-item repeated-key deprecated broken-rule rules-file certificate exemption
+  duplicate-item repeated-key deprecated broken-rule rules-file certificate exemption not-checked
+Findings of not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
 To exempt a file, give a reason: in a comment `# seal lint: ignore plain-secret: REASON`, or in its rule in
@@ -167,7 +169,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     {
         return Err(LintError::Rules.into());
     }
-    Ok(if findings.is_empty() {
+    Ok(if findings.iter().all(Finding::is_note) {
         Outcome::Done
     } else {
         Outcome::Findings
@@ -190,8 +192,8 @@ fn check_certificate(args: &Sealing) -> Result<()> {
     Ok(())
 }
 
-/// Returns the content of a file, as staged or of the work tree. A file that was found and cannot be read is reported,
-/// and the others are checked; a named one is an error.
+/// Returns the content of a file, as staged or of the work tree. A file that cannot be read is reported, and the others
+/// are checked.
 fn bytes_of(
     candidate: &Candidate,
     staged: Option<&Repository>,
@@ -202,7 +204,6 @@ fn bytes_of(
     }
     match files::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if candidate.named => Err(error.into()),
         Err(error) => {
             let problem = error_chain(&error);
             report::info(&format!("{}: not checked: {problem}", path.shown()));
@@ -295,7 +296,8 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
         LintFormat::Github => format::github(findings),
     };
     print(text.as_bytes())?;
-    let (count, of) = (findings.len(), if files == 1 { "file" } else { "files" });
+    let count = findings.iter().filter(|finding| !finding.is_note()).count();
+    let of = if files == 1 { "file" } else { "files" };
     // If the user changes only the file, without `git add`, the hook reports the same finding again.
     let next = if args.staged {
         ", as staged: `git add` your fixes"
@@ -402,13 +404,18 @@ impl Linter<'_> {
         let repeated = repeated::keys(&bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&manifest::as_utf8(&bytes)).into_owned());
         let mut search = Search::of_file(text.len());
-        let mut unrendered = Vec::new();
+        let mut unrendered = unrendered::Unrendered::default();
+        let mut unread = Vec::new();
         let documents = read.unwrap_or_else(|error| {
             // The cluster applies documents one by one, so the well-formed ones are checked.
             let documents = manifest::read_well_formed(&bytes);
-            if walk::names_kind(&bytes, &SECRETS) && is_template(&error, &bytes) {
-                unrendered = unrendered_documents(path, &text, &documents);
-            } else if candidate.named || walk::names_kind(&bytes, &SECRETS) {
+            let is_relevant = sources::is_kustomization(path) || may_define_secrets(&bytes);
+            if is_template(&error, &bytes) {
+                unrendered = unrendered::documents(&text, &documents);
+                if is_relevant {
+                    unread = unread_lines(&unrendered.unread);
+                }
+            } else if candidate.named || is_relevant {
                 let line = error.line().unwrap_or(1);
                 let message = error.problem.to_string();
                 self.add(path, (finding::MALFORMED_FILE, line, message));
@@ -416,21 +423,21 @@ impl Linter<'_> {
             documents
         });
         let file = ManifestFile::of(path, bytes, documents);
-        let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered);
+        let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered.documents);
         let documents = || file.documents.iter().chain(&unrendered.documents);
         search.documents(&text, documents());
-        not_judged(path, &search.unjudged);
+        unread.extend(search.unjudged.iter().copied().map(not_checked));
         let generators = documents().map(|document| &document.root);
         let roots = generators.clone();
         let files = roots.flat_map(|root| generated::files(root, path, self.staged));
         let literals = generators.flat_map(plain::generators);
         let found = search.found.into_iter().chain(literals).chain(files);
+        let found = found.chain(unread);
         for found in found.collect::<Vec<_>>() {
             self.add(path, found);
         }
-        if file.of_kind(Kind::SealedSecret).next().is_some() {
-            self.sealed(path, &file);
-        }
+        self.sealed(path, &file, object::sealed_secret);
+        self.sealed(path, &unrendered, object::unrendered);
         self.add_repeated(path, repeated);
     }
 
@@ -449,7 +456,11 @@ impl Linter<'_> {
         }
     }
 
-    fn sealed(&mut self, path: &Path, file: &ManifestFile) {
+    /// Checks the SealedSecrets of a file.
+    fn sealed(&mut self, path: &Path, file: &ManifestFile, check: Check) {
+        if file.of_kind(Kind::SealedSecret).next().is_none() {
+            return;
+        }
         let Some(settings) = self.settings(path) else {
             return;
         };
@@ -460,7 +471,7 @@ impl Linter<'_> {
                 certificate: certificate.as_deref(),
                 ring: self.ring.as_ref(),
             };
-            let (found, unjudged) = object::sealed_secret(node, against);
+            let (found, unjudged) = check(node, against);
             self.unjudged.add(unjudged);
             for found in found {
                 self.add(path, found);
@@ -527,29 +538,34 @@ impl Linter<'_> {
     }
 }
 
-/// Returns the documents of a template that can only be read with placeholders for its actions.
-fn unrendered_documents(path: &Path, text: &str, well_formed: &[Document]) -> Vec<Document> {
-    let readable = unrendered::readable(text).unwrap_or_else(|| text.to_owned());
-    let readable = Zeroizing::new(readable.into_bytes());
-    if let Err(error) = manifest::read(&readable) {
-        not_judged(path, &[error.line().unwrap_or(1)]);
-    }
-    let is_new = |document: &Document| {
-        let line = document.root.line;
-        !well_formed.iter().any(|known| known.root.line == line)
+/// Checks a SealedSecret.
+type Check = fn(&Node, Against<'_>) -> (Vec<object::Found>, Unjudged);
+
+/// Returns findings about the lines of a template that cannot be read even with placeholders.
+fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
+    let finding = |unread: &Unread| {
+        if !unread.may_hold_value {
+            return not_checked(unread.line);
+        }
+        let message = "this line of the template of a Secret can be read only after rendering, and may contain a \
+                       value: render the template, and check the result";
+        (finding::MALFORMED_FILE, unread.line, message.to_owned())
     };
-    let documents = manifest::read_well_formed(&readable).into_iter();
-    documents.filter(is_new).collect()
+    unread.iter().map(finding).collect()
 }
 
-fn not_judged(path: &Path, lines: &[usize]) {
-    for line in lines {
-        report::info(&format!(
-            "{}:{line}: not checked: the template of a possible Secret can be parsed only after rendering; render \
-             it, and check the result",
-            files::from_here(path).shown()
-        ));
-    }
+fn not_checked(line: usize) -> object::Found {
+    let message = "the template of a possible Secret can be read only after rendering: render it, and check the \
+                   result";
+    (finding::NOT_CHECKED, line, message.to_owned())
+}
+
+/// Returns whether a file that cannot be read may define a Secret or a SealedSecret, or generate a Secret.
+fn may_define_secrets(bytes: &[u8]) -> bool {
+    let bytes = walk::without_nulls(bytes);
+    walk::names_kind(&bytes, &SECRETS)
+        || walk::names_kind(&bytes, &["SecretGenerator"])
+        || memchr::memmem::find(&bytes, b"secretGenerator").is_some()
 }
 
 /// Returns whether a text may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret

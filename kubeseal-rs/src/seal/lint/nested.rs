@@ -5,6 +5,7 @@ use kubeseal_library::walk::{Kind, LISTS, names_kind};
 use shared::manifest::{self, Document, Node, Value};
 
 use super::object::Found;
+use super::placeholder::is_templated;
 use super::{plain, unrendered};
 
 /// The maximum nesting depth of texts.
@@ -82,7 +83,8 @@ impl Search {
                 }
             }
             Value::Map(fields) => {
-                let is_list = node.text("kind").is_some_and(|kind| LISTS.contains(&kind));
+                let kind = node.text("kind");
+                let is_list = kind.is_some_and(|kind| LISTS.contains(&kind) || is_templated(kind));
                 for (name, field) in fields {
                     self.node(
                         field,
@@ -131,7 +133,9 @@ impl Search {
 }
 
 fn is_secret(node: &Node, is_object: bool) -> bool {
-    Kind::of(node) == Some(Kind::Secret) || is_object && plain::is_secret_without_kind(node)
+    Kind::of(node) == Some(Kind::Secret)
+        || plain::may_be_secret(node)
+        || is_object && plain::is_secret_of_unknown_kind(node)
 }
 
 /// Returns whether a text has several lines, or is an object of JSON, and names a Secret.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use kubeseal_library::finding::{self, Rule};
+use shared::hints::Hints;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 use shared::manifest::{Node, Value};
@@ -11,8 +12,8 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
 use template::Template;
 
-use super::placeholder::is_templated;
-use crate::seal::object::{Form, Item, Object};
+use super::placeholder::{holds_more_than_actions, is_templated};
+use crate::seal::object::{Form, Item, Object, items, sealed_nodes};
 use crate::seal::settings::Settings;
 use shared::names;
 
@@ -57,7 +58,6 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
             return (found, Unjudged::default());
         }
     };
-    let needs = against.ring.map(|ring| needs(&object.sealed, ring));
     let mut unjudged = Unjudged::default();
     let mut found = unknown_fields(node);
     found.extend(names_of(&object));
@@ -65,7 +65,67 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     found.extend(templates(node, &object));
     found.extend(type_of(&object));
     found.extend(rules(&object, against.settings));
-    let mut seen = HashSet::new();
+    found.extend(item_names(&object));
+    found.extend(values(node, &object, against, &mut unjudged, is_action));
+    for key in object
+        .hints
+        .keys()
+        .filter(|key| !object.texts().contains_key(*key))
+    {
+        let message = format!("a key hint names {key}, but no such item exists");
+        found.push((finding::STALE_HINT, object.line, message));
+    }
+    if object.sealed.spec.data.is_some() {
+        let message = "spec.data is deprecated, and some controllers do not unseal it; \
+                        `kubeseal --re-encrypt` converts it to items";
+        found.push((finding::DEPRECATED, object.line, message.into()));
+    }
+    (found, unjudged)
+}
+
+/// Checks a SealedSecret of a template that was read with placeholders. Only its values and the names of its fields are
+/// known: names, scope and the set of items may depend on the branches of the template.
+pub(super) fn unrendered(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
+    let mut unjudged = Unjudged::default();
+    let mut found = unknown_fields(node);
+    match Object::read_leniently(node) {
+        Ok(object) => found.extend(values(node, &object, against, &mut unjudged, is_unknown)),
+        Err(_) => found.extend(malformed_values(node)),
+    }
+    (found, unjudged)
+}
+
+/// Returns the values of an object with a field of the wrong type, such as one that an action outputs, which are no
+/// sealed values.
+fn malformed_values(node: &Node) -> Vec<Found> {
+    let spec = node.field("spec");
+    let data = spec.and_then(|spec| spec.field("encryptedData"));
+    let Some(data) = data.filter(|data| !is_unknown(data)) else {
+        return Vec::new();
+    };
+    if !matches!(data.value, Value::Map(_)) {
+        let message = format!("spec.encryptedData must be a mapping, not {}", data.kind());
+        return vec![(finding::MALFORMED_OBJECT, data.line, message)];
+    }
+    let items = items(node, &Hints::default()).into_iter();
+    let malformed = items
+        .zip(sealed_nodes(node))
+        .filter_map(|(item, (_, node))| {
+            let why = match &item.form {
+                _ if is_unknown(node) => return None,
+                Form::Bits(_) => return None,
+                Form::NoText => "is not text".to_owned(),
+                Form::NotSealed(why) => format!("is {why}; seal it again"),
+            };
+            let message = format!("the value of {} {why}", item.key);
+            Some((finding::MALFORMED_VALUE, item.line, message))
+        });
+    malformed.collect()
+}
+
+/// Checks that no item occurs twice, and the name of each.
+fn item_names(object: &Object) -> Vec<Found> {
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for item in &object.items {
         if !seen.insert(&item.key) {
             let message = format!("duplicate item {}; only this one is used", item.key);
@@ -76,11 +136,36 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
         {
             found.push((finding::NAME, item.line, error.to_string()));
         }
-        if object
-            .texts()
-            .get(&item.key)
-            .is_some_and(|text| is_templated(text))
-        {
+    }
+    found
+}
+
+/// Returns whether a value consists of actions of a template.
+fn is_action(node: &Node) -> bool {
+    matches!(&node.value, Value::Text(text) if is_templated(text) && !holds_more_than_actions(text))
+}
+
+/// Like [`is_action`], in a template that was read with placeholders: an action that is a whole line left no placeholder.
+fn is_unknown(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Text(text) => !holds_more_than_actions(text),
+        _ => false,
+    }
+}
+
+/// Checks the sealed values, but not those that a template outputs.
+fn values(
+    node: &Node,
+    object: &Object,
+    against: Against<'_>,
+    unjudged: &mut Unjudged,
+    is_output: fn(&Node) -> bool,
+) -> Vec<Found> {
+    let needs = against.ring.map(|ring| needs(&object.sealed, ring));
+    let mut found = Vec::new();
+    for (item, (_, node)) in object.items.iter().zip(sealed_nodes(node)) {
+        if is_output(node) {
             unjudged.unknown += 1;
             continue;
         }
@@ -104,20 +189,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
             Verdict::Uncompared => unjudged.uncompared += 1,
         }
     }
-    for key in object
-        .hints
-        .keys()
-        .filter(|key| !object.texts().contains_key(*key))
-    {
-        let message = format!("a key hint names {key}, but no such item exists");
-        found.push((finding::STALE_HINT, object.line, message));
-    }
-    if object.sealed.spec.data.is_some() {
-        let message = "spec.data is deprecated, and some controllers do not unseal it; \
-                        `kubeseal --re-encrypt` converts it to items";
-        found.push((finding::DEPRECATED, object.line, message.into()));
-    }
-    (found, unjudged)
+    found
 }
 
 fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
@@ -395,7 +467,7 @@ fn unknown_fields(node: &Node) -> Vec<Found> {
         };
         for (key, node) in entries
             .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()))
+            .filter(|(key, _)| !known.contains(&key.as_str()) && !is_templated(key))
         {
             let hint = match key.as_str() {
                 "stringData" | "data" if path.is_empty() => {

@@ -106,10 +106,31 @@ pub(super) fn is_placeholder(text: &str) -> bool {
     rest.is_some_and(|rest| !is_part_missing(&rest) && !rest.contains(is_of_value))
 }
 
+/// What an unrendered template contains instead of an action that outputs a literal.
+pub(super) const LITERAL: &str = "TEMPLATE-WITH-A-LITERAL";
+
 /// Returns whether a text contains a variable or a template action.
 pub(super) fn is_templated(text: &str) -> bool {
     let part = PART.as_ref().is_some_and(|part| part.is_match(text));
-    part || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
+    part || text.contains(LITERAL)
+        || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
+}
+
+/// Returns whether a text contains more than variables and template actions.
+pub(super) fn holds_more_than_actions(text: &str) -> bool {
+    let mut rest = String::new();
+    let mut tail = text;
+    while let Some((before, action)) = tail.split_once("{{") {
+        rest.push_str(before);
+        let Some((_, after)) = action.split_once("}}") else {
+            return true;
+        };
+        tail = after;
+    }
+    rest.push_str(tail);
+    let rest = rest.replace(LITERAL, "");
+    let part = PART.as_ref();
+    part.is_none_or(|part| part.replace_all(&rest, "").contains(is_of_value))
 }
 
 fn is_of_value(c: char) -> bool {

@@ -7,16 +7,14 @@ use shared::names;
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 
 use super::object::Found;
-use super::placeholder::is_placeholder;
+use super::placeholder::{is_placeholder, is_templated};
 
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
 pub(super) fn secret(node: &Node) -> Option<Found> {
-    let plain: Vec<&str> = values(node, "data")
-        .chain(values(node, "stringData"))
-        .collect();
+    let plain = [values(node, "data"), values(node, "stringData")].concat();
     if plain.is_empty() {
         return None;
     }
@@ -33,15 +31,16 @@ pub(super) fn secret(node: &Node) -> Option<Found> {
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
              committed",
-            listed(&plain)
+            listed(&plain.iter().map(String::as_str).collect::<Vec<_>>())
         ),
     };
     Some((finding::PLAIN_SECRET, node.line, message))
 }
 
-/// Returns whether an object without `kind` is a Secret for `kubeseal`, which accepts such objects: it has
-/// `stringData`, or metadata and `data` in base64. `data` alone is a common name in files that are no manifests.
-pub(super) fn is_secret_without_kind(node: &Node) -> bool {
+/// Returns whether an object of an unknown kind is a Secret: without `kind`, as `kubeseal` accepts it, or with one that
+/// a template outputs. Such an object has `stringData`, or metadata and `data` in base64. `data` alone is a common name
+/// in files that are no manifests.
+pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
     let map = |name| match node.field(name).map(|node| &node.value) {
         Some(Value::Map(entries)) => Some(entries),
@@ -54,30 +53,66 @@ pub(super) fn is_secret_without_kind(node: &Node) -> bool {
     };
     let is_data =
         || map("metadata").is_some() && map("data").is_some_and(|data| data.iter().all(is_encoded));
-    text("kind").is_empty()
-        && matches!(text("apiVersion"), "" | "v1")
-        && (map("stringData").is_some() || is_data())
+    let has_string_data = || {
+        let field = node.field("stringData");
+        field.is_some_and(|field| !matches!(field.value, Value::Null))
+    };
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    (kind.is_empty() || is_templated(kind))
+        && (matches!(version, "" | "v1") || is_templated(version))
+        && (has_string_data() || is_data())
 }
 
-/// Returns the keys of a field whose values are plaintext.
-fn values<'a>(secret: &'a Node, field: &'a str) -> impl Iterator<Item = &'a str> {
+/// Returns whether an object is a Secret in one of the branches of a template: each of several equal fields counts, and
+/// one that the template outputs.
+pub(super) fn may_be_secret(node: &Node) -> bool {
+    let texts = |name: &str| {
+        let fields = match &node.value {
+            Value::Map(fields) => fields.as_slice(),
+            _ => &[],
+        };
+        let same = fields.iter().filter(|(key, _)| key == name);
+        let texts = same.filter_map(|(_, node)| match &node.value {
+            Value::Text(text) => Some(text.to_string()),
+            _ => None,
+        });
+        texts.collect::<Vec<String>>()
+    };
+    let is_v1 = |version: &String| matches!(version.as_str(), "" | "v1") || is_templated(version);
+    let versions = texts("apiVersion");
+    texts("kind").iter().any(|kind| kind == "Secret")
+        && (versions.is_empty() || versions.iter().any(is_v1))
+}
+
+/// Returns the keys of a field whose values are plaintext. A field that is not a mapping may be a value itself, and is
+/// returned by its name. A template may also output the name of a field, so such a field counts as `stringData`.
+fn values(secret: &Node, field: &str) -> Vec<String> {
     // The branches of a template may have the same field, so each counts.
     let fields = match &secret.value {
         Value::Map(fields) => fields.as_slice(),
         _ => &[],
     };
-    let same = fields
-        .iter()
-        .filter(move |(name, _)| name.eq_ignore_ascii_case(field));
-    let entries = same.flat_map(|(_, node)| match &node.value {
-        Value::Map(entries) => entries.as_slice(),
-        _ => &[],
-    });
-    let has_sops = secret.field("sops").is_some();
-    let is_plain = move |(_, node): &&(String, Node)| {
-        !(has_sops && is_of_sops(node)) && is_value(node, field == "data")
+    let is_same = |name: &str| {
+        name.eq_ignore_ascii_case(field) || field == "stringData" && is_templated(name)
     };
-    entries.filter(is_plain).map(|(key, _)| key.as_str())
+    let same = fields.iter().filter(|(name, _)| is_same(name));
+    let has_sops = secret.field("sops").is_some();
+    let is_plain = |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data");
+    let mut keys = Vec::new();
+    for (name, node) in same {
+        match &node.value {
+            Value::Map(entries) => {
+                let plain = entries.iter().filter(|(_, node)| is_plain(node));
+                keys.extend(plain.map(|(key, _)| key.clone()));
+            }
+            Value::List(items) if !items.iter().any(is_plain) => {}
+            _ if is_plain(node) => {
+                keys.push(format!("{name} ({}, not a mapping)", node.kind()));
+            }
+            _ => {}
+        }
+    }
+    keys
 }
 
 /// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
@@ -144,14 +179,18 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
+/// Returns the items of a list, or a single value where kustomize requires a list.
+fn items(node: &Node) -> &[Node] {
+    match &node.value {
+        Value::List(items) => items,
+        _ => std::slice::from_ref(node),
+    }
+}
+
 /// Returns the strings of a list, or a single string, with their lines.
 fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
-    let items = match node.map(|node| &node.value) {
-        Some(Value::List(items)) => items.as_slice(),
-        _ => node.map_or(&[][..], std::slice::from_ref),
-    };
     let mut found = Vec::new();
-    for item in items {
+    for item in node.map_or(&[][..], items) {
         if let Value::Text(text) = &item.value {
             found.push((item.line, text.as_str()));
         }
@@ -211,13 +250,15 @@ fn name_of(generator: &Node) -> &str {
 /// Returns the generators of Secrets in a document.
 fn nodes(root: &Node) -> Vec<&Node> {
     match root.text("kind") {
-        None | Some("Kustomization" | "Component") => match root.field("secretGenerator") {
-            Some(Node {
-                value: Value::List(generators),
-                ..
-            }) => generators.iter().collect(),
-            _ => Vec::new(),
-        },
+        None | Some("Kustomization" | "Component") => {
+            // The branches of a template may have the same field, so each counts.
+            let fields = match &root.value {
+                Value::Map(fields) => fields.as_slice(),
+                _ => &[],
+            };
+            let same = fields.iter().filter(|(name, _)| name == "secretGenerator");
+            same.flat_map(|(_, generators)| items(generators)).collect()
+        }
         Some("SecretGenerator") => vec![root],
         Some(_) => Vec::new(),
     }
@@ -225,10 +266,14 @@ fn nodes(root: &Node) -> Vec<&Node> {
 
 fn generator(node: &Node) -> Option<Found> {
     let literals = node.field("literals")?;
-    let Value::List(entries) = &literals.value else {
-        return None;
+    let plain: Vec<&str> = match &literals.value {
+        // kustomize rejects a mapping, but it contains the values nevertheless.
+        Value::Map(entries) => {
+            let plain = entries.iter().filter(|(_, node)| is_value(node, false));
+            plain.map(|(key, _)| key.as_str()).collect()
+        }
+        _ => items(literals).iter().filter_map(key_of_value).collect(),
     };
-    let plain: Vec<&str> = entries.iter().filter_map(key_of_value).collect();
     if plain.is_empty() {
         return None;
     }
@@ -243,8 +288,10 @@ fn generator(node: &Node) -> Option<Found> {
 
 /// Returns the key of a literal, if its value is not a placeholder.
 fn key_of_value(literal: &Node) -> Option<&str> {
-    let Value::Text(text) = &literal.value else {
-        return Some("one without a key");
+    let text = match &literal.value {
+        Value::Text(text) => text,
+        Value::Null => return None,
+        _ => return Some("one without a key"),
     };
     let (key, value) = text.split_once('=').unwrap_or(("", text));
     let unquoted = ['"', '\'']

@@ -10,7 +10,7 @@ use kubeseal_library::walk;
 use shared::manifest;
 use zeroize::Zeroizing;
 
-use super::plain;
+use super::{plain, unrendered};
 
 /// The file names of kustomize, in lower case.
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
@@ -42,7 +42,8 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         .collect())
 }
 
-fn is_kustomization(path: &Path) -> bool {
+/// Returns whether kustomize reads a file with this name.
+pub(super) fn is_kustomization(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
     NAMES.iter().any(|known| name == *known)
 }
@@ -52,7 +53,13 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     if memchr::memmem::find(&walk::without_nulls(bytes), b"ecretGenerator").is_none() {
         return Vec::new();
     }
-    let documents = manifest::read(bytes).unwrap_or_else(|_| manifest::read_well_formed(bytes));
+    let documents = manifest::read(bytes).unwrap_or_else(|_| {
+        let text = manifest::as_utf8(bytes);
+        let text = Zeroizing::new(String::from_utf8_lossy(&text).into_owned());
+        let mut documents = manifest::read_well_formed(bytes);
+        documents.extend(unrendered::documents(&text, &documents).documents);
+        documents
+    });
     let folder = path.parent().unwrap_or(Path::new(""));
     let files = documents
         .iter()

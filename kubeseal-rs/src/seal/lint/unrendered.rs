@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::placeholder::outputs_literal;
+use kubeseal_library::walk;
+use shared::manifest::{self, Document};
+use zeroize::Zeroizing;
+
+use super::placeholder::{LITERAL, holds_more_than_actions, outputs_literal};
 
 /// Delimiters of actions: of Go and Helm, of comments and statements of Jinja, of ERB.
 const ACTIONS: [(&str, &str); 4] = [("{{", "}}"), ("{#", "#}"), ("{%", "%}"), ("<%", "%>")];
@@ -15,8 +19,115 @@ const CONTROL: [&str; 9] = [
 
 /// The placeholder for an action without a literal. The search for plain values treats it as a variable.
 const PLACEHOLDER: &str = "$(TEMPLATE)";
-/// The placeholder for an action that contains a literal.
-const LITERAL: &str = "TEMPLATE-WITH-A-LITERAL";
+
+/// The maximum number of lines that are skipped to read the others.
+const MAX_UNREAD: usize = 32;
+
+/// Keys that precede no value of a Secret.
+const NAMING_KEYS: [&str; 6] = [
+    "apiVersion",
+    "immutable",
+    "kind",
+    "name",
+    "namespace",
+    "type",
+];
+
+/// A template, read with placeholders.
+#[derive(Default)]
+pub(super) struct Unrendered {
+    pub(super) documents: Vec<Document>,
+    /// The lines without which the others could be read.
+    pub(super) unread: Vec<Unread>,
+}
+
+/// A line that cannot be read, even with placeholders.
+pub(super) struct Unread {
+    pub(super) line: usize,
+    /// Whether the line contains a literal, in a document that may be a Secret.
+    pub(super) may_hold_value: bool,
+}
+
+/// Reads the documents of a template that cannot be read without placeholders, as far as possible.
+pub(super) fn documents(text: &str, well_formed: &[Document]) -> Unrendered {
+    let readable = readable(text).unwrap_or_else(|| text.to_owned());
+    let lines: Vec<&str> = readable.split_inclusive('\n').collect();
+    let mut kept = lines.clone();
+    let mut unread = Vec::new();
+    while let Err(error) = manifest::read(Zeroizing::new(kept.concat()).as_bytes()) {
+        let at = error.line().and_then(|line| malformed(&kept, line));
+        let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
+            let line = error.line().unwrap_or(1);
+            let may_hold_value = may_be_secret(&lines, line.saturating_sub(1));
+            unread.push(Unread {
+                line,
+                may_hold_value,
+            });
+            break;
+        };
+        let may_hold_value = may_be_secret(&lines, at) && holds_literal(kept[at]);
+        kept[at] = if kept[at].ends_with('\n') { "\n" } else { "" };
+        unread.push(Unread {
+            line: at + 1,
+            may_hold_value,
+        });
+    }
+    let is_new = |document: &Document| {
+        let line = document.root.line;
+        !well_formed.iter().any(|known| known.root.line == line)
+    };
+    let documents = manifest::read_well_formed(Zeroizing::new(kept.concat()).as_bytes());
+    let documents = documents.into_iter().filter(is_new).collect();
+    Unrendered { documents, unread }
+}
+
+/// Returns the index of the line to skip for an error on a line: the nearest one of the document, at the error or above,
+/// that is malformed alone, or else the nearest one with text.
+fn malformed(lines: &[&str], error: usize) -> Option<usize> {
+    let end = error.min(lines.len());
+    let start = start_of_document(lines, end.checked_sub(1)?);
+    let filled = || {
+        (start..end)
+            .rev()
+            .filter(|at| !lines[*at].trim().is_empty())
+    };
+    let is_malformed = |at: &usize| manifest::read(lines[*at].trim().as_bytes()).is_err();
+    let found = filled().find(is_malformed);
+    found.or_else(|| filled().find(|at| !is_separator(lines[*at])))
+}
+
+/// Returns whether the document around a line may be a Secret, or generate one.
+fn may_be_secret(lines: &[&str], at: usize) -> bool {
+    let at = at.min(lines.len().saturating_sub(1));
+    let start = start_of_document(lines, at);
+    let after = lines
+        .iter()
+        .skip(at + 1)
+        .position(|line| is_separator(line));
+    let end = after.map_or(lines.len(), |after| at + 1 + after);
+    let text = lines[start..end].concat();
+    let kinds = ["Secret", "SecretList", "SecretGenerator"];
+    walk::names_kind(text.as_bytes(), &kinds)
+        || ["secretGenerator", "stringData"]
+            .iter()
+            .any(|name| text.contains(name))
+}
+
+fn start_of_document(lines: &[&str], at: usize) -> usize {
+    let mut above = lines.iter().take(at + 1);
+    above.rposition(|line| is_separator(line)).unwrap_or(0)
+}
+
+fn is_separator(line: &str) -> bool {
+    line.starts_with("---")
+}
+
+/// Returns whether a line contains text that may be a value.
+fn holds_literal(line: &str) -> bool {
+    let (key, value) = line.split_once(": ").unwrap_or(("", line));
+    let is_naming = NAMING_KEYS.contains(&key.trim()) && !value.contains(':');
+    !is_naming && (value.contains(LITERAL) || holds_more_than_actions(value))
+}
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
 pub(super) fn readable(text: &str) -> Option<String> {
@@ -128,13 +239,23 @@ impl Writer {
             }
             return;
         }
-        if action.is_silent || CONTROL.contains(&action.keyword()) {
+        // The branches of one line are alternatives, and not one word.
+        if self.is_branch(action) {
+            self.line.push_str(PLACEHOLDER);
+        }
+        // A call at the start of a line is no value, because a value is indented below its key.
+        let is_call = self.line.is_empty() && matches!(action.keyword(), "include" | "template");
+        if action.is_silent || is_call || CONTROL.contains(&action.keyword()) {
             return;
         }
         let is_literal = self.outputs_literal(action.content.trim_start_matches('='));
         self.has_literal |= is_literal;
         self.line
             .push_str(if is_literal { LITERAL } else { PLACEHOLDER });
+    }
+
+    fn is_branch(&self, action: &Action<'_>) -> bool {
+        matches!(action.keyword(), "else" | "elif" | "elsif") && !self.line.trim().is_empty()
     }
 
     fn outputs_literal(&self, content: &str) -> bool {
@@ -175,6 +296,16 @@ mod tests {
             ("{{- if .x }}\na: 1\n{{- end }}", "\na: 1\n"),
             ("a:\n  {{- include \"x\" . | nindent 2 }}\n", "a:\n\n"),
             ("a: {{ .x }}b{{ .y }}", "a: $(TEMPLATE)b$(TEMPLATE)"),
+            ("{{ template \"a\" (list \"b\") }}\n", "\n"),
+            (
+                "a: {{ include \"a\" (list \"b\") }}\n",
+                "a: TEMPLATE-WITH-A-LITERAL\n",
+            ),
+            (
+                "a: {{ if .x }}b{{ else }}c{{ end }}\n",
+                "a: b$(TEMPLATE)c\n",
+            ),
+            ("{{ if .x }}\na: b\n{{ else }}\na: c\n", "\na: b\n\na: c\n"),
             ("a: {{ default \"b\" .x }}", "a: TEMPLATE-WITH-A-LITERAL"),
             ("{{ \"a: b\" }}\n", "TEMPLATE-WITH-A-LITERAL\n"),
             ("{{/* }} a: b */ -}}\nc: 1\n", "\nc: 1\n"),

@@ -1,0 +1,373 @@
+//! Templates and malformed manifests that `seal lint` and the hook must not pass as if nothing was in them.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+
+fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+    Command::new(program)
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts")
+}
+
+/// Returns the rules of the findings in a folder, sorted and without repetition, and the exit code.
+fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
+    let output = run(
+        folder,
+        SEAL,
+        &[&["lint", "--format", "json"], args].concat(),
+    );
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = findings.as_array().cloned().unwrap_or_default();
+    let rule =
+        |finding: &serde_json::Value| finding["rule"].as_str().unwrap_or_default().to_owned();
+    let mut rules: Vec<String> = findings.iter().map(rule).collect();
+    rules.sort();
+    rules.dedup();
+    (rules, output.status.code())
+}
+
+fn lint_file(name: &str, content: &[u8]) -> (Vec<String>, Option<i32>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(name), content).expect("the file");
+    lint(folder.path(), &["."])
+}
+
+fn finds(rule: &str, name: &str, content: &[u8]) {
+    let (rules, code) = lint_file(name, content);
+    let text = String::from_utf8_lossy(content);
+    assert_eq!(rules, [rule], "{name}: {text}");
+    assert_eq!(code, Some(1), "{name}: {text}");
+}
+
+/// Attack: commits a kustomization with literals in a form that its reader refuses, so that it is skipped.
+#[test]
+fn a_kustomization_that_cannot_be_read_is_reported() {
+    let wide = |text: &str| {
+        let units = text.encode_utf16();
+        units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let generator = "secretGenerator:\n- name: db\n  literals: [a=hunter2]\n";
+    let latin = [b"# caf\xe9\n".as_slice(), generator.as_bytes()].concat();
+    let conflict = "secretGenerator:\n- name: db\n<<<<<<< HEAD\n  literals: [a=x]\n=======\n  \
+                    literals: [a=hunter2]\n>>>>>>> b\n";
+    for (name, content, rule) in [
+        ("kustomization.yaml", latin.clone(), "malformed-file"),
+        ("kustomization.yml", wide(generator), "malformed-file"),
+        ("Kustomization", conflict.into(), "malformed-file"),
+        (
+            "kustomization.yaml",
+            format!("{generator}   a: [").into(),
+            "malformed-file",
+        ),
+        ("generators.yaml", latin, "malformed-file"),
+        (
+            "generator.yaml",
+            b"kind: SecretGenerator\nliterals: [a=hunter2\n".to_vec(),
+            "malformed-file",
+        ),
+        (
+            "kustomization.yaml",
+            generator.replace("db", "{{ .x }}").into(),
+            "plain-secret",
+        ),
+        (
+            "Kustomization",
+            "secretGenerator:\n- name: db\n  literals:\n  {{ if .x }}\n  - a=hunter2\n  {{ end }}\n".into(),
+            "plain-secret",
+        ),
+    ] {
+        finds(rule, name, &content);
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(name), &content).expect("the file");
+        let init = run(folder.path(), "git", &["init", "-q", "."]);
+        assert!(init.status.success(), "{init:?}");
+        let add = run(folder.path(), "git", &["add", "."]);
+        assert!(add.status.success(), "{add:?}");
+        let staged = lint(folder.path(), &["--staged"]);
+        assert_eq!(staged, (vec![rule.to_owned()], Some(1)), "{name}, staged");
+    }
+}
+
+/// Attack: stages only the file of values; the committed kustomization that reads it is a template.
+#[test]
+fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kustomization = "secretGenerator:\n- name: {{ .x }}\n  envs: [db.env]\n";
+    fs::write(folder.path().join("kustomization.yaml"), kustomization).expect("a file");
+    fs::write(folder.path().join("db.env"), "a=hunter2\n").expect("a file");
+    for args in [
+        &["init", "-q", "."][..],
+        &["add", "kustomization.yaml"],
+        &[
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@x",
+            "commit",
+            "-qm",
+            "x",
+        ],
+        &["add", "db.env"],
+    ] {
+        let output = run(folder.path(), "git", args);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let (rules, _) = lint(folder.path(), &["--staged"]);
+    assert_eq!(rules, ["plain-secret"]);
+}
+
+/// Attack: writes the literals of a generator in a form that kustomize rejects and a reviewer overlooks.
+#[test]
+fn a_generator_of_the_wrong_shape_is_reported() {
+    for text in [
+        "secretGenerator: {name: db, literals: [a=hunter2]}\n",
+        "secretGenerator: [{name: db, literals: a=hunter2}]\n",
+        "secretGenerator: [{name: db, literals: {a: hunter2}}]\n",
+    ] {
+        finds("plain-secret", "kustomization.yaml", text.as_bytes());
+    }
+    let text = "secretGenerator: [{name: db, literals: }, {literals: {a: CHANGEME}}, {literals: '${A}'}]\n";
+    let found = lint_file("kustomization.yaml", text.as_bytes());
+    assert_eq!(found, (vec![], Some(0)));
+}
+
+fn sealed(metadata: &str, data: &str) -> String {
+    format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {metadata}\nspec:\n  encryptedData: {data}\n"
+    )
+}
+
+/// Attack: commits a plain value in a SealedSecret of a template, which YAML refuses.
+#[test]
+fn the_values_of_a_templated_sealed_secret_are_checked() {
+    for (metadata, data, rule) in [
+        ("{name: {{ .x }}}", "{k: hunter2plain}", "malformed-value"),
+        (
+            "{name: db, labels: {{ .y }}}",
+            "{k: hunter2plain}",
+            "malformed-value",
+        ),
+        (
+            "{name: {{ .x }}}",
+            "\n    {{- if .x }}\n    k: hunter2\n    {{- else }}\n    k: {{ .y }}\n    {{- end }}",
+            "malformed-value",
+        ),
+        (
+            "{name: {{ .x }}}",
+            "{k: \"{{ .a }}hunter2\"}",
+            "malformed-value",
+        ),
+        (
+            "{name: {{ .x }}, annotations: {{ .a }}}",
+            "{k: [hunter2]}",
+            "malformed-value",
+        ),
+        ("{name: {{ .x }}}", "hunter2", "malformed-object"),
+        (
+            "{name: {{ .x }}}",
+            "{}\nstringData: {a: hunter2}",
+            "unknown-field",
+        ),
+    ] {
+        finds(rule, "a.yaml", sealed(metadata, data).as_bytes());
+    }
+}
+
+#[test]
+fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
+    for (metadata, data) in [
+        ("{name: {{ .x }}}", "{k: {{ .Values.k }}}"),
+        (
+            "{name: {{ .x | default \"db\" }}}",
+            "{{ .Values.sealed | toYaml | nindent 4 }}",
+        ),
+        (
+            "\n  name: db\n  annotations: {{ toYaml .a | nindent 4 }}\n  labels:\n    {{- include \"l\" . | nindent 4 }}",
+            "\n    {{- range $k, $v := .Values.sealed }}\n    {{ $k }}: {{ $v | quote }}\n    {{- end }}",
+        ),
+        (
+            "{name: {{ .x }}}",
+            "\n    {{- if .x }}\n    k: {{ .a }}\n    {{- else }}\n    k:\n      {{ .b }}\n    {{- end }}",
+        ),
+    ] {
+        let text = sealed(metadata, data);
+        assert_eq!(
+            lint_file("a.yaml", text.as_bytes()),
+            (vec![], Some(0)),
+            "{text}"
+        );
+    }
+}
+
+const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
+
+/// Attack: adds a line that no placeholder makes readable, so that the values around it are skipped.
+#[test]
+fn the_readable_values_of_a_partly_readable_template_are_checked() {
+    for line in [
+        "  {{ .x }}: [ {{ .y }\n",
+        "  b: \"{{ .x }}\" {{ .y }}\n",
+        " b: {{ .x }}\n",
+        "  {{ .x }} {{ .y }}: {{ .z }}: {{ .z }}\n",
+        "  b: {{ .x }}\n  - {{ .y }}\n",
+    ] {
+        let text = format!("{HEAD}stringData:\n  a: hunter2\n{line}");
+        let (rules, code) = lint_file("a.yaml", text.as_bytes());
+        assert!(
+            rules.contains(&"plain-secret".to_owned()),
+            "{line}: {rules:?}"
+        );
+        assert_eq!(code, Some(1), "{line}");
+    }
+}
+
+/// Attack: puts the value into the line that cannot be read.
+#[test]
+fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
+    for line in [
+        "  b: \"hunter2\" {{ .y }}\n",
+        "  b: [ hunter2 {{ .y }}\n",
+        "  b: {{ .x }}\n   c: hunter2\n",
+        "  {{ .x }}: \"{{ .y }}\" {{ default \"hunter2\" .z }}\n",
+        "  b: \"{{ .x }}\" \"hunter2 {{ .y }}\n",
+    ] {
+        let text = format!("{HEAD}stringData:\n{line}");
+        finds("malformed-file", "a.yaml", text.as_bytes());
+    }
+}
+
+#[test]
+fn what_is_not_checked_is_a_note_in_each_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!("{HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
+    fs::write(folder.path().join("a.yaml"), text).expect("the file");
+    for (format, want) in [
+        ("text", "a.yaml:5: note: "),
+        ("json", "\"severity\": \"note\""),
+        ("sarif", "\"ruleId\": \"not-checked\""),
+        ("github", "::notice file=a.yaml,line=5,title=not-checked::"),
+    ] {
+        let output = run(folder.path(), SEAL, &["lint", "--format", format]);
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(printed.contains(want), "{format}: {printed}");
+        assert_eq!(output.status.code(), Some(0), "{format}");
+    }
+}
+
+/// Attack: lets the template output the kind of a Secret, so that a search for its kind does not find it.
+#[test]
+fn a_secret_whose_kind_a_template_outputs_is_found() {
+    let kinds = [
+        "kind: {{ .Values.kind | default \"Secret\" }}",
+        "kind: {{ \"Secret\" }}",
+        "kind: \"{{ .Values.kind }}\"",
+        "kind: ${KIND}",
+        "kind: {{ if .x }}Secret{{ else }}ConfigMap{{ end }}",
+        "kind: {{ if .x }}ConfigMap{{ else }}Secret{{ end }}",
+        "{{ if .x }}\nkind: Secret\n{{ else }}\nkind: ConfigMap\n{{ end }}",
+        "{{ if .x }}\nkind: ConfigMap\n{{ else }}\nkind: Secret\n{{ end }}",
+        "{% if x %}\nkind: Secret\n{% else %}\nkind: ConfigMap\n{% endif %}",
+        "kind: {% if x %}Secret{% else %}ConfigMap{% endif %}",
+    ];
+    for kind in kinds {
+        for data in ["stringData: {a: hunter2}", "data: {a: aHVudGVyMg==}"] {
+            let text = format!("apiVersion: v1\n{kind}\nmetadata: {{name: db}}\n{data}\n");
+            let (rules, code) = lint_file("a.yaml", text.as_bytes());
+            assert!(
+                rules.contains(&"plain-secret".to_owned()),
+                "{text}: {rules:?}"
+            );
+            assert_eq!(code, Some(1), "{text}");
+        }
+    }
+    for text in [
+        "apiVersion: {{ \"v1\" }}\nkind: Secret\nstringData: {a: hunter2}\n",
+        "apiVersion: \"{{ .v }}\"\nkind: Secret\nstringData: {a: hunter2}\n",
+        "apiVersion: v1\nkind: Secret\n{{ \"stringData\" }}: {a: hunter2}\n",
+        "apiVersion: v1\nkind: Secret\n{{ if .x }}stringData{{ else }}data{{ end }}:\n  a: hunter2\n",
+        "apiVersion: v1\nkind: {{ \"SecretList\" }}\nitems: [{metadata: {name: db}, stringData: {a: hunter2}}]\n",
+    ] {
+        finds("plain-secret", "a.yaml", text.as_bytes());
+    }
+}
+
+#[test]
+fn other_objects_whose_kind_a_template_outputs_pass() {
+    for text in [
+        "apiVersion: apps/v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\nspec: {replicas: 1}\n",
+        "apiVersion: v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\ndata: {a: plain text}\n",
+        "apiVersion: v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\nstringData: {a: {{ .Values.a }}}\n",
+        "apiVersion: v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\ndata: {{ toYaml .Values.data | nindent 2 }}\n",
+    ] {
+        assert_eq!(
+            lint_file("a.yaml", text.as_bytes()),
+            (vec![], Some(0)),
+            "{text}"
+        );
+    }
+}
+
+/// Attack: writes the value where a mapping belongs, in a Secret that no tool accepts but Git keeps.
+#[test]
+fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
+    for field in [
+        "data: hunter2",
+        "data: aHVudGVyMg==",
+        "stringData: hello",
+        "stringData: [a, b]",
+        "data: [{name: a, value: hunter2}]",
+        "stringData: 12345",
+        "stringData: |\n  a: hunter2",
+    ] {
+        finds(
+            "plain-secret",
+            "a.yaml",
+            format!("{HEAD}{field}\n").as_bytes(),
+        );
+    }
+    finds(
+        "plain-secret",
+        "a.yaml",
+        b"metadata: {name: db}\nstringData: hunter2\n",
+    );
+    for field in [
+        "data: ",
+        "stringData: []",
+        "data: '${DATA}'",
+        "data: {{ toYaml .x | indent 2 }}",
+    ] {
+        let text = format!("{HEAD}{field}\n");
+        assert_eq!(
+            lint_file("a.yaml", text.as_bytes()),
+            (vec![], Some(0)),
+            "{text}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn checks_the_other_named_files_if_one_cannot_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["a.yaml", "z.yaml"] {
+        let text = format!("{HEAD}stringData: {{a: hunter2}}\n");
+        fs::write(folder.path().join(name), text).expect("the file");
+    }
+    // Above the size limit, and sparse.
+    let large = fs::File::create(folder.path().join("m.yaml")).expect("a file");
+    large.set_len(1 << 40).expect("a sparse file");
+    let output = run(folder.path(), SEAL, &["lint", "a.yaml", "m.yaml", "z.yaml"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    for name in ["a.yaml:1", "z.yaml:1"] {
+        assert!(printed.contains(name), "{printed}");
+    }
+    assert_eq!(output.status.code(), Some(2));
+}
