@@ -108,7 +108,7 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
             (
                 &["rotate", "tree", "--key", "key.yaml", "--cert", "old.pem"],
                 2,
-                "1 for the newest key",
+                "1 already for the newest key",
             ),
             (
                 &[
@@ -121,7 +121,7 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
                     "--dry-run",
                 ],
                 2,
-                "1 for the newest key",
+                "1 already for the newest key",
             ),
             (
                 &[
@@ -255,7 +255,7 @@ fn kubeseal_refuses_items_of_another_type() {
             );
         }
     }
-    for (items, _) in NO_TEXT {
+    for (items, found) in NO_TEXT {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
         let (code, shown, stdout) = run(folder.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {shown}");
@@ -264,6 +264,42 @@ fn kubeseal_refuses_items_of_another_type() {
             shown.contains("no key could decrypt secret (a"),
             "{items}: {shown}"
         );
+        let hint = format!("hint: item a is not a sealed value: it is {found}, not text in base64");
+        assert!(shown.contains(&hint), "{items}: {shown}");
+        assert!(!shown.contains("empty"), "{items}: {shown}");
         assert!(stdout.is_empty(), "{items}: {stdout}");
+    }
+    let list = "apiVersion: v1\nkind: List\nitems:\n- spec: {encryptedData: {c: ''}}\n- spec: {encryptedData: {c: [x], d: 5, e: ~}}\n";
+    for (items, want) in [
+        (
+            object("{a: ~}"),
+            &["item a is not a sealed value: it is empty, 0 bytes"][..],
+        ),
+        (
+            object("{a: 5, b: 7, c: true}"),
+            &[
+                "items a, b are not sealed values: it is a number",
+                "item c is not a sealed value: it is a boolean",
+            ],
+        ),
+        (
+            object("{a: 5}") + "---\n" + &object("{a: [x]}"),
+            &["item a is not a sealed value: it is a number"],
+        ),
+        (
+            list.to_owned(),
+            &["item c is not a sealed value: it is empty"],
+        ),
+        (
+            list.replace("''", "{}"),
+            &["item c is not a sealed value: it is a mapping"],
+        ),
+    ] {
+        fs::write(folder.path().join("tree/db.yaml"), &items).expect("ours");
+        let (code, shown, _) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {shown}");
+        for part in want {
+            assert!(shown.contains(part), "{items}: {part:?} in {shown}");
+        }
     }
 }
