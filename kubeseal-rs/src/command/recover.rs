@@ -243,7 +243,7 @@ pub(super) fn unseal(
         now,
         rng: &mut shared::random::system(),
     };
-    let open = |(sealed, types): (SealedSecret, ItemTypes)| {
+    let open = |(sealed, types): Typed| {
         let unsealed = unseal::unseal(&sealed, &ring, rules, &mut randomness);
         let unsealed = unsealed.map_err(|mut problem| {
             if let UnsealError::Items(items) = &mut problem {
@@ -263,10 +263,10 @@ pub(super) fn unseal(
 /// The types of sealed values that are not text, by item key.
 type ItemTypes = BTreeMap<String, &'static str>;
 
+type Typed = (SealedSecret, ItemTypes);
+
 /// Reads the SealedSecrets of a document, each with the types of its sealed values that are not text.
-fn read_with_types(
-    document: &Document,
-) -> Result<(Vec<(SealedSecret, ItemTypes)>, Vec<Coercion>), DocumentError> {
+fn read_with_types(document: &Document) -> Result<(Vec<Typed>, Vec<Coercion>), DocumentError> {
     let (sealed, coerced) = SealedSecret::all_from_document(document)?;
     let nodes = SealedSecret::nodes(document).into_iter();
     let types = nodes.map(types_of_items);
