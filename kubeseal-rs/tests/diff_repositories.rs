@@ -309,6 +309,283 @@ fn compares_a_file_of_another_repository() {
     );
 }
 
+/// Returns the names of files that `seal diff` prints, as text and as JSON.
+fn names(folder: &Path, args: &[&str]) -> Vec<String> {
+    let output = seal(folder, &[&["diff"], args].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| Some(line.split_once(": ")?.0.to_owned()))
+        .collect();
+    let output = seal(folder, &[&["diff", "-o", "json"], args].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let changed = json["changed"].as_array().expect("a list");
+    let in_json: Vec<_> = changed.iter().map(|one| one["file"].as_str()).collect();
+    let in_text: Vec<_> = names.iter().map(|name| Some(name.as_str())).collect();
+    assert_eq!(in_text, in_json, "{args:?}");
+    names
+}
+
+#[test]
+fn names_files_relative_to_the_current_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().canonicalize().expect("ours");
+    let at = |name: &str| root.join(name);
+    for name in ["one", "two"] {
+        new_repository(&at(name));
+        for (path, items) in [("d/db.yaml", ["a"]), ("d/e/db.yaml", ["a"])] {
+            fs::create_dir_all(at(name).join("d/e")).expect("ours");
+            fs::write(at(name).join(path), sealed(&items)).expect("ours");
+        }
+        commit(&at(name));
+        for path in ["db.yaml", "d/db.yaml", "d/e/db.yaml"] {
+            fs::write(at(name).join(path), sealed(&["a", "b"])).expect("ours");
+        }
+    }
+    let other = at("two/db.yaml").display().to_string();
+    for (from, args, want) in [
+        ("one", &[][..], &["d/db.yaml", "d/e/db.yaml", "db.yaml"][..]),
+        ("one/d", &[], &["db.yaml", "e/db.yaml", "../db.yaml"]),
+        ("one/d/e", &[], &["../db.yaml", "db.yaml", "../../db.yaml"]),
+        ("one/d/e", &["HEAD", ".."], &["../db.yaml", "db.yaml"]),
+        ("one/d", &["../db.yaml"], &["../db.yaml"]),
+        ("one/d", &[&other], &["../../two/db.yaml"]),
+        (
+            "one/d",
+            &["db.yaml", &other],
+            &["db.yaml", "../../two/db.yaml"],
+        ),
+        ("", &[&other], &["two/db.yaml"]),
+    ] {
+        assert_eq!(names(&at(from), args), want, "{from} {args:?}");
+    }
+    let modules = with_submodules();
+    let outer = modules.path().join("outer");
+    for file in ["db.yaml", "sub/db.yaml", "sub/deep/db.yaml"] {
+        fs::write(outer.join(file), sealed(&["a", "b"])).expect("ours");
+    }
+    for (from, args, want) in [
+        (
+            "",
+            &[][..],
+            &["db.yaml", "sub/db.yaml", "sub/deep/db.yaml"][..],
+        ),
+        ("sub", &[], &["db.yaml", "deep/db.yaml"]),
+        (
+            "sub/deep",
+            &["../.."],
+            &["../../db.yaml", "../db.yaml", "db.yaml"],
+        ),
+        ("sub", &["../db.yaml"], &["../db.yaml"]),
+        ("sub/deep", &["../db.yaml"], &["../db.yaml"]),
+    ] {
+        assert_eq!(names(&outer.join(from), args), want, "{from} {args:?}");
+    }
+}
+
+/// Commits `in/db.yaml` and `out/deep/db.yaml`, and then `out/new.yaml` and another item of `out/deep/db.yaml`.
+fn with_history(root: &Path) {
+    new_repository(root);
+    for name in ["in", "out/deep"] {
+        fs::create_dir_all(root.join(name)).expect("ours");
+        fs::write(root.join(name).join("db.yaml"), sealed(&["a"])).expect("ours");
+    }
+    commit(root);
+    fs::write(root.join("out/new.yaml"), sealed(&["a"])).expect("ours");
+    fs::write(root.join("out/deep/db.yaml"), sealed(&["a", "b"])).expect("ours");
+    commit(root);
+}
+
+#[test]
+fn a_file_outside_a_sparse_checkout_is_as_in_the_index() {
+    for setup in [
+        &["sparse-checkout set --cone in"][..],
+        &["sparse-checkout set --cone --sparse-index in"],
+        &["sparse-checkout set --no-cone /in/ /db.yaml"],
+        &["update-index --skip-worktree out/deep/db.yaml out/new.yaml"],
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        with_history(root);
+        for line in setup {
+            git(root, &line.split(' ').collect::<Vec<_>>());
+        }
+        let _ = fs::remove_dir_all(root.join("out"));
+        diff(root, &["--exit-code"], 0, &[]);
+        diff(root, &["--exit-code", "HEAD", "out"], 0, &[]);
+        diff(&root.join("in"), &["--exit-code"], 0, &[]);
+        let changed = [
+            "out/deep/db.yaml: shop/db\n  + b added",
+            "out/new.yaml: shop/db\n  + (the object) added",
+        ];
+        diff(root, &["--exit-code", "HEAD~1"], 1, &changed);
+        diff(root, &["HEAD~1", "out/new.yaml"], 0, &changed[1..]);
+        diff(root, &["HEAD~2"], 0, &["out/deep/db.yaml", "in/db.yaml"]);
+        fs::write(root.join("in/db.yaml"), sealed(&["a", "c"])).expect("ours");
+        diff(
+            root,
+            &["--exit-code"],
+            1,
+            &["in/db.yaml: shop/db\n  + c added"],
+        );
+        fs::remove_file(root.join("in/db.yaml")).expect("ours");
+        diff(
+            root,
+            &["--exit-code"],
+            1,
+            &["in/db.yaml: shop/db\n  - (the object) removed"],
+        );
+        git(root, &["checkout", "-q", "in"]);
+        fs::create_dir_all(root.join("out/deep")).expect("ours");
+        fs::write(root.join("out/deep/db.yaml"), sealed(&["a", "d"])).expect("ours");
+        diff(
+            root,
+            &[],
+            0,
+            &["out/deep/db.yaml: shop/db\n  - b removed\n  + d added"],
+        );
+    }
+}
+
+#[test]
+fn names_the_submodule_of_a_path_that_is_not_checked_out() {
+    let folder = with_submodules();
+    let outer = folder.path().join("outer");
+    let update = "git submodule update --init -- sub";
+    git(folder.path(), &["clone", "-q", "outer", "clone"]);
+    let clone = folder.path().join("clone");
+    diff(&clone, &[], 0, &[]);
+    diff(&clone, &["."], 0, &[]);
+    fs::create_dir(clone.join("in")).expect("ours");
+    let absolute = clone.join("sub/db.yaml").display().to_string();
+    for (from, args) in [
+        ("", &["sub/db.yaml"][..]),
+        ("", &["HEAD", "sub/db.yaml"]),
+        ("", &["HEAD~1..HEAD", "sub/deep/db.yaml"]),
+        ("in", &["../sub/db.yaml"]),
+        ("../outer", &[&absolute]),
+    ] {
+        let parts = ["is in the submodule sub, which is not checked out", update];
+        diff(&clone.join(from), args, 2, &parts);
+    }
+    diff(
+        &clone,
+        &["sub"],
+        2,
+        &["sub\n", "the submodule is not checked out", update],
+    );
+    fs::write(clone.join("sub/db.yaml"), sealed(&["x"])).expect("ours");
+    let files = ["sub\n", "contains files", "move them away", update];
+    for args in [
+        &["sub/db.yaml"][..],
+        &["sub"],
+        &[],
+        &["HEAD"],
+        &["--", "sub/db.yaml"],
+    ] {
+        diff(&clone, args, 2, &files);
+    }
+    diff(&clone, &["db.yaml"], 0, &[]);
+    diff(&clone.join("sub"), &["db.yaml"], 2, &files[1..]);
+    fs::remove_dir_all(clone.join("sub")).expect("ours");
+    diff(
+        &clone,
+        &["sub/db.yaml"],
+        2,
+        &["is in the submodule sub", update],
+    );
+    diff(
+        &clone,
+        &["sub"],
+        2,
+        &["the submodule is not checked out", update],
+    );
+    fs::remove_file(outer.join("sub/.git")).expect("ours");
+    diff(&outer, &["sub/db.yaml"], 2, &files);
+    diff(&outer, &["sub/deep/db.yaml"], 0, &[]);
+    fs::write(outer.join("sub/.git"), "gitdir: ../nowhere\n").expect("ours");
+    diff(
+        &outer,
+        &["sub/db.yaml"],
+        2,
+        &["sub\n", "cannot read", "move its folder away", update],
+    );
+}
+
+#[test]
+fn names_another_repository_in_the_work_tree() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    new_repository(root);
+    for name in ["clone", "in/clone", "ignored"] {
+        new_repository(&root.join(name));
+        fs::write(root.join(name).join("db.yaml"), sealed(&["a", "b"])).expect("ours");
+    }
+    fs::write(root.join(".gitignore"), "ignored\n").expect("ours");
+    let is_named = |from: &Path, args: &[&str]| {
+        let shown = shown(&seal(from, &[&["diff"], args].concat()));
+        shown
+            .lines()
+            .filter_map(|line| line.split_once(" is another Git repository"))
+            .map(|(name, _)| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(is_named(root, &[]), ["clone", "in/clone"]);
+    assert_eq!(is_named(root, &["in"]), ["in/clone"]);
+    assert_eq!(is_named(&root.join("in"), &[]), ["../clone", "clone"]);
+    assert!(is_named(root, &["db.yaml"]).is_empty());
+    assert!(is_named(root, &["clone"]).is_empty());
+    let added = "db.yaml: shop/db\n  + b added";
+    for args in [
+        &["clone"][..],
+        &["clone/db.yaml"],
+        &["HEAD", "in/clone"],
+        &["ignored"],
+    ] {
+        diff(root, args, 0, &[added]);
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_path_has_a_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("full");
+    with_history(&root);
+    for (args, want) in [
+        (&["HEAD", "HEAD~1"][..], "two revisions are written A..B"),
+        (&["HEAD~1", "main"], "two revisions are written A..B"),
+        (&["HEAD", "HEAD~1..HEAD"], "two revisions are written A..B"),
+        (&[""], "an empty argument"),
+        (&["HEAD", ""], "an empty argument"),
+        (&["--", ""], "a value is required"),
+        (&["", "db.yaml"], "an empty argument"),
+    ] {
+        diff(&root, args, 2, &[want]);
+    }
+    let url = format!("file://{}", root.display());
+    git(
+        folder.path(),
+        &["clone", "-q", "--depth", "1", &url, "shallow"],
+    );
+    let shallow = folder.path().join("shallow");
+    for args in [
+        &["HEAD~1"][..],
+        &["HEAD^"],
+        &["HEAD~2..HEAD"],
+        &["HEAD~1", "db.yaml"],
+    ] {
+        diff(
+            &shallow,
+            args,
+            2,
+            &["shallow clone", "git fetch --unshallow"],
+        );
+    }
+    let shown = shown(&seal(&shallow, &["diff", "nowhere.yaml"]));
+    assert!(!shown.contains("shallow"), "{shown}");
+}
+
 #[test]
 fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     let folder = tempfile::tempdir().expect("a folder");

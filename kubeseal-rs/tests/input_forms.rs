@@ -795,3 +795,58 @@ fn shows_errors_of_sops_escaped_and_shortened() {
         "{text}"
     );
 }
+
+#[test]
+fn warns_about_a_secret_that_its_type_does_not_allow() {
+    for (kind, data, want) in [
+        (
+            "kubernetes.io/tls",
+            "tls.crt: aGk=",
+            Some("requires the item tls.key"),
+        ),
+        (
+            "kubernetes.io/tls",
+            "tls.key: aGk=",
+            Some("requires the item tls.crt"),
+        ),
+        (
+            "kubernetes.io/ssh-auth",
+            "a: aGk=",
+            Some("requires the item ssh-privatekey"),
+        ),
+        (
+            "kubernetes.io/dockerconfigjson",
+            ".dockerconfigjson: aGk=",
+            Some("is a JSON object"),
+        ),
+        ("kubernetes.io/tls", "tls.key: aGk=, tls.crt: aGk=", None),
+        ("Opaque", "a: aGk=", None),
+    ] {
+        let secret = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: x, namespace: y}}\ntype: {kind}\ndata: {{{data}}}\n"
+        );
+        let folder = folder_with(&[("a.yaml", &secret)]);
+        for args in [
+            &["a.yaml", "--cert", CERT][..],
+            &["-i", "a.yaml", "--cert", CERT],
+            &["import", "secret", "a.yaml", "--cert", CERT],
+            &["import", "list", "a.yaml", "--cert", CERT],
+        ] {
+            let output = run(folder.path(), SEAL, args);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            write(folder.path(), "a.yaml", secret.as_bytes());
+            assert!(output.status.success(), "{args:?}: {stderr}");
+            let is_warned = stderr.contains("the API server will refuse the Secret");
+            assert_eq!(
+                is_warned,
+                want.is_some(),
+                "{kind} {data} {args:?}: {stderr}"
+            );
+            assert!(
+                stderr.contains(want.unwrap_or_default()),
+                "{args:?}: {stderr}"
+            );
+            assert!(!stderr.contains("aGk="), "{args:?}: {stderr}");
+        }
+    }
+}

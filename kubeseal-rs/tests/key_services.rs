@@ -148,3 +148,23 @@ fn uses_a_key_service_that_the_user_names() {
         }
     }
 }
+
+#[test]
+fn refuses_a_file_that_sops_cannot_read_again() {
+    let scene = Scene::new();
+    let made = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
+    assert!(made.expect("mkfifo starts").success());
+    std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml")).expect("ours");
+    let absolute = scene.path("pipe.yaml").display().to_string();
+    for file in ["pipe.yaml", "link.yaml", &absolute, "/dev/null"] {
+        let output = scene.import(file, &[], &[]);
+        let stderr = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{file}: {stderr}");
+        assert!(stderr.contains("is not a regular file"), "{file}: {stderr}");
+        assert!(
+            stderr.contains("hint: write its content to a file"),
+            "{file}: {stderr}"
+        );
+        assert!(!scene.path("ran").exists(), "{file}");
+    }
+}

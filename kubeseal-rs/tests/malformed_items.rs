@@ -255,7 +255,7 @@ fn kubeseal_refuses_items_of_another_type() {
             );
         }
     }
-    for (items, _) in NO_TEXT {
+    for (items, found) in NO_TEXT {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
         let (code, shown, stdout) = run(folder.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {shown}");
@@ -264,6 +264,102 @@ fn kubeseal_refuses_items_of_another_type() {
             shown.contains("no key could decrypt secret (a"),
             "{items}: {shown}"
         );
+        let hint = format!("hint: item a is not a sealed value: it is {found}, not text in base64");
+        assert!(shown.contains(&hint), "{items}: {shown}");
+        assert!(!shown.contains("empty"), "{items}: {shown}");
         assert!(stdout.is_empty(), "{items}: {stdout}");
+    }
+    let list = "apiVersion: v1\nkind: List\nitems:\n- spec: {encryptedData: {c: ''}}\n- spec: {encryptedData: {c: [x], d: 5, e: ~}}\n";
+    for (items, want) in [
+        (
+            object("{a: ~}"),
+            &["item a is not a sealed value: it is empty, 0 bytes"][..],
+        ),
+        (
+            object("{a: 5, b: 7, c: true}"),
+            &[
+                "items a, b are not sealed values: it is a number",
+                "item c is not a sealed value: it is a boolean",
+            ],
+        ),
+        (
+            object("{a: 5}") + "---\n" + &object("{a: [x]}"),
+            &["item a is not a sealed value: it is a number"],
+        ),
+        (
+            list.to_owned(),
+            &["item c is not a sealed value: it is empty"],
+        ),
+        (
+            list.replace("''", "{}"),
+            &["item c is not a sealed value: it is a mapping"],
+        ),
+    ] {
+        fs::write(folder.path().join("tree/db.yaml"), &items).expect("ours");
+        let (code, shown, _) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {shown}");
+        for part in want {
+            assert!(shown.contains(part), "{items}: {part:?} in {shown}");
+        }
+    }
+}
+
+#[test]
+fn names_a_sealed_secret_of_another_version() {
+    let folder = folder();
+    let good = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
+    let version = "apiVersion: bitnami.com/v1alpha1\n";
+    assert!(good.contains(version), "{good}");
+    // The same value in another ciphertext.
+    let again = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
+    let again = run(folder.path(), KUBESEAL, &again).2;
+    let bare = again.trim_start_matches("---\n").replace(version, "");
+    let item = bare.trim_end().replace('\n', "\n  ");
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
+    let missing = "an object of kind SealedSecret has no apiVersion";
+    for (text, want) in [
+        (&list, missing),
+        (&bare, missing),
+        (&format!("{good}---\n{bare}"), missing),
+        (
+            &good.replace("v1alpha1", "v1"),
+            "an object of kind SealedSecret has the apiVersion \"bitnami.com/v1\"",
+        ),
+        (
+            &good.replace("kind: SealedSecret\n", "kind: Other\n"),
+            "sealed value outside a SealedSecret",
+        ),
+    ] {
+        fs::write(folder.path().join("tree/db.yaml"), text).expect("ours");
+        for args in [
+            &[
+                "rotate",
+                "tree",
+                "--key",
+                "key.yaml",
+                "--cert",
+                "new.pem",
+                "--dry-run",
+            ][..],
+            &[
+                "rotate",
+                "tree/db.yaml",
+                "--key",
+                "key.yaml",
+                "--cert",
+                "new.pem",
+                "--dry-run",
+            ],
+            &["keys", "status", "tree", "--directory", "state"],
+            &["keys", "status", "tree/db.yaml", "--directory", "state"],
+        ] {
+            let (code, shown, _) = run(folder.path(), SEAL, args);
+            assert_eq!(code, Some(2), "{args:?}: {shown}\n{text}");
+            assert!(shown.contains("db.yaml"), "{args:?}: {shown}");
+            assert!(
+                shown.contains(want),
+                "{args:?}: {want:?} in {shown}\n{text}"
+            );
+        }
     }
 }

@@ -127,3 +127,88 @@ fn fetch_replaces_another_certificate_only_on_request() {
         "{stderr}"
     );
 }
+
+/// Runs `seal create` and `kubeseal` with a certificate. Returns whether they succeeded, and their stderr.
+fn seal_with(folder: &Path, certificate: &str) -> [(bool, String); 2] {
+    let args = format!("create db --from-file a=value.txt -n shop --cert {certificate}");
+    let secret =
+        "kind: Secret\napiVersion: v1\nmetadata: {name: db, namespace: shop}\ndata: {a: aGk=}\n";
+    fs::write(folder.join("secret.yaml"), secret).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
+        .args(["-f", "secret.yaml", "--cert", certificate])
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "nowhere")
+        .output()
+        .expect("it starts");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    [seal(folder, &args), (output.status.success(), stderr)]
+}
+
+#[test]
+fn names_what_a_truncated_certificate_lacks() {
+    let folder = folder();
+    let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
+    let end = "-----END CERTIFICATE-----\n";
+    let half = &pem[..pem.len() / 2];
+    let utf32 = |mark: &str| -> Vec<u8> {
+        let text = [mark, &pem].concat();
+        text.chars()
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect()
+    };
+    for (bytes, want) in [
+        (half.into(), "has no END line, so it was truncated"),
+        (
+            half.replace('\n', "\r\n").into(),
+            "has no END line, so it was truncated",
+        ),
+        (
+            format!("\u{feff}{half}").into(),
+            "has no END line, so it was truncated",
+        ),
+        (
+            format!("{}*\n{end}", half.trim_end()).into(),
+            "truncated or changed",
+        ),
+        (
+            pem[200..].into(),
+            "BEGIN line of the certificate is incomplete, indented or missing",
+        ),
+        (utf32(""), "UTF-32"),
+        (utf32("\u{feff}"), "UTF-32"),
+    ] {
+        let bytes: Vec<u8> = bytes;
+        fs::write(folder.path().join("cut.pem"), bytes).expect("a file");
+        for (is_done, stderr) in seal_with(folder.path(), "cut.pem") {
+            assert!(!is_done && stderr.contains(want), "{want}: {stderr}");
+            assert!(
+                stderr.contains("data does not contain any valid RSA or ECDSA certificates"),
+                "{want}: {stderr}"
+            );
+        }
+    }
+}
+
+#[test]
+fn warns_about_a_private_key_beside_the_certificate() {
+    let folder = folder();
+    let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
+    let key = |label: &str| format!("-----BEGIN {label}-----\naGk=\n-----END {label}-----\n");
+    let warning = "warning: the file of the certificate also contains a private key";
+    for text in [
+        key("PRIVATE KEY") + &pem,
+        pem.clone() + &key("PRIVATE KEY"),
+        pem.clone() + &key("RSA PRIVATE KEY"),
+        pem.clone() + &pem + &key("EC PRIVATE KEY"),
+    ] {
+        fs::write(folder.path().join("both.pem"), text).expect("a file");
+        for (is_done, stderr) in seal_with(folder.path(), "both.pem") {
+            assert!(is_done && stderr.contains(warning), "{stderr}");
+            assert!(!stderr.contains("aGk="), "{stderr}");
+        }
+    }
+    for (is_done, stderr) in seal_with(folder.path(), "key-2024.pem") {
+        assert!(is_done && !stderr.contains(warning), "{stderr}");
+    }
+}

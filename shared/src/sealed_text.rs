@@ -15,7 +15,7 @@ const OVERHEAD: usize = 2 + 16;
 
 /// The text is not a sealed value. This depends only on the text: no key is tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a sealed value: {what}, {}", Bytes(*.len))]
+#[error("not a sealed value: {}", self.finding())]
 pub struct NotSealed {
     what: Actual,
     /// Bytes of the decoded value, or of the text if it is not base64.
@@ -26,6 +26,8 @@ pub struct NotSealed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Actual {
     Empty,
+    /// The type of a value that is not text, with its article.
+    Type(&'static str),
     Format(&'static str),
     Text,
     NotBase64(Base64Error),
@@ -36,6 +38,12 @@ enum Actual {
 }
 
 impl NotSealed {
+    /// Returns the error for a value of another type than text.
+    pub(crate) fn of_type(kind: &'static str) -> Self {
+        let what = Actual::Type(kind);
+        Self { what, len: 0 }
+    }
+
     /// Returns the error that Bitnami's controller reports, for scripts that search for it.
     pub fn upstream(&self) -> String {
         match &self.what {
@@ -46,7 +54,10 @@ impl NotSealed {
 
     /// Returns what the text is instead, and its length.
     pub fn finding(&self) -> String {
-        format!("{}, {}", self.what, Bytes(self.len))
+        match self.what {
+            Actual::Type(_) => self.what.to_string(),
+            _ => format!("{}, {}", self.what, Bytes(self.len)),
+        }
     }
 }
 
@@ -54,6 +65,7 @@ impl fmt::Display for Actual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty"),
+            Self::Type(kind) => write!(f, "it is {kind}, not text in base64"),
             Self::Format(name) => write!(f, "it is {name}"),
             Self::Text => f.write_str(
                 "it is readable text, visible to everyone who can read the object (if it is a secret, replace it)",

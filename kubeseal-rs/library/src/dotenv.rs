@@ -322,11 +322,16 @@ mod tests {
         cut.pop();
         let mut marked = little("\u{feff}A=1\n");
         marked.pop();
-        let wide = "A=1\n".chars().flat_map(|c| u32::from(c).to_le_bytes());
+        let wide = |text: &str, unit: fn(u32) -> [u8; 4]| -> Vec<u8> {
+            text.chars().flat_map(|c| unit(u32::from(c))).collect()
+        };
         for (bytes, want) in [
             (cut, "UTF-16"),
             (marked, "UTF-16"),
-            (wide.collect(), "UTF-32"),
+            (wide("A=1\n", u32::to_le_bytes), "UTF-32"),
+            (wide("\u{feff}A=1\n", u32::to_le_bytes), "UTF-32"),
+            (wide("\u{feff}A=1\n", u32::to_be_bytes), "UTF-32"),
+            (wide("\u{feff}A=\u{fc}\n", u32::to_le_bytes), "UTF-32"),
         ] {
             for read in [parse, parse_plain] {
                 let error = read(&bytes).unwrap_err().to_string();

@@ -6,6 +6,8 @@ use std::cell::Cell;
 use shared::resource::SealedSecret;
 use shared::{base64, envelope};
 
+use crate::walk;
+
 /// The length of the shortest sealed value, for a key of 2048 bits, in characters.
 const SHORTEST: usize = 366;
 /// The length of an AES-GCM tag, in bytes.
@@ -72,8 +74,14 @@ impl SealedValues {
     }
 }
 
-/// Returns the message for a sealed value on this line.
-pub fn remark(line: usize) -> String {
+/// Returns the message for a sealed value on this line of a file.
+pub fn remark(bytes: &[u8], line: usize) -> String {
+    if let Some((at, version)) = walk::misversioned(bytes) {
+        return format!(
+            "line {at}: an object of kind SealedSecret has {version}, so it is not read as one, and its sealed values stay \
+             unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"
+        );
+    }
     format!(
         "line {line}: sealed value outside a SealedSecret: only the template that uses it determines its name and \
          scope; seal it again manually"

@@ -614,6 +614,28 @@ pub fn may_hide_kind(bytes: &[u8]) -> bool {
     memchr::memchr2(b'\\', b'!', bytes).is_some()
 }
 
+/// Returns the line and the version of the first object of kind `SealedSecret` with another version, such as an item of a
+/// `List` without one.
+pub fn misversioned(bytes: &[u8]) -> Option<(usize, String)> {
+    let mut documents = manifest::read_well_formed(bytes);
+    for document in &mut documents {
+        name_kinds(&mut document.root);
+    }
+    let objects = documents
+        .iter()
+        .flat_map(|document| document.root.list_items(&LISTS));
+    let mut others = objects
+        .filter(|node| node.text("kind") == Some("SealedSecret") && Kind::of(node).is_none());
+    others.next().map(|node| {
+        let version = node.text("apiVersion").unwrap_or_default();
+        let version = match version {
+            "" => "no apiVersion".to_owned(),
+            other => format!("the apiVersion {other:?}"),
+        };
+        (node.line, version)
+    })
+}
+
 /// Returns whether a well-formed document of a malformed file contains such an object. A cluster
 /// reads documents one by one.
 pub fn hides(bytes: &[u8], kind: Kind) -> bool {

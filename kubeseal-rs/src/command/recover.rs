@@ -1,6 +1,7 @@
 //! Decrypts SealedSecret manifests with backup keys into Secret manifests, offline.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, PRIVATE_KEY_ITEM};
-use shared::manifest::{self, Node, ReadError, Reading, Value};
-use shared::resource::{DocumentError, SealedSecret};
+use shared::manifest::{self, Coercion, Document, Node, ReadError, Reading, Value};
+use shared::resource::{DocumentError, SealedSecret, types_of_items};
 use shared::secret::Secret;
-use shared::unseal::{self, Randomness, Rules};
+use shared::unseal::{self, Randomness, Rules, UnsealError};
 
 use super::CommandError;
 use super::secrets;
@@ -229,7 +230,7 @@ pub(super) fn unseal(
     now: Timestamp,
 ) -> Result<Vec<Json>, CommandError> {
     let ring = keys.ring();
-    let sealed = secrets::read_objects(input, SealedSecret::all_from_document)?;
+    let sealed = secrets::read_objects(input, read_with_types)?;
     if sealed.is_empty() {
         return Err(CommandError::NoSealedSecrets);
     }
@@ -242,15 +243,34 @@ pub(super) fn unseal(
         now,
         rng: &mut shared::random::system(),
     };
-    let open = |sealed: SealedSecret| match unseal::unseal(&sealed, &ring, rules, &mut randomness) {
-        Ok(unsealed) => Ok(unsealed.secret.to_document()),
-        Err(problem) => Err(CommandError::Unseal {
-            place: place(&sealed, several),
-            problem,
-            hints: keys.hints(),
-        }),
+    let open = |(sealed, types): Typed| {
+        let unsealed = unseal::unseal(&sealed, &ring, rules, &mut randomness);
+        let unsealed = unsealed.map_err(|mut problem| {
+            if let UnsealError::Items(items) = &mut problem {
+                items.name_types(&types);
+            }
+            CommandError::Unseal {
+                place: place(&sealed, several),
+                problem,
+                hints: keys.hints(),
+            }
+        });
+        Ok(unsealed?.secret.to_document())
     };
     sealed.into_iter().map(open).collect()
+}
+
+/// The types of sealed values that are not text, by item key.
+type ItemTypes = BTreeMap<String, &'static str>;
+
+type Typed = (SealedSecret, ItemTypes);
+
+/// Reads the SealedSecrets of a document, each with the types of its sealed values that are not text.
+fn read_with_types(document: &Document) -> Result<(Vec<Typed>, Vec<Coercion>), DocumentError> {
+    let (sealed, coerced) = SealedSecret::all_from_document(document)?;
+    let nodes = SealedSecret::nodes(document).into_iter();
+    let types = nodes.map(types_of_items);
+    Ok((sealed.into_iter().zip(types).collect(), coerced))
 }
 
 /// Returns a prefix that names the object; empty if there is only one.

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::{Outcome, print};
 use crate::report::{self, Paint, shown};
-use chosen::chosen;
+use chosen::{chosen, path_from};
 use states::Comparison;
 
 /// Arguments of `seal diff`.
@@ -88,9 +88,9 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
     for chosen in chosen(args, &here)? {
-        let comparison = Comparison::new(&chosen.paths);
+        let comparison = Comparison::new(&chosen.paths, &here);
         for (file, place, found) in comparison.run(&chosen.repository, chosen.from, chosen.to)? {
-            changes.push((chosen.path_from(&here, &file), place, found));
+            changes.push((path_from(&here, &file), place, found));
         }
     }
     let text = match args.output {

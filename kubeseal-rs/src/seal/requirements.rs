@@ -24,6 +24,15 @@ pub fn check_secret(secret: &Secret) -> Result<()> {
     Ok(())
 }
 
+/// Warns about a Secret of a file that the API server would refuse because of its type.
+pub fn warn_of_type(secret: &Secret, file: &str) {
+    if let Err(why) = check_secret(secret) {
+        report::warn(&format!(
+            "{file}: {why}; the API server will refuse the Secret"
+        ));
+    }
+}
+
 /// Warns about a Secret that is too large.
 pub fn warn_of_size(secret: &Secret) {
     if let Some(warning) = size_warning(values_len(secret)) {

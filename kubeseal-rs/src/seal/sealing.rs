@@ -159,6 +159,9 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     }
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading).with_context(|| file.to_owned())?;
+    if !secret.data.is_empty() {
+        requirements::warn_of_type(&secret, file);
+    }
     for (key, value) in &secret.data {
         let value = value.expose().trim_ascii();
         if value.starts_with(b"{{") && value.ends_with(b"}}") {

@@ -30,8 +30,14 @@ pub enum CertificateError {
     /// No certificate, in an encoding that is not decoded. The message begins as upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Encoding(ReadProblem),
+    /// No certificate, but a part of one, or one in another form. The message begins as upstream's.
+    #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
+    Damaged(&'static str),
     /// The block is not X.509.
-    #[error("the certificate is malformed: the PEM block contains no X.509 certificate")]
+    #[error(
+        "the certificate is malformed: the PEM block contains no X.509 certificate, or was truncated or changed; copy or \
+         fetch the whole file again"
+    )]
     Malformed,
     /// The key of the certificate cannot seal.
     #[error(transparent)]
@@ -134,6 +140,12 @@ impl Certificate {
     }
 }
 
+/// Returns whether a PEM text contains a private key of any kind.
+pub fn contains_private_key(text: &[u8]) -> bool {
+    let mark = b"PRIVATE KEY-----";
+    text.windows(mark.len()).any(|part| part == mark)
+}
+
 /// Returns the most helpful error for a text without a certificate.
 fn missing(text: &[u8]) -> CertificateError {
     // The PEM label of every kind of key, the item of a key Secret, and an age identity.
@@ -142,7 +154,42 @@ fn missing(text: &[u8]) -> CertificateError {
     if marks.iter().any(has) {
         return CertificateError::PrivateKey;
     }
-    manifest::wrong_encoding(text).map_or(CertificateError::Missing, CertificateError::Encoding)
+    match manifest::wrong_encoding(text) {
+        Some(problem) => CertificateError::Encoding(problem),
+        None => damage(text).map_or(CertificateError::Missing, CertificateError::Damaged),
+    }
+}
+
+/// Returns why a text that begins or ends a certificate contains none.
+fn damage(text: &[u8]) -> Option<&'static str> {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let lines = || {
+        text.split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii_end)
+    };
+    if parse(text).is_ok() {
+        return Some(
+            "it is in DER form; convert it with `openssl x509 -inform der -in FILE -out cert.pem`",
+        );
+    }
+    if !lines().any(|line| line == BEGIN) {
+        let has = |mark: &[u8]| text.windows(mark.len()).any(|part| part == mark);
+        return (has(BEGIN) || has(b"-----BEGIN CERTIF") || has(END)).then_some(
+            "the BEGIN line of the certificate is incomplete, indented or missing; copy or fetch the whole file again",
+        );
+    }
+    let after = || lines().skip_while(|line| *line != BEGIN).skip(1);
+    let is_mark = |line: &[u8]| line.starts_with(b"-----");
+    let mut body = after().take_while(|line| !is_mark(line));
+    let is_ended = after().find(|line| is_mark(line)) == Some(END);
+    Some(if is_ended && body.any(|line| line.contains(&b':')) {
+        "the PEM block of the certificate has headers; remove them"
+    } else if is_ended {
+        "the base64 of the certificate is invalid, so it was truncated or changed; copy or fetch the whole file again"
+    } else {
+        "the certificate has no END line, so it was truncated; copy or fetch the whole file again"
+    })
 }
 
 /// Parses with a lenient profile, to accept certificates that other tools issued.
@@ -263,11 +310,55 @@ mod tests {
             .chars()
             .flat_map(|c| u32::from(c).to_le_bytes())
             .collect();
-        for (bytes, want) in [(cut, "UTF-16"), (&marked, "UTF-16"), (&wide, "UTF-32")] {
+        let wide_marked = [b"\xff\xfe\0\0", &wide[..]].concat();
+        for (bytes, want) in [
+            (cut, "UTF-16"),
+            (&marked, "UTF-16"),
+            (&wide, "UTF-32"),
+            (&wide_marked, "UTF-32"),
+        ] {
             let error = Certificate::from_pem(bytes).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
             assert!(error.starts_with(&CertificateError::Missing.to_string()));
         }
+    }
+
+    #[test]
+    fn a_part_of_a_certificate_is_named() {
+        let pem = test_key().certificate().to_pem();
+        let end = "-----END CERTIFICATE-----\n";
+        let body = pem.strip_suffix(end).unwrap();
+        let half = |text: &str| text[..text.len() / 2].to_owned();
+        for (text, want) in [
+            (half(&pem), "no END line"),
+            (body.to_owned(), "no END line"),
+            (pem.replace("END CERTIFICATE", "END CERT"), "no END line"),
+            (half(&pem) + "*\n" + end, "base64"),
+            (pem.replace("MII", "Proc-Type: 4\n\nMII"), "headers"),
+            (pem.replacen("MII", "M*I", 1), "base64"),
+            (pem[1..].to_owned(), "BEGIN line"),
+            (pem[80..].to_owned(), "BEGIN line"),
+            ("-----BEGIN CERTIFI".to_owned(), "BEGIN line"),
+            (pem.replace("-----B", "  -----B"), "BEGIN line"),
+            (half(&pem).replace('\n', "\r\n"), "no END line"),
+        ] {
+            let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
+            let shown = error.to_string();
+            assert!(shown.contains(want), "{want}: {shown}\n{text}");
+            assert!(shown.starts_with(&CertificateError::Missing.to_string()));
+        }
+        for at in "-----BEGIN CERTIF".len()..body.len() - 1 {
+            for text in [pem[..at].to_owned(), format!("{}\n{end}", &pem[..at])] {
+                let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
+                assert_ne!(error, CertificateError::Missing, "{text}");
+            }
+        }
+        let der = &test_key().certificate().der;
+        let error = Certificate::from_pem(der).unwrap_err();
+        assert!(error.to_string().contains("DER"), "{error}");
+        let cut = pem::encode("CERTIFICATE", &der[..der.len() / 2]);
+        let error = Certificate::from_pem(cut.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("truncated"), "{error}");
     }
 
     proptest::proptest! {

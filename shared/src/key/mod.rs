@@ -9,7 +9,7 @@ mod generate;
 mod private;
 mod public;
 
-pub use certificate::{Certificate, CertificateError, Validity};
+pub use certificate::{Certificate, CertificateError, Validity, contains_private_key};
 pub use fingerprint::{Fingerprint, MalformedFingerprint};
 pub use generate::{GenerateError, KeySize, KeySpec, NewKey, UnknownKeySize};
 pub use private::{PrivateKey, PrivateKeyError, private_key_operations};

@@ -45,10 +45,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
 }
 
 /// Returns a text file as UTF-8 without a byte order mark. Windows shells write redirected output as UTF-16.
-/// Anything that is not text, or is UTF-8 without a mark already, is returned unchanged.
+/// Anything that is not text, or is UTF-8 without a mark already, is returned unchanged; UTF-32 too, whose mark begins with
+/// that of UTF-16.
 pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (encoding, rest) = Encoding::of(bytes);
     let decoded = match (encoding, bytes) {
+        _ if is_utf32(bytes, &Nulls::of(bytes)) => None,
         (Encoding::Utf8WithMark, _) => return Cow::Borrowed(rest),
         (Encoding::Utf16Little, _) | (_, [1..0x80, 0, 1..0x80, 0, ..]) => {
             utf16(rest, u16::from_le_bytes)
@@ -174,6 +176,9 @@ mod tests {
             b"a\0b",
             b"\x30\x82\x01\0",
             b"a\0b\0c",
+            b"\xff\xfe\0\0a\0\0\0",
+            b"\xff\xfe\0\0\x3d\xd8\0\0",
+            b"\0\0\xfe\xff\0\0\0a",
         ] {
             assert_eq!(*as_utf8(bytes), *bytes);
         }

@@ -1,5 +1,7 @@
 //! Documents ↔ SealedSecrets: reads as leniently as upstream, and writes its field order.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize as _;
 use serde_json::{Map, Value as Json};
 
@@ -19,11 +21,15 @@ impl SealedSecret {
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {
         let mut reading = Reading::default();
-        let nodes = document.root.list_items(&["List", "SealedSecretList"]);
-        let sealed = nodes
+        let sealed = Self::nodes(document)
             .into_iter()
             .map(|node| Self::from_node_leniently(node, &mut reading));
         Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
+    }
+
+    /// Returns the nodes that [`Self::all_from_document`] reads, in the same order.
+    pub fn nodes(document: &Document) -> Vec<&Node> {
+        document.root.list_items(&["List", "SealedSecretList"])
     }
 
     /// Reads one object, which may be in a list of objects of several kinds.
@@ -109,6 +115,22 @@ fn check_items(
             _ => Err(reading.wrong(items, "a mapping of item keys to sealed values")),
         })
     })
+}
+
+/// Returns the types of sealed values that are not text, with their article, by item key.
+pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
+    let items = node
+        .field("spec")
+        .and_then(|spec| spec.field("encryptedData"));
+    let Some(Value::Map(items)) = items.map(|items| &items.value) else {
+        return BTreeMap::new();
+    };
+    let others = items
+        .iter()
+        .filter(|(_, value)| !matches!(value.value, Value::Text(_) | Value::Null));
+    others
+        .map(|(key, value)| (key.clone(), value.kind()))
+        .collect()
 }
 
 fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-pub use document::DocumentError;
+pub use document::{DocumentError, types_of_items};
 pub(crate) use document::{METADATA, expect_kind, order, order_metadata};
 pub use names::*;
 

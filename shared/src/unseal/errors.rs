@@ -187,6 +187,15 @@ impl fmt::Display for Renamed {
 }
 
 impl ItemErrors {
+    /// Names the type of items that are not text, which are read as empty ones: `types` has them by item key.
+    pub fn name_types(&mut self, types: &BTreeMap<String, &'static str>) {
+        for item in &mut self.items {
+            if let Some(kind) = types.get(&item.key) {
+                item.problem = NotSealed::of_type(kind).into();
+            }
+        }
+    }
+
     /// Adds the likely cause, from public data only: names, annotations and fingerprints of keys. No key is tried.
     pub(crate) fn explain(&mut self, sealed: &SealedSecret, ring: &KeyRing) {
         let hints = hints::read(sealed.metadata.annotations.as_ref());

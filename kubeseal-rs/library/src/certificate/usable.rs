@@ -1,7 +1,7 @@
 //! Parses PEM into a certificate to seal with.
 
 use jiff::Timestamp;
-use shared::key::{Certificate, CertificateError, Validity};
+use shared::key::{Certificate, CertificateError, Validity, contains_private_key};
 
 /// The source of the certificate. It determines the advice when the certificate cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,13 @@ pub fn parse_of(
             day(certificate.not_before())
         )),
         Validity::Valid => {}
+    }
+    if contains_private_key(pem) {
+        remarks.push(
+            "the file of the certificate also contains a private key, which must not be given away; pass a file with \
+             the certificate alone"
+                .to_owned(),
+        );
     }
     if count > 1 {
         remarks.push(format!(

@@ -28,6 +28,18 @@ pub struct Differing {
     /// Folders that cannot be listed, by their path from the root, with the reason. Untracked files in
     /// them are unknown.
     pub unlisted: BTreeMap<PathBuf, String>,
+    /// The hashes of files that the index has and Git does not check out, by their path from the root.
+    pub skipped: BTreeMap<PathBuf, ObjectId>,
+    /// Other repositories in the work tree, which are no submodules, by their path from the root.
+    pub nested: BTreeSet<PathBuf>,
+}
+
+/// What the work tree contains.
+#[derive(Default)]
+struct Found {
+    files: BTreeSet<BString>,
+    unlisted: BTreeMap<PathBuf, String>,
+    nested: BTreeSet<PathBuf>,
 }
 
 impl Repository {
@@ -39,12 +51,15 @@ impl Repository {
     pub fn differing(&self, from: Option<ObjectId>, to: ObjectId) -> Result<Differing, GitError> {
         let changes = self.changes(from, to, &|_, _| true)?;
         let paths = changes.iter().map(|change| to_path(change.path.as_bstr()));
-        let (files, unlisted) = (paths.collect(), BTreeMap::new());
-        Ok(Differing { files, unlisted })
+        Ok(Differing {
+            files: paths.collect(),
+            ..Differing::default()
+        })
     }
 
     /// Returns the files that differ between a commit and the work tree, or all files if there is no commit. Untracked
-    /// files that are not ignored count as added. A file that cannot be read counts as different.
+    /// files that are not ignored count as added. A file that cannot be read counts as different. A file outside a sparse
+    /// checkout is as in the index.
     ///
     /// # Errors
     ///
@@ -53,16 +68,38 @@ impl Repository {
         let committed = from.map(|from| self.committed(from)).transpose()?;
         let committed = committed.unwrap_or_default();
         let unchanged = self.unchanged()?;
-        let (in_work_tree, unlisted) = self.files_of_work_tree()?;
+        let skipped = self.skipped()?;
+        let found = self.files_of_work_tree()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
-        paths.extend(in_work_tree);
-        paths.retain(|path| match (committed.get(path), unchanged.get(path)) {
-            (Some(before), Some(now)) if before == now => false,
-            (before, _) => self.hash_in_work_tree(path).as_ref() != Ok(&before.copied()),
+        paths.extend(found.files);
+        paths.extend(skipped.keys().cloned());
+        paths.retain(|path| {
+            let before = committed.get(path);
+            match skipped.get(path).or_else(|| unchanged.get(path)) {
+                Some(now) if before == Some(now) => false,
+                _ if skipped.contains_key(path) => true,
+                _ => self.hash_in_work_tree(path).as_ref() != Ok(&before.copied()),
+            }
         });
         let paths = paths.iter().map(|path| to_path(path.as_bstr()));
-        let files = paths.filter(|path| is_inside(path)).collect();
-        Ok(Differing { files, unlisted })
+        let by_path = |(path, id): (BString, _)| (to_path(path.as_bstr()), id);
+        Ok(Differing {
+            files: paths.filter(|path| is_inside(path)).collect(),
+            unlisted: found.unlisted,
+            skipped: skipped.into_iter().map(by_path).collect(),
+            nested: found.nested,
+        })
+    }
+
+    /// Returns the files that Git does not check out, and that are not in the work tree.
+    fn skipped(&self) -> Result<Files, GitError> {
+        let mut skipped = self.not_checked_out()?;
+        let is_missing = |path: &BString| {
+            let file = self.root.join(to_path(path.as_bstr()));
+            file.symlink_metadata().is_err()
+        };
+        skipped.retain(|path, _| is_missing(path));
+        Ok(skipped)
     }
 
     /// Returns the content of a regular file in the work tree by its path from the root, or `None` if it
@@ -99,13 +136,8 @@ impl Repository {
             return Ok(false);
         };
         for commit in self.history([head])? {
-            let found = self
-                .tree_of(commit)?
-                .lookup_entry(path.split(|byte| *byte == b'/'));
-            if found
-                .map_err(|error| self.failed(&commit, error))?
-                .is_some()
-            {
+            let found = self.entry_at(commit, &to_path(path.as_bstr()))?;
+            if found.is_some() {
                 return Ok(true);
             }
         }
@@ -134,38 +166,53 @@ impl Repository {
         Ok(same.map(|(path, entry)| (path, entry.id)).collect())
     }
 
-    /// Returns the tracked files and the untracked files that are not ignored, and the folders that cannot be listed.
-    fn files_of_work_tree(
-        &self,
-    ) -> Result<(BTreeSet<BString>, BTreeMap<PathBuf, String>), GitError> {
+    /// Returns the tracked files and the untracked files that are not ignored, the folders that cannot be listed, and other
+    /// repositories. The files in the folder of a submodule never belong to this repository.
+    fn files_of_work_tree(&self) -> Result<Found, GitError> {
         let index = self.index()?;
-        let mut found: BTreeSet<_> = index::tracked(&index).map(|(path, _)| path).collect();
+        let mut found = Found {
+            files: index::tracked(&index).map(|(path, _)| path).collect(),
+            ..Found::default()
+        };
+        let modules: BTreeSet<PathBuf> = self.submodule_folders()?;
         let failed = Arc::new(Mutex::new(None));
+        let nested = Arc::new(Mutex::new(BTreeSet::new()));
         folder::check_ignored(&self.root)?;
         let walk = WalkBuilder::new(&self.root)
             .hidden(false)
             .ignore(false)
             .parents(false)
             .filter_entry({
-                let failed = Arc::clone(&failed);
-                move |entry| is_visited(entry, &failed)
+                let (failed, nested) = (Arc::clone(&failed), Arc::clone(&nested));
+                move |entry| {
+                    let is_module = modules.contains(entry.path());
+                    let is_nested = !is_module && is_nested(entry);
+                    if let (true, Ok(mut nested)) = (is_nested, nested.lock()) {
+                        nested.insert(entry.path().to_owned());
+                    }
+                    !is_module && !is_nested && is_visited(entry, &failed)
+                }
             })
             .build();
-        let mut unlisted = BTreeMap::new();
         for entry in walk {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    unlisted.extend(self.unlisted(&error));
+                    found.unlisted.extend(self.unlisted(&error));
                     continue;
                 }
             };
             let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
             let path = entry.path().strip_prefix(&self.root);
-            found.extend(path.ok().filter(|_| is_file).and_then(of_path));
+            let path = path.ok().filter(|_| is_file).and_then(of_path);
+            found.files.extend(path);
         }
+        let nested = nested.lock().map(|mut nested| std::mem::take(&mut *nested));
+        let nested = nested.unwrap_or_default().into_iter();
+        let from_root = |path: PathBuf| Some(path.strip_prefix(&self.root).ok()?.to_owned());
+        found.nested = nested.filter_map(from_root).collect();
         let failed = failed.lock().ok().and_then(|mut failed| failed.take());
-        failed.map_or(Ok((found, unlisted)), Err)
+        failed.map_or(Ok(found), Err)
     }
 
     /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed
@@ -199,7 +246,7 @@ fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;
     }
-    if is_git(entry.path()) {
+    if is_git_folder(entry.path()) {
         return false;
     }
     let checked = folder::check_ignored(entry.path());
@@ -219,7 +266,12 @@ fn is_inside(path: &Path) -> bool {
     path.components().all(is_plain)
 }
 
-/// Returns whether the path is a `.git` folder or the work tree of another repository.
-fn is_git(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == ".git") || path.join(".git").exists()
+/// Returns whether the entry is the work tree of another repository.
+fn is_nested(entry: &DirEntry) -> bool {
+    let path = entry.path();
+    entry.depth() > 0 && !is_git_folder(path) && path.join(".git").exists()
+}
+
+fn is_git_folder(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == ".git")
 }

@@ -1,5 +1,6 @@
 //! Reads Git's index: which files are tracked, ignored or staged.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -102,28 +103,46 @@ impl Repository {
     ///
     /// Fails if the repository is malformed.
     pub fn indexed(&self, is_wanted: impl Fn(&Path) -> bool) -> Result<Contents, GitError> {
-        let index = self.index()?;
         let mut found = Vec::new();
-        let mut take = |path: &BStr, entry: &Entry| {
+        self.visit_index(&mut |path, entry, _| {
             let path = self.root.join(to_path(path));
             if is_file(entry) && is_wanted(&path) && self.git.has_object(entry.id) {
                 found.push((path, entry.id));
             }
-        };
+        })?;
+        let read = |(path, id)| Ok((path, self.blob(id)?));
+        found.into_iter().map(read).collect()
+    }
+
+    /// Returns paths and hashes of the regular files that Git does not check out, such as those outside a sparse checkout.
+    pub(super) fn not_checked_out(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
+        let mut found = BTreeMap::new();
+        self.visit_index(&mut |path, entry, is_skipped| {
+            if is_skipped && is_file(entry) && entry.mode != Mode::SYMLINK {
+                found.insert(path.to_owned(), entry.id);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Visits all entries of the index with their path, and whether Git does not check them out. A sparse index has one
+    /// entry for a whole folder that is not checked out; its files are visited too.
+    fn visit_index(&self, visit: &mut dyn FnMut(&BStr, &Entry, bool)) -> Result<(), GitError> {
+        let index = self.index()?;
         for entry in index.entries() {
             if entry.mode != Mode::DIR {
-                take(entry.path(&index), entry);
+                let is_skipped = entry.flags.contains(Flags::SKIP_WORKTREE);
+                visit(entry.path(&index), entry, is_skipped);
                 continue;
             }
             let below = self.index_of(entry.id)?;
             for inner in below.entries() {
                 let mut whole = entry.path(&index).to_owned();
                 whole.extend_from_slice(inner.path(&below));
-                take(whole.as_bstr(), inner);
+                visit(whole.as_bstr(), inner, true);
             }
         }
-        let read = |(path, id)| Ok((path, self.blob(id)?));
-        found.into_iter().map(read).collect()
+        Ok(())
     }
 
     fn files_of_sparse(

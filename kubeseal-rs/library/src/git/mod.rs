@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix::bstr::{BStr, BString};
+use gix::objs::tree::EntryMode;
 use zeroize::Zeroizing;
 
 use crate::shown::ShowPath as _;
@@ -223,14 +224,35 @@ impl Repository {
         commit: ObjectId,
         path: &Path,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, GitError> {
-        let found = self
-            .tree_of(commit)?
-            .lookup_entry_by_path(path)
-            .map_err(|error| self.failed(&path.shown(), error))?;
-        match found.filter(|entry| entry.mode().is_blob()) {
-            Some(entry) => self.blob(entry.object_id()).map(Some),
+        let found = self.entry_at(commit, path)?;
+        match found.filter(|(mode, _)| mode.is_blob()) {
+            Some((_, id)) => self.blob(id).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Returns mode and hash of a path in a commit; `None` for a path in a submodule, whose files are in another repository.
+    fn entry_at(
+        &self,
+        commit: ObjectId,
+        path: &Path,
+    ) -> Result<Option<(EntryMode, ObjectId)>, GitError> {
+        let tree = self.tree_of(commit)?;
+        let is_submodule = |above: &Path| {
+            let found = tree.lookup_entry_by_path(above).ok().flatten();
+            found.is_some_and(|entry| entry.mode().is_commit())
+        };
+        match tree.lookup_entry_by_path(path) {
+            Ok(found) => Ok(found.map(|entry| (entry.mode(), entry.object_id()))),
+            Err(_) if path.ancestors().skip(1).any(is_submodule) => Ok(None),
+            Err(error) => Err(self.failed(&path.shown(), error)),
+        }
+    }
+
+    /// Returns whether this is a shallow clone, which lacks older commits.
+    pub fn is_shallow(&self) -> bool {
+        let shallow = self.git.shallow_commits().ok().flatten();
+        shallow.is_some_and(|ends| !ends.is_empty())
     }
 
     /// Returns the content of a blob. It may be a plain value.

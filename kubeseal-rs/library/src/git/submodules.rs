@@ -1,6 +1,6 @@
 //! Finds the submodules of a repository. Git stores only the commit of each; its files are in another repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -85,6 +85,33 @@ impl Repository {
             }
         }
         true
+    }
+
+    /// Returns the submodule of the index or the last commit whose folder contains this absolute path, by its path from the
+    /// root.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed.
+    pub fn submodule_around(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
+        let mut folders = self.submodule_folders()?;
+        if let Some(head) = self.commit("HEAD") {
+            let committed = self.submodules_of(head)?;
+            folders.extend(committed.keys().map(|path| self.folder(path)));
+        }
+        let around = path.ancestors().find(|above| folders.contains(*above));
+        let from_root = around.and_then(|folder| folder.strip_prefix(&self.root).ok());
+        Ok(from_root.map(Path::to_owned))
+    }
+
+    /// Returns the absolute paths of the submodules in the index.
+    pub(super) fn submodule_folders(&self) -> Result<BTreeSet<PathBuf>, GitError> {
+        let modules = self.submodules_of_index()?;
+        Ok(modules.keys().map(|path| self.folder(path)).collect())
+    }
+
+    fn folder(&self, path: &BString) -> PathBuf {
+        self.root.join(to_path(path.as_bstr()))
     }
 
     /// Returns whether the repository contains this commit. A submodule's commit may not be fetched.

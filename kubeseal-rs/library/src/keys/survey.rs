@@ -322,7 +322,13 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
         };
         let sealed: Vec<&SealedSecret> = contents.sealed.iter().collect();
         if let Some(line) = loose::first_line_beside(&bytes, &sealed) {
-            let (place, why) = (place.clone(), loose::remark(line));
+            let why = if contents.unread.is_empty() {
+                loose::remark(&bytes, line)
+            } else {
+                // It may belong to the SealedSecret that cannot be read.
+                format!("line {line}: sealed value outside the SealedSecrets that can be read")
+            };
+            let place = place.clone();
             found.unread.insert(Unread { place, why });
         }
         // Other unreadable parts of a file are recorded, and do not stop the command.

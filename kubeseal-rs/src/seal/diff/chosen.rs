@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use gix::ObjectId;
-use kubeseal_library::git::{GitError, Repository};
+use kubeseal_library::git::{self, GitError, Repository};
 
 use crate::report::{ShowPath as _, path_text};
 use crate::seal::diff::Diff;
@@ -31,8 +31,32 @@ pub(super) enum DiffError {
         root: PathBuf,
     },
     /// An argument that is neither a revision nor a file.
-    #[error("{0:?} is neither a revision nor a file")]
-    NoSuchArgument(PathBuf),
+    #[error("{path:?} is neither a revision nor a file{hint}")]
+    NoSuchArgument {
+        /// The argument.
+        path: PathBuf,
+        /// The likely remedy; may be empty.
+        hint: &'static str,
+    },
+    /// An empty argument, such as a variable that is not set.
+    #[error(
+        "an empty argument is neither a revision nor a file\nhint: leave it out to compare all files"
+    )]
+    Empty,
+    /// The path is in a submodule without its files.
+    #[error(
+        "{} is in the submodule {}, which is not checked out\n\
+         hint: run `git submodule update --init -- {}` in {}",
+        path.shown(), module.shown(), module.shown(), root.shown()
+    )]
+    InSubmodule {
+        /// The path.
+        path: PathBuf,
+        /// The submodule, from the root of the repository that contains it.
+        module: PathBuf,
+        /// That root.
+        root: PathBuf,
+    },
 }
 
 /// Two states of a repository, and the paths to compare.
@@ -45,23 +69,32 @@ pub(super) struct Chosen {
     pub(super) paths: Vec<PathBuf>,
 }
 
-impl Chosen {
-    /// Formats an absolute path relative to the current folder if it is below it, else relative to the root of the
-    /// repository around that folder.
-    pub(super) fn path_from(&self, here: &Path, file: &Path) -> String {
-        let root = self.repository.root();
-        let from_root = || {
-            file.strip_prefix(root)
-                .ok()
-                .filter(|_| here.starts_with(root))
-        };
-        let path = file.strip_prefix(here).ok().or_else(from_root);
-        path_text(path.unwrap_or(file).as_os_str()).into_owned()
-    }
+/// Formats an absolute path relative to the current folder.
+pub(super) fn path_from(here: &Path, file: &Path) -> String {
+    let common = here.ancestors().find(|above| file.starts_with(above));
+    // On Windows, the file may be on another drive.
+    let Some(common) = common else {
+        return path_text(file.as_os_str()).into_owned();
+    };
+    let rest = |path: &'_ Path| {
+        path.strip_prefix(common)
+            .map(Path::to_owned)
+            .unwrap_or_default()
+    };
+    let (up, down) = (rest(here), rest(file));
+    let up = up.components().map(|_| Component::ParentDir);
+    let path: PathBuf = up.chain(down.components()).collect();
+    let is_here = path.as_os_str().is_empty();
+    let path = if is_here { Path::new(".") } else { &path };
+    path_text(path.as_os_str()).into_owned()
 }
 
 /// Returns what to compare, for each repository that contains a path.
 pub(super) fn chosen(args: &Diff, here: &Path) -> Result<Vec<Chosen>> {
+    let is_empty = args.args.iter().any(|argument| argument.is_empty());
+    if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(DiffError::Empty.into());
+    }
     let mut unsure: Vec<&Path> = args.args.iter().map(Path::new).collect();
     let revision = revision(args, here)?;
     if revision.is_some() {
@@ -130,11 +163,37 @@ fn check_known(path: &Path, here: &Path) -> Result<()> {
         return Ok(());
     }
     let whole = whole(path, here);
-    let is_known = around(&whole)?.map(|repository| repository.has_history(&whole));
-    if is_known.transpose()? == Some(true) {
-        return Ok(());
+    let repository = around(&whole)?;
+    if let Some(repository) = &repository {
+        if repository.has_history(&whole)? {
+            return Ok(());
+        }
+        if let Some(module) = repository.submodule_around(&whole)? {
+            let (path, root) = (path.to_owned(), repository.root().to_owned());
+            return Err(DiffError::InSubmodule { path, module, root }.into());
+        }
     }
-    Err(DiffError::NoSuchArgument(path.to_owned()).into())
+    let hint = around(here)?
+        .or(repository)
+        .map(|repository| hint(&repository, path));
+    Err(DiffError::NoSuchArgument {
+        path: path.to_owned(),
+        hint: hint.unwrap_or_default(),
+    }
+    .into())
+}
+
+/// Returns the likely remedy for an argument that is neither a revision nor a file.
+fn hint(repository: &Repository, argument: &Path) -> &'static str {
+    let text = argument.to_str().unwrap_or_default();
+    let looks_like_revision = text.contains(['~', '^']) || text.contains("..");
+    if ends(repository, text).is_some() {
+        "\nhint: two revisions are written A..B, as the first argument"
+    } else if looks_like_revision && repository.is_shallow() {
+        "\nhint: this is a shallow clone, which lacks older commits; fetch them with `git fetch --unshallow`"
+    } else {
+        ""
+    }
 }
 
 /// Returns whether no file or folder has this name. A file in a folder that cannot be entered may exist.
@@ -174,13 +233,24 @@ fn whole(path: &Path, here: &Path) -> PathBuf {
 /// Returns the repository that a path is compared in. For a path in a submodule of the repository around the current
 /// folder, this is the containing repository, as for a comparison without paths.
 fn repository_for(path: &Path, here: &Path) -> Result<Option<Repository>, GitError> {
-    let Some(nearest) = around(path)? else {
-        return Ok(None);
+    let nearest = match around(path) {
+        Ok(Some(nearest)) => nearest,
+        Ok(None) => return Ok(None),
+        // The comparison of the containing repository reports a submodule whose repository is lost.
+        Err(error) => return outside_submodule(path).ok_or(error).map(Some),
     };
     let own = around(here).ok().flatten();
     let own = own.filter(|own| nearest.root().starts_with(own.root()));
     let own = own.filter(|own| own.contains_submodule(nearest.root()));
     Ok(Some(own.unwrap_or(nearest)))
+}
+
+/// Returns the repository whose submodule contains this path.
+fn outside_submodule(path: &Path) -> Option<Repository> {
+    let module = git::work_tree(path)?;
+    let outer = around(module.parent()?).ok().flatten()?;
+    let found = outer.submodule_around(&module).ok().flatten();
+    found.map(|_| outer)
 }
 
 /// Returns the repository around a file or folder, which need not exist.

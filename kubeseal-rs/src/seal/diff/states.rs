@@ -1,6 +1,7 @@
 //! Finds the files that differ between two states of a repository and its submodules, and compares their objects.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -9,8 +10,9 @@ use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
 use zeroize::Zeroizing;
 
+use super::chosen::path_from;
 use super::{Change, ChangeKind, compare};
-use crate::report::path_text;
+use crate::report::{self, path_text};
 use crate::seal::object::Object;
 
 /// The changes of an object: its absolute path, and its namespace and name.
@@ -23,12 +25,14 @@ type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
 pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
     paths: &'a [PathBuf],
+    /// The current folder, which messages name paths from.
+    here: &'a Path,
 }
 
 impl<'a> Comparison<'a> {
     /// Creates a comparison of everything below these absolute paths, or of all files if there are none.
-    pub(super) fn new(paths: &'a [PathBuf]) -> Self {
-        Self { paths }
+    pub(super) fn new(paths: &'a [PathBuf], here: &'a Path) -> Self {
+        Self { paths, here }
     }
 
     /// Returns the changes between a commit, or nothing, and another commit, or the work tree. Unreadable
@@ -43,9 +47,23 @@ impl<'a> Comparison<'a> {
         from: Option<ObjectId>,
         to: Option<ObjectId>,
     ) -> Result<Vec<Changed>, GitError> {
-        let Differing { files, unlisted } = match to {
+        let differing = match to {
             Some(to) => repository.differing(from, to)?,
             None => repository.differing_from_work_tree(from)?,
+        };
+        self.name_nested(repository, &differing);
+        let Differing {
+            files,
+            unlisted,
+            skipped,
+            ..
+        } = differing;
+        let now = |file: &Path| match skipped.get(file) {
+            Some(id) => repository
+                .blob(*id)
+                .map(Some)
+                .map_err(|error| error_chain(&error)),
+            None => repository.in_work_tree(file),
         };
         let mut found = Vec::new();
         for file in files {
@@ -56,7 +74,7 @@ impl<'a> Comparison<'a> {
             let at = |commit| repository.file_at(commit, &file);
             let at = |commit| at(commit).map_err(|error| error_chain(&error));
             let old = from.map_or(Ok(None), at);
-            let new = to.map_or_else(|| repository.in_work_tree(&file), at);
+            let new = to.map_or_else(|| now(&file), at);
             let changes = compare_files(&file, old, new).into_iter();
             found.extend(changes.map(|(place, changes)| (path.clone(), place, changes)));
         }
@@ -74,6 +92,18 @@ impl<'a> Comparison<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Names the other repositories in the work tree that are passed over.
+    fn name_nested(&self, repository: &Repository, differing: &Differing) {
+        let nested = differing.nested.iter();
+        let nested = nested.map(|folder| repository.root().join(folder));
+        for folder in nested.filter(|folder| self.includes(folder)) {
+            let path = path_from(self.here, &folder);
+            report::info(&format!(
+                "{path} is another Git repository and not a submodule, so it is not compared; name it to compare it"
+            ));
+        }
     }
 
     fn includes(&self, path: &Path) -> bool {
@@ -96,16 +126,39 @@ impl<'a> Comparison<'a> {
         let Some(after) = module.after else {
             return Err("the submodule was removed, and its older files are not compared".into());
         };
-        let opened = outer.submodule(&module.path);
-        let Some(inner) = opened.map_err(|error| error_chain(&error))? else {
-            if module.before == module.after {
-                return Ok(Vec::new());
+        let update = || {
+            let root = path_text(outer.root().as_os_str());
+            format!("run `git submodule update --init -- {path}` in {root}")
+        };
+        let opened = outer.submodule(&module.path).map_err(|error| {
+            let why = error_chain(&error);
+            format!(
+                "{why}; if its repository is lost, move its folder away and {}",
+                update()
+            )
+        });
+        let Some(inner) = opened? else {
+            let folder = outer.root().join(&module.path);
+            if in_work_tree && has_files(&folder) {
+                return Err(format!(
+                    "the submodule is not checked out, but its folder contains files, which are not compared; move them \
+                     away and {}",
+                    update()
+                ));
             }
-            return Err(format!(
-                "the commit of the submodule differs, and the submodule is not checked out; run \
-                 `git submodule update --init -- {path}` in {} first",
-                path_text(outer.root().as_os_str())
-            ));
+            if module.before != module.after {
+                return Err(format!(
+                    "the commit of the submodule differs, and the submodule is not checked out; {} first",
+                    update()
+                ));
+            }
+            if self.paths.iter().any(|path| path.starts_with(&folder)) {
+                return Err(format!(
+                    "the submodule is not checked out; {} first",
+                    update()
+                ));
+            }
+            return Ok(Vec::new());
         };
         let to = (!in_work_tree).then_some(after);
         let mut needed = module.before.into_iter().chain(to);
@@ -118,6 +171,12 @@ impl<'a> Comparison<'a> {
         let changes = self.run(&inner, module.before, to);
         changes.map_err(|error| error_chain(&error))
     }
+}
+
+/// Returns whether this is a folder that is not empty, and no symbolic link.
+fn has_files(folder: &Path) -> bool {
+    let mut entries = fs::read_dir(folder).into_iter().flatten();
+    !folder.is_symlink() && entries.next().is_some()
 }
 
 fn unreadable_at(path: PathBuf, why: String) -> Changed {

@@ -171,6 +171,12 @@ pub enum ImportError {
         /// The remedy if the address is correct.
         remedy: String,
     },
+    /// The file is a pipe or device. `sops` reads the file again, and would wait forever for the content of a pipe.
+    #[error(
+        "{0} is not a regular file, and sops reads the file a second time\n\
+         hint: write its content to a file first"
+    )]
+    NotRegular(String),
     /// The file contains data, not a Secret manifest, and no name was given.
     #[error(
         "{0} contains no Secret manifest\nhint: pass a name for the Secret: seal import sops NAME FILE"

@@ -6,6 +6,7 @@
 //! must be as long as its ciphertext; otherwise nothing is imported.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -105,6 +106,9 @@ fn secrets(path: &Path, trusted: &Trusted<'_>) -> Result<Vec<Secret>> {
 
 fn decrypt(path: &Path, trusted: &Trusted<'_>) -> Result<Content> {
     let file = &path.shown();
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(ImportError::NotRegular(file.to_owned()).into());
+    }
     let encrypted = files::read(path)?;
     let documents = manifest::read(&encrypted);
     let store = Store::of(path, &encrypted, documents.as_deref().unwrap_or_default());

@@ -228,7 +228,7 @@ fn note_loose(file: &ManifestFile, found: &[Found]) {
     let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {
         let path = file.path.shown();
-        report::fail_at_end(&format!("{path}: {}", loose::remark(line)));
+        report::fail_at_end(&format!("{path}: {}", loose::remark(&file.bytes, line)));
     }
 }
 
@@ -238,7 +238,7 @@ impl Work {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
             let bytes = files::read(&candidate.path)?;
             return match loose::first_line(&bytes) {
-                Some(line) => Err(anyhow::anyhow!(loose::remark(line))),
+                Some(line) => Err(anyhow::anyhow!(loose::remark(&bytes, line))),
                 None => Ok(None),
             };
         };
