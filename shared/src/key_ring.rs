@@ -269,7 +269,7 @@ impl KeyRing {
     }
 
     /// Returns the controller's own keys, which count for renewals and records, newest first. Opening-only keys do not
-    /// count: whoever created the backup chose their date and may know them. Removed keys do not count either.
+    /// count: the author of the backup chose their date and may know them. Removed keys do not count either.
     pub fn own_keys(&self) -> impl Iterator<Item = &Arc<RingKey>> {
         let stored = self.keys.iter().filter(|_| !self.is_removed);
         stored.filter(|key| !key.marks.is_opening_only)

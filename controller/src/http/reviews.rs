@@ -82,8 +82,8 @@ impl Reviews {
         Ok(None)
     }
 
-    /// Returns the user of a token that was issued for this controller alone: whoever else may receive it could use it
-    /// here.
+    /// Returns the user of a token that was issued for this controller alone: another program that receives it
+    /// could use it here.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {
