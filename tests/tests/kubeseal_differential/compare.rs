@@ -98,7 +98,7 @@ mod tests {
                 (|o| o.ending = Ending::Exit(2)) as fn(&mut Outcome),
             ),
             ("kind", |o| o.kind = Kind::NoNamespace),
-            ("words", |o| o.error = Some("absent".to_owned())),
+            ("does not begin", |o| o.error = Some("absent".to_owned())),
             ("output", |o| o.stdout = "x".to_owned()),
             ("modes", |o| {
                 o.changed.insert(
