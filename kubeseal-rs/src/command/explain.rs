@@ -20,7 +20,7 @@ pub(super) fn explain_failure(sealed: &SealedSecret, shown: &[Fingerprint]) -> S
         Scope::NamespaceWide => format!("namespace {namespace:?}"),
         Scope::ClusterWide => "any name and namespace".to_owned(),
     };
-    let target = format!("With scope {scope}, it must be sealed for {place}.");
+    let target = format!("With scope {scope}, it has to be sealed for {place}.");
     let hints = hints(sealed);
     let foreign: Vec<&Fingerprint> = hints.iter().filter(|f| !shown.contains(f)).collect();
     let advice = match (hints.is_empty(), foreign.is_empty()) {
@@ -127,11 +127,11 @@ mod tests {
         for (object, want) in [
             (
                 sealed(&[]),
-                "With scope strict, it must be sealed for name \"db\" and namespace \"shop\".",
+                "With scope strict, it has to be sealed for name \"db\" and namespace \"shop\".",
             ),
             (
                 sealed(&wide),
-                "With scope namespace-wide, it must be sealed for namespace \"shop\".",
+                "With scope namespace-wide, it has to be sealed for namespace \"shop\".",
             ),
         ] {
             let text = explain_failure(&object, &[]);
