@@ -78,6 +78,10 @@ fn every_command_identifies_templates_and_conflicts() {
             &["lint", "a.yaml"],
             &["rotate", "a.yaml", "--key", "key.pem", "--cert", "cert.pem"],
         ] {
+            // Lint reads a template with placeholders for its actions.
+            if args[0] == "lint" && text == template {
+                continue;
+            }
             let output = tree.seal(args);
             let all = stderr(&output) + &super::stdout(&output);
             assert!(all.contains(wanted), "{args:?}: {output:?}");
