@@ -235,15 +235,15 @@ fn objects(
     let mut objects = BTreeMap::new();
     for object in file.of_kind(Kind::SealedSecret).map(read) {
         let object = object?;
-        insert(&mut objects, object.sealed.place(), object);
+        insert(&mut objects, &object.sealed.place(), object);
     }
     Ok(objects)
 }
 
 /// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster takes the
 /// last one, and a reviewer has to see all.
-fn insert(objects: &mut BTreeMap<String, Object>, place: String, object: Object) {
-    let mut numbered = place.clone();
+fn insert(objects: &mut BTreeMap<String, Object>, place: &str, object: Object) {
+    let mut numbered = place.to_owned();
     let mut number = 1;
     while objects.contains_key(&numbered) {
         number += 1;
