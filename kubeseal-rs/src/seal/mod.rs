@@ -22,8 +22,6 @@
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
-//! | [`loose`] | sealed values outside a SealedSecret |
-//! | [`walk`] | finding manifests below folders, as Git sees them |
 
 pub mod cert;
 pub mod completions;
