@@ -79,8 +79,8 @@ impl ClusterKeys {
     /// Returns the error of the API server. An unusable key is not an error.
     pub async fn load(&mut self, now: Timestamp) -> Result<(), StoreError> {
         info!("Searching for existing private keys");
-        let labelled = ListParams::default().labels(&selector());
-        let found = self.api.list(&labelled).await;
+        let labeled = ListParams::default().labels(&selector());
+        let found = self.api.list(&labeled).await;
         for secret in found.map_err(api("cannot list the key Secrets"))? {
             self.put(secret);
         }

@@ -342,7 +342,7 @@ impl Candidate {
         }
     }
 
-    /// Logs which replica is the leader. A process that does not know its Pod cannot recognise a Lease that it held
+    /// Logs which replica is the leader. A process that does not know its Pod cannot recognize a Lease that it held
     /// itself before a crash.
     fn log_leader(&self) {
         let spec = self.view.as_ref().and_then(|view| view.lease.spec.as_ref());

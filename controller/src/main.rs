@@ -9,7 +9,7 @@ use std::time::Duration;
 use controller::args::{ClusterConfig, Config, Place, Stop};
 use controller::cluster::{self, Cluster};
 use controller::log;
-use controller::ports::{Authorised, PortError, Server};
+use controller::ports::{Authorized, PortError, Server};
 use controller::rounds::{self, Rounds};
 use jiff::Timestamp;
 use shared::error_chain;
@@ -161,8 +161,8 @@ async fn in_cluster(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let mut cluster = Cluster::new(config, place, server.metrics()).await?;
-    let authorised = Authorised::open(config, &cluster, Timestamp::now()).await?;
-    let server = server.start(cluster.server_state(), authorised);
+    let authorized = Authorized::open(config, &cluster, Timestamp::now()).await?;
+    let server = server.start(cluster.server_state(), authorized);
     let publishing = cluster
         .publisher()
         .map(|publisher| tokio::spawn(publisher.run()));

@@ -47,7 +47,7 @@ pub struct Server<'a> {
 }
 
 /// The open TLS port.
-pub struct Authorised {
+pub struct Authorized {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
@@ -82,12 +82,12 @@ impl<'a> Server<'a> {
     }
 
     /// Serves the endpoints on all open ports until the returned [`Serving`] is stopped.
-    pub fn start(self, state: ServerState, authorised: Option<Authorised>) -> Serving {
+    pub fn start(self, state: ServerState, authorized: Option<Authorized>) -> Serving {
         let (end, ended) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
         let plain = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
-            authority: authorised.as_ref().map(|a| a.identity.authority.clone()),
+            authority: authorized.as_ref().map(|a| a.identity.authority.clone()),
         };
         let main = http::router(state.clone(), plain, Arc::clone(&self.metrics));
         let metrics = http::metrics_router(state.clone(), Arc::clone(&self.metrics));
@@ -99,9 +99,9 @@ impl<'a> Server<'a> {
                 _ = ends.wait_for(|ends| *ends) => {}
             }
         });
-        if let Some(authorised) = authorised {
+        if let Some(authorized) = authorized {
             let task =
-                authorised.serve(state, self.limiter(), &self.metrics, limits, ended.clone());
+                authorized.serve(state, self.limiter(), &self.metrics, limits, ended.clone());
             tasks.spawn(task);
         }
         log_address("HTTP server serving", &self.listener);
@@ -136,7 +136,7 @@ impl<'a> Server<'a> {
     }
 }
 
-impl Authorised {
+impl Authorized {
     /// Opens the port, if it is configured.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl Authorised {
         cluster: &Cluster,
         now: Timestamp,
     ) -> Result<Option<Self>, PortError> {
-        let Some(address) = &config.listen_authorised else {
+        let Some(address) = &config.listen_authorized else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -180,7 +180,7 @@ impl Authorised {
                 &self.listener,
             );
             let tls = Some(self.identity.acceptor());
-            let router = http::authorised_router(state, limiter, self.reviews, metrics);
+            let router = http::authorized_router(state, limiter, self.reviews, metrics);
             http::serve(self.listener, tls, router, limits, ended).await;
         }
     }

@@ -49,7 +49,7 @@ pub(crate) fn client_with_bodies(
 
 /// Returns an error response of an API server.
 pub(crate) fn refusal(code: u16, message: &str) -> (u16, Value) {
-    // The client recognises a missing object by the reason, not by the code.
+    // The client recognizes a missing object by the reason, not by the code.
     let reason = if code == 404 { "NotFound" } else { "" };
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,

@@ -23,7 +23,7 @@ use support::server::{Server, server};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Serialises the tests of this file, since they count the private-key operations of the process.
+/// Serializes the tests of this file, since they count the private-key operations of the process.
 async fn lock() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await

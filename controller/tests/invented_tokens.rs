@@ -52,7 +52,7 @@ impl Fixture {
         let address = listener.local_addr().unwrap();
         let (end, ended) = watch::channel(false);
         let time = Duration::from_mins(1);
-        let router = http::authorised_router(
+        let router = http::authorized_router(
             state,
             RequestLimiter::new((1_000_000, 1_000_000), time, true),
             reviews,

@@ -204,7 +204,7 @@ async fn all_forms_of_manifests_are_read_and_invalid_ones_skipped() {
 }
 
 #[tokio::test]
-async fn only_labelled_keys_and_the_key_named_like_the_prefix_count() {
+async fn only_labeled_keys_and_the_key_named_like_the_prefix_count() {
     let mut case = Case::idle();
     let without_label = |name, key| key_manifest(name, key).replace("active", "compromised");
     case.write(

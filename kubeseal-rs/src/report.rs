@@ -126,14 +126,14 @@ pub fn stop(stop: Stop) -> ExitCode {
     }
 }
 
-/// Colours for output on a terminal that supports them, unless `NO_COLOR` is set.
+/// Colors for output on a terminal that supports them, unless `NO_COLOR` is set.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// Returns the colours for stdout.
+    /// Returns the colors for stdout.
     pub fn for_stdout(environment: &Environment) -> Self {
         let dumb = environment
             .variable("TERM")
@@ -144,22 +144,22 @@ impl Paint {
         }
     }
 
-    /// Colours text that is wrong or removed.
+    /// Colors text that is wrong or removed.
     pub fn red(self, text: &str) -> String {
-        self.colour("31", text)
+        self.color("31", text)
     }
 
-    /// Colours text that is added.
+    /// Colors text that is added.
     pub fn green(self, text: &str) -> String {
-        self.colour("32", text)
+        self.color("32", text)
     }
 
-    /// Colours text that needs attention.
+    /// Colors text that needs attention.
     pub fn yellow(self, text: &str) -> String {
-        self.colour("33", text)
+        self.color("33", text)
     }
 
-    fn colour(self, code: &str, text: &str) -> String {
+    fn color(self, code: &str, text: &str) -> String {
         if self.on {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {

@@ -99,7 +99,7 @@ fn shape(
     }
 }
 
-/// Attack: writes a Secret in a form that the sealing commands and the cluster accept, and lint does not recognise.
+/// Attack: writes a Secret in a form that the sealing commands and the cluster accept, and lint does not recognize.
 #[test]
 fn reports_everything_that_is_accepted_as_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -24,8 +24,8 @@ impl Scene {
         let folder = tempfile::tempdir().expect("a folder");
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
         let pem = fs::read_to_string(fixtures.join("key-2025.pem")).expect("the fixture");
-        let labelled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
-        let mut answers: Vec<(String, Body)> = vec![("/api/v1/services".into(), text(labelled))];
+        let labeled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+        let mut answers: Vec<(String, Body)> = vec![("/api/v1/services".into(), text(labeled))];
         for (namespace, name) in [("tenant", "evil"), ("ops", "other")] {
             answers.push((path_of(namespace, name), service()));
             answers.push((certificate_of(namespace, name), text(pem.clone())));

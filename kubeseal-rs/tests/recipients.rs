@@ -249,9 +249,9 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
 /// Creates a cluster without a controller of the default name, where the attacker's Service has a
 /// controller's labels.
 fn cluster(folder: &Path) -> PathBuf {
-    let labelled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+    let labeled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
     let answers: Vec<(String, Body)> = vec![
-        ("/api/v1/services".into(), text(labelled)),
+        ("/api/v1/services".into(), text(labeled)),
         (path_of("tenant", "evil"), service()),
         (certificate_of("tenant", "evil"), text(ATTACKER_CERT)),
         (

@@ -49,7 +49,7 @@ pub enum KeySecretError {
 }
 
 /// Returns the objects of a document with keys: the items of a list, or the object itself. Lists written by
-/// client-go may have no `kind`, for the list or its items, and are recognised by `items`.
+/// client-go may have no `kind`, for the list or its items, and are recognized by `items`.
 pub fn objects(root: &Node) -> Vec<&Node> {
     const LISTS: [&str; 2] = ["List", "SecretList"];
     let has_kind = root.text("kind").is_some_and(|kind| !kind.is_empty());

@@ -1,4 +1,4 @@
-//! The text of one sealed value: base64 of an envelope. Recognises what cannot be one.
+//! The text of one sealed value: base64 of an envelope. Recognizes what cannot be one.
 
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -22,7 +22,7 @@ pub fn seal() -> PathBuf {
     built("seal")
 }
 
-/// Builds all programs on the first call in a process; Cargo itself serialises parallel processes.
+/// Builds all programs on the first call in a process; Cargo itself serializes parallel processes.
 fn built(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let program = FOLDER

@@ -18,7 +18,7 @@ const SERVING: &str = "HTTP server serving\" addr=";
 
 const SERVING_METRICS: &str = "HTTP metrics server serving\" addr=";
 
-const SERVING_AUTHORISED: &str = "HTTPS server for authorized callers serving\" addr=";
+const SERVING_AUTHORIZED: &str = "HTTPS server for authorized callers serving\" addr=";
 
 /// A running controller. Dropping this value stops it.
 pub struct ClusterController {
@@ -81,9 +81,9 @@ impl ClusterController {
         port_after(&self.log(), SERVING)
     }
 
-    /// Returns the port on 127.0.0.1 for authorised callers.
-    pub fn authorised_port(&self) -> Option<u16> {
-        port_after(&self.log(), SERVING_AUTHORISED)
+    /// Returns the port on 127.0.0.1 for authorized callers.
+    pub fn authorized_port(&self) -> Option<u16> {
+        port_after(&self.log(), SERVING_AUTHORIZED)
     }
 
     /// Returns the port on 127.0.0.1 that serves metrics.

@@ -52,7 +52,7 @@ impl Scene {
         put_key(&namespace, "key-1", &KEYS[1]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
         let port = until("the TLS port is served", async || {
-            controller.authorised_port()
+            controller.authorized_port()
         });
         let port = port.await;
         let ports =

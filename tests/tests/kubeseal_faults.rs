@@ -174,8 +174,8 @@ impl Scene {
         let (namespace, expired) = (plane.namespace("ops").await, plane.namespace("old").await);
         put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
         put_expired_key(&expired).await;
-        let labelled = json!({ "app.kubernetes.io/name": "sealed-secrets" });
-        service(&namespace, "seals", &labelled, "http").await;
+        let labeled = json!({ "app.kubernetes.io/name": "sealed-secrets" });
+        service(&namespace, "seals", &labeled, "http").await;
         service(&namespace, "renamed", &json!({}), "web").await;
         service(&namespace, "down", &json!({}), "http").await;
         let controllers = [

@@ -398,7 +398,7 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
 }
 
 #[tokio::test]
-async fn honours_the_proxy_and_no_proxy_variables() {
+async fn honors_the_proxy_and_no_proxy_variables() {
     let scene = Scene::new(json!({})).await;
     let (_, port) = scene.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());

@@ -24,7 +24,7 @@ mod upstream;
 
 use generate::Dice;
 
-/// The time limit for one run, far above the target's small budget even on a busy machine without optimisation.
+/// The time limit for one run, far above the target's small budget even on a busy machine without optimization.
 const RUN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Returns a template of the corpus with random changes, or a mix of two templates.

@@ -65,7 +65,7 @@ impl ForbiddenText {
 struct KeyPlace {
     namespace: String,
     /// Name of the oldest key, which counts as a key without the label.
-    unlabelled: String,
+    unlabeled: String,
 }
 
 /// A SealedSecret asks for something that the author limits forbid.
@@ -164,10 +164,10 @@ impl AuthorLimits {
     /// Forbids Secrets in `namespace` that the controller would load as a key: an author who plants a key can
     /// read what others seal for it. The key label is refused with any value, since it has no other use.
     #[must_use]
-    pub fn guarding_keys(mut self, namespace: &str, unlabelled: &str) -> Self {
+    pub fn guarding_keys(mut self, namespace: &str, unlabeled: &str) -> Self {
         self.keys = Some(KeyPlace {
             namespace: namespace.to_owned(),
-            unlabelled: unlabelled.to_owned(),
+            unlabeled: unlabeled.to_owned(),
         });
         self
     }
@@ -265,12 +265,12 @@ impl AuthorLimits {
         let place = self.keys.as_ref();
         let place = place.filter(|place| metadata.namespace.as_ref() == Some(&place.namespace));
         let labels = metadata.labels.as_ref();
-        let is_labelled = labels.is_some_and(|labels| labels.contains_key(KEY_LABEL));
+        let is_labeled = labels.is_some_and(|labels| labels.contains_key(KEY_LABEL));
         match place {
-            Some(place) if is_labelled || metadata.name.as_ref() == Some(&place.unlabelled) => {
+            Some(place) if is_labeled || metadata.name.as_ref() == Some(&place.unlabeled) => {
                 Err(Breach::Key {
                     namespace: place.namespace.clone(),
-                    name: place.unlabelled.clone(),
+                    name: place.unlabeled.clone(),
                 })
             }
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Fair shares: start-time fair queueing over tenants.
+//! Fair shares: start-time fair queuing over tenants.
 //!
 //! Each tenant has a count of what it has used. The tenant that has used least goes first, and a virtual
 //! clock follows the tenant served last. A tenant that returns after a pause starts at the clock: a pause

@@ -39,7 +39,7 @@ fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
 ///
 /// It may if it controls the Secret already, or if the Secret's own annotations allow it: any client that can write
 /// those annotations can write the Secret too, so this grants nothing new. A Secret that the controller created without
-/// an owner is recognised by the annotation that asked for this, if the template still has that annotation.
+/// an owner is recognized by the annotation that asked for this, if the template still has that annotation.
 pub fn is_owned(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
     let unowned = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
     is_controlled_by(existing, sealed.uid.as_deref())

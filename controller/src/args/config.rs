@@ -26,7 +26,7 @@ pub struct Config {
     /// The address of the metrics server.
     pub listen_metrics: Address,
     /// The address of the server for authenticated callers, if enabled.
-    pub listen_authorised: Option<Address>,
+    pub listen_authorized: Option<Address>,
     /// Whether the unauthenticated port serves only certificates, without verify and rotate.
     pub plain_certificate_only: bool,
     /// Whether object names are omitted from the metrics.

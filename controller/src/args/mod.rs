@@ -90,7 +90,7 @@ impl<'a> Checks<'a> {
             policy: self.policy(),
             listen: self.address("listen-addr"),
             listen_metrics,
-            listen_authorised: self
+            listen_authorized: self
                 .flags
                 .text_if_any("listen-authorized-addr")
                 .is_some()

@@ -217,7 +217,7 @@ impl Watches {
     }
 
     fn waits(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
-        let waits = !self.secrets_known.contains(&number) && store.may_be_recognised(id);
+        let waits = !self.secrets_known.contains(&number) && store.may_be_recognized(id);
         if waits {
             self.waiting.entry(number).or_default().push(id.clone());
         }
@@ -308,8 +308,8 @@ impl Starter {
         let target = Target::required(format!("the key Secrets in {own}"));
         let (lasting, denial) = self.lasting(&connection.watches, &target);
         let keys = Api::<Readable<Secret>>::namespaced(lasting, own);
-        let labelled = Self::config().labels(&cluster_keys::selector());
-        let events = watcher(keys, labelled);
+        let labeled = Self::config().labels(&cluster_keys::selector());
+        let events = watcher(keys, labeled);
         self.run(target, denial, events, Change::Key, || None, || ());
     }
 

@@ -65,7 +65,7 @@ mod tests {
 
     /// Attack: a program that receives a token for the API server, or for another program, sends it here.
     #[test]
-    fn a_token_for_another_audience_too_is_recognised() {
+    fn a_token_for_another_audience_too_is_recognized() {
         for (audience, want) in [
             (json!("us"), false),
             (json!(["us"]), false),

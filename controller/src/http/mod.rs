@@ -2,7 +2,7 @@
 //! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; and the metrics, on a separate port.
 
 mod audiences;
-mod authorised;
+mod authorized;
 mod bodies;
 mod connections;
 mod limiter;
@@ -97,7 +97,7 @@ pub fn router(state: ServerState, endpoints: Unauthenticated, metrics: Arc<Metri
 }
 
 /// Returns the routes of the TLS port.
-pub fn authorised_router(
+pub fn authorized_router(
     state: ServerState,
     limiter: RequestLimiter,
     reviews: Reviews,
@@ -105,7 +105,7 @@ pub fn authorised_router(
 ) -> Router {
     let certificates = with_certificates(state.clone());
     finish(
-        certificates.merge(authorised::router(state, limiter, reviews)),
+        certificates.merge(authorized::router(state, limiter, reviews)),
         metrics,
     )
 }

@@ -162,9 +162,9 @@ impl Metrics {
         self.series.reconciles.observe(time.as_secs_f64());
     }
 
-    /// Records that a Secret was recognised as up to date without decryption.
-    pub fn recognised(&self) {
-        self.series.recognised.inc();
+    /// Records that a Secret was recognized as up to date without decryption.
+    pub fn recognized(&self) {
+        self.series.recognized.inc();
     }
 
     /// Records that a Secret of a risky type was created or changed.

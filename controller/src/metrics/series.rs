@@ -23,7 +23,7 @@ pub(super) struct Series {
     pub(super) queue: IntGauge,
     pub(super) reconciles: Histogram,
     pub(super) key_operations: IntCounter,
-    pub(super) recognised: IntCounter,
+    pub(super) recognized: IntCounter,
     pub(super) risky: IntCounterVec,
     pub(super) is_leader: IntGauge,
     pub(super) newest_key_age: IntGauge,
@@ -89,9 +89,9 @@ impl Series {
                 "private_key_operations_total",
                 "Private-key operations since the start.",
             )?,
-            recognised: registration.counter(
-                "recognised_total",
-                "Reconciliations of objects whose Secret was recognised as up to date, without decryption.",
+            recognized: registration.counter(
+                "recognized_total",
+                "Reconciliations of objects whose Secret was recognized as up to date, without decryption.",
             )?,
             risky: registration.counters(
                 "risky_secrets_total",

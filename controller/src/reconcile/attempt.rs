@@ -181,7 +181,7 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Ended, StoreError> {
-        if let Some(instance) = self.recognised(id, &inputs.ring) {
+        if let Some(instance) = self.recognized(id, &inputs.ring) {
             return Ok(self.up_to_date(id, &instance));
         }
         let observed = self.gather(id, ReadMode::Guess).await?;
@@ -216,7 +216,7 @@ impl<S: Store> Tools<S> {
         let has_templates = sealed.spec.template.data.is_some();
         if !has_templates
             || !self.store.is_public()
-            || self.recognised_observed(observed, ring).is_some()
+            || self.recognized_observed(observed, ring).is_some()
         {
             return Ok(None);
         }
@@ -260,7 +260,7 @@ impl<S: Store> Tools<S> {
         if observed.source != Source::Gone {
             self.metrics.reconcile_started(id);
         }
-        if let Some(sealed) = self.recognised_observed(&observed, &inputs.ring) {
+        if let Some(sealed) = self.recognized_observed(&observed, &inputs.ring) {
             return Ok(Some(self.up_to_date(id, instance_of(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;

@@ -6,7 +6,7 @@ mod first_attempts;
 mod holds;
 mod pauses;
 mod progress;
-mod recognised;
+mod recognized;
 mod schedule;
 mod timing;
 mod unsealing;
@@ -42,7 +42,7 @@ const MAX_AWAY: usize = 16_384;
 /// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
 const MAX_ROUND: Duration = Duration::from_millis(500);
 
-/// The configured behaviour of the reconciler.
+/// The configured behavior of the reconciler.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The rules of unsealing.

@@ -272,8 +272,8 @@ pub trait Store: Send + Sync + 'static {
     /// record it.
     fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
 
-    /// Records the reconciliation of an object that was recognised by its [`Self::cached_state`].
-    fn note_recognised(&self, _id: &ObjectId, _identity: Identity) {}
+    /// Records the reconciliation of an object that was recognized by its [`Self::cached_state`].
+    fn note_recognized(&self, _id: &ObjectId, _identity: Identity) {}
 
     /// Releases the data of an object that is up to date.
     fn release(&self, _id: &ObjectId) {}

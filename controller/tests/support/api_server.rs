@@ -373,7 +373,7 @@ fn found(object: Value) -> (u16, Value) {
 }
 
 fn failure(code: u16) -> Value {
-    // The client recognises a missing object by the reason, not by the code.
+    // The client recognizes a missing object by the reason, not by the code.
     let reason = if code == 404 { "NotFound" } else { "" };
     json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": reason,

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn recognises_values_that_no_key_can_unseal() {
+    fn recognizes_values_that_no_key_can_unseal() {
         let whole = [vec![1, 0], vec![7; 256 + 16]].concat();
         let sealed = base64::encode(&whole);
         assert_eq!(form_in_yaml(&sealed), Form::Bits(2048));

@@ -96,7 +96,7 @@ pub struct SealedSecretStatus {
     /// The key that decrypts each item, or what is wrong with it, ordered by item key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemStatus>,
-    /// Lets the controller recognise the Secret without decrypting anything.
+    /// Lets the controller recognize the Secret without decrypting anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<SecretRecord>,
 }

@@ -41,7 +41,7 @@ impl Default for Budget {
     }
 }
 
-/// Cost of slow operations on one core, in microseconds: medians of an optimised build on a server of 2023.
+/// Cost of slow operations on one core, in microseconds: medians of an optimized build on a server of 2023.
 /// All use one unit, so that a caller can add them up and compare them with private-key operations.
 pub mod cost {
     /// An RSA key of 4096 bits.

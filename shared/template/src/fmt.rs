@@ -16,7 +16,7 @@ use printer::Printer;
 /// Maximum nesting of printed values; Go overflows its stack on a map that contains itself.
 const MAX_NESTING: usize = 100;
 
-/// Prints values, with a space between two neighbours if neither is a string.
+/// Prints values, with a space between two neighbors if neither is a string.
 pub(crate) fn print(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<Text, Fault> {
     let mut printer = Printer::new(out, gauge);
     let mut after_text = true;

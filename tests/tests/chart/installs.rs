@@ -179,7 +179,7 @@ const GROUPS: &[(&str, &str)] = &[
         "{secretName: my-key, keyttl: 48h, keyrenewperiod: '0', privateKeyLabels: {a: b}, privateKeyAnnotations: {c: d}, keycutofftime: 'Mon, 02 Jan 2006 15:04:05 -0700'}",
     ),
     (
-        "behaviour",
+        "behavior",
         "{skipRecreate: true, correctDrift: false, maxRetries: 7, watchForSecrets: true, rateLimit: 20, rateLimitBurst: 20, kubeClientQPS: 50, kubeClientBurst: 100, refuseRandomTemplates: true, oldGCBehavior: true, forbidSecretTypes: [kubernetes.io/service-account-token], forbidSecretMetadata: [owner=helm], forbidTemplates: [team-*], allowedScopes: [prod=strict], maxSealingKeyAge: 8760h}",
     ),
     (

@@ -166,10 +166,10 @@ fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
 #[tokio::test]
 async fn no_sealed_secret_can_plant_a_sealing_key() {
     let case = Case::new("planted").await;
-    let mut labelled = key_of(&case, "mine", &KEYS[2]);
-    labelled.spec.template.metadata.labels = Some([(KEY_LABEL.into(), "active".into())].into());
+    let mut labeled = key_of(&case, "mine", &KEYS[2]);
+    labeled.spec.template.metadata.labels = Some([(KEY_LABEL.into(), "active".into())].into());
     let named = key_of(&case, "sealed-secrets-key", &KEYS[2]);
-    for (name, sealed) in [("mine", labelled), ("sealed-secrets-key", named)] {
+    for (name, sealed) in [("mine", labeled), ("sealed-secrets-key", named)] {
         case.create(&sealed).await;
         let message = case.wait_for_failure(name).await;
         assert!(

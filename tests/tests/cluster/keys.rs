@@ -163,9 +163,9 @@ async fn c10_keys_change_while_objects_are_unsealed() {
 
 /// Returns the names in alphabetical order.
 async fn keys_in(namespace: &Namespace<'_>) -> Vec<String> {
-    let labelled = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
+    let labeled = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
     let api: Api<ApiSecret> = namespace.api();
-    let keys = api.list(&labelled).await.unwrap();
+    let keys = api.list(&labeled).await.unwrap();
     keys.into_iter().map(|key| key.name_any()).collect()
 }
 

@@ -9,7 +9,7 @@
 )]
 
 mod author_limits;
-mod authorised;
+mod authorized;
 mod case;
 mod drift;
 mod endpoints;

@@ -60,8 +60,8 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
     let lease: Lease = case.namespace.api().get(MANAGER).await.unwrap();
     assert_eq!(managers(&lease.metadata), only_ours(), "the Lease");
     // The test's key is so old that the controller generates one when it starts.
-    let labelled = ListParams::default().labels(KEY_LABEL);
-    let keys = case.secrets().list(&labelled).await.unwrap().items;
+    let labeled = ListParams::default().labels(KEY_LABEL);
+    let keys = case.secrets().list(&labeled).await.unwrap().items;
     let generated = keys.iter().find(|key| key.name_any() != "key-0").unwrap();
     assert_eq!(managers(&generated.metadata), only_ours(), "a key Secret");
     let certificate = until("the certificate is published", async || {

@@ -1,4 +1,4 @@
-//! Tests what the controller recognises without decrypting, and how much it decrypts otherwise. Compares counts, not
+//! Tests what the controller recognizes without decrypting, and how much it decrypts otherwise. Compares counts, not
 //! times.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
@@ -26,13 +26,13 @@ async fn operations(case: &Case) -> f64 {
     count(&case.controller, "private_key_operations_total").await
 }
 
-async fn wait_for_recognised(case: &Case, objects: f64) {
+async fn wait_for_recognized(case: &Case, objects: f64) {
     let what = format!(
-        "{objects} objects are recognised\n{}",
+        "{objects} objects are recognized\n{}",
         case.controller.log()
     );
     until(&what, async || {
-        (count(&case.controller, "recognised_total").await >= objects).then_some(())
+        (count(&case.controller, "recognized_total").await >= objects).then_some(())
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
         "{operations_before}"
     );
     let case = case.restart(&one_key).await;
-    wait_for_recognised(&case, 5.0).await;
+    wait_for_recognized(&case, 5.0).await;
     assert!(operations(&case).await < 0.5);
     case.seal("new", &ITEMS[..1]).await;
     case.wait_for_values("new", &ITEMS[..1]).await;
@@ -64,7 +64,7 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
 #[tokio::test]
 async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelated_label() {
     let case = Case::new("meanwhile").await;
-    for name in ["labelled", "edited", "deleted"] {
+    for name in ["labeled", "edited", "deleted"] {
         case.seal(name, &ITEMS[..1]).await;
         case.wait_until_synced(name).await;
     }
@@ -75,11 +75,7 @@ async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelate
                 let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
                 secrets.patch(name, &params, &patch).await.unwrap();
             };
-            patch(
-                "labelled",
-                json!({ "metadata": { "labels": { "x": "y" } } }),
-            )
-            .await;
+            patch("labeled", json!({ "metadata": { "labels": { "x": "y" } } })).await;
             patch("edited", json!({ "stringData": { "a": "edited" } })).await;
             let deleted = secrets.delete("deleted", &DeleteParams::default()).await;
             deleted.unwrap();
@@ -87,9 +83,9 @@ async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelate
         .await;
     case.wait_for_values("edited", &ITEMS[..1]).await;
     case.wait_for_values("deleted", &ITEMS[..1]).await;
-    wait_for_recognised(&case, 1.0).await;
+    wait_for_recognized(&case, 1.0).await;
     assert!((operations(&case).await - 2.0).abs() < 0.5);
-    let labels = case.secret("labelled").await.unwrap().metadata.labels;
+    let labels = case.secret("labeled").await.unwrap().metadata.labels;
     assert_eq!(labels.unwrap()["x"], "y");
 }
 
@@ -134,7 +130,7 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
             (json!(object.status?.record?) == genuine).then_some(())
         })
         .await;
-        wait_for_recognised(&case, 1.0).await;
+        wait_for_recognized(&case, 1.0).await;
         assert!((operations(&case).await - 3.0).abs() < 0.5, "{why}");
     }
 }

@@ -83,7 +83,7 @@ async fn refuses_random_templates_if_the_flag_is_set() {
 
 /// Attack: an author applies a template that never ends beside a victim's object.
 #[tokio::test]
-async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbours() {
+async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbors() {
     let case = Case::new("endless").await;
     let endless =
         "{{ range until 100000 }}{{ range until 100000 }}{{ sha256sum \"x\" }}{{ end }}{{ end }}";

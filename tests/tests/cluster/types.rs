@@ -361,8 +361,8 @@ async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
     assert!(message.contains("keeps deleting the Secret"), "{message}");
     let made = created(&case, "ghost");
     assert!((2..=7).contains(&made), "{made} times");
-    // The object reaches a stable state, and its neighbours are still reconciled.
-    case.wait_until_idle("neighbours").await;
+    // The object reaches a stable state, and its neighbors are still reconciled.
+    case.wait_until_idle("neighbors").await;
     assert!(created(&case, "ghost") <= 7);
 }
 

@@ -5,6 +5,6 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-mod behaviour;
+mod behavior;
 mod faults;
 mod processes;

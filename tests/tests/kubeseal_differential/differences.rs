@@ -73,7 +73,7 @@ pub(crate) enum Of {
     Controller,
 }
 
-/// The expected behaviour of one program; only the fields that are present are checked.
+/// The expected behavior of one program; only the fields that are present are checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {

@@ -33,7 +33,7 @@ impl Outcome {
     pub(crate) fn new(traces: &Traces, opener: &Opener) -> Self {
         let folder = traces.folder.display().to_string();
         let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
-        let stdout = without_version(&usage::summarised(&plain(&traces.stdout)));
+        let stdout = without_version(&usage::summarized(&plain(&traces.stdout)));
         let stderr = plain(&traces.stderr);
         let kind = classify(traces.ending, &stderr);
         let left = |entry: &Entry| match entry {

@@ -5,7 +5,7 @@ const MIN_FLAGS: usize = 20;
 
 /// Returns a usage page with each block of flag descriptions replaced by one line with the names of the
 /// flags; other text is unchanged.
-pub(crate) fn summarised(text: &str) -> String {
+pub(crate) fn summarized(text: &str) -> String {
     if text.lines().filter_map(flag).count() < MIN_FLAGS {
         return text.to_owned();
     }
@@ -17,13 +17,13 @@ pub(crate) fn summarised(text: &str) -> String {
             // A description that continues on the next line.
             None if !flags.is_empty() && line.starts_with("       ") => {}
             None => {
-                summarise(&mut summary, &mut flags);
+                summarize(&mut summary, &mut flags);
                 summary.push_str(line);
                 summary.push('\n');
             }
         }
     }
-    summarise(&mut summary, &mut flags);
+    summarize(&mut summary, &mut flags);
     summary
 }
 
@@ -50,7 +50,7 @@ fn name(flag: &str) -> &str {
     flag.split(['[', '=']).next().unwrap_or(flag)
 }
 
-fn summarise(summary: &mut String, flags: &mut Vec<String>) {
+fn summarize(summary: &mut String, flags: &mut Vec<String>) {
     if !flags.is_empty() {
         flags.sort();
         summary.extend(["<page that describes ", &flags.join(" "), ">\n"]);
@@ -71,7 +71,7 @@ mod tests {
         let page = format!(
             "Usage of x:\n{lines}  -v, --verbose[=<true|false>]  text\n         goes on\nunknown flag: --y\n"
         );
-        let summary = summarised(&page);
+        let summary = summarized(&page);
         assert!(
             summary.starts_with("Usage of x:\n<page that describes --flag10 --flag11 "),
             "{summary}"
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn keeps_other_texts() {
         for text in ["", "a\n", "  --- x\n", "no line end"] {
-            assert_eq!(summarised(text), text);
+            assert_eq!(summarized(text), text);
         }
     }
 }

@@ -218,7 +218,7 @@ fn outcomes(
         let prepared = Prepared::new(&case, fixtures, &cluster.marks())?;
         for (tool, program) in BOTH.into_iter().zip(tools) {
             let mut traces = prepared.run(program, Limit::Generous)?;
-            cluster.normalise(&mut traces);
+            cluster.normalize(&mut traces);
             outcomes.insert((tool, controller), Outcome::new(&traces, &opener));
         }
     }

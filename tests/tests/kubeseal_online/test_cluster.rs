@@ -136,7 +136,7 @@ impl TestCluster {
     }
 
     /// Removes differences between the controllers that are due to their namespaces.
-    pub(crate) fn normalise(&self, traces: &mut Traces) {
+    pub(crate) fn normalize(&self, traces: &mut Traces) {
         let alike = |bytes: &mut Vec<u8>| {
             if let Ok(text) = std::str::from_utf8(bytes) {
                 *bytes = text

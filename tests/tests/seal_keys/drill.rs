@@ -35,8 +35,8 @@ async fn wait_for_all(site: &Site<'_>) {
 
 /// Returns the output of `kubectl get secret -l LABEL -o yaml`, which Bitnami's documentation calls a backup.
 async fn as_kubectl_prints(site: &Site<'_>) -> String {
-    let labelled = ListParams::default().labels(KEY_LABEL);
-    let found = site.secrets().list(&labelled).await.unwrap();
+    let labeled = ListParams::default().labels(KEY_LABEL);
+    let found = site.secrets().list(&labeled).await.unwrap();
     let item = |secret: &ApiSecret| {
         let mut item = serde_json::to_value(secret).unwrap();
         item["apiVersion"] = "v1".into();

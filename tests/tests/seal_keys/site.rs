@@ -149,8 +149,8 @@ impl<'a> Site<'a> {
 
     /// Returns the names of the Secrets with this key label.
     pub async fn keys(&self) -> Vec<String> {
-        let labelled = ListParams::default().labels(shared::resource::KEY_LABEL);
-        let found = self.secrets().list(&labelled).await.unwrap();
+        let labeled = ListParams::default().labels(shared::resource::KEY_LABEL);
+        let found = self.secrets().list(&labeled).await.unwrap();
         found
             .into_iter()
             .filter_map(|key| key.metadata.name)
@@ -178,7 +178,7 @@ impl<'a> Site<'a> {
             .token_for(self.namespace.name(), account, &audience);
         fs::write(self.path(account), token.await).unwrap();
         let port = until("it serves callers with a token", async || {
-            self.controller.authorised_port()
+            self.controller.authorized_port()
         });
         let url = format!("https://localhost:{}", port.await);
         ["--authorized", &url, "--token-file", account].map(str::to_owned)

@@ -272,7 +272,7 @@ impl Catalogue {
         (!is_old).then_some(id)
     }
 
-    /// Drops everything that is not needed to recognise an object.
+    /// Drops everything that is not needed to recognize an object.
     pub(super) fn shorten(&mut self, id: &ObjectId) {
         if let Some(entry) = self.entries.get_mut(id) {
             self.cached_bytes -= entry.cached_bytes();
@@ -316,7 +316,7 @@ impl Catalogue {
     }
 
     /// Records that the current version was unsealed, if it still has this identity.
-    pub(super) fn recognised(&mut self, id: &ObjectId, identity: Identity) {
+    pub(super) fn recognized(&mut self, id: &ObjectId, identity: Identity) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
             entry.unsealed = entry.generation;

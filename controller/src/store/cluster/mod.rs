@@ -259,8 +259,8 @@ impl Store for ClusterStore {
         self.catalogue().unsealed(id, uid, generation);
     }
 
-    fn note_recognised(&self, id: &ObjectId, identity: Identity) {
-        self.catalogue().recognised(id, identity);
+    fn note_recognized(&self, id: &ObjectId, identity: Identity) {
+        self.catalogue().recognized(id, identity);
     }
 
     fn release(&self, id: &ObjectId) {

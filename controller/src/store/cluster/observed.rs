@@ -59,7 +59,7 @@ impl ClusterStore {
     }
 
     /// Returns whether a record can show that the object needs no work, after its Secret was observed.
-    pub fn may_be_recognised(&self, id: &ObjectId) -> bool {
+    pub fn may_be_recognized(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {
             entry.is_synced() && entry.status.as_ref().is_some_and(|s| s.record.is_some())

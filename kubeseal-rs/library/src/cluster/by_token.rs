@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::authorised::{Authorised, AuthorisedError};
+use super::authorized::{Authorized, AuthorizedError};
 use super::error::one_line;
 use super::{ClusterError, Controller, Service};
 use crate::bounded::Kind;
@@ -79,7 +79,7 @@ pub enum NoToken {
     File(#[from] files::FileError),
     /// The port refuses the request, or cannot be reached.
     #[error(transparent)]
-    Port(#[from] AuthorisedError),
+    Port(#[from] AuthorizedError),
 }
 
 impl Controller {
@@ -88,12 +88,12 @@ impl Controller {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
-    pub fn authorised(&self) -> Result<&Authorised, ClusterError> {
-        if let Some(authorised) = self.authorised.get() {
-            return Ok(authorised);
+    pub fn authorized(&self) -> Result<&Authorized, ClusterError> {
+        if let Some(authorized) = self.authorized.get() {
+            return Ok(authorized);
         }
         let connection = self.connect()?;
-        Ok(self.authorised.get_or_init(|| connection))
+        Ok(self.authorized.get_or_init(|| connection))
     }
 
     /// Connects to the TLS port, and drops the rest of the controller.
@@ -101,11 +101,11 @@ impl Controller {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
-    pub fn into_authorised(self) -> Result<Authorised, ClusterError> {
+    pub fn into_authorized(self) -> Result<Authorized, ClusterError> {
         self.connect()
     }
 
-    fn connect(&self) -> Result<Authorised, ClusterError> {
+    fn connect(&self) -> Result<Authorized, ClusterError> {
         let way = &self.by_token;
         if way.is_by_rule && way.url.is_none() {
             return Err(NoToken::ByRule.into());
@@ -124,7 +124,7 @@ impl Controller {
             Some(path) => files::read_as(path, Kind::Credential).map_err(NoToken::from)?,
             None => self.new_token()?,
         };
-        let port = Authorised::new(&url, &token, &authority).map_err(NoToken::from)?;
+        let port = Authorized::new(&url, &token, &authority).map_err(NoToken::from)?;
         Ok(port.with_status_line(self.cluster.api.status_line))
     }
 
@@ -133,7 +133,7 @@ impl Controller {
     fn found_url(&self) -> Result<String, NoToken> {
         let service = &self.service;
         let port = self
-            .authorised_port
+            .authorized_port
             .ok_or_else(|| NoToken::NoPort(service.clone()))?;
         let Service { namespace, name } = service;
         Ok(format!("https://{name}.{namespace}.svc:{port}"))
@@ -214,8 +214,8 @@ impl From<NoToken> for ClusterError {
     }
 }
 
-impl From<AuthorisedError> for ClusterError {
-    fn from(error: AuthorisedError) -> Self {
+impl From<AuthorizedError> for ClusterError {
+    fn from(error: AuthorizedError) -> Self {
         NoToken::from(error).into()
     }
 }

@@ -2,7 +2,7 @@
 //! proxy or, with a token, at the controller's TLS port.
 
 mod api;
-mod authorised;
+mod authorized;
 mod busy;
 mod by_token;
 mod candidates;
@@ -28,7 +28,7 @@ use shared::key::{Certificate, Fingerprint};
 
 use crate::environment::Environment;
 use api::{Answer, Api};
-pub use authorised::{Authorised, AuthorisedError, KeysOfItems};
+pub use authorized::{Authorized, AuthorizedError, KeysOfItems};
 pub use by_token::{ByToken, NoToken};
 pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
@@ -118,20 +118,20 @@ pub struct Controller {
     service: Service,
     port: String,
     /// The number of the Service's TLS port, if the Service has one.
-    authorised_port: Option<u16>,
+    authorized_port: Option<u16>,
     by_token: ByToken,
-    authorised: OnceLock<Authorised>,
+    authorized: OnceLock<Authorized>,
 }
 
 /// The ports of a Service that the client uses.
 struct Ports {
     /// The name of the Service's first port.
     first: String,
-    authorised: Option<u16>,
+    authorized: Option<u16>,
 }
 
 /// The name of the TLS port in the chart.
-const AUTHORISED_PORT: &str = "authorized";
+const AUTHORIZED_PORT: &str = "authorized";
 
 impl Cluster {
     /// Determines how to reach the API server. Sends no request yet, but may run an exec plug-in.
@@ -166,9 +166,9 @@ impl Cluster {
                 cluster: self.clone(),
                 service,
                 port: ports.first,
-                authorised_port: ports.authorised,
+                authorized_port: ports.authorized,
                 by_token: access.by_token.clone(),
-                authorised: OnceLock::new(),
+                authorized: OnceLock::new(),
             }),
             Err(ClusterError::NoService(mut missing)) => {
                 missing.candidates = candidates::find(&self.api);
@@ -206,10 +206,10 @@ impl Cluster {
         let first = ports.and_then(|ports| ports.first());
         let first = first.ok_or_else(|| ClusterError::NoPorts(service.clone()))?;
         let mut named = ports.into_iter().flatten();
-        let authorised = named.find(|port| port["name"] == AUTHORISED_PORT);
+        let authorized = named.find(|port| port["name"] == AUTHORIZED_PORT);
         Ok(Ports {
             first: first["name"].as_str().unwrap_or_default().to_owned(),
-            authorised: authorised.and_then(|port| port["port"].as_u64()?.try_into().ok()),
+            authorized: authorized.and_then(|port| port["port"].as_u64()?.try_into().ok()),
         })
     }
 
@@ -285,7 +285,7 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if the response is neither a success nor a failure to decrypt.
     pub fn verify(&self, sealed: &Json) -> Result<bool, ClusterError> {
-        if let Some(port) = self.authorised_in_use()? {
+        if let Some(port) = self.authorized_in_use()? {
             return Ok(port.verify(sealed)?);
         }
         let answer = self.cluster.api.post(&self.path("verify"), sealed)?;
@@ -294,7 +294,7 @@ impl Controller {
         }
         match self.success(VERIFY, answer) {
             Ok(_) => Ok(true),
-            Err(error) if self.requires_token(&error) => Ok(self.authorised()?.verify(sealed)?),
+            Err(error) if self.requires_token(&error) => Ok(self.authorized()?.verify(sealed)?),
             Err(error) => Err(error),
         }
     }
@@ -306,7 +306,7 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if the request fails.
     pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, ClusterError> {
-        if let Some(port) = self.authorised_in_use()? {
+        if let Some(port) = self.authorized_in_use()? {
             return Ok(port.rotate(sealed)?);
         }
         let answer = self.cluster.api.post(&self.path("rotate"), sealed)?;
@@ -323,7 +323,7 @@ impl Controller {
         let body = match self.success(ROTATE, answer) {
             Ok(answer) => answer.body,
             Err(error) if self.requires_token(&error) => {
-                return Ok(self.authorised()?.rotate(sealed)?);
+                return Ok(self.authorized()?.rotate(sealed)?);
             }
             Err(error) => return Err(error),
         };
@@ -334,18 +334,18 @@ impl Controller {
 
     /// Returns the connection to the TLS port, if the user named that port or an earlier
     /// request needed it.
-    fn authorised_in_use(&self) -> Result<Option<&Authorised>, ClusterError> {
+    fn authorized_in_use(&self) -> Result<Option<&Authorized>, ClusterError> {
         if self.by_token.url.is_some() {
-            return self.authorised().map(Some);
+            return self.authorized().map(Some);
         }
-        Ok(self.authorised.get())
+        Ok(self.authorized.get())
     }
 
     /// Returns whether the error comes from a controller with `--plain-certificate-only` whose
     /// Service has a TLS port.
     fn requires_token(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
-        is_missing && self.authorised_port.is_some()
+        is_missing && self.authorized_port.is_some()
     }
 
     fn path(&self, endpoint: &str) -> String {

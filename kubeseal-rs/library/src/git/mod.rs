@@ -5,7 +5,7 @@
 //! transports of a lazy fetch. So this module reads repositories with `gix`, compiled without the
 //! features that can start a program; a test keeps these features off.
 //!
-//! A repository is recognised by its `.git` alone. A folder that only looks like a bare repository
+//! A repository is recognized by its `.git` alone. A folder that only looks like a bare repository
 //! does not count.
 
 mod ages;

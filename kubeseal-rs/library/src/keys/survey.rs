@@ -12,7 +12,7 @@ use shared::needs::{self, Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
-use crate::cluster::{Authorised, AuthorisedError, KeysOfItems};
+use crate::cluster::{Authorized, AuthorizedError, KeysOfItems};
 use crate::files;
 use crate::loose;
 use crate::notice::{Notice, StatusLine};
@@ -211,8 +211,8 @@ impl Survey {
     pub fn ask(
         &mut self,
         holders: &[Holder],
-        controller: &Authorised,
-    ) -> Result<Vec<(Origin, AuthorisedError)>, AuthorisedError> {
+        controller: &Authorized,
+    ) -> Result<Vec<(Origin, AuthorizedError)>, AuthorizedError> {
         let mut unknown = Vec::new();
         for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
             if !needs.values().any(is_undecided) {
@@ -220,7 +220,7 @@ impl Survey {
             }
             match controller.keys(&holder.sealed) {
                 Ok(keys) => learn(needs, keys),
-                Err(error @ AuthorisedError::Forbidden(_)) => unknown.push((origin.clone(), error)),
+                Err(error @ AuthorizedError::Forbidden(_)) => unknown.push((origin.clone(), error)),
                 Err(error) => return Err(error),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kubeseal_library::cluster::{Access, Authorised, Clusters, Controller, Objects, parse};
+use kubeseal_library::cluster::{Access, Authorized, Clusters, Controller, Objects, parse};
 use kubeseal_library::keys::{KeyRecord, KeyStore};
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -24,7 +24,7 @@ pub(super) struct Connection {
     /// The controller, if it answers.
     pub(super) controller: Option<Controller>,
     /// The controller's TLS port, if the arguments name it.
-    pub(super) authorised: Option<Authorised>,
+    pub(super) authorized: Option<Authorized>,
     /// The key Secrets, if the user may read them.
     pub(super) records: Vec<KeyRecord>,
 }

@@ -33,7 +33,7 @@ use kubeseal_library::rules::{Rule, Source};
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 
-use super::keys::authorised;
+use super::keys::authorized;
 use super::session::Session;
 use super::settings::Origin;
 use super::{Outcome, opening, print};
@@ -102,7 +102,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
         connection = connection::check(args, &clusters, &mut findings);
     }
     if let Some(file) = &args.file {
-        connection.authorised = authorised(&args.asking, &args.place, &clusters)?;
+        connection.authorized = authorized(&args.asking, &args.place, &clusters)?;
         let keys = key_ring(args, environment, &connection.records)?;
         object::check(args, file, &keys, &connection, environment, &mut findings)?;
     }

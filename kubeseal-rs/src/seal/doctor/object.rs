@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{Authorised, Controller, KeysOfItems, parse};
+use kubeseal_library::cluster::{Authorized, Controller, KeysOfItems, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
@@ -173,13 +173,13 @@ fn ask(
         Ok(false) => Ok(Answer::NotUnsealable(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
-    let authorised = |controller: &Authorised| match controller.keys(sealed) {
+    let authorized = |controller: &Authorized| match controller.keys(sealed) {
         Ok(items) if items.values().all(Option::is_some) => Ok(Answer::Unsealable),
         Ok(items) => Ok(Answer::NotUnsealable(items)),
         Err(error) => Err(error_chain(&error)),
     };
-    let answer = match (&connection.authorised, &connection.controller) {
-        (Some(controller), _) => authorised(controller),
+    let answer = match (&connection.authorized, &connection.controller) {
+        (Some(controller), _) => authorized(controller),
         (None, Some(controller)) => plain(controller),
         (None, None) => return Answer::Unknown,
     };

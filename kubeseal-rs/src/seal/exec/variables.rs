@@ -199,8 +199,8 @@ fn file_variable(item: &str) -> String {
     item.chars().map(letter).chain("_FILE".chars()).collect()
 }
 
-/// Variables that change the behaviour of linkers, shells, interpreters, TLS libraries and common
-/// tools. The list cannot be complete. It is only a second line of defence for `--all`: what
+/// Variables that change the behavior of linkers, shells, interpreters, TLS libraries and common
+/// tools. The list cannot be complete. It is only a second line of defense for `--all`: what
 /// protects the command is that the user chooses its variables.
 const PREFIXES: [&str; 17] = [
     "AWS_ENDPOINT_URL",

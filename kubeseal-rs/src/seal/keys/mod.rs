@@ -29,7 +29,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::{
-    Access, Authorised, ByToken, ClusterError, Clusters, Controller, Overrides,
+    Access, Authorized, ByToken, ClusterError, Clusters, Controller, Overrides,
 };
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
@@ -289,11 +289,11 @@ fn find<'a>(
 /// # Errors
 ///
 /// Fails if a file cannot be read, or the CA certificate cannot be fetched.
-pub fn authorised(
+pub fn authorized(
     args: &Asking,
     place: &Place,
     clusters: &Clusters<'_>,
-) -> Result<Option<Authorised>> {
+) -> Result<Option<Authorized>> {
     let by_token = args.by_token();
     if by_token == ByToken::default() {
         return Ok(None);
@@ -303,7 +303,7 @@ pub fn authorised(
         ..access(place, clusters.environment)
     };
     let (Some(url), Some(token)) = (&args.authorized, &args.token_file) else {
-        let port = Controller::find(&access, clusters).and_then(Controller::into_authorised);
+        let port = Controller::find(&access, clusters).and_then(Controller::into_authorized);
         return port.map(Some).context(
             "cannot request a token from the cluster\nhint: pass one with --token-file FILE",
         );
@@ -316,7 +316,7 @@ pub fn authorised(
             .and_then(|controller| controller.authority())
             .context("cannot fetch the CA certificate of the controller's TLS port\nhint: pass it with --authority FILE")?,
     };
-    Authorised::new(url, &token, &authority)
+    Authorized::new(url, &token, &authority)
         .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
         .with_context(|| format!("--authorized {url} with --token-file {file}"))
 }
@@ -331,7 +331,7 @@ fn survey(
     clusters: &Clusters<'_>,
 ) -> Result<Survey> {
     let mut survey = Survey::of(holders, ring, depth, clusters.environment.status_line);
-    if let Some(controller) = authorised(&search.asking, place, clusters)? {
+    if let Some(controller) = authorized(&search.asking, place, clusters)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
             warn(&format!("{origin}: cannot ask the controller: {why}"));

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn recognises_partly_templated_names() {
+    fn recognizes_partly_templated_names() {
         for (text, want) in [
             ("{{ .Release.Name }}-db", true),
             ("db-${CLUSTER}", true),

@@ -55,7 +55,7 @@ struct Worker<'a> {
     session: &'a Session<'a>,
     ring: &'a KeyRing,
     key_files: &'a KeyFiles,
-    /// The key that unsealed the last value. It is tried first, because neighbouring files were mostly sealed
+    /// The key that unsealed the last value. It is tried first, because neighboring files were mostly sealed
     /// together.
     last: Option<Fingerprint>,
     dry_run: bool,

@@ -18,10 +18,10 @@
 //!
 //! A parser finds the positions of values, the edits replace bytes there, and a **guard** parses the text
 //! before and after: unless the trees differ exactly in what was requested, the edit is refused. So a shared
-//! anchor, a merge, a value that would run into its neighbour, or a bug in this module can refuse an edit,
+//! anchor, a merge, a value that would run into its neighbor, or a bug in this module can refuse an edit,
 //! but never damage a file.
 //!
-//! A new value keeps the quotes of the old one; a new key copies the style of its last neighbour. A comment
+//! A new value keeps the quotes of the old one; a new key copies the style of its last neighbor. A comment
 //! at the end of a removed line is removed with it; comments on lines of their own stay.
 
 mod guard;

@@ -181,7 +181,7 @@ fn fills_empty_mappings() {
 }
 
 #[test]
-fn adds_after_the_last_neighbour_in_its_style() {
+fn adds_after_the_last_neighbor_in_its_style() {
     assert_edit(
         "spec/encryptedData/c=AgC spec/template/x/w=1 z=yes",
         "

@@ -27,7 +27,7 @@ fn is_connector(char: char) -> bool {
     matches!(char, '-' | '_') || runes::is_space(char)
 }
 
-/// Joins words without connectors and capitalises each. Keeps leading and doubled connectors.
+/// Joins words without connectors and capitalizes each. Keeps leading and doubled connectors.
 fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     charge(env, text)?;
     let mut out = env.writer();

@@ -101,8 +101,8 @@ impl Context {
         request: Request,
         work: Work,
     ) -> Result<Response, Refused> {
-        let authorised = self.authorise(user, verb, &request);
-        self.limiter.wait(caller, authorised).await?;
+        let authorized = self.authorize(user, verb, &request);
+        self.limiter.wait(caller, authorized).await?;
         let (ring, legacy) = (self.state.ring(), self.limiter.accept_legacy);
         let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
         self.limiter.work(caller, work).await
@@ -117,7 +117,7 @@ impl Context {
         owner.ok_or(Refused::Unauthenticated)
     }
 
-    async fn authorise(
+    async fn authorize(
         &self,
         user: &UserInfo,
         verb: Verb,

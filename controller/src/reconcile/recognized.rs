@@ -1,4 +1,4 @@
-//! Recognises Secrets that are up to date by the record in the status, without decrypting anything.
+//! Recognizes Secrets that are up to date by the record in the status, without decrypting anything.
 
 use std::sync::Arc;
 
@@ -18,23 +18,23 @@ use crate::store::{Observed, Source, Store};
 impl<S: Store> Tools<S> {
     /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
     /// anything.
-    pub(super) fn recognised(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
+    pub(super) fn recognized(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let cached = self
             .store
             .cached_state(id)
             .filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
-        let is_recognised = record::names(record, cached.identity, ring, uid, version)
+        let is_recognized = record::names(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
-        if is_recognised {
-            self.store.note_recognised(id, cached.identity);
+        if is_recognized {
+            self.store.note_recognized(id, cached.identity);
         }
-        is_recognised.then_some(cached.instance)
+        is_recognized.then_some(cached.instance)
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
-    pub(super) fn recognised_observed(
+    pub(super) fn recognized_observed(
         &self,
         observed: &Observed,
         ring: &KeyRing,
@@ -77,7 +77,7 @@ impl<S: Store> Tools<S> {
     }
 
     pub(super) fn up_to_date(&self, id: &ObjectId, instance: &str) -> Ended {
-        self.metrics.recognised();
+        self.metrics.recognized();
         self.metrics.condition(id, instance, true);
         Ended::UpToDate { changed: false }
     }

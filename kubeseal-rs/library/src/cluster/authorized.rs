@@ -26,7 +26,7 @@ pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 
 /// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
-pub enum AuthorisedError {
+pub enum AuthorizedError {
     /// The address is not HTTPS, so the token would be sent unencrypted.
     #[error("{0:?} does not begin with https://, so the token would be sent unencrypted")]
     Clear(String),
@@ -76,28 +76,28 @@ pub enum AuthorisedError {
 }
 
 /// A connection to the port, with the caller's token.
-pub struct Authorised {
+pub struct Authorized {
     agent: Agent,
     url: String,
     bearer: Zeroizing<String>,
     status_line: Option<StatusLine>,
 }
 
-impl Authorised {
+impl Authorized {
     /// Creates a client for the port at `url`, which trusts only `authority` (PEM). Sends no
     /// request yet.
     ///
     /// # Errors
     ///
-    /// Returns an [`AuthorisedError`] if the address, token or CA certificate cannot be used.
-    pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorisedError> {
+    /// Returns an [`AuthorizedError`] if the address, token or CA certificate cannot be used.
+    pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorizedError> {
         if !url.starts_with("https://") {
-            return Err(AuthorisedError::Clear(redacted(url).into_owned()));
+            return Err(AuthorizedError::Clear(redacted(url).into_owned()));
         }
-        let token = std::str::from_utf8(token).map_err(|_| AuthorisedError::NoToken)?;
+        let token = std::str::from_utf8(token).map_err(|_| AuthorizedError::NoToken)?;
         let token = Some(token.trim()).filter(|token| is_token(token));
-        let token = token.ok_or(AuthorisedError::NoToken)?;
-        let root = Certificate::from_pem(authority).map_err(|_| AuthorisedError::NoAuthority)?;
+        let token = token.ok_or(AuthorizedError::NoToken)?;
+        let root = Certificate::from_pem(authority).map_err(|_| AuthorizedError::NoAuthority)?;
         Ok(Self {
             agent: web::agent(url, RootCerts::new_with_certs(&[root])),
             url: format!("{}/v1/", url.trim_end_matches('/')),
@@ -119,8 +119,8 @@ impl Authorised {
     ///
     /// # Errors
     ///
-    /// Returns an [`AuthorisedError`] if the request fails.
-    pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorisedError> {
+    /// Returns an [`AuthorizedError`] if the request fails.
+    pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorizedError> {
         let (code, text) = self.post("verify", &sealed.to_document())?;
         understood(code, &text)
     }
@@ -129,8 +129,8 @@ impl Authorised {
     ///
     /// # Errors
     ///
-    /// Returns an [`AuthorisedError`] if the request fails.
-    pub fn verify(&self, sealed: &Json) -> Result<bool, AuthorisedError> {
+    /// Returns an [`AuthorizedError`] if the request fails.
+    pub fn verify(&self, sealed: &Json) -> Result<bool, AuthorizedError> {
         match self.post("verify", sealed)? {
             (StatusCode::OK, _) => Ok(true),
             (StatusCode::CONFLICT, _) => Ok(false),
@@ -143,12 +143,12 @@ impl Authorised {
     ///
     /// # Errors
     ///
-    /// Returns an [`AuthorisedError`] if the request fails.
-    pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, AuthorisedError> {
+    /// Returns an [`AuthorizedError`] if the request fails.
+    pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, AuthorizedError> {
         match self.post("rotate", sealed)? {
             (StatusCode::OK, text) => serde_json::from_str(&text)
                 .map(Some)
-                .map_err(|_| AuthorisedError::Nonsense),
+                .map_err(|_| AuthorizedError::Nonsense),
             (StatusCode::CONFLICT, _) => Ok(None),
             (code, text) => Err(error_of_status(code, "rotate", &text)),
         }
@@ -156,7 +156,7 @@ impl Authorised {
 
     /// Posts a document, retries while the controller is busy, and returns the code and text of the
     /// final response.
-    fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorisedError> {
+    fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorizedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
         let mut attempts = Attempts::new(Timeout::default(), self.status_line);
         loop {
@@ -172,8 +172,8 @@ impl Authorised {
         &self,
         url: &str,
         body: &str,
-    ) -> Result<(StatusCode, HeaderMap, String), AuthorisedError> {
-        let failed = |source| AuthorisedError::Unreachable {
+    ) -> Result<(StatusCode, HeaderMap, String), AuthorizedError> {
+        let failed = |source| AuthorizedError::Unreachable {
             url: redacted(url).into_owned(),
             source: Box::new(web::without_url(source)),
         };
@@ -195,18 +195,18 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorisedError> {
+fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorizedError> {
     match code {
-        StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorisedError::Nonsense),
+        StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorizedError::Nonsense),
         code => Err(error_of_status(code, "verify", text)),
     }
 }
 
-fn error_of_status(code: StatusCode, verb: &'static str, text: &str) -> AuthorisedError {
+fn error_of_status(code: StatusCode, verb: &'static str, text: &str) -> AuthorizedError {
     match code {
-        StatusCode::UNAUTHORIZED => AuthorisedError::Unauthorized,
-        StatusCode::FORBIDDEN => AuthorisedError::Forbidden(verb),
-        code => AuthorisedError::Refused(code, one_line(text)),
+        StatusCode::UNAUTHORIZED => AuthorizedError::Unauthorized,
+        StatusCode::FORBIDDEN => AuthorizedError::Forbidden(verb),
+        code => AuthorizedError::Refused(code, one_line(text)),
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn requires_tls_and_a_token_on_one_line() {
-        let new = |url: &str, token: &str| Authorised::new(url, token.as_bytes(), b"no PEM").err();
+        let new = |url: &str, token: &str| Authorized::new(url, token.as_bytes(), b"no PEM").err();
         for (url, token, want) in [
             ("http://localhost", "a.b.c", "unencrypted"),
             ("https://localhost", " \n", "no token"),
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(found["b"], None);
         for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
             let error = understood(StatusCode::OK, text).unwrap_err();
-            assert!(matches!(error, AuthorisedError::Nonsense), "{text}");
+            assert!(matches!(error, AuthorizedError::Nonsense), "{text}");
         }
     }
 }

@@ -29,13 +29,13 @@ struct Case {
 impl Case {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
-        let namespace = plane.namespace("authorised").await;
+        let namespace = plane.namespace("authorized").await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_reviews(&namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
         let port = until("it serves callers with a token", async || {
-            controller.authorised_port()
+            controller.authorized_port()
         });
         let port = port.await;
         let answer = controller.get("/v1/ca.pem").await;
@@ -209,7 +209,7 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
         .logs("RBAC does not allow this controller to create tokenreviews")
         .await;
     controller.become_ready().await;
-    assert_eq!(controller.authorised_port(), None);
+    assert_eq!(controller.authorized_port(), None);
 }
 
 /// Attack: a program that receives a token for its own audience, or for the API server, uses it here.
