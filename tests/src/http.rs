@@ -6,15 +6,16 @@ use std::net::TcpListener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Returns a port that is currently free, for programs that do not report the port that they got. Another
-/// process may take it first, which is unlikely.
+/// Returns a port that is currently free, for programs that do not report the port that they got. It is below the range
+/// from which the operating system takes ports for connections and for port 0, so only another caller of this function
+/// could take it first, which is unlikely.
 ///
 /// # Panics
 /// Panics if no port is free.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
-    address.port()
+    let mut tries = (0..100).map(|_| 10_000 + shared::random::number::<u16>() % 20_000);
+    let is_free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    tries.find(is_free).expect("a port is free")
 }
 
 /// Returns head and body of the response to a GET.

@@ -16,7 +16,7 @@ use shared::key::{KeySize, KeySpec, NewKey};
 use shared::key_secret;
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
-use tests::{binaries, sops};
+use tests::{binaries, http, sops};
 
 const README: &str = include_str!("../../README.md");
 
@@ -204,14 +204,9 @@ fn with_free_ports(tour: &str) -> String {
             assert!(tour.contains(address), "the tour does not use {address}");
             match TcpListener::bind(address) {
                 Ok(_) => tour,
-                Err(_) => tour.replace(address, &free_address()),
+                Err(_) => tour.replace(address, &format!("127.0.0.1:{}", http::free_port())),
             }
         })
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 /// Passes the whole tour to a shell in a new folder, so that no command may wait for input.

@@ -216,7 +216,7 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     (
         "metrics",
-        "{metrics: {omitSecretLabels: true, dashboards: {create: true}}, authorizedEndpoints: {enabled: true, port: 38443}}",
+        "{metrics: {omitSecretLabels: true, dashboards: {create: true}}, authorizedEndpoints: {enabled: true, port: 18443}}",
     ),
     (
         "more objects",

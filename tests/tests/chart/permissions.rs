@@ -12,6 +12,7 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::deployed::{Deployed, Program::Ours};
+use tests::http::free_port;
 use tests::lifecycle::User;
 use tests::patience::until;
 use tests::sealing::{KEYS, put_key, sealed_for};
@@ -170,7 +171,8 @@ async fn users_who_seal_reach_only_the_sealing_endpoints() {
     let namespace = plane.namespace("signed-in").await;
     let home = namespace.name().to_owned();
     let chart = chart();
-    let values = helm.values("{authorizedEndpoints: {enabled: true, port: 38444}, certificateConfigMap: {enabled: true}}");
+    let port = free_port();
+    let values = helm.values(&format!("{{authorizedEndpoints: {{enabled: true, port: {port}}}, certificateConfigMap: {{enabled: true}}}}"));
     helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;

@@ -1,7 +1,5 @@
 //! A namespace with a controller, and the Services that cases need.
 
-use std::net::TcpListener;
-
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
@@ -50,7 +48,8 @@ enum Running {
 impl TestCluster {
     pub(crate) async fn with_upstreams(fixtures: &Fixtures) -> Self {
         let (plane, namespace) = prepared("online-upstream", fixtures).await;
-        let [port, metrics] = free_ports();
+        // Bitnami's controller logs the configured address, not the one that it got.
+        let (port, metrics) = (http::free_port(), http::free_port());
         let listen = format!("--listen-addr=127.0.0.1:{port}");
         let listen_metrics = format!("--listen-metrics-addr=127.0.0.1:{metrics}");
         let args = [ARGS, &[listen.as_str(), listen_metrics.as_str()]].concat();
@@ -97,8 +96,7 @@ impl TestCluster {
             namespace.route(name, port).await;
         }
         namespace.route("elsewhere", fixtures.web_port()).await;
-        let [closed, _] = free_ports();
-        namespace.route("closed", closed).await;
+        namespace.route("closed", http::free_port()).await;
         may_read_services(&namespace, "reader").await;
         let kubeconfig = plane.kubeconfig_of(namespace.name(), "reader").await;
         Self {
@@ -196,10 +194,4 @@ async fn may_read_services(namespace: &Namespace<'_>, name: &str) {
         services.get("seals").await.ok()
     })
     .await;
-}
-
-/// Returns free ports, because Bitnami's controller logs the configured address, not the one that it got.
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
