@@ -4,7 +4,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
-/// Runs a program whose stderr is a closed pipe.
+/// Returns the exit code of a program whose stderr is a closed pipe, or `None` if a signal ended
+/// the program.
 fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
     let folder = tempfile::tempdir().expect("a folder");
     let (reader, writer) = io::pipe().expect("a pipe");

@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The user that the program runs as if the test runs as root, since root can read the memory of
-/// every process.
+/// The user ID of `nobody`. A test that runs as root starts the program as this user, since root can
+/// read the memory of every process.
 const NOBODY: u32 = 65534;
 
-/// Returns the user of a program that waits for stdin, and the owner of its memory: the same user,
-/// or only root.
+/// Runs a program that waits for stdin. Returns its user ID and the user ID of the owner of its
+/// memory, which is root if other processes of the user have no access.
 fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
@@ -35,8 +35,8 @@ fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
     }
     let mut child = command.env("HOME", "/").spawn().expect("it starts");
     let memory = format!("/proc/{}/mem", child.id());
-    // The program sets the flag after it has started, and waits for stdin, so it does not end
-    // before.
+    // The program protects its memory after it has started. It waits for stdin, so it does not end
+    // before the check.
     let end = Instant::now() + Duration::from_secs(10);
     let mut owner = user;
     while owner == user && Instant::now() < end {

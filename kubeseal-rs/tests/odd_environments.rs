@@ -1,4 +1,4 @@
-//! Unreadable folders, submodules, full disks, limits, owners and signals.
+//! Tests unreadable files and folders, special files, file size limits, owners and signals.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -34,7 +34,7 @@ fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&printed).into_owned()
 }
 
-fn new_file(folder: &Path) {
+fn create_sealed_file(folder: &Path) {
     for name in ["cert.pem", "key.pem", "other.pem"] {
         fs::copy(format!("{FIXTURES}/{name}"), folder.join(name)).expect("ours");
     }
@@ -50,17 +50,17 @@ fn new_file(folder: &Path) {
         "-w",
         "db.yaml",
     ];
-    let made = seal(folder, &args);
-    assert!(made.status.success(), "{}", printed(&made));
+    let output = seal(folder, &args);
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
 fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|facts| facts.uid() == 0)
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 const NOBODY: u32 = 65534;
 
-/// Runs as a user without permission for every file: this one, or `nobody` if this one is root.
+/// Runs `seal` as a user to whom file permissions apply: the current user, or `nobody` if the current user is root.
 fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     if !is_root() {
         return seal(folder, args);
@@ -77,7 +77,7 @@ fn reports_an_unreadable_folder_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let everyone = fs::Permissions::from_mode(0o777);
     fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     for name in ["a", "closed", "z"] {
         let sub = folder.path().join("tree").join(name);
         fs::create_dir_all(&sub).expect("ours");
@@ -126,14 +126,14 @@ fn reports_an_unreadable_file_and_continues() {
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let everyone = fs::Permissions::from_mode(0o777);
-        new_file(folder.path());
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir_all(at("tree")).expect("ours");
-        fs::create_dir_all(at("state/keys")).expect("ours");
+        create_sealed_file(folder.path());
+        let path_to = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path_to("tree")).expect("ours");
+        fs::create_dir_all(path_to("state/keys")).expect("ours");
         for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
-            fs::copy(at("db.yaml"), at(name)).expect("ours");
+            fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
         }
-        fs::write(at("tree/z.yaml"), PLAIN).expect("ours");
+        fs::write(path_to("tree/z.yaml"), PLAIN).expect("ours");
         for name in [
             "",
             "tree",
@@ -143,10 +143,10 @@ fn reports_an_unreadable_file_and_continues() {
             "tree/n.yaml",
             "tree/z.yaml",
         ] {
-            fs::set_permissions(at(name), everyone.clone()).expect("ours");
+            fs::set_permissions(path_to(name), everyone.clone()).expect("ours");
         }
         for name in ["tree/a.yaml", "tree/m.yaml"] {
-            fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
+            fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
         }
         let output = seal_as_nobody(folder.path(), args);
         let printed = printed(&output);
@@ -178,31 +178,31 @@ fn git(folder: &Path, args: &[&str]) {
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
+    let path_to = |name: &str| folder.path().join(name);
     let everyone = fs::Permissions::from_mode(0o777);
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     for name in [
         "closed/inner.yaml",
         "file.yaml",
         "pipe.yaml",
         "changed.yaml",
     ] {
-        fs::create_dir_all(at(name).parent().expect("it has one")).expect("ours");
-        fs::copy(at("db.yaml"), at(name)).expect("ours");
+        fs::create_dir_all(path_to(name).parent().expect("it has one")).expect("ours");
+        fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
     }
     git(folder.path(), &["init", "-q"]);
     git(folder.path(), &["add", "."]);
     git(folder.path(), &["commit", "-qm", "x"]);
-    fs::write(at("changed.yaml"), "").expect("ours");
-    fs::copy(at("db.yaml"), at("untracked.yaml")).expect("ours");
-    fs::write(at("untracked.pem"), "").expect("ours");
-    fs::create_dir(at("unlisted")).expect("ours");
-    fs::remove_file(at("pipe.yaml")).expect("ours");
-    let made = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
-    assert!(made.expect("it runs").success());
+    fs::write(path_to("changed.yaml"), "").expect("ours");
+    fs::copy(path_to("db.yaml"), path_to("untracked.yaml")).expect("ours");
+    fs::write(path_to("untracked.pem"), "").expect("ours");
+    fs::create_dir(path_to("unlisted")).expect("ours");
+    fs::remove_file(path_to("pipe.yaml")).expect("ours");
+    let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
+    assert!(status.expect("it runs").success());
     fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
-        fs::set_permissions(at(name), everyone.clone()).expect("ours");
+        fs::set_permissions(path_to(name), everyone.clone()).expect("ours");
     }
     let closed = [
         "closed",
@@ -212,9 +212,9 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         "unlisted",
     ];
     for name in closed {
-        fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
+        fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
     }
-    for (args, named) in [
+    for (args, names) in [
         (
             &["diff"][..],
             &[
@@ -247,17 +247,17 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         let output = seal_as_nobody(folder.path(), args);
         let printed = printed(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
-        for name in named {
+        for name in names {
             assert!(printed.contains(name), "{args:?}: {name} in {printed}");
         }
         assert!(
             printed.contains("unreadable") && !printed.contains(".pem"),
             "{args:?}: {printed}"
         );
-        let removed = printed.matches("removed").count();
+        let removed_count = printed.matches("removed").count();
         assert_eq!(
-            removed,
-            usize::from(named.contains(&"changed.yaml")),
+            removed_count,
+            usize::from(names.contains(&"changed.yaml")),
             "{args:?}: {printed}"
         );
         assert!(
@@ -266,12 +266,11 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         );
     }
     for name in closed {
-        fs::set_permissions(at(name), everyone.clone()).expect("ours");
+        fs::set_permissions(path_to(name), everyone.clone()).expect("ours");
     }
 }
 
-/// Attack: another program puts a pipe, device or folder in place of the edited text or of the sealed file while the
-/// editor runs.
+/// Attack: puts a pipe, device or folder in place of the edited text or of the sealed file while the editor runs.
 #[test]
 fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [
@@ -286,7 +285,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     ] {
         for replacement in replacements {
             let folder = tempfile::tempdir().expect("a folder");
-            new_file(folder.path());
+            create_sealed_file(folder.path());
             let sealed = folder.path().join("db.yaml").display().to_string();
             let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
             let script =
@@ -310,16 +309,16 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
             for part in ["nothing was changed", "the edited text was discarded"] {
                 assert!(printed.contains(part), "{file} {replacement}: {printed}");
             }
-            let names_it = printed.contains("values.yaml") || printed.contains("db.yaml");
+            let names_file = printed.contains("values.yaml") || printed.contains("db.yaml");
             assert!(
-                names_it && !printed.contains("hunter"),
+                names_file && !printed.contains("hunter"),
                 "{file} {replacement}: {printed}"
             );
         }
     }
 }
 
-/// Attack: another program puts a pipe or device in place of a sealed file, so that a command which changes it hangs.
+/// Attack: puts a pipe or device in place of a sealed file, so that a command that changes the file hangs.
 #[test]
 fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
@@ -329,10 +328,10 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
             &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
         ] {
             let folder = tempfile::tempdir().expect("a folder");
-            new_file(folder.path());
+            create_sealed_file(folder.path());
             fs::remove_file(folder.path().join("db.yaml")).expect("ours");
-            let made = command(folder.path(), "sh", &["-c", replacement]).status();
-            assert!(made.expect("it runs").success());
+            let status = command(folder.path(), "sh", &["-c", replacement]).status();
+            assert!(status.expect("it runs").success());
             let mut run = command(
                 folder.path(),
                 "timeout",
@@ -345,9 +344,10 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
                 Some(2),
                 "{args:?} {replacement}: {printed}"
             );
-            let why = printed.contains("not a regular file") || printed.contains("is a directory");
+            let is_explained =
+                printed.contains("not a regular file") || printed.contains("is a directory");
             assert!(
-                why && printed.contains("db.yaml"),
+                is_explained && printed.contains("db.yaml"),
                 "{args:?} {replacement}: {printed}"
             );
         }
@@ -358,7 +358,7 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
 fn reports_a_repository_without_a_commit() {
     let folder = tempfile::tempdir().expect("a folder");
     git(folder.path(), &["init", "-q"]);
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     for args in [
         &["diff"][..],
         &["diff", "db.yaml"],
@@ -379,11 +379,12 @@ fn reports_a_repository_without_a_commit() {
     }
 }
 
-/// Otherwise `sudo seal set` would change the owner of the file. Only root can change an owner.
+/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so other users test only that a
+/// file stays their own.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
     let folder = tempfile::tempdir().expect("a folder");
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     let file = folder.path().join("db.yaml");
     let (owner, mode) = (
         if is_root() {
@@ -412,9 +413,13 @@ fn a_file_keeps_its_owner_group_and_mode() {
     ] {
         let output = seal(folder.path(), args);
         assert!(output.status.success(), "{args:?}: {}", printed(&output));
-        let now = fs::metadata(&file).expect("ours");
-        let facts = (now.uid(), now.gid(), now.permissions().mode() & 0o777);
-        assert_eq!(facts, (owner, group, mode), "{args:?}");
+        let metadata = fs::metadata(&file).expect("ours");
+        let attributes = (
+            metadata.uid(),
+            metadata.gid(),
+            metadata.permissions().mode() & 0o777,
+        );
+        assert_eq!(attributes, (owner, group, mode), "{args:?}");
     }
 }
 
@@ -422,7 +427,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     let before = fs::read(folder.path().join("db.yaml")).expect("ours");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
     let create = format!(
@@ -458,7 +463,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
 fn an_interrupted_rotation_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         let folder = tempfile::tempdir().expect("a folder");
-        new_file(folder.path());
+        create_sealed_file(folder.path());
         let sealed = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
         fs::create_dir(folder.path().join("tree")).expect("ours");
         for i in 0..1500 {
@@ -475,10 +480,10 @@ fn an_interrupted_rotation_reports_its_progress() {
         while !is_changed() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let sent = Command::new("kill")
+        let status = Command::new("kill")
             .args([format!("-{name}"), run.id().to_string()])
             .status();
-        assert!(sent.expect("it runs").success());
+        assert!(status.expect("it runs").success());
         let output = run.wait_with_output().expect("ours");
         assert_eq!(output.status.signal(), Some(number), "{output:?}");
         let printed = printed(&output);
@@ -493,7 +498,7 @@ fn an_interrupted_rotation_reports_its_progress() {
                 .count(),
             1500
         );
-        let whole = seal(folder.path(), &["view", "tree"]);
-        assert!(whole.status.success(), "{name}");
+        let view = seal(folder.path(), &["view", "tree"]);
+        assert!(view.status.success(), "{name}");
     }
 }

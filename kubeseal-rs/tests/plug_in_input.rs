@@ -1,11 +1,11 @@
-//! The input of a credential plug-in of the kubeconfig.
+//! Tests the input of a credential plug-in that the kubeconfig names.
 #![cfg(unix)]
 
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// Attack: a plug-in of the kubeconfig reads the value to seal from stdin.
+/// Attack: reads the value to seal from stdin in a plug-in that the kubeconfig names.
 #[test]
 fn a_plug_in_reads_no_value_from_stdin() {
     for mode in [

@@ -1,4 +1,4 @@
-//! Forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
+//! Tests forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
 //! cluster's network could answer instead of the controller.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
-use api_server::{certificate_of, endpoint_of, path_of, service, text};
+use api_server::{certificate_path, endpoint_path, service_body, service_path, text_body};
 use serde_json::{Value as Json, json};
 use support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, stderr, write_files};
 
@@ -19,7 +19,7 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
-/// A plain value that no answer may bring into the file or onto the terminal.
+/// A plain value that must appear neither in the file nor on the terminal.
 const PLAIN: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
@@ -44,8 +44,8 @@ impl Scene {
             ("larger.pem", OTHER_CERT),
         ];
         write_files(scene.folder.path(), &files);
-        scene.answer = scene.sealed("new.pem");
-        let mut old = scene.sealed("old.pem");
+        scene.answer = scene.seal_for("new.pem");
+        let mut old = scene.seal_for("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
         scene.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
         fs::write(scene.path("db.yaml"), old.to_string()).expect("ours");
@@ -56,7 +56,7 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    fn sealed(&self, cert: &str) -> Json {
+    fn seal_for(&self, cert: &str) -> Json {
         let args = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
         let output = self.run(KUBESEAL, &args, None);
         assert!(output.status.success(), "{}", stderr(&output));
@@ -75,20 +75,20 @@ impl Scene {
 
     /// Starts a cluster whose controller gives this answer to every re-encryption.
     fn cluster(&self, answer: &str) -> PathBuf {
-        let answers = vec![
-            (path_of(NAMESPACE, NAME), service()),
-            (certificate_of(NAMESPACE, NAME), text(NEW_CERT)),
-            (endpoint_of(NAMESPACE, NAME, "rotate"), text(answer)),
+        let responses = vec![
+            (service_path(NAMESPACE, NAME), service_body()),
+            (certificate_path(NAMESPACE, NAME), text_body(NEW_CERT)),
+            (endpoint_path(NAMESPACE, NAME, "rotate"), text_body(answer)),
         ];
-        api_server::serve(self.folder.path(), answers)
+        api_server::serve(self.folder.path(), responses)
     }
 
     fn file(&self) -> String {
         fs::read_to_string(self.path("db.yaml")).expect("it is there")
     }
 
-    /// Runs every command that re-encrypts through the controller. Checks that it refuses the
-    /// answer, changes no file and shows none of it.
+    /// Runs every command that re-encrypts through the controller. Checks that each command
+    /// refuses the answer, changes no file and prints no part of the answer.
     fn assert_refused(&self, why: &str, answer: &str) {
         let before = self.file();
         for (program, args) in [
@@ -113,27 +113,27 @@ impl Scene {
     }
 }
 
-/// Returns a function that puts a value at a path of the answer.
+/// Returns a function that sets the value at a path of the answer, with `|` between the names.
 fn put(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     Box::new(move |answer| {
-        let mut at = answer;
+        let mut node = answer;
         for name in path.split('|') {
-            at = &mut at[name];
+            node = &mut node[name];
         }
-        *at = value.clone();
+        *node = value.clone();
     })
 }
 
-/// Returns an answer for the item `p` with this envelope: the length of the RSA block, that many
-/// bytes, and more bytes.
-fn envelope(modulus: u16, len: usize, rest: usize) -> Json {
+/// Returns an envelope in base64: the length of the RSA block, `modulus`, then `len` bytes for the
+/// block and `payload` bytes for the value.
+fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
     let mut bytes = modulus.to_be_bytes().to_vec();
-    bytes.resize(2 + len + rest, b'x');
+    bytes.resize(2 + len + payload, b'x');
     json!(shared::base64::encode(&bytes))
 }
 
-/// The length of the plain value of `p`, and of the tag.
-const REST: usize = "value".len() + 16;
+/// The length of the plain value of `p` and of its authentication tag.
+const PAYLOAD_LEN: usize = "value".len() + 16;
 
 /// Attack: answers a re-encryption in the controller's place with a plain value, so that the user
 /// writes it to the file and commits it.
@@ -145,7 +145,7 @@ fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     scene.assert_refused("a plain value", &answer.to_string());
 }
 
-/// Attack: answers with every other kind of text in place of a ciphertext.
+/// Attack: answers with other types, texts and envelopes in place of a ciphertext.
 #[test]
 fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
@@ -165,16 +165,16 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         json!(format!("{first}\n{second}")),
         json!(format!(" {genuine}")),
         json!(format!("{genuine}=")),
-        // Cut off, or of the length of another key.
+        // Envelopes that are truncated, or for a key of another length.
         envelope(256, 256, 0),
         envelope(256, 200, 0),
-        envelope(128, 128, REST),
-        envelope(0, 0, REST),
-        envelope(u16::MAX, 65535, REST),
-        // A value of another length.
-        envelope(256, 256, REST + 1),
-        envelope(256, 256, REST - 1),
-        envelope(256, 256, REST + 1_000_000),
+        envelope(128, 128, PAYLOAD_LEN),
+        envelope(0, 0, PAYLOAD_LEN),
+        envelope(u16::MAX, 65535, PAYLOAD_LEN),
+        // Envelopes with a value of another length.
+        envelope(256, 256, PAYLOAD_LEN + 1),
+        envelope(256, 256, PAYLOAD_LEN - 1),
+        envelope(256, 256, PAYLOAD_LEN + 1_000_000),
     ] {
         let mut answer = scene.answer.clone();
         put(ITEM, value.clone())(&mut answer);
@@ -239,12 +239,13 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     }
 }
 
-/// Attack: answers a list of objects with the answers exchanged, or one of them replaced.
+/// Attack: answers a list of objects with the objects exchanged, or with one of them replaced or
+/// missing.
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();
-    let one = scene.file();
-    fs::write(scene.path("e.yaml"), one.replace("\"db\"", "\"eb\"")).expect("ours");
+    let sealed = scene.file();
+    fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\"")).expect("ours");
     let (db, eb) = (
         scene.answer.clone(),
         scene.answer.to_string().replace("\"db\"", "\"eb\""),
@@ -304,7 +305,7 @@ fn accepts_a_genuine_answer() {
         ] {
             let output = scene.run(program, args, Some(&answer));
             assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-            let after: Json = shared_json(&scene.file());
+            let after: Json = parse_document(&scene.file());
             assert_eq!(
                 after["spec"]["encryptedData"],
                 scene.answer["spec"]["encryptedData"]
@@ -315,7 +316,7 @@ fn accepts_a_genuine_answer() {
 }
 
 /// Reads one YAML document, which may be JSON.
-fn shared_json(text: &str) -> Json {
+fn parse_document(text: &str) -> Json {
     use shared::manifest::{Reading, Shape};
     let documents = shared::manifest::read(text.as_bytes()).expect("it is YAML");
     Reading::default()

@@ -1,4 +1,4 @@
-//! Several programs that change a file at the same time.
+//! Tests programs that change the same file concurrently.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -28,7 +28,7 @@ fn cert() -> String {
     format!("{FIXTURES}/cert.pem")
 }
 
-fn new_file(folder: &Path, items: &[&str]) {
+fn create_sealed_file(folder: &Path, items: &[&str]) {
     let cert = cert();
     let mut args = vec![
         "create", "db", "-n", "shop", "--cert", &cert, "-w", "db.yaml",
@@ -37,8 +37,8 @@ fn new_file(folder: &Path, items: &[&str]) {
     for literal in &literals {
         args.extend(["--from-literal", literal]);
     }
-    let made = spawn(folder, SEAL, &args).wait_with_output().expect("ours");
-    assert!(made.status.success(), "{made:?}");
+    let output = spawn(folder, SEAL, &args).wait_with_output().expect("ours");
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn wait_for_success(run: Child) -> Output {
@@ -56,7 +56,7 @@ fn wait_for_success(run: Child) -> Output {
 fn twenty_concurrent_writers_lose_no_change() {
     let folder = tempfile::tempdir().expect("a folder");
     let old: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
-    new_file(
+    create_sealed_file(
         folder.path(),
         &old.iter().map(String::as_str).collect::<Vec<_>>(),
     );
@@ -99,16 +99,16 @@ fn twenty_concurrent_writers_lose_no_change() {
         .map(|i| format!("new{i}"))
         .filter(|item| !has(item))
         .collect();
-    let back: Vec<&String> = old.iter().filter(|item| has(item)).collect();
+    let restored: Vec<&String> = old.iter().filter(|item| has(item)).collect();
     assert!(
-        lost.is_empty() && back.is_empty(),
-        "lost {lost:?}, back {back:?}"
+        lost.is_empty() && restored.is_empty(),
+        "lost {lost:?}, restored {restored:?}"
     );
     assert!(has("merged"), "{text}");
     assert_eq!(
         fs::read_dir(folder.path()).expect("ours").count(),
         3,
-        "files are left"
+        "temporary files remain"
     );
 }
 
@@ -116,26 +116,26 @@ fn twenty_concurrent_writers_lose_no_change() {
 #[test]
 fn keeps_concurrent_changes_of_other_programs() {
     let folder = tempfile::tempdir().expect("a folder");
-    new_file(folder.path(), &["a"]);
+    create_sealed_file(folder.path(), &["a"]);
     let (file, cert) = (folder.path().join("db.yaml"), cert());
     fs::write(folder.path().join("value"), "x").expect("ours");
-    let is_over = AtomicBool::new(false);
+    let is_finished = AtomicBool::new(false);
     let (lines, lost) = std::thread::scope(|scope| {
-        let foreign = scope.spawn(|| {
+        let other_program = scope.spawn(|| {
             let mut lines = 0;
             let mut lost = Vec::new();
-            while !is_over.load(Ordering::SeqCst) {
+            while !is_finished.load(Ordering::SeqCst) {
                 let text = fs::read_to_string(&file).expect("it is always there");
                 lost.extend((0..lines).filter(|i| !text.contains(&format!("# line {i}.\n"))));
                 if !lost.is_empty() {
                     break;
                 }
-                let beside = folder.path().join("beside");
-                fs::write(&beside, format!("{text}# line {lines}.\n")).expect("ours");
+                let new_file = folder.path().join("beside");
+                fs::write(&new_file, format!("{text}# line {lines}.\n")).expect("ours");
                 // The program replaces only content that it has read, so that it does not lose
                 // changes of `seal`.
                 if fs::read_to_string(&file).expect("ours") == text {
-                    fs::rename(&beside, &file).expect("ours");
+                    fs::rename(&new_file, &file).expect("ours");
                     lines += 1;
                 }
                 std::thread::sleep(std::time::Duration::from_millis(4));
@@ -155,21 +155,21 @@ fn keeps_concurrent_changes_of_other_programs() {
             ];
             wait_for_success(spawn(folder.path(), SEAL, &args));
         }
-        is_over.store(true, Ordering::SeqCst);
-        foreign.join().expect("ours")
+        is_finished.store(true, Ordering::SeqCst);
+        other_program.join().expect("ours")
     });
     assert!(lost.is_empty(), "of {lines} lines, {lost:?} are gone");
     assert!(lines > 0);
 }
 
-/// Concurrent rotations of a tree succeed, and afterwards everything is encrypted for the new key.
+/// Concurrent rotations of a tree succeed, and leave a tree that another rotation accepts.
 #[test]
 fn concurrent_rotations_of_a_tree_succeed() {
     let folder = tempfile::tempdir().expect("a folder");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));
         fs::create_dir(&sub).expect("ours");
-        new_file(&sub, &["a", "b"]);
+        create_sealed_file(&sub, &["a", "b"]);
     }
     let (old, new) = (
         format!("{FIXTURES}/key.pem"),

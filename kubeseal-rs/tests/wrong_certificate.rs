@@ -1,4 +1,4 @@
-//! Certificates that must not be used for sealing, or must not replace another one.
+//! Tests certificates that must not be used for sealing, or must not replace another certificate.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -27,22 +27,22 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
     (output.status.success(), stderr)
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
-        let copied = to.join(path.file_name().expect("a name"));
+        let target = to.join(path.file_name().expect("a name"));
         if path.is_dir() {
-            copy(&path, &copied);
+            copy_folder(&path, &target);
         } else {
-            fs::copy(&path, &copied).expect("a file");
+            fs::copy(&path, &target).expect("a file");
         }
     }
 }
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    copy(Path::new(FIXTURES), folder.path());
+    copy_folder(Path::new(FIXTURES), folder.path());
     fs::write(folder.path().join("value.txt"), "value").expect("a file");
     folder
 }
@@ -84,14 +84,14 @@ fn no_command_seals_for_a_compromised_key() {
     assert!(is_done, "another certificate: {stderr}");
 }
 
-/// Attack: serves another certificate in the controller's place, so that `seal cert fetch` replaces the one that a
-/// repository seals with.
+/// Attack: serves another certificate in the controller's place, so that `seal cert fetch` replaces the certificate
+/// that a repository seals with.
 #[test]
 fn fetch_replaces_another_certificate_only_on_request() {
     let folder = folder();
-    let at = |name: &str| folder.path().join(name);
-    let read = |name: &str| fs::read(at(name)).expect("a file");
-    fs::copy(at("key-2024.pem"), at("cert.pem")).expect("a copy");
+    let path_to = |name: &str| folder.path().join(name);
+    let read = |name: &str| fs::read(path_to(name)).expect("a file");
+    fs::copy(path_to("key-2024.pem"), path_to("cert.pem")).expect("a copy");
     let (is_done, stderr) = seal(folder.path(), "cert fetch key-2024.pem -o cert.pem");
     assert!(is_done && stderr.contains("unchanged"), "{stderr}");
     for out in ["cert.pem", "value.txt"] {
@@ -114,8 +114,8 @@ fn fetch_replaces_another_certificate_only_on_request() {
         is_done && read("cert.pem") == read("key-2025.pem"),
         "{stderr}"
     );
-    let (_, shown) = seal(folder.path(), "cert fetch key-2024.pem -o new.pem");
-    let pin = shown
+    let (_, stderr) = seal(folder.path(), "cert fetch key-2024.pem -o new.pem");
+    let pin = stderr
         .split_whitespace()
         .last()
         .unwrap_or_default()

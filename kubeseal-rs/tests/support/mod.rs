@@ -1,6 +1,6 @@
-//! Runs programs in a user's folder with files.
+//! Writes files to a user's folder, and runs programs there.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each file of tests uses a part")]
+#![allow(dead_code, reason = "each test binary uses only a part")]
 
 use std::ffi::OsStr;
 use std::fs;
