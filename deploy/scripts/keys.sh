@@ -39,7 +39,7 @@ kept() {
     }
 }
 
-# Restored keys unseal and do not seal, because a file does not prove who made it. Drops metadata that other
+# Restored keys unseal and do not seal, because a file does not prove who generated them. Drops metadata that other
 # programs act on, such as replicators of Secrets.
 restored() {
     jq -c --arg mark "$mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
