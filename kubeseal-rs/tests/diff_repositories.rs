@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use support::{command, git, shown};
+use support::{combined_output, command, git};
 
 /// Returns a SealedSecret with these items. Their values look like ciphertexts, but cannot be
 /// decrypted.
@@ -31,13 +31,13 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
 
 fn assert_diff(folder: &Path, args: &[&str], code: i32, parts: &[&str]) {
     let output = seal(folder, &[&["diff"], args].concat());
-    let shown = shown(&output);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {shown}");
+    let printed = combined_output(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {printed}");
     for part in parts {
-        assert!(shown.contains(part), "{args:?}: {part:?} in {shown}");
+        assert!(printed.contains(part), "{args:?}: {part:?} in {printed}");
     }
-    let is_unchanged = shown.contains("no sealed item changed");
-    assert_eq!(is_unchanged, parts.is_empty(), "{args:?}: {shown}");
+    let is_unchanged = printed.contains("no sealed item changed");
+    assert_eq!(is_unchanged, parts.is_empty(), "{args:?}: {printed}");
 }
 
 fn commit(repository: &Path) {
@@ -333,8 +333,8 @@ fn printed_names(folder: &Path, args: &[&str]) -> Vec<String> {
         .collect();
     let output = seal(folder, &[&["diff", "-o", "json"], args].concat());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let changed = json["changed"].as_array().expect("a list");
-    let in_json: Vec<_> = changed
+    let changes = json["changed"].as_array().expect("a list");
+    let in_json: Vec<_> = changes
         .iter()
         .map(|change| change["file"].as_str())
         .collect();
@@ -436,12 +436,12 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
         assert_diff(root, &["--exit-code"], 0, &[]);
         assert_diff(root, &["--exit-code", "HEAD", "out"], 0, &[]);
         assert_diff(&root.join("in"), &["--exit-code"], 0, &[]);
-        let changed = [
+        let changes = [
             "out/deep/db.yaml: shop/db\n  + b added",
             "out/new.yaml: shop/db\n  + (the object) added",
         ];
-        assert_diff(root, &["--exit-code", "HEAD~1"], 1, &changed);
-        assert_diff(root, &["HEAD~1", "out/new.yaml"], 0, &changed[1..]);
+        assert_diff(root, &["--exit-code", "HEAD~1"], 1, &changes);
+        assert_diff(root, &["HEAD~1", "out/new.yaml"], 0, &changes[1..]);
         assert_diff(root, &["HEAD~2"], 0, &["out/deep/db.yaml", "in/db.yaml"]);
         fs::write(root.join("in/db.yaml"), sealed_manifest(&["a", "c"])).expect("ours");
         assert_diff(
@@ -549,8 +549,8 @@ fn names_another_repository_in_the_work_tree() {
     }
     fs::write(root.join(".gitignore"), "ignored\n").expect("ours");
     let named_repositories = |from: &Path, args: &[&str]| {
-        let shown = shown(&seal(from, &[&["diff"], args].concat()));
-        shown
+        let printed = combined_output(&seal(from, &[&["diff"], args].concat()));
+        printed
             .lines()
             .filter_map(|line| line.split_once(" is another Git repository"))
             .map(|(name, _)| name.to_owned())
@@ -610,8 +610,8 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
             &["shallow clone", "git fetch --unshallow"],
         );
     }
-    let shown = shown(&seal(&shallow, &["diff", "nowhere.yaml"]));
-    assert!(!shown.contains("shallow"), "{shown}");
+    let printed = combined_output(&seal(&shallow, &["diff", "nowhere.yaml"]));
+    assert!(!printed.contains("shallow"), "{printed}");
 }
 
 #[test]

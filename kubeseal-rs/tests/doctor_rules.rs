@@ -10,7 +10,7 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: dev\n\
     clusters: [{name: dev, cluster: {server: 'https://127.0.0.1:7'}}, {name: prod, cluster: {server: 'https://127.0.0.1:9'}}]\n\
     users: [{name: u, user: {}}]\n";
 
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
     spec: {encryptedData: {a: AgBB}}\n";
 
 /// Returns what `seal doctor` prints for `prod/db.yaml`, to which this rule applies.
@@ -19,7 +19,7 @@ fn doctor(rule: &str, args: &[&str]) -> String {
     let path_to = |name: &str| folder.path().join(name);
     fs::create_dir(path_to("prod")).expect("a folder");
     fs::write(path_to("kubeconfig"), KUBECONFIG).expect("a file");
-    fs::write(path_to("prod/db.yaml"), SEALED).expect("a file");
+    fs::write(path_to("prod/db.yaml"), SEALED_SECRET).expect("a file");
     fs::write(
         path_to(".seal.yaml"),
         format!("rules: [{{path: prod/**, {rule}}}]\n"),

@@ -32,7 +32,7 @@ fn run_with_input(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> 
     child.wait_with_output().expect("ours")
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
@@ -233,12 +233,12 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
             assert!(
                 output.status.success(),
                 "{file} in {encoding}: {args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
             assert!(
-                printed(&output).contains(want),
+                combined_output(&output).contains(want),
                 "{file} in {encoding}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         fs::write(&path, text).expect("ours");
@@ -256,7 +256,11 @@ fn reads_variables_and_rules_in_windows_encodings() {
             "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
         ];
         let output = run(folder.path(), SEAL, &args);
-        assert!(output.status.success(), "{encoding}: {}", printed(&output));
+        assert!(
+            output.status.success(),
+            "{encoding}: {}",
+            combined_output(&output)
+        );
         fs::write(path_to("web.yaml"), &output.stdout).expect("ours");
         let view = run(
             folder.path(),
@@ -267,9 +271,9 @@ fn reads_variables_and_rules_in_windows_encodings() {
         );
         for value in ["MQ==", "dHdvCmxpbmVz", "eAp5"] {
             assert!(
-                printed(&view).contains(value),
+                combined_output(&view).contains(value),
                 "{encoding}: {}",
-                printed(&view)
+                combined_output(&view)
             );
         }
     }
@@ -290,9 +294,9 @@ fn reads_variables_and_rules_in_windows_encodings() {
         ];
         let output = run(folder.path(), SEAL, &args);
         assert!(
-            printed(&output).contains("requires the namespace"),
+            combined_output(&output).contains("requires the namespace"),
             "{encoding}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -347,12 +351,16 @@ fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
             ),
         ] {
             let output = run_with_input(folder.path(), SEAL, args, input);
-            assert!(output.status.success(), "{args:?}: {}", printed(&output));
+            assert!(
+                output.status.success(),
+                "{args:?}: {}",
+                combined_output(&output)
+            );
             assert_eq!(
-                printed(&output).contains("byte order mark"),
+                combined_output(&output).contains("byte order mark"),
                 is_warned,
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
     }
@@ -373,12 +381,12 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
             output.status.code(),
             Some(2),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            printed(&output).contains("--allow-empty"),
+            combined_output(&output).contains("--allow-empty"),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         for redirection in ["<&-", "</dev/null"] {
             let line = format!("{SEAL} {} {redirection}", args.join(" "));
@@ -387,7 +395,7 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
                 output.status.code(),
                 Some(2),
                 "{line}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         assert_eq!(
@@ -395,6 +403,6 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
             before
         );
         let output = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());
-        assert!(output.status.success(), "{}", printed(&output));
+        assert!(output.status.success(), "{}", combined_output(&output));
     }
 }

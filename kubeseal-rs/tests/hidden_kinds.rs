@@ -47,7 +47,11 @@ impl Tree {
 
     fn git(&self, args: &[&str]) {
         let output = self.run("git", args);
-        assert!(output.status.success(), "{args:?}: {}", printed(&output));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
     }
 
     fn commit(&self) {
@@ -56,7 +60,7 @@ impl Tree {
     }
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let bytes = [&output.stdout[..], &output.stderr].concat();
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -93,7 +97,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
         "-w",
     ];
     let output = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
     let manifest = fs::read_to_string(&file).expect("it is there");
     fs::remove_file(&file).expect("ours");
     let with_kind =
@@ -122,9 +126,9 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
         );
         let location = format!("{branch}:tree/db.yaml");
         assert!(
-            printed(&output).contains(&location),
+            combined_output(&output).contains(&location),
             "{text}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert_eq!(output.status.code(), Some(1), "{text}");
         tree.git(&["branch", "-qD", &branch]);
@@ -194,7 +198,7 @@ fn leaks() -> Vec<String> {
 fn lint_and_the_hook_find_every_hidden_secret() {
     let tree = Tree::new();
     let hook = tree.run(SEAL, &["hook", "install"]);
-    assert!(hook.status.success(), "{}", printed(&hook));
+    assert!(hook.status.success(), "{}", combined_output(&hook));
     let mut failures = Vec::new();
     for leak in leaks() {
         tree.write("tree/leak.yaml", &leak);
@@ -205,8 +209,9 @@ fn lint_and_the_hook_find_every_hidden_secret() {
             &["lint", "--staged"],
         ] {
             let output = tree.run(SEAL, args);
-            if output.status.code() != Some(1) || !printed(&output).contains("plain-secret") {
-                failures.push(format!("{args:?}\n{leak}{}", printed(&output)));
+            if output.status.code() != Some(1) || !combined_output(&output).contains("plain-secret")
+            {
+                failures.push(format!("{args:?}\n{leak}{}", combined_output(&output)));
             }
         }
         let commit = tree.run("git", &["commit", "-qm", "leak"]);
@@ -226,7 +231,7 @@ fn lint_skips_values_that_come_from_templates() {
                     stringData:\n  a: {{ .Values.a }}\n{{- end }}\n---\nb: {{ c }}\n";
     tree.write("tree/a.yaml", template);
     let output = tree.run(SEAL, &["lint", "."]);
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
 /// Lines of findings are counted from the start of the file.
@@ -239,8 +244,8 @@ fn a_finding_after_a_template_has_the_correct_line() {
     );
     let output = tree.run(SEAL, &["lint", "."]);
     assert!(
-        printed(&output).contains("tree/a.yaml:4: "),
+        combined_output(&output).contains("tree/a.yaml:4: "),
         "{}",
-        printed(&output)
+        combined_output(&output)
     );
 }

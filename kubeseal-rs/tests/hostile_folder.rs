@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {a: AgBB}}\n";
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 /// A folder that an attacker wrote.
@@ -20,8 +20,8 @@ struct Folder(tempfile::TempDir);
 impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
-        fs::write(folder.path("a.yaml"), SEALED).expect("ours");
-        fs::write(folder.path("plain.yaml"), PLAIN).expect("ours");
+        fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("ours");
+        fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("ours");
         folder
     }
 
@@ -215,8 +215,8 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
             is_accepted,
             "{certificate}: {output:?}"
         );
-        let suggests_flag = stderr(&output).contains("--cert");
-        assert_eq!(suggests_flag, !is_accepted, "{certificate}: {output:?}");
+        let has_flag_hint = stderr(&output).contains("--cert");
+        assert_eq!(has_flag_hint, !is_accepted, "{certificate}: {output:?}");
         // Files named on the command line are not restricted.
         let output = folder.run(
             SEAL,

@@ -102,9 +102,9 @@ const PROGRAMS: [&str; 12] = [
     "trap",
 ];
 
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec:\n  encryptedData:\n    a: AgBB\n";
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const CERTIFICATE: &[u8] = include_bytes!("seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
@@ -226,9 +226,13 @@ impl Trap {
         write_files(root);
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "two"]);
-        fs::write(root.join("deploy/staged.yaml"), SEALED).expect("ours");
+        fs::write(root.join("deploy/staged.yaml"), SEALED_SECRET).expect("ours");
         self.git(root, &["add", "."]);
-        fs::write(root.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+        fs::write(
+            root.join("deploy/a.yaml"),
+            SEALED_SECRET.replace("AgBB", "AgCC"),
+        )
+        .expect("ours");
     }
 
     fn configure(&self, file: &Path) {
@@ -298,8 +302,8 @@ impl Trap {
 /// Writes manifests, and attributes that assign the trap's drivers to every file.
 fn write_files(folder: &Path) {
     fs::create_dir_all(folder.join("deploy")).expect("ours");
-    fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
-    fs::write(folder.join("deploy/plain.yaml"), PLAIN).expect("ours");
+    fs::write(folder.join("deploy/a.yaml"), SEALED_SECRET).expect("ours");
+    fs::write(folder.join("deploy/plain.yaml"), PLAIN_SECRET).expect("ours");
     fs::write(
         folder.join(".gitattributes"),
         "* filter=trap diff=trap merge=trap\n",
@@ -487,21 +491,25 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
 fn a_common_folder_elsewhere_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("main"));
-    let linked = trap.tree().join("linked");
+    let work_tree = trap.tree().join("linked");
     trap.git(
         &trap.path("main"),
-        &["worktree", "add", "-q", &linked.display().to_string()],
+        &["worktree", "add", "-q", &work_tree.display().to_string()],
     );
     fs::rename(trap.path("main/.git"), trap.tree().join("common")).expect("ours");
-    let private = trap.tree().join("common/worktrees/linked");
+    let private_folder = trap.tree().join("common/worktrees/linked");
     fs::write(
-        linked.join(".git"),
-        format!("gitdir: {}\n", private.display()),
+        work_tree.join(".git"),
+        format!("gitdir: {}\n", private_folder.display()),
     )
     .expect("ours");
     trap.configure(&trap.tree().join("common/config"));
-    fs::write(linked.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
-    trap.assert_that_reading_runs_nothing(&linked);
+    fs::write(
+        work_tree.join("deploy/a.yaml"),
+        SEALED_SECRET.replace("AgBB", "AgCC"),
+    )
+    .expect("ours");
+    trap.assert_that_reading_runs_nothing(&work_tree);
 }
 
 /// Attack: names the objects of another repository, which has its own configuration, as alternates.
@@ -572,7 +580,11 @@ fn a_submodule_runs_nothing() {
     );
     trap.git(&trap.tree(), &["commit", "-qam", "three"]);
     let sub = trap.tree().join("sub");
-    fs::write(sub.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+    fs::write(
+        sub.join("deploy/a.yaml"),
+        SEALED_SECRET.replace("AgBB", "AgCC"),
+    )
+    .expect("ours");
     trap.configure(&trap.tree().join(".git/modules/sub/config"));
     trap.configure(&trap.tree().join(".gitmodules"));
     trap.assert_that_reading_runs_nothing(&sub);
@@ -659,11 +671,11 @@ fn a_hook_is_not_written_through_a_link() {
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    let inside = trap.tree().join("seal");
-    fs::copy(env!("CARGO_BIN_EXE_seal"), &inside).expect("ours");
+    let copy = trap.tree().join("seal");
+    fs::copy(env!("CARGO_BIN_EXE_seal"), &copy).expect("ours");
     // The file is busy while a child process of another test has a copy of the descriptor.
     let mut attempts = std::iter::repeat_with(|| {
-        let mut seal = trap.command(&inside.display().to_string(), &trap.tree());
+        let mut seal = trap.command(&copy.display().to_string(), &trap.tree());
         seal.args(["hook", "install"]).output()
     });
     let is_busy = |result: &std::io::Result<_>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy);
@@ -682,8 +694,8 @@ fn a_hook_is_not_written_into_another_repository() {
     trap.repository(&trap.path("victim"));
     let victim = trap.path("victim/.git");
     fs::remove_dir_all(victim.join("hooks")).expect("ours");
-    let common = trap.tree().join(".git/commondir");
-    fs::write(common, victim.display().to_string()).expect("ours");
+    let common_file = trap.tree().join(".git/commondir");
+    fs::write(common_file, victim.display().to_string()).expect("ours");
     let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
     let output = seal.args(["hook", "install"]).output().expect("it starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -10,9 +10,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {a: AgBB}}\n";
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 struct Tree(tempfile::TempDir);
@@ -65,7 +65,7 @@ impl Tree {
     }
 
     /// Returns whether lint reports this file when it runs in `folder`.
-    fn lint_reports(&self, folder: &str, file: &str) -> bool {
+    fn is_reported_by_lint(&self, folder: &str, file: &str) -> bool {
         let output = self.seal(folder, &["lint"]);
         String::from_utf8_lossy(&output.stdout).contains(file)
     }
@@ -92,8 +92,8 @@ fn only_small_regular_ignore_files_have_an_effect() {
         ("huge", "larger than 1048576 bytes"),
     ] {
         let tree = Tree::new();
-        tree.write("sub/sealed.yaml", SEALED);
-        tree.write("sub/plain.yaml", PLAIN);
+        tree.write("sub/sealed.yaml", SEALED_SECRET);
+        tree.write("sub/plain.yaml", PLAIN_SECRET);
         let ignore_file = tree.path("sub/.gitignore");
         make_pipe(&tree.path("pipe"));
         fs::write(tree.path("list"), "*\n").expect("writable");
@@ -113,7 +113,7 @@ fn only_small_regular_ignore_files_have_an_effect() {
             );
             assert!(log.contains(why), "{kind}: {output:?}");
         }
-        assert!(tree.lint_reports(".", "sub/plain.yaml"), "{kind}");
+        assert!(tree.is_reported_by_lint(".", "sub/plain.yaml"), "{kind}");
     }
 }
 
@@ -122,7 +122,7 @@ fn only_small_regular_ignore_files_have_an_effect() {
 #[test]
 fn only_ignore_files_of_the_work_tree_count() {
     let tree = Tree::new();
-    tree.write("tree/sub/plain.yaml", PLAIN);
+    tree.write("tree/sub/plain.yaml", PLAIN_SECRET);
     tree.git("tree", &["init", "-q"]);
     for (ignore_file, is_reported) in [
         (".gitignore", true),
@@ -136,7 +136,7 @@ fn only_ignore_files_of_the_work_tree_count() {
         tree.write(ignore_file, "plain.yaml\n");
         for folder in ["tree", "tree/sub"] {
             assert_eq!(
-                tree.lint_reports(folder, "plain.yaml"),
+                tree.is_reported_by_lint(folder, "plain.yaml"),
                 is_reported,
                 "{ignore_file}"
             );
@@ -146,8 +146,8 @@ fn only_ignore_files_of_the_work_tree_count() {
     // Without a repository, ignore files above the linted folder have no effect.
     fs::remove_dir_all(tree.path("tree/.git")).expect("it is there");
     tree.write("tree/.gitignore", "plain.yaml\n");
-    assert!(!tree.lint_reports("tree", "plain.yaml"));
-    assert!(tree.lint_reports("tree/sub", "plain.yaml"));
+    assert!(!tree.is_reported_by_lint("tree", "plain.yaml"));
+    assert!(tree.is_reported_by_lint("tree/sub", "plain.yaml"));
 }
 
 /// Attack: commits or stages a plain Secret that an ignore rule excludes, by its file or its folder.
@@ -161,7 +161,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
         "a/ignored.yaml",
         "b/linked.yaml",
     ] {
-        tree.write(name, PLAIN);
+        tree.write(name, PLAIN_SECRET);
     }
     tree.git(".", &["add", "a/committed.yaml", "b/linked.yaml"]);
     tree.git(".", &["commit", "-q", "-m", "x"]);
@@ -176,7 +176,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
         ("ignored.yaml", false),
         ("linked.yaml", false),
     ] {
-        assert_eq!(tree.lint_reports(".", name), is_reported, "{name}");
+        assert_eq!(tree.is_reported_by_lint(".", name), is_reported, "{name}");
     }
 }
 
@@ -191,7 +191,7 @@ fn an_object_of_a_controller_cannot_be_hidden() {
         (".ignore", "*.yaml"),
     ] {
         let tree = Tree::new();
-        tree.write("state/sealed/shop/db.yaml", SEALED);
+        tree.write("state/sealed/shop/db.yaml", SEALED_SECRET);
         tree.write(ignore_file, text);
         let survey =
             kubeseal_library::keys::survey::in_files(&[tree.path("state/sealed")], &mut |_| ());

@@ -25,10 +25,10 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 fn git(folder: &Path, args: &[&str]) {
     let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
     let output = run(folder, "git", &[&identity, args].concat());
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
@@ -60,9 +60,9 @@ fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
     findings.iter().map(finding).collect()
 }
 
-fn has_plain_secret(found: &BTreeSet<String>, file: &str) -> bool {
+fn has_plain_secret(findings: &BTreeSet<String>, file: &str) -> bool {
     let start = format!("plain-secret {file}:");
-    found.iter().any(|finding| finding.starts_with(&start))
+    findings.iter().any(|finding| finding.starts_with(&start))
 }
 
 /// Returns a manifest with one object that has these fields, alone or in a `container` such as `List`, as YAML or JSON.
@@ -132,8 +132,8 @@ fn reports_everything_that_is_accepted_as_a_secret() {
             }
         }
     }
-    let found = findings(folder.path(), &["."]);
-    let mut accepted = 0;
+    let lint_findings = findings(folder.path(), &["."]);
+    let mut accepted_count = 0;
     for (name, text) in &names {
         let kubeseal = [
             "--cert",
@@ -162,11 +162,14 @@ fn reports_everything_that_is_accepted_as_a_secret() {
             output.status.success() && has_item && !is_kept
         };
         if can_seal(KUBESEAL, &kubeseal) || can_seal(SEAL, &seal) {
-            accepted += 1;
-            assert!(has_plain_secret(&found, name), "{text}\n{found:?}");
+            accepted_count += 1;
+            assert!(
+                has_plain_secret(&lint_findings, name),
+                "{text}\n{lint_findings:?}"
+            );
         }
     }
-    assert!(accepted > 50, "{accepted}");
+    assert!(accepted_count > 50, "{accepted_count}");
 }
 
 #[test]
@@ -235,18 +238,18 @@ fn reports_a_file_in_another_encoding() {
             let output = run(folder.path(), SEAL, args);
             assert_eq!(output.status.code(), Some(1), "{why}");
             assert!(
-                printed(&output).contains(want),
+                combined_output(&output).contains(want),
                 "{why}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         git(folder.path(), &["init", "-q"]);
         git(folder.path(), &["add", "."]);
         let output = run(folder.path(), SEAL, &["lint", "--staged"]);
         assert!(
-            printed(&output).contains(want),
+            combined_output(&output).contains(want),
             "{why}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -260,7 +263,12 @@ fn reports_a_file_in_another_encoding() {
         SEAL,
         &["rotate", "--dry-run", "--key", CERT, "."],
     );
-    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        combined_output(&output)
+    );
     let config_map = utf16("kind: ConfigMap\n", "", u16::to_le_bytes);
     write(folder.path(), "db.yaml", &config_map);
     assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
@@ -320,11 +328,11 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
         git(root, &["commit", "-qm", "a"]);
         write(root, file, b"PASSWORD=hunter2\n");
         git(root, &["add", file]);
-        let found = findings(root, &["--staged"]);
+        let lint_findings = findings(root, &["--staged"]);
         assert_eq!(
-            has_plain_secret(&found, kustomization),
+            has_plain_secret(&lint_findings, kustomization),
             is_found,
-            "{kustomization}, {text}: {found:?}"
+            "{kustomization}, {text}: {lint_findings:?}"
         );
         write(root, file, b"${PASSWORD}\n");
         git(root, &["add", file]);
@@ -359,17 +367,17 @@ fn finds_a_real_value_beside_template_actions() {
         ] {
             let text = format!("{head}{HELM_SECRET}{items}");
             let folder = folder_with(&[("templates/db.yaml", &text)]);
-            let found = findings(folder.path(), &["."]);
+            let lint_findings = findings(folder.path(), &["."]);
             assert!(
-                has_plain_secret(&found, "templates/db.yaml"),
-                "{text}\n{found:?}"
+                has_plain_secret(&lint_findings, "templates/db.yaml"),
+                "{text}\n{lint_findings:?}"
             );
             git(folder.path(), &["init", "-q"]);
             git(folder.path(), &["add", "."]);
-            let found = findings(folder.path(), &["--staged"]);
+            let lint_findings = findings(folder.path(), &["--staged"]);
             assert!(
-                has_plain_secret(&found, "templates/db.yaml"),
-                "staged: {text}\n{found:?}"
+                has_plain_secret(&lint_findings, "templates/db.yaml"),
+                "staged: {text}\n{lint_findings:?}"
             );
         }
     }
@@ -391,12 +399,12 @@ fn a_template_without_a_value_passes() {
             output.status.code(),
             Some(0),
             "{items}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            !printed(&output).contains("after rendering"),
+            !combined_output(&output).contains("after rendering"),
             "{items}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -411,9 +419,10 @@ fn reports_a_template_that_cannot_be_checked() {
         let folder = folder_with(&[("db.yaml", &text)]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
         assert!(
-            printed(&output).contains("db.yaml:") && printed(&output).contains("after rendering"),
+            combined_output(&output).contains("db.yaml:")
+                && combined_output(&output).contains("after rendering"),
             "{text}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -464,10 +473,10 @@ fn finds_a_secret_inside_another_object_with_its_line() {
         ),
     ] {
         let folder = folder_with(&[("x.yaml", text)]);
-        let found = findings(folder.path(), &["."]);
+        let lint_findings = findings(folder.path(), &["."]);
         assert!(
-            found.contains(&format!("plain-secret x.yaml:{line}")),
-            "{why}: {found:?}"
+            lint_findings.contains(&format!("plain-secret x.yaml:{line}")),
+            "{why}: {lint_findings:?}"
         );
     }
 }
@@ -481,9 +490,9 @@ fn nested_texts_are_limited_and_reported() {
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);
     assert!(
-        printed(&output).contains("[not-checked]"),
+        combined_output(&output).contains("[not-checked]"),
         "{}",
-        printed(&output)
+        combined_output(&output)
     );
 }
 
@@ -513,13 +522,13 @@ fn invalid_rules_are_an_error_without_a_sealed_secret() {
                 output.status.code(),
                 Some(2),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
             let want = format!(".seal.yaml:{line}: error: ");
             assert!(
-                printed(&output).contains(&want),
+                combined_output(&output).contains(&want),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         // The staged content is checked, although the work tree has been corrected.
@@ -565,7 +574,7 @@ fn reports_an_unusable_certificate_with_its_reason() {
     ];
     assert!(run(root, SEAL, &create).status.success());
     let output = run(root, SEAL, &["lint", "--cert", "expired.pem", "."]);
-    let text = printed(&output);
+    let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(
         text.contains("expired.pem:1: error: the certificate expired.pem expired on "),
@@ -596,14 +605,14 @@ fn reports_an_unusable_certificate_with_its_reason() {
                 output.status.code(),
                 Some(2),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
             assert!(
-                printed(&output).contains(want),
+                combined_output(&output).contains(want),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
-            assert!(!printed(&output).contains("aHVudGVyMg"), "{args:?}");
+            assert!(!combined_output(&output).contains("aHVudGVyMg"), "{args:?}");
         }
     }
 }
@@ -620,17 +629,17 @@ fn refuses_a_certificate_file_together_with_a_cluster_flag() {
         for verb in ["show", "fetch", "verify"] {
             let folder = tempfile::tempdir().expect("a folder");
             let against = ["--against", CERT];
-            let more = if verb == "verify" { &against[..] } else { &[] };
+            let extra_args = if verb == "verify" { &against[..] } else { &[] };
             let output = run(
                 folder.path(),
                 SEAL,
-                &[&["cert", verb, CERT], flag, more].concat(),
+                &[&["cert", verb, CERT], flag, extra_args].concat(),
             );
             assert_eq!(output.status.code(), Some(2), "{verb} {flag:?}");
             assert!(
-                printed(&output).contains("cannot be used with"),
+                combined_output(&output).contains("cannot be used with"),
                 "{}",
-                printed(&output)
+                combined_output(&output)
             );
         }
     }
@@ -657,10 +666,10 @@ fn hints_of_import_name_only_its_flags() {
         let output = run(folder.path(), SEAL, &[args, &["--cert", CERT]].concat());
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert_eq!(
-            printed(&output).contains("--allow-empty"),
+            combined_output(&output).contains("--allow-empty"),
             has_flag,
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -677,7 +686,7 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
     let import = [
         "import", "dotenv", "a", "a.env", "-n", "shop", "--cert", CERT,
     ];
-    let text = printed(&run(folder.path(), SEAL, &import));
+    let text = combined_output(&run(folder.path(), SEAL, &import));
     let marks: Vec<_> = text
         .lines()
         .filter(|line| line.contains("byte order mark"))
@@ -700,9 +709,9 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
     ];
     let output = run(folder.path(), SEAL, &create);
     assert!(
-        printed(&output).contains("b.env: line 1: the line contains a carriage return"),
+        combined_output(&output).contains("b.env: line 1: the line contains a carriage return"),
         "{}",
-        printed(&output)
+        combined_output(&output)
     );
 }
 
@@ -747,18 +756,22 @@ fn accepts_an_empty_list_among_recovery_keys() {
         };
         for files in [format!("{list},{key}"), format!("{key},{list}")] {
             let output = unseal(&files);
-            assert!(output.status.success(), "{files}: {}", printed(&output));
             assert!(
-                printed(&output).contains("contains no private key"),
+                output.status.success(),
+                "{files}: {}",
+                combined_output(&output)
+            );
+            assert!(
+                combined_output(&output).contains("contains no private key"),
                 "{}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         let output = unseal(list);
         assert!(
-            printed(&output).contains("no key could decrypt secret"),
+            combined_output(&output).contains("no key could decrypt secret"),
             "{}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -788,7 +801,7 @@ fn shows_errors_of_sops_escaped_and_shortened() {
         )
         .output()
         .expect("it starts");
-    let text = printed(&output);
+    let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for want in [
         "Failed to get the data key",

@@ -55,7 +55,7 @@ fn stderr(output: &Output) -> String {
 const ATTACKER_URL: &str = "http://evil.example:8200";
 
 /// Returns a file in each format that `sops` reads, with this address of a Vault, and its name.
-fn files(address: &str) -> [(&'static str, String); 6] {
+fn sops_files(address: &str) -> [(&'static str, String); 6] {
     let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
     let json = format!(r#"{{"hc_vault": [{{"vault_address": "{address}"}}], "mac": "x"}}"#);
     [
@@ -87,7 +87,7 @@ fn files(address: &str) -> [(&'static str, String); 6] {
 #[test]
 fn gives_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
-        for (name, text) in files(ATTACKER_URL) {
+        for (name, text) in sops_files(ATTACKER_URL) {
             let scene = Scene::new();
             fs::write(scene.path(name), &text).expect("ours");
             let output = scene.import(name, &[], variables);
@@ -135,7 +135,7 @@ fn uses_a_key_service_that_the_user_names() {
         ),
         (&["--key-service=https://vault.example:8200"], &[]),
     ] {
-        for (name, text) in files(address) {
+        for (name, text) in sops_files(address) {
             let scene = Scene::new();
             fs::write(scene.path(name), &text).expect("ours");
             let output = scene.import(name, flags, variables);

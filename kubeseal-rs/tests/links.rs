@@ -25,7 +25,7 @@ const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.
 const OTHER_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
 
 /// A file with the Secret, sealed for the key of the fixtures.
-static SEALED: LazyLock<String> = LazyLock::new(|| {
+static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
     let scene = Scene::with_files(false, &[]);
     let output = scene.run(
         KUBESEAL,
@@ -55,10 +55,10 @@ struct Scene(tempfile::TempDir);
 
 impl Scene {
     fn new(is_work_tree: bool) -> Self {
-        Self::with_files(is_work_tree, &[("tree/sealed.yaml", &SEALED)])
+        Self::with_files(is_work_tree, &[("tree/sealed.yaml", &SEALED_SECRET)])
     }
 
-    fn with_files(is_work_tree: bool, more: &[(&str, &str)]) -> Self {
+    fn with_files(is_work_tree: bool, extra_files: &[(&str, &str)]) -> Self {
         let scene = Self(tempfile::tempdir().expect("a folder"));
         for (path, text) in [
             ("outside/file", USER_TEXT),
@@ -68,7 +68,7 @@ impl Scene {
             ("tree/folder/own-state/keys/key-2024.yaml", KEY_2024),
         ]
         .iter()
-        .chain(more)
+        .chain(extra_files)
         {
             let path = scene.path(path);
             fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
@@ -332,7 +332,7 @@ impl Writer {
         match self.before {
             Before::Missing => USER_TEXT,
             Before::Secret => SECRET,
-            Before::Sealed => &SEALED,
+            Before::Sealed => &SEALED_SECRET,
         }
     }
 
@@ -457,7 +457,7 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     fs::copy(OTHER_CERT, scene.path("tree/hostile/evil.pem")).expect("ours");
     let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
     fs::write(scene.path("tree/hostile/.seal.yaml"), rules).expect("ours");
-    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED).expect("ours");
+    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED_SECRET).expect("ours");
     symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml")).expect("ours");
     for path in ["hostile/link.yaml", "folder/db.yaml"] {
         let output = scene.run(SEAL, &["config", "explain", path]);
@@ -474,7 +474,7 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     );
     assert!(!output.status.success(), "{}", stderr(&output));
     let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
-    assert_eq!(text, *SEALED);
+    assert_eq!(text, *SEALED_SECRET);
 }
 
 /// Follows links within the work tree and links outside any work tree, to write a new file or to

@@ -29,25 +29,25 @@ fn rules_violated_by(name: &str, text: &str) -> Vec<String> {
     violated_rules(folder.path())
 }
 
-const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
+const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
 
 /// Attack: repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a value for
 /// the parser of another tool.
 #[test]
 fn a_repeated_key_is_a_finding() {
     for (name, text) in [
-        ("items.yaml", format!("{HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
-        ("data.yaml", format!("{HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),
-        ("alias.yaml", format!("{HEAD}&k stringData: {{a: hunter2}}\n*k : {{a: CHANGEME}}\n")),
-        ("kind.yaml", format!("{HEAD}kind: ConfigMap\nstringData: {{a: hunter2}}\n")),
-        ("merge.yaml", format!("{HEAD}<<: {{stringData: {{a: hunter2}}}}\n<<: {{stringData: {{}}}}\n")),
+        ("items.yaml", format!("{SECRET_HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
+        ("data.yaml", format!("{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),
+        ("alias.yaml", format!("{SECRET_HEAD}&k stringData: {{a: hunter2}}\n*k : {{a: CHANGEME}}\n")),
+        ("kind.yaml", format!("{SECRET_HEAD}kind: ConfigMap\nstringData: {{a: hunter2}}\n")),
+        ("merge.yaml", format!("{SECRET_HEAD}<<: {{stringData: {{a: hunter2}}}}\n<<: {{stringData: {{}}}}\n")),
         (
             "list.yaml",
             "kind: List\nitems:\n- {apiVersion: v1, kind: Secret, data: {a: aHVudGVyMg==}, data: {}}\n".to_owned(),
         ),
         (
             "beside.yaml",
-            format!("{{{{ x }}}}\n---\n{HEAD}stringData: {{a: hunter2}}\nstringData: {{}}\n"),
+            format!("{{{{ x }}}}\n---\n{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{}}\n"),
         ),
         (
             "db.json",
@@ -65,8 +65,8 @@ fn a_repeated_key_is_a_finding() {
             "secretGenerator: [{name: db, literals: [a=hunter2]}]\nsecretGenerator: []\n".to_owned(),
         ),
     ] {
-        let found = rules_violated_by(name, &text);
-        assert!(found.iter().any(|rule| rule == "repeated-key"), "{name}: {found:?}");
+        let rules = rules_violated_by(name, &text);
+        assert!(rules.iter().any(|rule| rule == "repeated-key"), "{name}: {rules:?}");
     }
 }
 
@@ -79,9 +79,9 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
         ),
         (
             "merge.yaml",
-            format!("{HEAD}stringData: {{<<: {{a: CHANGEME}}, a: TODO}}\n"),
+            format!("{SECRET_HEAD}stringData: {{<<: {{a: CHANGEME}}, a: TODO}}\n"),
         ),
-        ("two.yaml", format!("{HEAD}---\n{HEAD}")),
+        ("two.yaml", format!("{SECRET_HEAD}---\n{SECRET_HEAD}")),
     ] {
         assert_eq!(
             rules_violated_by(name, &text),
@@ -96,11 +96,11 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
 #[test]
 fn a_text_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
-        let text = format!("{head}\n---\n{HEAD}stringData: {{a: hunter2}}\n");
-        let found = rules_violated_by("db.yaml", &text);
+        let text = format!("{head}\n---\n{SECRET_HEAD}stringData: {{a: hunter2}}\n");
+        let rules = rules_violated_by("db.yaml", &text);
         assert!(
-            found.iter().any(|rule| rule == "plain-secret"),
-            "{head}: {found:?}"
+            rules.iter().any(|rule| rule == "plain-secret"),
+            "{head}: {rules:?}"
         );
     }
 }
@@ -110,7 +110,7 @@ const EXEMPTION: &str = "# seal lint: ignore plain-secret: an example";
 /// Attack: puts a line that looks like an exempting comment into a value, to exempt a Secret in the same file.
 #[test]
 fn a_line_of_a_value_exempts_nothing() {
-    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
     for (why, text) in [
         ("a literal", format!("--- |\n{EXEMPTION}\n---\n{plain}")),
         (
@@ -131,21 +131,21 @@ fn a_line_of_a_value_exempts_nothing() {
             format!("{plain}---\na: \"b\n{EXEMPTION}\n\"\nc: \"\n"),
         ),
     ] {
-        let found = rules_violated_by("db.yaml", &text);
+        let rules = rules_violated_by("db.yaml", &text);
         assert!(
-            found.iter().any(|rule| rule == "plain-secret"),
-            "{why}: {found:?}"
+            rules.iter().any(|rule| rule == "plain-secret"),
+            "{why}: {rules:?}"
         );
     }
 }
 
 #[test]
 fn a_comment_on_any_line_exempts_a_well_formed_file() {
-    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
     for text in [
         format!("{EXEMPTION}\n{plain}"),
         format!("{plain}{EXEMPTION}\n"),
-        format!("{HEAD}{EXEMPTION}\nstringData:\n{EXEMPTION}\n  a: hunter2\n"),
+        format!("{SECRET_HEAD}{EXEMPTION}\nstringData:\n{EXEMPTION}\n  a: hunter2\n"),
         format!("---\n{EXEMPTION}\n---\n{plain}"),
     ] {
         assert_eq!(
@@ -175,8 +175,8 @@ fn sealed_manifest(template: &str) -> String {
 /// Returns whether lint reports a missing item. Other findings are ignored, since the values of the fixture are not
 /// ciphertexts.
 fn has_missing_item(template: &str) -> bool {
-    let found = rules_violated_by("db.yaml", &sealed_manifest(template));
-    found.iter().any(|rule| rule == "missing-item")
+    let rules = rules_violated_by("db.yaml", &sealed_manifest(template));
+    rules.iter().any(|rule| rule == "missing-item")
 }
 
 #[test]
@@ -258,11 +258,11 @@ fn lint_checks_the_files_of_a_generator() {
         ] {
             fs::write(folder.path().join(name), text).expect("a file");
         }
-        let found = violated_rules(folder.path());
+        let rules = violated_rules(folder.path());
         assert_eq!(
-            found == ["plain-secret"],
+            rules == ["plain-secret"],
             is_found,
-            "{generator}: {found:?}"
+            "{generator}: {rules:?}"
         );
     }
 }

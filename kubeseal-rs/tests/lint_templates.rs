@@ -91,8 +91,8 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
         assert!(init.status.success(), "{init:?}");
         let add = run(folder.path(), "git", &["add", "."]);
         assert!(add.status.success(), "{add:?}");
-        let staged = lint(folder.path(), &["--staged"]);
-        assert_eq!(staged, (vec![rule.to_owned()], Some(1)), "{name}, staged");
+        let result = lint(folder.path(), &["--staged"]);
+        assert_eq!(result, (vec![rule.to_owned()], Some(1)), "{name}, staged");
     }
 }
 
@@ -135,8 +135,8 @@ fn a_generator_of_the_wrong_shape_is_reported() {
         assert_finding("plain-secret", "kustomization.yaml", text.as_bytes());
     }
     let text = "secretGenerator: [{name: db, literals: }, {literals: {a: CHANGEME}}, {literals: '${A}'}]\n";
-    let found = lint_file("kustomization.yaml", text.as_bytes());
-    assert_eq!(found, (vec![], Some(0)));
+    let result = lint_file("kustomization.yaml", text.as_bytes());
+    assert_eq!(result, (vec![], Some(0)));
 }
 
 fn sealed_manifest(metadata: &str, data: &str) -> String {
@@ -207,7 +207,7 @@ fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
     }
 }
 
-const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
+const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
 /// Attack: adds a line that is invalid YAML even with placeholders in place of the template actions, so that lint skips
 /// the values around it.
@@ -220,7 +220,7 @@ fn the_readable_values_of_a_partly_readable_template_are_checked() {
         "  {{ .x }} {{ .y }}: {{ .z }}: {{ .z }}\n",
         "  b: {{ .x }}\n  - {{ .y }}\n",
     ] {
-        let text = format!("{HEAD}stringData:\n  a: hunter2\n{line}");
+        let text = format!("{SECRET_HEAD}stringData:\n  a: hunter2\n{line}");
         let (rules, code) = lint_file("a.yaml", text.as_bytes());
         assert!(
             rules.contains(&"plain-secret".to_owned()),
@@ -240,7 +240,7 @@ fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
         "  {{ .x }}: \"{{ .y }}\" {{ default \"hunter2\" .z }}\n",
         "  b: \"{{ .x }}\" \"hunter2 {{ .y }}\n",
     ] {
-        let text = format!("{HEAD}stringData:\n{line}");
+        let text = format!("{SECRET_HEAD}stringData:\n{line}");
         assert_finding("malformed-file", "a.yaml", text.as_bytes());
     }
 }
@@ -248,7 +248,7 @@ fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
 #[test]
 fn reports_unchecked_lines_as_notes_in_every_format() {
     let folder = tempfile::tempdir().expect("a folder");
-    let text = format!("{HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
+    let text = format!("{SECRET_HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
     fs::write(folder.path().join("a.yaml"), text).expect("the file");
     for (format, want) in [
         ("text", "a.yaml:5: note: "),
@@ -332,7 +332,7 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
         assert_finding(
             "plain-secret",
             "a.yaml",
-            format!("{HEAD}{field}\n").as_bytes(),
+            format!("{SECRET_HEAD}{field}\n").as_bytes(),
         );
     }
     assert_finding(
@@ -346,7 +346,7 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
         "data: '${DATA}'",
         "data: {{ toYaml .x | indent 2 }}",
     ] {
-        let text = format!("{HEAD}{field}\n");
+        let text = format!("{SECRET_HEAD}{field}\n");
         assert_eq!(
             lint_file("a.yaml", text.as_bytes()),
             (vec![], Some(0)),
@@ -360,12 +360,12 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
 fn checks_the_other_named_files_if_one_cannot_be_read() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["a.yaml", "z.yaml"] {
-        let text = format!("{HEAD}stringData: {{a: hunter2}}\n");
+        let text = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
         fs::write(folder.path().join(name), text).expect("the file");
     }
     // The file is sparse, and larger than the size limit.
-    let large = fs::File::create(folder.path().join("m.yaml")).expect("a file");
-    large.set_len(1 << 40).expect("a sparse file");
+    let large_file = fs::File::create(folder.path().join("m.yaml")).expect("a file");
+    large_file.set_len(1 << 40).expect("a sparse file");
     let output = run(folder.path(), SEAL, &["lint", "a.yaml", "m.yaml", "z.yaml"]);
     let printed = String::from_utf8_lossy(&output.stdout);
     for name in ["a.yaml:1", "z.yaml:1"] {

@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{NEW_CERT, OLD_CERT, command, git, shown, write_files};
+use support::{NEW_CERT, OLD_CERT, combined_output, command, git, write_files};
 
 const KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
@@ -52,7 +52,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, Str
     command.env("EDITOR", "true").args(args).current_dir(folder);
     let output = command.output().expect("it runs");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.code(), shown(&output), stdout)
+    (output.status.code(), combined_output(&output), stdout)
 }
 
 const NON_MAPPINGS: [(&str, &str); 6] = [
@@ -177,12 +177,12 @@ fn every_command_locates_items_of_the_wrong_type() {
                 "",
             ),
         ] {
-            let (exit_code, shown, _) = run(folder.path(), SEAL, args);
-            assert_eq!(exit_code, Some(code), "{items} {args:?}: {shown}");
+            let (exit_code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(exit_code, Some(code), "{items} {args:?}: {printed}");
             for part in ["db.yaml", "shop/db", &want, other_output] {
                 assert!(
-                    shown.contains(part),
-                    "{items} {args:?}: {part:?} in {shown}"
+                    printed.contains(part),
+                    "{items} {args:?}: {part:?} in {printed}"
                 );
             }
             let text = fs::read_to_string(&file).expect("ours");
@@ -196,13 +196,13 @@ fn lint_finds_items_of_the_wrong_type() {
     let folder = folder();
     for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_TEXTS) {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
-        let (code, shown, _) = run(folder.path(), SEAL, &["lint", "tree"]);
-        assert_eq!(code, Some(1), "{items}: {shown}");
-        let is_named =
-            shown.contains("encryptedData must be a mapping") || shown.contains("a is not text");
+        let (code, printed, _) = run(folder.path(), SEAL, &["lint", "tree"]);
+        assert_eq!(code, Some(1), "{items}: {printed}");
+        let is_named = printed.contains("encryptedData must be a mapping")
+            || printed.contains("a is not text");
         assert!(
-            is_named && (shown.contains("tree/db.yaml:5") || shown.contains("line 5")),
-            "{items} {type_name}: {shown}"
+            is_named && (printed.contains("tree/db.yaml:5") || printed.contains("line 5")),
+            "{items} {type_name}: {printed}"
         );
     }
 }
@@ -234,8 +234,8 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
             &["--re-encrypt", "-f", "tree/db.yaml"],
             &["--validate", "-f", "tree/db.yaml"],
         ] {
-            let (code, shown, stdout) = run(folder.path(), KUBESEAL, args);
-            assert_eq!(code, Some(1), "{items} {args:?}: {shown}");
+            let (code, printed, stdout) = run(folder.path(), KUBESEAL, args);
+            assert_eq!(code, Some(1), "{items} {args:?}: {printed}");
             assert!(stdout.is_empty(), "{items} {args:?}: {stdout}");
             for part in [
                 "shop/db",
@@ -243,8 +243,8 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
                 type_name,
             ] {
                 assert!(
-                    shown.contains(part),
-                    "{items} {args:?}: {part:?} in {shown}"
+                    printed.contains(part),
+                    "{items} {args:?}: {part:?} in {printed}"
                 );
             }
             assert_eq!(
@@ -256,17 +256,17 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
     }
     for (items, type_name) in NON_TEXTS {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
-        let (code, shown, stdout) = run(folder.path(), KUBESEAL, &recover);
-        assert_eq!(code, Some(1), "{items}: {shown}");
+        let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {printed}");
         // Upstream reads such a value as an empty one, which no key decrypts.
         assert!(
-            shown.contains("no key could decrypt secret (a"),
-            "{items}: {shown}"
+            printed.contains("no key could decrypt secret (a"),
+            "{items}: {printed}"
         );
         let hint =
             format!("hint: item a is not a sealed value: it is {type_name}, not text in base64");
-        assert!(shown.contains(&hint), "{items}: {shown}");
-        assert!(!shown.contains("empty"), "{items}: {shown}");
+        assert!(printed.contains(&hint), "{items}: {printed}");
+        assert!(!printed.contains("empty"), "{items}: {printed}");
         assert!(stdout.is_empty(), "{items}: {stdout}");
     }
     let list = "apiVersion: v1\nkind: List\nitems:\n- spec: {encryptedData: {c: ''}}\n- spec: {encryptedData: {c: [x], d: 5, e: ~}}\n";
@@ -296,10 +296,10 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
         ),
     ] {
         fs::write(folder.path().join("tree/db.yaml"), &items).expect("ours");
-        let (code, shown, _) = run(folder.path(), KUBESEAL, &recover);
-        assert_eq!(code, Some(1), "{items}: {shown}");
+        let (code, printed, _) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {printed}");
         for part in want {
-            assert!(shown.contains(part), "{items}: {part:?} in {shown}");
+            assert!(printed.contains(part), "{items}: {part:?} in {printed}");
         }
     }
 }
@@ -353,12 +353,12 @@ fn names_a_sealed_secret_of_another_version() {
             &["keys", "status", "tree", "--directory", "state"],
             &["keys", "status", "tree/db.yaml", "--directory", "state"],
         ] {
-            let (code, shown, _) = run(folder.path(), SEAL, args);
-            assert_eq!(code, Some(2), "{args:?}: {shown}\n{text}");
-            assert!(shown.contains("db.yaml"), "{args:?}: {shown}");
+            let (code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(code, Some(2), "{args:?}: {printed}\n{text}");
+            assert!(printed.contains("db.yaml"), "{args:?}: {printed}");
             assert!(
-                shown.contains(want),
-                "{args:?}: {want:?} in {shown}\n{text}"
+                printed.contains(want),
+                "{args:?}: {want:?} in {printed}\n{text}"
             );
         }
     }

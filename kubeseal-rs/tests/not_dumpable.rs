@@ -15,7 +15,7 @@ const NOBODY: u32 = 65534;
 
 /// Runs a program that waits for stdin. Returns its user ID and the user ID of the owner of its
 /// memory, which is root if other processes of the user have no access.
-fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
+fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
@@ -64,9 +64,9 @@ fn other_processes_cannot_read_the_memory_of_the_programs() {
     fs::write(&file, certificate).expect("the folder is ours");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("the folder is ours");
     let cert = file.to_str().expect("a text");
-    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
+    let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
     assert_ne!(user, owner, "kubeseal");
     let args = ["create", "a", "-n", "b", "--cert", cert, "--stdin", "a"];
-    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_seal"), &args);
+    let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_seal"), &args);
     assert_ne!(user, owner, "seal");
 }

@@ -29,7 +29,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     command(folder, SEAL, args).output().expect("it runs")
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
@@ -51,7 +51,7 @@ fn create_sealed_file(folder: &Path) {
         "db.yaml",
     ];
     let output = seal(folder, &args);
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
 fn is_root() -> bool {
@@ -75,15 +75,15 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 #[test]
 fn reports_an_unreadable_folder_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
-    let everyone = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
+    let open_mode = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
     create_sealed_file(folder.path());
     for name in ["a", "closed", "z"] {
         let sub = folder.path().join("tree").join(name);
         fs::create_dir_all(&sub).expect("ours");
         fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml")).expect("ours");
         for path in [&sub, &sub.join("db.yaml"), &folder.path().join("key.pem")] {
-            fs::set_permissions(path, everyone.clone()).expect("ours");
+            fs::set_permissions(path, open_mode.clone()).expect("ours");
         }
     }
     let closed = folder.path().join("tree/closed");
@@ -98,21 +98,21 @@ fn reports_an_unreadable_folder_and_continues() {
             output.status.code(),
             Some(2),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            printed(&output).contains("tree/closed"),
+            combined_output(&output).contains("tree/closed"),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
-        let is_done =
-            printed(&output).contains("z/db.yaml") || printed(&output).contains("in 2 files");
-        assert!(is_done, "{args:?}: {}", printed(&output));
+        let has_continued = combined_output(&output).contains("z/db.yaml")
+            || combined_output(&output).contains("in 2 files");
+        assert!(has_continued, "{args:?}: {}", combined_output(&output));
     }
-    fs::set_permissions(&closed, everyone).expect("ours");
+    fs::set_permissions(&closed, open_mode).expect("ours");
 }
 
-const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
+const PLAIN_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
 
 #[test]
 fn reports_an_unreadable_file_and_continues() {
@@ -125,7 +125,7 @@ fn reports_an_unreadable_file_and_continues() {
         &["-i", "tree", "--cert", "cert.pem"],
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let everyone = fs::Permissions::from_mode(0o777);
+        let open_mode = fs::Permissions::from_mode(0o777);
         create_sealed_file(folder.path());
         let path_to = |name: &str| folder.path().join(name);
         fs::create_dir_all(path_to("tree")).expect("ours");
@@ -133,7 +133,7 @@ fn reports_an_unreadable_file_and_continues() {
         for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
             fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
         }
-        fs::write(path_to("tree/z.yaml"), PLAIN).expect("ours");
+        fs::write(path_to("tree/z.yaml"), PLAIN_SECRET).expect("ours");
         for name in [
             "",
             "tree",
@@ -143,21 +143,21 @@ fn reports_an_unreadable_file_and_continues() {
             "tree/n.yaml",
             "tree/z.yaml",
         ] {
-            fs::set_permissions(path_to(name), everyone.clone()).expect("ours");
+            fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
         }
         for name in ["tree/a.yaml", "tree/m.yaml"] {
             fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
         }
         let output = seal_as_nobody(folder.path(), args);
-        let printed = printed(&output);
+        let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in ["tree/a.yaml", "tree/m.yaml"] {
             assert!(printed.contains(name), "{args:?}: {printed}");
         }
-        let is_done = ["z.yaml", "n.yaml"]
+        let has_continued = ["z.yaml", "n.yaml"]
             .iter()
             .any(|name| printed.contains(name));
-        assert!(is_done, "{args:?}: {printed}");
+        assert!(has_continued, "{args:?}: {printed}");
         assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
     }
 }
@@ -170,7 +170,7 @@ fn git(folder: &Path, args: &[&str]) {
     );
     git.args(["-c", "protocol.file.allow=always"]).args(args);
     let output = git.output().expect("it runs");
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
 /// Attack: removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a removal or not
@@ -179,7 +179,7 @@ fn git(folder: &Path, args: &[&str]) {
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let path_to = |name: &str| folder.path().join(name);
-    let everyone = fs::Permissions::from_mode(0o777);
+    let open_mode = fs::Permissions::from_mode(0o777);
     create_sealed_file(folder.path());
     for name in [
         "closed/inner.yaml",
@@ -200,9 +200,9 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     fs::remove_file(path_to("pipe.yaml")).expect("ours");
     let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
     assert!(status.expect("it runs").success());
-    fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
-        fs::set_permissions(path_to(name), everyone.clone()).expect("ours");
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
     }
     let closed = [
         "closed",
@@ -245,7 +245,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         (&["diff", "pipe.yaml"], &["pipe.yaml"]),
     ] {
         let output = seal_as_nobody(folder.path(), args);
-        let printed = printed(&output);
+        let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in names {
             assert!(printed.contains(name), "{args:?}: {name} in {printed}");
@@ -266,7 +266,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         );
     }
     for name in closed {
-        fs::set_permissions(path_to(name), everyone.clone()).expect("ours");
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
     }
 }
 
@@ -300,7 +300,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
                 &[&["20", SEAL][..], &args].concat(),
             );
             let output = edit.env("EDITOR", &editor).output().expect("it runs");
-            let printed = printed(&output);
+            let printed = combined_output(&output);
             assert_eq!(
                 output.status.code(),
                 Some(2),
@@ -309,9 +309,9 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
             for part in ["nothing was changed", "the edited text was discarded"] {
                 assert!(printed.contains(part), "{file} {replacement}: {printed}");
             }
-            let names_file = printed.contains("values.yaml") || printed.contains("db.yaml");
+            let has_file_name = printed.contains("values.yaml") || printed.contains("db.yaml");
             assert!(
-                names_file && !printed.contains("hunter"),
+                has_file_name && !printed.contains("hunter"),
                 "{file} {replacement}: {printed}"
             );
         }
@@ -338,7 +338,7 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
                 &[&["20", SEAL][..], args].concat(),
             );
             let output = run.env("EDITOR", "true").output().expect("it runs");
-            let printed = printed(&output);
+            let printed = combined_output(&output);
             assert_eq!(
                 output.status.code(),
                 Some(2),
@@ -369,12 +369,12 @@ fn reports_a_repository_without_a_commit() {
             output.status.code(),
             Some(2),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            printed(&output).contains("no commit to compare with"),
+            combined_output(&output).contains("no commit to compare with"),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -412,7 +412,11 @@ fn a_file_keeps_its_owner_group_and_mode() {
         ],
     ] {
         let output = seal(folder.path(), args);
-        assert!(output.status.success(), "{args:?}: {}", printed(&output));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
         let metadata = fs::metadata(&file).expect("ours");
         let attributes = (
             metadata.uid(),
@@ -441,9 +445,9 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
             .expect("it runs");
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert!(
-            printed(&output).contains("cannot"),
+            combined_output(&output).contains("cannot"),
             "{line}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),
@@ -486,7 +490,7 @@ fn an_interrupted_rotation_reports_its_progress() {
         assert!(status.expect("it runs").success());
         let output = run.wait_with_output().expect("ours");
         assert_eq!(output.status.signal(), Some(number), "{output:?}");
-        let printed = printed(&output);
+        let printed = combined_output(&output);
         assert!(
             printed.contains(&format!("interrupted by SIG{name} after ")),
             "{printed}"

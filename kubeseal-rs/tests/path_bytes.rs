@@ -12,7 +12,7 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
     contexts: [{name: c, context: {cluster: c, user: u, namespace: shop}}]\n\
@@ -67,7 +67,7 @@ fn folder() -> tempfile::TempDir {
     write("%.key", &fixture("key.pem"));
     write("%.txt", b"value");
     write("%.env", b"A=b\n");
-    write("%.yaml", PLAIN.as_bytes());
+    write("%.yaml", PLAIN_SECRET.as_bytes());
     write("%.kubeconfig", KUBECONFIG.as_bytes());
     write("%.rules", b"rules: []\n");
     fs::create_dir(folder.path().join(argument("%"))).expect("a folder");

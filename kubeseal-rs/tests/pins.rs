@@ -87,9 +87,9 @@ impl Scene {
     fn is_discovered_certificate_used(&self) -> bool {
         let output = self.kubeseal(&[], &[]);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let names_controller =
+        let has_controller_name =
             stderr.contains("tenant/evil") || stderr.contains("--controller-namespace tenant");
-        assert!(names_controller, "{stderr}");
+        assert!(has_controller_name, "{stderr}");
         output.status.success()
     }
 }

@@ -22,7 +22,7 @@ const ATTACKER_FINGERPRINT: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30
 
 /// An attacker's rule for a copy of a production value.
 const RULE: &str = "rules: [{path: 'x/**', certificate: x/cert.pem}]\n";
-const STOLEN: &str = "x/stolen.yaml";
+const STOLEN_FILE: &str = "x/stolen.yaml";
 
 /// A repository with a production value, `prod/db.yaml`, and a copy where the attacker's rule
 /// applies.
@@ -59,7 +59,7 @@ impl Scene {
             "-n=shop",
         ];
         assert_success(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
-        fs::rename(scene.path("db.yaml"), scene.path(STOLEN)).expect("ours");
+        fs::rename(scene.path("db.yaml"), scene.path(STOLEN_FILE)).expect("ours");
         scene
     }
 
@@ -87,7 +87,7 @@ impl Scene {
     }
 
     fn stolen_file(&self) -> String {
-        fs::read_to_string(self.path(STOLEN)).expect("it is there")
+        fs::read_to_string(self.path(STOLEN_FILE)).expect("it is there")
     }
 
     /// Returns all files below the repository, with their content.
@@ -113,7 +113,7 @@ fn assert_success(output: &Output) {
 
 const ROTATE: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
 const DRY_RUN: [&str; 5] = ["rotate", ".", "--key", "../old.yaml", "--dry-run"];
-const EDIT: [&str; 4] = ["edit", STOLEN, "--key", "../old.yaml"];
+const EDIT: [&str; 4] = ["edit", STOLEN_FILE, "--key", "../old.yaml"];
 const IMPORT: [&str; 6] = [
     "import",
     "sops",
@@ -153,11 +153,11 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     for rule in [RULE, &pinned_rule] {
         for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
             for variables in [&[][..], &own, &pin] {
-                for more in [&[][..], &["--config=.seal.yaml"]] {
+                for flags in [&[][..], &["--config=.seal.yaml"]] {
                     let scene = Scene::new(rule);
                     let before = scene.files();
-                    let output = scene.run(&[args, more].concat(), variables);
-                    let why = format!("{args:?} {more:?} {variables:?}: {}", stderr(&output));
+                    let output = scene.run(&[args, flags].concat(), variables);
+                    let why = format!("{args:?} {flags:?} {variables:?}: {}", stderr(&output));
                     assert_eq!(output.status.code(), Some(2), "{why}");
                     assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
                     assert_eq!(scene.files(), before, "{why}");
@@ -174,7 +174,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={NEW_FINGERPRINT}");
     let list = format!("{ATTACKER_FINGERPRINT},{NEW_FINGERPRINT}");
     let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", list.as_str())];
-    for (why, more, variables) in [
+    for (why, flags, variables) in [
         ("--cert", &["--cert=../new.pem"][..], &[][..]),
         ("--cert-fingerprint", &[&flag], &[]),
         ("a pin in the environment", &[], &pins),
@@ -186,7 +186,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
             }
             let scene = Scene::new(new_rule);
             fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
-            let output = scene.run(&[args, more].concat(), variables);
+            let output = scene.run(&[args, flags].concat(), variables);
             assert!(
                 output.status.success(),
                 "{args:?} {why}: {}",
@@ -216,7 +216,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
             "-n=shop",
             "-w=x/new.yaml",
         ][..],
-        &["set", STOLEN, "a", "--from-file=x/values.env"],
+        &["set", STOLEN_FILE, "a", "--from-file=x/values.env"],
         &["generate", "new", "a=password", "-n=shop", "-w=x/new.yaml"],
         &[
             "import",
@@ -226,7 +226,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
             "-n=shop",
             "-w=x/new.yaml",
         ],
-        &["edit", STOLEN, "--blind"],
+        &["edit", STOLEN_FILE, "--blind"],
     ] {
         let scene = Scene::new(RULE);
         let before = scene.files();
@@ -247,8 +247,8 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
 }
 
 /// Creates a cluster without a controller of the default name, where the attacker's Service has a
-/// controller's labels.
-fn cluster(folder: &Path) -> PathBuf {
+/// controller's labels. Returns the path of its kubeconfig.
+fn serve_cluster(folder: &Path) -> PathBuf {
     let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
     let responses: Vec<(String, Body)> = vec![
         ("/api/v1/services".into(), text_body(labeled_services)),
@@ -274,13 +274,13 @@ fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
     for rule in [RULE, &pinned_rule, controller_rule] {
         for variables in [&[][..], &own, &pin] {
-            for more in [&[][..], &["--config=.seal.yaml"]] {
+            for flags in [&[][..], &["--config=.seal.yaml"]] {
                 let scene = Scene::new(rule);
-                let kubeconfig = cluster(scene.0.path()).display().to_string();
+                let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
                 let before = scene.files();
                 let variables = [&[("KUBECONFIG", kubeconfig.as_str())], variables].concat();
-                let output = scene.run(&[&["edit", STOLEN], more].concat(), &variables);
-                let why = format!("{rule} {more:?} {variables:?}: {}", stderr(&output));
+                let output = scene.run(&[&["edit", STOLEN_FILE], flags].concat(), &variables);
+                let why = format!("{rule} {flags:?} {variables:?}: {}", stderr(&output));
                 assert_eq!(output.status.code(), Some(2), "{why}");
                 assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
                 assert_eq!(scene.files(), before, "{why}");
@@ -293,14 +293,14 @@ fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_
 #[test]
 fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");
-    for more in ["--cert=x/cert.pem", &flag, "--blind"] {
+    for flags in ["--cert=x/cert.pem", &flag, "--blind"] {
         let scene = Scene::new(RULE);
-        let kubeconfig = cluster(scene.0.path()).display().to_string();
+        let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
         let before = scene.stolen_file();
         let variables = [("KUBECONFIG", kubeconfig.as_str())];
-        let output = scene.run(&["edit", STOLEN, more], &variables);
-        assert!(output.status.success(), "{more}: {}", stderr(&output));
-        assert_ne!(scene.stolen_file(), before, "{more}: {}", stderr(&output));
+        let output = scene.run(&["edit", STOLEN_FILE, flags], &variables);
+        assert!(output.status.success(), "{flags}: {}", stderr(&output));
+        assert_ne!(scene.stolen_file(), before, "{flags}: {}", stderr(&output));
     }
 }
 
@@ -316,7 +316,7 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
     ] {
         for args in [&ROTATE[..], &EDIT, &EDIT[..2]] {
             let scene = Scene::new(rule);
-            let kubeconfig = cluster(scene.0.path()).display().to_string();
+            let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
             let before = scene.stolen_file();
             let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
             assert_eq!(

@@ -109,12 +109,12 @@ fn reply(mut client: impl Read + Write, answer: &str) -> io::Result<()> {
     client.flush()
 }
 
-fn certificate() -> String {
+fn certificate_response() -> String {
     let length = CERTIFICATE.len();
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{CERTIFICATE}")
 }
 
-fn redirect(to: &str) -> String {
+fn redirect_response(to: &str) -> String {
     format!(
         "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
@@ -127,9 +127,9 @@ const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
 #[test]
 fn follows_no_redirect_from_https_to_http() {
     let scene = Scene::new();
-    let (http_url, count) = scene.serve("127.0.0.2", false, certificate());
-    let (first, _) = scene.serve("127.0.0.1", true, redirect(&http_url));
-    let (second, _) = scene.serve("127.0.0.1", true, redirect(&first));
+    let (http_url, count) = scene.serve("127.0.0.2", false, certificate_response());
+    let (first, _) = scene.serve("127.0.0.1", true, redirect_response(&http_url));
+    let (second, _) = scene.serve("127.0.0.1", true, redirect_response(&first));
     for server in [first, second] {
         let flag = format!("--cert={server}");
         for (rule, args) in [
@@ -149,9 +149,9 @@ fn follows_no_redirect_from_https_to_http() {
 #[test]
 fn follows_no_redirect_of_a_rule_to_another_host() {
     let scene = Scene::new();
-    let (other, count) = scene.serve("127.0.0.2", false, certificate());
-    let (target, _) = scene.serve("127.0.0.1", false, certificate());
-    let (first, _) = scene.serve("127.0.0.1", false, redirect(&other));
+    let (other, count) = scene.serve("127.0.0.2", false, certificate_response());
+    let (target, _) = scene.serve("127.0.0.1", false, certificate_response());
+    let (first, _) = scene.serve("127.0.0.1", false, redirect_response(&other));
     let output = scene.seal(&format!("certificate: '{first}'"), &SEAL);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
@@ -162,9 +162,9 @@ fn follows_no_redirect_of_a_rule_to_another_host() {
 
     // Redirects to the same host are followed, and redirects of a server that the user names to any
     // host.
-    let (http_server, _) = scene.serve("127.0.0.1", false, redirect(&target));
-    let (tls_target, _) = scene.serve("127.0.0.1", true, certificate());
-    let (tls_server, _) = scene.serve("127.0.0.1", true, redirect(&tls_target));
+    let (http_server, _) = scene.serve("127.0.0.1", false, redirect_response(&target));
+    let (tls_target, _) = scene.serve("127.0.0.1", true, certificate_response());
+    let (tls_server, _) = scene.serve("127.0.0.1", true, redirect_response(&tls_target));
     for server in [http_server, tls_server] {
         let output = scene.seal(&format!("certificate: '{server}'"), &SEAL);
         assert!(output.status.success(), "{server}: {output:?}");

@@ -20,7 +20,7 @@ const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
 /// A plain value that must appear neither in the file nor on the terminal.
-const PLAIN: &str = "hunter2-in-clear";
+const PLAIN_VALUE: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
 /// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
@@ -64,7 +64,8 @@ impl Scene {
     }
 
     fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
-        let kubeconfig = answer.map_or_else(|| "/nowhere".into(), |answer| self.cluster(answer));
+        let kubeconfig =
+            answer.map_or_else(|| "/nowhere".into(), |answer| self.start_cluster(answer));
         let mut command = command(program, self.folder.path(), kubeconfig);
         if let Ok(input) = fs::File::open(self.path("db.yaml")) {
             command.stdin(input);
@@ -73,8 +74,9 @@ impl Scene {
         command.output().expect("it starts")
     }
 
-    /// Starts a cluster whose controller gives this answer to every re-encryption.
-    fn cluster(&self, answer: &str) -> PathBuf {
+    /// Starts a cluster whose controller gives this answer to every re-encryption. Returns the
+    /// path of its kubeconfig.
+    fn start_cluster(&self, answer: &str) -> PathBuf {
         let responses = vec![
             (service_path(NAMESPACE, NAME), service_body()),
             (certificate_path(NAMESPACE, NAME), text_body(NEW_CERT)),
@@ -83,14 +85,14 @@ impl Scene {
         api_server::serve(self.folder.path(), responses)
     }
 
-    fn file(&self) -> String {
+    fn sealed_file(&self) -> String {
         fs::read_to_string(self.path("db.yaml")).expect("it is there")
     }
 
     /// Runs every command that re-encrypts through the controller. Checks that each command
     /// refuses the answer, changes no file and prints no part of the answer.
     fn assert_refused(&self, why: &str, answer: &str) {
-        let before = self.file();
+        let before = self.sealed_file();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (SEAL, &["rotate", "db.yaml", "-o", "json"]),
@@ -102,10 +104,10 @@ impl Scene {
             let stderr = stderr(&output);
             let why = format!("{why} {args:?}: {stderr}");
             assert!(!output.status.success(), "{why}");
-            assert_eq!(self.file(), before, "{why}");
+            assert_eq!(self.sealed_file(), before, "{why}");
             assert!(!self.path("out.yaml").exists(), "{why}");
             let shown = stderr + &String::from_utf8_lossy(&output.stdout);
-            for plain in [PLAIN, PLAIN_IN_BASE64, "\u{1b}"] {
+            for plain in [PLAIN_VALUE, PLAIN_IN_BASE64, "\u{1b}"] {
                 assert!(!shown.contains(plain), "{why} {shown}");
             }
             assert!(program == SEAL || output.stdout.is_empty(), "{why}");
@@ -114,7 +116,7 @@ impl Scene {
 }
 
 /// Returns a function that sets the value at a path of the answer, with `|` between the names.
-fn put(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
+fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     Box::new(move |answer| {
         let mut node = answer;
         for name in path.split('|') {
@@ -141,7 +143,7 @@ const PAYLOAD_LEN: usize = "value".len() + 16;
 fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     let scene = Scene::new();
     let mut answer = scene.answer.clone();
-    answer["spec"]["encryptedData"]["p"] = json!(PLAIN);
+    answer["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
     scene.assert_refused("a plain value", &answer.to_string());
 }
 
@@ -157,10 +159,10 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         json!(""),
         json!(null),
         json!(7),
-        json!({ "a": PLAIN }),
+        json!({ "a": PLAIN_VALUE }),
         json!("\0\u{1b}[2J"),
         json!(PLAIN_IN_BASE64),
-        json!(format!("{genuine}\n# {PLAIN}")),
+        json!(format!("{genuine}\n# {PLAIN_VALUE}")),
         json!(format!("{genuine}{PLAIN_IN_BASE64}")),
         json!(format!("{first}\n{second}")),
         json!(format!(" {genuine}")),
@@ -177,7 +179,7 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         envelope(256, 256, PAYLOAD_LEN + 1_000_000),
     ] {
         let mut answer = scene.answer.clone();
-        put(ITEM, value.clone())(&mut answer);
+        set_value(ITEM, value.clone())(&mut answer);
         let why: String = value.to_string().chars().take(80).collect();
         scene.assert_refused(&why, &answer.to_string());
     }
@@ -188,16 +190,16 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
 fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     let scene = Scene::new();
     let genuine = scene.answer["spec"]["encryptedData"]["p"].clone();
-    let hints = json!({ "p": PLAIN }).to_string();
+    let hints = json!({ "p": PLAIN_VALUE }).to_string();
     for (path, value) in [
         ("spec|encryptedData", json!({})),
         ("spec|encryptedData", json!({ "p": genuine })),
         ("spec|encryptedData|more", genuine.clone()),
         ("spec|encryptedData|hunter2-in-clear", genuine.clone()),
-        ("spec|data", json!(PLAIN)),
+        ("spec|data", json!(PLAIN_VALUE)),
         ("spec|data", genuine.clone()),
         ("metadata|name", json!("other")),
-        ("metadata|name", json!(PLAIN)),
+        ("metadata|name", json!(PLAIN_VALUE)),
         ("metadata|namespace", json!("other")),
         ("metadata|namespace", json!(null)),
         (
@@ -208,32 +210,35 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
             "metadata|annotations",
             json!({ "sealedsecrets.bitnami.com/namespace-wide": "true" }),
         ),
-        ("metadata|annotations", json!({ "a": PLAIN })),
-        ("metadata|annotations", json!({ HINTS: PLAIN })),
+        ("metadata|annotations", json!({ "a": PLAIN_VALUE })),
+        ("metadata|annotations", json!({ HINTS: PLAIN_VALUE })),
         ("metadata|annotations", json!({ HINTS: hints })),
-        ("metadata|labels", json!({ PLAIN: "true" })),
-        ("metadata|finalizers", json!([PLAIN])),
-        ("metadata|generateName", json!(PLAIN)),
-        ("spec|template|metadata|name", json!(PLAIN)),
-        ("spec|template|metadata|labels|app", json!(PLAIN)),
-        ("spec|template|metadata|annotations|more", json!(PLAIN)),
-        ("spec|template|type", json!(PLAIN)),
+        ("metadata|labels", json!({ PLAIN_VALUE: "true" })),
+        ("metadata|finalizers", json!([PLAIN_VALUE])),
+        ("metadata|generateName", json!(PLAIN_VALUE)),
+        ("spec|template|metadata|name", json!(PLAIN_VALUE)),
+        ("spec|template|metadata|labels|app", json!(PLAIN_VALUE)),
+        (
+            "spec|template|metadata|annotations|more",
+            json!(PLAIN_VALUE),
+        ),
+        ("spec|template|type", json!(PLAIN_VALUE)),
         ("spec|template|immutable", json!(true)),
-        ("spec|template|data|t", json!(PLAIN)),
-        ("spec|template|data|more", json!(PLAIN)),
+        ("spec|template|data|t", json!(PLAIN_VALUE)),
+        ("spec|template|data|more", json!(PLAIN_VALUE)),
     ] {
         let mut answer = scene.answer.clone();
-        put(path, value.clone())(&mut answer);
+        set_value(path, value.clone())(&mut answer);
         scene.assert_refused(&format!("{path}: {value}"), &answer.to_string());
     }
     for answer in [
         "",
-        PLAIN,
+        PLAIN_VALUE,
         "[]",
         "{}",
         "null",
         "\"\u{1b}\"",
-        &json!({ "items": [PLAIN] }).to_string(),
+        &json!({ "items": [PLAIN_VALUE] }).to_string(),
     ] {
         scene.assert_refused(answer, answer);
     }
@@ -244,7 +249,7 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();
-    let sealed = scene.file();
+    let sealed = scene.sealed_file();
     fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\"")).expect("ours");
     let (db, eb) = (
         scene.answer.clone(),
@@ -252,8 +257,8 @@ fn refuses_exchanged_objects_in_a_list() {
     );
     let eb: Json = serde_json::from_str(&eb).expect("it is JSON");
     let mut plain = eb.clone();
-    plain["spec"]["encryptedData"]["p"] = json!(PLAIN);
-    for (items, changed) in [
+    plain["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
+    for (items, is_changed) in [
         (json!([db, eb]), [true, true]),
         (json!([eb, db]), [false, false]),
         (json!([db, db]), [true, false]),
@@ -266,16 +271,16 @@ fn refuses_exchanged_objects_in_a_list() {
             .map(|path| fs::read_to_string(path).expect("ours"));
         let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
         let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
-        let why = format!("{changed:?}: {}", stderr(&output));
-        assert_eq!(output.status.success(), changed == [true, true], "{why}");
+        let why = format!("{is_changed:?}: {}", stderr(&output));
+        assert_eq!(output.status.success(), is_changed == [true, true], "{why}");
         let after = paths
             .clone()
             .map(|path| fs::read_to_string(path).expect("ours"));
         for i in 0..2 {
-            assert_eq!(after[i] != before[i], changed[i], "{why}");
+            assert_eq!(after[i] != before[i], is_changed[i], "{why}");
             fs::write(&paths[i], &before[i]).expect("ours");
         }
-        assert!(!stderr(&output).contains(PLAIN), "{why}");
+        assert!(!stderr(&output).contains(PLAIN_VALUE), "{why}");
     }
 }
 
@@ -284,13 +289,13 @@ fn refuses_exchanged_objects_in_a_list() {
 #[test]
 fn accepts_a_genuine_answer() {
     let scene = Scene::new();
-    let before = scene.file();
+    let before = scene.sealed_file();
     let mut bitnami = scene.answer.clone();
     for path in ["kind", "apiVersion", "spec|template|data"] {
-        put(path, Json::Null)(&mut bitnami);
+        set_value(path, Json::Null)(&mut bitnami);
     }
-    put("metadata|creationTimestamp", Json::Null)(&mut bitnami);
-    put(
+    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami);
+    set_value(
         "spec|template|metadata",
         json!({ "name": "db", "namespace": "shop", "creationTimestamp": null }),
     )(&mut bitnami);
@@ -305,7 +310,7 @@ fn accepts_a_genuine_answer() {
         ] {
             let output = scene.run(program, args, Some(&answer));
             assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-            let after: Json = parse_document(&scene.file());
+            let after: Json = parse_document(&scene.sealed_file());
             assert_eq!(
                 after["spec"]["encryptedData"],
                 scene.answer["spec"]["encryptedData"]

@@ -33,8 +33,8 @@ fn copy_stories(folder: &Path) -> Vec<PathBuf> {
     for story in &stories {
         let copy = folder.join(story.file_name().expect("it has a name"));
         fs::copy(story, &copy).expect("the folder is ours");
-        let own = story.with_extension("fixtures");
-        let fixtures = Some(own).filter(|own| own.is_dir());
+        let own_fixtures = story.with_extension("fixtures");
+        let fixtures = Some(own_fixtures).filter(|path| path.is_dir());
         copy_folder(
             &fixtures.unwrap_or_else(|| Path::new(STORIES).join("fixtures")),
             &copy.with_extension("in"),

@@ -10,7 +10,7 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 
 /// A word that names have after a control sequence.
-const WORD: &str = "all-is-well";
+const FORGED_WORD: &str = "all-is-well";
 /// Sequences that begin a new line, control the terminal, change the text direction or are invisible.
 const CONTROL_SEQUENCES: [&str; 9] = [
     "\n",
@@ -102,7 +102,7 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
         .iter()
         .any(|text| printed.contains(text));
     assert!(!is_usage_error, "{args:?}: {printed}");
-    let is_raw = printed.contains(&format!("{sequence}{WORD}"));
+    let is_raw = printed.contains(&format!("{sequence}{FORGED_WORD}"));
     is_raw.then(|| format!("{args:?}: {printed}"))
 }
 
@@ -112,10 +112,10 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
 fn names_cannot_start_a_line_or_control_the_terminal() {
     let mut failures = Vec::new();
     for sequence in CONTROL_SEQUENCES {
-        let name = format!("a{sequence}{WORD}");
+        let name = format!("a{sequence}{FORGED_WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
-        let missing = format!("no{sequence}{WORD}.yaml");
+        let missing = format!("no{sequence}{FORGED_WORD}.yaml");
         let broken = format!("broken/{name}.yaml");
         let not_a_key = format!("{name}/db.yaml");
         let commands: [(&str, &[&str]); 26] = [
@@ -190,7 +190,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
 fn names_cannot_control_the_terminal_in_yaml_or_json() {
     let mut failures = Vec::new();
     for sequence in CONTROL_SEQUENCES {
-        let name = format!("a{sequence}{WORD}");
+        let name = format!("a{sequence}{FORGED_WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
         let rotate = ["rotate", "tree", "--key", KEY, "--cert", CERT, "--dry-run"];

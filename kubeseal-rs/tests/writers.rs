@@ -24,12 +24,12 @@ fn spawn(folder: &Path, program: &str, args: &[&str]) -> Child {
         .expect("it runs")
 }
 
-fn cert() -> String {
+fn cert_path() -> String {
     format!("{FIXTURES}/cert.pem")
 }
 
 fn create_sealed_file(folder: &Path, items: &[&str]) {
-    let cert = cert();
+    let cert = cert_path();
     let mut args = vec![
         "create", "db", "-n", "shop", "--cert", &cert, "-w", "db.yaml",
     ];
@@ -60,10 +60,10 @@ fn twenty_concurrent_writers_lose_no_change() {
         folder.path(),
         &old.iter().map(String::as_str).collect::<Vec<_>>(),
     );
-    let (cert, value) = (cert(), folder.path().join("value"));
+    let (cert, value) = (cert_path(), folder.path().join("value"));
     fs::write(&value, "x").expect("ours");
-    let fresh = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
-    fs::write(folder.path().join("fresh.yaml"), fresh).expect("ours");
+    let new_secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
+    fs::write(folder.path().join("fresh.yaml"), new_secret).expect("ours");
     let mut runs = Vec::new();
     for i in 0..13 {
         let key = format!("new{i}");
@@ -95,14 +95,14 @@ fn twenty_concurrent_writers_lose_no_change() {
     }
     let text = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
     let has = |item: &str| text.contains(&format!("    {item}: "));
-    let lost: Vec<String> = (0..13)
+    let lost_items: Vec<String> = (0..13)
         .map(|i| format!("new{i}"))
         .filter(|item| !has(item))
         .collect();
     let restored: Vec<&String> = old.iter().filter(|item| has(item)).collect();
     assert!(
-        lost.is_empty() && restored.is_empty(),
-        "lost {lost:?}, restored {restored:?}"
+        lost_items.is_empty() && restored.is_empty(),
+        "lost {lost_items:?}, restored {restored:?}"
     );
     assert!(has("merged"), "{text}");
     assert_eq!(
@@ -117,17 +117,17 @@ fn twenty_concurrent_writers_lose_no_change() {
 fn keeps_concurrent_changes_of_other_programs() {
     let folder = tempfile::tempdir().expect("a folder");
     create_sealed_file(folder.path(), &["a"]);
-    let (file, cert) = (folder.path().join("db.yaml"), cert());
+    let (file, cert) = (folder.path().join("db.yaml"), cert_path());
     fs::write(folder.path().join("value"), "x").expect("ours");
     let is_finished = AtomicBool::new(false);
-    let (lines, lost) = std::thread::scope(|scope| {
+    let (lines, lost_lines) = std::thread::scope(|scope| {
         let other_program = scope.spawn(|| {
             let mut lines = 0;
-            let mut lost = Vec::new();
+            let mut lost_lines = Vec::new();
             while !is_finished.load(Ordering::SeqCst) {
                 let text = fs::read_to_string(&file).expect("it is always there");
-                lost.extend((0..lines).filter(|i| !text.contains(&format!("# line {i}.\n"))));
-                if !lost.is_empty() {
+                lost_lines.extend((0..lines).filter(|i| !text.contains(&format!("# line {i}.\n"))));
+                if !lost_lines.is_empty() {
                     break;
                 }
                 let new_file = folder.path().join("beside");
@@ -140,7 +140,7 @@ fn keeps_concurrent_changes_of_other_programs() {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(4));
             }
-            (lines, lost)
+            (lines, lost_lines)
         });
         for i in 0..40 {
             let key = format!("k{i}");
@@ -158,7 +158,10 @@ fn keeps_concurrent_changes_of_other_programs() {
         is_finished.store(true, Ordering::SeqCst);
         other_program.join().expect("ours")
     });
-    assert!(lost.is_empty(), "of {lines} lines, {lost:?} are gone");
+    assert!(
+        lost_lines.is_empty(),
+        "of {lines} lines, {lost_lines:?} are gone"
+    );
     assert!(lines > 0);
 }
 
@@ -180,7 +183,7 @@ fn concurrent_rotations_of_a_tree_succeed() {
     for run in runs {
         wait_for_success(run);
     }
-    let again = wait_for_success(spawn(folder.path(), SEAL, &args));
-    let printed = String::from_utf8_lossy(&again.stderr).into_owned();
+    let last_run = wait_for_success(spawn(folder.path(), SEAL, &args));
+    let printed = String::from_utf8_lossy(&last_run.stderr).into_owned();
     assert!(!printed.contains("failed"), "{printed}");
 }
