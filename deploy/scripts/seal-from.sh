@@ -43,7 +43,7 @@ input | jq -c "$wanted" | while read -r secret; do
     home=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
     file=$folder/$home/$name.yaml
     if [ -e "$file" ]; then
-        echo "$file exists already" >&2
+        echo "$file already exists" >&2
         continue
     fi
     mkdir -p "$folder/$home"

@@ -229,11 +229,14 @@ fn compares_a_file_of_another_repository() {
     }
     fs::create_dir(path_to("none")).expect("ours");
     std::os::unix::fs::symlink(path_to("two"), path_to("link")).expect("ours");
-    let absolute = |name: &str| path_to(name).display().to_string();
-    let (file, removed_file) = (absolute("two/db.yaml"), absolute("two/sub/gone.yaml"));
-    let two = absolute("two");
-    let unnormalized = format!("{two}/sub/../../two/db.yaml");
-    let through_link = absolute("link/db.yaml");
+    let absolute_path = |name: &str| path_to(name).display().to_string();
+    let (file, removed_file) = (
+        absolute_path("two/db.yaml"),
+        absolute_path("two/sub/gone.yaml"),
+    );
+    let other_repository = absolute_path("two");
+    let unnormalized = format!("{other_repository}/sub/../../two/db.yaml");
+    let through_link = absolute_path("link/db.yaml");
     let added = ["two/db.yaml: shop/db\n  + two added"];
     for from in [
         Path::new("/"),
@@ -253,7 +256,7 @@ fn compares_a_file_of_another_repository() {
         }
         assert_diff(
             from,
-            &[&two],
+            &[&other_repository],
             0,
             &[added[0], "gone.yaml: shop/db\n  - (the object) removed"],
         );
@@ -287,10 +290,10 @@ fn compares_a_file_of_another_repository() {
             &["db.yaml: shop/db\n  + one added"],
         );
     }
-    let one = absolute("one/db.yaml");
+    let first_file = absolute_path("one/db.yaml");
     assert_diff(
         &path_to("none"),
-        &[&one, &file],
+        &[&first_file, &file],
         0,
         &["+ one added", "+ two added"],
     );
@@ -404,8 +407,8 @@ fn names_files_relative_to_the_current_folder() {
     }
 }
 
-/// Creates a repository with three commits: they add `db.yaml`; `in/db.yaml` and
-/// `out/deep/db.yaml`; `out/new.yaml` and another item in `out/deep/db.yaml`.
+/// Creates a repository with three commits. The first adds `db.yaml`, the second `in/db.yaml` and
+/// `out/deep/db.yaml`, the third `out/new.yaml` and another item in `out/deep/db.yaml`.
 fn create_history(root: &Path) {
     create_repository(root);
     for name in ["in", "out/deep"] {
@@ -479,13 +482,13 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
     assert_diff(&clone, &[], 0, &[]);
     assert_diff(&clone, &["."], 0, &[]);
     fs::create_dir(clone.join("in")).expect("ours");
-    let absolute = clone.join("sub/db.yaml").display().to_string();
+    let absolute_path = clone.join("sub/db.yaml").display().to_string();
     for (from, args) in [
         ("", &["sub/db.yaml"][..]),
         ("", &["HEAD", "sub/db.yaml"]),
         ("", &["HEAD~1..HEAD", "sub/deep/db.yaml"]),
         ("in", &["../sub/db.yaml"]),
-        ("../outer", &[&absolute]),
+        ("../outer", &[&absolute_path]),
     ] {
         let parts = ["is in the submodule sub, which is not checked out", remedy];
         assert_diff(&clone.join(from), args, 2, &parts);
@@ -596,7 +599,7 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
         folder.path(),
         &["clone", "-q", "--depth", "1", &url, "shallow"],
     );
-    let shallow = folder.path().join("shallow");
+    let shallow_clone = folder.path().join("shallow");
     for args in [
         &["HEAD~1"][..],
         &["HEAD^"],
@@ -604,13 +607,13 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
         &["HEAD~1", "db.yaml"],
     ] {
         assert_diff(
-            &shallow,
+            &shallow_clone,
             args,
             2,
             &["shallow clone", "git fetch --unshallow"],
         );
     }
-    let printed = combined_output(&seal(&shallow, &["diff", "nowhere.yaml"]));
+    let printed = combined_output(&seal(&shallow_clone, &["diff", "nowhere.yaml"]));
     assert!(!printed.contains("shallow"), "{printed}");
 }
 
@@ -622,8 +625,8 @@ fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
         fs::write(folder.path().join(name), "# SealedSecret: {{ a\n\0").expect("ours");
     }
     assert_diff(folder.path(), &[], 0, &[]);
-    let hidden = sealed_manifest(&["a"]) + "---\na: {{ b\n";
-    fs::write(folder.path().join("hidden.txt"), hidden).expect("ours");
+    let unparsable = sealed_manifest(&["a"]) + "---\na: {{ b\n";
+    fs::write(folder.path().join("hidden.txt"), unparsable).expect("ours");
     fs::write(
         folder.path().join("broken.yml"),
         "kind: SealedSecret\na: {{ b\n",

@@ -114,11 +114,11 @@ fn refuses_endless_input_from_every_source() {
     }
 }
 
-/// Attack: the server behind a Service sends 400 MiB instead of a certificate.
+/// Attack: sends 400 MiB instead of a certificate from the server behind a Service.
 #[test]
 fn refuses_a_certificate_of_four_hundred_mebibytes() {
     let folder = folder();
-    let endless: Body = Box::new(|to: &mut TcpStream| -> io::Result<()> {
+    let endless_body: Body = Box::new(|to: &mut TcpStream| -> io::Result<()> {
         let mebibyte = vec![b'A'; 1 << 20];
         (0..400).try_for_each(|_| to.write_all(&mebibyte))
     });
@@ -127,7 +127,7 @@ fn refuses_a_certificate_of_four_hundred_mebibytes() {
         folder.path(),
         vec![
             (service_path(namespace, name), service_body()),
-            (certificate_path(namespace, name), endless),
+            (certificate_path(namespace, name), endless_body),
             ("/api/v1/services".into(), text_body(r#"{"items":[]}"#)),
         ],
     );

@@ -81,7 +81,7 @@ fn hidden_forms(kind: &str) -> [String; 5] {
 }
 
 /// Attack: writes the kind of a SealedSecret on another branch with an escape, so that a search
-/// does not find it and the key that it needs is retired.
+/// does not find the object and its key is retired.
 #[test]
 fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();

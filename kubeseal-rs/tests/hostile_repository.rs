@@ -579,15 +579,15 @@ fn a_submodule_runs_nothing() {
         &["-c", allow, "submodule", "--quiet", "add", &source, "sub"],
     );
     trap.git(&trap.tree(), &["commit", "-qam", "three"]);
-    let sub = trap.tree().join("sub");
+    let submodule = trap.tree().join("sub");
     fs::write(
-        sub.join("deploy/a.yaml"),
+        submodule.join("deploy/a.yaml"),
         SEALED_SECRET.replace("AgBB", "AgCC"),
     )
     .expect("ours");
     trap.configure(&trap.tree().join(".git/modules/sub/config"));
     trap.configure(&trap.tree().join(".gitmodules"));
-    trap.assert_that_reading_runs_nothing(&sub);
+    trap.assert_that_reading_runs_nothing(&submodule);
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 

@@ -1,5 +1,5 @@
-//! Attacks through ignore files of an untrusted repository, and of other users in parent
-//! folders of it.
+//! Attacks through ignore files of an untrusted repository, and of other users in its parent
+//! folders.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 

@@ -154,8 +154,8 @@ fn refuses_a_file_that_sops_cannot_read_again() {
     let status = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
     assert!(status.expect("mkfifo starts").success());
     std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml")).expect("ours");
-    let absolute = scene.path("pipe.yaml").display().to_string();
-    for file in ["pipe.yaml", "link.yaml", &absolute, "/dev/null"] {
+    let absolute_path = scene.path("pipe.yaml").display().to_string();
+    for file in ["pipe.yaml", "link.yaml", &absolute_path, "/dev/null"] {
         let output = scene.import(file, &[], &[]);
         let stderr = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{file}: {stderr}");

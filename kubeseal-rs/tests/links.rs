@@ -357,12 +357,14 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         let output = writer.run_in(&scene, "tree", "own");
         let why = format!("{}: {}", (writer.args)("own"), stderr(&output));
         assert!(output.status.success(), "{why}");
-        let own = fs::read(scene.path("tree/own")).expect(&why);
-        assert_ne!(own, writer.target().as_bytes(), "{why}");
+        let own_text = fs::read(scene.path("tree/own")).expect(&why);
+        assert_ne!(own_text, writer.target().as_bytes(), "{why}");
 
-        let missing = ["way/none", "detour/new/none"];
-        let missing = missing.iter().filter(|_| writer.before == Before::Missing);
-        for out in links.iter().chain(missing) {
+        let missing_paths = ["way/none", "detour/new/none"];
+        let missing_paths = missing_paths
+            .iter()
+            .filter(|_| writer.before == Before::Missing);
+        for out in links.iter().chain(missing_paths) {
             let scene = writer.scene();
             let before = scene.outside_file_count();
             // The result is the same if the command runs in another folder.

@@ -55,11 +55,11 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
         units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
     };
     let generator = "secretGenerator:\n- name: db\n  literals: [a=hunter2]\n";
-    let latin = [b"# caf\xe9\n".as_slice(), generator.as_bytes()].concat();
+    let latin1 = [b"# caf\xe9\n".as_slice(), generator.as_bytes()].concat();
     let conflict = "secretGenerator:\n- name: db\n<<<<<<< HEAD\n  literals: [a=x]\n=======\n  \
                     literals: [a=hunter2]\n>>>>>>> b\n";
     for (name, content, rule) in [
-        ("kustomization.yaml", latin.clone(), "malformed-file"),
+        ("kustomization.yaml", latin1.clone(), "malformed-file"),
         ("kustomization.yml", utf16(generator), "malformed-file"),
         ("Kustomization", conflict.into(), "malformed-file"),
         (
@@ -67,7 +67,7 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
             format!("{generator}   a: [").into(),
             "malformed-file",
         ),
-        ("generators.yaml", latin, "malformed-file"),
+        ("generators.yaml", latin1, "malformed-file"),
         (
             "generator.yaml",
             b"kind: SecretGenerator\nliterals: [a=hunter2\n".to_vec(),

@@ -307,12 +307,12 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
 #[test]
 fn names_a_sealed_secret_of_another_version() {
     let folder = folder();
-    let good = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
+    let sealed = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
     let version = "apiVersion: bitnami.com/v1alpha1\n";
-    assert!(good.contains(version), "{good}");
+    assert!(sealed.contains(version), "{sealed}");
     // Seal the value again, for a different ciphertext.
-    let seal = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
-    let (_, _, second) = run(folder.path(), KUBESEAL, &seal);
+    let seal_args = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
+    let (_, _, second) = run(folder.path(), KUBESEAL, &seal_args);
     let without_version = second.trim_start_matches("---\n").replace(version, "");
     let item = without_version.trim_end().replace('\n', "\n  ");
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
@@ -320,13 +320,13 @@ fn names_a_sealed_secret_of_another_version() {
     for (text, want) in [
         (&list, missing),
         (&without_version, missing),
-        (&format!("{good}---\n{without_version}"), missing),
+        (&format!("{sealed}---\n{without_version}"), missing),
         (
-            &good.replace("v1alpha1", "v1"),
+            &sealed.replace("v1alpha1", "v1"),
             "an object of kind SealedSecret has the apiVersion \"bitnami.com/v1\"",
         ),
         (
-            &good.replace("kind: SealedSecret\n", "kind: Other\n"),
+            &sealed.replace("kind: SealedSecret\n", "kind: Other\n"),
             "sealed value outside a SealedSecret",
         ),
     ] {

@@ -34,14 +34,14 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
         command.uid(user).gid(user);
     }
     let mut child = command.env("HOME", "/").spawn().expect("it starts");
-    let memory = format!("/proc/{}/mem", child.id());
+    let memory_path = format!("/proc/{}/mem", child.id());
     // The program protects its memory after it has started. It waits for stdin, so it does not end
     // before the check.
     let end = Instant::now() + Duration::from_secs(10);
     let mut owner = user;
     while owner == user && Instant::now() < end {
         sleep(Duration::from_millis(50));
-        owner = fs::metadata(&memory).expect("it still runs").uid();
+        owner = fs::metadata(&memory_path).expect("it still runs").uid();
     }
     drop(child.stdin.take());
     let _ = child.wait();

@@ -86,8 +86,8 @@ fn reports_an_unreadable_folder_and_continues() {
             fs::set_permissions(path, open_mode.clone()).expect("ours");
         }
     }
-    let closed = folder.path().join("tree/closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("ours");
+    let closed_folder = folder.path().join("tree/closed");
+    fs::set_permissions(&closed_folder, fs::Permissions::from_mode(0o000)).expect("ours");
     for args in [
         &["view", "tree"][..],
         &["lint", "tree"],
@@ -109,7 +109,7 @@ fn reports_an_unreadable_folder_and_continues() {
             || combined_output(&output).contains("in 2 files");
         assert!(has_continued, "{args:?}: {}", combined_output(&output));
     }
-    fs::set_permissions(&closed, open_mode).expect("ours");
+    fs::set_permissions(&closed_folder, open_mode).expect("ours");
 }
 
 const PLAIN_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
@@ -204,14 +204,14 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
         fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
     }
-    let closed = [
+    let closed_paths = [
         "closed",
         "file.yaml",
         "untracked.yaml",
         "untracked.pem",
         "unlisted",
     ];
-    for name in closed {
+    for name in closed_paths {
         fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
     }
     for (args, names) in [
@@ -265,7 +265,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
             "{args:?}: {printed}"
         );
     }
-    for name in closed {
+    for name in closed_paths {
         fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
     }
 }

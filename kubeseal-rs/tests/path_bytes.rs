@@ -165,10 +165,10 @@ fn every_argument_accepts_a_path_that_is_not_utf_8() {
 #[test]
 fn a_sealed_file_keeps_the_bytes_of_its_name() {
     let folder = folder();
-    let other = folder.path().join("\u{fffd}.sealed.yaml");
+    let other_file = folder.path().join("\u{fffd}.sealed.yaml");
     let output = run(folder.path(), SEAL, "--cert %.crt %.yaml");
     assert!(output.status.success(), "{output:?}");
-    assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other.exists());
+    assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other_file.exists());
 }
 
 /// The command reads its files before it connects, so a refused connection shows that it read them.

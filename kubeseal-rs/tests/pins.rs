@@ -73,10 +73,10 @@ impl Scene {
 
     /// Runs `kubeseal` outside the repository.
     fn kubeseal(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
-        let seal = ["-f", "secret.yaml"];
+        let seal_args = ["-f", "secret.yaml"];
         self.run(
             env!("CARGO_BIN_EXE_kubeseal"),
-            &[&seal, args].concat(),
+            &[&seal_args, args].concat(),
             ".",
             variables,
         )
@@ -124,14 +124,14 @@ fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!scene.is_discovered_certificate_used());
 }
 
-/// Attack: `tenant/evil`, which the user never named, serves a certificate that the user trusts for
-/// `ops/other`.
+/// Attack: serves a certificate that the user trusts for `ops/other` from `tenant/evil`, which the
+/// user never named.
 ///
 /// Columns: how the user names a controller or a fingerprint, the flags and variables, and whether
 /// the certificate of `tenant/evil` is used afterwards when no controller is named.
 #[test]
 fn only_the_user_creates_pins() {
-    let other = ["--controller-name=other", "--controller-namespace=ops"];
+    let other_flags = ["--controller-name=other", "--controller-namespace=ops"];
     let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
     let variables = [
         ("SEALED_SECRETS_CONTROLLER_NAME", "evil"),
@@ -140,7 +140,12 @@ fn only_the_user_creates_pins() {
     let fingerprint = "--cert-fingerprint=SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
     for (source, args, variables, is_used) in [
         ("nobody", None, &[][..], false),
-        ("a flag, another controller", Some(&other[..]), &[], false),
+        (
+            "a flag, another controller",
+            Some(&other_flags[..]),
+            &[],
+            false,
+        ),
         ("a flag", Some(&flags[..]), &[], true),
         ("the environment", Some(&[]), &variables, true),
         ("a fingerprint by flag", Some(&[fingerprint]), &[], true),

@@ -148,11 +148,11 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let pinned_rule = format!(
         "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
     );
-    let own = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
     for rule in [RULE, &pinned_rule] {
         for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
-            for variables in [&[][..], &own, &pin] {
+            for variables in [&[][..], &own_certificate, &pin] {
                 for flags in [&[][..], &["--config=.seal.yaml"]] {
                     let scene = Scene::new(rule);
                     let before = scene.files();
@@ -172,8 +172,8 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
 fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     let new_rule = "rules: [{path: 'x/**', certificate: new.pem}]\n";
     let flag = format!("--cert-fingerprint={NEW_FINGERPRINT}");
-    let list = format!("{ATTACKER_FINGERPRINT},{NEW_FINGERPRINT}");
-    let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", list.as_str())];
+    let fingerprints = format!("{ATTACKER_FINGERPRINT},{NEW_FINGERPRINT}");
+    let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", fingerprints.as_str())];
     for (why, flags, variables) in [
         ("--cert", &["--cert=../new.pem"][..], &[][..]),
         ("--cert-fingerprint", &[&flag], &[]),
@@ -270,10 +270,10 @@ fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_
         "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
     );
     let controller_rule = "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n";
-    let own = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
     for rule in [RULE, &pinned_rule, controller_rule] {
-        for variables in [&[][..], &own, &pin] {
+        for variables in [&[][..], &own_certificate, &pin] {
             for flags in [&[][..], &["--config=.seal.yaml"]] {
                 let scene = Scene::new(rule);
                 let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
@@ -304,8 +304,8 @@ fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     }
 }
 
-/// Attack: names a controller of the attacker in a rule, or the fingerprint of the certificate of one
-/// that is discovered by its labels.
+/// Attack: names a controller of the attacker in a rule, or only the fingerprint of a controller that is
+/// discovered by its labels.
 #[test]
 fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
     let fingerprint_rule =

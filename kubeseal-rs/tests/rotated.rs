@@ -106,9 +106,9 @@ impl Scene {
             assert!(!output.status.success(), "{why}");
             assert_eq!(self.sealed_file(), before, "{why}");
             assert!(!self.path("out.yaml").exists(), "{why}");
-            let shown = stderr + &String::from_utf8_lossy(&output.stdout);
+            let printed = stderr + &String::from_utf8_lossy(&output.stdout);
             for plain in [PLAIN_VALUE, PLAIN_IN_BASE64, "\u{1b}"] {
-                assert!(!shown.contains(plain), "{why} {shown}");
+                assert!(!printed.contains(plain), "{why} {printed}");
             }
             assert!(program == SEAL || output.stdout.is_empty(), "{why}");
         }
@@ -152,9 +152,9 @@ fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
 fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
     let scene = Scene::new();
-    let genuine = scene.answer["spec"]["encryptedData"]["p"].as_str();
-    let genuine = genuine.expect("it is text").to_owned();
-    let (first, second) = genuine.split_at(64);
+    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].as_str();
+    let genuine_value = genuine_value.expect("it is text").to_owned();
+    let (first, second) = genuine_value.split_at(64);
     for value in [
         json!(""),
         json!(null),
@@ -162,11 +162,11 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         json!({ "a": PLAIN_VALUE }),
         json!("\0\u{1b}[2J"),
         json!(PLAIN_IN_BASE64),
-        json!(format!("{genuine}\n# {PLAIN_VALUE}")),
-        json!(format!("{genuine}{PLAIN_IN_BASE64}")),
+        json!(format!("{genuine_value}\n# {PLAIN_VALUE}")),
+        json!(format!("{genuine_value}{PLAIN_IN_BASE64}")),
         json!(format!("{first}\n{second}")),
-        json!(format!(" {genuine}")),
-        json!(format!("{genuine}=")),
+        json!(format!(" {genuine_value}")),
+        json!(format!("{genuine_value}=")),
         // Envelopes that are truncated, or for a key of another length.
         envelope(256, 256, 0),
         envelope(256, 200, 0),
@@ -189,15 +189,15 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
 #[test]
 fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     let scene = Scene::new();
-    let genuine = scene.answer["spec"]["encryptedData"]["p"].clone();
+    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].clone();
     let hints = json!({ "p": PLAIN_VALUE }).to_string();
     for (path, value) in [
         ("spec|encryptedData", json!({})),
-        ("spec|encryptedData", json!({ "p": genuine })),
-        ("spec|encryptedData|more", genuine.clone()),
-        ("spec|encryptedData|hunter2-in-clear", genuine.clone()),
+        ("spec|encryptedData", json!({ "p": genuine_value })),
+        ("spec|encryptedData|more", genuine_value.clone()),
+        ("spec|encryptedData|hunter2-in-clear", genuine_value.clone()),
         ("spec|data", json!(PLAIN_VALUE)),
-        ("spec|data", genuine.clone()),
+        ("spec|data", genuine_value.clone()),
         ("metadata|name", json!("other")),
         ("metadata|name", json!(PLAIN_VALUE)),
         ("metadata|namespace", json!("other")),
@@ -290,19 +290,19 @@ fn refuses_exchanged_objects_in_a_list() {
 fn accepts_a_genuine_answer() {
     let scene = Scene::new();
     let before = scene.sealed_file();
-    let mut bitnami = scene.answer.clone();
+    let mut bitnami_answer = scene.answer.clone();
     for path in ["kind", "apiVersion", "spec|template|data"] {
-        set_value(path, Json::Null)(&mut bitnami);
+        set_value(path, Json::Null)(&mut bitnami_answer);
     }
-    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami);
+    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami_answer);
     set_value(
         "spec|template|metadata",
         json!({ "name": "db", "namespace": "shop", "creationTimestamp": null }),
-    )(&mut bitnami);
-    let object = bitnami.as_object_mut().expect("an object");
+    )(&mut bitnami_answer);
+    let object = bitnami_answer.as_object_mut().expect("an object");
     object.remove("kind");
     object.remove("apiVersion");
-    for answer in [&scene.answer, &bitnami] {
+    for answer in [&scene.answer, &bitnami_answer] {
         let answer = answer.to_string();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),

@@ -102,8 +102,8 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
         .iter()
         .any(|text| printed.contains(text));
     assert!(!is_usage_error, "{args:?}: {printed}");
-    let is_raw = printed.contains(&format!("{sequence}{FORGED_WORD}"));
-    is_raw.then(|| format!("{args:?}: {printed}"))
+    let is_unescaped = printed.contains(&format!("{sequence}{FORGED_WORD}"));
+    is_unescaped.then(|| format!("{args:?}: {printed}"))
 }
 
 /// Attack: uses names of files, items and objects that begin new lines or control the terminal, so
@@ -115,8 +115,8 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
         let name = format!("a{sequence}{FORGED_WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
-        let missing = format!("no{sequence}{FORGED_WORD}.yaml");
-        let broken = format!("broken/{name}.yaml");
+        let missing_file = format!("no{sequence}{FORGED_WORD}.yaml");
+        let broken_file = format!("broken/{name}.yaml");
         let not_a_key = format!("{name}/db.yaml");
         let commands: [(&str, &[&str]); 26] = [
             (SEAL, &["lint", "tree"]),
@@ -125,13 +125,13 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
             (SEAL, &["lint", "tree", "broken", "--format", "github"]),
             (SEAL, &["view", "tree"]),
             (SEAL, &["view", "tree", "-o", "json"]),
-            (SEAL, &["view", &missing]),
-            (SEAL, &["view", &broken]),
-            (SEAL, &["lint", &broken]),
+            (SEAL, &["view", &missing_file]),
+            (SEAL, &["view", &broken_file]),
+            (SEAL, &["lint", &broken_file]),
             (SEAL, &["diff", "tree"]),
             (SEAL, &["config", "explain", &file]),
             (SEAL, &["config", "explain", &file, "-o", "json"]),
-            (SEAL, &["set", &file, "a", "--from-file", &missing]),
+            (SEAL, &["set", &file, "a", "--from-file", &missing_file]),
             (
                 SEAL,
                 &["set", "tree/sealed.yaml", "a", "--from-file", &not_a_key],
@@ -147,7 +147,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
                     "tree/sealed.yaml",
                     "--offline",
                     "--backup",
-                    &missing,
+                    &missing_file,
                 ],
             ),
             (
@@ -164,8 +164,8 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
             ),
             (SEAL, &["keys", "list", "--directory", "keys"]),
             (SEAL, &[&file]),
-            (SEAL, &["cert", "show", &missing]),
-            (KUBESEAL, &["-f", &missing]),
+            (SEAL, &["cert", "show", &missing_file]),
+            (KUBESEAL, &["-f", &missing_file]),
             (
                 KUBESEAL,
                 &[
@@ -176,7 +176,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
                     &not_a_key,
                 ],
             ),
-            (KUBESEAL, &["-f", &file, "--cert", &missing]),
+            (KUBESEAL, &["-f", &file, "--cert", &missing_file]),
         ];
         for (program, args) in commands {
             failures.extend(forged_output(folder.path(), program, args, sequence));

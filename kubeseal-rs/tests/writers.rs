@@ -55,10 +55,10 @@ fn wait_for_success(run: Child) -> Output {
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
     let folder = tempfile::tempdir().expect("a folder");
-    let old: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
+    let old_items: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
     create_sealed_file(
         folder.path(),
-        &old.iter().map(String::as_str).collect::<Vec<_>>(),
+        &old_items.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     let (cert, value) = (cert_path(), folder.path().join("value"));
     fs::write(&value, "x").expect("ours");
@@ -78,7 +78,7 @@ fn twenty_concurrent_writers_lose_no_change() {
         ];
         runs.push(spawn(folder.path(), SEAL, &args));
     }
-    for item in &old {
+    for item in &old_items {
         runs.push(spawn(folder.path(), SEAL, &["unset", "db.yaml", item]));
     }
     let merge = [
@@ -94,17 +94,17 @@ fn twenty_concurrent_writers_lose_no_change() {
         wait_for_success(run);
     }
     let text = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
-    let has = |item: &str| text.contains(&format!("    {item}: "));
+    let has_item = |item: &str| text.contains(&format!("    {item}: "));
     let lost_items: Vec<String> = (0..13)
         .map(|i| format!("new{i}"))
-        .filter(|item| !has(item))
+        .filter(|item| !has_item(item))
         .collect();
-    let restored: Vec<&String> = old.iter().filter(|item| has(item)).collect();
+    let restored: Vec<&String> = old_items.iter().filter(|item| has_item(item)).collect();
     assert!(
         lost_items.is_empty() && restored.is_empty(),
         "lost {lost_items:?}, restored {restored:?}"
     );
-    assert!(has("merged"), "{text}");
+    assert!(has_item("merged"), "{text}");
     assert_eq!(
         fs::read_dir(folder.path()).expect("ours").count(),
         3,
@@ -120,27 +120,28 @@ fn keeps_concurrent_changes_of_other_programs() {
     let (file, cert) = (folder.path().join("db.yaml"), cert_path());
     fs::write(folder.path().join("value"), "x").expect("ours");
     let is_finished = AtomicBool::new(false);
-    let (lines, lost_lines) = std::thread::scope(|scope| {
+    let (line_count, lost_lines) = std::thread::scope(|scope| {
         let other_program = scope.spawn(|| {
-            let mut lines = 0;
+            let mut line_count = 0;
             let mut lost_lines = Vec::new();
             while !is_finished.load(Ordering::SeqCst) {
                 let text = fs::read_to_string(&file).expect("it is always there");
-                lost_lines.extend((0..lines).filter(|i| !text.contains(&format!("# line {i}.\n"))));
+                lost_lines
+                    .extend((0..line_count).filter(|i| !text.contains(&format!("# line {i}.\n"))));
                 if !lost_lines.is_empty() {
                     break;
                 }
                 let new_file = folder.path().join("beside");
-                fs::write(&new_file, format!("{text}# line {lines}.\n")).expect("ours");
+                fs::write(&new_file, format!("{text}# line {line_count}.\n")).expect("ours");
                 // The program replaces only content that it has read, so that it does not lose
                 // changes of `seal`.
                 if fs::read_to_string(&file).expect("ours") == text {
                     fs::rename(&new_file, &file).expect("ours");
-                    lines += 1;
+                    line_count += 1;
                 }
                 std::thread::sleep(std::time::Duration::from_millis(4));
             }
-            (lines, lost_lines)
+            (line_count, lost_lines)
         });
         for i in 0..40 {
             let key = format!("k{i}");
@@ -160,9 +161,9 @@ fn keeps_concurrent_changes_of_other_programs() {
     });
     assert!(
         lost_lines.is_empty(),
-        "of {lines} lines, {lost_lines:?} are gone"
+        "of {line_count} lines, {lost_lines:?} are gone"
     );
-    assert!(lines > 0);
+    assert!(line_count > 0);
 }
 
 /// Concurrent rotations of a tree succeed, and leave a tree that another rotation accepts.
