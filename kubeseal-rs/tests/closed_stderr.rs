@@ -1,4 +1,4 @@
-//! Exit codes of the programs if stderr is a closed pipe.
+//! Tests the exit codes of the programs if stderr is a closed pipe.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::io;

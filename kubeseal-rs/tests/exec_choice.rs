@@ -1,4 +1,4 @@
-//! The variables that a sealed file can set for the command of `seal exec`.
+//! Tests which variables a sealed file can set for the command of `seal exec`.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

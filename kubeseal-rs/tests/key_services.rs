@@ -54,7 +54,7 @@ fn stderr(output: &Output) -> String {
 
 const ATTACKER_URL: &str = "http://evil.example:8200";
 
-/// Returns a file in each format that `sops` reads, with this address of a Vault, and its name.
+/// Returns the name and content of a file with this Vault address, for each format that `sops` reads.
 fn sops_files(address: &str) -> [(&'static str, String); 6] {
     let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
     let json = format!(r#"{{"hc_vault": [{{"vault_address": "{address}"}}], "mac": "x"}}"#);

@@ -1,4 +1,4 @@
-//! Files that remain on the machine after `seal` is killed with SIGKILL, which no program can catch.
+//! Tests which files remain after `seal` is killed with SIGKILL, which no program can catch.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -57,7 +57,7 @@ fn wait_for(condition: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Returns the in-memory folders of a `seal edit`.
+/// Returns the in-memory folders that a `seal edit` created.
 fn edit_folders(run: &Child) -> Vec<PathBuf> {
     let prefix = format!("seal-edit-{}-", run.id());
     let entries = fs::read_dir("/dev/shm").expect("Linux has it");
@@ -143,7 +143,7 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
-/// Attack: kills a command that creates a file while it writes.
+/// Attack: kills a command while it writes a new file.
 #[test]
 fn a_killed_run_leaves_no_temporary_file() {
     let cert = format!("{FIXTURES}/cert.pem");

@@ -1,4 +1,4 @@
-//! Symbolic links in an untrusted commit: their targets are neither read nor written.
+//! Tests that the targets of symbolic links in an untrusted commit are neither read nor written.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -367,13 +367,13 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         for out in links.iter().chain(missing_paths) {
             let scene = writer.scene();
             let before = scene.outside_file_count();
-            // The result is the same if the command runs in another folder.
+            // The result must not depend on the current folder.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
                 ("tree/folder", format!("../{out}")),
             ] {
                 if folder == "tree/folder" {
-                    // Once is enough: the paths are the same.
+                    // In this folder, two of the paths are enough.
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }

@@ -46,7 +46,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Returns the exit code, all output, and stdout.
+/// Runs a program. Returns its exit code, its stdout and stderr together, and its stdout alone.
 fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = command(program, folder, "/nowhere");
     command.env("EDITOR", "true").args(args).current_dir(folder);
@@ -258,7 +258,7 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
         let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {printed}");
-        // Upstream reads such a value as an empty one, which no key decrypts.
+        // Upstream reads such a value as empty text, which no key decrypts.
         assert!(
             printed.contains("no key could decrypt secret (a"),
             "{items}: {printed}"

@@ -1,4 +1,4 @@
-//! Access of other processes of the same user to the memory of the programs.
+//! Tests that other processes of the same user cannot read the memory of the programs.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
