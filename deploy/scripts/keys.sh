@@ -5,7 +5,7 @@
 #   keys.sh restore FILE [kubectl flags]
 #   keys.sh check FILE [kubectl flags]      fails if a key of the cluster is not in the file
 #
-# The file holds private keys, as JSON. It is written completely or not at all, with mode 0600. Restored keys only
+# The file contains private keys, as JSON. It is written completely or not at all, with mode 0600. Restored keys only
 # unseal, and a restore changes no existing key; to restore YAML use `seal keys restore`. Needs kubectl and jq.
 set -euo pipefail
 umask 077
@@ -39,7 +39,7 @@ kept() {
     }
 }
 
-# Restored keys unseal and do not seal, because a file does not prove who made it. Drops metadata that other
+# Restored keys unseal and do not seal, because a file does not prove who generated them. Drops metadata that other
 # programs act on, such as replicators of Secrets.
 restored() {
     jq -c --arg mark "$mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
@@ -76,7 +76,7 @@ restore)
     printf '%s\n' "$kept" | while read -r key; do
         name=$(jq -r .metadata.name <<<"$key")
         if certificate <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | certificate); then
-            echo "$name exists already" >&2
+            echo "$name already exists" >&2
             continue
         fi
         key=$(restored <<<"$key")

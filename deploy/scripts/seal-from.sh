@@ -4,7 +4,7 @@
 #   seal-from.sh stdin FOLDER [-- kubeseal flags]                  manifests of Secrets, as `sops -d` prints them
 #   seal-from.sh namespace NAMESPACE FOLDER [kubectl flags] [-- kubeseal flags]
 #
-# Values are piped between programs and never written to disk. Existing files are left alone. Needs kubectl,
+# Values are piped between programs and never written to disk. Existing files are not changed. Needs kubectl,
 # kubeseal and jq.
 set -euo pipefail
 
@@ -43,7 +43,7 @@ input | jq -c "$wanted" | while read -r secret; do
     home=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
     file=$folder/$home/$name.yaml
     if [ -e "$file" ]; then
-        echo "$file exists already" >&2
+        echo "$file already exists" >&2
         continue
     fi
     mkdir -p "$folder/$home"

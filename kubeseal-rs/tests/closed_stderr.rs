@@ -1,10 +1,11 @@
-//! Exit codes of the programs if stderr is a closed pipe.
+//! Tests the exit codes of the programs if stderr is a closed pipe.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::io;
 use std::process::{Command, Stdio};
 
-/// Runs a program whose stderr is a closed pipe.
+/// Returns the exit code of a program whose stderr is a closed pipe, or `None` if a signal ended
+/// the program.
 fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
     let folder = tempfile::tempdir().expect("a folder");
     let (reader, writer) = io::pipe().expect("a pipe");

@@ -1,4 +1,4 @@
-//! `seal doctor` uses the controller that the rule for the file names.
+//! Tests that `seal doctor` uses the controller that the rule for a file names.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -10,18 +10,18 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: dev\n\
     clusters: [{name: dev, cluster: {server: 'https://127.0.0.1:7'}}, {name: prod, cluster: {server: 'https://127.0.0.1:9'}}]\n\
     users: [{name: u, user: {}}]\n";
 
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
     spec: {encryptedData: {a: AgBB}}\n";
 
-/// Returns the output of `seal doctor` for a file in `prod`, under this rule.
+/// Returns what `seal doctor` prints for `prod/db.yaml`, to which this rule applies.
 fn doctor(rule: &str, args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
-    fs::create_dir(at("prod")).expect("a folder");
-    fs::write(at("kubeconfig"), KUBECONFIG).expect("a file");
-    fs::write(at("prod/db.yaml"), SEALED).expect("a file");
+    let path_to = |name: &str| folder.path().join(name);
+    fs::create_dir(path_to("prod")).expect("a folder");
+    fs::write(path_to("kubeconfig"), KUBECONFIG).expect("a file");
+    fs::write(path_to("prod/db.yaml"), SEALED_SECRET).expect("a file");
     fs::write(
-        at(".seal.yaml"),
+        path_to(".seal.yaml"),
         format!("rules: [{{path: prod/**, {rule}}}]\n"),
     )
     .expect("a file");
@@ -30,7 +30,7 @@ fn doctor(rule: &str, args: &[&str]) -> String {
         .args(args)
         .current_dir(folder.path())
         .env("HOME", folder.path())
-        .env("KUBECONFIG", at("kubeconfig"))
+        .env("KUBECONFIG", path_to("kubeconfig"))
         .stdin(Stdio::null())
         .output()
         .expect("it starts");

@@ -1,4 +1,4 @@
-//! `seal rotate --dry-run` through the controller.
+//! Tests `seal rotate --dry-run` through a controller.
 #![cfg(unix)]
 
 mod api_server;
@@ -6,23 +6,26 @@ mod api_server;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use api_server::{certificate_of, path_of, service, text};
+use api_server::{certificate_path, service_body, service_path, text_body};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
-const PLACE: (&str, &str) = ("kube-system", "sealed-secrets-controller");
+const CONTROLLER: (&str, &str) = ("kube-system", "sealed-secrets-controller");
 
-/// Attack: a reader of a repository has the controller decrypt and encrypt everything, again and again, with a command
-/// that changes nothing. The test server serves only the certificate, not `/v1/rotate`.
+/// Attack: makes the controller decrypt and encrypt every value of a repository repeatedly, with a command that changes
+/// no file. The test server serves only the certificate, not `/v1/rotate`.
 #[test]
 fn a_dry_run_requests_only_the_certificate() {
     let folder = tempfile::tempdir().expect("a folder");
-    let new = fs::read_to_string(format!("{FIXTURES}/key-2025.pem")).expect("a fixture");
+    let new_cert = fs::read_to_string(format!("{FIXTURES}/key-2025.pem")).expect("a fixture");
     let kubeconfig = api_server::serve(
         folder.path(),
         vec![
-            (path_of(PLACE.0, PLACE.1), service()),
-            (certificate_of(PLACE.0, PLACE.1), text(new)),
+            (service_path(CONTROLLER.0, CONTROLLER.1), service_body()),
+            (
+                certificate_path(CONTROLLER.0, CONTROLLER.1),
+                text_body(new_cert),
+            ),
         ],
     );
     let seal = |args: &[&str]| {
@@ -39,12 +42,12 @@ fn a_dry_run_requests_only_the_certificate() {
         stderr
     };
     fs::write(folder.path().join("value"), "hunter2").expect("a file");
-    for (name, key, hints) in [
+    for (name, key, option) in [
         ("old", "key-2024", None),
         ("new", "key-2025", None),
-        ("untold", "key-2025", Some("--no-hints")),
+        ("unhinted", "key-2025", Some("--no-hints")),
     ] {
-        let (cert, out) = (
+        let (cert_flag, out) = (
             format!("--cert={FIXTURES}/{key}.pem"),
             format!("tree-{name}.yaml"),
         );
@@ -57,9 +60,9 @@ fn a_dry_run_requests_only_the_certificate() {
             "a=value",
             "-w",
             &out,
-            &cert,
+            &cert_flag,
         ];
-        args.extend(hints);
+        args.extend(option);
         seal(&args);
     }
     let stderr = seal(&["rotate", "--dry-run", "."]);

@@ -1,4 +1,4 @@
-//! Files in the encodings of Windows programs: UTF-16, with a byte order mark, with carriage returns.
+//! Tests files as Windows programs write them: in UTF-16, with a byte order mark, or with carriage returns.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -11,10 +11,10 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const SEAL_TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal");
 
 fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
-    run_with(folder, program, args, b"")
+    run_with_input(folder, program, args, b"")
 }
 
-fn run_with(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> Output {
+fn run_with_input(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program)
         .args(args)
         .current_dir(folder)
@@ -32,20 +32,20 @@ fn run_with(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> Output
     child.wait_with_output().expect("ours")
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
 
-/// Returns a text in every encoding.
+/// Returns a text in each encoding, with the name of the encoding.
 fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
-    let lines = text.replace('\n', "\r\n");
+    let crlf_text = text.replace('\n', "\r\n");
     let utf16 = |mark: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
-        let text = [mark, &lines].concat();
+        let text = [mark, &crlf_text].concat();
         text.encode_utf16().flat_map(unit).collect()
     };
     [
-        ("carriage returns", lines.clone().into_bytes()),
+        ("carriage returns", crlf_text.clone().into_bytes()),
         ("a mark", ["\u{feff}", text].concat().into_bytes()),
         ("UTF-16, little", utf16("\u{feff}", u16::to_le_bytes)),
         ("UTF-16, big", utf16("\u{feff}", u16::to_be_bytes)),
@@ -58,10 +58,10 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("it is there")
 }
 
-/// Creates a folder with sealed files, an archive of keys, and the means to decrypt both.
+/// Creates a folder with a sealed file, two backups of its key, and what is needed to decrypt them.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
+    let path_to = |name: &str| folder.path().join(name);
     for (from, to) in [
         ("fixtures/cert.pem", "cert.pem"),
         ("fixtures/key.pem", "key.pem"),
@@ -69,12 +69,12 @@ fn folder() -> tempfile::TempDir {
         ("key-fixtures/recipients.txt", "recipients.txt"),
         ("key-fixtures/passphrase.txt", "passphrase.txt"),
     ] {
-        fs::write(at(to), fixture(from)).expect("ours");
+        fs::write(path_to(to), fixture(from)).expect("ours");
     }
-    fs::create_dir_all(at("state/keys")).expect("ours");
-    fs::create_dir_all(at("empty/keys")).expect("ours");
+    fs::create_dir_all(path_to("state/keys")).expect("ours");
+    fs::create_dir_all(path_to("empty/keys")).expect("ours");
     fs::write(
-        at("state/keys/a.yaml"),
+        path_to("state/keys/a.yaml"),
         fixture("key-fixtures/state/keys/key-2024.yaml"),
     )
     .expect("ours");
@@ -101,7 +101,7 @@ fn folder() -> tempfile::TempDir {
         "state",
     ];
     assert!(run(folder.path(), SEAL, &backup).status.success());
-    let secret = [
+    let passphrase_backup = [
         "keys",
         "backup",
         "secret.age",
@@ -110,12 +110,16 @@ fn folder() -> tempfile::TempDir {
         "--directory",
         "state",
     ];
-    assert!(run(folder.path(), SEAL, &secret).status.success());
+    assert!(
+        run(folder.path(), SEAL, &passphrase_backup)
+            .status
+            .success()
+    );
     folder
 }
 
 /// The file to re-encode, the command that reads it, and the expected output.
-const USES: [(&str, &str, &[&str], &str); 8] = [
+const READERS: [(&str, &str, &[&str], &str); 8] = [
     (
         "cert.pem",
         KUBESEAL,
@@ -220,7 +224,7 @@ const USES: [(&str, &str, &[&str], &str); 8] = [
 #[test]
 fn reads_certificates_keys_and_identities_in_windows_encodings() {
     let folder = folder();
-    for (file, program, args, want) in USES {
+    for (file, program, args, want) in READERS {
         let path = folder.path().join(file);
         let text = fs::read_to_string(&path).expect("ours");
         for (encoding, bytes) in encodings(&text) {
@@ -229,12 +233,12 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
             assert!(
                 output.status.success(),
                 "{file} in {encoding}: {args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
             assert!(
-                printed(&output).contains(want),
+                combined_output(&output).contains(want),
                 "{file} in {encoding}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         fs::write(&path, text).expect("ours");
@@ -244,16 +248,20 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
 #[test]
 fn reads_variables_and_rules_in_windows_encodings() {
     let folder = folder();
-    let at = |name: &str| folder.path().join(name);
+    let path_to = |name: &str| folder.path().join(name);
     let variables = "# c\nA=1\nB=\"two\nlines\"\nC='x\ny'\n";
     for (encoding, bytes) in encodings(variables) {
-        fs::write(at(".env"), bytes).expect("ours");
+        fs::write(path_to(".env"), bytes).expect("ours");
         let args = [
             "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
         ];
         let output = run(folder.path(), SEAL, &args);
-        assert!(output.status.success(), "{encoding}: {}", printed(&output));
-        fs::write(at("web.yaml"), &output.stdout).expect("ours");
+        assert!(
+            output.status.success(),
+            "{encoding}: {}",
+            combined_output(&output)
+        );
+        fs::write(path_to("web.yaml"), &output.stdout).expect("ours");
         let view = run(
             folder.path(),
             SEAL,
@@ -263,9 +271,9 @@ fn reads_variables_and_rules_in_windows_encodings() {
         );
         for value in ["MQ==", "dHdvCmxpbmVz", "eAp5"] {
             assert!(
-                printed(&view).contains(value),
+                combined_output(&view).contains(value),
                 "{encoding}: {}",
-                printed(&view)
+                combined_output(&view)
             );
         }
     }
@@ -273,7 +281,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
         .into_iter()
         .take(4)
     {
-        fs::write(at(".seal.yaml"), bytes).expect("ours");
+        fs::write(path_to(".seal.yaml"), bytes).expect("ours");
         let args = [
             "create",
             "x",
@@ -286,18 +294,18 @@ fn reads_variables_and_rules_in_windows_encodings() {
         ];
         let output = run(folder.path(), SEAL, &args);
         assert!(
-            printed(&output).contains("requires the namespace"),
+            combined_output(&output).contains("requires the namespace"),
             "{encoding}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
 
-/// A value is sealed byte for byte, although a byte order mark is most likely a mistake.
+/// A value is sealed byte for byte, even though a byte order mark is most likely a mistake.
 #[test]
 fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
     let folder = folder();
-    let at = |name: &str| folder.path().join(name);
+    let path_to = |name: &str| folder.path().join(name);
     for (mark, is_warned) in [
         (&b"\xef\xbb\xbf"[..], true),
         (b"\xff\xfe", true),
@@ -307,7 +315,7 @@ fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
         (b"", false),
     ] {
         let value = [mark, b"hunter2"].concat();
-        fs::write(at("value"), &value).expect("ours");
+        fs::write(path_to("value"), &value).expect("ours");
         for (args, input) in [
             (
                 &[
@@ -342,19 +350,23 @@ fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
                 &value,
             ),
         ] {
-            let output = run_with(folder.path(), SEAL, args, input);
-            assert!(output.status.success(), "{args:?}: {}", printed(&output));
+            let output = run_with_input(folder.path(), SEAL, args, input);
+            assert!(
+                output.status.success(),
+                "{args:?}: {}",
+                combined_output(&output)
+            );
             assert_eq!(
-                printed(&output).contains("byte order mark"),
+                combined_output(&output).contains("byte order mark"),
                 is_warned,
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
     }
 }
 
-/// Most likely, the command that should write the value failed, or stdin is closed.
+/// An empty stdin most likely means that the command which should write the value failed, or that stdin is closed.
 #[test]
 fn refuses_an_empty_value_from_stdin_without_the_flag() {
     let folder = folder();
@@ -369,12 +381,12 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
             output.status.code(),
             Some(2),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            printed(&output).contains("--allow-empty"),
+            combined_output(&output).contains("--allow-empty"),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         for redirection in ["<&-", "</dev/null"] {
             let line = format!("{SEAL} {} {redirection}", args.join(" "));
@@ -383,14 +395,14 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
                 output.status.code(),
                 Some(2),
                 "{line}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),
             before
         );
-        let meant = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());
-        assert!(meant.status.success(), "{}", printed(&meant));
+        let output = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());
+        assert!(output.status.success(), "{}", combined_output(&output));
     }
 }

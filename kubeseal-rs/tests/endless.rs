@@ -1,4 +1,4 @@
-//! The programs with files, streams and responses that never end.
+//! Tests the programs with input that never ends: files, streams and responses.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,10 +11,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use api_server::{Body, certificate_of, path_of, service, text};
+use api_server::{Body, certificate_path, service_body, service_path, text_body};
 
-/// The address space limit in KiB, which stops an unbounded read.
-const LIMIT: &str = "1500000";
+/// The address space limit of the programs in KiB, which stops an unbounded read.
+const MEMORY_LIMIT: &str = "1500000";
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
@@ -24,7 +24,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
             "-c",
             r#"ulimit -v "$1" && shift && exec "$@""#,
             "sh",
-            LIMIT,
+            MEMORY_LIMIT,
             program,
         ])
         .args(args)
@@ -37,7 +37,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// Creates a folder with a certificate, a Secret, and links to endless files.
+/// Creates a folder with a certificate, a Secret, and a link to an endless device.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
@@ -51,7 +51,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Attack: commits a link to `/dev/zero`, or makes a pipe of a script endless.
+/// Attack: commits a link to `/dev/zero`, or pipes endless input into a program.
 #[test]
 fn refuses_endless_input_from_every_source() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
@@ -114,11 +114,11 @@ fn refuses_endless_input_from_every_source() {
     }
 }
 
-/// Attack: the server behind a Service sends 400 MiB instead of a certificate.
+/// Attack: sends 400 MiB instead of a certificate from the server behind a Service.
 #[test]
 fn refuses_a_certificate_of_four_hundred_mebibytes() {
     let folder = folder();
-    let endless: Body = Box::new(|to: &mut TcpStream| -> io::Result<()> {
+    let endless_body: Body = Box::new(|to: &mut TcpStream| -> io::Result<()> {
         let mebibyte = vec![b'A'; 1 << 20];
         (0..400).try_for_each(|_| to.write_all(&mebibyte))
     });
@@ -126,9 +126,9 @@ fn refuses_a_certificate_of_four_hundred_mebibytes() {
     api_server::serve(
         folder.path(),
         vec![
-            (path_of(namespace, name), service()),
-            (certificate_of(namespace, name), endless),
-            ("/api/v1/services".into(), text(r#"{"items":[]}"#)),
+            (service_path(namespace, name), service_body()),
+            (certificate_path(namespace, name), endless_body),
+            ("/api/v1/services".into(), text_body(r#"{"items":[]}"#)),
         ],
     );
     let output = run(

@@ -1,4 +1,4 @@
-//! The variables that a sealed file can set for the command of `seal exec`.
+//! Tests which variables a sealed file can set for the command of `seal exec`.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,9 +8,9 @@ use std::process::{Command, Output, Stdio};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
 
-/// Variables that tell programs where to find code, keys or a trusted server. No list of them is
+/// Environment variables that tell programs where to find code, keys or a trusted server. No list of them is
 /// complete.
-const CHANGE_THE_COMMAND: [&str; 16] = [
+const DANGEROUS_VARIABLES: [&str; 16] = [
     "PYTHONUSERBASE",
     "KUBECONFIG",
     "HOME",
@@ -38,7 +38,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().expect("it starts")
 }
 
-/// Seals an item of that name beside `password`, as anyone with the certificate can.
+/// Creates `db.yaml` with this item and the item `password`, as anyone with the certificate can.
 fn seal_item(folder: &Path, item: &str) {
     let certificate = format!("{FIXTURES}/key-2025.pem");
     let literal = format!("--from-literal={item}=evil");
@@ -63,10 +63,12 @@ fn seal_item(folder: &Path, item: &str) {
     );
 }
 
+/// Runs `env` with `seal exec`. Returns whether the run succeeded, and the variables that `env`
+/// printed.
 fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
     let state = format!("{FIXTURES}/state");
-    let env = ["db.yaml", "--directory", &state, "--", "env"];
-    let output = seal(folder, &[&["exec"], choice, &env].concat());
+    let command = ["db.yaml", "--directory", &state, "--", "env"];
+    let output = seal(folder, &[&["exec"], choice, &command].concat());
     (
         output.status.success(),
         String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -78,20 +80,20 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
 #[test]
 fn authors_set_only_variables_that_the_user_chose() {
     let folder = tempfile::tempdir().expect("a folder");
-    for item in CHANGE_THE_COMMAND {
+    for item in DANGEROUS_VARIABLES {
         seal_item(folder.path(), item);
-        for (choice, runs) in [
+        for (choice, should_run) in [
             (&[][..], false),
             (&["--only", "password"], true),
             (&["--only", "DB_PASSWORD=password"], true),
             (&["--all"], false),
         ] {
-            let (ran, variables) = exec(folder.path(), choice);
+            let (has_run, variables) = exec(folder.path(), choice);
             assert!(
                 !variables.contains("evil"),
                 "{item} {choice:?}: {variables}"
             );
-            assert_eq!(ran, runs, "{item} {choice:?}");
+            assert_eq!(has_run, should_run, "{item} {choice:?}");
         }
     }
 }
@@ -109,9 +111,9 @@ fn chosen_variables_are_set() {
             "A_NAME_THAT_NO_LIST_HAS=evil",
         ),
     ] {
-        let (ran, variables) = exec(folder.path(), choice);
+        let (has_run, variables) = exec(folder.path(), choice);
         assert!(
-            ran && variables.lines().any(|line| line == want),
+            has_run && variables.lines().any(|line| line == want),
             "{choice:?}: {variables}"
         );
     }

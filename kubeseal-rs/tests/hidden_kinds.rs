@@ -1,4 +1,4 @@
-//! Objects whose kind is encoded so that its literal name is not in the file, and objects beside
+//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects beside
 //! text that cannot be parsed. The cluster accepts these, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -38,16 +38,20 @@ impl Tree {
             .current_dir(self.0.path())
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere");
-        for (of, who) in [("NAME", "a"), ("EMAIL", "a@x")] {
-            command.env(format!("GIT_AUTHOR_{of}"), who);
-            command.env(format!("GIT_COMMITTER_{of}"), who);
+        for (field, value) in [("NAME", "a"), ("EMAIL", "a@x")] {
+            command.env(format!("GIT_AUTHOR_{field}"), value);
+            command.env(format!("GIT_COMMITTER_{field}"), value);
         }
         command.stdin(Stdio::null()).output().expect("it starts")
     }
 
     fn git(&self, args: &[&str]) {
         let output = self.run("git", args);
-        assert!(output.status.success(), "{args:?}: {}", printed(&output));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
     }
 
     fn commit(&self) {
@@ -56,13 +60,13 @@ impl Tree {
     }
 }
 
-fn printed(output: &Output) -> String {
-    let all = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8_lossy(&all).into_owned()
+fn combined_output(output: &Output) -> String {
+    let bytes = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Returns a kind in every form that does not contain its literal name.
-fn hidden(kind: &str) -> [String; 5] {
+/// Returns YAML forms of a kind that do not contain its literal name.
+fn hidden_forms(kind: &str) -> [String; 5] {
     let (first, rest) = kind.split_at(1);
     let byte = first.as_bytes()[0];
     let (start, end) = kind.split_at(3);
@@ -77,7 +81,7 @@ fn hidden(kind: &str) -> [String; 5] {
 }
 
 /// Attack: writes the kind of a SealedSecret on another branch with an escape, so that a search
-/// does not find it and the key that it needs is retired.
+/// does not find the object and its key is retired.
 #[test]
 fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();
@@ -92,13 +96,14 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
         "-n=shop",
         "-w",
     ];
-    let made = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
-    assert!(made.status.success(), "{}", printed(&made));
-    let plain = fs::read_to_string(&file).expect("it is there");
+    let output = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
+    assert!(output.status.success(), "{}", combined_output(&output));
+    let manifest = fs::read_to_string(&file).expect("it is there");
     fs::remove_file(&file).expect("ours");
-    let of_kind = |kind: &String| plain.replace("kind: SealedSecret", &format!("kind: {kind}"));
-    let mut forms: Vec<String> = hidden("SealedSecret").iter().map(of_kind).collect();
-    forms.push(listed_without_kind(&plain));
+    let with_kind =
+        |kind: &String| manifest.replace("kind: SealedSecret", &format!("kind: {kind}"));
+    let mut forms: Vec<String> = hidden_forms("SealedSecret").iter().map(with_kind).collect();
+    forms.push(list_without_kind(&manifest));
     for (i, text) in forms.iter().enumerate() {
         let branch = format!("b{i}");
         tree.git(&["checkout", "-q", "-b", &branch]);
@@ -119,23 +124,23 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
                 "--dry-run",
             ],
         );
-        let place = format!("{branch}:tree/db.yaml");
+        let location = format!("{branch}:tree/db.yaml");
         assert!(
-            printed(&output).contains(&place),
+            combined_output(&output).contains(&location),
             "{text}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert_eq!(output.status.code(), Some(1), "{text}");
         tree.git(&["branch", "-qD", &branch]);
     }
 }
 
-/// Returns the object as an item of a `SealedSecretList`, which may omit the kind.
-fn listed_without_kind(object: &str) -> String {
-    let names_kind = |line: &&str| line.starts_with("kind:") || line.starts_with("apiVersion:");
+/// Returns a `SealedSecretList` with the object. The item omits its kind, as lists of one kind may.
+fn list_without_kind(object: &str) -> String {
+    let is_type_line = |line: &&str| line.starts_with("kind:") || line.starts_with("apiVersion:");
     let lines = object
         .lines()
-        .filter(|line| *line != "---" && !names_kind(line));
+        .filter(|line| *line != "---" && !is_type_line(line));
     let item: Vec<String> = lines.map(|line| format!("  {line}\n")).collect();
     let item = item.concat();
     format!(
@@ -144,7 +149,7 @@ fn listed_without_kind(object: &str) -> String {
     )
 }
 
-const VALUES: &str =
+const SECRET_FIELDS: &str =
     "metadata: {name: db, namespace: shop}\nstringData: {password: hunter2-correct-horse}\n";
 
 const TEMPLATES: [&str; 3] = [
@@ -155,10 +160,10 @@ const TEMPLATES: [&str; 3] = [
 
 /// Returns manifests from which `kubectl apply` creates a Secret.
 fn leaks() -> Vec<String> {
-    let of_kind = |kind: &String| format!("apiVersion: v1\nkind: {kind}\n{VALUES}");
+    let with_kind = |kind: &String| format!("apiVersion: v1\nkind: {kind}\n{SECRET_FIELDS}");
     let json = "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"db\"}, \"stringData\": \
                 {\"password\": \"hunter2-correct-horse\"}}\n";
-    let mut leaks: Vec<String> = hidden("Secret").iter().map(of_kind).collect();
+    let mut leaks: Vec<String> = hidden_forms("Secret").iter().map(with_kind).collect();
     // Items of a typed list may omit their kind.
     let item =
         "{metadata: {name: db, namespace: shop}, stringData: {password: hunter2-correct-horse}}";
@@ -170,13 +175,13 @@ fn leaks() -> Vec<String> {
     ] {
         leaks.push(nested);
     }
-    let beside = [
+    let documents = [
         leaks[0].clone(),
-        of_kind(&"Secret".to_owned()),
+        with_kind(&"Secret".to_owned()),
         json.to_owned(),
     ];
     for template in TEMPLATES {
-        for leak in &beside {
+        for leak in &documents {
             leaks.push(format!("{leak}---\n{template}"));
             leaks.push(format!("{template}---\n{leak}"));
             leaks.push(format!(
@@ -193,8 +198,8 @@ fn leaks() -> Vec<String> {
 fn lint_and_the_hook_find_every_hidden_secret() {
     let tree = Tree::new();
     let hook = tree.run(SEAL, &["hook", "install"]);
-    assert!(hook.status.success(), "{}", printed(&hook));
-    let mut missed = Vec::new();
+    assert!(hook.status.success(), "{}", combined_output(&hook));
+    let mut failures = Vec::new();
     for leak in leaks() {
         tree.write("tree/leak.yaml", &leak);
         tree.git(&["add", "tree"]);
@@ -204,17 +209,18 @@ fn lint_and_the_hook_find_every_hidden_secret() {
             &["lint", "--staged"],
         ] {
             let output = tree.run(SEAL, args);
-            if output.status.code() != Some(1) || !printed(&output).contains("plain-secret") {
-                missed.push(format!("{args:?}\n{leak}{}", printed(&output)));
+            if output.status.code() != Some(1) || !combined_output(&output).contains("plain-secret")
+            {
+                failures.push(format!("{args:?}\n{leak}{}", combined_output(&output)));
             }
         }
         let commit = tree.run("git", &["commit", "-qm", "leak"]);
         if commit.status.success() {
-            missed.push(format!("the hook\n{leak}"));
+            failures.push(format!("the hook\n{leak}"));
             tree.git(&["reset", "-q", "--soft", "HEAD~1"]);
         }
     }
-    assert!(missed.is_empty(), "{}", missed.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// A template whose values come from elsewhere is not a plain Secret.
@@ -225,7 +231,7 @@ fn lint_skips_values_that_come_from_templates() {
                     stringData:\n  a: {{ .Values.a }}\n{{- end }}\n---\nb: {{ c }}\n";
     tree.write("tree/a.yaml", template);
     let output = tree.run(SEAL, &["lint", "."]);
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
 /// Lines of findings are counted from the start of the file.
@@ -234,12 +240,12 @@ fn a_finding_after_a_template_has_the_correct_line() {
     let tree = Tree::new();
     tree.write(
         "tree/a.yaml",
-        &format!("a: {{{{ b }}}}\n---\n# x\napiVersion: v1\nkind: Secret\n{VALUES}"),
+        &format!("a: {{{{ b }}}}\n---\n# x\napiVersion: v1\nkind: Secret\n{SECRET_FIELDS}"),
     );
     let output = tree.run(SEAL, &["lint", "."]);
     assert!(
-        printed(&output).contains("tree/a.yaml:4: "),
+        combined_output(&output).contains("tree/a.yaml:4: "),
         "{}",
-        printed(&output)
+        combined_output(&output)
     );
 }

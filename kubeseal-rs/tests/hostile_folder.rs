@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {a: AgBB}}\n";
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 /// A folder that an attacker wrote.
@@ -20,8 +20,8 @@ struct Folder(tempfile::TempDir);
 impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
-        fs::write(folder.path("a.yaml"), SEALED).expect("ours");
-        fs::write(folder.path("plain.yaml"), PLAIN).expect("ours");
+        fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("ours");
+        fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("ours");
         folder
     }
 
@@ -30,11 +30,11 @@ impl Folder {
     }
 
     /// Writes a program that records how it is run.
-    fn program(&self, name: &str) {
-        let ran = self.path("ran");
+    fn write_program(&self, name: &str) {
+        let record = self.path("ran");
         let text = format!(
             "#!/bin/sh\n{{ pwd; echo \"$@\"; echo \"$PATH\"; }} > '{}'\necho '{{}}'\n",
-            ran.display()
+            record.display()
         );
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
@@ -42,7 +42,7 @@ impl Folder {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
-    fn ran(&self) -> Option<String> {
+    fn recorded_run(&self) -> Option<String> {
         fs::read_to_string(self.path("ran")).ok()
     }
 
@@ -97,7 +97,7 @@ fn kubeconfig(command: &Path) -> String {
 #[test]
 fn a_kubeconfig_of_the_folder_runs_no_program() {
     let folder = Folder::new();
-    folder.program("plug-in");
+    folder.write_program("plug-in");
     fs::write(
         folder.path("kubeconfig"),
         kubeconfig(&folder.path("plug-in")),
@@ -114,7 +114,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
         (SEAL, &["keys", "list"], "SEALED_SECRETS_KUBECONFIG"),
     ] {
         let output = folder.run(program, args, &[(variable, "kubeconfig")]);
-        assert_eq!(folder.ran(), None, "{args:?}");
+        assert_eq!(folder.recorded_run(), None, "{args:?}");
         assert!(
             stderr(&output).contains("--kubeconfig"),
             "{args:?}: {output:?}"
@@ -126,7 +126,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
         &["--kubeconfig", "kubeconfig", "--fetch-cert"],
         &[],
     );
-    assert!(folder.ran().is_some());
+    assert!(folder.recorded_run().is_some());
 }
 
 /// Attack: puts a program with the name of the user's credential plug-in into a folder that `PATH`
@@ -134,7 +134,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
 #[test]
 fn a_credential_plug_in_of_the_folder_is_not_run() {
     let folder = Folder::new();
-    folder.program("plug-in-of-the-cloud");
+    folder.write_program("plug-in-of-the-cloud");
     fs::write(
         folder.path("user"),
         kubeconfig(Path::new("plug-in-of-the-cloud")),
@@ -152,18 +152,19 @@ fn a_credential_plug_in_of_the_folder_is_not_run() {
             ("PATH", &format!(".:{path}")),
         ],
     );
-    assert_eq!(folder.ran(), None);
+    assert_eq!(folder.recorded_run(), None);
     assert!(
         stderr(&output).contains("plug-in-of-the-cloud"),
         "{output:?}"
     );
 }
 
-/// Attack: puts a `.sops.yaml` beside the file, and a program beside both.
+/// Attack: puts a `.sops.yaml` beside the file, for a user whose `PATH` has relative folders. `sops`
+/// must run in `/`, with only the absolute folders of `PATH`.
 #[test]
 fn sops_runs_outside_the_folder() {
     let folder = Folder::new();
-    folder.program("programs/sops");
+    folder.write_program("programs/sops");
     fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("ours");
     let programs = folder.path("programs");
     let path = format!(".:{}:bin:/usr/bin:/bin", programs.display());
@@ -183,27 +184,27 @@ fn sops_runs_outside_the_folder() {
         file.display(),
         programs.display()
     );
-    assert_eq!(folder.ran(), Some(want));
+    assert_eq!(folder.recorded_run(), Some(want));
 }
 
-/// Attack: a rule of the repository names a certificate of its author outside the repository, for
-/// example in `/tmp`. The author could decrypt what is sealed for it, and reviewers of the
-/// repository do not see it.
+/// Attack: names the attacker's certificate outside the repository, for example in `/tmp`, in a rule.
+/// The attacker could decrypt what is sealed for the certificate, and reviewers of the repository do
+/// not see it.
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let folder = Folder::new();
     let outside = tempfile::tempdir().expect("a folder");
     let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
-    let foreign = outside.path().join("cert.pem");
-    fs::copy(cert, &foreign).expect("ours");
-    std::os::unix::fs::symlink(&foreign, folder.path("link.pem")).expect("ours");
+    let outside_cert = outside.path().join("cert.pem");
+    fs::copy(cert, &outside_cert).expect("ours");
+    std::os::unix::fs::symlink(&outside_cert, folder.path("link.pem")).expect("ours");
     fs::copy(cert, folder.path("own.pem")).expect("ours");
-    let foreign = foreign.display().to_string();
-    for (certificate, is_obeyed) in [
+    let outside_cert = outside_cert.display().to_string();
+    for (certificate, is_accepted) in [
         ("own.pem", true),
-        (foreign.as_str(), false),
+        (outside_cert.as_str(), false),
         ("link.pem", false),
-        (&format!("file://{foreign}"), false),
+        (&format!("file://{outside_cert}"), false),
         ("http://sealer.invalid/cert.pem", false),
     ] {
         let rules = format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n");
@@ -211,19 +212,22 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
         let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
         assert_eq!(
             output.status.success(),
-            is_obeyed,
+            is_accepted,
             "{certificate}: {output:?}"
         );
-        let names_the_way_out = stderr(&output).contains("--cert");
-        assert_eq!(names_the_way_out, !is_obeyed, "{certificate}: {output:?}");
+        let has_flag_hint = stderr(&output).contains("--cert");
+        assert_eq!(has_flag_hint, !is_accepted, "{certificate}: {output:?}");
         // Files named on the command line are not restricted.
-        let output = folder.run(SEAL, &["--stdout", "plain.yaml", "--cert", &foreign], &[]);
+        let output = folder.run(
+            SEAL,
+            &["--stdout", "plain.yaml", "--cert", &outside_cert],
+            &[],
+        );
         assert!(output.status.success(), "{output:?}");
     }
 }
 
-/// Attack: writes the kind of a plain Secret so that a search for its name does not find it, in a
-/// file that lint finds.
+/// Attack: writes the kind of a plain Secret so that a text search does not find it.
 #[test]
 fn lint_finds_a_plain_secret_with_any_spelling_of_its_kind() {
     for kind in [
@@ -240,28 +244,28 @@ fn lint_finds_a_plain_secret_with_any_spelling_of_its_kind() {
         );
         fs::write(folder.path("hidden.yaml"), plain).expect("ours");
         let output = folder.run(SEAL, &["lint", "."], &[]);
-        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
-            found.contains("hidden.yaml") && found.contains("plain"),
+            printed.contains("hidden.yaml") && printed.contains("plain"),
             "{kind}: {output:?}"
         );
     }
 }
 
-/// Attack: makes the rules, or a file that they name, a pipe without a writer or an endless device.
+/// Attack: makes the rules, or a file that they name, a pipe without a writer, or an endless device.
 #[test]
 fn refuses_rules_and_certificates_that_are_not_regular_files() {
     let folder = Folder::new();
-    let made = Command::new("mkfifo").arg(folder.path("pipe")).status();
-    assert!(made.expect("mkfifo").success());
+    let status = Command::new("mkfifo").arg(folder.path("pipe")).status();
+    assert!(status.expect("mkfifo").success());
     let rules = folder.path(".seal.yaml");
-    let outside = "name files in its own tree";
+    let outside_tree = "name files in its own tree";
     for (certificate, why) in [
         ("pipe", "not a regular file"),
-        ("/dev/zero", outside),
-        ("/dev/stdin", outside),
-        ("file:///dev/zero", outside),
-        ("file:pipe", outside),
+        ("/dev/zero", outside_tree),
+        ("/dev/stdin", outside_tree),
+        ("file:///dev/zero", outside_tree),
+        ("file:pipe", outside_tree),
     ] {
         fs::write(
             &rules,
@@ -273,8 +277,8 @@ fn refuses_rules_and_certificates_that_are_not_regular_files() {
         let count = if certificate.contains(':') { 1 } else { 2 };
         for args in &commands[..count] {
             let output = folder.run(SEAL, args, &[]);
-            let all = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
-            assert!(all.contains(why), "{certificate} {args:?}: {output:?}");
+            let printed = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+            assert!(printed.contains(why), "{certificate} {args:?}: {output:?}");
         }
     }
     for to in ["pipe", "/dev/zero", "missing"] {

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// All keys of Git's configuration that name a program, a command line, or a URL with one, from
+/// All keys of Git's configuration that name a program, a command line, or a URL that contains one, from
 /// git-config(1), gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver
 /// that `.gitattributes` assigns to every file.
 const KEYS: [&str; 62] = [
@@ -85,8 +85,8 @@ const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule 
                         [filter \"trap\"]\n\trequired = true\n[hook \"trap\"]\n\tevent = post-index-change\n\
                         [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
-/// Names of traps that replace programs which Git finds in `PATH`. `git` is one of them, since
-/// running it would apply the configuration.
+/// Names of traps that replace programs which Git finds in `PATH`. They include `git`, because
+/// running `git` would apply the configuration.
 const PROGRAMS: [&str; 12] = [
     "git",
     "git-remote-ext",
@@ -102,9 +102,9 @@ const PROGRAMS: [&str; 12] = [
     "trap",
 ];
 
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec:\n  encryptedData:\n    a: AgBB\n";
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const CERTIFICATE: &[u8] = include_bytes!("seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
@@ -126,7 +126,7 @@ impl Trap {
         fs::create_dir_all(trap.path("state/keys")).expect("ours");
         fs::write(trap.path("state/keys/key-2025.yaml"), KEY).expect("ours");
         for name in PROGRAMS {
-            trap.program(&trap.path("programs").join(name), name);
+            trap.write_program(&trap.path("programs").join(name), name);
         }
         trap
     }
@@ -139,9 +139,12 @@ impl Trap {
         self.path("tree")
     }
 
-    fn program(&self, path: &Path, name: &str) {
-        let ran = self.path("ran");
-        let text = format!("#!/bin/sh\necho '{name}' >> '{}'\nexit 1\n", ran.display());
+    fn write_program(&self, path: &Path, name: &str) {
+        let record = self.path("ran");
+        let text = format!(
+            "#!/bin/sh\necho '{name}' >> '{}'\nexit 1\n",
+            record.display()
+        );
         fs::write(path, text).expect("ours");
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
     }
@@ -153,7 +156,7 @@ impl Trap {
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
         let program = self.path("traps").join(name);
-        self.program(&program, key);
+        self.write_program(&program, key);
         let program = program.display();
         let value = match key {
             "remote.origin.url" => format!("ext::{program}"),
@@ -171,7 +174,7 @@ impl Trap {
                     "fsmonitor-watchman",
                     "reference-transaction",
                 ] {
-                    self.program(&folder.join(hook), key);
+                    self.write_program(&folder.join(hook), key);
                 }
                 folder.display().to_string()
             }
@@ -220,12 +223,16 @@ impl Trap {
         fs::write(root.join("first"), "").expect("ours");
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "one"]);
-        files(root);
+        write_files(root);
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "two"]);
-        fs::write(root.join("deploy/staged.yaml"), SEALED).expect("ours");
+        fs::write(root.join("deploy/staged.yaml"), SEALED_SECRET).expect("ours");
         self.git(root, &["add", "."]);
-        fs::write(root.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+        fs::write(
+            root.join("deploy/a.yaml"),
+            SEALED_SECRET.replace("AgBB", "AgCC"),
+        )
+        .expect("ours");
     }
 
     fn configure(&self, file: &Path) {
@@ -233,9 +240,8 @@ impl Trap {
         fs::write(file, before + &self.configuration()).expect("ours");
     }
 
-    /// Runs every command that only reads, once with the programs of `PATH` and once with traps
-    /// only.
-    fn read(&self, folder: &Path) {
+    /// Runs every read-only command, once with the programs of `PATH` and once with traps only.
+    fn run_read_only_commands(&self, folder: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());
         let seal = env!("CARGO_BIN_EXE_seal");
@@ -278,22 +284,26 @@ impl Trap {
         }
     }
 
-    fn ran(&self) -> BTreeSet<String> {
-        let ran = fs::read_to_string(self.path("ran")).unwrap_or_default();
-        ran.lines().map(str::to_owned).collect()
+    fn programs_run(&self) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.path("ran")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     fn assert_that_reading_runs_nothing(&self, folder: &Path) {
-        self.read(folder);
-        assert_eq!(self.ran(), BTreeSet::new(), "these were run");
+        self.run_read_only_commands(folder);
+        assert_eq!(
+            self.programs_run(),
+            BTreeSet::new(),
+            "programs that were run"
+        );
     }
 }
 
-/// Writes files, and attributes that assign the drivers to every file.
-fn files(folder: &Path) {
+/// Writes manifests, and attributes that assign the trap's drivers to every file.
+fn write_files(folder: &Path) {
     fs::create_dir_all(folder.join("deploy")).expect("ours");
-    fs::write(folder.join("deploy/a.yaml"), SEALED).expect("ours");
-    fs::write(folder.join("deploy/plain.yaml"), PLAIN).expect("ours");
+    fs::write(folder.join("deploy/a.yaml"), SEALED_SECRET).expect("ours");
+    fs::write(folder.join("deploy/plain.yaml"), PLAIN_SECRET).expect("ours");
     fs::write(
         folder.join(".gitattributes"),
         "* filter=trap diff=trap merge=trap\n",
@@ -301,25 +311,25 @@ fn files(folder: &Path) {
     .expect("ours");
 }
 
-/// Formats the key `a.b.c` and its value as a section.
+/// Formats the key `a.b.c` and its value as a section of a Git configuration.
 fn setting(key: &str, value: &str) -> String {
     let (section, name) = key.rsplit_once('.').expect("a key has a dot");
     let section = match section.split_once('.') {
-        Some((section, of)) => format!("{section} \"{of}\""),
+        Some((section, subsection)) => format!("{section} \"{subsection}\""),
         None => section.to_owned(),
     };
     format!("[{section}]\n\t{name} = {value}\n")
 }
 
 /// Makes a folder look like a bare repository, with ordinary files that can be committed.
-fn bare(folder: &Path, configuration: &str) {
+fn write_bare_repository(folder: &Path, configuration: &str) {
     for name in ["objects", "refs"] {
         fs::create_dir_all(folder.join(name)).expect("ours");
         fs::write(folder.join(name).join("keep"), "").expect("ours");
     }
     fs::write(folder.join("HEAD"), "ref: refs/heads/main\n").expect("ours");
-    let own = "[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n\tworktree = .\n";
-    fs::write(folder.join("config"), format!("{own}{configuration}")).expect("ours");
+    let core = "[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n\tworktree = .\n";
+    fs::write(folder.join("config"), format!("{core}{configuration}")).expect("ours");
 }
 
 /// Attack: commits a folder that looks like a bare repository, with a file that is read.
@@ -327,7 +337,7 @@ fn bare(folder: &Path, configuration: &str) {
 fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    bare(&trap.tree().join("deploy"), &trap.configuration());
+    write_bare_repository(&trap.tree().join("deploy"), &trap.configuration());
     trap.assert_that_reading_runs_nothing(&trap.tree());
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
 }
@@ -336,8 +346,8 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
-    files(&trap.tree().join("below"));
-    bare(&trap.tree(), &trap.configuration());
+    write_files(&trap.tree().join("below"));
+    write_bare_repository(&trap.tree(), &trap.configuration());
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below"));
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
 }
@@ -347,8 +357,8 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    files(&trap.tree().join("deploy/below"));
-    bare(&trap.tree().join("deploy/below"), &trap.configuration());
+    write_files(&trap.tree().join("deploy/below"));
+    write_bare_repository(&trap.tree().join("deploy/below"), &trap.configuration());
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy/below"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
@@ -365,7 +375,11 @@ fn the_configuration_of_the_repository_runs_nothing() {
     git.args(["diff", "HEAD", "--ext-diff"])
         .output()
         .expect("git");
-    assert!(trap.ran().contains("core.fsmonitor"), "{:?}", trap.ran());
+    assert!(
+        trap.programs_run().contains("core.fsmonitor"),
+        "{:?}",
+        trap.programs_run()
+    );
 }
 
 /// Attack: names a program in each key that Git knows, one at a time, so that a key that makes the
@@ -376,7 +390,7 @@ fn no_key_of_the_configuration_runs_a_program() {
     trap.repository(&trap.tree());
     let file = trap.tree().join(".git/config");
     let before = fs::read_to_string(&file).expect("there");
-    for key in known_keys(&trap) {
+    for key in configuration_keys(&trap) {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
         fs::write(&file, text).expect("ours");
         let cert = trap.path("cert.pem").display().to_string();
@@ -388,20 +402,21 @@ fn no_key_of_the_configuration_runs_a_program() {
         ] {
             let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
             seal.args(args).output().expect("it starts");
-            assert_eq!(trap.ran(), BTreeSet::new(), "{key}: {args:?}");
+            assert_eq!(trap.programs_run(), BTreeSet::new(), "{key}: {args:?}");
         }
     }
 }
 
-/// Returns the keys of the table and those that the installed Git documents.
-fn known_keys(trap: &Trap) -> BTreeSet<String> {
+/// Returns [`KEYS`] and the keys that the installed Git documents, except those whose values are
+/// harmless.
+fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
     let mut git = trap.command("git", &trap.tree());
-    let listed = git
+    let output = git
         .args(["help", "--config-for-completion"])
         .output()
         .expect("git");
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let quiet = [
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let harmless_prefixes = [
         "advice.",
         "color.",
         "fsck.",
@@ -411,10 +426,14 @@ fn known_keys(trap: &Trap) -> BTreeSet<String> {
         "gitweb.",
         "gitcvs.",
     ];
-    let listed = listed.lines().filter(|key| {
-        key.contains('.') && !key.ends_with('.') && !quiet.iter().any(|q| key.starts_with(q))
+    let documented_keys = text.lines().filter(|key| {
+        key.contains('.')
+            && !key.ends_with('.')
+            && !harmless_prefixes
+                .iter()
+                .any(|prefix| key.starts_with(prefix))
     });
-    let mut keys: BTreeSet<String> = listed.map(str::to_owned).collect();
+    let mut keys: BTreeSet<String> = documented_keys.map(str::to_owned).collect();
     assert!(keys.len() > 200, "git lists its keys: {keys:?}");
     keys.extend(KEYS.map(str::to_owned));
     keys
@@ -467,35 +486,39 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: gives a linked work tree another common folder.
+/// Attack: replaces the common folder of a linked work tree.
 #[test]
 fn a_common_folder_elsewhere_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("main"));
-    let linked = trap.tree().join("linked");
+    let work_tree = trap.tree().join("linked");
     trap.git(
         &trap.path("main"),
-        &["worktree", "add", "-q", &linked.display().to_string()],
+        &["worktree", "add", "-q", &work_tree.display().to_string()],
     );
     fs::rename(trap.path("main/.git"), trap.tree().join("common")).expect("ours");
-    let private = trap.tree().join("common/worktrees/linked");
+    let private_folder = trap.tree().join("common/worktrees/linked");
     fs::write(
-        linked.join(".git"),
-        format!("gitdir: {}\n", private.display()),
+        work_tree.join(".git"),
+        format!("gitdir: {}\n", private_folder.display()),
     )
     .expect("ours");
     trap.configure(&trap.tree().join("common/config"));
-    fs::write(linked.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
-    trap.assert_that_reading_runs_nothing(&linked);
+    fs::write(
+        work_tree.join("deploy/a.yaml"),
+        SEALED_SECRET.replace("AgBB", "AgCC"),
+    )
+    .expect("ours");
+    trap.assert_that_reading_runs_nothing(&work_tree);
 }
 
-/// Attack: borrows objects from a repository with its own configuration.
+/// Attack: names the objects of another repository, which has its own configuration, as alternates.
 #[test]
 fn borrowed_objects_run_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let (objects, lender) = (trap.tree().join(".git/objects"), trap.tree().join("lender"));
-    bare(&lender, &trap.configuration());
+    write_bare_repository(&lender, &trap.configuration());
     for entry in fs::read_dir(&objects).expect("there") {
         let from = entry.expect("readable").path();
         if from.file_name().is_some_and(|name| name.len() == 2) {
@@ -533,10 +556,10 @@ fn missing_objects_start_no_program() {
             &to,
         ],
     );
-    files(&trap.tree());
+    write_files(&trap.tree());
     let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("there");
-    for url in ["remote.origin.uploadpack", "core.sshCommand"] {
-        text += &trap.setting(url);
+    for key in ["remote.origin.uploadpack", "core.sshCommand"] {
+        text += &trap.setting(key);
     }
     text += "[remote \"origin\"]\n\turl = ssh://example.com/x\n";
     fs::write(trap.tree().join(".git/config"), text).expect("ours");
@@ -549,18 +572,22 @@ fn a_submodule_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("other"));
     trap.repository(&trap.tree());
-    let other = trap.path("other").display().to_string();
+    let source = trap.path("other").display().to_string();
     let allow = "protocol.file.allow=always";
     trap.git(
         &trap.tree(),
-        &["-c", allow, "submodule", "--quiet", "add", &other, "sub"],
+        &["-c", allow, "submodule", "--quiet", "add", &source, "sub"],
     );
     trap.git(&trap.tree(), &["commit", "-qam", "three"]);
-    let sub = trap.tree().join("sub");
-    fs::write(sub.join("deploy/a.yaml"), SEALED.replace("AgBB", "AgCC")).expect("ours");
+    let submodule = trap.tree().join("sub");
+    fs::write(
+        submodule.join("deploy/a.yaml"),
+        SEALED_SECRET.replace("AgBB", "AgCC"),
+    )
+    .expect("ours");
     trap.configure(&trap.tree().join(".git/modules/sub/config"));
     trap.configure(&trap.tree().join(".gitmodules"));
-    trap.assert_that_reading_runs_nothing(&sub);
+    trap.assert_that_reading_runs_nothing(&submodule);
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
@@ -578,7 +605,7 @@ fn hooks_of_the_repository_are_not_run() {
         "fsmonitor-watchman",
         "reference-transaction",
     ] {
-        trap.program(&hooks.join(hook), hook);
+        trap.write_program(&hooks.join(hook), hook);
     }
     let file = trap.tree().join(".git/config");
     let text = fs::read_to_string(&file).expect("there");
@@ -590,14 +617,14 @@ fn hooks_of_the_repository_are_not_run() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: puts a `seal` into the tree, with a relative folder in `PATH`, for the hook to find; or
-/// relies on the hook's own `git` applying the configuration.
+/// Attack: puts programs named `seal` and `xargs` into the tree, where the hook would find them if
+/// `PATH` has a relative folder.
 #[test]
 fn the_hook_runs_no_program_of_the_tree() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     for name in ["seal", "xargs"] {
-        trap.program(&trap.tree().join(name), name);
+        trap.write_program(&trap.tree().join(name), name);
     }
     let seal = env!("CARGO_BIN_EXE_seal");
     let path = format!(".:{}", std::env::var("PATH").expect("PATH is set"));
@@ -617,10 +644,10 @@ fn the_hook_runs_no_program_of_the_tree() {
         run(seal, &["hook", "install"]),
         (true, ".git/hooks/pre-commit written\n".to_owned())
     );
-    let (committed, printed) = run("git", &["commit", "-qm", "three"]);
+    let (is_committed, printed) = run("git", &["commit", "-qm", "three"]);
     assert!(printed.contains("1 finding in 1 file"), "{printed}");
-    assert!(!committed);
-    assert_eq!(trap.ran(), BTreeSet::new());
+    assert!(!is_committed);
+    assert_eq!(trap.programs_run(), BTreeSet::new());
 }
 
 /// Attack: makes the hook, or the hooks folder, a link to a path of the author's choice.
@@ -639,26 +666,26 @@ fn a_hook_is_not_written_through_a_link() {
     }
 }
 
-/// Attack: replaces the `seal` that the hook would run at the next checkout.
+/// Attack: replaces, with the next checkout, the `seal` that the hook would run.
 #[test]
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    let inside = trap.tree().join("seal");
-    fs::copy(env!("CARGO_BIN_EXE_seal"), &inside).expect("ours");
+    let copy = trap.tree().join("seal");
+    fs::copy(env!("CARGO_BIN_EXE_seal"), &copy).expect("ours");
     // The file is busy while a child process of another test has a copy of the descriptor.
-    let mut started = std::iter::repeat_with(|| {
-        let mut seal = trap.command(&inside.display().to_string(), &trap.tree());
+    let mut attempts = std::iter::repeat_with(|| {
+        let mut seal = trap.command(&copy.display().to_string(), &trap.tree());
         seal.args(["hook", "install"]).output()
     });
-    let busy = |result: &std::io::Result<_>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy);
-    let output = started.find(|result| !busy(result));
+    let is_busy = |result: &std::io::Result<_>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy);
+    let output = attempts.find(|result| !is_busy(result));
     let output = output.expect("it repeats").expect("it starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
 
-/// Attack: makes `.git/commondir` lead to another repository of the user, where the hook would be
+/// Attack: makes `.git/commondir` name another repository of the user, where the hook would be
 /// written.
 #[test]
 fn a_hook_is_not_written_into_another_repository() {
@@ -667,8 +694,8 @@ fn a_hook_is_not_written_into_another_repository() {
     trap.repository(&trap.path("victim"));
     let victim = trap.path("victim/.git");
     fs::remove_dir_all(victim.join("hooks")).expect("ours");
-    let common = trap.tree().join(".git/commondir");
-    fs::write(common, victim.display().to_string()).expect("ours");
+    let common_file = trap.tree().join(".git/commondir");
+    fs::write(common_file, victim.display().to_string()).expect("ours");
     let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
     let output = seal.args(["hook", "install"]).output().expect("it starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -690,8 +717,8 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
         trap.repository(&trap.tree());
         let path = trap.tree().join(pipe);
         let _ = fs::remove_file(&path);
-        let made = Command::new("mkfifo").arg(&path).status();
-        assert!(made.expect("mkfifo").success());
+        let status = Command::new("mkfifo").arg(&path).status();
+        assert!(status.expect("mkfifo").success());
         let mut diff = trap.command("timeout", &trap.tree());
         let output = diff.args(["20", env!("CARGO_BIN_EXE_seal"), "diff"]);
         let output = output.output().expect("it starts");
@@ -699,7 +726,7 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
     }
 }
 
-/// Attack: uses a part of the Git library that starts programs.
+/// Attack: uses a component of the Git library that starts programs.
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let mut cargo = Command::new(env!("CARGO"));
@@ -717,17 +744,17 @@ fn no_feature_is_compiled_in_that_could_start_a_program() {
         .args(["--prefix", "none", "--format", "{p} {f}"])
         .output()
         .expect("cargo");
-    let parts = String::from_utf8_lossy(&output.stdout).into_owned();
-    let features: BTreeSet<&str> = parts
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    let features: BTreeSet<&str> = tree
         .lines()
-        .filter_map(|part| part.strip_prefix("gix v")?.split(' ').nth(1))
+        .filter_map(|line| line.strip_prefix("gix v")?.split(' ').nth(1))
         .collect();
     assert_eq!(
         features,
         BTreeSet::from(["excludes,index,revision,sha1,sha256"]),
         "{output:?}"
     );
-    for part in [
+    for component in [
         "filter",
         "credentials",
         "prompt",
@@ -737,7 +764,7 @@ fn no_feature_is_compiled_in_that_could_start_a_program() {
         "blame",
         "archive",
     ] {
-        let name = format!("gix-{part} v");
-        assert!(!parts.lines().any(|line| line.starts_with(&name)), "{name}");
+        let name = format!("gix-{component} v");
+        assert!(!tree.lines().any(|line| line.starts_with(&name)), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! Attacks through ignore files: of an untrusted repository, and of other users in its parent
+//! Attacks through ignore files of an untrusted repository, and of other users in its parent
 //! folders.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
@@ -10,9 +10,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
+const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {a: AgBB}}\n";
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 struct Tree(tempfile::TempDir);
@@ -64,20 +64,20 @@ impl Tree {
         child.wait_with_output().expect("it was started")
     }
 
-    /// Returns whether lint reports the plain Secret in a file.
-    fn lint_reports(&self, folder: &str, file: &str) -> bool {
+    /// Returns whether lint reports this file when it runs in `folder`.
+    fn is_reported_by_lint(&self, folder: &str, file: &str) -> bool {
         let output = self.seal(folder, &["lint"]);
         String::from_utf8_lossy(&output.stdout).contains(file)
     }
 }
 
-fn logged(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn make_pipe(path: &Path) {
-    let made = Command::new("mkfifo").arg(path).status();
-    assert!(made.expect("mkfifo starts").success());
+    let status = Command::new("mkfifo").arg(path).status();
+    assert!(status.expect("mkfifo starts").success());
 }
 
 /// Attack: makes the ignore file of a repository an endless device, a pipe without a writer, or
@@ -92,28 +92,28 @@ fn only_small_regular_ignore_files_have_an_effect() {
         ("huge", "larger than 1048576 bytes"),
     ] {
         let tree = Tree::new();
-        tree.write("sub/sealed.yaml", SEALED);
-        tree.write("sub/plain.yaml", PLAIN);
-        let list = tree.path("sub/.gitignore");
+        tree.write("sub/sealed.yaml", SEALED_SECRET);
+        tree.write("sub/plain.yaml", PLAIN_SECRET);
+        let ignore_file = tree.path("sub/.gitignore");
         make_pipe(&tree.path("pipe"));
         fs::write(tree.path("list"), "*\n").expect("writable");
         match kind {
-            "a link to a device" => symlink("/dev/zero", list).expect("a link"),
-            "a link to a pipe" => symlink("../pipe", list).expect("a link"),
-            "a link to a list" => symlink("../list", list).expect("a link"),
-            "a pipe" => make_pipe(&list),
-            _ => fs::write(list, "*\n".repeat(1 << 20)).expect("writable"),
+            "a link to a device" => symlink("/dev/zero", ignore_file).expect("a link"),
+            "a link to a pipe" => symlink("../pipe", ignore_file).expect("a link"),
+            "a link to a list" => symlink("../list", ignore_file).expect("a link"),
+            "a pipe" => make_pipe(&ignore_file),
+            _ => fs::write(ignore_file, "*\n".repeat(1 << 20)).expect("writable"),
         }
         for arguments in [&["lint", "."][..], &["view", "."], &["rotate", "."]] {
             let output = tree.seal(".", arguments);
-            let log = logged(&output);
+            let log = stderr(&output);
             assert!(
                 log.contains("/sub/.gitignore has no effect"),
                 "{kind}: {output:?}"
             );
             assert!(log.contains(why), "{kind}: {output:?}");
         }
-        assert!(tree.lint_reports(".", "sub/plain.yaml"), "{kind}");
+        assert!(tree.is_reported_by_lint(".", "sub/plain.yaml"), "{kind}");
     }
 }
 
@@ -122,9 +122,9 @@ fn only_small_regular_ignore_files_have_an_effect() {
 #[test]
 fn only_ignore_files_of_the_work_tree_count() {
     let tree = Tree::new();
-    tree.write("tree/sub/plain.yaml", PLAIN);
+    tree.write("tree/sub/plain.yaml", PLAIN_SECRET);
     tree.git("tree", &["init", "-q"]);
-    for (list, is_reported) in [
+    for (ignore_file, is_reported) in [
         (".gitignore", true),
         (".ignore", true),
         ("tree/.ignore", true),
@@ -133,24 +133,24 @@ fn only_ignore_files_of_the_work_tree_count() {
         ("tree/sub/.gitignore", false),
         ("tree/.git/info/exclude", false),
     ] {
-        tree.write(list, "plain.yaml\n");
+        tree.write(ignore_file, "plain.yaml\n");
         for folder in ["tree", "tree/sub"] {
             assert_eq!(
-                tree.lint_reports(folder, "plain.yaml"),
+                tree.is_reported_by_lint(folder, "plain.yaml"),
                 is_reported,
-                "{list}"
+                "{ignore_file}"
             );
         }
-        fs::remove_file(tree.path(list)).expect("it is there");
+        fs::remove_file(tree.path(ignore_file)).expect("it is there");
     }
-    // Without a repository, ignore files above the folder of lint have no effect.
+    // Without a repository, ignore files above the linted folder have no effect.
     fs::remove_dir_all(tree.path("tree/.git")).expect("it is there");
     tree.write("tree/.gitignore", "plain.yaml\n");
-    assert!(!tree.lint_reports("tree", "plain.yaml"));
-    assert!(tree.lint_reports("tree/sub", "plain.yaml"));
+    assert!(!tree.is_reported_by_lint("tree", "plain.yaml"));
+    assert!(tree.is_reported_by_lint("tree/sub", "plain.yaml"));
 }
 
-/// Attack: commits or stages a plain Secret that an ignore rule names, itself or by its folder.
+/// Attack: commits or stages a plain Secret that an ignore rule excludes, by its file or its folder.
 #[test]
 fn a_tracked_file_is_checked_despite_ignore_rules() {
     let tree = Tree::new();
@@ -161,7 +161,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
         "a/ignored.yaml",
         "b/linked.yaml",
     ] {
-        tree.write(name, PLAIN);
+        tree.write(name, PLAIN_SECRET);
     }
     tree.git(".", &["add", "a/committed.yaml", "b/linked.yaml"]);
     tree.git(".", &["commit", "-q", "-m", "x"]);
@@ -176,7 +176,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
         ("ignored.yaml", false),
         ("linked.yaml", false),
     ] {
-        assert_eq!(tree.lint_reports(".", name), is_reported, "{name}");
+        assert_eq!(tree.is_reported_by_lint(".", name), is_reported, "{name}");
     }
 }
 
@@ -184,18 +184,18 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
 /// old key.
 #[test]
 fn an_object_of_a_controller_cannot_be_hidden() {
-    for (list, text) in [
+    for (ignore_file, text) in [
         ("state/sealed/.gitignore", "*"),
         ("state/sealed/.ignore", "*"),
         ("state/.gitignore", "sealed/**"),
         (".ignore", "*.yaml"),
     ] {
         let tree = Tree::new();
-        tree.write("state/sealed/shop/db.yaml", SEALED);
-        tree.write(list, text);
-        let found =
+        tree.write("state/sealed/shop/db.yaml", SEALED_SECRET);
+        tree.write(ignore_file, text);
+        let survey =
             kubeseal_library::keys::survey::in_files(&[tree.path("state/sealed")], &mut |_| ());
-        assert_eq!(found.expect("readable").holders.len(), 1, "{list}");
+        assert_eq!(survey.expect("readable").holders.len(), 1, "{ignore_file}");
     }
 }
 
@@ -204,7 +204,7 @@ fn an_object_of_a_controller_cannot_be_hidden() {
 fn a_key_in_a_folder_cannot_be_hidden() {
     const KEY: &str =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\ndata: {tls.key: '', tls.crt: ''}\n";
-    for (list, text) in [
+    for (ignore_file, text) in [
         ("state/keys/.gitignore", "*"),
         ("state/keys/.ignore", "*"),
         ("state/.gitignore", "keys/*"),
@@ -212,8 +212,8 @@ fn a_key_in_a_folder_cannot_be_hidden() {
     ] {
         let tree = Tree::new();
         tree.write("state/keys/key.yaml", KEY);
-        tree.write(list, text);
-        let found = kubeseal_library::keys::folder::read(&tree.path("state/keys"));
-        assert_eq!(found.expect("readable").len(), 1, "{list}");
+        tree.write(ignore_file, text);
+        let keys = kubeseal_library::keys::folder::read(&tree.path("state/keys"));
+        assert_eq!(keys.expect("readable").len(), 1, "{ignore_file}");
     }
 }

@@ -1,6 +1,5 @@
-//! Inputs in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
-//! that reaches a cluster through a template, a kustomization or a text in another object. Unusable inputs are
-//! reported.
+//! Tests input in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
+//! that reaches a cluster through a template, a kustomization or a text in another object. Unusable input is reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -26,10 +25,10 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 fn git(folder: &Path, args: &[&str]) {
     let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
     let output = run(folder, "git", &[&identity, args].concat());
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
@@ -48,7 +47,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).expect("ours");
 }
 
-/// Returns what lint finds below a folder: `rule file:line`.
+/// Runs lint in a folder. Returns each finding as `rule file:line`.
 fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
     let lint = ["lint", "--format", "json"];
     let output = run(folder, SEAL, &[&lint, args].concat());
@@ -61,13 +60,13 @@ fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
     findings.iter().map(finding).collect()
 }
 
-fn is_plain(found: &BTreeSet<String>, file: &str) -> bool {
+fn has_plain_secret(findings: &BTreeSet<String>, file: &str) -> bool {
     let start = format!("plain-secret {file}:");
-    found.iter().any(|finding| finding.starts_with(&start))
+    findings.iter().any(|finding| finding.starts_with(&start))
 }
 
-/// Returns an object in one form: fields of the head, in a container, in YAML or JSON.
-fn shape(
+/// Returns a manifest with one object that has these fields, alone or in a `container` such as `List`, as YAML or JSON.
+fn manifest(
     version: Option<&str>,
     kind: Option<&str>,
     container: &str,
@@ -83,7 +82,7 @@ fn shape(
         field("kind", kind),
     );
     let list = |kind: &str, item: &str| format!("{{\"kind\": \"{kind}\", \"items\": [{item}]}}");
-    let whole = match container {
+    let text = match container {
         "alone" => object,
         "after" => {
             format!("{{\"kind\": \"Secret\", \"metadata\": {{\"name\": \"a\"}}}}\n---\n{object}")
@@ -93,9 +92,9 @@ fn shape(
     };
     // A preceding line makes the file YAML for every parser.
     if is_json {
-        whole
+        text
     } else {
-        format!("# a file\n--- \n{whole}\n")
+        format!("# a file\n--- \n{text}\n")
     }
 }
 
@@ -126,15 +125,15 @@ fn reports_everything_that_is_accepted_as_a_secret() {
                     "\"data\": {\"a\": \"aHVudGVyMg==\"}",
                 ];
                 let is_json = count % 4 < 2;
-                let text = shape(version, kind, container, is_json, data[count % 2]);
+                let text = manifest(version, kind, container, is_json, data[count % 2]);
                 let name = format!("{count}.{}", if is_json { "json" } else { "yaml" });
                 write(folder.path(), &name, text.as_bytes());
                 names.push((name, text));
             }
         }
     }
-    let found = findings(folder.path(), &["."]);
-    let mut accepted = 0;
+    let lint_findings = findings(folder.path(), &["."]);
+    let mut accepted_count = 0;
     for (name, text) in &names {
         let kubeseal = [
             "--cert",
@@ -154,7 +153,7 @@ fn reports_everything_that_is_accepted_as_a_secret() {
             "shop",
             name,
         ];
-        let takes = |program, args: &[&str]| {
+        let can_seal = |program, args: &[&str]| {
             let output = run(folder.path(), program, args);
             let text = String::from_utf8_lossy(&output.stdout);
             let has_item = text.contains(" a:") || text.contains("\"a\":");
@@ -162,12 +161,15 @@ fn reports_everything_that_is_accepted_as_a_secret() {
             let is_kept = text.contains("hunter2") || text.contains("aHVudGVyMg");
             output.status.success() && has_item && !is_kept
         };
-        if takes(KUBESEAL, &kubeseal) || takes(SEAL, &seal) {
-            accepted += 1;
-            assert!(is_plain(&found, name), "{text}\n{found:?}");
+        if can_seal(KUBESEAL, &kubeseal) || can_seal(SEAL, &seal) {
+            accepted_count += 1;
+            assert!(
+                has_plain_secret(&lint_findings, name),
+                "{text}\n{lint_findings:?}"
+            );
         }
     }
-    assert!(accepted > 50, "{accepted}");
+    assert!(accepted_count > 50, "{accepted_count}");
 }
 
 #[test]
@@ -217,12 +219,12 @@ fn reports_a_file_in_another_encoding() {
             .flat_map(|c| u32::from(c).to_le_bytes())
             .collect()
     };
-    let mut cut = utf16(text, "\u{feff}", u16::to_le_bytes);
-    cut.pop();
+    let mut truncated = utf16(text, "\u{feff}", u16::to_le_bytes);
+    truncated.pop();
     for (why, bytes, want) in [
         ("little", utf16(text, "", u16::to_le_bytes), "UTF-16"),
         ("big", utf16(text, "", u16::to_be_bytes), "UTF-16"),
-        ("cut", cut, "UTF-16"),
+        ("truncated", truncated, "UTF-16"),
         (
             "a sealed one",
             utf16(sealed, "", u16::to_le_bytes),
@@ -236,18 +238,18 @@ fn reports_a_file_in_another_encoding() {
             let output = run(folder.path(), SEAL, args);
             assert_eq!(output.status.code(), Some(1), "{why}");
             assert!(
-                printed(&output).contains(want),
+                combined_output(&output).contains(want),
                 "{why}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         git(folder.path(), &["init", "-q"]);
         git(folder.path(), &["add", "."]);
         let output = run(folder.path(), SEAL, &["lint", "--staged"]);
         assert!(
-            printed(&output).contains(want),
+            combined_output(&output).contains(want),
             "{why}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -261,13 +263,18 @@ fn reports_a_file_in_another_encoding() {
         SEAL,
         &["rotate", "--dry-run", "--key", CERT, "."],
     );
-    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
-    let other = utf16("kind: ConfigMap\n", "", u16::to_le_bytes);
-    write(folder.path(), "db.yaml", &other);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        combined_output(&output)
+    );
+    let config_map = utf16("kind: ConfigMap\n", "", u16::to_le_bytes);
+    write(folder.path(), "db.yaml", &config_map);
     assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
 }
 
-/// Attack: stages the file with the value of a `secretGenerator` alone, after the kustomization was committed.
+/// Attack: stages only the file with the value of a `secretGenerator`, after the kustomization was committed.
 #[test]
 fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
     for (kustomization, text, file, is_found) in [
@@ -315,25 +322,25 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
         ),
     ] {
         let folder = folder_with(&[(kustomization, text)]);
-        let at = folder.path();
-        git(at, &["init", "-q"]);
-        git(at, &["add", "."]);
-        git(at, &["commit", "-qm", "a"]);
-        write(at, file, b"PASSWORD=hunter2\n");
-        git(at, &["add", file]);
-        let found = findings(at, &["--staged"]);
+        let root = folder.path();
+        git(root, &["init", "-q"]);
+        git(root, &["add", "."]);
+        git(root, &["commit", "-qm", "a"]);
+        write(root, file, b"PASSWORD=hunter2\n");
+        git(root, &["add", file]);
+        let lint_findings = findings(root, &["--staged"]);
         assert_eq!(
-            is_plain(&found, kustomization),
+            has_plain_secret(&lint_findings, kustomization),
             is_found,
-            "{kustomization}, {text}: {found:?}"
+            "{kustomization}, {text}: {lint_findings:?}"
         );
-        write(at, file, b"${PASSWORD}\n");
-        git(at, &["add", file]);
-        assert_eq!(findings(at, &["--staged"]), BTreeSet::new(), "{text}");
+        write(root, file, b"${PASSWORD}\n");
+        git(root, &["add", file]);
+        assert_eq!(findings(root, &["--staged"]), BTreeSet::new(), "{text}");
     }
 }
 
-const HELM: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
+const HELM_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
                     {{- include \"app.labels\" . | nindent 4 }}\nstringData:\n";
 
 /// Attack: writes a real value into a template, beside actions that make the file invalid YAML.
@@ -358,16 +365,19 @@ fn finds_a_real_value_beside_template_actions() {
             "{{- if .Values.secret }}\n",
             "{{/* a comment */}}\n---\n{{ template \"x\" . }}\n---\n",
         ] {
-            let text = format!("{head}{HELM}{items}");
+            let text = format!("{head}{HELM_SECRET}{items}");
             let folder = folder_with(&[("templates/db.yaml", &text)]);
-            let found = findings(folder.path(), &["."]);
-            assert!(is_plain(&found, "templates/db.yaml"), "{text}\n{found:?}");
+            let lint_findings = findings(folder.path(), &["."]);
+            assert!(
+                has_plain_secret(&lint_findings, "templates/db.yaml"),
+                "{text}\n{lint_findings:?}"
+            );
             git(folder.path(), &["init", "-q"]);
             git(folder.path(), &["add", "."]);
-            let found = findings(folder.path(), &["--staged"]);
+            let lint_findings = findings(folder.path(), &["--staged"]);
             assert!(
-                is_plain(&found, "templates/db.yaml"),
-                "staged: {text}\n{found:?}"
+                has_plain_secret(&lint_findings, "templates/db.yaml"),
+                "staged: {text}\n{lint_findings:?}"
             );
         }
     }
@@ -383,18 +393,18 @@ fn a_template_without_a_value_passes() {
         "  a: {{ include \"app.password\" . | b64enc }} # from the vault\n",
         "  a: {{ if .Values.a }}{{ .Values.a }}{{ else }}{{ randAlphaNum 32 }}{{ end }}\n",
     ] {
-        let folder = folder_with(&[("templates/db.yaml", &format!("{HELM}{items}"))]);
+        let folder = folder_with(&[("templates/db.yaml", &format!("{HELM_SECRET}{items}"))]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
         assert_eq!(
             output.status.code(),
             Some(0),
             "{items}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            !printed(&output).contains("after rendering"),
+            !combined_output(&output).contains("after rendering"),
             "{items}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -402,16 +412,17 @@ fn a_template_without_a_value_passes() {
 #[test]
 fn reports_a_template_that_cannot_be_checked() {
     for text in [
-        format!("{HELM}  a: {{{{ .a }}}}\n b: hunter2\n: - x\n"),
-        format!("{HELM}  {{{{ \"b: hunter2\" }}}}\n  a: [\n"),
-        format!("{HELM}  a: {{{{ .a\n"),
+        format!("{HELM_SECRET}  a: {{{{ .a }}}}\n b: hunter2\n: - x\n"),
+        format!("{HELM_SECRET}  {{{{ \"b: hunter2\" }}}}\n  a: [\n"),
+        format!("{HELM_SECRET}  a: {{{{ .a\n"),
     ] {
         let folder = folder_with(&[("db.yaml", &text)]);
         let output = run(folder.path(), SEAL, &["lint", "."]);
         assert!(
-            printed(&output).contains("db.yaml:") && printed(&output).contains("after rendering"),
+            combined_output(&output).contains("db.yaml:")
+                && combined_output(&output).contains("after rendering"),
             "{text}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
@@ -462,15 +473,15 @@ fn finds_a_secret_inside_another_object_with_its_line() {
         ),
     ] {
         let folder = folder_with(&[("x.yaml", text)]);
-        let found = findings(folder.path(), &["."]);
+        let lint_findings = findings(folder.path(), &["."]);
         assert!(
-            found.contains(&format!("plain-secret x.yaml:{line}")),
-            "{why}: {found:?}"
+            lint_findings.contains(&format!("plain-secret x.yaml:{line}")),
+            "{why}: {lint_findings:?}"
         );
     }
 }
 
-/// Attack: makes a file whose aliases repeat a text with manifests, so that lint works for minutes.
+/// Attack: commits a file whose aliases repeat a text with manifests, so that lint works for minutes.
 #[test]
 fn nested_texts_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
@@ -479,13 +490,13 @@ fn nested_texts_are_limited_and_reported() {
     let folder = folder_with(&[("x.yaml", &text)]);
     let output = run(folder.path(), SEAL, &["lint", "."]);
     assert!(
-        printed(&output).contains("[not-checked]"),
+        combined_output(&output).contains("[not-checked]"),
         "{}",
-        printed(&output)
+        combined_output(&output)
     );
 }
 
-/// Attack: breaks the rules of a repository, which then apply to nothing.
+/// Attack: makes the rules of a repository invalid, so that they apply to nothing.
 #[test]
 fn invalid_rules_are_an_error_without_a_sealed_secret() {
     for (text, line) in [
@@ -496,9 +507,9 @@ fn invalid_rules_are_an_error_without_a_sealed_secret() {
         ("rules:\n- path: a\n  ignore: {exemption: why}\n", 3),
     ] {
         let folder = folder_with(&[(".seal.yaml", text), ("sub/a.yaml", "a: b\n")]);
-        let at = folder.path();
-        git(at, &["init", "-q"]);
-        git(at, &["add", "."]);
+        let root = folder.path();
+        git(root, &["init", "-q"]);
+        git(root, &["add", "."]);
         for args in [
             &["lint"][..],
             &["lint", "sub"],
@@ -506,25 +517,31 @@ fn invalid_rules_are_an_error_without_a_sealed_secret() {
             &["lint", "--staged"],
             &["lint", ".seal.yaml"],
         ] {
-            let output = run(at, SEAL, args);
+            let output = run(root, SEAL, args);
             assert_eq!(
                 output.status.code(),
                 Some(2),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
             let want = format!(".seal.yaml:{line}: error: ");
             assert!(
-                printed(&output).contains(&want),
+                combined_output(&output).contains(&want),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         // The staged content is checked, although the work tree has been corrected.
-        write(at, ".seal.yaml", b"rules: []\n");
-        assert_eq!(run(at, SEAL, &["lint", "--staged"]).status.code(), Some(2));
-        git(at, &["add", "."]);
-        assert_eq!(run(at, SEAL, &["lint", "--staged"]).status.code(), Some(0));
+        write(root, ".seal.yaml", b"rules: []\n");
+        assert_eq!(
+            run(root, SEAL, &["lint", "--staged"]).status.code(),
+            Some(2)
+        );
+        git(root, &["add", "."]);
+        assert_eq!(
+            run(root, SEAL, &["lint", "--staged"]).status.code(),
+            Some(0)
+        );
     }
 }
 
@@ -541,7 +558,7 @@ fn expired_certificate() -> String {
 fn reports_an_unusable_certificate_with_its_reason() {
     let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n";
     let folder = folder_with(&[("expired.pem", &expired_certificate()), ("key.pem", key)]);
-    let at = folder.path();
+    let root = folder.path();
     let create = [
         "create",
         "db",
@@ -555,9 +572,9 @@ fn reports_an_unusable_certificate_with_its_reason() {
         "-w",
         "db.yaml",
     ];
-    assert!(run(at, SEAL, &create).status.success());
-    let output = run(at, SEAL, &["lint", "--cert", "expired.pem", "."]);
-    let text = printed(&output);
+    assert!(run(root, SEAL, &create).status.success());
+    let output = run(root, SEAL, &["lint", "--cert", "expired.pem", "."]);
+    let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(
         text.contains("expired.pem:1: error: the certificate expired.pem expired on "),
@@ -583,26 +600,26 @@ fn reports_an_unusable_certificate_with_its_reason() {
             &["lint", "--cert", cert, "key.pem"],
             &["cert", "show", cert],
         ] {
-            let output = run(at, SEAL, args);
+            let output = run(root, SEAL, args);
             assert_eq!(
                 output.status.code(),
                 Some(2),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
             assert!(
-                printed(&output).contains(want),
+                combined_output(&output).contains(want),
                 "{args:?}: {}",
-                printed(&output)
+                combined_output(&output)
             );
-            assert!(!printed(&output).contains("aHVudGVyMg"), "{args:?}");
+            assert!(!combined_output(&output).contains("aHVudGVyMg"), "{args:?}");
         }
     }
 }
 
 #[test]
-fn reports_a_certificate_once() {
-    for place in [
+fn refuses_a_certificate_file_together_with_a_cluster_flag() {
+    for flag in [
         &["--directory", "."][..],
         &["--kubeconfig", "config"],
         &["--context", "a"],
@@ -612,17 +629,17 @@ fn reports_a_certificate_once() {
         for verb in ["show", "fetch", "verify"] {
             let folder = tempfile::tempdir().expect("a folder");
             let against = ["--against", CERT];
-            let more = if verb == "verify" { &against[..] } else { &[] };
+            let extra_args = if verb == "verify" { &against[..] } else { &[] };
             let output = run(
                 folder.path(),
                 SEAL,
-                &[&["cert", verb, CERT], place, more].concat(),
+                &[&["cert", verb, CERT], flag, extra_args].concat(),
             );
-            assert_eq!(output.status.code(), Some(2), "{verb} {place:?}");
+            assert_eq!(output.status.code(), Some(2), "{verb} {flag:?}");
             assert!(
-                printed(&output).contains("cannot be used with"),
+                combined_output(&output).contains("cannot be used with"),
                 "{}",
-                printed(&output)
+                combined_output(&output)
             );
         }
     }
@@ -649,16 +666,16 @@ fn hints_of_import_name_only_its_flags() {
         let output = run(folder.path(), SEAL, &[args, &["--cert", CERT]].concat());
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert_eq!(
-            printed(&output).contains("--allow-empty"),
+            combined_output(&output).contains("--allow-empty"),
             has_flag,
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
 
 #[test]
-fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
+fn reports_a_byte_order_mark_in_a_dotenv_value() {
     let folder = folder_with(&[
         (
             "a.env",
@@ -669,7 +686,7 @@ fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
     let import = [
         "import", "dotenv", "a", "a.env", "-n", "shop", "--cert", CERT,
     ];
-    let text = printed(&run(folder.path(), SEAL, &import));
+    let text = combined_output(&run(folder.path(), SEAL, &import));
     let marks: Vec<_> = text
         .lines()
         .filter(|line| line.contains("byte order mark"))
@@ -692,14 +709,14 @@ fn a_byte_order_mark_in_a_value_of_dotenv_is_reported() {
     ];
     let output = run(folder.path(), SEAL, &create);
     assert!(
-        printed(&output).contains("b.env: line 1: the line contains a carriage return"),
+        combined_output(&output).contains("b.env: line 1: the line contains a carriage return"),
         "{}",
-        printed(&output)
+        combined_output(&output)
     );
 }
 
-/// Attack: keeps an unreadable backup among others, so that nothing is recovered. As for upstream, an empty list
-/// contains no keys.
+/// Attack: puts a file without keys among the recovery keys, so that nothing is recovered. Like upstream, `kubeseal`
+/// accepts an empty list.
 #[test]
 fn accepts_an_empty_list_among_recovery_keys() {
     let folder = folder_with(&[
@@ -708,7 +725,7 @@ fn accepts_an_empty_list_among_recovery_keys() {
         ("list.json", "{\"kind\": \"SecretList\", \"items\": null}"),
         ("items.json", "{\"items\": []}"),
     ]);
-    let at = folder.path();
+    let root = folder.path();
     let create = [
         "create",
         "db",
@@ -721,12 +738,12 @@ fn accepts_an_empty_list_among_recovery_keys() {
         "-w",
         "db.yaml",
     ];
-    assert!(run(at, SEAL, &create).status.success());
+    assert!(run(root, SEAL, &create).status.success());
     let key = CERT.replace("cert.pem", "key.pem");
     for list in ["list.yaml", "list.json", "items.json"] {
         let unseal = |files: &str| {
             run(
-                at,
+                root,
                 KUBESEAL,
                 &[
                     "--recovery-unseal",
@@ -739,23 +756,27 @@ fn accepts_an_empty_list_among_recovery_keys() {
         };
         for files in [format!("{list},{key}"), format!("{key},{list}")] {
             let output = unseal(&files);
-            assert!(output.status.success(), "{files}: {}", printed(&output));
             assert!(
-                printed(&output).contains("contains no private key"),
+                output.status.success(),
+                "{files}: {}",
+                combined_output(&output)
+            );
+            assert!(
+                combined_output(&output).contains("contains no private key"),
                 "{}",
-                printed(&output)
+                combined_output(&output)
             );
         }
         let output = unseal(list);
         assert!(
-            printed(&output).contains("no key could decrypt secret"),
+            combined_output(&output).contains("no key could decrypt secret"),
             "{}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
 
-/// Attack: names lines of a file so that the error of `sops` about them controls the terminal, or fills it.
+/// Attack: writes a file so that the error of `sops` about it controls the terminal, or fills it.
 #[cfg(unix)]
 #[test]
 fn shows_errors_of_sops_escaped_and_shortened() {
@@ -780,7 +801,7 @@ fn shows_errors_of_sops_escaped_and_shortened() {
         )
         .output()
         .expect("it starts");
-    let text = printed(&output);
+    let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for want in [
         "Failed to get the data key",

@@ -1,5 +1,5 @@
-//! A file of `sops` names the key service that decrypts it, and `sops` sends the user's credentials
-//! there.
+//! Tests `sops` files that name an attacker's key service. `sops` sends the user's credentials to the
+//! key service that a file names.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
 
-/// A folder with a `sops` that reports when it runs, with access to the token.
+/// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
 struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -30,11 +30,11 @@ impl Scene {
         self.0.path().join(name)
     }
 
-    fn import(&self, file: &str, more: &[&str], variables: &[(&str, &str)]) -> Output {
+    fn import(&self, file: &str, flags: &[&str], variables: &[(&str, &str)]) -> Output {
         let programs = self.path("programs").display().to_string();
         Command::new(env!("CARGO_BIN_EXE_seal"))
             .args(["import", "sops", "x", file, "--cert=cert.pem", "-n=st"])
-            .args(more)
+            .args(flags)
             .current_dir(self.0.path())
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere")
@@ -52,10 +52,10 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-const EVIL: &str = "http://evil.example:8200";
+const ATTACKER_URL: &str = "http://evil.example:8200";
 
-/// The same metadata in every format that `sops` reads.
-fn files(address: &str) -> [(&'static str, String); 6] {
+/// Returns the name and content of a file with this Vault address, for each format that `sops` reads.
+fn sops_files(address: &str) -> [(&'static str, String); 6] {
     let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
     let json = format!(r#"{{"hc_vault": [{{"vault_address": "{address}"}}], "mac": "x"}}"#);
     [
@@ -82,25 +82,24 @@ fn files(address: &str) -> [(&'static str, String); 6] {
     ]
 }
 
-/// Attack: sends a file of `sops` whose metadata names the attacker's server as the Vault. `sops`
-/// sends the user's token there.
+/// Attack: sends the user a `sops` file whose metadata names the attacker's server as the Vault, to
+/// which `sops` would send the user's token.
 #[test]
 fn gives_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
-        for (name, text) in files(EVIL) {
+        for (name, text) in sops_files(ATTACKER_URL) {
             let scene = Scene::new();
             fs::write(scene.path(name), &text).expect("ours");
             let output = scene.import(name, &[], variables);
             let why = format!("{name} {variables:?}: {}", stderr(&output));
             assert!(!scene.path("ran").exists(), "{why}");
             assert_eq!(output.status.code(), Some(2), "{why}");
-            assert!(stderr(&output).contains(EVIL), "{why}");
+            assert!(stderr(&output).contains(ATTACKER_URL), "{why}");
         }
     }
 }
 
-/// Attack: names a server of the attacker as a key service of Azure, or by the region of a key of
-/// AWS.
+/// Attack: names the attacker's server as an Azure Key Vault, or in the region of an AWS key.
 #[test]
 fn refuses_key_services_at_an_attackers_address() {
     for service in [
@@ -125,24 +124,24 @@ fn refuses_key_services_at_an_attackers_address() {
     }
 }
 
-/// The user names the address, by the environment or a flag.
+/// The user names the address in the environment or with a flag.
 #[test]
 fn uses_a_key_service_that_the_user_names() {
     let address = "https://vault.example:8200";
-    for (more, variables) in [
+    for (flags, variables) in [
         (
             &[][..],
             &[("VAULT_ADDR", "https://vault.example:8200/")][..],
         ),
         (&["--key-service=https://vault.example:8200"], &[]),
     ] {
-        for (name, text) in files(address) {
+        for (name, text) in sops_files(address) {
             let scene = Scene::new();
             fs::write(scene.path(name), &text).expect("ours");
-            let output = scene.import(name, more, variables);
+            let output = scene.import(name, flags, variables);
             assert!(
                 scene.path("ran").exists(),
-                "{name} {more:?}: {}",
+                "{name} {flags:?}: {}",
                 stderr(&output)
             );
         }
@@ -152,11 +151,11 @@ fn uses_a_key_service_that_the_user_names() {
 #[test]
 fn refuses_a_file_that_sops_cannot_read_again() {
     let scene = Scene::new();
-    let made = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
-    assert!(made.expect("mkfifo starts").success());
+    let status = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
+    assert!(status.expect("mkfifo starts").success());
     std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml")).expect("ours");
-    let absolute = scene.path("pipe.yaml").display().to_string();
-    for file in ["pipe.yaml", "link.yaml", &absolute, "/dev/null"] {
+    let absolute_path = scene.path("pipe.yaml").display().to_string();
+    for file in ["pipe.yaml", "link.yaml", &absolute_path, "/dev/null"] {
         let output = scene.import(file, &[], &[]);
         let stderr = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{file}: {stderr}");

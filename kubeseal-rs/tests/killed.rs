@@ -1,4 +1,4 @@
-//! Files that remain on the machine after `seal` is killed with SIGKILL, which no program can catch.
+//! Tests which files remain after `seal` is killed with SIGKILL, which no program can catch.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -26,7 +26,7 @@ fn seal(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn seal_with_key(folder: &Path) {
+fn create_sealed_file(folder: &Path) {
     let cert = format!("{FIXTURES}/cert.pem");
     let mut create = seal(
         folder,
@@ -46,10 +46,10 @@ fn seal_with_key(folder: &Path) {
     assert!(create.status().expect("it runs").success());
 }
 
-fn wait_for(what: impl Fn() -> bool) -> bool {
+fn wait_for(condition: impl Fn() -> bool) -> bool {
     let end = Instant::now() + TIMEOUT;
     while Instant::now() < end {
-        if what() {
+        if condition() {
             return true;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -57,7 +57,8 @@ fn wait_for(what: impl Fn() -> bool) -> bool {
     false
 }
 
-fn memory_of(run: &Child) -> Vec<PathBuf> {
+/// Returns the in-memory folders that a `seal edit` created.
+fn edit_folders(run: &Child) -> Vec<PathBuf> {
     let prefix = format!("seal-edit-{}-", run.id());
     let entries = fs::read_dir("/dev/shm").expect("Linux has it");
     let paths = entries.flatten().map(|entry| entry.path());
@@ -69,15 +70,15 @@ fn memory_of(run: &Child) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Attack: kills `seal edit` with SIGKILL while values are in the editor, and searches for its
-/// file.
+/// Attack: kills `seal edit` with SIGKILL while values are in the editor, and searches for
+/// the edited file.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
-    seal_with_key(folder.path());
+    create_sealed_file(folder.path());
     let editor = folder.path().join("editor");
-    let opened = folder.path().join("opened");
-    let text = format!("#!/bin/sh\ntouch '{}'\nexec sleep 5\n", opened.display());
+    let marker = folder.path().join("opened");
+    let text = format!("#!/bin/sh\ntouch '{}'\nexec sleep 5\n", marker.display());
     fs::write(&editor, text).expect("ours");
     fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
     let key = format!("{FIXTURES}/key.pem");
@@ -89,24 +90,24 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     .env("VISUAL", &editor)
     .spawn()
     .expect("it runs");
-    assert!(wait_for(|| opened.exists()), "the editor is not opened");
+    assert!(wait_for(|| marker.exists()), "the editor is not started");
     assert_eq!(
-        memory_of(&run).len(),
+        edit_folders(&run).len(),
         1,
         "the test looks in the wrong place"
     );
     run.kill().expect("ours");
-    let gone = wait_for(|| memory_of(&run).is_empty());
-    let left = memory_of(&run);
-    for path in &left {
+    let is_removed = wait_for(|| edit_folders(&run).is_empty());
+    let leftovers = edit_folders(&run);
+    for path in &leftovers {
         let _ = fs::remove_dir_all(path);
     }
     run.wait().expect("ours");
-    assert!(gone, "{left:?}");
+    assert!(is_removed, "{leftovers:?}");
 }
 
 /// Returns the temporary files in a folder.
-fn temporary(folder: &Path) -> Vec<PathBuf> {
+fn temporary_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
     paths
@@ -114,22 +115,22 @@ fn temporary(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Kills the run as soon as a temporary file appears, and returns the temporary files left behind.
-fn killed_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
+/// Kills the run as soon as a temporary file appears, and returns the temporary files that are left.
+fn kill_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
     while run.try_wait().expect("ours").is_none() {
-        if !temporary(folder).is_empty() {
+        if !temporary_files(folder).is_empty() {
             run.kill().expect("ours");
             break;
         }
     }
     run.wait().expect("ours");
-    temporary(folder)
+    temporary_files(folder)
 }
 
 /// Attack: kills `seal keys restore` while a private key is in a temporary file.
 #[test]
 fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
-    let mut left = Vec::new();
+    let mut leftovers = Vec::new();
     for _ in 0..30 {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("state");
@@ -137,12 +138,12 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
         let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
         let args = ["keys", "restore", &key, "--directory", "state"];
         let run = seal(folder.path(), &args).spawn().expect("it runs");
-        left.extend(killed_at_a_temporary_file(run, &state.join("keys")));
+        leftovers.extend(kill_at_a_temporary_file(run, &state.join("keys")));
     }
-    assert!(left.is_empty(), "{left:?}");
+    assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
-/// Attack: kills every command that creates a file, at any moment of a write.
+/// Attack: kills a command while it writes a new file.
 #[test]
 fn a_killed_run_leaves_no_temporary_file() {
     let cert = format!("{FIXTURES}/cert.pem");
@@ -163,8 +164,8 @@ fn a_killed_run_leaves_no_temporary_file() {
         for _ in 0..15 {
             let folder = tempfile::tempdir().expect("a folder");
             let run = seal(folder.path(), args).spawn().expect("it runs");
-            let left = killed_at_a_temporary_file(run, folder.path());
-            assert!(left.is_empty(), "{args:?}: {left:?}");
+            let leftovers = kill_at_a_temporary_file(run, folder.path());
+            assert!(leftovers.is_empty(), "{args:?}: {leftovers:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Symbolic links in an untrusted commit: their targets are neither read nor written.
+//! Tests that the targets of symbolic links in an untrusted commit are neither read nor written.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
 const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
-const PRECIOUS: &str = "what the user keeps elsewhere\n";
+const USER_TEXT: &str = "what the user keeps elsewhere\n";
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
 const KEY_2024: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
 const RECIPIENTS: &str = concat!(
@@ -22,11 +22,11 @@ const RECIPIENTS: &str = concat!(
 );
 
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
-const OTHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
+const OTHER_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
 
 /// A file with the Secret, sealed for the key of the fixtures.
-static SEALED: LazyLock<String> = LazyLock::new(|| {
-    let scene = Scene::with(false, &[]);
+static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
+    let scene = Scene::with_files(false, &[]);
     let output = scene.run(
         KUBESEAL,
         &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
@@ -55,20 +55,20 @@ struct Scene(tempfile::TempDir);
 
 impl Scene {
     fn new(is_work_tree: bool) -> Self {
-        Self::with(is_work_tree, &[("tree/sealed.yaml", &SEALED)])
+        Self::with_files(is_work_tree, &[("tree/sealed.yaml", &SEALED_SECRET)])
     }
 
-    fn with(is_work_tree: bool, more: &[(&str, &str)]) -> Self {
+    fn with_files(is_work_tree: bool, extra_files: &[(&str, &str)]) -> Self {
         let scene = Self(tempfile::tempdir().expect("a folder"));
         for (path, text) in [
-            ("outside/file", PRECIOUS),
+            ("outside/file", USER_TEXT),
             ("outside/new/x", ""),
             ("tree/folder/x", ""),
             ("tree/own-state/keys/key-2024.yaml", KEY_2024),
             ("tree/folder/own-state/keys/key-2024.yaml", KEY_2024),
         ]
         .iter()
-        .chain(more)
+        .chain(extra_files)
         {
             let path = scene.path(path);
             fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
@@ -84,8 +84,8 @@ impl Scene {
         symlink("../outside", scene.path("tree/way")).expect("ours");
         symlink("way", scene.path("tree/detour")).expect("ours");
         symlink("file", scene.path("tree/chain")).expect("ours");
-        scene.program("sops", "#!/bin/sh\nprintf value\n");
-        scene.program(
+        scene.write_program("sops", "#!/bin/sh\nprintf value\n");
+        scene.write_program(
             "editor",
             "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
         );
@@ -107,7 +107,7 @@ impl Scene {
         }
     }
 
-    fn program(&self, name: &str, text: &str) {
+    fn write_program(&self, name: &str, text: &str) {
         let path = self.path("programs").join(name);
         fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
         fs::write(&path, text).expect("ours");
@@ -138,11 +138,11 @@ impl Scene {
             .expect("it starts")
     }
 
-    fn file(&self) -> String {
+    fn outside_file(&self) -> String {
         fs::read_to_string(self.path("outside/file")).expect("it is there")
     }
 
-    fn outside(&self) -> usize {
+    fn outside_file_count(&self) -> usize {
         let entries = |name: &str| fs::read_dir(self.path(name)).expect("ours").count();
         entries("outside") + entries("outside/new")
     }
@@ -299,7 +299,7 @@ const WRITERS: &[Writer] = &[
         Before::Sealed,
     ),
     seal(
-        |out| format!("rotate {out} --key {KEY} --cert {OTHER}"),
+        |out| format!("rotate {out} --key {KEY} --cert {OTHER_CERT}"),
         Before::Sealed,
     ),
 ];
@@ -321,7 +321,7 @@ const fn seal(args: fn(&str) -> String, before: Before) -> Writer {
 }
 
 impl Writer {
-    /// Creates a scene where the links lead to a file that the command could change.
+    /// Creates a scene where the links point to a file that the command could change.
     fn scene(&self) -> Scene {
         let scene = Scene::new(true);
         fs::write(scene.path("outside/file"), self.target()).expect("ours");
@@ -330,9 +330,9 @@ impl Writer {
 
     fn target(&self) -> &'static str {
         match self.before {
-            Before::Missing => PRECIOUS,
+            Before::Missing => USER_TEXT,
             Before::Secret => SECRET,
-            Before::Sealed => &SEALED,
+            Before::Sealed => &SEALED_SECRET,
         }
     }
 
@@ -343,9 +343,9 @@ impl Writer {
     }
 }
 
-/// Attack: commits a link from the name of a file that a command writes, or of its folder, to a
-/// file of the user outside the work tree. Every command that writes a file is run, and each also
-/// on an ordinary file, to show that it would write.
+/// Attack: commits a link in place of a file that a command writes, or of its folder, to a file of
+/// the user outside the work tree. The test runs every command that writes a file, and first on an
+/// ordinary file, to show that the command would write.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
@@ -357,21 +357,23 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         let output = writer.run_in(&scene, "tree", "own");
         let why = format!("{}: {}", (writer.args)("own"), stderr(&output));
         assert!(output.status.success(), "{why}");
-        let own = fs::read(scene.path("tree/own")).expect(&why);
-        assert_ne!(own, writer.target().as_bytes(), "{why}");
+        let own_text = fs::read(scene.path("tree/own")).expect(&why);
+        assert_ne!(own_text, writer.target().as_bytes(), "{why}");
 
-        let missing = ["way/none", "detour/new/none"];
-        let missing = missing.iter().filter(|_| writer.before == Before::Missing);
-        for out in links.iter().chain(missing) {
+        let missing_paths = ["way/none", "detour/new/none"];
+        let missing_paths = missing_paths
+            .iter()
+            .filter(|_| writer.before == Before::Missing);
+        for out in links.iter().chain(missing_paths) {
             let scene = writer.scene();
-            let before = scene.outside();
-            // The result is the same if the command runs in another folder.
+            let before = scene.outside_file_count();
+            // The result must not depend on the current folder.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
                 ("tree/folder", format!("../{out}")),
             ] {
                 if folder == "tree/folder" {
-                    // Once is enough: the paths are the same.
+                    // In this folder, two of the paths are enough.
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }
@@ -379,8 +381,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                 }
                 let output = writer.run_in(&scene, folder, &out);
                 let why = format!("{}: {}", (writer.args)(&out), stderr(&output));
-                assert_eq!(scene.file(), writer.target(), "{why}");
-                assert_eq!(scene.outside(), before, "{why}");
+                assert_eq!(scene.outside_file(), writer.target(), "{why}");
+                assert_eq!(scene.outside_file_count(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
                 // A command that creates a file may find that the name is taken.
                 if writer.before != Before::Missing {
@@ -391,8 +393,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
-/// Attack: commits a link from the folder that a command writes to, or from a file in it, to a
-/// place outside the work tree.
+/// Attack: commits a link in place of the folder that a command writes to, or of a file in the
+/// folder, to a path outside the work tree.
 #[test]
 fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
     for (args, folder) in [
@@ -434,11 +436,11 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
                 .expect("ours");
             }
         }
-        let before = scene.outside();
+        let before = scene.outside_file_count();
         let args: Vec<&str> = args.split(' ').collect();
         let output = scene.run(SEAL, &args);
         let why = format!("{args:?} {folder}: {}", stderr(&output));
-        assert_eq!(scene.outside(), before, "{why}");
+        assert_eq!(scene.outside_file_count(), before, "{why}");
         assert_eq!(
             fs::read(keys.join("key-2024.yaml")).expect("ours"),
             key,
@@ -454,17 +456,17 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
 fn the_rules_of_the_target_apply_not_those_of_the_link() {
     let scene = Scene::new(true);
     fs::create_dir(scene.path("tree/hostile")).expect("ours");
-    fs::copy(OTHER, scene.path("tree/hostile/evil.pem")).expect("ours");
+    fs::copy(OTHER_CERT, scene.path("tree/hostile/evil.pem")).expect("ours");
     let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
     fs::write(scene.path("tree/hostile/.seal.yaml"), rules).expect("ours");
-    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED).expect("ours");
+    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED_SECRET).expect("ours");
     symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml")).expect("ours");
     for path in ["hostile/link.yaml", "folder/db.yaml"] {
         let output = scene.run(SEAL, &["config", "explain", path]);
-        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        let explanation = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
-            output.status.success() && !answer.contains("evil.pem"),
-            "{path}: {answer}{}",
+            output.status.success() && !explanation.contains("evil.pem"),
+            "{path}: {explanation}{}",
             stderr(&output)
         );
     }
@@ -474,11 +476,11 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     );
     assert!(!output.status.success(), "{}", stderr(&output));
     let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
-    assert_eq!(text, *SEALED);
+    assert_eq!(text, *SEALED_SECRET);
 }
 
-/// A link within the work tree, a link outside any work tree, and a sealed file behind a link that
-/// a command edits.
+/// Follows links within the work tree and links outside any work tree, to write a new file or to
+/// edit a sealed file.
 #[test]
 fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
@@ -486,8 +488,8 @@ fn writes_through_links_of_the_user() {
     symlink("folder/x", scene.path("tree/inner")).expect("ours");
     let output = scene.run(KUBESEAL, &seal("inner"));
     assert!(output.status.success(), "{}", stderr(&output));
-    let within = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
-    assert!(within.contains("SealedSecret"), "{within}");
+    let inner_text = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
+    assert!(inner_text.contains("SealedSecret"), "{inner_text}");
 
     for out in ["../outside/none", "folder/../../outside/none"] {
         let output = scene.run(KUBESEAL, &seal(out));
@@ -501,16 +503,16 @@ fn writes_through_links_of_the_user() {
     assert!(scene.path("tree/inner").is_symlink());
     assert_ne!(
         fs::read_to_string(scene.path("tree/folder/x")).expect("ours"),
-        within
+        inner_text
     );
 
     let scene = Scene::new(false);
     let output = scene.run(KUBESEAL, &seal("file"));
     assert!(output.status.success(), "{}", stderr(&output));
-    let sealed = scene.file();
+    let sealed = scene.outside_file();
     assert!(sealed.contains("SealedSecret"));
     let output = scene.run(SEAL, &set("file"));
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_ne!(scene.file(), sealed);
+    assert_ne!(scene.outside_file(), sealed);
     assert!(scene.path("tree/file").is_symlink());
 }

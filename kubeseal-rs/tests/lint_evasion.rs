@@ -1,4 +1,4 @@
-//! Files written so that `seal lint` overlooks a plain value that a tool would apply.
+//! Tests files that are written so that `seal lint` overlooks a plain value that a tool would apply.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
 /// Returns the names of the lint rules that the files of a folder violate.
-fn rules(folder: &Path) -> Vec<String> {
+fn violated_rules(folder: &Path) -> Vec<String> {
     let output = Command::new(SEAL)
         .args(["lint", "--format", "json", "."])
         .current_dir(folder)
@@ -23,31 +23,31 @@ fn rules(folder: &Path) -> Vec<String> {
     findings.iter().map(rule).collect()
 }
 
-fn rules_of(name: &str, text: &str) -> Vec<String> {
+fn rules_violated_by(name: &str, text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join(name), text).expect("the file");
-    rules(folder.path())
+    violated_rules(folder.path())
 }
 
-const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
+const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
 
 /// Attack: repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a value for
-/// that of another.
+/// the parser of another tool.
 #[test]
 fn a_repeated_key_is_a_finding() {
     for (name, text) in [
-        ("items.yaml", format!("{HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
-        ("data.yaml", format!("{HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),
-        ("alias.yaml", format!("{HEAD}&k stringData: {{a: hunter2}}\n*k : {{a: CHANGEME}}\n")),
-        ("kind.yaml", format!("{HEAD}kind: ConfigMap\nstringData: {{a: hunter2}}\n")),
-        ("merge.yaml", format!("{HEAD}<<: {{stringData: {{a: hunter2}}}}\n<<: {{stringData: {{}}}}\n")),
+        ("items.yaml", format!("{SECRET_HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
+        ("data.yaml", format!("{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),
+        ("alias.yaml", format!("{SECRET_HEAD}&k stringData: {{a: hunter2}}\n*k : {{a: CHANGEME}}\n")),
+        ("kind.yaml", format!("{SECRET_HEAD}kind: ConfigMap\nstringData: {{a: hunter2}}\n")),
+        ("merge.yaml", format!("{SECRET_HEAD}<<: {{stringData: {{a: hunter2}}}}\n<<: {{stringData: {{}}}}\n")),
         (
             "list.yaml",
             "kind: List\nitems:\n- {apiVersion: v1, kind: Secret, data: {a: aHVudGVyMg==}, data: {}}\n".to_owned(),
         ),
         (
             "beside.yaml",
-            format!("{{{{ x }}}}\n---\n{HEAD}stringData: {{a: hunter2}}\nstringData: {{}}\n"),
+            format!("{{{{ x }}}}\n---\n{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{}}\n"),
         ),
         (
             "db.json",
@@ -65,8 +65,8 @@ fn a_repeated_key_is_a_finding() {
             "secretGenerator: [{name: db, literals: [a=hunter2]}]\nsecretGenerator: []\n".to_owned(),
         ),
     ] {
-        let found = rules_of(name, &text);
-        assert!(found.iter().any(|rule| rule == "repeated-key"), "{name}: {found:?}");
+        let rules = rules_violated_by(name, &text);
+        assert!(rules.iter().any(|rule| rule == "repeated-key"), "{name}: {rules:?}");
     }
 }
 
@@ -79,78 +79,91 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
         ),
         (
             "merge.yaml",
-            format!("{HEAD}stringData: {{<<: {{a: CHANGEME}}, a: TODO}}\n"),
+            format!("{SECRET_HEAD}stringData: {{<<: {{a: CHANGEME}}, a: TODO}}\n"),
         ),
-        ("two.yaml", format!("{HEAD}---\n{HEAD}")),
+        ("two.yaml", format!("{SECRET_HEAD}---\n{SECRET_HEAD}")),
     ] {
-        assert_eq!(rules_of(name, &text), Vec::<String>::new(), "{name}");
-    }
-}
-
-/// Attack: begins a document with an unindented block text. For the parser of lint it continues past the next
-/// `---`, for
-/// `kubectl` it does not, so that the Secret there seems to be text.
-#[test]
-fn a_text_above_a_separator_hides_no_secret() {
-    for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
-        let text = format!("{head}\n---\n{HEAD}stringData: {{a: hunter2}}\n");
-        let found = rules_of("db.yaml", &text);
-        assert!(
-            found.iter().any(|rule| rule == "plain-secret"),
-            "{head}: {found:?}"
+        assert_eq!(
+            rules_violated_by(name, &text),
+            Vec::<String>::new(),
+            "{name}"
         );
     }
 }
 
-const WORD: &str = "# seal lint: ignore plain-secret: an example";
+/// Attack: begins a document with an unindented block scalar. The YAML parser of lint reads the scalar past the next
+/// `---`, but `kubectl` does not, so that lint takes the Secret after the separator for text.
+#[test]
+fn a_text_above_a_separator_hides_no_secret() {
+    for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
+        let text = format!("{head}\n---\n{SECRET_HEAD}stringData: {{a: hunter2}}\n");
+        let rules = rules_violated_by("db.yaml", &text);
+        assert!(
+            rules.iter().any(|rule| rule == "plain-secret"),
+            "{head}: {rules:?}"
+        );
+    }
+}
+
+const EXEMPTION: &str = "# seal lint: ignore plain-secret: an example";
 
 /// Attack: puts a line that looks like an exempting comment into a value, to exempt a Secret in the same file.
 #[test]
 fn a_line_of_a_value_exempts_nothing() {
-    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
     for (why, text) in [
-        ("a literal", format!("--- |\n{WORD}\n---\n{plain}")),
+        ("a literal", format!("--- |\n{EXEMPTION}\n---\n{plain}")),
         (
             "a folded text",
-            format!("--- >-\nb\n{WORD}\nc\n---\n{plain}"),
+            format!("--- >-\nb\n{EXEMPTION}\nc\n---\n{plain}"),
         ),
         (
             "double quotes",
-            format!("--- \"b\n{WORD}\n\"\n---\n{plain}"),
+            format!("--- \"b\n{EXEMPTION}\n\"\n---\n{plain}"),
         ),
-        ("single quotes", format!("--- 'b\n\n{WORD}'\n---\n{plain}")),
-        ("a block inside", format!("{plain}b: |\n {WORD}\n")),
+        (
+            "single quotes",
+            format!("--- 'b\n\n{EXEMPTION}'\n---\n{plain}"),
+        ),
+        ("a block inside", format!("{plain}b: |\n {EXEMPTION}\n")),
         (
             "behind a mistake",
-            format!("{plain}---\na: \"b\n{WORD}\n\"\nc: \"\n"),
+            format!("{plain}---\na: \"b\n{EXEMPTION}\n\"\nc: \"\n"),
         ),
     ] {
-        let found = rules_of("db.yaml", &text);
+        let rules = rules_violated_by("db.yaml", &text);
         assert!(
-            found.iter().any(|rule| rule == "plain-secret"),
-            "{why}: {found:?}"
+            rules.iter().any(|rule| rule == "plain-secret"),
+            "{why}: {rules:?}"
         );
     }
 }
 
 #[test]
 fn a_comment_on_any_line_exempts_a_well_formed_file() {
-    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
     for text in [
-        format!("{WORD}\n{plain}"),
-        format!("{plain}{WORD}\n"),
-        format!("{HEAD}{WORD}\nstringData:\n{WORD}\n  a: hunter2\n"),
-        format!("---\n{WORD}\n---\n{plain}"),
+        format!("{EXEMPTION}\n{plain}"),
+        format!("{plain}{EXEMPTION}\n"),
+        format!("{SECRET_HEAD}{EXEMPTION}\nstringData:\n{EXEMPTION}\n  a: hunter2\n"),
+        format!("---\n{EXEMPTION}\n---\n{plain}"),
     ] {
-        assert_eq!(rules_of("db.yaml", &text), Vec::<String>::new(), "{text}");
+        assert_eq!(
+            rules_violated_by("db.yaml", &text),
+            Vec::<String>::new(),
+            "{text}"
+        );
     }
     let malformed = format!(
-        "{WORD}, and more\n# seal lint: ignore malformed-file: a template\n{plain}{{{{ x }}}}\n"
+        "{EXEMPTION}, and more\n# seal lint: ignore malformed-file: a template\n{plain}{{{{ x }}}}\n"
     );
-    assert_eq!(rules_of("db.yaml", &malformed), Vec::<String>::new());
+    assert_eq!(
+        rules_violated_by("db.yaml", &malformed),
+        Vec::<String>::new()
+    );
 }
 
-fn sealed(template: &str) -> String {
+fn sealed_manifest(template: &str) -> String {
     let value = "A".repeat(400);
     format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db, namespace: shop}}\nspec:\n  \
@@ -159,14 +172,15 @@ fn sealed(template: &str) -> String {
     )
 }
 
-/// Returns whether lint reports a missing item. It also reports the values of the fixture, which are not ciphertexts.
-fn is_missing(template: &str) -> bool {
-    let found = rules_of("db.yaml", &sealed(template));
-    found.iter().any(|rule| rule == "missing-item")
+/// Returns whether lint reports a missing item. Other findings are ignored, since the values of the fixture are not
+/// ciphertexts.
+fn has_missing_item(template: &str) -> bool {
+    let rules = rules_violated_by("db.yaml", &sealed_manifest(template));
+    rules.iter().any(|rule| rule == "missing-item")
 }
 
 #[test]
-fn a_template_that_inserts_an_item_that_does_not_exist_is_a_finding() {
+fn reports_a_template_that_inserts_a_missing_item() {
     for template in [
         "{{ .passwrod }}",
         "a:{{ .user }}:{{ .passwrod | b64enc }}",
@@ -176,7 +190,7 @@ fn a_template_that_inserts_an_item_that_does_not_exist_is_a_finding() {
         "{{ with .user }}x{{ else }}{{ .passwrod }}{{ end }}",
         "{{ .Password }}",
     ] {
-        assert!(is_missing(template), "{template}");
+        assert!(has_missing_item(template), "{template}");
     }
 }
 
@@ -191,7 +205,7 @@ fn accepts_templates_that_test_or_use_existing_items() {
         "{{ with dict \"a\" .user }}{{ .a }}{{ end }}",
         "{{ index . \"no-name\" }}",
     ] {
-        assert!(!is_missing(template), "{template}");
+        assert!(!has_missing_item(template), "{template}");
     }
 }
 
@@ -200,7 +214,7 @@ fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(
         folder.path().join("db.yaml"),
-        sealed("a\n        {{ .passwrod }}"),
+        sealed_manifest("a\n        {{ .passwrod }}"),
     )
     .expect("the file");
     let output = Command::new(SEAL)
@@ -244,33 +258,43 @@ fn lint_checks_the_files_of_a_generator() {
         ] {
             fs::write(folder.path().join(name), text).expect("a file");
         }
-        let found = rules(folder.path());
+        let rules = violated_rules(folder.path());
         assert_eq!(
-            found == ["plain-secret"],
+            rules == ["plain-secret"],
             is_found,
-            "{generator}: {found:?}"
+            "{generator}: {rules:?}"
         );
     }
 }
 
-/// Attack: names a file elsewhere on the machine, or a pipe, in a kustomization, so that lint reveals its keys or
-/// hangs.
+/// Attack: names a file elsewhere on the machine, or a device, in a kustomization, so that lint reveals its content
+/// or hangs.
 #[cfg(unix)]
 #[test]
 fn lint_reads_no_generator_file_outside_its_tree() {
     let outside = tempfile::tempdir().expect("a folder");
-    let foreign = outside.path().join("foreign.txt");
-    fs::write(&foreign, "hunter2").expect("a file");
+    let outside_file = outside.path().join("foreign.txt");
+    fs::write(&outside_file, "hunter2").expect("a file");
     let folder = tempfile::tempdir().expect("a folder");
-    let up = format!(
+    let relative = format!(
         "../{}/foreign.txt",
         outside.path().file_name().expect("a name").display()
     );
-    std::os::unix::fs::symlink(&foreign, folder.path().join("link.txt")).expect("a link");
-    let whole = foreign.display().to_string();
-    for name in [whole.as_str(), &up, "link.txt", "/dev/stdin", "/dev/zero"] {
+    std::os::unix::fs::symlink(&outside_file, folder.path().join("link.txt")).expect("a link");
+    let absolute = outside_file.display().to_string();
+    for name in [
+        absolute.as_str(),
+        &relative,
+        "link.txt",
+        "/dev/stdin",
+        "/dev/zero",
+    ] {
         let text = format!("secretGenerator: [{{name: db, files: ['{name}']}}]\n");
         fs::write(folder.path().join("kustomization.yaml"), text).expect("a file");
-        assert_eq!(rules(folder.path()), Vec::<String>::new(), "{name}");
+        assert_eq!(
+            violated_rules(folder.path()),
+            Vec::<String>::new(),
+            "{name}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Templates and malformed manifests that `seal lint` and the hook must not pass as if nothing was in them.
+//! Tests templates and malformed manifests, which `seal lint` and the hook must not accept as if they were empty.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -17,7 +17,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .expect("it starts")
 }
 
-/// Returns the rules of the findings in a folder, sorted and without repetition, and the exit code.
+/// Returns the rules of the findings in a folder, sorted and without duplicates, and the exit code.
 fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
     let output = run(
         folder,
@@ -40,34 +40,34 @@ fn lint_file(name: &str, content: &[u8]) -> (Vec<String>, Option<i32>) {
     lint(folder.path(), &["."])
 }
 
-fn finds(rule: &str, name: &str, content: &[u8]) {
+fn assert_finding(rule: &str, name: &str, content: &[u8]) {
     let (rules, code) = lint_file(name, content);
     let text = String::from_utf8_lossy(content);
     assert_eq!(rules, [rule], "{name}: {text}");
     assert_eq!(code, Some(1), "{name}: {text}");
 }
 
-/// Attack: commits a kustomization with literals in a form that its reader refuses, so that it is skipped.
+/// Attack: commits a kustomization with literals in a form that cannot be parsed, so that lint skips it.
 #[test]
 fn a_kustomization_that_cannot_be_read_is_reported() {
-    let wide = |text: &str| {
+    let utf16 = |text: &str| {
         let units = text.encode_utf16();
         units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
     };
     let generator = "secretGenerator:\n- name: db\n  literals: [a=hunter2]\n";
-    let latin = [b"# caf\xe9\n".as_slice(), generator.as_bytes()].concat();
+    let latin1 = [b"# caf\xe9\n".as_slice(), generator.as_bytes()].concat();
     let conflict = "secretGenerator:\n- name: db\n<<<<<<< HEAD\n  literals: [a=x]\n=======\n  \
                     literals: [a=hunter2]\n>>>>>>> b\n";
     for (name, content, rule) in [
-        ("kustomization.yaml", latin.clone(), "malformed-file"),
-        ("kustomization.yml", wide(generator), "malformed-file"),
+        ("kustomization.yaml", latin1.clone(), "malformed-file"),
+        ("kustomization.yml", utf16(generator), "malformed-file"),
         ("Kustomization", conflict.into(), "malformed-file"),
         (
             "kustomization.yaml",
             format!("{generator}   a: [").into(),
             "malformed-file",
         ),
-        ("generators.yaml", latin, "malformed-file"),
+        ("generators.yaml", latin1, "malformed-file"),
         (
             "generator.yaml",
             b"kind: SecretGenerator\nliterals: [a=hunter2\n".to_vec(),
@@ -84,19 +84,19 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
             "plain-secret",
         ),
     ] {
-        finds(rule, name, &content);
+        assert_finding(rule, name, &content);
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join(name), &content).expect("the file");
         let init = run(folder.path(), "git", &["init", "-q", "."]);
         assert!(init.status.success(), "{init:?}");
         let add = run(folder.path(), "git", &["add", "."]);
         assert!(add.status.success(), "{add:?}");
-        let staged = lint(folder.path(), &["--staged"]);
-        assert_eq!(staged, (vec![rule.to_owned()], Some(1)), "{name}, staged");
+        let result = lint(folder.path(), &["--staged"]);
+        assert_eq!(result, (vec![rule.to_owned()], Some(1)), "{name}, staged");
     }
 }
 
-/// Attack: stages only the file of values; the committed kustomization that reads it is a template.
+/// Attack: stages only the file with the values. The committed kustomization that reads the file is a template.
 #[test]
 fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -132,20 +132,20 @@ fn a_generator_of_the_wrong_shape_is_reported() {
         "secretGenerator: [{name: db, literals: a=hunter2}]\n",
         "secretGenerator: [{name: db, literals: {a: hunter2}}]\n",
     ] {
-        finds("plain-secret", "kustomization.yaml", text.as_bytes());
+        assert_finding("plain-secret", "kustomization.yaml", text.as_bytes());
     }
     let text = "secretGenerator: [{name: db, literals: }, {literals: {a: CHANGEME}}, {literals: '${A}'}]\n";
-    let found = lint_file("kustomization.yaml", text.as_bytes());
-    assert_eq!(found, (vec![], Some(0)));
+    let result = lint_file("kustomization.yaml", text.as_bytes());
+    assert_eq!(result, (vec![], Some(0)));
 }
 
-fn sealed(metadata: &str, data: &str) -> String {
+fn sealed_manifest(metadata: &str, data: &str) -> String {
     format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {metadata}\nspec:\n  encryptedData: {data}\n"
     )
 }
 
-/// Attack: commits a plain value in a SealedSecret of a template, which YAML refuses.
+/// Attack: commits a plain value in a SealedSecret that template actions make invalid YAML.
 #[test]
 fn the_values_of_a_templated_sealed_secret_are_checked() {
     for (metadata, data, rule) in [
@@ -177,7 +177,7 @@ fn the_values_of_a_templated_sealed_secret_are_checked() {
             "unknown-field",
         ),
     ] {
-        finds(rule, "a.yaml", sealed(metadata, data).as_bytes());
+        assert_finding(rule, "a.yaml", sealed_manifest(metadata, data).as_bytes());
     }
 }
 
@@ -198,7 +198,7 @@ fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
             "\n    {{- if .x }}\n    k: {{ .a }}\n    {{- else }}\n    k:\n      {{ .b }}\n    {{- end }}",
         ),
     ] {
-        let text = sealed(metadata, data);
+        let text = sealed_manifest(metadata, data);
         assert_eq!(
             lint_file("a.yaml", text.as_bytes()),
             (vec![], Some(0)),
@@ -207,9 +207,10 @@ fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
     }
 }
 
-const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
+const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// Attack: adds a line that no placeholder makes readable, so that the values around it are skipped.
+/// Attack: adds a line that is invalid YAML even with placeholders in place of the template actions, so that lint skips
+/// the values around it.
 #[test]
 fn the_readable_values_of_a_partly_readable_template_are_checked() {
     for line in [
@@ -219,7 +220,7 @@ fn the_readable_values_of_a_partly_readable_template_are_checked() {
         "  {{ .x }} {{ .y }}: {{ .z }}: {{ .z }}\n",
         "  b: {{ .x }}\n  - {{ .y }}\n",
     ] {
-        let text = format!("{HEAD}stringData:\n  a: hunter2\n{line}");
+        let text = format!("{SECRET_HEAD}stringData:\n  a: hunter2\n{line}");
         let (rules, code) = lint_file("a.yaml", text.as_bytes());
         assert!(
             rules.contains(&"plain-secret".to_owned()),
@@ -229,7 +230,7 @@ fn the_readable_values_of_a_partly_readable_template_are_checked() {
     }
 }
 
-/// Attack: puts the value into the line that cannot be read.
+/// Attack: puts the value into a line that cannot be parsed.
 #[test]
 fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
     for line in [
@@ -239,15 +240,15 @@ fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
         "  {{ .x }}: \"{{ .y }}\" {{ default \"hunter2\" .z }}\n",
         "  b: \"{{ .x }}\" \"hunter2 {{ .y }}\n",
     ] {
-        let text = format!("{HEAD}stringData:\n{line}");
-        finds("malformed-file", "a.yaml", text.as_bytes());
+        let text = format!("{SECRET_HEAD}stringData:\n{line}");
+        assert_finding("malformed-file", "a.yaml", text.as_bytes());
     }
 }
 
 #[test]
-fn what_is_not_checked_is_a_note_in_each_format() {
+fn reports_unchecked_lines_as_notes_in_every_format() {
     let folder = tempfile::tempdir().expect("a folder");
-    let text = format!("{HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
+    let text = format!("{SECRET_HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
     fs::write(folder.path().join("a.yaml"), text).expect("the file");
     for (format, want) in [
         ("text", "a.yaml:5: note: "),
@@ -262,7 +263,8 @@ fn what_is_not_checked_is_a_note_in_each_format() {
     }
 }
 
-/// Attack: lets the template output the kind of a Secret, so that a search for its kind does not find it.
+/// Attack: lets the template output the kind of a Secret, so that a search for the kind does not find the
+/// Secret.
 #[test]
 fn a_secret_whose_kind_a_template_outputs_is_found() {
     let kinds = [
@@ -295,7 +297,7 @@ fn a_secret_whose_kind_a_template_outputs_is_found() {
         "apiVersion: v1\nkind: Secret\n{{ if .x }}stringData{{ else }}data{{ end }}:\n  a: hunter2\n",
         "apiVersion: v1\nkind: {{ \"SecretList\" }}\nitems: [{metadata: {name: db}, stringData: {a: hunter2}}]\n",
     ] {
-        finds("plain-secret", "a.yaml", text.as_bytes());
+        assert_finding("plain-secret", "a.yaml", text.as_bytes());
     }
 }
 
@@ -315,7 +317,7 @@ fn other_objects_whose_kind_a_template_outputs_pass() {
     }
 }
 
-/// Attack: writes the value where a mapping belongs, in a Secret that no tool accepts but Git keeps.
+/// Attack: writes the value in place of a mapping. No tool accepts the Secret, but the Git history keeps the value.
 #[test]
 fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
     for field in [
@@ -327,13 +329,13 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
         "stringData: 12345",
         "stringData: |\n  a: hunter2",
     ] {
-        finds(
+        assert_finding(
             "plain-secret",
             "a.yaml",
-            format!("{HEAD}{field}\n").as_bytes(),
+            format!("{SECRET_HEAD}{field}\n").as_bytes(),
         );
     }
-    finds(
+    assert_finding(
         "plain-secret",
         "a.yaml",
         b"metadata: {name: db}\nstringData: hunter2\n",
@@ -344,7 +346,7 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
         "data: '${DATA}'",
         "data: {{ toYaml .x | indent 2 }}",
     ] {
-        let text = format!("{HEAD}{field}\n");
+        let text = format!("{SECRET_HEAD}{field}\n");
         assert_eq!(
             lint_file("a.yaml", text.as_bytes()),
             (vec![], Some(0)),
@@ -358,12 +360,12 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
 fn checks_the_other_named_files_if_one_cannot_be_read() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["a.yaml", "z.yaml"] {
-        let text = format!("{HEAD}stringData: {{a: hunter2}}\n");
+        let text = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
         fs::write(folder.path().join(name), text).expect("the file");
     }
-    // Above the size limit, and sparse.
-    let large = fs::File::create(folder.path().join("m.yaml")).expect("a file");
-    large.set_len(1 << 40).expect("a sparse file");
+    // The file is sparse, and larger than the size limit.
+    let large_file = fs::File::create(folder.path().join("m.yaml")).expect("a file");
+    large_file.set_len(1 << 40).expect("a sparse file");
     let output = run(folder.path(), SEAL, &["lint", "a.yaml", "m.yaml", "z.yaml"]);
     let printed = String::from_utf8_lossy(&output.stdout);
     for name in ["a.yaml:1", "z.yaml:1"] {

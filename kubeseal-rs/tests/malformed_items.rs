@@ -1,5 +1,5 @@
-//! SealedSecrets whose `encryptedData` is not a mapping of texts. If they were read as objects without items, they
-//! would look valid.
+//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. If they were read as objects without items,
+//! they would look valid.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{NEW_CERT, OLD_CERT, command, git, shown, write_files};
+use support::{NEW_CERT, OLD_CERT, combined_output, command, git, write_files};
 
 const KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
@@ -21,7 +21,7 @@ fn object(items: &str) -> String {
     )
 }
 
-/// A folder with keys, certificates and a Git repository, `tree`, with a sealed file.
+/// Creates a folder with keys, certificates and a Git repository, `tree`, with a sealed file.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\nstringData: {a: hunter2}\n";
@@ -34,29 +34,28 @@ fn folder() -> tempfile::TempDir {
         ("tree/db.yaml", ""),
     ];
     write_files(folder.path(), &files);
-    let good = run(
+    let (_, _, sealed) = run(
         folder.path(),
         KUBESEAL,
         &["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"],
     );
-    let good = good.2;
-    fs::write(folder.path().join("tree/good.yaml"), good).expect("ours");
+    fs::write(folder.path().join("tree/good.yaml"), sealed).expect("ours");
     git(&folder.path().join("tree"), &["init", "-q"]);
     git(&folder.path().join("tree"), &["add", "."]);
     git(&folder.path().join("tree"), &["commit", "-qm", "x"]);
     folder
 }
 
-/// Returns the exit code, all output, and stdout.
+/// Runs a program. Returns its exit code, its stdout and stderr together, and its stdout alone.
 fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = command(program, folder, "/nowhere");
     command.env("EDITOR", "true").args(args).current_dir(folder);
     let output = command.output().expect("it runs");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.code(), shown(&output), stdout)
+    (output.status.code(), combined_output(&output), stdout)
 }
 
-const NO_MAPPING: [(&str, &str); 6] = [
+const NON_MAPPINGS: [(&str, &str); 6] = [
     ("[{a: AgB}]", "a list"),
     ("[]", "a list"),
     ("AgB", "text"),
@@ -65,7 +64,7 @@ const NO_MAPPING: [(&str, &str); 6] = [
     ("true", "a boolean"),
 ];
 
-const NO_TEXT: [(&str, &str); 4] = [
+const NON_TEXTS: [(&str, &str); 4] = [
     ("{b: AgB, a: 7}", "a number"),
     ("{a: [AgB]}", "a list"),
     ("{a: {b: AgB}}", "a mapping"),
@@ -74,21 +73,21 @@ const NO_TEXT: [(&str, &str); 4] = [
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table of commands")]
-fn every_command_names_file_object_and_field_of_items_of_another_type() {
+fn every_command_locates_items_of_the_wrong_type() {
     let folder = folder();
-    let mappings = NO_MAPPING.map(|(items, found)| {
-        (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {found}"))
+    let mappings = NON_MAPPINGS.map(|(items, type_name)| {
+        (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {type_name}"))
     });
-    let texts = NO_TEXT.map(|(items, found)| {
+    let texts = NON_TEXTS.map(|(items, type_name)| {
         (
             items,
-            format!("spec.encryptedData.a must be text, a sealed value in base64, not {found}"),
+            format!("spec.encryptedData.a must be text, a sealed value in base64, not {type_name}"),
         )
     });
     for (items, want) in mappings.into_iter().chain(texts) {
         let file = folder.path().join("tree/db.yaml");
         fs::write(&file, object(items)).expect("ours");
-        for (args, code, others) in [
+        for (args, code, other_output) in [
             (&["view", "tree/db.yaml"][..], 2, ""),
             (&["view", "tree"], 2, "shop/web"),
             (&["view", "tree", "-o", "json"], 2, "\"web\""),
@@ -178,38 +177,38 @@ fn every_command_names_file_object_and_field_of_items_of_another_type() {
                 "",
             ),
         ] {
-            let (found, shown, _) = run(folder.path(), SEAL, args);
-            assert_eq!(found, Some(code), "{items} {args:?}: {shown}");
-            for part in ["db.yaml", "shop/db", &want, others] {
+            let (exit_code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(exit_code, Some(code), "{items} {args:?}: {printed}");
+            for part in ["db.yaml", "shop/db", &want, other_output] {
                 assert!(
-                    shown.contains(part),
-                    "{items} {args:?}: {part:?} in {shown}"
+                    printed.contains(part),
+                    "{items} {args:?}: {part:?} in {printed}"
                 );
             }
-            let now = fs::read_to_string(&file).expect("ours");
-            assert_eq!(now, object(items), "{args:?}");
+            let text = fs::read_to_string(&file).expect("ours");
+            assert_eq!(text, object(items), "{args:?}");
         }
     }
 }
 
 #[test]
-fn lint_finds_items_of_another_type() {
+fn lint_finds_items_of_the_wrong_type() {
     let folder = folder();
-    for (items, found) in NO_MAPPING.into_iter().chain(NO_TEXT) {
+    for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_TEXTS) {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
-        let (code, shown, _) = run(folder.path(), SEAL, &["lint", "tree"]);
-        assert_eq!(code, Some(1), "{items}: {shown}");
-        let is_named =
-            shown.contains("encryptedData must be a mapping") || shown.contains("a is not text");
+        let (code, printed, _) = run(folder.path(), SEAL, &["lint", "tree"]);
+        assert_eq!(code, Some(1), "{items}: {printed}");
+        let is_named = printed.contains("encryptedData must be a mapping")
+            || printed.contains("a is not text");
         assert!(
-            is_named && (shown.contains("tree/db.yaml:5") || shown.contains("line 5")),
-            "{items} {found}: {shown}"
+            is_named && (printed.contains("tree/db.yaml:5") || printed.contains("line 5")),
+            "{items} {type_name}: {printed}"
         );
     }
 }
 
 #[test]
-fn kubeseal_refuses_items_of_another_type() {
+fn kubeseal_refuses_items_of_the_wrong_type() {
     let folder = folder();
     let recover = [
         "--recovery-unseal",
@@ -226,7 +225,7 @@ fn kubeseal_refuses_items_of_another_type() {
         "--cert",
         "new.pem",
     ];
-    for (items, found) in NO_MAPPING {
+    for (items, type_name) in NON_MAPPINGS {
         let file = folder.path().join("tree/db.yaml");
         fs::write(&file, object(items)).expect("ours");
         for args in [
@@ -235,17 +234,17 @@ fn kubeseal_refuses_items_of_another_type() {
             &["--re-encrypt", "-f", "tree/db.yaml"],
             &["--validate", "-f", "tree/db.yaml"],
         ] {
-            let (code, shown, stdout) = run(folder.path(), KUBESEAL, args);
-            assert_eq!(code, Some(1), "{items} {args:?}: {shown}");
+            let (code, printed, stdout) = run(folder.path(), KUBESEAL, args);
+            assert_eq!(code, Some(1), "{items} {args:?}: {printed}");
             assert!(stdout.is_empty(), "{items} {args:?}: {stdout}");
             for part in [
                 "shop/db",
                 "line 5: spec.encryptedData must be a mapping",
-                found,
+                type_name,
             ] {
                 assert!(
-                    shown.contains(part),
-                    "{items} {args:?}: {part:?} in {shown}"
+                    printed.contains(part),
+                    "{items} {args:?}: {part:?} in {printed}"
                 );
             }
             assert_eq!(
@@ -255,18 +254,19 @@ fn kubeseal_refuses_items_of_another_type() {
             );
         }
     }
-    for (items, found) in NO_TEXT {
+    for (items, type_name) in NON_TEXTS {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
-        let (code, shown, stdout) = run(folder.path(), KUBESEAL, &recover);
-        assert_eq!(code, Some(1), "{items}: {shown}");
-        // Upstream reads such a value as an empty one, which no key decrypts.
+        let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {printed}");
+        // Upstream reads such a value as empty text, which no key decrypts.
         assert!(
-            shown.contains("no key could decrypt secret (a"),
-            "{items}: {shown}"
+            printed.contains("no key could decrypt secret (a"),
+            "{items}: {printed}"
         );
-        let hint = format!("hint: item a is not a sealed value: it is {found}, not text in base64");
-        assert!(shown.contains(&hint), "{items}: {shown}");
-        assert!(!shown.contains("empty"), "{items}: {shown}");
+        let hint =
+            format!("hint: item a is not a sealed value: it is {type_name}, not text in base64");
+        assert!(printed.contains(&hint), "{items}: {printed}");
+        assert!(!printed.contains("empty"), "{items}: {printed}");
         assert!(stdout.is_empty(), "{items}: {stdout}");
     }
     let list = "apiVersion: v1\nkind: List\nitems:\n- spec: {encryptedData: {c: ''}}\n- spec: {encryptedData: {c: [x], d: 5, e: ~}}\n";
@@ -296,10 +296,10 @@ fn kubeseal_refuses_items_of_another_type() {
         ),
     ] {
         fs::write(folder.path().join("tree/db.yaml"), &items).expect("ours");
-        let (code, shown, _) = run(folder.path(), KUBESEAL, &recover);
-        assert_eq!(code, Some(1), "{items}: {shown}");
+        let (code, printed, _) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {printed}");
         for part in want {
-            assert!(shown.contains(part), "{items}: {part:?} in {shown}");
+            assert!(printed.contains(part), "{items}: {part:?} in {printed}");
         }
     }
 }
@@ -307,26 +307,26 @@ fn kubeseal_refuses_items_of_another_type() {
 #[test]
 fn names_a_sealed_secret_of_another_version() {
     let folder = folder();
-    let good = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
+    let sealed = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
     let version = "apiVersion: bitnami.com/v1alpha1\n";
-    assert!(good.contains(version), "{good}");
-    // The same value in another ciphertext.
-    let again = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
-    let again = run(folder.path(), KUBESEAL, &again).2;
-    let bare = again.trim_start_matches("---\n").replace(version, "");
-    let item = bare.trim_end().replace('\n', "\n  ");
+    assert!(sealed.contains(version), "{sealed}");
+    // Seal the value again, for a different ciphertext.
+    let seal_args = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
+    let (_, _, second) = run(folder.path(), KUBESEAL, &seal_args);
+    let without_version = second.trim_start_matches("---\n").replace(version, "");
+    let item = without_version.trim_end().replace('\n', "\n  ");
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
     let missing = "an object of kind SealedSecret has no apiVersion";
     for (text, want) in [
         (&list, missing),
-        (&bare, missing),
-        (&format!("{good}---\n{bare}"), missing),
+        (&without_version, missing),
+        (&format!("{sealed}---\n{without_version}"), missing),
         (
-            &good.replace("v1alpha1", "v1"),
+            &sealed.replace("v1alpha1", "v1"),
             "an object of kind SealedSecret has the apiVersion \"bitnami.com/v1\"",
         ),
         (
-            &good.replace("kind: SealedSecret\n", "kind: Other\n"),
+            &sealed.replace("kind: SealedSecret\n", "kind: Other\n"),
             "sealed value outside a SealedSecret",
         ),
     ] {
@@ -353,12 +353,12 @@ fn names_a_sealed_secret_of_another_version() {
             &["keys", "status", "tree", "--directory", "state"],
             &["keys", "status", "tree/db.yaml", "--directory", "state"],
         ] {
-            let (code, shown, _) = run(folder.path(), SEAL, args);
-            assert_eq!(code, Some(2), "{args:?}: {shown}\n{text}");
-            assert!(shown.contains("db.yaml"), "{args:?}: {shown}");
+            let (code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(code, Some(2), "{args:?}: {printed}\n{text}");
+            assert!(printed.contains("db.yaml"), "{args:?}: {printed}");
             assert!(
-                shown.contains(want),
-                "{args:?}: {want:?} in {shown}\n{text}"
+                printed.contains(want),
+                "{args:?}: {want:?} in {printed}\n{text}"
             );
         }
     }

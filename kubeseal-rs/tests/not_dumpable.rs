@@ -1,4 +1,4 @@
-//! Access of other processes of the same user to the memory of the programs.
+//! Tests that other processes of the same user cannot read the memory of the programs.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The user that the program runs as if the test runs as root, since root can read the memory of
-/// every process.
+/// The user ID of `nobody`. A test that runs as root starts the program as this user, since root can
+/// read the memory of every process.
 const NOBODY: u32 = 65534;
 
-/// Returns the user of a program that waits for stdin, and the owner of its memory: the same user,
-/// or only root.
-fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
+/// Runs a program that waits for stdin. Returns its user ID and the user ID of the owner of its
+/// memory, which is root if other processes of the user have no access.
+fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
@@ -34,14 +34,14 @@ fn owner_of_memory(program: &str, args: &[&str]) -> (u32, u32) {
         command.uid(user).gid(user);
     }
     let mut child = command.env("HOME", "/").spawn().expect("it starts");
-    let memory = format!("/proc/{}/mem", child.id());
-    // The program sets the flag after it has started, and waits for stdin, so it does not end
-    // before.
+    let memory_path = format!("/proc/{}/mem", child.id());
+    // The program protects its memory after it has started. It waits for stdin, so it does not end
+    // before the check.
     let end = Instant::now() + Duration::from_secs(10);
     let mut owner = user;
     while owner == user && Instant::now() < end {
         sleep(Duration::from_millis(50));
-        owner = fs::metadata(&memory).expect("it still runs").uid();
+        owner = fs::metadata(&memory_path).expect("it still runs").uid();
     }
     drop(child.stdin.take());
     let _ = child.wait();
@@ -64,9 +64,9 @@ fn other_processes_cannot_read_the_memory_of_the_programs() {
     fs::write(&file, certificate).expect("the folder is ours");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("the folder is ours");
     let cert = file.to_str().expect("a text");
-    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
+    let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
     assert_ne!(user, owner, "kubeseal");
     let args = ["create", "a", "-n", "b", "--cert", cert, "--stdin", "a"];
-    let (user, owner) = owner_of_memory(env!("CARGO_BIN_EXE_seal"), &args);
+    let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_seal"), &args);
     assert_ne!(user, owner, "seal");
 }

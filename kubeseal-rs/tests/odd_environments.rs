@@ -1,4 +1,4 @@
-//! Unreadable folders, submodules, full disks, limits, owners and signals.
+//! Tests unreadable files and folders, special files, file size limits, owners and signals.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -29,12 +29,12 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     command(folder, SEAL, args).output().expect("it runs")
 }
 
-fn printed(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
 
-fn new_file(folder: &Path) {
+fn create_sealed_file(folder: &Path) {
     for name in ["cert.pem", "key.pem", "other.pem"] {
         fs::copy(format!("{FIXTURES}/{name}"), folder.join(name)).expect("ours");
     }
@@ -50,17 +50,17 @@ fn new_file(folder: &Path) {
         "-w",
         "db.yaml",
     ];
-    let made = seal(folder, &args);
-    assert!(made.status.success(), "{}", printed(&made));
+    let output = seal(folder, &args);
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
 fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|facts| facts.uid() == 0)
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 const NOBODY: u32 = 65534;
 
-/// Runs as a user without permission for every file: this one, or `nobody` if this one is root.
+/// Runs `seal` as a user to whom file permissions apply: the current user, or `nobody` if the current user is root.
 fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     if !is_root() {
         return seal(folder, args);
@@ -75,19 +75,19 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 #[test]
 fn reports_an_unreadable_folder_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
-    let everyone = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
-    new_file(folder.path());
+    let open_mode = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
+    create_sealed_file(folder.path());
     for name in ["a", "closed", "z"] {
         let sub = folder.path().join("tree").join(name);
         fs::create_dir_all(&sub).expect("ours");
         fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml")).expect("ours");
         for path in [&sub, &sub.join("db.yaml"), &folder.path().join("key.pem")] {
-            fs::set_permissions(path, everyone.clone()).expect("ours");
+            fs::set_permissions(path, open_mode.clone()).expect("ours");
         }
     }
-    let closed = folder.path().join("tree/closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("ours");
+    let closed_folder = folder.path().join("tree/closed");
+    fs::set_permissions(&closed_folder, fs::Permissions::from_mode(0o000)).expect("ours");
     for args in [
         &["view", "tree"][..],
         &["lint", "tree"],
@@ -98,21 +98,21 @@ fn reports_an_unreadable_folder_and_continues() {
             output.status.code(),
             Some(2),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            printed(&output).contains("tree/closed"),
+            combined_output(&output).contains("tree/closed"),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
-        let is_done =
-            printed(&output).contains("z/db.yaml") || printed(&output).contains("in 2 files");
-        assert!(is_done, "{args:?}: {}", printed(&output));
+        let has_continued = combined_output(&output).contains("z/db.yaml")
+            || combined_output(&output).contains("in 2 files");
+        assert!(has_continued, "{args:?}: {}", combined_output(&output));
     }
-    fs::set_permissions(&closed, everyone).expect("ours");
+    fs::set_permissions(&closed_folder, open_mode).expect("ours");
 }
 
-const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
+const PLAIN_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
 
 #[test]
 fn reports_an_unreadable_file_and_continues() {
@@ -125,15 +125,15 @@ fn reports_an_unreadable_file_and_continues() {
         &["-i", "tree", "--cert", "cert.pem"],
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let everyone = fs::Permissions::from_mode(0o777);
-        new_file(folder.path());
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir_all(at("tree")).expect("ours");
-        fs::create_dir_all(at("state/keys")).expect("ours");
+        let open_mode = fs::Permissions::from_mode(0o777);
+        create_sealed_file(folder.path());
+        let path_to = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path_to("tree")).expect("ours");
+        fs::create_dir_all(path_to("state/keys")).expect("ours");
         for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
-            fs::copy(at("db.yaml"), at(name)).expect("ours");
+            fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
         }
-        fs::write(at("tree/z.yaml"), PLAIN).expect("ours");
+        fs::write(path_to("tree/z.yaml"), PLAIN_SECRET).expect("ours");
         for name in [
             "",
             "tree",
@@ -143,21 +143,21 @@ fn reports_an_unreadable_file_and_continues() {
             "tree/n.yaml",
             "tree/z.yaml",
         ] {
-            fs::set_permissions(at(name), everyone.clone()).expect("ours");
+            fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
         }
         for name in ["tree/a.yaml", "tree/m.yaml"] {
-            fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
+            fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
         }
         let output = seal_as_nobody(folder.path(), args);
-        let printed = printed(&output);
+        let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in ["tree/a.yaml", "tree/m.yaml"] {
             assert!(printed.contains(name), "{args:?}: {printed}");
         }
-        let is_done = ["z.yaml", "n.yaml"]
+        let has_continued = ["z.yaml", "n.yaml"]
             .iter()
             .any(|name| printed.contains(name));
-        assert!(is_done, "{args:?}: {printed}");
+        assert!(has_continued, "{args:?}: {printed}");
         assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
     }
 }
@@ -170,7 +170,7 @@ fn git(folder: &Path, args: &[&str]) {
     );
     git.args(["-c", "protocol.file.allow=always"]).args(args);
     let output = git.output().expect("it runs");
-    assert!(output.status.success(), "{}", printed(&output));
+    assert!(output.status.success(), "{}", combined_output(&output));
 }
 
 /// Attack: removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a removal or not
@@ -178,43 +178,43 @@ fn git(folder: &Path, args: &[&str]) {
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
-    let everyone = fs::Permissions::from_mode(0o777);
-    new_file(folder.path());
+    let path_to = |name: &str| folder.path().join(name);
+    let open_mode = fs::Permissions::from_mode(0o777);
+    create_sealed_file(folder.path());
     for name in [
         "closed/inner.yaml",
         "file.yaml",
         "pipe.yaml",
         "changed.yaml",
     ] {
-        fs::create_dir_all(at(name).parent().expect("it has one")).expect("ours");
-        fs::copy(at("db.yaml"), at(name)).expect("ours");
+        fs::create_dir_all(path_to(name).parent().expect("it has one")).expect("ours");
+        fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
     }
     git(folder.path(), &["init", "-q"]);
     git(folder.path(), &["add", "."]);
     git(folder.path(), &["commit", "-qm", "x"]);
-    fs::write(at("changed.yaml"), "").expect("ours");
-    fs::copy(at("db.yaml"), at("untracked.yaml")).expect("ours");
-    fs::write(at("untracked.pem"), "").expect("ours");
-    fs::create_dir(at("unlisted")).expect("ours");
-    fs::remove_file(at("pipe.yaml")).expect("ours");
-    let made = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
-    assert!(made.expect("it runs").success());
-    fs::set_permissions(folder.path(), everyone.clone()).expect("ours");
+    fs::write(path_to("changed.yaml"), "").expect("ours");
+    fs::copy(path_to("db.yaml"), path_to("untracked.yaml")).expect("ours");
+    fs::write(path_to("untracked.pem"), "").expect("ours");
+    fs::create_dir(path_to("unlisted")).expect("ours");
+    fs::remove_file(path_to("pipe.yaml")).expect("ours");
+    let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
+    assert!(status.expect("it runs").success());
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
-        fs::set_permissions(at(name), everyone.clone()).expect("ours");
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
     }
-    let closed = [
+    let closed_paths = [
         "closed",
         "file.yaml",
         "untracked.yaml",
         "untracked.pem",
         "unlisted",
     ];
-    for name in closed {
-        fs::set_permissions(at(name), fs::Permissions::from_mode(0o000)).expect("ours");
+    for name in closed_paths {
+        fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
     }
-    for (args, named) in [
+    for (args, names) in [
         (
             &["diff"][..],
             &[
@@ -245,19 +245,19 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         (&["diff", "pipe.yaml"], &["pipe.yaml"]),
     ] {
         let output = seal_as_nobody(folder.path(), args);
-        let printed = printed(&output);
+        let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
-        for name in named {
+        for name in names {
             assert!(printed.contains(name), "{args:?}: {name} in {printed}");
         }
         assert!(
             printed.contains("unreadable") && !printed.contains(".pem"),
             "{args:?}: {printed}"
         );
-        let removed = printed.matches("removed").count();
+        let removed_count = printed.matches("removed").count();
         assert_eq!(
-            removed,
-            usize::from(named.contains(&"changed.yaml")),
+            removed_count,
+            usize::from(names.contains(&"changed.yaml")),
             "{args:?}: {printed}"
         );
         assert!(
@@ -265,13 +265,12 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
             "{args:?}: {printed}"
         );
     }
-    for name in closed {
-        fs::set_permissions(at(name), everyone.clone()).expect("ours");
+    for name in closed_paths {
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
     }
 }
 
-/// Attack: another program puts a pipe, device or folder in place of the edited text or of the sealed file while the
-/// editor runs.
+/// Attack: puts a pipe, device or folder in place of the edited text or of the sealed file while the editor runs.
 #[test]
 fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [
@@ -286,7 +285,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     ] {
         for replacement in replacements {
             let folder = tempfile::tempdir().expect("a folder");
-            new_file(folder.path());
+            create_sealed_file(folder.path());
             let sealed = folder.path().join("db.yaml").display().to_string();
             let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
             let script =
@@ -301,7 +300,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
                 &[&["20", SEAL][..], &args].concat(),
             );
             let output = edit.env("EDITOR", &editor).output().expect("it runs");
-            let printed = printed(&output);
+            let printed = combined_output(&output);
             assert_eq!(
                 output.status.code(),
                 Some(2),
@@ -310,16 +309,16 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
             for part in ["nothing was changed", "the edited text was discarded"] {
                 assert!(printed.contains(part), "{file} {replacement}: {printed}");
             }
-            let names_it = printed.contains("values.yaml") || printed.contains("db.yaml");
+            let has_file_name = printed.contains("values.yaml") || printed.contains("db.yaml");
             assert!(
-                names_it && !printed.contains("hunter"),
+                has_file_name && !printed.contains("hunter"),
                 "{file} {replacement}: {printed}"
             );
         }
     }
 }
 
-/// Attack: another program puts a pipe or device in place of a sealed file, so that a command which changes it hangs.
+/// Attack: puts a pipe or device in place of a sealed file, so that a command that changes the file hangs.
 #[test]
 fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
@@ -329,25 +328,26 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
             &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
         ] {
             let folder = tempfile::tempdir().expect("a folder");
-            new_file(folder.path());
+            create_sealed_file(folder.path());
             fs::remove_file(folder.path().join("db.yaml")).expect("ours");
-            let made = command(folder.path(), "sh", &["-c", replacement]).status();
-            assert!(made.expect("it runs").success());
+            let status = command(folder.path(), "sh", &["-c", replacement]).status();
+            assert!(status.expect("it runs").success());
             let mut run = command(
                 folder.path(),
                 "timeout",
                 &[&["20", SEAL][..], args].concat(),
             );
             let output = run.env("EDITOR", "true").output().expect("it runs");
-            let printed = printed(&output);
+            let printed = combined_output(&output);
             assert_eq!(
                 output.status.code(),
                 Some(2),
                 "{args:?} {replacement}: {printed}"
             );
-            let why = printed.contains("not a regular file") || printed.contains("is a directory");
+            let is_explained =
+                printed.contains("not a regular file") || printed.contains("is a directory");
             assert!(
-                why && printed.contains("db.yaml"),
+                is_explained && printed.contains("db.yaml"),
                 "{args:?} {replacement}: {printed}"
             );
         }
@@ -358,7 +358,7 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
 fn reports_a_repository_without_a_commit() {
     let folder = tempfile::tempdir().expect("a folder");
     git(folder.path(), &["init", "-q"]);
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     for args in [
         &["diff"][..],
         &["diff", "db.yaml"],
@@ -369,21 +369,22 @@ fn reports_a_repository_without_a_commit() {
             output.status.code(),
             Some(2),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert!(
-            printed(&output).contains("no commit to compare with"),
+            combined_output(&output).contains("no commit to compare with"),
             "{args:?}: {}",
-            printed(&output)
+            combined_output(&output)
         );
     }
 }
 
-/// Otherwise `sudo seal set` would change the owner of the file. Only root can change an owner.
+/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so other users test only that a
+/// file stays their own.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
     let folder = tempfile::tempdir().expect("a folder");
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     let file = folder.path().join("db.yaml");
     let (owner, mode) = (
         if is_root() {
@@ -411,10 +412,18 @@ fn a_file_keeps_its_owner_group_and_mode() {
         ],
     ] {
         let output = seal(folder.path(), args);
-        assert!(output.status.success(), "{args:?}: {}", printed(&output));
-        let now = fs::metadata(&file).expect("ours");
-        let facts = (now.uid(), now.gid(), now.permissions().mode() & 0o777);
-        assert_eq!(facts, (owner, group, mode), "{args:?}");
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
+        let metadata = fs::metadata(&file).expect("ours");
+        let attributes = (
+            metadata.uid(),
+            metadata.gid(),
+            metadata.permissions().mode() & 0o777,
+        );
+        assert_eq!(attributes, (owner, group, mode), "{args:?}");
     }
 }
 
@@ -422,7 +431,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
-    new_file(folder.path());
+    create_sealed_file(folder.path());
     let before = fs::read(folder.path().join("db.yaml")).expect("ours");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
     let create = format!(
@@ -436,9 +445,9 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
             .expect("it runs");
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert!(
-            printed(&output).contains("cannot"),
+            combined_output(&output).contains("cannot"),
             "{line}: {}",
-            printed(&output)
+            combined_output(&output)
         );
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),
@@ -458,7 +467,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
 fn an_interrupted_rotation_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         let folder = tempfile::tempdir().expect("a folder");
-        new_file(folder.path());
+        create_sealed_file(folder.path());
         let sealed = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
         fs::create_dir(folder.path().join("tree")).expect("ours");
         for i in 0..1500 {
@@ -475,13 +484,13 @@ fn an_interrupted_rotation_reports_its_progress() {
         while !is_changed() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let sent = Command::new("kill")
+        let status = Command::new("kill")
             .args([format!("-{name}"), run.id().to_string()])
             .status();
-        assert!(sent.expect("it runs").success());
+        assert!(status.expect("it runs").success());
         let output = run.wait_with_output().expect("ours");
         assert_eq!(output.status.signal(), Some(number), "{output:?}");
-        let printed = printed(&output);
+        let printed = combined_output(&output);
         assert!(
             printed.contains(&format!("interrupted by SIG{name} after ")),
             "{printed}"
@@ -493,7 +502,7 @@ fn an_interrupted_rotation_reports_its_progress() {
                 .count(),
             1500
         );
-        let whole = seal(folder.path(), &["view", "tree"]);
-        assert!(whole.status.success(), "{name}");
+        let view = seal(folder.path(), &["view", "tree"]);
+        assert!(view.status.success(), "{name}");
     }
 }

@@ -1,10 +1,10 @@
-//! The completion scripts and the manual of `kubeseal`, processed by shells and `man`.
+//! Tests the completion scripts and the manual page of `kubeseal`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
-fn printed(args: &[&str]) -> String {
+fn kubeseal_stdout(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
         .args(args)
         .output()
@@ -15,17 +15,17 @@ fn printed(args: &[&str]) -> String {
 
 #[test]
 fn bash_completes_flags_and_values() {
-    let script = printed(&["--completions", "bash"]);
-    for (typed, before, want) in [
+    let script = kubeseal_stdout(&["--completions", "bash"]);
+    for (prefix, before, want) in [
         ("--cert-f", "kubeseal", "--cert-fingerprint"),
         ("namesp", "--scope", "namespace-wide"),
         ("y", "--format", "yaml"),
     ] {
-        let ask = format!(
-            "{script}\nCOMP_WORDS=(kubeseal {before} {typed}); COMP_CWORD=2\n\
-             _kubeseal kubeseal {typed} {before}; echo \"${{COMPREPLY[@]}}\""
+        let query = format!(
+            "{script}\nCOMP_WORDS=(kubeseal {before} {prefix}); COMP_CWORD=2\n\
+             _kubeseal kubeseal {prefix} {before}; echo \"${{COMPREPLY[@]}}\""
         );
-        let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
+        let output = Command::new("bash").args(["-c", &query]).output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert_eq!(
             stdout.trim(),
@@ -44,14 +44,14 @@ fn completions_and_manual_contain_every_flag() {
         &["--completions", "powershell"],
         &["--man"],
     ] {
-        let page = printed(args);
+        let page = kubeseal_stdout(args);
         for flag in ["re-encrypt", "cert-fingerprint", "controller-name"] {
             let plain = page.replace('\\', "");
             assert!(plain.contains(flag), "{args:?} lacks {flag}");
         }
     }
     assert!(
-        !printed(&["--man"]).contains("rotate"),
+        !kubeseal_stdout(&["--man"]).contains("rotate"),
         "hidden flags stay hidden"
     );
 }

@@ -1,4 +1,4 @@
-//! Paths that are not UTF-8, in every argument that names a file or a folder.
+//! Tests paths that are not UTF-8 in every argument that names a file or a folder.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -12,7 +12,7 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
-const PLAIN: &str =
+const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
     contexts: [{name: c, context: {cluster: c, user: u, namespace: shop}}]\n\
@@ -56,22 +56,22 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(status.expect("git starts").success(), "{args:?}");
 }
 
-/// Creates a folder with a file for every purpose, all with names that are not UTF-8.
+/// Creates a folder with a file for each kind of argument. No file name is UTF-8.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let put = |name: &str, text: &[u8]| {
+    let write = |name: &str, text: &[u8]| {
         fs::write(folder.path().join(argument(name)), text).expect("the file");
     };
     let fixture = |name: &str| fs::read(Path::new(FIXTURES).join(name)).expect("a fixture");
-    put("%.crt", &fixture("cert.pem"));
-    put("%.key", &fixture("key.pem"));
-    put("%.txt", b"value");
-    put("%.env", b"A=b\n");
-    put("%.yaml", PLAIN.as_bytes());
-    put("%.kubeconfig", KUBECONFIG.as_bytes());
-    put("%.rules", b"rules: []\n");
+    write("%.crt", &fixture("cert.pem"));
+    write("%.key", &fixture("key.pem"));
+    write("%.txt", b"value");
+    write("%.env", b"A=b\n");
+    write("%.yaml", PLAIN_SECRET.as_bytes());
+    write("%.kubeconfig", KUBECONFIG.as_bytes());
+    write("%.rules", b"rules: []\n");
     fs::create_dir(folder.path().join(argument("%"))).expect("a folder");
-    put("%/db.yaml", b"");
+    write("%/db.yaml", b"");
     for name in ["%.sealed", "%/sealed.yaml"] {
         let output = run(
             folder.path(),
@@ -142,7 +142,7 @@ fn every_argument_accepts_a_path_that_is_not_utf_8() {
         (SEAL, "diff -- %.sealed"),
         (SEAL, "diff %"),
     ];
-    let mut failed = Vec::new();
+    let mut failures = Vec::new();
     for (program, args) in commands {
         let folder = folder();
         if args.starts_with("diff") {
@@ -152,26 +152,26 @@ fn every_argument_accepts_a_path_that_is_not_utf_8() {
         }
         let output = run(folder.path(), program, args);
         if !output.status.success() {
-            failed.push(format!(
+            failures.push(format!(
                 "{args}: {}",
                 String::from_utf8_lossy(&output.stderr)
             ));
         }
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Attack: chooses the name of a plain file so that its sealed file replaces another one.
+/// Attack: chooses the name of a plain file so that its sealed file replaces another file.
 #[test]
 fn a_sealed_file_keeps_the_bytes_of_its_name() {
     let folder = folder();
-    let other = folder.path().join("\u{fffd}.sealed.yaml");
+    let other_file = folder.path().join("\u{fffd}.sealed.yaml");
     let output = run(folder.path(), SEAL, "--cert %.crt %.yaml");
     assert!(output.status.success(), "{output:?}");
-    assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other.exists());
+    assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other_file.exists());
 }
 
-/// A refused connection shows that the file was read.
+/// The command reads its files before it connects, so a refused connection shows that it read them.
 #[test]
 fn cluster_flags_accept_a_path_that_is_not_utf_8() {
     for flags in [

@@ -1,4 +1,4 @@
-//! Certificates that were seen once, and the controllers for which they are trusted later.
+//! Tests for which controllers a certificate that was used once is trusted later.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api_server;
@@ -7,13 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use api_server::{Body, certificate_of, path_of, service, text};
+use api_server::{Body, certificate_path, service_body, service_path, text_body};
 
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A cluster without a controller of the default name, with Services `tenant/evil` and `ops/other`
-/// that serve the same certificate, of which the first has a controller's labels; and a user with a
-/// repository.
+/// A user with a repository, and a cluster without a controller of the default name. Its Services
+/// `tenant/evil`, which has a controller's labels, and `ops/other` serve the same certificate.
 struct Scene {
     folder: tempfile::TempDir,
     kubeconfig: PathBuf,
@@ -24,20 +23,21 @@ impl Scene {
         let folder = tempfile::tempdir().expect("a folder");
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
         let pem = fs::read_to_string(fixtures.join("key-2025.pem")).expect("the fixture");
-        let labeled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
-        let mut answers: Vec<(String, Body)> = vec![("/api/v1/services".into(), text(labeled))];
+        let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+        let mut responses: Vec<(String, Body)> =
+            vec![("/api/v1/services".into(), text_body(labeled_services))];
         for (namespace, name) in [("tenant", "evil"), ("ops", "other")] {
-            answers.push((path_of(namespace, name), service()));
-            answers.push((certificate_of(namespace, name), text(pem.clone())));
+            responses.push((service_path(namespace, name), service_body()));
+            responses.push((certificate_path(namespace, name), text_body(pem.clone())));
         }
-        let kubeconfig = api_server::serve(folder.path(), answers);
+        let kubeconfig = api_server::serve(folder.path(), responses);
         let repository = folder.path().join("repository");
         fs::create_dir_all(repository.join(".git")).expect("the folder is ours");
         fs::write(folder.path().join("secret.yaml"), SECRET).expect("the folder is ours");
         Self { folder, kubeconfig }
     }
 
-    fn rules(&self, text: &str) {
+    fn write_rules(&self, text: &str) {
         let file = self.folder.path().join("repository/.seal.yaml");
         fs::write(file, text).expect("the folder is ours");
     }
@@ -60,8 +60,8 @@ impl Scene {
         command.output().expect("it starts")
     }
 
-    /// Runs `seal` in the repository, under its rules.
-    fn under_rules(&self, args: &[&str]) -> Output {
+    /// Runs `seal` in the repository, where its rules apply.
+    fn seal_in_repository(&self, args: &[&str]) -> Output {
         let create = ["create", "db", "--from-file=a=../secret.yaml", "-n", "shop"];
         self.run(
             env!("CARGO_BIN_EXE_seal"),
@@ -73,22 +73,23 @@ impl Scene {
 
     /// Runs `kubeseal` outside the repository.
     fn kubeseal(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
-        let seal = ["-f", "secret.yaml"];
+        let seal_args = ["-f", "secret.yaml"];
         self.run(
             env!("CARGO_BIN_EXE_kubeseal"),
-            &[&seal, args].concat(),
+            &[&seal_args, args].concat(),
             ".",
             variables,
         )
     }
 
-    /// Returns whether a certificate that was discovered, but not named, is used.
-    fn found_is_used(&self) -> bool {
+    /// Returns whether `kubeseal` uses the certificate of a controller that it discovers, and that the
+    /// user does not name.
+    fn is_discovered_certificate_used(&self) -> bool {
         let output = self.kubeseal(&[], &[]);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let names_it =
+        let has_controller_name =
             stderr.contains("tenant/evil") || stderr.contains("--controller-namespace tenant");
-        assert!(names_it, "{stderr}");
+        assert!(has_controller_name, "{stderr}");
         output.status.success()
     }
 }
@@ -106,9 +107,9 @@ fn assert_success(output: &Output) {
 #[test]
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
-    scene.rules("rules: [{path: '**', controller: {namespace: tenant, name: evil}}]");
-    assert_success(&scene.under_rules(&[]));
-    assert!(!scene.found_is_used());
+    scene.write_rules("rules: [{path: '**', controller: {namespace: tenant, name: evil}}]");
+    assert_success(&scene.seal_in_repository(&[]));
+    assert!(!scene.is_discovered_certificate_used());
 }
 
 /// Attack: puts the fingerprint of the attacker's certificate into the rules, without a controller.
@@ -116,30 +117,35 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
     let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
-    scene.rules(&format!(
+    scene.write_rules(&format!(
         "rules: [{{path: '**', fingerprint: '{fingerprint}'}}]"
     ));
-    assert_success(&scene.under_rules(&[]));
-    assert!(!scene.found_is_used());
+    assert_success(&scene.seal_in_repository(&[]));
+    assert!(!scene.is_discovered_certificate_used());
 }
 
-/// Attack: `tenant/evil`, which the user never named, serves a certificate that the user trusts for
-/// `ops/other`.
+/// Attack: serves a certificate that the user trusts for `ops/other` from `tenant/evil`, which the
+/// user never named.
 ///
-/// Columns: the source of each name, and whether the certificate of `tenant/evil` is used
-/// afterwards when no controller is named.
+/// Columns: how the user names a controller or a fingerprint, the flags and variables, and whether
+/// the certificate of `tenant/evil` is used afterwards when no controller is named.
 #[test]
 fn only_the_user_creates_pins() {
-    let other = ["--controller-name=other", "--controller-namespace=ops"];
+    let other_flags = ["--controller-name=other", "--controller-namespace=ops"];
     let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
     let variables = [
         ("SEALED_SECRETS_CONTROLLER_NAME", "evil"),
         ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "tenant"),
     ];
     let fingerprint = "--cert-fingerprint=SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
-    for (who, args, variables, used) in [
+    for (source, args, variables, is_used) in [
         ("nobody", None, &[][..], false),
-        ("a flag, another one", Some(&other[..]), &[], false),
+        (
+            "a flag, another controller",
+            Some(&other_flags[..]),
+            &[],
+            false,
+        ),
         ("a flag", Some(&flags[..]), &[], true),
         ("the environment", Some(&[]), &variables, true),
         ("a fingerprint by flag", Some(&[fingerprint]), &[], true),
@@ -148,6 +154,6 @@ fn only_the_user_creates_pins() {
         if let Some(args) = args {
             assert_success(&scene.kubeseal(args, variables));
         }
-        assert_eq!(scene.found_is_used(), used, "{who}");
+        assert_eq!(scene.is_discovered_certificate_used(), is_used, "{source}");
     }
 }

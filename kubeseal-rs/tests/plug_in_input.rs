@@ -1,11 +1,11 @@
-//! The input of a credential plug-in of the kubeconfig.
+//! Tests the input of a credential plug-in that the kubeconfig names.
 #![cfg(unix)]
 
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// Attack: a plug-in of the kubeconfig reads the value to seal from stdin.
+/// Attack: reads the value to seal from stdin in a plug-in that the kubeconfig names.
 #[test]
 fn a_plug_in_reads_no_value_from_stdin() {
     for mode in [
@@ -15,7 +15,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
         "interactiveMode: Never",
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let stolen = folder.path().join("stolen");
+        let stolen_file = folder.path().join("stolen");
         let kubeconfig = folder.path().join("config");
         let version = if mode.is_empty() { "v1beta1" } else { "v1" };
         let text = format!(
@@ -24,7 +24,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
              contexts: [{{name: c, context: {{cluster: c, user: u, namespace: n}}}}]\n\
              users:\n- name: u\n  user:\n    exec:\n      apiVersion: client.authentication.k8s.io/{version}\n      \
              command: /bin/sh\n      args: [-c, 'cat > {}; exit 1']\n      {mode}\n",
-            stolen.display()
+            stolen_file.display()
         );
         fs::write(&kubeconfig, text).expect("ours");
         for args in [
@@ -58,7 +58,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
                 !output.status.success(),
                 "{mode} {args:?}: the cluster does not answer"
             );
-            let stolen = fs::read_to_string(&stolen).unwrap_or_default();
+            let stolen = fs::read_to_string(&stolen_file).unwrap_or_default();
             assert_eq!(stolen, "", "{mode} {args:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! The certificates that existing values are encrypted for. `.seal.yaml` comes with the files, and
-//! another person may have written it.
+//! Tests for which certificates existing values are encrypted. An attacker may have written the
+//! `.seal.yaml` of a repository.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,18 +11,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use api_server::{Body, certificate_of, path_of, service, text};
+use api_server::{Body, certificate_path, service_body, service_path, text_body};
 use support::{NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, stderr, write_files};
 
 const OLD_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
 const NEW_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2025.yaml");
 
-const OF_NEW: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
-const OF_ATTACKER: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
+const NEW_FINGERPRINT: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
+const ATTACKER_FINGERPRINT: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
 
 /// An attacker's rule for a copy of a production value.
 const RULE: &str = "rules: [{path: 'x/**', certificate: x/cert.pem}]\n";
-const STOLEN: &str = "x/stolen.yaml";
+const STOLEN_FILE: &str = "x/stolen.yaml";
 
 /// A repository with a production value, `prod/db.yaml`, and a copy where the attacker's rule
 /// applies.
@@ -46,11 +46,11 @@ impl Scene {
             ),
         ];
         write_files(scene.0.path(), &files);
-        scene.program(
+        scene.write_program(
             "editor",
             "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
         );
-        scene.program("sops", "#!/bin/sh\nprintf value\n");
+        scene.write_program("sops", "#!/bin/sh\nprintf value\n");
         let create = [
             "create",
             "db",
@@ -59,7 +59,7 @@ impl Scene {
             "-n=shop",
         ];
         assert_success(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
-        fs::rename(scene.path("db.yaml"), scene.path(STOLEN)).expect("ours");
+        fs::rename(scene.path("db.yaml"), scene.path(STOLEN_FILE)).expect("ours");
         scene
     }
 
@@ -67,7 +67,7 @@ impl Scene {
         self.0.path().join("repository").join(name)
     }
 
-    fn program(&self, name: &str, text: &str) {
+    fn write_program(&self, name: &str, text: &str) {
         let name = format!("programs/{name}");
         write_files(self.0.path(), &[(&name, text)]);
         let mode = fs::Permissions::from_mode(0o755);
@@ -86,24 +86,24 @@ impl Scene {
             .expect("it starts")
     }
 
-    fn stolen(&self) -> String {
-        fs::read_to_string(self.path(STOLEN)).expect("it is there")
+    fn stolen_file(&self) -> String {
+        fs::read_to_string(self.path(STOLEN_FILE)).expect("it is there")
     }
 
     /// Returns all files below the repository, with their content.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut found = Vec::new();
+        let mut files = Vec::new();
         let mut folders = vec![self.path(".")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).expect("ours").flatten() {
                 match entry.path() {
                     path if path.is_dir() => folders.push(path),
-                    path => found.push((path.clone(), fs::read(path).expect("ours"))),
+                    path => files.push((path.clone(), fs::read(path).expect("ours"))),
                 }
             }
         }
-        found.sort();
-        found
+        files.sort();
+        files
     }
 }
 
@@ -113,7 +113,7 @@ fn assert_success(output: &Output) {
 
 const ROTATE: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
 const DRY_RUN: [&str; 5] = ["rotate", ".", "--key", "../old.yaml", "--dry-run"];
-const EDIT: [&str; 4] = ["edit", STOLEN, "--key", "../old.yaml"];
+const EDIT: [&str; 4] = ["edit", STOLEN_FILE, "--key", "../old.yaml"];
 const IMPORT: [&str; 6] = [
     "import",
     "sops",
@@ -128,12 +128,12 @@ const IMPORT: [&str; 6] = [
 #[test]
 fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     let scene = Scene::new(RULE);
-    let before = scene.stolen();
+    let before = scene.stolen_file();
     let output = scene.run(&ROTATE, &[]);
-    assert_eq!(scene.stolen(), before, "{}", stderr(&output));
+    assert_eq!(scene.stolen_file(), before, "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(2));
     for part in [
-        OF_ATTACKER,
+        ATTACKER_FINGERPRINT,
         "--cert x/cert.pem",
         "--cert-fingerprint SHA256:",
     ] {
@@ -145,21 +145,21 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
 /// for a certificate, and variables that name the user's own certificate.
 #[test]
 fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
-    let pinned = format!(
-        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{OF_ATTACKER}'}}]\n"
+    let pinned_rule = format!(
+        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
     );
-    let own = [("SEALED_SECRETS_CERT", "../new.pem")];
-    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
-    for rule in [RULE, &pinned] {
+    let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
+    for rule in [RULE, &pinned_rule] {
         for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
-            for variables in [&[][..], &own, &pin] {
-                for more in [&[][..], &["--config=.seal.yaml"]] {
+            for variables in [&[][..], &own_certificate, &pin] {
+                for flags in [&[][..], &["--config=.seal.yaml"]] {
                     let scene = Scene::new(rule);
                     let before = scene.files();
-                    let output = scene.run(&[args, more].concat(), variables);
-                    let why = format!("{args:?} {more:?} {variables:?}: {}", stderr(&output));
+                    let output = scene.run(&[args, flags].concat(), variables);
+                    let why = format!("{args:?} {flags:?} {variables:?}: {}", stderr(&output));
                     assert_eq!(output.status.code(), Some(2), "{why}");
-                    assert!(stderr(&output).contains(OF_ATTACKER), "{why}");
+                    assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
                     assert_eq!(scene.files(), before, "{why}");
                 }
             }
@@ -170,23 +170,23 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
 /// A rule may choose the certificate if the user vouches for it.
 #[test]
 fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
-    let of_new = "rules: [{path: 'x/**', certificate: new.pem}]\n";
-    let flag = format!("--cert-fingerprint={OF_NEW}");
-    let list = format!("{OF_ATTACKER},{OF_NEW}");
-    let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", list.as_str())];
-    for (why, more, variables) in [
+    let new_rule = "rules: [{path: 'x/**', certificate: new.pem}]\n";
+    let flag = format!("--cert-fingerprint={NEW_FINGERPRINT}");
+    let fingerprints = format!("{ATTACKER_FINGERPRINT},{NEW_FINGERPRINT}");
+    let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", fingerprints.as_str())];
+    for (why, flags, variables) in [
         ("--cert", &["--cert=../new.pem"][..], &[][..]),
         ("--cert-fingerprint", &[&flag], &[]),
         ("a pin in the environment", &[], &pins),
-        ("its key is given", &["--key=../new.yaml"], &[]),
+        ("its key is passed", &["--key=../new.yaml"], &[]),
     ] {
         for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
-            if args == IMPORT && why == "its key is given" {
+            if args == IMPORT && why == "its key is passed" {
                 continue;
             }
-            let scene = Scene::new(of_new);
+            let scene = Scene::new(new_rule);
             fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
-            let output = scene.run(&[args, more].concat(), variables);
+            let output = scene.run(&[args, flags].concat(), variables);
             assert!(
                 output.status.success(),
                 "{args:?} {why}: {}",
@@ -194,7 +194,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
             );
             if args != EDIT {
                 assert!(
-                    stderr(&output).contains(OF_NEW),
+                    stderr(&output).contains(NEW_FINGERPRINT),
                     "{args:?} {why}: {}",
                     stderr(&output)
                 );
@@ -207,7 +207,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
 /// in the environment.
 #[test]
 fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
-    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
     for args in [
         &[
             "create",
@@ -216,7 +216,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
             "-n=shop",
             "-w=x/new.yaml",
         ][..],
-        &["set", STOLEN, "a", "--from-file=x/values.env"],
+        &["set", STOLEN_FILE, "a", "--from-file=x/values.env"],
         &["generate", "new", "a=password", "-n=shop", "-w=x/new.yaml"],
         &[
             "import",
@@ -226,7 +226,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
             "-n=shop",
             "-w=x/new.yaml",
         ],
-        &["edit", STOLEN, "--blind"],
+        &["edit", STOLEN_FILE, "--blind"],
     ] {
         let scene = Scene::new(RULE);
         let before = scene.files();
@@ -238,7 +238,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
             stderr(&output)
         );
         assert!(
-            stderr(&output).contains(OF_ATTACKER),
+            stderr(&output).contains(ATTACKER_FINGERPRINT),
             "{args:?}: {}",
             stderr(&output)
         );
@@ -247,79 +247,80 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
 }
 
 /// Creates a cluster without a controller of the default name, where the attacker's Service has a
-/// controller's labels.
-fn cluster(folder: &Path) -> PathBuf {
-    let labeled = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
-    let answers: Vec<(String, Body)> = vec![
-        ("/api/v1/services".into(), text(labeled)),
-        (path_of("tenant", "evil"), service()),
-        (certificate_of("tenant", "evil"), text(ATTACKER_CERT)),
+/// controller's labels. Returns the path of its kubeconfig.
+fn serve_cluster(folder: &Path) -> PathBuf {
+    let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+    let responses: Vec<(String, Body)> = vec![
+        ("/api/v1/services".into(), text_body(labeled_services)),
+        (service_path("tenant", "evil"), service_body()),
+        (certificate_path("tenant", "evil"), text_body(ATTACKER_CERT)),
         (
             "/api/v1/namespaces/shop/secrets/db".into(),
-            text(r#"{"kind":"Secret","apiVersion":"v1","data":{"a":"aHVudGVyMg=="}}"#),
+            text_body(r#"{"kind":"Secret","apiVersion":"v1","data":{"a":"aHVudGVyMg=="}}"#),
         ),
     ];
-    api_server::serve(folder, answers)
+    api_server::serve(folder, responses)
 }
 
 /// Attack: commits a file that names a Secret of the user's cluster, and a rule that names the
 /// attacker's certificate. Then the user renames an item in `seal edit`, which reads the Secret.
 #[test]
 fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_names() {
-    let pinned = format!(
-        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{OF_ATTACKER}'}}]\n"
+    let pinned_rule = format!(
+        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
     );
-    let tenant = "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n";
-    let own = [("SEALED_SECRETS_CERT", "../new.pem")];
-    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", OF_NEW)];
-    for rule in [RULE, &pinned, tenant] {
-        for variables in [&[][..], &own, &pin] {
-            for more in [&[][..], &["--config=.seal.yaml"]] {
+    let controller_rule = "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n";
+    let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
+    for rule in [RULE, &pinned_rule, controller_rule] {
+        for variables in [&[][..], &own_certificate, &pin] {
+            for flags in [&[][..], &["--config=.seal.yaml"]] {
                 let scene = Scene::new(rule);
-                let kubeconfig = cluster(scene.0.path()).display().to_string();
+                let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
                 let before = scene.files();
                 let variables = [&[("KUBECONFIG", kubeconfig.as_str())], variables].concat();
-                let output = scene.run(&[&["edit", STOLEN], more].concat(), &variables);
-                let why = format!("{rule} {more:?} {variables:?}: {}", stderr(&output));
+                let output = scene.run(&[&["edit", STOLEN_FILE], flags].concat(), &variables);
+                let why = format!("{rule} {flags:?} {variables:?}: {}", stderr(&output));
                 assert_eq!(output.status.code(), Some(2), "{why}");
-                assert!(stderr(&output).contains(OF_ATTACKER), "{why}");
+                assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
                 assert_eq!(scene.files(), before, "{why}");
             }
         }
     }
 }
 
-/// The user vouches for the certificate, or no value was decrypted.
+/// The edit succeeds if the user vouches for the certificate, or if it decrypts no value.
 #[test]
 fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
-    let flag = format!("--cert-fingerprint={OF_ATTACKER}");
-    for more in ["--cert=x/cert.pem", &flag, "--blind"] {
+    let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");
+    for flags in ["--cert=x/cert.pem", &flag, "--blind"] {
         let scene = Scene::new(RULE);
-        let kubeconfig = cluster(scene.0.path()).display().to_string();
-        let before = scene.stolen();
+        let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
+        let before = scene.stolen_file();
         let variables = [("KUBECONFIG", kubeconfig.as_str())];
-        let output = scene.run(&["edit", STOLEN, more], &variables);
-        assert!(output.status.success(), "{more}: {}", stderr(&output));
-        assert_ne!(scene.stolen(), before, "{more}: {}", stderr(&output));
+        let output = scene.run(&["edit", STOLEN_FILE, flags], &variables);
+        assert!(output.status.success(), "{flags}: {}", stderr(&output));
+        assert_ne!(scene.stolen_file(), before, "{flags}: {}", stderr(&output));
     }
 }
 
-/// Attack: names a controller of the attacker in a rule, or the fingerprint of one that is found by
-/// its labels.
+/// Attack: names a controller of the attacker in a rule, or only the fingerprint of a controller that is
+/// discovered by its labels.
 #[test]
 fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
-    let found = format!("rules: [{{path: 'x/**', fingerprint: '{OF_ATTACKER}'}}]\n");
+    let fingerprint_rule =
+        format!("rules: [{{path: 'x/**', fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n");
     for rule in [
         "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
-        &found,
+        &fingerprint_rule,
     ] {
         for args in [&ROTATE[..], &EDIT, &EDIT[..2]] {
             let scene = Scene::new(rule);
-            let kubeconfig = cluster(scene.0.path()).display().to_string();
-            let before = scene.stolen();
+            let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
+            let before = scene.stolen_file();
             let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
             assert_eq!(
-                scene.stolen(),
+                scene.stolen_file(),
                 before,
                 "{rule} {args:?}: {}",
                 stderr(&output)
@@ -329,7 +330,7 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
                 "{rule}: {}",
                 stderr(&output)
             );
-            let pin = ["--cert-fingerprint", OF_ATTACKER];
+            let pin = ["--cert-fingerprint", ATTACKER_FINGERPRINT];
             assert_success(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
         }
     }
@@ -342,8 +343,15 @@ fn a_rotation_names_the_certificates_that_it_encrypts_for() {
         let scene = Scene::new("rules: []\n");
         let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
         assert_success(&output);
-        assert!(stderr(&output).contains(OF_NEW), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains(NEW_FINGERPRINT),
+            "{}",
+            stderr(&output)
+        );
         let json = String::from_utf8_lossy(&output.stdout);
-        assert!(json.contains(&format!("\"to\": \"{OF_NEW}\"")), "{json}");
+        assert!(
+            json.contains(&format!("\"to\": \"{NEW_FINGERPRINT}\"")),
+            "{json}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Redirects of a server that a rule names for a certificate.
+//! Tests redirects of a server that a certificate is fetched from.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,24 +25,29 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let certified_key =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+        let key = PrivateKeyDer::Pkcs8(certified_key.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("there are some")
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![certified_key.cert.der().clone()], key)
             .expect("they match");
         let folder = tempfile::tempdir().expect("a folder");
-        for (name, text) in [("ca.pem", made.cert.pem().as_str()), ("x.yaml", SECRET)] {
+        for (name, text) in [
+            ("ca.pem", certified_key.cert.pem().as_str()),
+            ("x.yaml", SECRET),
+        ] {
             fs::write(folder.path().join(name), text).expect("ours");
         }
         let tls = Arc::new(tls);
         Self { folder, tls }
     }
 
-    /// Starts a server with one answer, which counts its requests.
+    /// Starts a server that sends this answer to every request. Returns its URL and the number of
+    /// requests so far.
     fn serve(
         &self,
         host: &'static str,
@@ -52,16 +57,16 @@ impl Scene {
         let listener = TcpListener::bind((host, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (tls, count) = (Arc::clone(&self.tls), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&count);
+        let server_count = Arc::clone(&count);
         thread::spawn(move || {
-            for caller in listener.incoming().flatten() {
-                counted.fetch_add(1, Ordering::SeqCst);
+            for client in listener.incoming().flatten() {
+                server_count.fetch_add(1, Ordering::SeqCst);
                 // A client may close the connection before the end.
                 let _ = if is_tls {
                     let server = ServerConnection::new(Arc::clone(&tls)).expect("it is sound");
-                    reply(StreamOwned::new(server, caller), &answer)
+                    reply(StreamOwned::new(server, client), &answer)
                 } else {
-                    reply(caller, &answer)
+                    reply(client, &answer)
                 };
             }
         });
@@ -94,22 +99,22 @@ impl Scene {
     }
 }
 
-fn reply(mut caller: impl Read + Write, answer: &str) -> io::Result<()> {
-    let mut from = BufReader::new(&mut caller);
+fn reply(mut client: impl Read + Write, answer: &str) -> io::Result<()> {
+    let mut reader = BufReader::new(&mut client);
     let mut line = String::new();
-    while from.read_line(&mut line)? > 2 {
+    while reader.read_line(&mut line)? > 2 {
         line.clear();
     }
-    caller.write_all(answer.as_bytes())?;
-    caller.flush()
+    client.write_all(answer.as_bytes())?;
+    client.flush()
 }
 
-fn certificate() -> String {
+fn certificate_response() -> String {
     let length = CERTIFICATE.len();
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{CERTIFICATE}")
 }
 
-fn redirect(to: &str) -> String {
+fn redirect_response(to: &str) -> String {
     format!(
         "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
@@ -122,9 +127,9 @@ const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
 #[test]
 fn follows_no_redirect_from_https_to_http() {
     let scene = Scene::new();
-    let (plain, count) = scene.serve("127.0.0.2", false, certificate());
-    let (first, _) = scene.serve("127.0.0.1", true, redirect(&plain));
-    let (second, _) = scene.serve("127.0.0.1", true, redirect(&first));
+    let (http_url, count) = scene.serve("127.0.0.2", false, certificate_response());
+    let (first, _) = scene.serve("127.0.0.1", true, redirect_response(&http_url));
+    let (second, _) = scene.serve("127.0.0.1", true, redirect_response(&first));
     for server in [first, second] {
         let flag = format!("--cert={server}");
         for (rule, args) in [
@@ -144,9 +149,9 @@ fn follows_no_redirect_from_https_to_http() {
 #[test]
 fn follows_no_redirect_of_a_rule_to_another_host() {
     let scene = Scene::new();
-    let (other, count) = scene.serve("127.0.0.2", false, certificate());
-    let (near, _) = scene.serve("127.0.0.1", false, certificate());
-    let (first, _) = scene.serve("127.0.0.1", false, redirect(&other));
+    let (other, count) = scene.serve("127.0.0.2", false, certificate_response());
+    let (target, _) = scene.serve("127.0.0.1", false, certificate_response());
+    let (first, _) = scene.serve("127.0.0.1", false, redirect_response(&other));
     let output = scene.seal(&format!("certificate: '{first}'"), &SEAL);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
@@ -155,11 +160,12 @@ fn follows_no_redirect_of_a_rule_to_another_host() {
         "{stderr}"
     );
 
-    // On the same host it is followed, and anywhere for the user.
-    let (same, _) = scene.serve("127.0.0.1", false, redirect(&near));
-    let (tls, _) = scene.serve("127.0.0.1", true, certificate());
-    let (up, _) = scene.serve("127.0.0.1", true, redirect(&tls));
-    for server in [same, up] {
+    // Redirects to the same host are followed, and redirects of a server that the user names to any
+    // host.
+    let (http_server, _) = scene.serve("127.0.0.1", false, redirect_response(&target));
+    let (tls_target, _) = scene.serve("127.0.0.1", true, certificate_response());
+    let (tls_server, _) = scene.serve("127.0.0.1", true, redirect_response(&tls_target));
+    for server in [http_server, tls_server] {
         let output = scene.seal(&format!("certificate: '{server}'"), &SEAL);
         assert!(output.status.success(), "{server}: {output:?}");
     }

@@ -1,4 +1,4 @@
-//! Forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
+//! Tests forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
 //! cluster's network could answer instead of the controller.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
-use api_server::{certificate_of, endpoint_of, path_of, service, text};
+use api_server::{certificate_path, endpoint_path, service_body, service_path, text_body};
 use serde_json::{Value as Json, json};
 use support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, stderr, write_files};
 
@@ -19,8 +19,8 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
-/// A plain value that no answer may bring into the file or onto the terminal.
-const PLAIN: &str = "hunter2-in-clear";
+/// A plain value that must appear neither in the file nor on the terminal.
+const PLAIN_VALUE: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
 /// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
@@ -44,8 +44,8 @@ impl Scene {
             ("larger.pem", OTHER_CERT),
         ];
         write_files(scene.folder.path(), &files);
-        scene.answer = scene.sealed("new.pem");
-        let mut old = scene.sealed("old.pem");
+        scene.answer = scene.seal_for("new.pem");
+        let mut old = scene.seal_for("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
         scene.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
         fs::write(scene.path("db.yaml"), old.to_string()).expect("ours");
@@ -56,7 +56,7 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    fn sealed(&self, cert: &str) -> Json {
+    fn seal_for(&self, cert: &str) -> Json {
         let args = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
         let output = self.run(KUBESEAL, &args, None);
         assert!(output.status.success(), "{}", stderr(&output));
@@ -64,7 +64,8 @@ impl Scene {
     }
 
     fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
-        let kubeconfig = answer.map_or_else(|| "/nowhere".into(), |answer| self.cluster(answer));
+        let kubeconfig =
+            answer.map_or_else(|| "/nowhere".into(), |answer| self.start_cluster(answer));
         let mut command = command(program, self.folder.path(), kubeconfig);
         if let Ok(input) = fs::File::open(self.path("db.yaml")) {
             command.stdin(input);
@@ -73,24 +74,25 @@ impl Scene {
         command.output().expect("it starts")
     }
 
-    /// Starts a cluster whose controller gives this answer to every re-encryption.
-    fn cluster(&self, answer: &str) -> PathBuf {
-        let answers = vec![
-            (path_of(NAMESPACE, NAME), service()),
-            (certificate_of(NAMESPACE, NAME), text(NEW_CERT)),
-            (endpoint_of(NAMESPACE, NAME, "rotate"), text(answer)),
+    /// Starts a cluster whose controller gives this answer to every re-encryption. Returns the
+    /// path of its kubeconfig.
+    fn start_cluster(&self, answer: &str) -> PathBuf {
+        let responses = vec![
+            (service_path(NAMESPACE, NAME), service_body()),
+            (certificate_path(NAMESPACE, NAME), text_body(NEW_CERT)),
+            (endpoint_path(NAMESPACE, NAME, "rotate"), text_body(answer)),
         ];
-        api_server::serve(self.folder.path(), answers)
+        api_server::serve(self.folder.path(), responses)
     }
 
-    fn file(&self) -> String {
+    fn sealed_file(&self) -> String {
         fs::read_to_string(self.path("db.yaml")).expect("it is there")
     }
 
-    /// Runs every command that re-encrypts through the controller. Checks that it refuses the
-    /// answer, changes no file and shows none of it.
+    /// Runs every command that re-encrypts through the controller. Checks that each command
+    /// refuses the answer, changes no file and prints no part of the answer.
     fn assert_refused(&self, why: &str, answer: &str) {
-        let before = self.file();
+        let before = self.sealed_file();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (SEAL, &["rotate", "db.yaml", "-o", "json"]),
@@ -102,38 +104,38 @@ impl Scene {
             let stderr = stderr(&output);
             let why = format!("{why} {args:?}: {stderr}");
             assert!(!output.status.success(), "{why}");
-            assert_eq!(self.file(), before, "{why}");
+            assert_eq!(self.sealed_file(), before, "{why}");
             assert!(!self.path("out.yaml").exists(), "{why}");
-            let shown = stderr + &String::from_utf8_lossy(&output.stdout);
-            for plain in [PLAIN, PLAIN_IN_BASE64, "\u{1b}"] {
-                assert!(!shown.contains(plain), "{why} {shown}");
+            let printed = stderr + &String::from_utf8_lossy(&output.stdout);
+            for plain in [PLAIN_VALUE, PLAIN_IN_BASE64, "\u{1b}"] {
+                assert!(!printed.contains(plain), "{why} {printed}");
             }
             assert!(program == SEAL || output.stdout.is_empty(), "{why}");
         }
     }
 }
 
-/// Returns a function that puts a value at a path of the answer.
-fn put(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
+/// Returns a function that sets the value at a path of the answer, with `|` between the names.
+fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     Box::new(move |answer| {
-        let mut at = answer;
+        let mut node = answer;
         for name in path.split('|') {
-            at = &mut at[name];
+            node = &mut node[name];
         }
-        *at = value.clone();
+        *node = value.clone();
     })
 }
 
-/// Returns an answer for the item `p` with this envelope: the length of the RSA block, that many
-/// bytes, and more bytes.
-fn envelope(modulus: u16, len: usize, rest: usize) -> Json {
+/// Returns an envelope in base64: the length of the RSA block, `modulus`, then `len` bytes for the
+/// block and `payload` bytes for the value.
+fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
     let mut bytes = modulus.to_be_bytes().to_vec();
-    bytes.resize(2 + len + rest, b'x');
+    bytes.resize(2 + len + payload, b'x');
     json!(shared::base64::encode(&bytes))
 }
 
-/// The length of the plain value of `p`, and of the tag.
-const REST: usize = "value".len() + 16;
+/// The length of the plain value of `p` and of its authentication tag.
+const PAYLOAD_LEN: usize = "value".len() + 16;
 
 /// Attack: answers a re-encryption in the controller's place with a plain value, so that the user
 /// writes it to the file and commits it.
@@ -141,43 +143,43 @@ const REST: usize = "value".len() + 16;
 fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     let scene = Scene::new();
     let mut answer = scene.answer.clone();
-    answer["spec"]["encryptedData"]["p"] = json!(PLAIN);
+    answer["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
     scene.assert_refused("a plain value", &answer.to_string());
 }
 
-/// Attack: answers with every other kind of text in place of a ciphertext.
+/// Attack: answers with other types, texts and envelopes in place of a ciphertext.
 #[test]
 fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
     let scene = Scene::new();
-    let genuine = scene.answer["spec"]["encryptedData"]["p"].as_str();
-    let genuine = genuine.expect("it is text").to_owned();
-    let (first, second) = genuine.split_at(64);
+    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].as_str();
+    let genuine_value = genuine_value.expect("it is text").to_owned();
+    let (first, second) = genuine_value.split_at(64);
     for value in [
         json!(""),
         json!(null),
         json!(7),
-        json!({ "a": PLAIN }),
+        json!({ "a": PLAIN_VALUE }),
         json!("\0\u{1b}[2J"),
         json!(PLAIN_IN_BASE64),
-        json!(format!("{genuine}\n# {PLAIN}")),
-        json!(format!("{genuine}{PLAIN_IN_BASE64}")),
+        json!(format!("{genuine_value}\n# {PLAIN_VALUE}")),
+        json!(format!("{genuine_value}{PLAIN_IN_BASE64}")),
         json!(format!("{first}\n{second}")),
-        json!(format!(" {genuine}")),
-        json!(format!("{genuine}=")),
-        // Cut off, or of the length of another key.
+        json!(format!(" {genuine_value}")),
+        json!(format!("{genuine_value}=")),
+        // Envelopes that are truncated, or for a key of another length.
         envelope(256, 256, 0),
         envelope(256, 200, 0),
-        envelope(128, 128, REST),
-        envelope(0, 0, REST),
-        envelope(u16::MAX, 65535, REST),
-        // A value of another length.
-        envelope(256, 256, REST + 1),
-        envelope(256, 256, REST - 1),
-        envelope(256, 256, REST + 1_000_000),
+        envelope(128, 128, PAYLOAD_LEN),
+        envelope(0, 0, PAYLOAD_LEN),
+        envelope(u16::MAX, 65535, PAYLOAD_LEN),
+        // Envelopes with a value of another length.
+        envelope(256, 256, PAYLOAD_LEN + 1),
+        envelope(256, 256, PAYLOAD_LEN - 1),
+        envelope(256, 256, PAYLOAD_LEN + 1_000_000),
     ] {
         let mut answer = scene.answer.clone();
-        put(ITEM, value.clone())(&mut answer);
+        set_value(ITEM, value.clone())(&mut answer);
         let why: String = value.to_string().chars().take(80).collect();
         scene.assert_refused(&why, &answer.to_string());
     }
@@ -187,17 +189,17 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
 #[test]
 fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     let scene = Scene::new();
-    let genuine = scene.answer["spec"]["encryptedData"]["p"].clone();
-    let hints = json!({ "p": PLAIN }).to_string();
+    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].clone();
+    let hints = json!({ "p": PLAIN_VALUE }).to_string();
     for (path, value) in [
         ("spec|encryptedData", json!({})),
-        ("spec|encryptedData", json!({ "p": genuine })),
-        ("spec|encryptedData|more", genuine.clone()),
-        ("spec|encryptedData|hunter2-in-clear", genuine.clone()),
-        ("spec|data", json!(PLAIN)),
-        ("spec|data", genuine.clone()),
+        ("spec|encryptedData", json!({ "p": genuine_value })),
+        ("spec|encryptedData|more", genuine_value.clone()),
+        ("spec|encryptedData|hunter2-in-clear", genuine_value.clone()),
+        ("spec|data", json!(PLAIN_VALUE)),
+        ("spec|data", genuine_value.clone()),
         ("metadata|name", json!("other")),
-        ("metadata|name", json!(PLAIN)),
+        ("metadata|name", json!(PLAIN_VALUE)),
         ("metadata|namespace", json!("other")),
         ("metadata|namespace", json!(null)),
         (
@@ -208,51 +210,55 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
             "metadata|annotations",
             json!({ "sealedsecrets.bitnami.com/namespace-wide": "true" }),
         ),
-        ("metadata|annotations", json!({ "a": PLAIN })),
-        ("metadata|annotations", json!({ HINTS: PLAIN })),
+        ("metadata|annotations", json!({ "a": PLAIN_VALUE })),
+        ("metadata|annotations", json!({ HINTS: PLAIN_VALUE })),
         ("metadata|annotations", json!({ HINTS: hints })),
-        ("metadata|labels", json!({ PLAIN: "true" })),
-        ("metadata|finalizers", json!([PLAIN])),
-        ("metadata|generateName", json!(PLAIN)),
-        ("spec|template|metadata|name", json!(PLAIN)),
-        ("spec|template|metadata|labels|app", json!(PLAIN)),
-        ("spec|template|metadata|annotations|more", json!(PLAIN)),
-        ("spec|template|type", json!(PLAIN)),
+        ("metadata|labels", json!({ PLAIN_VALUE: "true" })),
+        ("metadata|finalizers", json!([PLAIN_VALUE])),
+        ("metadata|generateName", json!(PLAIN_VALUE)),
+        ("spec|template|metadata|name", json!(PLAIN_VALUE)),
+        ("spec|template|metadata|labels|app", json!(PLAIN_VALUE)),
+        (
+            "spec|template|metadata|annotations|more",
+            json!(PLAIN_VALUE),
+        ),
+        ("spec|template|type", json!(PLAIN_VALUE)),
         ("spec|template|immutable", json!(true)),
-        ("spec|template|data|t", json!(PLAIN)),
-        ("spec|template|data|more", json!(PLAIN)),
+        ("spec|template|data|t", json!(PLAIN_VALUE)),
+        ("spec|template|data|more", json!(PLAIN_VALUE)),
     ] {
         let mut answer = scene.answer.clone();
-        put(path, value.clone())(&mut answer);
+        set_value(path, value.clone())(&mut answer);
         scene.assert_refused(&format!("{path}: {value}"), &answer.to_string());
     }
     for answer in [
         "",
-        PLAIN,
+        PLAIN_VALUE,
         "[]",
         "{}",
         "null",
         "\"\u{1b}\"",
-        &json!({ "items": [PLAIN] }).to_string(),
+        &json!({ "items": [PLAIN_VALUE] }).to_string(),
     ] {
         scene.assert_refused(answer, answer);
     }
 }
 
-/// Attack: answers a list of objects with the answers exchanged, or one of them replaced.
+/// Attack: answers a list of objects with the objects exchanged, or with one of them replaced or
+/// missing.
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();
-    let one = scene.file();
-    fs::write(scene.path("e.yaml"), one.replace("\"db\"", "\"eb\"")).expect("ours");
+    let sealed = scene.sealed_file();
+    fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\"")).expect("ours");
     let (db, eb) = (
         scene.answer.clone(),
         scene.answer.to_string().replace("\"db\"", "\"eb\""),
     );
     let eb: Json = serde_json::from_str(&eb).expect("it is JSON");
     let mut plain = eb.clone();
-    plain["spec"]["encryptedData"]["p"] = json!(PLAIN);
-    for (items, changed) in [
+    plain["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
+    for (items, is_changed) in [
         (json!([db, eb]), [true, true]),
         (json!([eb, db]), [false, false]),
         (json!([db, db]), [true, false]),
@@ -265,16 +271,16 @@ fn refuses_exchanged_objects_in_a_list() {
             .map(|path| fs::read_to_string(path).expect("ours"));
         let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
         let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
-        let why = format!("{changed:?}: {}", stderr(&output));
-        assert_eq!(output.status.success(), changed == [true, true], "{why}");
+        let why = format!("{is_changed:?}: {}", stderr(&output));
+        assert_eq!(output.status.success(), is_changed == [true, true], "{why}");
         let after = paths
             .clone()
             .map(|path| fs::read_to_string(path).expect("ours"));
         for i in 0..2 {
-            assert_eq!(after[i] != before[i], changed[i], "{why}");
+            assert_eq!(after[i] != before[i], is_changed[i], "{why}");
             fs::write(&paths[i], &before[i]).expect("ours");
         }
-        assert!(!stderr(&output).contains(PLAIN), "{why}");
+        assert!(!stderr(&output).contains(PLAIN_VALUE), "{why}");
     }
 }
 
@@ -283,20 +289,20 @@ fn refuses_exchanged_objects_in_a_list() {
 #[test]
 fn accepts_a_genuine_answer() {
     let scene = Scene::new();
-    let before = scene.file();
-    let mut bitnami = scene.answer.clone();
+    let before = scene.sealed_file();
+    let mut bitnami_answer = scene.answer.clone();
     for path in ["kind", "apiVersion", "spec|template|data"] {
-        put(path, Json::Null)(&mut bitnami);
+        set_value(path, Json::Null)(&mut bitnami_answer);
     }
-    put("metadata|creationTimestamp", Json::Null)(&mut bitnami);
-    put(
+    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami_answer);
+    set_value(
         "spec|template|metadata",
         json!({ "name": "db", "namespace": "shop", "creationTimestamp": null }),
-    )(&mut bitnami);
-    let object = bitnami.as_object_mut().expect("an object");
+    )(&mut bitnami_answer);
+    let object = bitnami_answer.as_object_mut().expect("an object");
     object.remove("kind");
     object.remove("apiVersion");
-    for answer in [&scene.answer, &bitnami] {
+    for answer in [&scene.answer, &bitnami_answer] {
         let answer = answer.to_string();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
@@ -304,7 +310,7 @@ fn accepts_a_genuine_answer() {
         ] {
             let output = scene.run(program, args, Some(&answer));
             assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-            let after: Json = shared_json(&scene.file());
+            let after: Json = parse_document(&scene.sealed_file());
             assert_eq!(
                 after["spec"]["encryptedData"],
                 scene.answer["spec"]["encryptedData"]
@@ -315,7 +321,7 @@ fn accepts_a_genuine_answer() {
 }
 
 /// Reads one YAML document, which may be JSON.
-fn shared_json(text: &str) -> Json {
+fn parse_document(text: &str) -> Json {
     use shared::manifest::{Reading, Shape};
     let documents = shared::manifest::read(text.as_bytes()).expect("it is YAML");
     Reading::default()

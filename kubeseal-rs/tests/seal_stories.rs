@@ -1,18 +1,18 @@
-//! Command lines of `seal` with their complete output, each story in its own folder. To update
-//! them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test seal_stories`, review the changes,
-//! and replace random output by `[..]`.
+//! Runs the stories of `seal`: command lines with their complete output, each story in its own
+//! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test seal_stories`,
+//! review the changes, and replace random output by `[..]`.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Returns a `PATH` with the folder of the programs under test first.
-fn path_with_ours() -> String {
-    let ours = Path::new(env!("CARGO_BIN_EXE_seal"))
+fn path_with_programs() -> String {
+    let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
         .expect("a folder");
     let path = std::env::var("PATH").expect("PATH is set");
-    format!("{}:{path}", ours.display())
+    format!("{}:{path}", programs.display())
 }
 
 fn program(name: &str) -> PathBuf {
@@ -22,8 +22,9 @@ fn program(name: &str) -> PathBuf {
 
 const STORIES: &str = "tests/seal";
 
-/// Copies the fixtures for every story, to a folder outside this Git work tree.
-fn lay_out(folder: &Path) -> Vec<PathBuf> {
+/// Copies every story and its fixtures to a folder outside this Git work tree. Returns the paths of
+/// the stories.
+fn copy_stories(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(STORIES).expect("there are stories");
     let stories = entries.map(|entry| entry.expect("readable").path());
     let stories: Vec<_> = stories
@@ -32,9 +33,9 @@ fn lay_out(folder: &Path) -> Vec<PathBuf> {
     for story in &stories {
         let copy = folder.join(story.file_name().expect("it has a name"));
         fs::copy(story, &copy).expect("the folder is ours");
-        let own = story.with_extension("fixtures");
-        let fixtures = Some(own).filter(|own| own.is_dir());
-        copy_all(
+        let own_fixtures = story.with_extension("fixtures");
+        let fixtures = Some(own_fixtures).filter(|path| path.is_dir());
+        copy_folder(
             &fixtures.unwrap_or_else(|| Path::new(STORIES).join("fixtures")),
             &copy.with_extension("in"),
         );
@@ -42,13 +43,13 @@ fn lay_out(folder: &Path) -> Vec<PathBuf> {
     stories
 }
 
-fn copy_all(from: &Path, to: &Path) {
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).expect("the folder is ours");
     for entry in fs::read_dir(from).expect("readable") {
         let path = entry.expect("readable").path();
         let copy = to.join(path.file_name().expect("it has a name"));
         if path.is_dir() {
-            copy_all(&path, &copy);
+            copy_folder(&path, &copy);
         } else {
             fs::copy(&path, &copy).expect("the folder is ours");
         }
@@ -58,12 +59,12 @@ fn copy_all(from: &Path, to: &Path) {
 #[test]
 fn every_story_runs_as_written() {
     let folder = tempfile::tempdir().expect("a folder");
-    let stories = lay_out(folder.path());
+    let stories = copy_stories(folder.path());
     let cases = trycmd::TestCases::new();
     cases
-        .env("PATH", path_with_ours())
+        .env("PATH", path_with_programs())
         .env("KUBECONFIG", "nowhere")
-        // Relative, so that each story has a separate cache.
+        // The path is relative, so that each story has its own cache.
         .env("HOME", "home")
         .env("XDG_CACHE_HOME", "")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

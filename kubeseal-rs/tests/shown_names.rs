@@ -1,4 +1,4 @@
-//! Untrusted names in the output of the programs: of files, items, objects and contexts.
+//! Tests untrusted names of files, items and objects in the output of the programs.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -9,8 +9,9 @@ use std::process::{Command, Output, Stdio};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 
-/// Each string begins a new line, moves the cursor or reverses the text direction before this word.
-const WORD: &str = "all-is-well";
+/// A word that names have after a control sequence.
+const FORGED_WORD: &str = "all-is-well";
+/// Sequences that begin a new line, control the terminal, change the text direction or are invisible.
 const CONTROL_SEQUENCES: [&str; 9] = [
     "\n",
     "\r",
@@ -59,19 +60,19 @@ fn sealed(name: &str) -> String {
 
 fn folder_with(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let at = |file: &str| folder.path().join(file);
+    let path_to = |file: &str| folder.path().join(file);
     let plain =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
-    write(&at("tree/sealed.yaml"), &sealed(name));
-    write(&at(&format!("tree/{name}.yaml")), plain);
+    write(&path_to("tree/sealed.yaml"), &sealed(name));
+    write(&path_to(&format!("tree/{name}.yaml")), plain);
     write(
-        &at(&format!("broken/{name}.yaml")),
+        &path_to(&format!("broken/{name}.yaml")),
         "kind: SealedSecret\na: [\n",
     );
-    write(&at(&format!("keys/{name}/sealed.yaml")), &sealed(name));
-    write(&at(&format!("{name}/db.yaml")), plain);
+    write(&path_to(&format!("keys/{name}/sealed.yaml")), &sealed(name));
+    write(&path_to(&format!("{name}/db.yaml")), plain);
     write(
-        &at(".seal.yaml"),
+        &path_to(".seal.yaml"),
         &format!(
             "{{\"rules\": [{{\"path\": {:?}, \"certificate\": \"no\"}}]}}",
             "**"
@@ -80,8 +81,8 @@ fn folder_with(name: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Returns the output of a command if a name in it controls the terminal.
-fn steered(folder: &Path, program: &str, args: &[&str], steering: &str) -> Option<String> {
+/// Runs a command. Returns its output if a name in the output has the control sequence unescaped.
+fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) -> Option<String> {
     let output = run(folder, program, args);
     // `kubeseal` prints manifests byte for byte as upstream does.
     let is_manifest = program == KUBESEAL && output.status.success();
@@ -96,26 +97,26 @@ fn steered(folder: &Path, program: &str, args: &[&str], steering: &str) -> Optio
     );
     let printed = [result, &output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed);
-    // Such a run shows no name.
+    // A usage error shows no name, so it would prove nothing.
     let is_usage_error = ["unexpected argument", "invalid value", "Usage:"]
         .iter()
         .any(|text| printed.contains(text));
     assert!(!is_usage_error, "{args:?}: {printed}");
-    let is_raw = printed.contains(&format!("{steering}{WORD}"));
-    is_raw.then(|| format!("{args:?}: {printed}"))
+    let is_unescaped = printed.contains(&format!("{sequence}{FORGED_WORD}"));
+    is_unescaped.then(|| format!("{args:?}: {printed}"))
 }
 
 /// Attack: uses names of files, items and objects that begin new lines or control the terminal, so
 /// that a reader sees forged output, as text and as JSON.
 #[test]
 fn names_cannot_start_a_line_or_control_the_terminal() {
-    let mut found = Vec::new();
-    for steering in CONTROL_SEQUENCES {
-        let name = format!("a{steering}{WORD}");
+    let mut failures = Vec::new();
+    for sequence in CONTROL_SEQUENCES {
+        let name = format!("a{sequence}{FORGED_WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
-        let missing = format!("no{steering}{WORD}.yaml");
-        let broken = format!("broken/{name}.yaml");
+        let missing_file = format!("no{sequence}{FORGED_WORD}.yaml");
+        let broken_file = format!("broken/{name}.yaml");
         let not_a_key = format!("{name}/db.yaml");
         let commands: [(&str, &[&str]); 26] = [
             (SEAL, &["lint", "tree"]),
@@ -124,13 +125,13 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
             (SEAL, &["lint", "tree", "broken", "--format", "github"]),
             (SEAL, &["view", "tree"]),
             (SEAL, &["view", "tree", "-o", "json"]),
-            (SEAL, &["view", &missing]),
-            (SEAL, &["view", &broken]),
-            (SEAL, &["lint", &broken]),
+            (SEAL, &["view", &missing_file]),
+            (SEAL, &["view", &broken_file]),
+            (SEAL, &["lint", &broken_file]),
             (SEAL, &["diff", "tree"]),
             (SEAL, &["config", "explain", &file]),
             (SEAL, &["config", "explain", &file, "-o", "json"]),
-            (SEAL, &["set", &file, "a", "--from-file", &missing]),
+            (SEAL, &["set", &file, "a", "--from-file", &missing_file]),
             (
                 SEAL,
                 &["set", "tree/sealed.yaml", "a", "--from-file", &not_a_key],
@@ -146,7 +147,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
                     "tree/sealed.yaml",
                     "--offline",
                     "--backup",
-                    &missing,
+                    &missing_file,
                 ],
             ),
             (
@@ -163,8 +164,8 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
             ),
             (SEAL, &["keys", "list", "--directory", "keys"]),
             (SEAL, &[&file]),
-            (SEAL, &["cert", "show", &missing]),
-            (KUBESEAL, &["-f", &missing]),
+            (SEAL, &["cert", "show", &missing_file]),
+            (KUBESEAL, &["-f", &missing_file]),
             (
                 KUBESEAL,
                 &[
@@ -175,21 +176,21 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
                     &not_a_key,
                 ],
             ),
-            (KUBESEAL, &["-f", &file, "--cert", &missing]),
+            (KUBESEAL, &["-f", &file, "--cert", &missing_file]),
         ];
         for (program, args) in commands {
-            found.extend(steered(folder.path(), program, args, steering));
+            failures.extend(forged_output(folder.path(), program, args, sequence));
         }
     }
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Attack: uses names with control sequences in YAML and JSON output, which users also read in a terminal.
 #[test]
 fn names_cannot_control_the_terminal_in_yaml_or_json() {
-    let mut found = Vec::new();
-    for steering in CONTROL_SEQUENCES {
-        let name = format!("a{steering}{WORD}");
+    let mut failures = Vec::new();
+    for sequence in CONTROL_SEQUENCES {
+        let name = format!("a{sequence}{FORGED_WORD}");
         let folder = folder_with(&name);
         let file = format!("tree/{name}.yaml");
         let rotate = ["rotate", "tree", "--key", KEY, "--cert", CERT, "--dry-run"];
@@ -201,18 +202,18 @@ fn names_cannot_control_the_terminal_in_yaml_or_json() {
         ] {
             for format in ["yaml", "json"] {
                 let args = [args, &["-o", format]].concat();
-                found.extend(steered(folder.path(), SEAL, &args, steering));
+                failures.extend(forged_output(folder.path(), SEAL, &args, sequence));
             }
         }
     }
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Attack: uses names of folders, files, objects and items that are commands to the GitHub Actions
 /// runner, which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
 fn names_cannot_be_workflow_commands() {
-    let mut found = Vec::new();
+    let mut failures = Vec::new();
     for command in [
         "::stop-commands::x",
         " ::add-mask::x",
@@ -220,16 +221,19 @@ fn names_cannot_be_workflow_commands() {
         "x##[error]y",
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let at = |file: &str| folder.path().join(file);
+        let path_to = |file: &str| folder.path().join(file);
         let plain = "apiVersion: v1\nkind: Secret\nstringData: {a: b}\n";
-        write(&at(&format!("{command}/plain.yaml")), plain);
-        write(&at(&format!("{command}/{command}.yaml")), &sealed(command));
+        write(&path_to(&format!("{command}/plain.yaml")), plain);
         write(
-            &at(&format!("{command}/broken.yaml")),
+            &path_to(&format!("{command}/{command}.yaml")),
+            &sealed(command),
+        );
+        write(
+            &path_to(&format!("{command}/broken.yaml")),
             "kind: SealedSecret\na: [\n",
         );
         write(
-            &at("list.yaml"),
+            &path_to("list.yaml"),
             &sealed(command)
                 .replace("bitnami.com/v1alpha1", "v1")
                 .replace("SealedSecret", "Secret"),
@@ -253,11 +257,12 @@ fn names_cannot_be_workflow_commands() {
             let printed = [&output.stdout[..], &output.stderr].concat();
             let printed = String::from_utf8_lossy(&printed);
             assert!(!printed.is_empty(), "{args:?}");
-            let obeys = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
-            if printed.lines().any(obeys) {
-                found.push(format!("{args:?}: {printed}"));
+            let is_workflow_command =
+                |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+            if printed.lines().any(is_workflow_command) {
+                failures.push(format!("{args:?}: {printed}"));
             }
         }
     }
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

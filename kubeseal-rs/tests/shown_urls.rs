@@ -1,4 +1,4 @@
-//! Messages about a URL that contains a password.
+//! Tests messages about a URL that contains credentials.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -22,7 +22,7 @@ fn no_message_shows_the_credentials_of_a_url() {
     let url = |scheme: &str, host: &str| {
         format!("{scheme}://jane:{CANARY}@{host}/cert.pem?token={CANARY}#{CANARY}")
     };
-    // No server listens on the first port, and the second is not a valid port.
+    // No server listens on port 1, and 99999 is not a valid port.
     for url in [
         url("http", "127.0.0.1:1"),
         url("https", "127.0.0.1:1"),

@@ -1,4 +1,4 @@
-//! Command lines with their complete output. To update them, run
+//! Runs the stories of `kubeseal`: command lines with their complete output. To update them, run
 //! `TRYCMD=overwrite cargo test -p kubeseal-rs` and review the changes.
 
 #[test]

@@ -1,4 +1,4 @@
-//! Several programs that change a file at the same time.
+//! Tests programs that change the same file concurrently.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -24,12 +24,12 @@ fn spawn(folder: &Path, program: &str, args: &[&str]) -> Child {
         .expect("it runs")
 }
 
-fn cert() -> String {
+fn cert_path() -> String {
     format!("{FIXTURES}/cert.pem")
 }
 
-fn new_file(folder: &Path, items: &[&str]) {
-    let cert = cert();
+fn create_sealed_file(folder: &Path, items: &[&str]) {
+    let cert = cert_path();
     let mut args = vec![
         "create", "db", "-n", "shop", "--cert", &cert, "-w", "db.yaml",
     ];
@@ -37,8 +37,8 @@ fn new_file(folder: &Path, items: &[&str]) {
     for literal in &literals {
         args.extend(["--from-literal", literal]);
     }
-    let made = spawn(folder, SEAL, &args).wait_with_output().expect("ours");
-    assert!(made.status.success(), "{made:?}");
+    let output = spawn(folder, SEAL, &args).wait_with_output().expect("ours");
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn wait_for_success(run: Child) -> Output {
@@ -55,15 +55,15 @@ fn wait_for_success(run: Child) -> Output {
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
     let folder = tempfile::tempdir().expect("a folder");
-    let old: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
-    new_file(
+    let old_items: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
+    create_sealed_file(
         folder.path(),
-        &old.iter().map(String::as_str).collect::<Vec<_>>(),
+        &old_items.iter().map(String::as_str).collect::<Vec<_>>(),
     );
-    let (cert, value) = (cert(), folder.path().join("value"));
+    let (cert, value) = (cert_path(), folder.path().join("value"));
     fs::write(&value, "x").expect("ours");
-    let fresh = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
-    fs::write(folder.path().join("fresh.yaml"), fresh).expect("ours");
+    let new_secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
+    fs::write(folder.path().join("fresh.yaml"), new_secret).expect("ours");
     let mut runs = Vec::new();
     for i in 0..13 {
         let key = format!("new{i}");
@@ -78,7 +78,7 @@ fn twenty_concurrent_writers_lose_no_change() {
         ];
         runs.push(spawn(folder.path(), SEAL, &args));
     }
-    for item in &old {
+    for item in &old_items {
         runs.push(spawn(folder.path(), SEAL, &["unset", "db.yaml", item]));
     }
     let merge = [
@@ -94,21 +94,21 @@ fn twenty_concurrent_writers_lose_no_change() {
         wait_for_success(run);
     }
     let text = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
-    let has = |item: &str| text.contains(&format!("    {item}: "));
-    let lost: Vec<String> = (0..13)
+    let has_item = |item: &str| text.contains(&format!("    {item}: "));
+    let lost_items: Vec<String> = (0..13)
         .map(|i| format!("new{i}"))
-        .filter(|item| !has(item))
+        .filter(|item| !has_item(item))
         .collect();
-    let back: Vec<&String> = old.iter().filter(|item| has(item)).collect();
+    let restored: Vec<&String> = old_items.iter().filter(|item| has_item(item)).collect();
     assert!(
-        lost.is_empty() && back.is_empty(),
-        "lost {lost:?}, back {back:?}"
+        lost_items.is_empty() && restored.is_empty(),
+        "lost {lost_items:?}, restored {restored:?}"
     );
-    assert!(has("merged"), "{text}");
+    assert!(has_item("merged"), "{text}");
     assert_eq!(
         fs::read_dir(folder.path()).expect("ours").count(),
         3,
-        "files are left"
+        "temporary files remain"
     );
 }
 
@@ -116,31 +116,32 @@ fn twenty_concurrent_writers_lose_no_change() {
 #[test]
 fn keeps_concurrent_changes_of_other_programs() {
     let folder = tempfile::tempdir().expect("a folder");
-    new_file(folder.path(), &["a"]);
-    let (file, cert) = (folder.path().join("db.yaml"), cert());
+    create_sealed_file(folder.path(), &["a"]);
+    let (file, cert) = (folder.path().join("db.yaml"), cert_path());
     fs::write(folder.path().join("value"), "x").expect("ours");
-    let is_over = AtomicBool::new(false);
-    let (lines, lost) = std::thread::scope(|scope| {
-        let foreign = scope.spawn(|| {
-            let mut lines = 0;
-            let mut lost = Vec::new();
-            while !is_over.load(Ordering::SeqCst) {
+    let is_finished = AtomicBool::new(false);
+    let (line_count, lost_lines) = std::thread::scope(|scope| {
+        let other_program = scope.spawn(|| {
+            let mut line_count = 0;
+            let mut lost_lines = Vec::new();
+            while !is_finished.load(Ordering::SeqCst) {
                 let text = fs::read_to_string(&file).expect("it is always there");
-                lost.extend((0..lines).filter(|i| !text.contains(&format!("# line {i}.\n"))));
-                if !lost.is_empty() {
+                lost_lines
+                    .extend((0..line_count).filter(|i| !text.contains(&format!("# line {i}.\n"))));
+                if !lost_lines.is_empty() {
                     break;
                 }
-                let beside = folder.path().join("beside");
-                fs::write(&beside, format!("{text}# line {lines}.\n")).expect("ours");
+                let new_file = folder.path().join("beside");
+                fs::write(&new_file, format!("{text}# line {line_count}.\n")).expect("ours");
                 // The program replaces only content that it has read, so that it does not lose
                 // changes of `seal`.
                 if fs::read_to_string(&file).expect("ours") == text {
-                    fs::rename(&beside, &file).expect("ours");
-                    lines += 1;
+                    fs::rename(&new_file, &file).expect("ours");
+                    line_count += 1;
                 }
                 std::thread::sleep(std::time::Duration::from_millis(4));
             }
-            (lines, lost)
+            (line_count, lost_lines)
         });
         for i in 0..40 {
             let key = format!("k{i}");
@@ -155,21 +156,24 @@ fn keeps_concurrent_changes_of_other_programs() {
             ];
             wait_for_success(spawn(folder.path(), SEAL, &args));
         }
-        is_over.store(true, Ordering::SeqCst);
-        foreign.join().expect("ours")
+        is_finished.store(true, Ordering::SeqCst);
+        other_program.join().expect("ours")
     });
-    assert!(lost.is_empty(), "of {lines} lines, {lost:?} are gone");
-    assert!(lines > 0);
+    assert!(
+        lost_lines.is_empty(),
+        "of {line_count} lines, {lost_lines:?} are gone"
+    );
+    assert!(line_count > 0);
 }
 
-/// Concurrent rotations of a tree succeed, and afterwards everything is encrypted for the new key.
+/// Concurrent rotations of a tree succeed, and leave a tree that another rotation accepts.
 #[test]
 fn concurrent_rotations_of_a_tree_succeed() {
     let folder = tempfile::tempdir().expect("a folder");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));
         fs::create_dir(&sub).expect("ours");
-        new_file(&sub, &["a", "b"]);
+        create_sealed_file(&sub, &["a", "b"]);
     }
     let (old, new) = (
         format!("{FIXTURES}/key.pem"),
@@ -180,7 +184,7 @@ fn concurrent_rotations_of_a_tree_succeed() {
     for run in runs {
         wait_for_success(run);
     }
-    let again = wait_for_success(spawn(folder.path(), SEAL, &args));
-    let printed = String::from_utf8_lossy(&again.stderr).into_owned();
+    let last_run = wait_for_success(spawn(folder.path(), SEAL, &args));
+    let printed = String::from_utf8_lossy(&last_run.stderr).into_owned();
     assert!(!printed.contains("failed"), "{printed}");
 }

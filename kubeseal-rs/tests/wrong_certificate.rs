@@ -1,4 +1,4 @@
-//! Certificates that must not be used for sealing, or must not replace another one.
+//! Tests certificates that must not be used for sealing, or must not replace another certificate.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -27,22 +27,22 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
     (output.status.success(), stderr)
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
-        let copied = to.join(path.file_name().expect("a name"));
+        let target = to.join(path.file_name().expect("a name"));
         if path.is_dir() {
-            copy(&path, &copied);
+            copy_folder(&path, &target);
         } else {
-            fs::copy(&path, &copied).expect("a file");
+            fs::copy(&path, &target).expect("a file");
         }
     }
 }
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    copy(Path::new(FIXTURES), folder.path());
+    copy_folder(Path::new(FIXTURES), folder.path());
     fs::write(folder.path().join("value.txt"), "value").expect("a file");
     folder
 }
@@ -52,11 +52,11 @@ fn folder() -> tempfile::TempDir {
 fn no_command_seals_for_a_compromised_key() {
     let folder = folder();
     let create = "create db --from-file a=value.txt -n shop -w db.yaml";
-    let (is_done, stderr) = seal(folder.path(), &format!("{create} --cert key-2025.pem"));
-    assert!(is_done, "{stderr}");
-    let (is_done, stderr) = seal(folder.path(), "keys compromise key-2025 --directory state");
+    let (has_succeeded, stderr) = seal(folder.path(), &format!("{create} --cert key-2025.pem"));
+    assert!(has_succeeded, "{stderr}");
+    let (has_succeeded, stderr) = seal(folder.path(), "keys compromise key-2025 --directory state");
     assert!(
-        is_done && stderr.contains("`retired` in .seal.yaml"),
+        has_succeeded && stderr.contains("`retired` in .seal.yaml"),
         "{stderr}"
     );
     fs::write(
@@ -70,34 +70,38 @@ fn no_command_seals_for_a_compromised_key() {
         "create web --from-file a=value.txt -n shop -w web.yaml",
         "generate web a=password -n shop -w web.yaml",
     ] {
-        let (is_done, stderr) = seal(folder.path(), args);
+        let (has_succeeded, stderr) = seal(folder.path(), args);
         assert!(
-            !is_done && stderr.contains("is marked as compromised"),
+            !has_succeeded && stderr.contains("is marked as compromised"),
             "{args}: {stderr}"
         );
         assert!(stderr.contains("hint: "), "{args}: {stderr}");
     }
-    let (is_done, stderr) = seal(
+    let (has_succeeded, stderr) = seal(
         folder.path(),
         "set db.yaml b --from-file value.txt --cert key-2024.pem",
     );
-    assert!(is_done, "another certificate: {stderr}");
+    assert!(has_succeeded, "another certificate: {stderr}");
 }
 
-/// Attack: serves another certificate in the controller's place, so that `seal cert fetch` replaces the one that a
-/// repository seals with.
+/// Attack: serves another certificate in the controller's place, so that `seal cert fetch` replaces the certificate
+/// that a repository seals with.
 #[test]
 fn fetch_replaces_another_certificate_only_on_request() {
     let folder = folder();
-    let at = |name: &str| folder.path().join(name);
-    let read = |name: &str| fs::read(at(name)).expect("a file");
-    fs::copy(at("key-2024.pem"), at("cert.pem")).expect("a copy");
-    let (is_done, stderr) = seal(folder.path(), "cert fetch key-2024.pem -o cert.pem");
-    assert!(is_done && stderr.contains("unchanged"), "{stderr}");
+    let path_to = |name: &str| folder.path().join(name);
+    let read = |name: &str| fs::read(path_to(name)).expect("a file");
+    fs::copy(path_to("key-2024.pem"), path_to("cert.pem")).expect("a copy");
+    let (has_succeeded, stderr) = seal(folder.path(), "cert fetch key-2024.pem -o cert.pem");
+    assert!(has_succeeded && stderr.contains("unchanged"), "{stderr}");
     for out in ["cert.pem", "value.txt"] {
         let before = read(out);
-        let (is_done, stderr) = seal(folder.path(), &format!("cert fetch key-2025.pem -o {out}"));
-        assert!(!is_done && stderr.contains("--replace"), "{out}: {stderr}");
+        let (has_succeeded, stderr) =
+            seal(folder.path(), &format!("cert fetch key-2025.pem -o {out}"));
+        assert!(
+            !has_succeeded && stderr.contains("--replace"),
+            "{out}: {stderr}"
+        );
         assert_eq!(read(out), before, "{out}");
     }
     let (_, stderr) = seal(folder.path(), "cert fetch key-2025.pem -o cert.pem");
@@ -106,24 +110,24 @@ fn fetch_replaces_another_certificate_only_on_request() {
         4,
         "old and new: {stderr}"
     );
-    let (is_done, stderr) = seal(
+    let (has_succeeded, stderr) = seal(
         folder.path(),
         "cert fetch key-2025.pem -o cert.pem --replace",
     );
     assert!(
-        is_done && read("cert.pem") == read("key-2025.pem"),
+        has_succeeded && read("cert.pem") == read("key-2025.pem"),
         "{stderr}"
     );
-    let (_, shown) = seal(folder.path(), "cert fetch key-2024.pem -o new.pem");
-    let pin = shown
+    let (_, stderr) = seal(folder.path(), "cert fetch key-2024.pem -o new.pem");
+    let pin = stderr
         .split_whitespace()
         .last()
         .unwrap_or_default()
         .to_owned();
-    let pinned = format!("cert fetch key-2024.pem -o cert.pem --fingerprint {pin}");
-    let (is_done, stderr) = seal(folder.path(), &pinned);
+    let pinned_fetch = format!("cert fetch key-2024.pem -o cert.pem --fingerprint {pin}");
+    let (has_succeeded, stderr) = seal(folder.path(), &pinned_fetch);
     assert!(
-        is_done && read("cert.pem") == read("key-2024.pem"),
+        has_succeeded && read("cert.pem") == read("key-2024.pem"),
         "{stderr}"
     );
 }
@@ -150,7 +154,7 @@ fn names_what_a_truncated_certificate_lacks() {
     let folder = folder();
     let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
     let end = "-----END CERTIFICATE-----\n";
-    let half = &pem[..pem.len() / 2];
+    let first_half = &pem[..pem.len() / 2];
     let utf32 = |mark: &str| -> Vec<u8> {
         let text = [mark, &pem].concat();
         text.chars()
@@ -158,17 +162,17 @@ fn names_what_a_truncated_certificate_lacks() {
             .collect()
     };
     for (bytes, want) in [
-        (half.into(), "has no END line, so it was truncated"),
+        (first_half.into(), "has no END line, so it was truncated"),
         (
-            half.replace('\n', "\r\n").into(),
+            first_half.replace('\n', "\r\n").into(),
             "has no END line, so it was truncated",
         ),
         (
-            format!("\u{feff}{half}").into(),
+            format!("\u{feff}{first_half}").into(),
             "has no END line, so it was truncated",
         ),
         (
-            format!("{}*\n{end}", half.trim_end()).into(),
+            format!("{}*\n{end}", first_half.trim_end()).into(),
             "truncated or changed",
         ),
         (
@@ -180,8 +184,8 @@ fn names_what_a_truncated_certificate_lacks() {
     ] {
         let bytes: Vec<u8> = bytes;
         fs::write(folder.path().join("cut.pem"), bytes).expect("a file");
-        for (is_done, stderr) in seal_with(folder.path(), "cut.pem") {
-            assert!(!is_done && stderr.contains(want), "{want}: {stderr}");
+        for (has_succeeded, stderr) in seal_with(folder.path(), "cut.pem") {
+            assert!(!has_succeeded && stderr.contains(want), "{want}: {stderr}");
             assert!(
                 stderr.contains("data does not contain any valid RSA or ECDSA certificates"),
                 "{want}: {stderr}"
@@ -203,12 +207,12 @@ fn warns_about_a_private_key_beside_the_certificate() {
         pem.clone() + &pem + &key("EC PRIVATE KEY"),
     ] {
         fs::write(folder.path().join("both.pem"), text).expect("a file");
-        for (is_done, stderr) in seal_with(folder.path(), "both.pem") {
-            assert!(is_done && stderr.contains(warning), "{stderr}");
+        for (has_succeeded, stderr) in seal_with(folder.path(), "both.pem") {
+            assert!(has_succeeded && stderr.contains(warning), "{stderr}");
             assert!(!stderr.contains("aGk="), "{stderr}");
         }
     }
-    for (is_done, stderr) in seal_with(folder.path(), "key-2024.pem") {
-        assert!(is_done && !stderr.contains(warning), "{stderr}");
+    for (has_succeeded, stderr) in seal_with(folder.path(), "key-2024.pem") {
+        assert!(has_succeeded && !stderr.contains(warning), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! An API server with fixed responses.
+//! An HTTP server that acts as an API server with fixed responses.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -7,47 +7,50 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// A function that writes the body of an answer.
+/// A function that writes the body of a response.
 pub(crate) type Body = Box<dyn Fn(&mut TcpStream) -> io::Result<()> + Send + Sync>;
 
-pub(crate) fn text(body: impl Into<String>) -> Body {
+pub(crate) fn text_body(body: impl Into<String>) -> Body {
     let body = body.into();
     Box::new(move |to| to.write_all(body.as_bytes()))
 }
 
-/// Returns a Service with one port, `http`.
-pub(crate) fn service() -> Body {
-    text(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#)
+/// Returns the JSON of a Service with one port, `http`.
+pub(crate) fn service_body() -> Body {
+    text_body(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#)
 }
 
-/// Returns the path of the certificate behind a Service.
-pub(crate) fn certificate_of(namespace: &str, name: &str) -> String {
-    endpoint_of(namespace, name, "cert.pem")
+/// Returns the URL path of the certificate behind a Service.
+pub(crate) fn certificate_path(namespace: &str, name: &str) -> String {
+    endpoint_path(namespace, name, "cert.pem")
 }
 
-fn proxied(namespace: &str, name: &str) -> String {
+fn service_proxy_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:http")
 }
 
-/// Returns the path of an endpoint behind a Service, such as `rotate`.
-pub(crate) fn endpoint_of(namespace: &str, name: &str, endpoint: &str) -> String {
-    format!("{}/proxy/v1/{endpoint}", proxied(namespace, name))
+/// Returns the URL path of an endpoint behind a Service, such as `rotate`.
+pub(crate) fn endpoint_path(namespace: &str, name: &str, endpoint: &str) -> String {
+    format!(
+        "{}/proxy/v1/{endpoint}",
+        service_proxy_path(namespace, name)
+    )
 }
 
-/// Returns the path of a Service.
-pub(crate) fn path_of(namespace: &str, name: &str) -> String {
+/// Returns the URL path of a Service.
+pub(crate) fn service_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/{name}")
 }
 
-/// Serves these answers by path until the process ends, and 404 for other paths. Returns a
+/// Serves these responses by path until the process ends, and 404 for other paths. Returns a
 /// kubeconfig for the server.
-pub(crate) fn serve(folder: &Path, answers: Vec<(String, Body)>) -> PathBuf {
+pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {
-        for mut caller in listener.incoming().flatten() {
+        for mut client in listener.incoming().flatten() {
             // A client may close the connection before the end.
-            let _ = answer(&mut caller, &answers);
+            let _ = respond(&mut client, &responses);
         }
     });
     let kubeconfig = folder.join("kubeconfig");
@@ -59,13 +62,13 @@ pub(crate) fn serve(folder: &Path, answers: Vec<(String, Body)>) -> PathBuf {
     kubeconfig
 }
 
-fn answer(caller: &mut TcpStream, answers: &[(String, Body)]) -> io::Result<()> {
-    let mut from = BufReader::new(caller.try_clone()?);
+fn respond(client: &mut TcpStream, responses: &[(String, Body)]) -> io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
     let (mut request, mut length) = (String::new(), 0);
-    from.read_line(&mut request)?;
+    reader.read_line(&mut request)?;
     loop {
         let mut line = String::new();
-        from.read_line(&mut line)?;
+        reader.read_line(&mut line)?;
         let line = line.trim().to_ascii_lowercase();
         if line.is_empty() {
             break;
@@ -74,19 +77,21 @@ fn answer(caller: &mut TcpStream, answers: &[(String, Body)]) -> io::Result<()> 
             length = value.trim().parse().unwrap_or(0);
         }
     }
-    // Closing the connection with an unread body could lose the answer.
-    io::copy(&mut from.take(length), &mut io::sink())?;
+    // Closing the connection with an unread body could lose the response.
+    io::copy(&mut reader.take(length), &mut io::sink())?;
     let path = request.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
-    let found = answers.iter().find(|(known, _)| known == path);
-    let code = if found.is_some() {
+    let response = responses
+        .iter()
+        .find(|(response_path, _)| response_path == path);
+    let code = if response.is_some() {
         "200 OK"
     } else {
         "404 Not Found"
     };
-    write!(caller, "HTTP/1.1 {code}\r\nConnection: close\r\n\r\n")?;
-    match found {
-        Some((_, body)) => body(caller),
-        None => caller.write_all(br#"{"kind":"Status","message":"not found"}"#),
+    write!(client, "HTTP/1.1 {code}\r\nConnection: close\r\n\r\n")?;
+    match response {
+        Some((_, body)) => body(client),
+        None => client.write_all(br#"{"kind":"Status","message":"not found"}"#),
     }
 }

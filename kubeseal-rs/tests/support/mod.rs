@@ -1,6 +1,6 @@
-//! Runs programs in a user's folder with files.
+//! Writes files to a user's folder, and runs programs there.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each file of tests uses a part")]
+#![allow(dead_code, reason = "each test binary uses only a part")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -39,7 +39,7 @@ pub(crate) fn stderr(output: &Output) -> String {
 }
 
 /// Returns what a program wrote to stdout and stderr.
-pub(crate) fn shown(output: &Output) -> String {
+pub(crate) fn combined_output(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(output)
 }
 
@@ -49,5 +49,9 @@ pub(crate) fn git(folder: &Path, args: &[&str]) {
     git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
     git.args(["-c", "protocol.file.allow=always"]).args(args);
     let output = git.current_dir(folder).output().expect("it runs");
-    assert!(output.status.success(), "{args:?}: {}", shown(&output));
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        combined_output(&output)
+    );
 }

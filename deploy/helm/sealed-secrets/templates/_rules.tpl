@@ -1,7 +1,7 @@
 {{/* The controller's permissions. deploy/docs/permissions.md documents why each verb is needed, and a test removes each in
 turn. */}}
 
-{{/* For every namespace whose SealedSecrets the controller unseals. */}}
+{{/* The rules for every namespace whose SealedSecrets the controller unseals. */}}
 {{- define "sealed-secrets.unsealer" -}}
 - apiGroups: [bitnami.com]
   resources: [sealedsecrets]
@@ -17,7 +17,7 @@ turn. */}}
   verbs: [create, patch]
 {{- end }}
 
-{{/* For the keys, in the controller's own namespace. */}}
+{{/* The rules for keys, in the controller's own namespace. */}}
 {{- define "sealed-secrets.keyAdmin" -}}
 - apiGroups: [""]
   resources: [secrets]
@@ -60,7 +60,7 @@ turn. */}}
   verbs: [get, create]
 {{- end }}
 
-{{/* A role if it has rules, and its binding if that has a name:
+{{/* A role if there are rules, and its binding if the binding has a name:
 (dict "context" $ "role" NAME "rules" RULES "binding" NAME), with "namespace" if it differs from the chart's
 ("" for a cluster role), "subjects" if not the controller's service account. */}}
 {{- define "sealed-secrets.grant" -}}
