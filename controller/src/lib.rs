@@ -1,6 +1,6 @@
 //! The controller: turns SealedSecrets into Secrets.
 //!
-//! For each object the controller first reads all inputs, then decides in a pure function over plain data, and then
+//! For each object the controller first reads all inputs, then decides in a pure function, and then
 //! applies the plan without further decisions. Time is an argument wherever a decision depends on it; only the main
 //! loop reads a clock. The decisions are in the crate `controller_core`.
 //!
