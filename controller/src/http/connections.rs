@@ -20,8 +20,8 @@ const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
 ///
 /// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. So
 /// one address leaves three quarters to others, and ten addresses leave a tenth. Beyond the share of its address, a new
-/// connection displaces the oldest unfinished one of that address, so that a health check from the address of an attacker
-/// is served too.
+/// connection displaces the oldest unfinished one of that address, so that a health check from the address of an
+/// attacker is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
@@ -68,8 +68,8 @@ pub(super) struct Signals {
 }
 
 impl Connections {
-    /// Admits a new connection. Returns `None` if its address has used up its share or the port is full, and there is no
-    /// unfinished connection to displace.
+    /// Admits a new connection. Returns `None` if its address has used up its share or the port is full, and there is
+    /// no unfinished connection to displace.
     pub(super) fn admit(&self, address: IpAddr) -> Option<(Slot, Signals)> {
         let address = client_address(address);
         let mut state = self.state();

@@ -57,8 +57,8 @@ impl DrainableBody {
         self.state().is_complete
     }
 
-    /// Reads and discards the rest of the body. Returns whether the body is complete; it is not if the rest is too long,
-    /// too slow or broken.
+    /// Reads and discards the rest of the body. Returns whether the body is complete; it is not if the rest is too
+    /// long, too slow or broken.
     pub(super) async fn drain(self) -> bool {
         if self.is_complete() {
             return true;

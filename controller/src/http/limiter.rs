@@ -79,9 +79,9 @@ pub struct RequestLimiter {
 }
 
 impl RequestLimiter {
-    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Private-key work for all
-    /// callers together uses at most half of the processors, whatever names they send, so that a flood of requests does
-    /// not delay Secrets, and each tenant gets a fair share of that half.
+    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Private-key work for
+    /// all callers together uses at most half of the processors, whatever names they send, so that a flood of requests
+    /// does not delay Secrets, and each tenant gets a fair share of that half.
     pub fn new((rate, burst): (u32, u32), body_timeout: Duration, accept_legacy: bool) -> Self {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
@@ -140,7 +140,7 @@ impl RequestLimiter {
     async fn acquire_slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
         let counted =
             InProgress::enter(&self.in_progress, &caller.name).ok_or(Refusal::TooOften(1))?;
-        let turn = self.slots.wait(&mut Job::of(&caller.tenant));
+        let turn = self.slots.wait(&mut Job::new(&caller.tenant));
         match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(turn)) => {
                 self.slots.charge(&caller.tenant, 1);

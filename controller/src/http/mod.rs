@@ -150,8 +150,8 @@ pub fn metrics_router(state: ServerState, metrics: Arc<Metrics>) -> Router {
         .merge(health_router().with_state(state))
 }
 
-/// Responds with 200 if all watches work, and otherwise with 503 and the names of failing watches, which only the metrics
-/// port may reveal.
+/// Responds with 200 if all watches work, and otherwise with 503 and the names of failing watches, which only the
+/// metrics port may reveal.
 async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
     match metrics.watches().report() {
         report if report.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
@@ -163,7 +163,7 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let start = Instant::now();
     let response = next.run(request).await;
-    metrics.request(&path, &method, response.status(), start.elapsed());
+    metrics.observe_request(&path, &method, response.status(), start.elapsed());
     response
 }
 

@@ -27,8 +27,8 @@ use super::{Context, Peer};
 
 /// Maximum number of items in a request. A Secret of one mebibyte rarely has a hundred.
 const MAX_ITEMS: usize = 1000;
-/// Maximum number of YAML or JSON values in a body; a text counts by its length. A body of ten mebibytes with a few thousand
-/// items has fewer.
+/// Maximum number of YAML or JSON values in a body; a text counts by its length. A body of ten mebibytes with a few
+/// thousand items has fewer.
 const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;

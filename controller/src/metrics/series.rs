@@ -79,7 +79,7 @@ impl Series {
             )?,
             queue: registration.gauge(
                 "queue_depth",
-                "Objects that wait to be reconciled, now or later.",
+                "Objects that wait in the queue, including those that are not due yet.",
             )?,
             reconciles: registration.histogram(
                 "reconcile_duration_seconds",

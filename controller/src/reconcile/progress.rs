@@ -21,7 +21,7 @@ impl Progress {
     /// Adds the stored hints of an object.
     pub(super) fn add_to(&self, id: &ObjectId, hints: &mut Hints) {
         if let Some(stored) = self.objects.get(id) {
-            hints.extend(stored.iter().map(|(key, by)| (key.clone(), by.clone())));
+            hints.extend(stored.iter().map(|(item, key)| (item.clone(), key.clone())));
         }
     }
 
@@ -63,8 +63,8 @@ mod tests {
             progress.add_to(&id(name), &mut hints);
             hints.len()
         };
-        let all = ["a", "too-many", "b"].map(|name| stored(&progress, name));
-        assert_eq!(all, [MAX_ITEMS - 5, 0, 5]);
+        let counts = ["a", "too-many", "b"].map(|name| stored(&progress, name));
+        assert_eq!(counts, [MAX_ITEMS - 5, 0, 5]);
         progress.keep(&id("a"), &hints(3));
         progress.forget(&id("b"));
         assert_eq!((stored(&progress, "a"), progress.items), (3, 3));
