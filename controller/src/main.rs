@@ -63,10 +63,10 @@ fn main() -> ExitCode {
 /// Prints the text. Fails if it cannot be written, except if the reader closed the pipe, as `head` does.
 fn print(text: &str) -> ExitCode {
     let mut stdout = std::io::stdout();
-    let printed = stdout
+    let result = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    match printed {
+    match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             let _ = writeln!(std::io::stderr(), "error: cannot write to stdout: {error}");
             ExitCode::FAILURE

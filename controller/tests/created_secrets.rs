@@ -74,18 +74,18 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
 #[tokio::test(start_paused = true)]
 async fn warns_once_about_a_crd_without_status_subresource() {
     fn valid(value: &str) -> SealedSecret {
-        typed("Opaque", &[("a", value)])
+        object_of_type("Opaque", &[("a", value)])
     }
-    fn failing(_: &str) -> SealedSecret {
-        typed("kubernetes.io/tls", &[("tls.crt", "")])
+    fn object_that_fails(_: &str) -> SealedSecret {
+        object_of_type("kubernetes.io/tls", &[("tls.crt", "")])
     }
-    fn templated(value: &str) -> SealedSecret {
+    fn with_template(value: &str) -> SealedSecret {
         let mut object = valid(value);
         object.spec.template.data = Some([("t".to_owned(), Some("{{ .a }}".to_owned()))].into());
         object
     }
     type CreateObject = fn(&str) -> SealedSecret;
-    for create_object in [valid as CreateObject, failing, templated] {
+    for create_object in [valid as CreateObject, object_that_fails, with_template] {
         let warnings = Warnings::default();
         let subscriber = tracing_subscriber::registry().with(warnings.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
@@ -119,7 +119,7 @@ fn ring() -> Arc<KeyRing> {
     Arc::new(KeyRing::new([Arc::new(key)]))
 }
 
-fn typed(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
+fn object_of_type(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut object = sealed(&KEYS[0], "ns/n", items);
     object.spec.template.type_ = Some(type_.to_owned());
     object
@@ -140,20 +140,20 @@ async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() 
     let large = "x".repeat(700_000);
     for (object, expected) in [
         (
-            typed("kubernetes.io/tls", &[("tls.crt", "c")]),
+            object_of_type("kubernetes.io/tls", &[("tls.crt", "c")]),
             "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; ",
         ),
         (
-            typed("kubernetes.io/dockerconfigjson", &[("config.json", "{}")]),
+            object_of_type("kubernetes.io/dockerconfigjson", &[("config.json", "{}")]),
             "cannot write the Secret: a Secret of type kubernetes.io/dockerconfigjson requires the item \
              .dockerconfigjson; ",
         ),
         (
-            typed("kubernetes.io/basic-auth", &[("user", "u")]),
+            object_of_type("kubernetes.io/basic-auth", &[("user", "u")]),
             "cannot write the Secret: a Secret of type kubernetes.io/basic-auth requires the item username or password; ",
         ),
         (
-            typed("Opaque", &[("a", &large), ("b", &large)]),
+            object_of_type("Opaque", &[("a", &large), ("b", &large)]),
             "cannot write the Secret: its values have 1400000 bytes, and Kubernetes accepts 1048576; ",
         ),
     ] {
@@ -167,7 +167,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() 
         assert!(message.starts_with(expected), "{message}");
         assert_eq!(*server.writes.lock().unwrap(), 0);
         assert_eq!(controller.next, None, "a retry cannot help");
-        server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 2);
+        server.put_sealed(&object_of_type("Opaque", &[("a", "1")]), "u", 2);
         controller.reconcile().await;
         assert_eq!(conditions(&server).0, ["Synced", "Ready"]);
     }
@@ -193,7 +193,7 @@ async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
         (reject_value, "the values do not form a valid Secret", false),
     ] {
         let server = ApiServer::with_check(check);
-        server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 1);
+        server.put_sealed(&object_of_type("Opaque", &[("a", "1")]), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::new(store, |_| ());
         controller.reconcile().await;
@@ -212,7 +212,7 @@ fn add_metadata(labels: &str, annotations: &str) -> impl FnOnce(&mut Policy) {
 }
 
 fn object_with_label(value: &str) -> SealedSecret {
-    let mut object = typed("Opaque", &[("a", "1")]);
+    let mut object = object_of_type("Opaque", &[("a", "1")]);
     let labels = [("team", value), ("own", "x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     object.spec.template.metadata.labels = Some(labels.into());
     object
@@ -305,26 +305,26 @@ async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() 
     fn seal_for_missing_key(_: SealedSecret) -> SealedSecret {
         sealed(&KEYS[1], "ns/n", &[("a", "2")])
     }
-    fn malformed(mut object: SealedSecret) -> SealedSecret {
+    fn with_malformed_item(mut object: SealedSecret) -> SealedSecret {
         let broken = ("a".to_owned(), "!".to_owned());
         object.spec.encrypted_data.extend([broken]);
         object
     }
-    fn failing(mut object: SealedSecret) -> SealedSecret {
+    fn object_that_fails(mut object: SealedSecret) -> SealedSecret {
         let template = ("t".to_owned(), Some("{{ fail \"x\" }}".to_owned()));
         object.spec.template.data = Some([template].into());
         object
     }
-    fn forbidden(mut object: SealedSecret) -> SealedSecret {
+    fn with_forbidden_type(mut object: SealedSecret) -> SealedSecret {
         object.spec.template.type_ = Some("kubernetes.io/service-account-token".into());
         object
     }
     type Refuse = fn(SealedSecret) -> SealedSecret;
     for (case, refuse) in [
         ("no key", seal_for_missing_key as Refuse),
-        ("malformed", malformed),
-        ("a failing template", failing),
-        ("a forbidden type", forbidden),
+        ("malformed", with_malformed_item),
+        ("a failing template", object_that_fails),
+        ("a forbidden type", with_forbidden_type),
     ] {
         let server = ApiServer::default();
         server.put_sealed(&object_with_label("dev"), "u", 1);

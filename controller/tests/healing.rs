@@ -16,7 +16,7 @@ use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
-/// The maximum time that the documentation states.
+/// Maximum time until values are restored, as documented.
 const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 
@@ -190,9 +190,9 @@ async fn no_key_is_used_for_unchanged_values() {
         "one of two objects was edited"
     );
     assert_eq!(healing.values(), Healing::original_values());
-    let beside = healing.folder().join("beside");
+    let unrelated_file = healing.folder().join("beside");
     assert_eq!(
-        std::fs::read_to_string(beside).unwrap(),
+        std::fs::read_to_string(unrelated_file).unwrap(),
         "of another program"
     );
 }
@@ -264,8 +264,7 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
     assert_eq!(healing.values(), Healing::original_values());
 }
 
-/// Attack: a program edits values repeatedly where no status counts its edits, so that the controller writes
-/// without end.
+/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes without end.
 #[tokio::test]
 async fn a_drift_fight_without_statuses_ends() {
     type Action = fn(&Path);

@@ -41,12 +41,12 @@ async fn hostile_names_create_no_files() {
         object.metadata.name = Some(name.into());
         case.write(&format!("sealed/{i}.yaml"), &manifest_of(&object));
     }
-    let mut with_sealed = Case::tree(case.outer.path());
-    with_sealed.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
+    let mut expected = Case::tree(case.outer.path());
+    expected.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
     case.advance(SECOND * 5).await;
     let mut after = Case::tree(case.outer.path());
     after.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
-    assert_eq!(after, with_sealed);
+    assert_eq!(after, expected);
     assert!(before.len() > 3, "the comparison is not empty");
 }
 
@@ -198,10 +198,10 @@ async fn an_unparsable_file_does_not_affect_other_files() {
         "kind: SealedSecret\nmetadata: 5\nspec: []\n",
     );
     case.write("sealed/c.json", "{\"kind\":\"SealedSecret\"");
-    let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
+    let alias_bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
                 c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
                 e: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
-    case.write("sealed/d.yaml", bomb);
+    case.write("sealed/d.yaml", alias_bomb);
     std::fs::create_dir(case.dir.join("sealed/e.yaml")).unwrap();
     case.seal("sealed/z.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;

@@ -124,7 +124,7 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
     Client::new(service, "ns")
 }
 
-/// Attack: a caller sends invented tokens, new ones and the same one again, to flood the API server with reviews.
+/// Attack: a caller sends invented tokens, new ones and a repeated one, to flood the API server with reviews.
 #[tokio::test]
 async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
     let fixture = Fixture::new().await;

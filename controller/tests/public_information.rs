@@ -147,7 +147,7 @@ fn object(value: &str) -> SealedSecret {
     sealed(&KEYS[0], "ns/n", &[("a", value)])
 }
 
-fn with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
+fn object_with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
     let mut object = object(value);
     let texts = texts
         .iter()
@@ -157,7 +157,7 @@ fn with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
 }
 
 /// Returns an object in the deprecated form: a whole Secret, sealed as one value.
-fn legacy(content: &str) -> SealedSecret {
+fn legacy_object(content: &str) -> SealedSecret {
     let mut object = object("");
     let label = Scope::ClusterWide.label("ns", "n");
     let key = KEYS[0].pair.certificate().public_key();
@@ -175,24 +175,24 @@ fn legacy(content: &str) -> SealedSecret {
 
 /// Asserts that both public states are equal; otherwise reports the first difference.
 fn assert_indistinguishable(first: &Value, second: &Value, why: &str) {
-    fn differ(path: &str, first: &Value, second: &Value) -> Option<String> {
+    fn find_difference(path: &str, first: &Value, second: &Value) -> Option<String> {
         if first == second {
             return None;
         }
         let difference = match (first, second) {
             (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
                 let mut pairs = a.iter().zip(b).enumerate();
-                pairs.find_map(|(i, (a, b))| differ(&format!("{path}/{i}"), a, b))
+                pairs.find_map(|(i, (a, b))| find_difference(&format!("{path}/{i}"), a, b))
             }
             (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
                 let mut keys = a.keys();
-                keys.find_map(|key| differ(&format!("{path}/{key}"), &a[key], &b[key]))
+                keys.find_map(|key| find_difference(&format!("{path}/{key}"), &a[key], &b[key]))
             }
             _ => None,
         };
         difference.or_else(|| Some(format!("{path}: {first:#} or {second:#}")))
     }
-    let difference = differ("", first, second);
+    let difference = find_difference("", first, second);
     assert!(
         difference.is_none(),
         "{why}{}",
@@ -220,7 +220,7 @@ async fn the_status_does_not_reveal_which_template_fails() {
         scenario.apply(&object(value)).await;
         assert!(scenario.is_synced());
         scenario
-            .apply(&with_templates(value, &templates_for_each_byte()))
+            .apply(&object_with_templates(value, &templates_for_each_byte()))
             .await;
         assert!(!scenario.is_synced());
         outcomes.push(scenario.public_state());
@@ -239,7 +239,7 @@ async fn the_status_does_not_reveal_where_a_template_fails() {
     for value in ["A", "B"] {
         let mut scenario = Scenario::new();
         let text = [("t".to_owned(), lines.join("\n"))];
-        scenario.apply(&with_templates(value, &text)).await;
+        scenario.apply(&object_with_templates(value, &text)).await;
         outcomes.push(scenario.public_state());
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
@@ -268,7 +268,7 @@ async fn a_correct_guess_is_indistinguishable_from_a_wrong_one() {
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-fn immutable(value: &str) -> SealedSecret {
+fn immutable_object(value: &str) -> SealedSecret {
     let mut object = object(value);
     object.spec.template.immutable = Some(true);
     object
@@ -284,9 +284,9 @@ async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong
     let mut outcomes = Vec::new();
     for guess in ["4711", "4712"] {
         let mut scenario = Scenario::with_server(ApiServer::default(), forbid);
-        scenario.apply(&immutable("4711")).await;
+        scenario.apply(&immutable_object("4711")).await;
         assert!(scenario.is_synced());
-        scenario.apply(&immutable(guess)).await;
+        scenario.apply(&immutable_object(guess)).await;
         assert!(!scenario.is_synced());
         outcomes.push(scenario.public_state());
     }
@@ -297,10 +297,10 @@ async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_stays_synced_after_re_encryption() {
     let mut scenario = Scenario::new();
-    scenario.apply(&immutable("1")).await;
-    scenario.apply(&immutable("1")).await;
+    scenario.apply(&immutable_object("1")).await;
+    scenario.apply(&immutable_object("1")).await;
     assert!(scenario.is_synced(), "{}", scenario.public_state());
-    scenario.apply(&immutable("2")).await;
+    scenario.apply(&immutable_object("2")).await;
     assert!(!scenario.is_synced());
 }
 
@@ -308,7 +308,7 @@ async fn an_immutable_secret_stays_synced_after_re_encryption() {
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
     let mut crashed = Scenario::new();
-    crashed.apply(&immutable("1")).await;
+    crashed.apply(&immutable_object("1")).await;
     crashed.server.edit_status(|status| *status = Value::Null);
     let mut restarted = Scenario::restart_on(&crashed.server);
     restarted.reconcile().await;
@@ -318,7 +318,7 @@ async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
     server.edit("a", "1");
     server.make_immutable();
     let mut handed_over = Scenario::with_server(server, |_| ());
-    handed_over.apply(&immutable("1")).await;
+    handed_over.apply(&immutable_object("1")).await;
     handed_over.reconcile().await;
     assert!(handed_over.is_synced(), "{}", handed_over.public_state());
     let owner = &handed_over.server.secret()["metadata"]["ownerReferences"][0];
@@ -364,9 +364,9 @@ async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing
     let mut outcomes = Vec::new();
     for value in ["fail", "x", "y"] {
         let mut scenario = Scenario::with_server(ApiServer::with_check(check), |_| ());
-        scenario.apply(&with_templates("{}", &text)).await;
+        scenario.apply(&object_with_templates("{}", &text)).await;
         assert!(scenario.is_synced());
-        scenario.apply(&with_templates(value, &text)).await;
+        scenario.apply(&object_with_templates(value, &text)).await;
         assert!(!scenario.is_synced());
         outcomes.push(scenario.public_state());
     }
@@ -446,10 +446,10 @@ async fn no_content_of_a_secret_that_is_sealed_as_a_whole_is_reported() {
         for content in contents {
             let mut scenario = Scenario::with_server(ApiServer::default(), limit);
             scenario
-                .apply(&legacy(&text(json!({ "data": { "a": "" } }))))
+                .apply(&legacy_object(&text(json!({ "data": { "a": "" } }))))
                 .await;
             assert!(scenario.is_synced());
-            scenario.apply(&legacy(content)).await;
+            scenario.apply(&legacy_object(content)).await;
             outcomes.push(scenario.public_state());
         }
         for outcome in &outcomes {
@@ -468,25 +468,29 @@ async fn published_texts_contain_no_invisible_or_control_characters() {
         .spec
         .encrypted_data
         .insert(HOSTILE.into(), "AAAA".into());
-    let failing = with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
-    let unparsed = with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
+    let failing = object_with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
+    let unparsed = object_with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
     for object in [broken, failing, unparsed] {
         let mut scenario = Scenario::new();
         scenario.apply(&object).await;
         assert!(!scenario.is_synced());
-        let public = scenario.server.public_state();
+        let public_state = scenario.server.public_state();
         assert!(
-            public[0]["conditions"].is_array(),
+            public_state[0]["conditions"].is_array(),
             "{}",
             scenario.public_state()
         );
-        let conditions = public[0]["conditions"].as_array().unwrap().iter();
-        let events = public[1].as_array().unwrap().iter().map(|event| &event[1]);
+        let conditions = public_state[0]["conditions"].as_array().unwrap().iter();
+        let events = public_state[1]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| &event[1]);
         let messages: Vec<&str> = conditions
             .chain(events)
             .filter_map(|object| object["message"].as_str())
             .collect();
-        assert!(messages.len() > 3, "{public}");
+        assert!(messages.len() > 3, "{public_state}");
         for message in messages {
             assert!(!message.contains("\nSynced"), "{message:?}");
             let is_hidden =
@@ -532,7 +536,7 @@ fn fragment(rng: &mut StdRng) -> String {
 async fn objects_that_differ_only_in_values_are_indistinguishable() {
     let mut rng = StdRng::seed_from_u64(1);
     let values = ["1", "A", "AB", "{}", "C9"];
-    let mut compared = [0, 0];
+    let mut comparison_counts = [0, 0];
     for case in 0..16 {
         let texts: Vec<(String, String)> = (0..rng.random_range(1..4))
             .map(|i| (format!("t{i}"), fragment(&mut rng)))
@@ -541,19 +545,22 @@ async fn objects_that_differ_only_in_values_are_indistinguishable() {
         for value in values {
             let mut scenario = Scenario::new();
             scenario.apply(&object("A")).await;
-            scenario.apply(&with_templates(value, &texts)).await;
+            scenario.apply(&object_with_templates(value, &texts)).await;
             let outcome = usize::from(scenario.is_synced());
             match &outcomes[outcome] {
                 None => outcomes[outcome] = Some(scenario.public_state()),
                 Some(first) => {
                     let why = format!("case {case}: {value} of {texts:?}");
                     assert_indistinguishable(&scenario.public_state(), first, &why);
-                    compared[outcome] += 1;
+                    comparison_counts[outcome] += 1;
                 }
             }
         }
     }
-    assert!(compared.iter().all(|count| *count >= 5), "{compared:?}");
+    assert!(
+        comparison_counts.iter().all(|count| *count >= 5),
+        "{comparison_counts:?}"
+    );
 }
 
 /// An earlier release published the version of the Secret in its record, and a later release may do so again.

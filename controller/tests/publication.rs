@@ -24,7 +24,7 @@ use support::api_server::{ApiServer, id};
 use support::{Case, KEYS, sealed};
 use tokio::time::Instant;
 
-/// Far more than a real API server needs: 0.36 s for the largest Secret.
+/// Far more than a real API server needs: the largest Secret takes 0.36 s.
 const NANOSECONDS_PER_BYTE: u64 = 300;
 
 struct Controller {
@@ -161,8 +161,8 @@ async fn an_edit_has_at_most_two_completion_times() {
     }
 }
 
-/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails from
-/// a time that is a value.
+/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails
+/// after the time that the value specifies.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";
@@ -190,8 +190,8 @@ async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     assert_eq!(reports.len(), 1, "{reports:#?}");
 }
 
-/// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with a probability that is
-/// a value.
+/// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with the probability that
+/// the value specifies.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";

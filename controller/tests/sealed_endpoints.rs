@@ -67,7 +67,7 @@ fn sealed(scope: Scope) -> SealedSecret {
 
 /// Returns an object in the deprecated form under one scope, with a Secret inside that declares another scope and has
 /// this many items.
-fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
+fn deprecated_object(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     let mut annotations = std::collections::BTreeMap::new();
     inner.annotate(&mut annotations);
     let item = |i| (format!("k{i}"), json!(""));
@@ -238,7 +238,7 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
     let both_keys = ring(2);
     for scope in Scope::ALL {
         for inner in Scope::ALL {
-            let object = deprecated(scope, inner, 1);
+            let object = deprecated_object(scope, inner, 1);
             let text = object.to_document().to_string();
             let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
             assert_eq!(status, OK, "{inner} in {scope}");
@@ -262,8 +262,8 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
 #[tokio::test]
 async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
     let server = server_with_ring(2).await;
-    let above_limit = deprecated(Scope::Strict, Scope::Strict, 1001);
-    let half_of_limit = deprecated(Scope::Strict, Scope::Strict, 501);
+    let above_limit = deprecated_object(Scope::Strict, Scope::Strict, 1001);
+    let half_of_limit = deprecated_object(Scope::Strict, Scope::Strict, 501);
     let mut not_unsealable = half_of_limit.clone();
     not_unsealable.spec.data = Some("AAAA".into());
     let list = |objects: Vec<&SealedSecret>| {

@@ -183,7 +183,7 @@ fn lease_held_by(holder: &str) -> Value {
     })
 }
 
-/// Runs a controller with the API server until its log contains `what`.
+/// Runs a controller with the API server until its log contains `entry`.
 async fn run_until(server: &ApiServer, entry: &str) {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
@@ -240,17 +240,17 @@ async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds
 
 #[tokio::test]
 async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() {
-    let first = ApiServer::start(None).await;
-    run_until(&first, SECRET_CREATED).await;
-    let lease = first.lease.lock().unwrap().clone();
+    let server = ApiServer::start(None).await;
+    run_until(&server, SECRET_CREATED).await;
+    let lease = server.lease.lock().unwrap().clone();
     let holder = lease.unwrap()["spec"]["holderIdentity"].clone();
     assert!(
-        holder.as_str().unwrap().contains(&first.address),
+        holder.as_str().unwrap().contains(&server.address),
         "{holder}"
     );
-    first.log.send_replace(Vec::new());
-    run_until(&first, SECRET_CREATED).await;
-    assert_eq!(first.writes().1, 0, "{:?}", first.log.borrow());
+    server.log.send_replace(Vec::new());
+    run_until(&server, SECRET_CREATED).await;
+    assert_eq!(server.writes().1, 0, "{:?}", server.log.borrow());
 }
 
 /// Attack: another replica holds the Lease while this one has listed every object, so that two replicas write. A

@@ -93,7 +93,7 @@ impl RunningController {
         controller
     }
 
-    /// Returns the body of a response with status 200, if it arrives within the time of a probe.
+    /// Requests a path. Returns the body of the response if its status is 200 and it arrives within [`PROBE_TIME`].
     async fn get(&self, from: Ipv4Addr, port: SocketAddr, path: &str) -> Option<String> {
         let (status, body) = send_request(from, port, "GET", path, "", b"").await?;
         (status == "200").then_some(body)

@@ -1,5 +1,5 @@
-//! The audiences of a token. A TokenReview returns only the requested audiences, so the others are read from the token
-//! itself.
+//! The audiences of a token. A `TokenReview` returns only the requested audiences, so the others are read from the
+//! token itself.
 
 use serde::Deserialize;
 use shared::base64;

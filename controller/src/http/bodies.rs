@@ -33,7 +33,7 @@ pub(super) struct Bodies {
     /// Unreserved memory in kibibytes, like the semaphore of each address.
     total: Arc<Semaphore>,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
-    time: Duration,
+    timeout: Duration,
 }
 
 /// A received body, with the memory reserved for it.
@@ -57,7 +57,7 @@ impl Bodies {
         Self {
             total: Arc::new(Semaphore::new(MAX_BYTES / KIBIBYTE)),
             by_address: Mutex::default(),
-            time,
+            timeout,
         }
     }
 
@@ -95,7 +95,7 @@ impl Bodies {
     ) -> Result<Option<Bytes>, Refusal> {
         loop {
             self.check_time(reservation, start.elapsed())?;
-            match tokio::time::timeout(CHECK_INTERVAL.min(self.time), body.frame()).await {
+            match tokio::time::timeout(CHECK_INTERVAL.min(self.timeout), body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Refusal::Broken),
                 // A frame without data contains trailers.
@@ -111,9 +111,9 @@ impl Bodies {
 
     fn check_time(&self, reservation: &Reservation, elapsed: Duration) -> Result<(), Refusal> {
         let time = if reservation.is_crowded() {
-            self.time.min(CROWDED_TIMEOUT)
+            self.timeout.min(CROWDED_TIMEOUT)
         } else {
-            self.time
+            self.timeout
         };
         if elapsed < time {
             Ok(())

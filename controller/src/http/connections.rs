@@ -275,11 +275,11 @@ mod tests {
     /// Returns the indexes of the displaced connections.
     fn displaced_indexes(admitted: &mut [(Slot, Signals)]) -> Vec<usize> {
         let admitted = admitted.iter_mut().enumerate();
-        let ended = admitted.filter_map(|(i, (_, signals))| {
+        let displaced = admitted.filter_map(|(i, (_, signals))| {
             let is_displaced = signals.displaced.try_recv() == Ok(());
             is_displaced.then_some(i)
         });
-        ended.collect()
+        displaced.collect()
     }
 
     /// Attack: a client fills the port with connections from more addresses than there are slots, each silent or with a

@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn memory_is_bounded_for_any_number_of_names() {
         let mut rate = Rate::new(1, 0);
-        let long = "x".repeat(1000);
+        let long_name = "x".repeat(1000);
         for i in 0..MAX_CALLERS + 10 {
-            rate.count(&format!("{long}{i}"), timestamp(0));
+            rate.count(&format!("{long_name}{i}"), timestamp(0));
         }
         assert!(rate.counted_until.len() <= MAX_CALLERS);
         assert_copy_keys(&rate.counted_until);

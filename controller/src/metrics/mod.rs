@@ -303,7 +303,7 @@ impl Metrics {
         }
     }
 
-    /// Updates the metrics that change with time.
+    /// Updates the metrics that are computed for each scrape.
     fn update(&self, state: &State, now: Timestamp) {
         self.update_conditions(state);
         let newest = newest_key_time(&state.ring, now);

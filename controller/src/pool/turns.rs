@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use controller_core::fair::{Shares, max_each};
 
-/// A fixed number of slots. The next slot goes to the waiting tenant that has used least, and among the jobs of one
-/// tenant to the job that has used least.
+/// A fixed number of slots. The next slot goes to the waiting tenant that has used the least, and among the jobs of one
+/// tenant to the job that has used the least.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Mutex<State>>);
 
@@ -268,11 +268,11 @@ mod tests {
         let turns = Turns::new(1);
         let turn = take_turn(&mut turns.wait(&mut Job::new("a"))).unwrap();
         drop(turns.wait(&mut Job::new("dropped before its turn")));
-        let unread = turns.wait(&mut Job::new("b"));
+        let unread_turn = turns.wait(&mut Job::new("b"));
         let mut last = turns.wait(&mut Job::new("c"));
         drop(turn);
         assert!(take_turn(&mut last).is_none());
-        drop(unread);
+        drop(unread_turn);
         assert!(take_turn(&mut last).is_some());
         assert!(!turns.have_waiting_jobs());
         assert!(turns.state().tenants.is_empty());

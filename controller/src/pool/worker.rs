@@ -198,15 +198,15 @@ mod tests {
     fn yields_to_other_jobs_after_a_slice() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
-        let mut waiting = lanes.short.wait(&mut Job::new("quiet"));
+        let mut waiting_job = lanes.short.wait(&mut Job::new("quiet"));
         for _ in 0..10 {
-            assert!(waiting.try_recv().is_err());
+            assert!(waiting_job.try_recv().is_err());
             hostile.spend(SLICE / 10).unwrap();
         }
         std::thread::scope(|scope| {
-            let continues = scope.spawn(move || hostile.spend(1));
-            drop(waiting.blocking_recv().unwrap());
-            assert_eq!(continues.join().unwrap(), Ok(()));
+            let thread = scope.spawn(move || hostile.spend(1));
+            drop(waiting_job.blocking_recv().unwrap());
+            assert_eq!(thread.join().unwrap(), Ok(()));
         });
     }
 

@@ -492,10 +492,10 @@ impl<S: Store> Tools<S> {
             Desired::Secret { random_items, .. } => random_items.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
-        let guessed = observed.guessed;
+        let was_guessed = observed.guessed;
         match self.apply(id, &observed, desired, now, schedule).await? {
             ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
-            ApplyResult::Exists(_) if !guessed => Err(StoreError::Exists),
+            ApplyResult::Exists(_) if !was_guessed => Err(StoreError::Exists),
             ApplyResult::Exists(secret) => {
                 let Some(observed) = self.refetch(id, &observed).await? else {
                     return Ok(None);
@@ -534,7 +534,7 @@ impl<S: Store> Tools<S> {
         let plan = decide(id, desired, &observed.existing, circumstances);
         let restored = self.policy.added.missing_on(&observed.existing);
         let plan = match (plan, &restored) {
-            // Edits are tolerated, except of the metadata that the administrator adds.
+            // Edits are tolerated, except those of the metadata that the administrator adds.
             (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
             (plan, _) => plan,
         };
@@ -693,7 +693,7 @@ fn has_public_size(observed: &Observed) -> bool {
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }
 
-/// Returns the instance label, which distinguishes releases of a chart.
+/// Returns the instance label, which distinguishes releases of a chart; empty if there is none.
 fn source_instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";

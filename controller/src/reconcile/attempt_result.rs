@@ -12,7 +12,8 @@ pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
     /// version of the SealedSecret.
     UpToDate { changed: bool },
-    /// The SealedSecret is deleted, and everything that was created from it.
+    /// The SealedSecret is deleted, and everything that was created from it. `removed` is whether this attempt removed
+    /// a Secret.
     Gone { removed: bool },
     /// Failed; only another key can help.
     WaitsForKeys(Report),
@@ -145,10 +146,10 @@ mod tests {
 
     #[test]
     fn an_object_whose_budget_is_used_up_is_retried_without_a_change() {
-        let used_up = UnsealError::BudgetUsedUp {
+        let error = UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         };
-        let why = Refusal::Unseal(used_up);
+        let why = Refusal::Unseal(error);
         let AttemptResult::Retry(Report { reason, message }) = result_of_refusal(&why) else {
             panic!("expected a retry");
         };

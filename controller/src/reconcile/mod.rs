@@ -34,7 +34,7 @@ use attempt::{Inputs, Tools};
 use attempt_result::{AttemptResult, Report};
 pub use controller_core::queue::{Urgency, wait};
 
-/// Maximum number of objects in progress with a directory.
+/// Maximum number of objects in progress in a controller on a directory.
 const MAX_IN_PROGRESS: usize = 16;
 /// Maximum number of attempts without a slot, over all namespaces. Each takes a few kilobytes, in addition to the
 /// values that [`pauses`] counts.
@@ -237,13 +237,13 @@ impl<S: Store> Reconciler<S> {
         ids
     }
 
-    fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
+    fn add(&mut self, id: ObjectId, due_time: Timestamp, urgency: Urgency) {
         match self.requeued.get_mut(&id) {
             Some(due) => {
-                let earlier = due.unwrap_or((at, urgency));
-                *due = Some((earlier.0.min(at), earlier.1.max(urgency)));
+                let earlier = due.unwrap_or((due_time, urgency));
+                *due = Some((earlier.0.min(due_time), earlier.1.max(urgency)));
             }
-            None => self.queue.add(id, at, urgency),
+            None => self.queue.add(id, due_time, urgency),
         }
     }
 
@@ -306,8 +306,8 @@ impl<S: Store> Reconciler<S> {
         }
         if retry {
             let wait = wait(failing.failures, shared::random::number());
-            let at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
-            self.queue.add(id, at, Urgency::Backlog);
+            let due_time = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+            self.queue.add(id, due_time, Urgency::Backlog);
         }
     }
 

@@ -6,8 +6,8 @@ use shared::hints::Hints;
 
 use controller_core::object_id::ObjectId;
 
-/// Maximum number of stored items, of all objects together: about twenty megabytes. An object that does not fit
-/// continues from its status.
+/// Maximum number of stored items, of all objects together: about twenty megabytes. The next attempt on an object that
+/// does not fit continues from the status of the object.
 const MAX_ITEMS: usize = 100_000;
 
 /// The key that unsealed each item, by object. Contains no values.

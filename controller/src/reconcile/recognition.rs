@@ -1,4 +1,4 @@
-//! Recognizes Secrets that are up to date by the record in the status, without decrypting anything.
+//! Recognizes by the record in the status which Secrets are up to date, without decrypting anything.
 
 use std::sync::Arc;
 

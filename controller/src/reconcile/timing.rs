@@ -27,7 +27,7 @@ const SLOWEST: Class = Class::new(60_000, 50_000);
 /// The classes whose outcomes are published so late that their results need a hold.
 const SLOW: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST];
 
-/// An index of [`SLOW`].
+/// An index into [`SLOW`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SlowClass(usize);
 

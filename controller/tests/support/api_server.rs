@@ -207,6 +207,7 @@ impl ApiServer {
         store
     }
 
+    /// Queues a change by another client for the time before the response to the next write of the Secret.
     pub fn before_the_next_write(&self, action: impl FnOnce(&Self) + Send + 'static) {
         self.actions.lock().unwrap().push_back(Box::new(action));
     }

@@ -215,7 +215,7 @@ impl Case {
         Some((condition.status, condition.message.unwrap_or_default()))
     }
 
-    /// Returns the message of a `Synced` condition that is false.
+    /// Returns the message of the `Synced` condition of a failed object. Panics if the object has not failed.
     pub fn failure(&self, id: &str) -> String {
         match self.synced_condition(id) {
             Some((status, message)) if status == "False" => message,
