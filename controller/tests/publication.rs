@@ -221,7 +221,7 @@ async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
 
 /// The watch reports the controller's own write while the attempt pauses, before the response to the write arrives.
 #[tokio::test(start_paused = true)]
-async fn its_own_watch_event_causes_no_second_write() {
+async fn a_watch_event_of_an_own_write_causes_no_second_write() {
     let mut controller = Controller::with_server(ApiServer::default());
     for value in ["1", "2", "3"] {
         let publication_times = controller.apply(&object(value, "{{ .a }}")).await;

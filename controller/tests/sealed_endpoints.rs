@@ -170,7 +170,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     let (_, _, repeated) = post(&server, "/v1/rotate", body.as_bytes()).await;
     assert_eq!(
         repeated, body,
-        "an item for the newest key is not sealed again"
+        "an item for the newest key is not re-encrypted"
     );
 
     let list = json!({ "kind": "List", "apiVersion": "v1", "items": [old.to_document(), new.to_document()] });
@@ -271,8 +271,11 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
         json!({ "kind": "List", "apiVersion": "v1", "items": items })
     };
     for (why, body) in [
-        ("one with many", above_limit.to_document()),
-        ("two with some", list(vec![&half_of_limit, &half_of_limit])),
+        ("one object with many items", above_limit.to_document()),
+        (
+            "two objects that exceed the limit together",
+            list(vec![&half_of_limit, &half_of_limit]),
+        ),
         (
             "many that cannot be unsealed",
             list(vec![&not_unsealable; 1001]),

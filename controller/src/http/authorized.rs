@@ -178,7 +178,7 @@ fn log(user: &UserInfo, object: &str, response: &Result<Response, Refusal>) {
         Ok(response) if response.status().is_success() => "unsealed",
         Ok(_) | Err(Refusal::CannotUnseal) => "cannot be unsealed",
         Err(Refusal::Forbidden) => "not allowed",
-        Err(_) => "not answered",
+        Err(_) => "failed",
     };
     info!(
         user,

@@ -334,14 +334,14 @@ mod tests {
         let admit = |i| connections.admit(address(i)).unwrap();
         let mut admitted: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();
         let mut two_connections: Vec<_> = (0..2).map(|_| admit(5_000)).collect();
-        let _first = admit(6_000);
+        let _first_newcomer = admit(6_000);
         assert_eq!(
             displaced_indexes(&mut two_connections),
             [0],
             "of the address with the most"
         );
         admitted[0].0.record_request();
-        let _second = admit(7_000);
+        let _second_newcomer = admit(7_000);
         assert_eq!(
             displaced_indexes(&mut admitted),
             [1],

@@ -75,11 +75,11 @@ impl IntoResponse for Refusal {
             }
             Self::TooBusy => {
                 let retry = [("retry-after", HeaderValue::from(10))];
-                let text = "the controller is busy with other requests; retry with fewer items in one request\n";
+                let text = "the request took longer than 30 seconds; retry later, or send fewer items in one request\n";
                 (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
             }
             Self::Malformed => {
-                let text = "the body must be one SealedSecret in JSON or YAML\n";
+                let text = "the body must be one SealedSecret in JSON or YAML; rotate also accepts a List of SealedSecrets\n";
                 (StatusCode::BAD_REQUEST, text).into_response()
             }
             Self::CannotUnseal => StatusCode::CONFLICT.into_response(),
@@ -97,7 +97,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, scheme, text).into_response()
             }
             Self::Forbidden => {
-                let text = "forbidden: RBAC does not grant this verb on the SealedSecret\n";
+                let text = "forbidden: RBAC does not grant the token's user the verb of this endpoint on the SealedSecret\n";
                 (StatusCode::FORBIDDEN, text).into_response()
             }
             Self::NoReview => {

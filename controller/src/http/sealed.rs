@@ -95,8 +95,8 @@ impl Request {
         let [document] = documents.as_slice() else {
             return Err(Refusal::Malformed);
         };
-        let read = SealedSecret::all_from_document(document);
-        let (objects, _) = read.map_err(|_| Refusal::Malformed)?;
+        let parsed = SealedSecret::all_from_document(document);
+        let (objects, _) = parsed.map_err(|_| Refusal::Malformed)?;
         let items = |sealed: &SealedSecret| {
             let items = sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some());
             // Count at least one item per object, since each costs a request to the API server.

@@ -193,12 +193,12 @@ impl<S: Store> Tools<S> {
         // An attempt that waits for its hold keeps no large data.
         drop(observed);
         let _pause = self.pauses.begin_without_values(&id.namespace);
-        schedule.hold(self.holds.wait(&id.namespace, class).await?);
+        schedule.keep_hold(self.holds.wait(&id.namespace, class).await?);
         let observed = self.gather(id, ReadMode::Guess).await?;
         let result = self
             .reconcile_or_refetch(id, observed, inputs, schedule)
             .await;
-        schedule.release();
+        schedule.release_hold();
         result
     }
 

@@ -26,7 +26,12 @@ struct FirstAttempt {
 
 impl FirstAttempts {
     /// Returns the time to render with: that of the first attempt, or now if the version was unsealed before.
-    pub(super) fn time(&mut self, id: &ObjectId, observed: &Observed, now: Timestamp) -> Timestamp {
+    pub(super) fn render_time(
+        &mut self,
+        id: &ObjectId,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Timestamp {
         if observed.settled {
             self.forget(id);
             return now;

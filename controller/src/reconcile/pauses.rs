@@ -16,12 +16,12 @@ const OVERHEAD: usize = 8 << 10;
 /// The paused attempts of all namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
-    paused: Mutex<HashMap<String, Paused>>,
+    paused: Mutex<HashMap<String, PausedAttempts>>,
     started: Notify,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Paused {
+struct PausedAttempts {
     attempts: usize,
     bytes: usize,
 }
@@ -56,7 +56,7 @@ impl Pauses {
 
     fn count<'a>(
         &'a self,
-        paused: &mut HashMap<String, Paused>,
+        paused: &mut HashMap<String, PausedAttempts>,
         namespace: &'a str,
         bytes: usize,
     ) -> Pause<'a> {
@@ -95,7 +95,7 @@ impl Pauses {
         }
     }
 
-    fn paused(&self) -> MutexGuard<'_, HashMap<String, Paused>> {
+    fn paused(&self) -> MutexGuard<'_, HashMap<String, PausedAttempts>> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -36,12 +36,12 @@ impl Schedule {
     }
 
     /// Keeps a hold: the attempt occupies no slot until the hold is released.
-    pub(super) fn hold(&mut self, hold: Turn) {
+    pub(super) fn keep_hold(&mut self, hold: Turn) {
         self.hold = Some(hold);
     }
 
     /// Releases the hold.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release_hold(&mut self) {
         self.hold = None;
     }
 

@@ -85,29 +85,29 @@ impl Class {
 
     /// Returns how long after the start of rendering the Secret may be written, if rendering took `took`.
     pub(super) fn write_delay(self, took: Duration) -> Duration {
-        step(self.step, took)
+        publication_delay(self.step, took)
     }
 }
 
 /// Returns how long after the start of the write its outcome may be published, if the write took `took`.
 pub(super) fn report_delay(took: Duration) -> Duration {
-    step(WRITE_TIME, took)
+    publication_delay(WRITE_TIME, took)
 }
 
 /// Returns the duration of an attempt that rendered templates, for metrics.
 pub(super) fn rounded(took: Duration) -> Duration {
-    multiple(WRITE_TIME, took)
+    round_up(WRITE_TIME, took)
 }
 
-fn step(step: Duration, took: Duration) -> Duration {
+fn publication_delay(step: Duration, took: Duration) -> Duration {
     if took <= step {
         step
     } else {
-        multiple(step.max(LATE_STEP), took)
+        round_up(step.max(LATE_STEP), took)
     }
 }
 
-fn multiple(unit: Duration, took: Duration) -> Duration {
+fn round_up(unit: Duration, took: Duration) -> Duration {
     let steps = took.as_nanos().div_ceil(unit.as_nanos());
     unit.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }

@@ -51,7 +51,7 @@ impl<S: Store> Tools<S> {
                 self.record_progress(id, items.as_ref().err());
                 let unsealed = match items {
                     Ok((items, class)) => {
-                        let now = self.first_attempts().time(id, observed, inputs.now);
+                        let now = self.first_attempts().render_time(id, observed, inputs.now);
                         let ring = Arc::clone(&inputs.ring);
                         self.render(id, owner, (items, class), ring, now, schedule)
                             .await?
