@@ -87,7 +87,7 @@ fn object(value: &str, template: &str) -> SealedSecret {
     object
 }
 
-/// Renders as many bytes as the value specifies, and fails if the value is `x`.
+/// A template that renders as many bytes as the value specifies, and fails if the value is `x`.
 const AS_LARGE_AS_THE_VALUE: &str =
     "{{ if eq .a \"x\" }}{{ fail \"\" }}{{ end }}{{ repeat (int .a) \"x\" }}";
 const SIZES: [&str; 5] = ["1", "1000", "30000", "300000", "900000"];

@@ -71,7 +71,7 @@ pub(super) struct Inputs {
     pub(super) was_failing: bool,
 }
 
-/// The outcome of applying a plan.
+/// The result of applying a plan.
 struct PlanResult {
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,

@@ -227,7 +227,7 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     assert_eq!(store.attempts.lock().unwrap().len(), 1);
 }
 
-/// Renders at once to a large result, which is published a minute later, since slow functions are in a loop.
+/// A template that renders at once to a large result, which is published a minute later because of the slow function.
 const SLOW_AND_LARGE: &str =
     "{{ range until (int .none) }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ repeat 900000 \"x\" }}";
 
