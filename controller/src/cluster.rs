@@ -110,7 +110,7 @@ impl Cluster {
         open_files::raise(2 * place.additional_namespaces.len());
         let connection = Connection::new(place, Arc::clone(&write_lease)).await?;
         let own = &connection.own_namespace;
-        metrics.renews_every(config.keys.policy.period);
+        metrics.set_renewal_period(config.keys.policy.period);
         let key_config = KeyConfig {
             namespace: own.clone(),
             ..config.keys.clone()
@@ -305,7 +305,7 @@ impl Cluster {
         }
         self.keys.expire(now);
         let next = now.saturating_add(RENEWAL_CHECK).unwrap_or(now);
-        self.metrics.is_leader(self.is_leader());
+        self.metrics.set_leader(self.is_leader());
         self.update_readiness();
         if !self.is_leader() {
             self.stand_by().await;
@@ -313,7 +313,7 @@ impl Cluster {
         }
         if std::mem::take(&mut self.was_standby) {
             let ids = self.store.ids();
-            self.reconciler.changed(ids, Urgency::Backlog, now);
+            self.reconciler.enqueue(ids, Urgency::Backlog, now);
         }
         if !self.has_started {
             self.take_over(now).await;
@@ -363,7 +363,7 @@ impl Cluster {
             Change::Sealed(watch, event) => {
                 let urgency = urgency(&event);
                 let ids = self.watches.sealed(watch, event, &self.store);
-                self.reconciler.changed(ids, urgency, now);
+                self.reconciler.enqueue(ids, urgency, now);
                 self.update_readiness();
             }
             Change::Denied(watch) => {
@@ -373,11 +373,11 @@ impl Cluster {
             Change::Secret(watch, event) => {
                 let urgency = urgency(&event);
                 let ids = self.watches.secret(watch, event, &self.store);
-                self.reconciler.changed(ids, urgency, now);
+                self.reconciler.enqueue(ids, urgency, now);
             }
             Change::SecretsUnwatched(watch) => {
                 let ids = self.watches.secrets_unwatched(watch);
-                self.reconciler.changed(ids, Urgency::Backlog, now);
+                self.reconciler.enqueue(ids, Urgency::Backlog, now);
             }
         }
     }
@@ -414,7 +414,7 @@ impl Cluster {
 
     fn count_keys(&self) {
         let ring = Arc::clone(self.keys.ring());
-        self.metrics.keys(ring, self.keys.unusable());
+        self.metrics.set_keys(ring, self.keys.unusable());
     }
 }
 

@@ -154,7 +154,7 @@ impl Candidate {
             }
             Err(failure) => {
                 self.health
-                    .fails(LEASE, failure.cause(), jiff::Timestamp::now());
+                    .record_failure(LEASE, failure.cause(), jiff::Timestamp::now());
                 self.is_stuck = failure.lasts();
                 self.log_problem(
                     failure.text(),
@@ -166,7 +166,7 @@ impl Candidate {
     }
 
     fn record_response(&self) {
-        if self.health.works(LEASE) {
+        if self.health.record_success(LEASE) {
             self.reached.send_modify(|count| *count += 1);
         }
     }

@@ -1,8 +1,8 @@
 //! The controller: turns SealedSecrets into Secrets.
 //!
-//! For each object the controller first reads all inputs, then decides in a pure function over plain data, and then
-//! applies the plan without further decisions. Time is an argument wherever a decision depends on it; only the main
-//! loop reads a clock. The decisions are in the crate `controller_core`.
+//! For each object the controller first reads all inputs, then decides in a pure function, and then applies the plan
+//! without further decisions. The current time is an argument of every decision about objects and keys. The decisions
+//! are in the crate `controller_core`.
 //!
 //! | module | owns |
 //! |---|---|
@@ -13,8 +13,10 @@
 //! | `key_changes` | added and removed keys: reports, and removal of the last key |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is generated |
+//! | `expiry` | warnings while the served certificate is expired |
 //! | [`rounds`] | the controller on a directory, in rounds |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
+//! | [`readable`] | API objects, read so that a malformed one does not break a list or watch |
 //! | [`http`] | the unauthenticated and the authenticated endpoints; their limits |
 //! | [`ports`] | which ports are open and served |
 //! | [`published`] | the certificate in a `ConfigMap` |

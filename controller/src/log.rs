@@ -1,7 +1,7 @@
 //! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. Levels
 //! up to INFO go to stdout, WARN and ERROR to stderr.
 //!
-//! Only events of this crate are logged, since libraries report connections and bytes.
+//! Only events of this crate are logged, since libraries log connections and transferred bytes.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -94,16 +94,16 @@ impl FromStr for Format {
 
 /// Installs the logger of this process. Only the first call has an effect.
 pub fn start(config: Config) {
-    let subscriber = Registry::default().with(Lines(config));
+    let subscriber = Registry::default().with(LogLayer(config));
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-struct Lines(Config);
+struct LogLayer(Config);
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let is_ours = metadata.target().split("::").next() == Some("controller");
-        is_ours && *metadata.level() <= self.0.level.0
+        let is_own = metadata.target().split("::").next() == Some("controller");
+        is_own && *metadata.level() <= self.0.level.0
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -111,7 +111,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let line = line(self.0.format, Timestamp::now(), level, &fields);
-        // A closed pipe is ignored: the controller continues without its log.
+        // Errors such as a closed pipe are ignored: the controller continues without its log.
         let _ = if self.0.info_to_stdout && level >= Level::INFO {
             std::io::stdout().lock().write_all(line.as_bytes())
         } else {
@@ -142,7 +142,7 @@ impl Visit for Fields {
 }
 
 fn line(format: Format, time: Timestamp, level: Level, fields: &Fields) -> String {
-    let time = local(time);
+    let time = local_time(time);
     let head = [
         ("time", time.as_str()),
         ("level", level.as_str()),
@@ -174,8 +174,8 @@ fn text_line<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 }
 
 fn needs_quotes(text: &str) -> bool {
-    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=');
-    text.is_empty() || text.contains(odd)
+    let is_special = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=');
+    text.is_empty() || text.contains(is_special)
 }
 
 fn json_line<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
@@ -186,7 +186,7 @@ fn json_line<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 }
 
 /// Returns the time in RFC 3339 with milliseconds, in the machine's time zone.
-fn local(time: Timestamp) -> String {
+fn local_time(time: Timestamp) -> String {
     let zoned = time.to_zoned(TimeZone::system());
     if zoned.offset().is_zero() {
         format!("{time:.3}")
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn text_lines_equal_those_of_gos_slog() {
+    fn text_lines_equal_those_of_go_slog() {
         let line = line(Format::Text, Timestamp::UNIX_EPOCH, Level::INFO, &fields());
         let want = "=INFO msg=\"registered private key\" secretname=k1 \
                     error=\"line 1\\n\\\"x\\\"\" empty=\"\"\n";
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_one_object_per_line() {
+    fn json_lines_are_one_object_each() {
         let line = line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
         assert_eq!(line.lines().count(), 1);
         let want = "\":\"WARN\",\"msg\":\"registered private key\",\"secretname\":\"k1\",\

@@ -24,7 +24,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 /// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers stops
 /// before its next operation; a single operation that takes longer is aborted. Together with the time for open requests
 /// and for releasing the leadership this stays well below a Pod's grace period of 30 seconds.
-const LAST_GRACE: Duration = Duration::from_secs(3);
+const THREAD_GRACE: Duration = Duration::from_secs(3);
 
 /// Why the controller stopped with an error.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,8 @@ enum Failure {
     System(#[from] std::io::Error),
 }
 
-/// Exit codes: 0 for help, version, or a signal; 1 if the controller cannot start; 2 for invalid arguments.
+/// Exits with 0 for help, version or a signal, with 1 if a value is invalid or the controller cannot start, and with 2
+/// if the command line cannot be parsed.
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
     let variable = |name: &str| std::env::var(name).ok();
@@ -50,9 +51,9 @@ fn main() -> ExitCode {
             let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(2)
         }
-        Err(Stop::Invalid(mistakes)) => {
-            for mistake in mistakes {
-                let _ = writeln!(std::io::stderr(), "error: {mistake}");
+        Err(Stop::Invalid(messages)) => {
+            for message in messages {
+                let _ = writeln!(std::io::stderr(), "error: {message}");
             }
             ExitCode::FAILURE
         }
@@ -62,10 +63,10 @@ fn main() -> ExitCode {
 /// Prints the text. Fails if it cannot be written, except if the reader closed the pipe, as `head` does.
 fn print(text: &str) -> ExitCode {
     let mut stdout = std::io::stdout();
-    let printed = stdout
+    let result = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    match printed {
+    match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             let _ = writeln!(std::io::stderr(), "error: cannot write to stdout: {error}");
             ExitCode::FAILURE
@@ -82,14 +83,14 @@ fn run(config: &Config) -> ExitCode {
         warn!("{warning}");
     }
     protect_memory();
-    let done = tokio::runtime::Runtime::new()
+    let result = tokio::runtime::Runtime::new()
         .map_err(Failure::from)
         .and_then(|runtime| {
-            let done = runtime.block_on(serve(config));
-            runtime.shutdown_timeout(LAST_GRACE);
-            done
+            let result = runtime.block_on(serve(config));
+            runtime.shutdown_timeout(THREAD_GRACE);
+            result
         });
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{}", error_chain(&error));
@@ -119,13 +120,15 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let server = Server::open(config).await?;
     let mut signals = Signals::new()?;
     match &config.place {
-        Place::Directory(directory) => on_directory(config, server, directory, &mut signals).await,
-        Place::Cluster(place) => in_cluster(config, server, place, &mut signals).await,
+        Place::Directory(directory) => {
+            run_on_directory(config, server, directory, &mut signals).await
+        }
+        Place::Cluster(place) => run_in_cluster(config, server, place, &mut signals).await,
     }
 }
 
 /// Serves requests only after keys are loaded, so that the first response contains a certificate.
-async fn on_directory(
+async fn run_on_directory(
     config: &Config,
     server: Server<'_>,
     directory: &Path,
@@ -134,19 +137,19 @@ async fn on_directory(
     let metrics = server.metrics();
     let start = Rounds::start(config, directory, metrics, Timestamp::now());
     let mut rounds = tokio::select! {
-        () = end(&mut signals.ends) => return Ok(()),
+        () = wait_for_signal(&mut signals.stop) => return Ok(()),
         rounds = start => rounds?,
     };
     let server = server.start(rounds.server_state(), None);
     loop {
         let next = tokio::select! {
-            () = end(&mut signals.ends) => break,
+            () = wait_for_signal(&mut signals.stop) => break,
             next = rounds.round(Timestamp::now()) => next,
         };
         tokio::select! {
-            () = end(&mut signals.ends) => break,
+            () = wait_for_signal(&mut signals.stop) => break,
             _ = signals.usr1.recv() => rounds.ask_for_key(),
-            () = until(next) => {}
+            () = sleep_until(next) => {}
         }
     }
     rounds.end(Timestamp::now()).await;
@@ -154,7 +157,7 @@ async fn on_directory(
     Ok(())
 }
 
-async fn in_cluster(
+async fn run_in_cluster(
     config: &Config,
     server: Server<'_>,
     place: &ClusterConfig,
@@ -166,7 +169,7 @@ async fn in_cluster(
     let publishing = cluster
         .publisher()
         .map(|publisher| tokio::spawn(publisher.run()));
-    work(&mut cluster, signals).await;
+    run_until_signal(&mut cluster, signals).await;
     if let Some(publishing) = publishing {
         publishing.abort();
     }
@@ -176,35 +179,35 @@ async fn in_cluster(
 }
 
 /// Runs the controller until a signal asks it to stop.
-async fn work(cluster: &mut Cluster, signals: &mut Signals) {
+async fn run_until_signal(cluster: &mut Cluster, signals: &mut Signals) {
     tokio::select! {
-        () = end(&mut signals.ends) => return,
+        () = wait_for_signal(&mut signals.stop) => return,
         () = cluster.begin(Timestamp::now) => {}
     }
     loop {
         let next = tokio::select! {
-            () = end(&mut signals.ends) => return,
+            () = wait_for_signal(&mut signals.stop) => return,
             next = cluster.turn(Timestamp::now()) => next,
         };
         tokio::select! {
-            () = end(&mut signals.ends) => return,
+            () = wait_for_signal(&mut signals.stop) => return,
             _ = signals.usr1.recv() => cluster.ask_for_key(),
             () = cluster.changed(Timestamp::now) => {}
-            () = until(next) => {}
+            () = sleep_until(next) => {}
         }
     }
 }
 
 /// The signals that stop the process, and the signal that requests a key.
 struct Signals {
-    ends: [Signal; 2],
+    stop: [Signal; 2],
     usr1: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
-            ends: [
+            stop: [
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
             ],
@@ -214,14 +217,14 @@ impl Signals {
 }
 
 /// Returns when a signal asks the process to stop.
-async fn end([term, int]: &mut [Signal; 2]) {
+async fn wait_for_signal([term, int]: &mut [Signal; 2]) {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
 }
 
-async fn until(time: Timestamp) {
-    let rest = time.duration_since(Timestamp::now());
-    tokio::time::sleep(Duration::try_from(rest).unwrap_or_default()).await;
+async fn sleep_until(time: Timestamp) {
+    let remaining = time.duration_since(Timestamp::now());
+    tokio::time::sleep(Duration::try_from(remaining).unwrap_or_default()).await;
 }

@@ -77,7 +77,7 @@ impl Rounds {
         metrics: Arc<Metrics>,
         now: Timestamp,
     ) -> Result<Self, StartError> {
-        metrics.renews_every(config.keys.policy.period);
+        metrics.set_renewal_period(config.keys.policy.period);
         let pool = Pool::new();
         let root = Arc::new(Folder::open(directory).map_err(StartError::Directory)?);
         let lock = root.lock(LOCK)?;
@@ -160,7 +160,7 @@ impl Rounds {
         }
         match self.store.scan(now).await {
             Ok(ids) => {
-                self.reconciler.changed(ids, Urgency::Fresh, now);
+                self.reconciler.enqueue(ids, Urgency::Fresh, now);
                 self.ready.store(true, Ordering::Release);
             }
             Err(error) => error!(error = error_chain(&error), "Cannot scan the directory"),
@@ -194,7 +194,7 @@ impl Rounds {
             let keys = lock(&self.keys);
             (Arc::clone(keys.ring()), keys.unusable())
         };
-        self.metrics.keys(Arc::clone(&ring), unusable);
+        self.metrics.set_keys(Arc::clone(&ring), unusable);
         self.reconciler.use_ring(Arc::clone(&ring), now);
         self.ring.send_replace(ring);
     }

@@ -11,11 +11,11 @@ use jiff::Timestamp;
 pub enum Cause {
     /// The controller lacks the permission.
     Forbidden,
-    /// The CRD is missing.
+    /// The API server does not serve the resource, usually because the CRD is missing.
     Missing,
     /// The API server does not answer.
     Unreachable,
-    /// The API server answers with another error.
+    /// The API server answers with another error, or with an object that cannot be parsed.
     Failed,
 }
 
@@ -62,7 +62,7 @@ impl Cause {
 
 /// An ongoing failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Failing {
+struct Failure {
     since: Timestamp,
     cause: Cause,
 }
@@ -70,33 +70,33 @@ struct Failing {
 /// The watches that currently fail.
 #[derive(Debug, Default)]
 pub struct WatchHealth {
-    failing: Mutex<BTreeMap<String, Failing>>,
+    failing: Mutex<BTreeMap<String, Failure>>,
 }
 
 impl WatchHealth {
     /// Records a failure. An ongoing failure keeps its start time.
-    pub fn fails(&self, what: &str, cause: Cause, now: Timestamp) {
+    pub fn record_failure(&self, watch: &str, cause: Cause, now: Timestamp) {
         let mut failing = self.failing();
-        let since = failing.get(what).map_or(now, |before| before.since);
-        failing.insert(what.to_owned(), Failing { since, cause });
+        let since = failing.get(watch).map_or(now, |failure| failure.since);
+        failing.insert(watch.to_owned(), Failure { since, cause });
     }
 
     /// Records that a watch works. Returns whether it failed before.
-    pub fn works(&self, what: &str) -> bool {
-        self.failing().remove(what).is_some()
+    pub fn record_success(&self, watch: &str) -> bool {
+        self.failing().remove(watch).is_some()
     }
 
     /// Returns the start of the oldest ongoing failure, or `None` if all watches work.
-    pub fn since(&self) -> Option<Timestamp> {
-        self.failing().values().map(|failing| failing.since).min()
+    pub fn failing_since(&self) -> Option<Timestamp> {
+        self.failing().values().map(|failure| failure.since).min()
     }
 
     /// Returns how many watches fail for this cause.
-    pub fn count(&self, cause: Cause) -> usize {
+    pub fn count_failing(&self, cause: Cause) -> usize {
         let failing = self.failing();
         failing
             .values()
-            .filter(|failing| failing.cause == cause)
+            .filter(|failure| failure.cause == cause)
             .count()
     }
 
@@ -104,20 +104,20 @@ impl WatchHealth {
     pub fn report(&self) -> String {
         let failing = self.failing();
         let mut text = String::new();
-        for (what, Failing { since, cause }) in failing.iter().take(MAX_REPORT_LINES) {
-            let _ = writeln!(text, "{what}: {} since {since:.0}", cause.name());
+        for (watch, Failure { since, cause }) in failing.iter().take(MAX_REPORT_LINES) {
+            let _ = writeln!(text, "{watch}: {} since {since:.0}", cause.name());
         }
-        if let Some(more) = failing
+        if let Some(omitted) = failing
             .len()
             .checked_sub(MAX_REPORT_LINES)
-            .filter(|more| *more > 0)
+            .filter(|omitted| *omitted > 0)
         {
-            let _ = writeln!(text, "and {more} more");
+            let _ = writeln!(text, "and {omitted} more");
         }
         text
     }
 
-    fn failing(&self) -> MutexGuard<'_, BTreeMap<String, Failing>> {
+    fn failing(&self) -> MutexGuard<'_, BTreeMap<String, Failure>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,34 +129,41 @@ const MAX_REPORT_LINES: usize = 20;
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     #[test]
     fn reports_the_start_of_the_oldest_failure() {
         let health = WatchHealth::default();
-        assert_eq!((health.since(), health.report()), (None, String::new()));
-        health.fails("a", Cause::Unreachable, at(5));
-        health.fails("b", Cause::Missing, at(7));
-        health.fails("a", Cause::Forbidden, at(9));
-        assert_eq!(health.since(), Some(at(5)), "the start time is kept");
-        let counts = Cause::ALL.map(|cause| health.count(cause));
+        assert_eq!(
+            (health.failing_since(), health.report()),
+            (None, String::new())
+        );
+        health.record_failure("a", Cause::Unreachable, timestamp(5));
+        health.record_failure("b", Cause::Missing, timestamp(7));
+        health.record_failure("a", Cause::Forbidden, timestamp(9));
+        assert_eq!(
+            health.failing_since(),
+            Some(timestamp(5)),
+            "the start time is kept"
+        );
+        let counts = Cause::ALL.map(|cause| health.count_failing(cause));
         assert_eq!(counts, [1, 1, 0, 0], "the last cause counts");
         let report =
             "a: forbidden since 1970-01-01T00:00:05Z\nb: missing since 1970-01-01T00:00:07Z\n";
         assert_eq!(health.report(), report);
-        health.works("a");
-        assert_eq!(health.since(), Some(at(7)));
-        health.works("b");
-        assert_eq!(health.since(), None);
+        health.record_success("a");
+        assert_eq!(health.failing_since(), Some(timestamp(7)));
+        health.record_success("b");
+        assert_eq!(health.failing_since(), None);
     }
 
     #[test]
-    fn a_report_has_at_most_twenty_lines_and_the_number_of_the_rest() {
+    fn a_report_lists_at_most_twenty_failures_and_counts_the_others() {
         let health = WatchHealth::default();
         for number in 0..23 {
-            health.fails(&format!("{number:02}"), Cause::Failed, at(0));
+            health.record_failure(&format!("{number:02}"), Cause::Failed, timestamp(0));
         }
         let report = health.report();
         assert_eq!(report.lines().count(), 21);

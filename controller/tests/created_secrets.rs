@@ -31,7 +31,7 @@ struct Controller {
 }
 
 impl Controller {
-    fn with(store: Arc<ClusterStore>, adjust: impl FnOnce(&mut Policy)) -> Self {
+    fn new(store: Arc<ClusterStore>, adjust: impl FnOnce(&mut Policy)) -> Self {
         let mut policy = Case::idle().config().policy;
         adjust(&mut policy);
         let metrics = Arc::new(Metrics::new(false).unwrap());
@@ -45,7 +45,7 @@ impl Controller {
 
     async fn reconcile(&mut self) {
         let now = Timestamp::UNIX_EPOCH;
-        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
         loop {
             self.next = self.reconciler.round(now).await;
             if self.next != Some(now) {
@@ -73,39 +73,39 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
 
 #[tokio::test(start_paused = true)]
 async fn warns_once_about_a_crd_without_status_subresource() {
-    fn good(value: &str) -> SealedSecret {
-        typed("Opaque", &[("a", value)])
+    fn valid(value: &str) -> SealedSecret {
+        object_of_type("Opaque", &[("a", value)])
     }
-    fn failing(_: &str) -> SealedSecret {
-        typed("kubernetes.io/tls", &[("tls.crt", "")])
+    fn object_that_fails(_: &str) -> SealedSecret {
+        object_of_type("kubernetes.io/tls", &[("tls.crt", "")])
     }
-    fn templated(value: &str) -> SealedSecret {
-        let mut object = good(value);
+    fn with_template(value: &str) -> SealedSecret {
+        let mut object = valid(value);
         object.spec.template.data = Some([("t".to_owned(), Some("{{ .a }}".to_owned()))].into());
         object
     }
     type CreateObject = fn(&str) -> SealedSecret;
-    for create_object in [good as CreateObject, failing, templated] {
+    for create_object in [valid as CreateObject, object_that_fails, with_template] {
         let warnings = Warnings::default();
         let subscriber = tracing_subscriber::registry().with(warnings.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
         let server = ApiServer::default();
         server.lacks_subresource.store(true, Ordering::Relaxed);
         let (server, store) = server.start();
-        let mut controller = Controller::with(store, |_| ());
+        let mut controller = Controller::new(store, |_| ());
         for generation in 1..=3 {
             server.put_sealed(&create_object(&generation.to_string()), "u", generation);
             controller.reconcile().await;
             assert_eq!(server.status(), Value::Null);
         }
-        let message = warnings.0.lock().unwrap().clone();
-        assert_eq!(message.len(), 1, "{message:?}");
+        let messages = warnings.0.lock().unwrap().clone();
+        assert_eq!(messages.len(), 1, "{messages:?}");
         assert!(
-            message[0].contains("has no `status` subresource"),
-            "{message:?}"
+            messages[0].contains("has no `status` subresource"),
+            "{messages:?}"
         );
         server.lacks_subresource.store(false, Ordering::Relaxed);
-        server.put_sealed(&good("4"), "u", 4);
+        server.put_sealed(&valid("4"), "u", 4);
         controller.reconcile().await;
         assert!(server.is_synced());
         assert_eq!(warnings.0.lock().unwrap().len(), 1);
@@ -119,7 +119,7 @@ fn ring() -> Arc<KeyRing> {
     Arc::new(KeyRing::new([Arc::new(key)]))
 }
 
-fn typed(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
+fn object_of_type(type_: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut object = sealed(&KEYS[0], "ns/n", items);
     object.spec.template.type_ = Some(type_.to_owned());
     object
@@ -140,34 +140,34 @@ async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() 
     let large = "x".repeat(700_000);
     for (object, expected) in [
         (
-            typed("kubernetes.io/tls", &[("tls.crt", "c")]),
+            object_of_type("kubernetes.io/tls", &[("tls.crt", "c")]),
             "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; ",
         ),
         (
-            typed("kubernetes.io/dockerconfigjson", &[("config.json", "{}")]),
+            object_of_type("kubernetes.io/dockerconfigjson", &[("config.json", "{}")]),
             "cannot write the Secret: a Secret of type kubernetes.io/dockerconfigjson requires the item \
              .dockerconfigjson; ",
         ),
         (
-            typed("kubernetes.io/basic-auth", &[("user", "u")]),
+            object_of_type("kubernetes.io/basic-auth", &[("user", "u")]),
             "cannot write the Secret: a Secret of type kubernetes.io/basic-auth requires the item username or password; ",
         ),
         (
-            typed("Opaque", &[("a", &large), ("b", &large)]),
+            object_of_type("Opaque", &[("a", &large), ("b", &large)]),
             "cannot write the Secret: its values have 1400000 bytes, and Kubernetes accepts 1048576; ",
         ),
     ] {
         let server = ApiServer::default();
         server.put_sealed(&object, "u", 1);
         let (server, store) = server.start();
-        let mut controller = Controller::with(store, |_| ());
+        let mut controller = Controller::new(store, |_| ());
         controller.reconcile().await;
         let (true_types, message) = conditions(&server);
         assert_eq!(true_types, ["Stalled"], "{message}");
         assert!(message.starts_with(expected), "{message}");
         assert_eq!(*server.writes.lock().unwrap(), 0);
         assert_eq!(controller.next, None, "a retry cannot help");
-        server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 2);
+        server.put_sealed(&object_of_type("Opaque", &[("a", "1")]), "u", 2);
         controller.reconcile().await;
         assert_eq!(conditions(&server).0, ["Synced", "Ready"]);
     }
@@ -179,7 +179,7 @@ async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
         let cause = json!({ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" });
         secret.is_object().then(|| json!([cause]))
     }
-    fn value(secret: &Value) -> Option<Value> {
+    fn reject_value(secret: &Value) -> Option<Value> {
         let cause =
             json!({ "field": "data[a]", "reason": "FieldValueInvalid", "message": "hunter2" });
         secret.is_object().then(|| json!([cause]))
@@ -190,12 +190,12 @@ async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
             "metadata.labels: no label",
             true,
         ),
-        (value, "the values do not form a valid Secret", false),
+        (reject_value, "the values do not form a valid Secret", false),
     ] {
         let server = ApiServer::with_check(check);
-        server.put_sealed(&typed("Opaque", &[("a", "1")]), "u", 1);
+        server.put_sealed(&object_of_type("Opaque", &[("a", "1")]), "u", 1);
         let (server, store) = server.start();
-        let mut controller = Controller::with(store, |_| ());
+        let mut controller = Controller::new(store, |_| ());
         controller.reconcile().await;
         let (true_types, message) = conditions(&server);
         assert_eq!(true_types, ["Stalled"], "{message}");
@@ -205,14 +205,14 @@ async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
     }
 }
 
-fn adding(labels: &str, annotations: &str) -> impl FnOnce(&mut Policy) {
+fn add_metadata(labels: &str, annotations: &str) -> impl FnOnce(&mut Policy) {
     let added = AddedMetadata::default().with_labels(labels).unwrap();
     let added = added.with_annotations(annotations).unwrap();
     move |policy| policy.added = Arc::new(added)
 }
 
-fn with_label(value: &str) -> SealedSecret {
-    let mut object = typed("Opaque", &[("a", "1")]);
+fn object_with_label(value: &str) -> SealedSecret {
+    let mut object = object_of_type("Opaque", &[("a", "1")]);
     let labels = [("team", value), ("own", "x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     object.spec.template.metadata.labels = Some(labels.into());
     object
@@ -223,9 +223,9 @@ fn with_label(value: &str) -> SealedSecret {
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_override_the_template_and_are_restored() {
     let server = ApiServer::default();
-    server.put_sealed(&with_label("dev"), "u", 1);
+    server.put_sealed(&object_with_label("dev"), "u", 1);
     let (server, store) = server.start();
-    let mut controller = Controller::with(store, adding("team=ops", "note=n"));
+    let mut controller = Controller::new(store, add_metadata("team=ops", "note=n"));
     controller.reconcile().await;
     let metadata = |server: &ApiServer| server.secret()["metadata"].clone();
     assert_eq!(
@@ -253,23 +253,23 @@ async fn labels_of_the_administrator_override_the_template_and_are_restored() {
 /// the Secret.
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() {
-    let tolerant: fn(&mut SealedSecret) = |object| {
+    let opt_out_of_correction: fn(&mut SealedSecret) = |object| {
         let annotation = "sealedsecrets.bitnami.com/correct-drift";
         let annotations = object.metadata.annotations.get_or_insert_default();
         annotations.insert(annotation.into(), "false".into());
     };
     for (case, author, flag) in [
-        ("annotation", tolerant, false),
+        ("annotation", opt_out_of_correction, false),
         ("flag", |_| (), true),
-        ("both", tolerant, true),
+        ("both", opt_out_of_correction, true),
     ] {
         let server = ApiServer::default();
-        let mut object = with_label("dev");
+        let mut object = object_with_label("dev");
         author(&mut object);
         server.put_sealed(&object, "u", 1);
         let (server, store) = server.start();
-        let add = adding("team=ops", "note=n");
-        let mut controller = Controller::with(store, |policy| {
+        let add = add_metadata("team=ops", "note=n");
+        let mut controller = Controller::new(store, |policy| {
             add(policy);
             policy.tolerates_drift = flag;
         });
@@ -302,36 +302,36 @@ async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() 
 /// selects its Secret.
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() {
-    fn without_key(_: SealedSecret) -> SealedSecret {
+    fn seal_for_missing_key(_: SealedSecret) -> SealedSecret {
         sealed(&KEYS[1], "ns/n", &[("a", "2")])
     }
-    fn malformed(mut object: SealedSecret) -> SealedSecret {
+    fn with_malformed_item(mut object: SealedSecret) -> SealedSecret {
         let broken = ("a".to_owned(), "!".to_owned());
         object.spec.encrypted_data.extend([broken]);
         object
     }
-    fn failing(mut object: SealedSecret) -> SealedSecret {
+    fn object_that_fails(mut object: SealedSecret) -> SealedSecret {
         let template = ("t".to_owned(), Some("{{ fail \"x\" }}".to_owned()));
         object.spec.template.data = Some([template].into());
         object
     }
-    fn forbidden(mut object: SealedSecret) -> SealedSecret {
+    fn with_forbidden_type(mut object: SealedSecret) -> SealedSecret {
         object.spec.template.type_ = Some("kubernetes.io/service-account-token".into());
         object
     }
     type Refuse = fn(SealedSecret) -> SealedSecret;
     for (case, refuse) in [
-        ("no key", without_key as Refuse),
-        ("malformed", malformed),
-        ("a failing template", failing),
-        ("a forbidden type", forbidden),
+        ("no key", seal_for_missing_key as Refuse),
+        ("malformed", with_malformed_item),
+        ("a failing template", object_that_fails),
+        ("a forbidden type", with_forbidden_type),
     ] {
         let server = ApiServer::default();
-        server.put_sealed(&with_label("dev"), "u", 1);
+        server.put_sealed(&object_with_label("dev"), "u", 1);
         let (server, store) = server.start();
-        let mut controller = Controller::with(store, adding("team=ops", "note=n"));
+        let mut controller = Controller::new(store, add_metadata("team=ops", "note=n"));
         controller.reconcile().await;
-        server.put_sealed(&refuse(with_label("dev")), "u", 2);
+        server.put_sealed(&refuse(object_with_label("dev")), "u", 2);
         controller.reconcile().await;
         for edit in [
             (|m| m["labels"]["team"] = json!("dev")) as fn(&mut Value),
@@ -357,8 +357,8 @@ async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() 
             server.edit_metadata(|m| m["labels"] = Value::Null);
             controller.reconcile().await;
         }
-        let more = *server.writes.lock().unwrap() - writes;
-        assert!(more < 5, "{case}: {more} corrections");
+        let corrections = *server.writes.lock().unwrap() - writes;
+        assert!(corrections < 5, "{case}: {corrections} corrections");
         assert!(controller.next.is_some(), "{case}: no later attempt");
     }
 }
@@ -366,22 +366,24 @@ async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() 
 #[tokio::test(start_paused = true)]
 async fn changed_flags_update_secrets_without_reporting_drift() {
     let server = ApiServer::default();
-    server.put_sealed(&with_label("dev"), "u", 1);
+    server.put_sealed(&object_with_label("dev"), "u", 1);
     let (server, store) = server.start();
-    Controller::with(store, |_| ()).reconcile().await;
+    Controller::new(store, |_| ()).reconcile().await;
     assert_eq!(server.secret()["metadata"]["labels"]["team"], json!("dev"));
     for (labels, team, owner) in [
         ("team=ops", "ops", Value::Null),
         ("team=core,owner=a", "core", json!("a")),
     ] {
-        let mut controller = Controller::with(server.restart_with_secret(), adding(labels, ""));
+        let mut controller =
+            Controller::new(server.restart_with_secret(), add_metadata(labels, ""));
         controller.reconcile().await;
-        let found = server.secret()["metadata"]["labels"].clone();
-        assert_eq!(found["team"], json!(team));
-        assert_eq!(found["owner"], owner);
+        let actual = server.secret()["metadata"]["labels"].clone();
+        assert_eq!(actual["team"], json!(team));
+        assert_eq!(actual["owner"], owner);
         assert!(server.is_synced());
         let writes = *server.writes.lock().unwrap();
-        let mut controller = Controller::with(server.restart_with_secret(), adding(labels, ""));
+        let mut controller =
+            Controller::new(server.restart_with_secret(), add_metadata(labels, ""));
         controller.reconcile().await;
         assert_eq!(
             *server.writes.lock().unwrap(),
@@ -411,7 +413,7 @@ async fn with_a_directory_the_flags_cause_a_warning_and_change_nothing() {
     );
     case.start(&["--secret-labels=team=ops"]).await.unwrap();
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
-    case.pass(SignedDuration::from_secs(2)).await;
+    case.advance(SignedDuration::from_secs(2)).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
@@ -457,7 +459,7 @@ async fn the_status_of_a_renamed_object_has_a_hint() {
         let server = ApiServer::default();
         server.put_sealed(&object, "u", 1);
         let (server, store) = server.start();
-        Controller::with(store, |_| ()).reconcile().await;
+        Controller::new(store, |_| ()).reconcile().await;
         let (_, message) = conditions(&server);
         assert!(
             message.starts_with("no key could decrypt secret (a)"),

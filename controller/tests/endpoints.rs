@@ -14,17 +14,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use shared::key_ring::{KeyRing, RingKey};
 use support::KEYS;
-use support::server::server;
+use support::server::start_server;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const LONG: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn responses_equal_upstreams() {
-    let server = server(LONG).await;
+    let server = start_server(TIMEOUT).await;
     let text = "content-type: text/plain; charset=utf-8";
-    for (method, path, status, kind, body) in [
+    for (method, path, status, header, body) in [
         ("GET", "/healthz", "HTTP/1.1 200 OK", text, "ok\n"),
         ("HEAD", "/healthz", "HTTP/1.1 200 OK", text, ""),
         (
@@ -70,13 +70,17 @@ async fn responses_equal_upstreams() {
             "405 method not allowed\n",
         ),
     ] {
-        let got = server.request(method, path).await;
+        let response = server.request(method, path).await;
         assert_eq!(
-            (got.0.as_str(), got.2.as_str()),
+            (response.0.as_str(), response.2.as_str()),
             (status, body),
             "{method} {path}"
         );
-        assert!(got.1.contains(kind), "{method} {path}: {}", got.1);
+        assert!(
+            response.1.contains(header),
+            "{method} {path}: {}",
+            response.1
+        );
     }
     server.state.ready.store(true, Ordering::Release);
     assert_eq!(server.request("GET", "/readyz").await.2, "ok\n");
@@ -84,7 +88,7 @@ async fn responses_equal_upstreams() {
 
 #[tokio::test]
 async fn serves_the_certificate_of_the_current_newest_key() {
-    let server = server(LONG).await;
+    let server = start_server(TIMEOUT).await;
     let pair = |i: usize| {
         let pem = KEYS[i].pair.certificate().to_pem();
         let private = shared::key::PrivateKey::from_pem(KEYS[i].private_pem.expose()).unwrap();
@@ -107,23 +111,23 @@ async fn serves_the_certificate_of_the_current_newest_key() {
 
 #[tokio::test]
 async fn a_connection_without_a_complete_head_in_time_is_closed() {
-    let server = server(Duration::from_millis(100)).await;
+    let server = start_server(Duration::from_millis(100)).await;
     for start in ["", "GET /healthz HT"] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(start.as_bytes()).await.unwrap();
-        let mut rest = Vec::new();
-        let read = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await;
+        let mut response = Vec::new();
+        let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut response)).await;
         assert!(read.is_ok(), "{start:?} was not closed");
     }
 }
 
 #[tokio::test]
 async fn the_server_stops_despite_open_connections() {
-    let server = server(LONG).await;
+    let server = start_server(TIMEOUT).await;
     let idle = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(server.request("GET", "/healthz").await.2, "ok\n");
     server.end.send_replace(true);
-    tokio::time::timeout(LONG, server.task)
+    tokio::time::timeout(TIMEOUT, server.task)
         .await
         .unwrap()
         .unwrap();
@@ -133,13 +137,13 @@ async fn the_server_stops_despite_open_connections() {
 /// Reads one response on a connection that may stay open. Returns its status, and whether it announces that the
 /// connection closes.
 async fn next_response(stream: &mut TcpStream) -> Option<(String, bool)> {
-    let mut answer = Vec::new();
+    let mut received = Vec::new();
     loop {
-        let read = tokio::time::timeout(LONG, stream.read_buf(&mut answer));
+        let read = tokio::time::timeout(TIMEOUT, stream.read_buf(&mut received));
         if read.await.ok()?.ok()? == 0 {
             return None;
         }
-        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        let text = String::from_utf8_lossy(&received).to_lowercase();
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
         };
@@ -167,8 +171,8 @@ async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, se
 #[tokio::test]
 async fn after_an_early_response_the_connection_continues_or_its_end_is_announced() {
     const MEBIBYTE: usize = 1 << 20;
-    let server = server(LONG).await;
-    for (request, announced, sent, status, closes) in [
+    let server = start_server(TIMEOUT).await;
+    for (request, announced, sent, status, is_closing) in [
         ("POST /nowhere", 2000, 2000, "404", false),
         ("POST /nowhere", MEBIBYTE, MEBIBYTE, "404", false),
         ("POST /nowhere", MEBIBYTE, 10, "404", true),
@@ -188,9 +192,9 @@ async fn after_an_early_response_the_connection_continues_or_its_end_is_announce
         }
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         send_slowly(&mut stream, request, announced, sent).await;
-        let answer = next_response(&mut stream).await;
-        assert_eq!(answer, Some((status.to_owned(), closes)), "{case}");
-        if !closes {
+        let response = next_response(&mut stream).await;
+        assert_eq!(response, Some((status.to_owned(), is_closing)), "{case}");
+        if !is_closing {
             send_slowly(&mut stream, "GET /healthz", 0, 0).await;
             let next = next_response(&mut stream).await;
             assert_eq!(next, Some(("200".into(), false)), "after {case}");

@@ -19,14 +19,14 @@ use shared::key::{KeySize, KeySpec, NewKey, private_key_operations};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::resource::SealedSecret;
 use shared::{base64, key_secret};
-use support::server::{Server, server};
+use support::server::{Server, start_server};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Serializes the tests of this file, since they count the private-key operations of the process.
 async fn lock() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
+    static LOCK: Mutex<()> = Mutex::const_new(());
+    LOCK.lock().await
 }
 
 /// Further keys, in addition to the two that all tests share.
@@ -54,7 +54,7 @@ fn garbage() -> String {
     base64::encode(&bytes)
 }
 
-fn with_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
+fn add_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
     for i in 0..items {
         let key = format!("k{i:04}");
         object.spec.encrypted_data.insert(key, garbage());
@@ -66,10 +66,10 @@ fn with_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
 /// simple object.
 #[tokio::test]
 async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
-    const HOSTILE: usize = 16;
-    let _alone = lock().await;
+    const HOSTILE_OBJECTS: usize = 16;
+    let _lock = lock().await;
     let mut case = Case::new().await;
-    for i in 0..HOSTILE {
+    for i in 0..HOSTILE_OBJECTS {
         let mut object = sealed(&KEYS[0], &format!("hostile/h{i:02}"), &[("a", "1")]);
         let mut text = String::new();
         for _ in 0..6 {
@@ -87,14 +87,14 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
         let now = case.now;
         case.rounds().round(now).await;
     }
-    let done = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
-    let done = (0..HOSTILE).filter(done).count();
+    let is_written = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
+    let count = (0..HOSTILE_OBJECTS).filter(is_written).count();
     assert!(
-        done < HOSTILE,
-        "all {done} other objects were processed first"
+        count < HOSTILE_OBJECTS,
+        "all {count} other objects were processed first"
     );
     case.settle().await;
-    for i in 0..HOSTILE {
+    for i in 0..HOSTILE_OBJECTS {
         assert!(case.value(&format!("hostile/h{i:02}/a")).is_some(), "{i}");
     }
 }
@@ -102,16 +102,16 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
 /// Attack: an author creates an object with three hundred well-formed values that no key can unseal.
 #[tokio::test]
 async fn an_object_that_cannot_be_unsealed_costs_a_bounded_number_of_operations() {
-    let _alone = lock().await;
+    let _lock = lock().await;
     let mut case = Case::new().await;
     for (i, key) in MORE_KEYS.iter().enumerate() {
         case.write(&format!("keys/more-{i}.yaml"), &key_manifest("k", key));
     }
-    case.pass(SignedDuration::from_secs(2)).await;
-    let object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 300);
+    case.advance(SignedDuration::from_secs(2)).await;
+    let object = add_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 300);
     let before = private_key_operations();
     case.write("sealed/x.yaml", &manifest_of(&object));
-    case.pass(SignedDuration::from_secs(2)).await;
+    case.advance(SignedDuration::from_secs(2)).await;
     let operations = private_key_operations() - before;
     assert!(operations <= 6 + 6 + 500, "{operations} operations");
     let failure = case.failure("ns/n");
@@ -122,11 +122,11 @@ async fn an_object_that_cannot_be_unsealed_costs_a_bounded_number_of_operations(
     assert!(failure.ends_with(" more items were not tried"), "{failure}");
 }
 
-async fn with_all_keys() -> Server {
-    let server = server(Duration::from_mins(1)).await;
-    let none = BTreeMap::new;
+async fn server_with_all_keys() -> Server {
+    let server = start_server(Duration::from_mins(1)).await;
+    let empty = BTreeMap::new;
     let keys = all_keys().map(|key| {
-        let secret = key_secret::build("k", "ns", key, none(), none());
+        let secret = key_secret::build("k", "ns", key, empty(), empty());
         let order = key_secret::OrderPriority::CertNotBefore;
         let key: RingKey = key_secret::parse(&secret, order).unwrap();
         Arc::new(key)
@@ -146,9 +146,9 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
 /// Attack: a caller sends a thousand well-formed values that no key can unseal.
 #[tokio::test]
 async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
-    let _alone = lock().await;
-    let server = with_all_keys().await;
-    let mut object = with_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 998);
+    let _lock = lock().await;
+    let server = server_with_all_keys().await;
+    let mut object = add_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 998);
     let valid = object.spec.encrypted_data["a"].clone();
     object.spec.encrypted_data.insert("0".into(), valid);
     for path in ["/v1/verify", "/v1/rotate"] {
@@ -164,8 +164,8 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
 /// can unseal, while another caller behind the same proxy sends a request.
 #[tokio::test]
 async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
-    let _alone = lock().await;
-    let server = Arc::new(with_all_keys().await);
+    let _lock = lock().await;
+    let server = Arc::new(server_with_all_keys().await);
     // The items use six keys in turn, so that the keys of the last four items never unseal the next one.
     let objects: Vec<SealedSecret> = all_keys()
         .map(|key| sealed(key, "ns/n", &[("a", "1")]))
@@ -179,8 +179,9 @@ async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
         .collect();
     let (large, small) = (body(&large), body(&objects[0]));
     let before = private_key_operations();
-    let asked = Arc::clone(&server);
-    let in_progress = tokio::spawn(async move { post(&asked, "/v1/verify", &large).await });
+    let server_in_task = Arc::clone(&server);
+    let in_progress =
+        tokio::spawn(async move { post(&server_in_task, "/v1/verify", &large).await });
     while private_key_operations() == before {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -66,7 +66,7 @@ impl Run {
 
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
-        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {}
     }
 
@@ -78,7 +78,7 @@ impl Run {
 
     /// Returns the results that the forger must not influence: writes of the Secret, and events.
     fn outcome(&self) -> Value {
-        let history = self.server.public()[2].clone();
+        let history = self.server.public_state()[2].clone();
         let writes = history.as_array().unwrap().iter();
         let writes: Vec<&Value> = writes.filter(|write| **write != "PUT status").collect();
         json!([writes, self.server.event_reasons()])
@@ -86,7 +86,7 @@ impl Run {
 }
 
 /// Returns whether all events are about versions of the author. A repeated event has no reason.
-fn are_of_versions(reasons: &[String]) -> bool {
+fn are_about_versions(reasons: &[String]) -> bool {
     let mut reasons = reasons.iter();
     reasons.all(|reason| reason.is_empty() || reason == "Unsealed")
 }
@@ -105,13 +105,13 @@ fn object(value: &str) -> SealedSecret {
     sealed(&KEYS[0], "ns/n", &[("a", value)])
 }
 
-fn random(value: &str) -> SealedSecret {
+fn object_with_random_value(value: &str) -> SealedSecret {
     let mut object = object(value);
     object.spec.template.data = Some([("r".to_owned(), Some("{{ uuidv4 }}".to_owned()))].into());
     object
 }
 
-fn tolerant(value: &str) -> SealedSecret {
+fn object_that_tolerates_edits(value: &str) -> SealedSecret {
     let mut object = object(value);
     let annotations = object.metadata.annotations.get_or_insert_default();
     annotations.insert(drift::ANNOTATION.into(), "false".into());
@@ -121,9 +121,9 @@ fn tolerant(value: &str) -> SealedSecret {
 /// Changes a status, before the edit that creates this generation.
 type Forge = fn(&mut Value, i64);
 
-fn set_conditions(status: &mut Value, is: &str) {
+fn set_conditions(status: &mut Value, value: &str) {
     for condition in status["conditions"].as_array_mut().unwrap() {
-        condition["status"] = json!(is);
+        condition["status"] = json!(value);
     }
 }
 
@@ -179,9 +179,9 @@ const FORGERIES: [(&str, Forge); 12] = [
 async fn a_version_marked_as_unsealed_in_advance_is_written_where_edits_are_tolerated() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
-        run.apply(&tolerant("old")).await;
+        run.apply(&object_that_tolerates_edits("old")).await;
         run.forge(forge);
-        run.apply(&tolerant("new")).await;
+        run.apply(&object_that_tolerates_edits("new")).await;
         assert_eq!(run.server.value("a"), "new", "{why}");
 
         let mut run = Run::new(|policy| policy.tolerates_drift = true);
@@ -227,7 +227,7 @@ async fn a_forged_status_does_not_turn_versions_of_the_author_into_drift() {
             run.forge(forge);
         }
         let reasons = run.server.event_reasons();
-        assert!(are_of_versions(&reasons), "{why} {reasons:?}");
+        assert!(are_about_versions(&reasons), "{why} {reasons:?}");
     }
 }
 
@@ -236,13 +236,13 @@ async fn a_forged_status_does_not_turn_versions_of_the_author_into_drift() {
 async fn a_new_version_gets_new_random_values_for_any_status() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
-        run.apply(&random("1")).await;
+        run.apply(&object_with_random_value("1")).await;
         let before = run.server.value("r");
         run.forge(forge);
         run.reconcile().await;
         assert_eq!(run.server.value("r"), before, "{why}: the same version");
         run.forge(forge);
-        run.apply(&random("1")).await;
+        run.apply(&object_with_random_value("1")).await;
         assert_ne!(run.server.value("r"), before, "{why}");
     }
 }
@@ -303,13 +303,13 @@ async fn a_version_created_while_no_controller_runs_is_written_for_any_status() 
         let mut outcomes = Vec::new();
         for guess in ["4711", "4712"] {
             let mut run = Run::new(forbid);
-            run.apply(&tolerant("4711")).await;
+            run.apply(&object_that_tolerates_edits("4711")).await;
             run.forge(forge);
-            run.put(&tolerant(guess));
+            run.put(&object_that_tolerates_edits(guess));
             run.restart().await;
             assert_eq!(run.server.value("a"), guess, "{why}");
             let reasons = run.server.event_reasons();
-            assert!(are_of_versions(&reasons), "{why} {reasons:?}");
+            assert!(are_about_versions(&reasons), "{why} {reasons:?}");
             outcomes.push(run.outcome());
         }
         assert_eq!(outcomes[0], outcomes[1], "{why}");
@@ -321,7 +321,7 @@ async fn a_version_created_while_no_controller_runs_is_written_for_any_status() 
 #[tokio::test(start_paused = true)]
 async fn migrating_from_upstreams_controller_writes_no_secret() {
     let mut run = Run::new(|_| ());
-    run.apply(&random("1")).await;
+    run.apply(&object_with_random_value("1")).await;
     run.server.edit_status(|status| {
         let status = status.as_object_mut().unwrap();
         status.retain(|field, _| field != "record" && field != "items");
@@ -343,7 +343,7 @@ async fn migrating_from_upstreams_controller_writes_no_secret() {
 #[tokio::test(start_paused = true)]
 async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
     let mut run = Run::new(|_| ());
-    run.apply(&random("1")).await;
+    run.apply(&object_with_random_value("1")).await;
     let before = run.server.value("r");
     run.server
         .edit_status(|status| set_conditions(status, "False"));
@@ -351,15 +351,16 @@ async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
     run.policy.rules.accept_legacy = !run.policy.rules.accept_legacy;
     run.restart().await;
     assert_eq!(run.server.value("r"), before);
-    run.apply(&random("1")).await;
+    run.apply(&object_with_random_value("1")).await;
     assert_ne!(run.server.value("r"), before);
 }
 
 /// Attack: a program that may write status files of a directory changes everything except the digest of the
-/// SealedSecret that was unsealed last, the only part that counts. (`status` belongs to the controller, with mode
+/// SealedSecret that was unsealed last, the only part that the controller trusts. (`status` belongs to the controller,
+/// with mode
 /// 0700.)
 #[tokio::test]
-async fn only_the_digest_in_a_status_file_settles_a_version() {
+async fn only_the_digest_in_a_status_file_shows_which_version_was_unsealed() {
     type ForgeFile = fn(&str) -> String;
     let forgeries: [(&str, ForgeFile); 7] = [
         ("nothing", str::to_owned),
@@ -381,11 +382,17 @@ async fn only_the_digest_in_a_status_file_settles_a_version() {
     for (why, forge) in forgeries {
         for restarts in [false, true] {
             let mut case = Case::new().await;
-            case.write("sealed/a.yaml", &manifest_of(&tolerant("old")));
+            case.write(
+                "sealed/a.yaml",
+                &manifest_of(&object_that_tolerates_edits("old")),
+            );
             case.tick().await;
             let text = case.status_text("ns/n").unwrap();
             case.write("status/ns/n.yaml", &forge(&text));
-            case.write("sealed/a.yaml", &manifest_of(&tolerant("new")));
+            case.write(
+                "sealed/a.yaml",
+                &manifest_of(&object_that_tolerates_edits("new")),
+            );
             if restarts {
                 case.restart().await;
             }

@@ -16,8 +16,8 @@ use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
-/// The maximum time that the documentation states.
-const PROMISED: SignedDuration = SignedDuration::from_secs(2);
+/// Maximum time until values are restored, as documented.
+const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 
 /// A change by another program to the folder of an object with the items `a` and `b`.
@@ -35,13 +35,13 @@ const EDITS: &[(&str, Edit)] = &[
     ),
     ("empties a value", |folder| write(&folder.join("a"), "")),
     ("deletes the file behind a value", |folder| {
-        remove(&folder.join("..data/a"));
+        remove_file(&folder.join("..data/a"));
     }),
     ("deletes the name of a value", |folder| {
-        remove(&folder.join("a"));
+        remove_file(&folder.join("a"));
     }),
     ("replaces the file behind a value", |folder| {
-        remove(&folder.join("..data/a"));
+        remove_file(&folder.join("..data/a"));
         write(&folder.join("..data/a"), "1");
         write(&folder.join("..data/a"), "2");
     }),
@@ -54,27 +54,27 @@ const EDITS: &[(&str, Edit)] = &[
         std::fs::remove_dir_all(folder.join(version)).unwrap();
     }),
     ("deletes the link to the current version", |folder| {
-        remove(&folder.join("..data"));
+        remove_file(&folder.join("..data"));
     }),
     ("points the link to another version", |folder| {
         std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
         write(&folder.join("..v00000000000000ff/a"), "2");
-        remove(&folder.join("..data"));
+        remove_file(&folder.join("..data"));
         symlink("..v00000000000000ff", folder.join("..data")).unwrap();
     }),
 ];
 
 const DELETIONS: &[(&str, Edit)] = &[
-    ("deletes the folder of the object", delete),
+    ("deletes the folder of the object", remove_folder),
     ("empties the folder of the object", |folder| {
-        delete(folder);
+        remove_folder(folder);
         std::fs::create_dir(folder).unwrap();
     }),
     ("deletes the folder of the namespace", |folder| {
-        delete(folder.parent().unwrap());
+        remove_folder(folder.parent().unwrap());
     }),
     ("deletes secrets", |folder| {
-        delete(folder.parent().unwrap().parent().unwrap());
+        remove_folder(folder.parent().unwrap().parent().unwrap());
     }),
 ];
 
@@ -82,11 +82,11 @@ fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-fn remove(path: &Path) {
+fn remove_file(path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-fn delete(path: &Path) {
+fn remove_folder(path: &Path) {
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -112,12 +112,12 @@ impl Healing {
             metrics,
             rounds,
         };
-        healing.pass(PROMISED).await;
-        assert_eq!(healing.values(), Self::original());
+        healing.advance(MAX_RESTORE_TIME).await;
+        assert_eq!(healing.values(), Self::original_values());
         healing
     }
 
-    async fn pass(&mut self, time: SignedDuration) {
+    async fn advance(&mut self, time: SignedDuration) {
         let end = self.case.now + time;
         while self.case.now < end {
             self.case.now = end.min(self.case.now + controller::rounds::INTERVAL);
@@ -129,7 +129,7 @@ impl Healing {
         ["a", "b", "c"].map(|item| self.case.value(&format!("ns/n/{item}")))
     }
 
-    fn original() -> [Option<String>; 3] {
+    fn original_values() -> [Option<String>; 3] {
         [Some("1".into()), Some("2".into()), None]
     }
 
@@ -153,10 +153,14 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
         let mut healing = Healing::new(&[]).await;
         let before = healing.attempts();
         edit(&healing.folder());
-        healing.pass(PROMISED).await;
-        assert_eq!(healing.values(), Healing::original(), "a program {why}");
+        healing.advance(MAX_RESTORE_TIME).await;
+        assert_eq!(
+            healing.values(),
+            Healing::original_values(),
+            "a program {why}"
+        );
         assert!(healing.case.is_synced("ns/n"), "a program {why}");
-        healing.pass(PROMISED * 5).await;
+        healing.advance(MAX_RESTORE_TIME * 5).await;
         assert_eq!(healing.attempts(), before + 1, "attempts: a program {why}");
     }
 }
@@ -167,28 +171,28 @@ async fn no_key_is_used_for_unchanged_values() {
     healing
         .case
         .seal("sealed/y.yaml", "ns/other", &[("a", "1")]);
-    healing.pass(PROMISED).await;
+    healing.advance(MAX_RESTORE_TIME).await;
     let before = healing.attempts();
-    healing.pass(PROMISED * 30).await;
+    healing.advance(MAX_RESTORE_TIME * 30).await;
     assert_eq!(healing.attempts(), before, "nothing was changed");
     write(&healing.folder().join("beside"), "of another program");
-    healing.pass(PROMISED).await;
+    healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
         healing.attempts(),
         before,
         "a file of another program was added"
     );
     write(&healing.folder().join("a"), "edited");
-    healing.pass(PROMISED).await;
+    healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
         healing.attempts(),
         before + 1,
         "one of two objects was edited"
     );
-    assert_eq!(healing.values(), Healing::original());
-    let beside = healing.folder().join("beside");
+    assert_eq!(healing.values(), Healing::original_values());
+    let unrelated_file = healing.folder().join("beside");
     assert_eq!(
-        std::fs::read_to_string(beside).unwrap(),
+        std::fs::read_to_string(unrelated_file).unwrap(),
         "of another program"
     );
 }
@@ -202,29 +206,33 @@ async fn the_flag_and_the_annotation_keep_edits_but_not_deletions() {
         &[],
         &["--update-status=false"],
     ] {
-        let by_flag = args.contains(&flag);
+        let has_flag = args.contains(&flag);
         for (why, edit) in EDITS {
             let mut healing = Healing::new(args).await;
-            if !by_flag {
+            if !has_flag {
                 opt_out(&mut healing).await;
             }
             let before = healing.attempts();
             edit(&healing.folder());
-            let edited = healing.values();
-            healing.pass(PROMISED * 5).await;
-            assert_eq!(healing.values(), edited, "{args:?}: a program {why}");
+            let values_after_edit = healing.values();
+            healing.advance(MAX_RESTORE_TIME * 5).await;
+            assert_eq!(
+                healing.values(),
+                values_after_edit,
+                "{args:?}: a program {why}"
+            );
             assert_eq!(healing.attempts(), before, "{args:?}: a program {why}");
         }
         for (why, deletion) in DELETIONS {
             let mut healing = Healing::new(args).await;
-            if !by_flag {
+            if !has_flag {
                 opt_out(&mut healing).await;
             }
             deletion(&healing.folder());
-            healing.pass(PROMISED).await;
+            healing.advance(MAX_RESTORE_TIME).await;
             assert_eq!(
                 healing.values(),
-                Healing::original(),
+                Healing::original_values(),
                 "{args:?}: a program {why}"
             );
         }
@@ -236,7 +244,7 @@ async fn opt_out(healing: &mut Healing) {
     let annotations = sealed.metadata.annotations.get_or_insert_default();
     annotations.insert(OPT_OUT.into(), "false".into());
     healing.case.write("sealed/x.yaml", &manifest_of(&sealed));
-    healing.pass(PROMISED).await;
+    healing.advance(MAX_RESTORE_TIME).await;
 }
 
 #[tokio::test]
@@ -244,7 +252,7 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
     let mut healing = Healing::new(&[]).await;
     for i in 0..10 {
         write(&healing.folder().join("a"), &format!("edited {i}"));
-        healing.pass(PROMISED).await;
+        healing.advance(MAX_RESTORE_TIME).await;
     }
     assert_eq!(healing.values()[0].as_deref(), Some("edited 9"));
     let message = healing.case.failure("ns/n");
@@ -252,12 +260,11 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
         message.starts_with("another client keeps changing the Secret"),
         "{message}"
     );
-    healing.pass(SignedDuration::from_mins(10)).await;
-    assert_eq!(healing.values(), Healing::original());
+    healing.advance(SignedDuration::from_mins(10)).await;
+    assert_eq!(healing.values(), Healing::original_values());
 }
 
-/// Attack: a program edits values repeatedly where no status counts its edits, so that the controller writes
-/// without end.
+/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes without end.
 #[tokio::test]
 async fn a_drift_fight_without_statuses_ends() {
     type Action = fn(&Path);
@@ -269,37 +276,37 @@ async fn a_drift_fight_without_statuses_ends() {
             5,
         ),
         // A deleted value is always restored, once a minute.
-        ("deletes", delete, 6),
+        ("deletes", remove_folder, 6),
     ];
     for (why, action, max) in actions {
         let mut healing = Healing::new(&["--update-status=false"]).await;
-        let mut restored = 0;
+        let mut restore_count = 0;
         for _ in 0..20 {
             if healing.folder().exists() {
                 action(&healing.folder());
             }
-            healing.pass(PROMISED).await;
-            restored += u32::from(healing.values() == Healing::original());
+            healing.advance(MAX_RESTORE_TIME).await;
+            restore_count += u32::from(healing.values() == Healing::original_values());
         }
-        assert!((5..=max).contains(&restored), "{why}: {restored}");
+        assert!((5..=max).contains(&restore_count), "{why}: {restore_count}");
     }
 }
 
 #[tokio::test]
 async fn a_failed_restore_is_reported_and_retried() {
     let mut healing = Healing::new(&[]).await;
-    delete(&healing.folder());
+    remove_folder(&healing.folder());
     write(&healing.folder(), "a file with that name");
-    healing.pass(PROMISED).await;
+    healing.advance(MAX_RESTORE_TIME).await;
     let message = healing.case.failure("ns/n");
     assert!(
         message.contains("is not managed by SealedSecret"),
         "{message}"
     );
-    remove(&healing.folder());
-    healing.pass(PROMISED).await;
-    healing.pass(SignedDuration::from_mins(5)).await;
-    assert_eq!(healing.values(), Healing::original());
+    remove_file(&healing.folder());
+    healing.advance(MAX_RESTORE_TIME).await;
+    healing.advance(SignedDuration::from_mins(5)).await;
+    assert_eq!(healing.values(), Healing::original_values());
 }
 
 #[tokio::test]
@@ -307,6 +314,6 @@ async fn a_changed_file_mode_loses_no_value() {
     let mut healing = Healing::new(&[]).await;
     let file = healing.folder().join("..data/a");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    healing.pass(PROMISED * 3).await;
-    assert_eq!(healing.values(), Healing::original());
+    healing.advance(MAX_RESTORE_TIME * 3).await;
+    assert_eq!(healing.values(), Healing::original_values());
 }

@@ -41,17 +41,17 @@ async fn hostile_names_create_no_files() {
         object.metadata.name = Some(name.into());
         case.write(&format!("sealed/{i}.yaml"), &manifest_of(&object));
     }
-    let mut with_sealed = Case::tree(case.outer.path());
-    with_sealed.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
-    case.pass(SECOND * 5).await;
+    let mut expected = Case::tree(case.outer.path());
+    expected.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
+    case.advance(SECOND * 5).await;
     let mut after = Case::tree(case.outer.path());
     after.retain(|path, _| !path.starts_with(case.dir.join("sealed")));
-    assert_eq!(after, with_sealed);
+    assert_eq!(after, expected);
     assert!(before.len() > 3, "the comparison is not empty");
 }
 
 #[tokio::test]
-async fn an_item_that_cannot_be_a_file_name_refuses_the_whole_object() {
+async fn refuses_an_object_with_an_item_that_cannot_be_a_file_name() {
     let mut case = Case::new().await;
     for (i, item) in [
         "..",
@@ -89,18 +89,18 @@ async fn a_folder_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_e
     let mut case = Case::new().await;
     case.write("secrets/ns/n/a", "theirs");
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     let want = "failed update: Resource \"n\" already exists and is not managed by SealedSecret";
     assert_eq!(case.failure("ns/n"), want);
     assert_eq!(case.value("ns/n/a").as_deref(), Some("theirs"));
     case.remove("sealed/x.yaml");
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("theirs"));
     assert_eq!(case.status_text("ns/n"), None);
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
     case.remove("secrets/ns/n/a");
-    case.pass(SECOND * 600).await;
+    case.advance(SECOND * 600).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
@@ -124,9 +124,9 @@ async fn links_in_secrets_and_status_are_not_followed() {
         let before = Case::tree(&outside);
         case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
         if case.start(&[]).await.is_ok() {
-            case.pass(SECOND * 3).await;
+            case.advance(SECOND * 3).await;
             case.remove("sealed/x.yaml");
-            case.pass(SECOND * 5).await;
+            case.advance(SECOND * 5).await;
         }
         assert_eq!(Case::tree(&outside), before, "{link}");
         assert!(path.is_symlink(), "{link}");
@@ -151,7 +151,7 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     );
     case.seal("git/rev/in.yaml", "ns/in", &[("a", "3")]);
     symlink("../git/rev", case.dir.join("sealed/checkout")).unwrap();
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert_eq!(case.value("ns/out/a"), None);
     assert_eq!(case.failure("ns/two"), "no key could decrypt secret (a)");
     assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
@@ -181,10 +181,10 @@ async fn links_between_the_controllers_folders_are_not_followed() {
     }
     symlink("../sealed", case.dir.join("keys/s")).unwrap();
     case.seal("sealed/good.yaml", "shop/db", &[("app.yaml", "2")]);
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert_eq!(case.value("shop/db/app.yaml").as_deref(), Some("2"));
     case.seal("sealed/new.yaml", "other/new", &[("a", "3")]);
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
 }
 
@@ -198,10 +198,10 @@ async fn an_unparsable_file_does_not_affect_other_files() {
         "kind: SealedSecret\nmetadata: 5\nspec: []\n",
     );
     case.write("sealed/c.json", "{\"kind\":\"SealedSecret\"");
-    let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
+    let alias_bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
                 c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
                 e: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
-    case.write("sealed/d.yaml", bomb);
+    case.write("sealed/d.yaml", alias_bomb);
     std::fs::create_dir(case.dir.join("sealed/e.yaml")).unwrap();
     case.seal("sealed/z.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;

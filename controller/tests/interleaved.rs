@@ -23,8 +23,8 @@ use support::api_server::{ApiServer, client, id};
 use support::{Case, KEYS, sealed};
 
 fn ring() -> Arc<KeyRing> {
-    let none = std::collections::BTreeMap::new;
-    let secret = key_secret::build("k", "ns", &KEYS[0], none(), none());
+    let empty = std::collections::BTreeMap::new;
+    let secret = key_secret::build("k", "ns", &KEYS[0], empty(), empty());
     let key: RingKey =
         key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
     Arc::new(KeyRing::new([Arc::new(key)]))
@@ -35,7 +35,7 @@ fn object(value: &str) -> SealedSecret {
 }
 
 /// Returns an object whose Secret has a random value.
-fn random_items() -> SealedSecret {
+fn object_with_random_item() -> SealedSecret {
     let mut object = object("1");
     let template = ("r".to_owned(), Some("{{ uuidv4 }}".to_owned()));
     object.spec.template.data = Some([template].into());
@@ -43,7 +43,7 @@ fn random_items() -> SealedSecret {
 }
 
 /// Returns an object whose Secret another object may take over.
-fn managing(value: &str) -> SealedSecret {
+fn object_that_consents(value: &str) -> SealedSecret {
     let mut object = object(value);
     let annotations = &mut object.spec.template.metadata.annotations;
     let consent = (MANAGED_ANNOTATION.to_owned(), "true".to_owned());
@@ -59,10 +59,10 @@ struct Controller {
 
 impl Controller {
     fn new(store: &Arc<ClusterStore>) -> Self {
-        Self::with(store, Case::idle().config().policy)
+        Self::with_policy(store, Case::idle().config().policy)
     }
 
-    fn with(store: &Arc<ClusterStore>, policy: Policy) -> Self {
+    fn with_policy(store: &Arc<ClusterStore>, policy: Policy) -> Self {
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let mut reconciler = Reconciler::new(Arc::clone(store), Pool::new(), policy, metrics);
         reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
@@ -75,7 +75,7 @@ impl Controller {
     async fn reconcile(&mut self) {
         self.second += 1;
         let now = Timestamp::from_second(self.second).unwrap();
-        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {}
     }
 }
@@ -103,11 +103,11 @@ async fn a_spec_that_changes_while_its_first_secret_is_created_is_applied() {
 async fn random_values_stay_when_a_correction_fails() {
     for drops_record in [false, true] {
         let server = ApiServer::with_crd(drops_record);
-        server.put_sealed(&random_items(), "u", 1);
+        server.put_sealed(&object_with_random_item(), "u", 1);
         let (server, store) = server.start();
         let mut controller = Controller::new(&store);
         controller.reconcile().await;
-        let created = server.value("r");
+        let random_value = server.value("r");
         server.edit("a", "edited");
         server.before_the_next_write(|server| server.edit("b", "once more"));
         controller.reconcile().await;
@@ -120,7 +120,7 @@ async fn random_values_stay_when_a_correction_fails() {
         let values = (server.value("a"), server.value("r"));
         assert_eq!(
             values,
-            ("1".into(), created),
+            ("1".into(), random_value),
             "drops the record: {drops_record}"
         );
     }
@@ -129,11 +129,11 @@ async fn random_values_stay_when_a_correction_fails() {
 #[tokio::test(start_paused = true)]
 async fn random_values_stay_while_the_key_is_missing() {
     let server = ApiServer::default();
-    server.put_sealed(&random_items(), "u", 1);
+    server.put_sealed(&object_with_random_item(), "u", 1);
     let (server, store) = server.start();
     let mut controller = Controller::new(&store);
     controller.reconcile().await;
-    let created = server.value("r");
+    let random_value = server.value("r");
     server.edit("a", "edited");
     controller
         .reconciler
@@ -147,7 +147,7 @@ async fn random_values_stay_while_the_key_is_missing() {
     assert!(server.is_synced());
     assert_eq!(
         (server.value("a"), server.value("r")),
-        ("1".into(), created)
+        ("1".into(), random_value)
     );
 }
 
@@ -198,7 +198,7 @@ async fn a_drift_fight_without_statuses_ends() {
     let (server, store) = server.start();
     let mut policy = Case::idle().config().policy;
     policy.update_status = false;
-    let mut controller = Controller::with(&store, policy);
+    let mut controller = Controller::with_policy(&store, policy);
     controller.reconcile().await;
     for i in 0..20 {
         server.edit("a", &format!("edit {i}"));
@@ -211,15 +211,17 @@ async fn a_drift_fight_without_statuses_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_outcome_of_an_object_is_not_reported_for_another_with_the_same_name() {
     let server = ApiServer::default();
-    server.put_sealed(&managing("old"), "first", 1);
+    server.put_sealed(&object_that_consents("old"), "first", 1);
     server.edit("a", "before");
     let (server, store) = server.start();
     // The first write detects that a Secret exists; the second one overwrites it.
     server.before_the_next_write(|_| ());
-    server.before_the_next_write(|server| server.put_sealed(&managing("new"), "second", 1));
+    server.before_the_next_write(|server| {
+        server.put_sealed(&object_that_consents("new"), "second", 1)
+    });
     let mut policy = Case::idle().config().policy;
     policy.tolerates_drift = true;
-    let mut controller = Controller::with(&store, policy);
+    let mut controller = Controller::with_policy(&store, policy);
     controller.reconcile().await;
     assert_eq!(server.status(), json!(null));
     controller.reconcile().await;
@@ -231,9 +233,9 @@ async fn the_outcome_of_an_object_is_not_reported_for_another_with_the_same_name
 async fn an_unusable_key_that_is_missing_in_the_next_list_is_no_longer_counted() {
     let server = Arc::new(ApiServer::default());
     let mut keys = ClusterKeys::new(client(&server), Case::idle().config().keys);
-    let bad = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });
-    let bad = serde_json::from_value(bad).unwrap();
-    for event in [Event::Init, Event::InitApply(bad), Event::InitDone] {
+    let unusable = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });
+    let unusable = serde_json::from_value(unusable).unwrap();
+    for event in [Event::Init, Event::InitApply(unusable), Event::InitDone] {
         keys.take(event, Timestamp::UNIX_EPOCH);
     }
     assert_eq!(keys.unusable(), 1);

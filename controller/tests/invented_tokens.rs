@@ -1,4 +1,4 @@
-//! Tests the load on the API server that callers of the authenticated port cause.
+//! Tests the load on the API server that callers of the TLS port cause.
 
 #![allow(
     clippy::unwrap_used,
@@ -50,19 +50,19 @@ impl Fixture {
         };
         let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (end, ended) = watch::channel(false);
-        let time = Duration::from_mins(1);
+        let (end, end_receiver) = watch::channel(false);
+        let timeout = Duration::from_mins(1);
         let router = http::authorized_router(
             state,
-            RequestLimiter::new((1_000_000, 1_000_000), time, true),
+            RequestLimiter::new((1_000_000, 1_000_000), timeout, true),
             reviews,
             Arc::new(Metrics::new(false).unwrap()),
         );
         let limits = Limits {
-            read: time,
-            write: time,
+            read: timeout,
+            write: timeout,
         };
-        tokio::spawn(http::serve(listener, None, router, limits, ended));
+        tokio::spawn(http::serve(listener, None, router, limits, end_receiver));
         let [token_reviews, access_reviews] = counts;
         Self {
             address,
@@ -84,9 +84,9 @@ impl Fixture {
              Content-Length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer.get(9..12).unwrap().to_owned()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response.get(9..12).unwrap().to_owned()
     }
 
     async fn verify(&self, from: [u8; 4], token: &str) -> String {
@@ -117,28 +117,28 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
                 access_reviews.fetch_add(1, Ordering::Relaxed);
                 object["status"] = json!({ "allowed": true });
             }
-            let answer = Body::from(object.to_string().into_bytes());
-            Ok::<_, kube::Error>(Response::new(answer))
+            let response = Body::from(object.to_string().into_bytes());
+            Ok::<_, kube::Error>(Response::new(response))
         }
     });
     Client::new(service, "ns")
 }
 
-/// Attack: a caller sends invented tokens, new ones and the same one again, to flood the API server with reviews.
+/// Attack: a caller sends invented tokens, new ones and a repeated one, to flood the API server with reviews.
 #[tokio::test]
 async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
     let fixture = Fixture::new().await;
-    let (attacker, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let (attacker, other_client) = ([127, 0, 0, 1], [127, 0, 0, 2]);
     // 409, since no key can unseal the object.
     assert_eq!(fixture.verify(attacker, "good-one").await, "409");
-    let begin = Instant::now();
+    let start = Instant::now();
     for i in 0..300 {
-        let answer = fixture.verify(attacker, &format!("invented-{i}")).await;
-        assert!(["401", "429"].contains(&answer.as_str()), "{answer}");
-        let answer = fixture.verify(attacker, "invented-0").await;
-        assert!(["401", "429"].contains(&answer.as_str()), "{answer}");
+        let status = fixture.verify(attacker, &format!("invented-{i}")).await;
+        assert!(["401", "429"].contains(&status.as_str()), "{status}");
+        let status = fixture.verify(attacker, "invented-0").await;
+        assert!(["401", "429"].contains(&status.as_str()), "{status}");
     }
-    let max = 1 + 21 + 5 * (1 + begin.elapsed().as_secs());
+    let max = 1 + 21 + 5 * (1 + start.elapsed().as_secs());
     let reviews = fixture.token_reviews.load(Ordering::Relaxed);
     assert!(reviews as u64 <= max, "{reviews} reviews, of {max}");
     assert_eq!(
@@ -147,7 +147,7 @@ async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
         "the token was accepted before"
     );
     assert_eq!(
-        fixture.verify(other, "good-two").await,
+        fixture.verify(other_client, "good-two").await,
         "409",
         "another address"
     );
@@ -158,7 +158,7 @@ async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
 async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.verify([127, 0, 1, 1], "good-one").await, "409");
-    let begin = Instant::now();
+    let start = Instant::now();
     for i in 0..60 {
         for j in 0..10 {
             fixture
@@ -166,7 +166,7 @@ async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews()
                 .await;
         }
     }
-    let max = 1 + 101 + 20 * (1 + begin.elapsed().as_secs());
+    let max = 1 + 101 + 20 * (1 + start.elapsed().as_secs());
     let reviews = fixture.token_reviews.load(Ordering::Relaxed);
     assert!(reviews as u64 <= max, "{reviews} reviews, of {max}");
     assert_eq!(
@@ -192,12 +192,16 @@ async fn a_request_reviews_the_access_to_few_objects_and_to_each_once() {
             .collect();
         json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string()
     };
-    let many: Vec<String> = (0..3000).map(|i| format!("n{i}")).collect();
+    let names: Vec<String> = (0..3000).map(|i| format!("n{i}")).collect();
     let from = [127, 0, 0, 1];
-    let answer = fixture.post(from, "/v1/rotate", "good", &list(&many)).await;
-    assert_eq!(answer, "413");
+    let status = fixture
+        .post(from, "/v1/rotate", "good", &list(&names))
+        .await;
+    assert_eq!(status, "413");
     assert_eq!(fixture.access_reviews.load(Ordering::Relaxed), 0);
-    let same = vec!["n".to_owned(); 500];
-    fixture.post(from, "/v1/rotate", "good", &list(&same)).await;
+    let equal_names = vec!["n".to_owned(); 500];
+    fixture
+        .post(from, "/v1/rotate", "good", &list(&equal_names))
+        .await;
     assert_eq!(fixture.access_reviews.load(Ordering::Relaxed), 1);
 }

@@ -16,7 +16,7 @@ fn ring(case: &mut Case) -> Arc<KeyRing> {
     Arc::clone(&case.rounds().server_state().ring.borrow())
 }
 
-fn names(case: &mut Case) -> Vec<String> {
+fn key_names(case: &mut Case) -> Vec<String> {
     let ring = ring(case);
     ring.keys()
         .iter()
@@ -24,7 +24,7 @@ fn names(case: &mut Case) -> Vec<String> {
         .collect()
 }
 
-/// In contrast, a recently written file of another program waits for a later poll.
+/// A recently written file of another program, in contrast, waits for a later poll.
 #[tokio::test]
 async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let case = Case::new().await;
@@ -43,10 +43,10 @@ async fn an_added_key_unseals_failed_objects_within_two_seconds() {
         "sealed/x.yaml",
         &manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "1")])),
     );
-    case.pass(SECOND * 60).await;
+    case.advance(SECOND * 60).await;
     assert_eq!(case.failure("ns/n"), "no key could decrypt secret (a)");
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     assert!(case.is_synced("ns/n"));
 }
@@ -57,9 +57,9 @@ async fn a_removed_key_unseals_nothing_and_existing_secrets_stay() {
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     let object = |value| manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", value)]));
     case.write("sealed/x.yaml", &object("1"));
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     case.remove("keys/two.yaml");
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     assert!(case.is_synced("ns/n"));
     case.write("sealed/x.yaml", &object("2"));
     case.tick().await;
@@ -71,24 +71,24 @@ async fn a_removed_key_unseals_nothing_and_existing_secrets_stay() {
 async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_added() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     // One after the other, like a command that removes several files.
     case.remove("keys/one.yaml");
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     case.remove("keys/two.yaml");
-    case.pass(SECOND * 60).await;
-    let why = ring(&mut case).sealing(Timestamp::UNIX_EPOCH).unwrap_err();
-    assert_eq!(why, NoSealingKey::Removed);
+    case.advance(SECOND * 60).await;
+    let reason = ring(&mut case).sealing(Timestamp::UNIX_EPOCH).unwrap_err();
+    assert_eq!(reason, NoSealingKey::Removed);
     assert_eq!(std::fs::read_dir(case.dir.join("keys")).unwrap().count(), 0);
     for (i, name) in ["ns/a", "ns/b"].into_iter().enumerate() {
         let object = manifest_of(&sealed(&KEYS[i], name, &[("a", "1")]));
         case.write(&format!("sealed/{i}.yaml"), &object);
-        case.pass(SECOND * 2).await;
+        case.advance(SECOND * 2).await;
         assert!(case.is_synced(name), "{name}");
     }
     case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
-    case.pass(SECOND * 2).await;
-    assert_eq!(names(&mut case), ["one"]);
+    case.advance(SECOND * 2).await;
+    assert_eq!(key_names(&mut case), ["one"]);
     assert!(ring(&mut case).sealing(Timestamp::UNIX_EPOCH).is_ok());
 }
 
@@ -97,12 +97,12 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
 async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     case.remove("keys/two.yaml");
-    case.pass(SECOND * 62).await;
+    case.advance(SECOND * 62).await;
     case.remove("keys/one.yaml");
-    case.pass(SECOND * 2).await;
-    assert_eq!(names(&mut case), ["one"]);
+    case.advance(SECOND * 2).await;
+    assert_eq!(key_names(&mut case), ["one"]);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
         "--key-prefix=my",
     ];
     case.start(&args).await.unwrap();
-    let name = names(&mut case).remove(0);
+    let name = key_names(&mut case).remove(0);
     assert!(name.starts_with("my") && name.len() == 7, "{name}");
     let text = std::fs::read_to_string(case.dir.join(format!("keys/{name}.yaml"))).unwrap();
     for want in [
@@ -128,7 +128,7 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
         assert!(text.contains(want), "{want}");
     }
     case.restart().await;
-    assert_eq!(names(&mut case), [name]);
+    assert_eq!(key_names(&mut case), [name]);
 }
 
 /// Attack: an attacker plants a key in an archive to restore, newer than any other and marked as backed up, for a
@@ -136,18 +136,18 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
 #[tokio::test]
 async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let mut case = Case::idle();
-    let marks = format!(
+    let metadata = format!(
         "metadata:\n  annotations:\n    {}: ''\n    {}: {} 2026-01-01T00:00:00Z\n",
         shared::resource::OPENING_ONLY_ANNOTATION,
         shared::resource::BACKED_UP_ANNOTATION,
         KEYS[1].pair.fingerprint(),
     );
-    let planted = key_manifest("planted", &KEYS[1]).replace("metadata:\n", &marks);
+    let planted = key_manifest("planted", &KEYS[1]).replace("metadata:\n", &metadata);
     case.write("keys/planted.yaml", &planted);
     let object = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "1")]));
     case.write("sealed/x.yaml", &object);
     case.start(&["--key-renew-period=0"]).await.unwrap();
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     let ring = ring(&mut case);
     assert_eq!(ring.keys().len(), 2);
@@ -156,7 +156,7 @@ async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
         "planted"
     );
     case.restart().await;
-    assert_eq!(names(&mut case).len(), 2, "only one key is generated");
+    assert_eq!(key_names(&mut case).len(), 2, "only one key is generated");
 }
 
 #[tokio::test]
@@ -166,28 +166,28 @@ async fn the_newest_key_in_the_configured_order_seals() {
         key_manifest("two", &KEYS[1]).replace("2023-11-14T22:13:21Z", "2001-01-01T00:00:00Z");
     case.write("keys/two.yaml", &manifest);
     case.tick().await;
-    assert_eq!(names(&mut case), ["two", "one"]);
+    assert_eq!(key_names(&mut case), ["two", "one"]);
     case.start(&["--key-order-priority=SecretCreationTimestamp"])
         .await
         .unwrap();
-    assert_eq!(names(&mut case), ["one", "two"]);
+    assert_eq!(key_names(&mut case), ["one", "two"]);
 }
 
 #[tokio::test]
 async fn all_forms_of_manifests_are_read_and_invalid_ones_skipped() {
     let mut case = Case::idle();
-    let good = key_manifest("one", &KEYS[0]);
+    let manifest = key_manifest("one", &KEYS[0]);
     let item = |text: &str| format!("- {}", text.trim().replace('\n', "\n  "));
-    let without_certificate = good.replace("tls.crt", "tls.other");
+    let without_certificate = manifest.replace("tls.crt", "tls.other");
     let list = format!(
         "apiVersion: v1\nkind: List\nitems:\n{}\n- kind: ConfigMap\n{}\n",
         item(&without_certificate.replace("name: one", "name: bad")),
-        item(&good)
+        item(&manifest)
     );
     case.write("keys/list.yaml", &list);
     let documents = format!(
         "{}---\n{}",
-        good.replace("name: one", "name: again"),
+        manifest.replace("name: one", "name: again"),
         key_manifest("two", &KEYS[1])
     );
     case.write("keys/documents.yaml", &documents);
@@ -200,11 +200,11 @@ async fn all_forms_of_manifests_are_read_and_invalid_ones_skipped() {
     case.write("keys/broken.yaml", "a: [");
     case.start(&[]).await.unwrap();
     // The same key under two names counts once.
-    assert_eq!(names(&mut case), ["three", "two", "again"]);
+    assert_eq!(key_names(&mut case), ["three", "two", "again"]);
 }
 
 #[tokio::test]
-async fn only_labeled_keys_and_the_key_named_like_the_prefix_count() {
+async fn loads_only_labeled_keys_and_the_key_named_like_the_prefix() {
     let mut case = Case::idle();
     let without_label = |name, key| key_manifest(name, key).replace("active", "compromised");
     case.write(
@@ -213,19 +213,19 @@ async fn only_labeled_keys_and_the_key_named_like_the_prefix_count() {
     );
     case.write("keys/two.yaml", &without_label("two", &KEYS[1]));
     case.start(&[]).await.unwrap();
-    assert_eq!(names(&mut case), ["sealed-secrets-key"]);
+    assert_eq!(key_names(&mut case), ["sealed-secrets-key"]);
 }
 
 #[tokio::test]
 async fn an_unparsable_key_file_keeps_its_key_until_it_is_removed() {
     let mut case = Case::new().await;
     case.write("keys/one.yaml", "a: [");
-    case.pass(SECOND * 5).await;
-    assert_eq!(names(&mut case), ["one"]);
+    case.advance(SECOND * 5).await;
+    assert_eq!(key_names(&mut case), ["one"]);
     let keys = case.dir.join("keys");
     std::fs::rename(&keys, case.outer.path().join("away")).unwrap();
-    case.pass(SECOND * 5).await;
-    assert_eq!(names(&mut case), ["one"]);
+    case.advance(SECOND * 5).await;
+    assert_eq!(key_names(&mut case), ["one"]);
     std::fs::rename(case.outer.path().join("away"), &keys).unwrap();
     case.remove("keys/one.yaml");
     case.tick().await;
@@ -237,9 +237,9 @@ async fn a_requested_key_is_generated_even_if_renewal_is_disabled() {
     let mut case = Case::new().await;
     case.rounds().ask_for_key();
     wait_for_keys(&mut case, 2).await;
-    assert_eq!(names(&mut case)[1], "one");
-    case.pass(SECOND * 60).await;
-    assert_eq!(names(&mut case).len(), 2);
+    assert_eq!(key_names(&mut case)[1], "one");
+    case.advance(SECOND * 60).await;
+    assert_eq!(key_names(&mut case).len(), 2);
 }
 
 #[tokio::test]
@@ -249,11 +249,11 @@ async fn a_key_is_generated_when_the_newest_reaches_its_renewal_age() {
     case.start(&[&format!("--key-renew-period={age}s")])
         .await
         .unwrap();
-    case.pass(SECOND * 3599).await;
-    assert_eq!(names(&mut case), ["one"]);
+    case.advance(SECOND * 3599).await;
+    assert_eq!(key_names(&mut case), ["one"]);
     wait_for_keys(&mut case, 2).await;
-    case.pass(SECOND * 60).await;
-    assert_eq!(names(&mut case).len(), 2);
+    case.advance(SECOND * 60).await;
+    assert_eq!(key_names(&mut case).len(), 2);
 }
 
 #[tokio::test]
@@ -267,15 +267,15 @@ async fn a_key_generated_while_the_clock_was_ahead_neither_seals_nor_delays_the_
     case.now = now + day * 40;
     wait_for_keys(&mut case, 2).await;
     case.now = now;
-    case.pass(SECOND * 2).await;
-    let sealing = |ring: &KeyRing, now| ring.sealing(now).unwrap().name().to_owned();
-    assert_eq!(sealing(&ring(&mut case), case.now), "one");
-    assert_eq!(names(&mut case).len(), 2, "no key is due yet");
-    // The older key reaches its renewal age before the other one is valid.
+    case.advance(SECOND * 2).await;
+    let sealing_key_name = |ring: &KeyRing, now| ring.sealing(now).unwrap().name().to_owned();
+    assert_eq!(sealing_key_name(&ring(&mut case), case.now), "one");
+    assert_eq!(key_names(&mut case).len(), 2, "no key is due yet");
+    // The older key reaches its renewal age before the generated key is valid.
     case.now = now + day * 30;
     wait_for_keys(&mut case, 3).await;
-    let newest = sealing(&ring(&mut case), case.now);
-    assert!(names(&mut case)[1..].contains(&newest), "{newest}");
+    let newest = sealing_key_name(&ring(&mut case), case.now);
+    assert!(key_names(&mut case)[1..].contains(&newest), "{newest}");
     assert_ne!(newest, "one");
 }
 
@@ -284,12 +284,16 @@ async fn a_key_is_generated_if_every_key_is_from_the_future() {
     let mut case = Case::new().await;
     case.now = Timestamp::from_second(1_600_000_000).unwrap();
     case.start(&["--key-renew-period=720h"]).await.unwrap();
-    let generated = names(&mut case);
-    assert_eq!(generated.len(), 2, "{generated:?}");
-    let sealing = ring(&mut case).sealing(case.now).unwrap().name().to_owned();
-    assert_ne!(sealing, "one");
+    let names_after_start = key_names(&mut case);
+    assert_eq!(names_after_start.len(), 2, "{names_after_start:?}");
+    let sealing_key_name = ring(&mut case).sealing(case.now).unwrap().name().to_owned();
+    assert_ne!(sealing_key_name, "one");
     case.restart().await;
-    assert_eq!(names(&mut case), generated, "only one key is generated");
+    assert_eq!(
+        key_names(&mut case),
+        names_after_start,
+        "only one key is generated"
+    );
 }
 
 #[tokio::test]
@@ -298,11 +302,11 @@ async fn a_key_is_generated_if_the_newest_is_older_than_the_cutoff() {
     case.start(&["--key-cutoff-time=Tue, 14 Nov 2023 22:13:20 +0000"])
         .await
         .unwrap();
-    assert_eq!(names(&mut case), ["one"]);
+    assert_eq!(key_names(&mut case), ["one"]);
     case.start(&["--key-cutoff-time=Tue, 14 Nov 2023 22:13:21 +0000"])
         .await
         .unwrap();
-    assert_eq!(names(&mut case).len(), 2);
+    assert_eq!(key_names(&mut case).len(), 2);
 }
 
 /// Waits for a key that is generated on a thread, in real time, while the test's clock advances.

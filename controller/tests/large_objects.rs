@@ -1,5 +1,5 @@
-//! Tests that large labels, annotations and `managedFields` of SealedSecrets are not kept in memory. The only test of
-//! its process, whose memory it measures.
+//! Tests that large labels, annotations and `managedFields` of SealedSecrets are not kept in memory. This is the only
+//! test of its process, whose memory it measures.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -50,8 +50,8 @@ fn page(number: usize) -> String {
 fn client() -> Client {
     let service = service_fn(|request: Request<Body>| async move {
         let query = request.uri().query().unwrap_or_default().to_owned();
-        let number = query.split_once("continue=").map(|(_, rest)| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let number = query.split_once("continue=").map(|(_, start)| {
+            let digits: String = start.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().unwrap()
         });
         let body = Body::from(page(number.unwrap_or_default()).into_bytes());
@@ -60,7 +60,7 @@ fn client() -> Client {
     Client::new(service, "ns")
 }
 
-/// Returns a line of the process status, in MiB.
+/// Returns the value of a line of the process status, in MiB.
 fn memory(line: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|text| text.strip_prefix(line));
@@ -85,9 +85,12 @@ async fn large_annotations_of_many_objects_are_not_kept_in_memory() {
             _ => {}
         }
     }
-    let (kept, max) = (memory("VmRSS:") - before, memory("VmHWM:") - before);
+    let (growth, max_growth) = (memory("VmRSS:") - before, memory("VmHWM:") - before);
     assert_eq!(accepted, PAGES * OBJECTS);
     // Each page has about 23 MB, and all of them about 180 MB.
-    assert!(kept < 90, "{kept} MiB kept, at most {max} MiB");
-    assert!(max < 160, "at most {max} MiB, {kept} MiB kept");
+    assert!(growth < 90, "{growth} MiB kept, at most {max_growth} MiB");
+    assert!(
+        max_growth < 160,
+        "at most {max_growth} MiB, {growth} MiB kept"
+    );
 }

@@ -79,9 +79,9 @@ async fn an_update_adds_new_items_and_removes_old_ones() {
     case.tick().await;
     case.seal("sealed/x.yaml", "ns/n", &[("b", "3"), ("c", "4")]);
     case.tick().await;
-    let got = ["a", "b", "c"].map(|item| case.value(&format!("ns/n/{item}")));
-    assert_eq!(got, [None, Some("3".into()), Some("4".into())]);
-    case.pass(SECOND * 2).await;
+    let values = ["a", "b", "c"].map(|item| case.value(&format!("ns/n/{item}")));
+    assert_eq!(values, [None, Some("3".into()), Some("4".into())]);
+    case.advance(SECOND * 2).await;
     assert_eq!(
         std::fs::read_dir(case.dir.join("secrets/ns/n"))
             .unwrap()
@@ -109,9 +109,9 @@ async fn lists_documents_and_json_may_contain_several_objects() {
 #[tokio::test]
 async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
     let mut case = Case::new().await;
-    let good = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "good")]));
+    let valid = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "good")]));
     let other_key = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "bad")]));
-    case.write("sealed/x.yaml", &good);
+    case.write("sealed/x.yaml", &valid);
     case.tick().await;
     for (why, text, want) in [
         (
@@ -136,12 +136,12 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
         ),
         (
             "another version",
-            &good.replace("v1alpha1", "v9"),
+            &valid.replace("v1alpha1", "v9"),
             "sealed/x.yaml: it is bitnami.com/v9",
         ),
         (
             "a template that fails",
-            &good.replace("template:\n", "template:\n    data: {t: '{{ fail .a }}'}\n"),
+            &valid.replace("template:\n", "template:\n    data: {t: '{{ fail .a }}'}\n"),
             "the values do not form a valid Secret: a template fails, ",
         ),
     ] {
@@ -154,9 +154,9 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
             ready.ends_with("the values of the last good version stay in place"),
             "{ready}"
         );
-        case.pass(SECOND * 10).await;
+        case.advance(SECOND * 10).await;
         assert_eq!(case.value("ns/n/a").as_deref(), Some("good"), "{why}");
-        case.write("sealed/x.yaml", &good);
+        case.write("sealed/x.yaml", &valid);
         case.tick().await;
         assert!(case.is_synced("ns/n"), "{why}");
     }
@@ -166,23 +166,23 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
 async fn templates_are_rendered_and_random_values_stay() {
     let mut case = Case::new().await;
     let template = |extra: &str| {
-        let good = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));
+        let valid = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));
         let data =
             format!("template:\n    data: {{t: 'a={{{{ .a }}}}', r: '{{{{ uuidv4 }}}}'{extra}}}\n");
-        good.replace("template:\n", &data)
+        valid.replace("template:\n", &data)
     };
     let first = template("");
     case.write("sealed/x.yaml", &first);
     case.tick().await;
     assert_eq!(case.value("ns/n/t").as_deref(), Some("a=1"));
-    let created = case.value("ns/n/r").unwrap();
-    assert_eq!(created.len(), 36);
+    let random_value = case.value("ns/n/r").unwrap();
+    assert_eq!(random_value.len(), 36);
 
     case.restart().await;
     case.tick().await;
     assert_eq!(
         case.value("ns/n/r").as_ref(),
-        Some(&created),
+        Some(&random_value),
         "after a restart"
     );
     case.write("sealed/x.yaml", "a: [");
@@ -194,7 +194,7 @@ async fn templates_are_rendered_and_random_values_stay() {
     assert!(case.is_synced("ns/n"));
     assert_eq!(
         case.value("ns/n/r").as_ref(),
-        Some(&created),
+        Some(&random_value),
         "after a refused version"
     );
     case.write("sealed/x.yaml", &template(", u: x"));
@@ -202,7 +202,7 @@ async fn templates_are_rendered_and_random_values_stay() {
     assert_eq!(case.value("ns/n/u").as_deref(), Some("x"));
     assert_ne!(
         case.value("ns/n/r").as_ref(),
-        Some(&created),
+        Some(&random_value),
         "another version"
     );
 }
@@ -217,11 +217,11 @@ async fn transition_time_changes_only_with_the_status() {
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
     let first = times(&case);
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "2")]);
     case.tick().await;
     assert_eq!(times(&case), first);
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     case.write("sealed/x.yaml", "a: [");
     case.tick().await;
     assert!(times(&case) > first);
@@ -235,7 +235,7 @@ async fn an_unparsable_file_at_a_restart_is_still_known_by_its_status() {
     case.write("sealed/x.yaml", "a: [");
     case.restart().await;
     assert!(case.failure("ns/n").contains("malformed YAML"));
-    case.pass(SECOND * 10).await;
+    case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
@@ -247,7 +247,8 @@ async fn values_are_removed_once_two_scans_two_seconds_apart_agree() {
     case.tick().await;
     case.remove("sealed/x.yaml");
     case.tick().await; // first scan without the file
-    case.pass(SECOND * 2 - SignedDuration::from_millis(1)).await;
+    case.advance(SECOND * 2 - SignedDuration::from_millis(1))
+        .await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.tick().await;
     assert_eq!(case.value("ns/n/a"), None);
@@ -255,7 +256,7 @@ async fn values_are_removed_once_two_scans_two_seconds_apart_agree() {
     assert_eq!(case.status_text("ns/n"), None);
     assert_eq!(case.value("ns/m/a").as_deref(), Some("1"));
     case.remove("sealed/y.yaml");
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert!(!case.dir.join("secrets/ns").exists());
     assert!(!case.dir.join("status/ns").exists());
 }
@@ -268,7 +269,7 @@ async fn an_object_deleted_while_the_controller_was_stopped_is_removed_after_a_r
     case.remove("sealed/x.yaml");
     case.restart().await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert_eq!(case.value("ns/n/a"), None);
 }
 
@@ -278,17 +279,17 @@ async fn a_missing_or_unreadable_folder_removes_nothing() {
     case.seal("sealed/sub/x.yaml", "ns/n", &[("a", "1")]);
     case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
     case.tick().await;
-    let away = case.outer.path().join("away");
-    std::fs::rename(case.dir.join("sealed"), &away).unwrap();
-    case.pass(SECOND * 10).await;
+    let moved_folder = case.outer.path().join("away");
+    std::fs::rename(case.dir.join("sealed"), &moved_folder).unwrap();
+    case.advance(SECOND * 10).await;
     std::fs::write(case.dir.join("sealed"), "a file").unwrap();
-    case.pass(SECOND * 10).await;
+    case.advance(SECOND * 10).await;
     case.restart().await;
-    case.pass(SECOND * 10).await;
+    case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     std::fs::remove_file(case.dir.join("sealed")).unwrap();
-    std::fs::rename(&away, case.dir.join("sealed")).unwrap();
-    case.pass(SECOND * 10).await;
+    std::fs::rename(&moved_folder, case.dir.join("sealed")).unwrap();
+    case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/m/a").as_deref(), Some("1"));
     assert!(case.is_synced("ns/n"));
 }
@@ -298,23 +299,23 @@ async fn an_empty_mount_point_removes_nothing_even_at_a_start() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
-    let away = case.unmount();
-    case.pass(SECOND * 10).await;
+    let moved_folder = case.unmount();
+    case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.restart().await;
-    case.pass(SECOND * 10).await;
+    case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     std::fs::remove_dir(case.dir.join("sealed")).unwrap();
-    std::fs::rename(&away, case.dir.join("sealed")).unwrap();
-    case.pass(SECOND * 10).await;
+    std::fs::rename(&moved_folder, case.dir.join("sealed")).unwrap();
+    case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.remove("sealed/x.yaml");
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert_eq!(case.value("ns/n/a"), None, "the last manifest was removed");
 }
 
 #[tokio::test]
-async fn another_folder_counts_as_soon_as_it_contains_a_manifest() {
+async fn a_replaced_folder_is_trusted_once_it_contains_a_manifest() {
     for (file, text) in [
         ("sealed/none.yaml", String::new()),
         (
@@ -326,9 +327,9 @@ async fn another_folder_counts_as_soon_as_it_contains_a_manifest() {
         case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
         case.tick().await;
         case.unmount();
-        case.pass(SECOND * 3).await;
+        case.advance(SECOND * 3).await;
         case.write(file, &text);
-        case.pass(SECOND * 3).await;
+        case.advance(SECOND * 3).await;
         assert_eq!(case.value("ns/n/a"), None, "{file}");
     }
 }
@@ -350,7 +351,7 @@ async fn a_manifest_without_a_namespace_has_a_status_until_the_namespace_is_adde
             "sealed/x.yaml",
             &format!("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: web, annotations: {{{scope}}}}}\nspec: {{encryptedData: {{}}}}\n"),
         );
-        case.pass(SECOND * 3).await;
+        case.advance(SECOND * 3).await;
         let path = case.dir.join("status/_no-namespace/web.yaml");
         let status = std::fs::read_to_string(&path).unwrap();
         // YAML breaks long lines.
@@ -358,7 +359,7 @@ async fn a_manifest_without_a_namespace_has_a_status_until_the_namespace_is_adde
         assert!(parts.join(" ").contains(hint), "{annotation}: {status}");
         assert!(!status.contains("namespace: "), "{annotation}: {status}");
         case.seal("sealed/x.yaml", "ns/web", &[("a", "1")]);
-        case.pass(SECOND * 10).await;
+        case.advance(SECOND * 10).await;
         assert_eq!(case.value("ns/web/a").as_deref(), Some("1"), "{annotation}");
         assert!(!path.exists() && !path.parent().unwrap().exists());
     }
@@ -385,14 +386,14 @@ async fn nothing_is_removed_while_any_file_is_unparsable() {
         let original = std::fs::read_to_string(case.dir.join("sealed/x.yaml")).unwrap();
         case.write(path, &text);
         case.remove("sealed/x.yaml");
-        case.pass(SECOND * 10).await;
+        case.advance(SECOND * 10).await;
         assert_eq!(case.value("ns/n/a").as_deref(), Some("1"), "{why}");
         case.write("sealed/x.yaml", &original);
         case.remove(path);
         case.tick().await;
     }
     case.remove("sealed/x.yaml");
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert_eq!(case.value("ns/n/a"), None);
 }
 
@@ -407,7 +408,7 @@ async fn renaming_a_file_changes_nothing() {
         case.dir.join("sealed/y.json"),
     )
     .unwrap();
-    case.pass(SECOND * 10).await;
+    case.advance(SECOND * 10).await;
     assert_eq!(case.version("ns/n"), before);
     assert!(case.is_synced("ns/n"));
 }
@@ -418,7 +419,7 @@ async fn two_definitions_of_an_object_are_refused_and_both_files_named() {
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
     case.seal("sealed/a.yaml", "ns/n", &[("a", "2")]);
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     let message = case.failure("ns/n");
     assert!(
         message.contains("sealed/a.yaml") && message.contains("sealed/x.yaml"),
@@ -450,7 +451,7 @@ async fn a_restart_does_not_touch_files_that_are_up_to_date() {
     };
     let before = file_stamps(&case);
     case.restart().await;
-    case.pass(SECOND * 5).await;
+    case.advance(SECOND * 5).await;
     assert_eq!(file_stamps(&case), before);
 }
 
@@ -465,7 +466,7 @@ async fn a_restart_restores_values_and_removes_leftovers_of_a_killed_process() {
     std::fs::write(case.dir.join("status/ns/.unfinished-00000000000000ff"), "").unwrap();
     case.restart().await;
     assert_eq!(case.value("ns/n/b").as_deref(), Some("2"));
-    case.pass(SECOND * 2).await;
+    case.advance(SECOND * 2).await;
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 4);
     assert_eq!(
         std::fs::read_dir(case.dir.join("status/ns"))
@@ -482,7 +483,7 @@ async fn the_values_of_a_killed_first_write_are_removed_with_their_sealed_secret
     case.write("secrets/ns/n/..v00000000000000ff/a", "half");
     case.seal("sealed/other.yaml", "other/n", &[("a", "1")]);
     case.start(&[]).await.unwrap();
-    case.pass(SECOND * 3).await;
+    case.advance(SECOND * 3).await;
     assert!(!case.dir.join("secrets/ns").exists());
 }
 

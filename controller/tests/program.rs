@@ -29,20 +29,20 @@ fn run(args: &[&str]) -> Output {
 }
 
 /// A running controller, killed when the test ends, even if it fails.
-struct Running {
+struct RunningController {
     child: Child,
     stdout: BufReader<ChildStdout>,
     log: String,
 }
 
-impl Drop for Running {
+impl Drop for RunningController {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Running {
+impl RunningController {
     fn start(dir: &Path, args: &[&str]) -> Self {
         let mut child = program()
             .args([
@@ -66,7 +66,7 @@ impl Running {
     }
 
     /// Reads the log up to a line that contains the text.
-    fn line(&mut self, text: &str) -> String {
+    fn wait_for_line(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
             assert_ne!(
@@ -87,7 +87,7 @@ impl Running {
     }
 
     /// Waits for the exit. Returns the exit code, everything logged to stdout, and stderr.
-    fn end(mut self) -> (Option<i32>, String, String) {
+    fn wait_for_exit(mut self) -> (Option<i32>, String, String) {
         self.stdout.read_to_string(&mut self.log).unwrap();
         let mut stderr = String::new();
         self.child
@@ -101,13 +101,13 @@ impl Running {
     }
 }
 
-fn folder() -> tempfile::TempDir {
+fn temporary_folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("sealed")).unwrap();
     dir
 }
 
-fn put(dir: &Path, path: &str, text: &str) {
+fn write_file(dir: &Path, path: &str, text: &str) {
     let path = dir.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let temporary = dir.join(".temporary");
@@ -115,7 +115,7 @@ fn put(dir: &Path, path: &str, text: &str) {
     std::fs::rename(temporary, path).unwrap();
 }
 
-fn await_value(path: &Path, want: &str) {
+fn wait_for_value(path: &Path, want: &str) {
     let end = Instant::now() + Duration::from_mins(1);
     while std::fs::read_to_string(path).ok().as_deref() != Some(want) {
         assert!(
@@ -160,10 +160,10 @@ fn arguments_decide_the_exit_code() {
 #[test]
 fn printing_succeeds_or_fails_with_exit_code_1() {
     for argument in ["--version", "--help"] {
-        let full = std::fs::File::options().write(true).open("/dev/full");
+        let full_device = std::fs::File::options().write(true).open("/dev/full");
         let output = program()
             .arg(argument)
-            .stdout(Stdio::from(full.unwrap()))
+            .stdout(Stdio::from(full_device.unwrap()))
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{argument}");
@@ -181,7 +181,7 @@ fn printing_succeeds_or_fails_with_exit_code_1() {
 
 #[test]
 fn warns_while_the_served_certificate_is_expired() {
-    let dir = folder();
+    let dir = temporary_folder();
     let spec = KeySpec {
         size: KeySize::Rsa2048,
         ttl: SignedDuration::from_hours(1),
@@ -189,8 +189,8 @@ fn warns_while_the_served_certificate_is_expired() {
     };
     let old = Timestamp::from_second(1_700_000_000).unwrap();
     let key = spec.generate(old, &mut shared::random::system()).unwrap();
-    put(dir.path(), "keys/one.yaml", &key_manifest("one", &key));
-    let mut controller = Running::start(dir.path(), &["--key-renew-period=0"]);
+    write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &key));
+    let mut controller = RunningController::start(dir.path(), &["--key-renew-period=0"]);
     let mut warnings = BufReader::new(controller.child.stderr.take().unwrap()).lines();
     let mut warnings = warnings.by_ref().map(Result::unwrap);
     let line = warnings.find(|line| line.contains("has expired"));
@@ -202,12 +202,12 @@ fn warns_while_the_served_certificate_is_expired() {
 
 #[test]
 fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let dir = folder();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = temporary_folder();
     let output = program()
         .arg("--directory")
         .arg(dir.path())
-        .arg(format!("--listen-addr={}", taken.local_addr().unwrap()))
+        .arg(format!("--listen-addr={}", listener.local_addr().unwrap()))
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -217,25 +217,25 @@ fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
 
 #[test]
 fn runs_from_start_to_sigterm() {
-    let dir = folder();
-    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
-    let mut controller = Running::start(dir.path(), &["--key-renew-period=0"]);
+    let dir = temporary_folder();
+    write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    let mut controller = RunningController::start(dir.path(), &["--key-renew-period=0"]);
     assert!(
         controller
-            .line("registered private key")
+            .wait_for_line("registered private key")
             .contains("secretname=one")
     );
-    let line = controller.line("HTTP server serving");
+    let line = controller.wait_for_line("HTTP server serving");
     let address = line.trim().rsplit_once("addr=").unwrap().1.to_owned();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream
         .write_all(b"GET /v1/cert.pem HTTP/1.0\r\n\r\n")
         .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
     assert!(
-        answer.ends_with(&KEYS[0].pair.certificate().to_pem()),
-        "{answer}"
+        response.ends_with(&KEYS[0].pair.certificate().to_pem()),
+        "{response}"
     );
 
     let second = program()
@@ -251,34 +251,34 @@ fn runs_from_start_to_sigterm() {
     assert!(String::from_utf8_lossy(&second.stderr).contains("is in use by another controller"));
 
     controller.signal(Signal::USR1);
-    controller.line("New key written");
-    controller.line("registered private key");
+    controller.wait_for_line("New key written");
+    controller.wait_for_line("registered private key");
     assert_eq!(
         std::fs::read_dir(dir.path().join("keys")).unwrap().count(),
         2
     );
     controller.signal(Signal::TERM);
-    assert_eq!(controller.end().0, Some(0));
+    assert_eq!(controller.wait_for_exit().0, Some(0));
 }
 
 #[test]
 fn an_added_key_takes_effect_without_a_restart() {
-    let dir = folder();
-    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
-    put(
+    let dir = temporary_folder();
+    write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    write_file(
         dir.path(),
         "sealed/x.yaml",
         &manifest_of(&sealed(&KEYS[1], "ns/web", &[("a", "1")])),
     );
-    let mut controller = Running::start(dir.path(), &["--log-info-stdout=false"]);
+    let mut controller = RunningController::start(dir.path(), &["--log-info-stdout=false"]);
     let mut stderr = BufReader::new(controller.child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("no key could decrypt secret (a)") {
         line.clear();
         assert_ne!(stderr.read_line(&mut line).unwrap(), 0);
     }
-    put(dir.path(), "keys/two.yaml", &key_manifest("two", &KEYS[1]));
-    await_value(&dir.path().join("secrets/ns/web/a"), "1");
+    write_file(dir.path(), "keys/two.yaml", &key_manifest("two", &KEYS[1]));
+    wait_for_value(&dir.path().join("secrets/ns/web/a"), "1");
 }
 
 /// Seals the same value in objects that fail in every possible way, at the most verbose log level: the value appears
@@ -286,45 +286,46 @@ fn an_added_key_takes_effect_without_a_restart() {
 #[test]
 fn plain_values_reach_no_log_and_no_status() {
     const CANARY: &str = "canary-7f3a9";
-    let dir = folder();
-    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
-    put(
+    let dir = temporary_folder();
+    write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    write_file(
         dir.path(),
         "sealed/good.yaml",
         &manifest_of(&sealed(&KEYS[0], "ns/good", &[("a", CANARY)])),
     );
-    put(
+    write_file(
         dir.path(),
         "sealed/name.yaml",
         &manifest_of(&sealed(&KEYS[0], "ns/name", &[("a b", CANARY)])),
     );
-    put(dir.path(), "secrets/ns/taken/a", "theirs");
-    put(
+    write_file(dir.path(), "secrets/ns/taken/a", "theirs");
+    write_file(
         dir.path(),
         "sealed/taken.yaml",
         &manifest_of(&sealed(&KEYS[0], "ns/taken", &[("a", CANARY)])),
     );
-    put(
+    write_file(
         dir.path(),
         "sealed/plain.yaml",
         &format!("kind: Secret\nstringData: {{a: {CANARY}}}\n"),
     );
-    put(
+    write_file(
         dir.path(),
         "sealed/broken.yaml",
         &format!("kind: Secret\nstringData: {{a: {CANARY}\n"),
     );
-    put(
+    write_file(
         dir.path(),
         "keys/plain.yaml",
         &format!("kind: Secret\ndata: {{a: {CANARY}}}\n"),
     );
-    let mut controller = Running::start(dir.path(), &["--log-level=DEBUG", "--log-format=json"]);
-    await_value(&dir.path().join("secrets/ns/good/a"), CANARY);
-    controller.line("SealedSecret unsealed successfully");
+    let mut controller =
+        RunningController::start(dir.path(), &["--log-level=DEBUG", "--log-format=json"]);
+    wait_for_value(&dir.path().join("secrets/ns/good/a"), CANARY);
+    controller.wait_for_line("SealedSecret unsealed successfully");
     // The other objects are in the same round, which ends before the program does.
     controller.signal(Signal::TERM);
-    let (code, stdout, stderr) = controller.end();
+    let (code, stdout, stderr) = controller.wait_for_exit();
     assert_eq!(code, Some(0));
     assert!(
         stderr.contains("is not managed by SealedSecret"),
@@ -347,13 +348,13 @@ fn plain_values_reach_no_log_and_no_status() {
 
 #[test]
 fn info_goes_to_stdout_and_errors_to_stderr() {
-    let dir = folder();
-    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
-    put(dir.path(), "keys/bad.yaml", "a: [");
-    let mut controller = Running::start(dir.path(), &["--rotate-period=0"]);
-    controller.line("HTTP server serving");
+    let dir = temporary_folder();
+    write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    write_file(dir.path(), "keys/bad.yaml", "a: [");
+    let mut controller = RunningController::start(dir.path(), &["--rotate-period=0"]);
+    controller.wait_for_line("HTTP server serving");
     controller.signal(Signal::TERM);
-    let (_, stdout, stderr) = controller.end();
+    let (_, stdout, stderr) = controller.wait_for_exit();
     assert!(
         stdout.lines().all(|line| line.contains("level=INFO")),
         "{stdout}"
@@ -368,13 +369,13 @@ fn info_goes_to_stdout_and_errors_to_stderr() {
 }
 
 /// Returns the number of private-key operations so far, from the metrics.
-fn operations(address: &str) -> u32 {
+fn private_key_operations(address: &str) -> u32 {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
     let name = "sealed_secrets_controller_private_key_operations_total ";
-    let count = answer.lines().find_map(|line| line.strip_prefix(name));
+    let count = response.lines().find_map(|line| line.strip_prefix(name));
     count.unwrap().parse().unwrap()
 }
 
@@ -382,31 +383,34 @@ fn operations(address: &str) -> u32 {
 /// Pod is stopped.
 #[test]
 fn a_signal_stops_the_controller_while_it_generates_keys() {
-    let dir = folder();
-    put(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
-    let mut running = Running::start(dir.path(), &["--key-renew-period=0"]);
-    let line = running.line("HTTP metrics server serving");
+    let dir = temporary_folder();
+    write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
+    let mut controller = RunningController::start(dir.path(), &["--key-renew-period=0"]);
+    let line = controller.wait_for_line("HTTP metrics server serving");
     let address = line.trim().rsplit_once("addr=").unwrap().1.to_owned();
     let keys = "{{ genPrivateKey \"rsa\" }}".repeat(5);
     for i in 0..6 {
         let mut object = sealed(&KEYS[0], &format!("hostile/h{i}"), &[("a", "1")]);
         object.spec.template.data = Some([("t".to_owned(), Some(keys.clone()))].into());
-        put(
+        write_file(
             dir.path(),
             &format!("sealed/{i}.yaml"),
             &manifest_of(&object),
         );
     }
     // After the item of one object is unsealed, its template is rendered.
-    while operations(&address) == 0 {
+    while private_key_operations(&address) == 0 {
         std::thread::sleep(Duration::from_millis(20));
     }
     let start = Instant::now();
-    running.signal(Signal::TERM);
-    let (code, log, _) = running.end();
+    controller.signal(Signal::TERM);
+    let (code, log, _) = controller.wait_for_exit();
     let took = start.elapsed();
     assert_eq!(code, Some(0), "{log}");
     assert!(took < Duration::from_secs(20), "the shutdown took {took:?}");
-    let done = (0..6).filter(|i| dir.path().join(format!("secrets/hostile/h{i}")).exists());
-    assert!(done.count() <= 1, "the work continued after the signal");
+    let completed = (0..6).filter(|i| dir.path().join(format!("secrets/hostile/h{i}")).exists());
+    assert!(
+        completed.count() <= 1,
+        "the work continued after the signal"
+    );
 }

@@ -49,8 +49,12 @@ impl Scenario {
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let mut policy = Case::idle().config().policy;
         adjust(&mut policy);
-        let (at, measures) = (Arc::clone(&store), Arc::clone(&metrics));
-        let mut reconciler = Reconciler::new(at, Pool::new(), policy, measures);
+        let mut reconciler = Reconciler::new(
+            Arc::clone(&store),
+            Pool::new(),
+            policy,
+            Arc::clone(&metrics),
+        );
         reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
         Self {
             server,
@@ -62,8 +66,8 @@ impl Scenario {
         }
     }
 
-    /// Replaces the controller with a new process on the same server.
-    fn restarted_on(server: &Arc<ApiServer>) -> Self {
+    /// Returns a scenario with a new controller process on the same server.
+    fn restart_on(server: &Arc<ApiServer>) -> Self {
         let mut scenario = Self::new();
         scenario.store = server.restart();
         scenario.server = Arc::clone(server);
@@ -85,7 +89,7 @@ impl Scenario {
         let now = Timestamp::from_second(self.generation).unwrap();
         let subscriber = tracing_subscriber::registry().with(self.log.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
-        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {}
     }
 
@@ -95,14 +99,18 @@ impl Scenario {
 
     /// Returns everything that is public, without times, which vary, and without counts of the process, which include
     /// other tests.
-    fn public(&self) -> Value {
+    fn public_state(&self) -> Value {
         let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
-        let varies = ["process_", "_seconds", "private_key_operations", "keys{"];
+        let varying = ["process_", "_seconds", "private_key_operations", "keys{"];
         let metrics: Vec<&str> = metrics
             .lines()
-            .filter(|line| varies.iter().all(|varies| !line.contains(varies)))
+            .filter(|line| varying.iter().all(|text| !line.contains(text)))
             .collect();
-        json!([self.server.public(), *self.log.0.lock().unwrap(), metrics])
+        json!([
+            self.server.public_state(),
+            *self.log.0.lock().unwrap(),
+            metrics
+        ])
     }
 }
 
@@ -139,7 +147,7 @@ fn object(value: &str) -> SealedSecret {
     sealed(&KEYS[0], "ns/n", &[("a", value)])
 }
 
-fn with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
+fn object_with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
     let mut object = object(value);
     let texts = texts
         .iter()
@@ -149,7 +157,7 @@ fn with_templates(value: &str, texts: &[(String, String)]) -> SealedSecret {
 }
 
 /// Returns an object in the deprecated form: a whole Secret, sealed as one value.
-fn legacy(content: &str) -> SealedSecret {
+fn legacy_object(content: &str) -> SealedSecret {
     let mut object = object("");
     let label = Scope::ClusterWide.label("ns", "n");
     let key = KEYS[0].pair.certificate().public_key();
@@ -165,26 +173,26 @@ fn legacy(content: &str) -> SealedSecret {
     object
 }
 
-/// Asserts that both are equal; if not, reports the first difference.
-fn assert_indistinguishable(one: &Value, two: &Value, why: &str) {
-    fn differ(path: &str, one: &Value, two: &Value) -> Option<String> {
-        if one == two {
+/// Asserts that both public states are equal; otherwise reports the first difference.
+fn assert_indistinguishable(first: &Value, second: &Value, why: &str) {
+    fn find_difference(path: &str, first: &Value, second: &Value) -> Option<String> {
+        if first == second {
             return None;
         }
-        let parts = match (one, two) {
+        let difference = match (first, second) {
             (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
                 let mut pairs = a.iter().zip(b).enumerate();
-                pairs.find_map(|(i, (a, b))| differ(&format!("{path}/{i}"), a, b))
+                pairs.find_map(|(i, (a, b))| find_difference(&format!("{path}/{i}"), a, b))
             }
             (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
                 let mut keys = a.keys();
-                keys.find_map(|key| differ(&format!("{path}/{key}"), &a[key], &b[key]))
+                keys.find_map(|key| find_difference(&format!("{path}/{key}"), &a[key], &b[key]))
             }
             _ => None,
         };
-        parts.or_else(|| Some(format!("{path}: {one:#} or {two:#}")))
+        difference.or_else(|| Some(format!("{path}: {first:#} or {second:#}")))
     }
-    let difference = differ("", one, two);
+    let difference = find_difference("", first, second);
     assert!(
         difference.is_none(),
         "{why}{}",
@@ -193,7 +201,7 @@ fn assert_indistinguishable(one: &Value, two: &Value, why: &str) {
 }
 
 /// Returns one template for each possible byte, which fails if the first byte of the value is equal to it.
-fn one_for_each_byte() -> Vec<(String, String)> {
+fn templates_for_each_byte() -> Vec<(String, String)> {
     let text = |byte: u8| {
         format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
     };
@@ -212,10 +220,10 @@ async fn the_status_does_not_reveal_which_template_fails() {
         scenario.apply(&object(value)).await;
         assert!(scenario.is_synced());
         scenario
-            .apply(&with_templates(value, &one_for_each_byte()))
+            .apply(&object_with_templates(value, &templates_for_each_byte()))
             .await;
         assert!(!scenario.is_synced());
-        outcomes.push(scenario.public());
+        outcomes.push(scenario.public_state());
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
@@ -223,7 +231,7 @@ async fn the_status_does_not_reveal_which_template_fails() {
 /// Attack: an author adds one template, so that the line at which it fails reveals the byte.
 #[tokio::test(start_paused = true)]
 async fn the_status_does_not_reveal_where_a_template_fails() {
-    let lines: Vec<String> = one_for_each_byte()
+    let lines: Vec<String> = templates_for_each_byte()
         .into_iter()
         .map(|(_, text)| text)
         .collect();
@@ -231,8 +239,8 @@ async fn the_status_does_not_reveal_where_a_template_fails() {
     for value in ["A", "B"] {
         let mut scenario = Scenario::new();
         let text = [("t".to_owned(), lines.join("\n"))];
-        scenario.apply(&with_templates(value, &text)).await;
-        outcomes.push(scenario.public());
+        scenario.apply(&object_with_templates(value, &text)).await;
+        outcomes.push(scenario.public_state());
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
@@ -246,18 +254,21 @@ async fn a_correct_guess_is_indistinguishable_from_a_wrong_one() {
         scenario.apply(&object("4711")).await;
         scenario.apply(&object(guess)).await;
         assert!(scenario.is_synced());
-        outcomes.push(scenario.public());
+        outcomes.push(scenario.public_state());
         scenario.apply(&object(guess)).await;
-        assert_eq!(scenario.server.public()[2].as_array().unwrap().len(), 6);
+        assert_eq!(
+            scenario.server.public_state()[2].as_array().unwrap().len(),
+            6
+        );
         // Nothing more is written after the Secret is up to date.
-        let before = scenario.public();
+        let before = scenario.public_state();
         scenario.reconcile().await;
-        assert_eq!(scenario.public()[0], before[0]);
+        assert_eq!(scenario.public_state()[0], before[0]);
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-fn immutable(value: &str) -> SealedSecret {
+fn immutable_object(value: &str) -> SealedSecret {
     let mut object = object(value);
     object.spec.template.immutable = Some(true);
     object
@@ -273,43 +284,43 @@ async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong
     let mut outcomes = Vec::new();
     for guess in ["4711", "4712"] {
         let mut scenario = Scenario::with_server(ApiServer::default(), forbid);
-        scenario.apply(&immutable("4711")).await;
+        scenario.apply(&immutable_object("4711")).await;
         assert!(scenario.is_synced());
-        scenario.apply(&immutable(guess)).await;
+        scenario.apply(&immutable_object(guess)).await;
         assert!(!scenario.is_synced());
-        outcomes.push(scenario.public());
+        outcomes.push(scenario.public_state());
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Otherwise re-encrypting a tree would fail for each immutable Secret in it.
+/// If this failed, re-encrypting a tree would fail for each immutable Secret in it.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_stays_synced_after_re_encryption() {
     let mut scenario = Scenario::new();
-    scenario.apply(&immutable("1")).await;
-    scenario.apply(&immutable("1")).await;
-    assert!(scenario.is_synced(), "{}", scenario.public());
-    scenario.apply(&immutable("2")).await;
+    scenario.apply(&immutable_object("1")).await;
+    scenario.apply(&immutable_object("1")).await;
+    assert!(scenario.is_synced(), "{}", scenario.public_state());
+    scenario.apply(&immutable_object("2")).await;
     assert!(!scenario.is_synced());
 }
 
-/// Otherwise an immutable Secret without a status would never become synced.
+/// If this failed, an immutable Secret without a status would never become synced.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
     let mut crashed = Scenario::new();
-    crashed.apply(&immutable("1")).await;
+    crashed.apply(&immutable_object("1")).await;
     crashed.server.edit_status(|status| *status = Value::Null);
-    let mut after = Scenario::restarted_on(&crashed.server);
-    after.reconcile().await;
-    assert!(after.is_synced());
+    let mut restarted = Scenario::restart_on(&crashed.server);
+    restarted.reconcile().await;
+    assert!(restarted.is_synced());
 
     let server = ApiServer::default();
     server.edit("a", "1");
-    server.freeze();
+    server.make_immutable();
     let mut handed_over = Scenario::with_server(server, |_| ());
-    handed_over.apply(&immutable("1")).await;
+    handed_over.apply(&immutable_object("1")).await;
     handed_over.reconcile().await;
-    assert!(handed_over.is_synced(), "{}", handed_over.public());
+    assert!(handed_over.is_synced(), "{}", handed_over.public_state());
     let owner = &handed_over.server.secret()["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], json!("u"));
 }
@@ -323,12 +334,12 @@ async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
         let server = ApiServer::default();
         server.edit("a", "4711");
         server.consent_to_a_merge();
-        server.freeze();
+        server.make_immutable();
         let mut scenario = Scenario::with_server(server, |_| ());
         scenario.apply(&object(guess)).await;
         scenario.reconcile().await;
-        assert!(!scenario.is_synced(), "{}", scenario.public());
-        outcomes.push(scenario.public());
+        assert!(!scenario.is_synced(), "{}", scenario.public_state());
+        outcomes.push(scenario.public_state());
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
@@ -353,11 +364,11 @@ async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing
     let mut outcomes = Vec::new();
     for value in ["fail", "x", "y"] {
         let mut scenario = Scenario::with_server(ApiServer::with_check(check), |_| ());
-        scenario.apply(&with_templates("{}", &text)).await;
+        scenario.apply(&object_with_templates("{}", &text)).await;
         assert!(scenario.is_synced());
-        scenario.apply(&with_templates(value, &text)).await;
+        scenario.apply(&object_with_templates(value, &text)).await;
         assert!(!scenario.is_synced());
-        outcomes.push(scenario.public());
+        outcomes.push(scenario.public_state());
     }
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
     assert_indistinguishable(&outcomes[1], &outcomes[2], "");
@@ -397,7 +408,7 @@ async fn without_templates_a_typed_secret_reveals_one_fixed_bit() {
             assert!(scenario.is_synced());
             scenario.apply(&pull_secret(value)).await;
             assert_eq!(scenario.is_synced(), is_synced, "{value}");
-            outcomes.push(scenario.public());
+            outcomes.push(scenario.public_state());
         }
         assert_indistinguishable(&outcomes[0], &outcomes[1], "");
         assert_indistinguishable(&outcomes[1], &outcomes[2], "");
@@ -420,29 +431,29 @@ async fn no_content_of_a_secret_that_is_sealed_as_a_whole_is_reported() {
         let limits = AuthorLimits::new(types, ScopeRules::default(), None);
         policy.author_limits = Arc::new(limits);
     };
-    let refused = [
+    let refused_contents = [
         "no Secret at all".to_owned(),
         text(json!({ "type": "x/one" })),
         text(json!({ "type": "x/two", "data": { "a": "YQ==" } })),
         text(json!({ "type": "another", "data": { "b": "YQ==" } })),
     ];
-    let accepted = [
+    let accepted_contents = [
         text(json!({ "data": { "a": "YQ==" } })),
         text(json!({ "data": { "b": "YQ==", "c": "" }, "metadata": { "labels": { "l": "v" } } })),
     ];
-    for contents in [&refused[..], &accepted] {
+    for contents in [&refused_contents[..], &accepted_contents] {
         let mut outcomes = Vec::new();
         for content in contents {
             let mut scenario = Scenario::with_server(ApiServer::default(), limit);
             scenario
-                .apply(&legacy(&text(json!({ "data": { "a": "" } }))))
+                .apply(&legacy_object(&text(json!({ "data": { "a": "" } }))))
                 .await;
             assert!(scenario.is_synced());
-            scenario.apply(&legacy(content)).await;
-            outcomes.push(scenario.public());
+            scenario.apply(&legacy_object(content)).await;
+            outcomes.push(scenario.public_state());
         }
-        for other in &outcomes {
-            assert_indistinguishable(other, &outcomes[0], "");
+        for outcome in &outcomes {
+            assert_indistinguishable(outcome, &outcomes[0], "");
         }
     }
 }
@@ -457,25 +468,34 @@ async fn published_texts_contain_no_invisible_or_control_characters() {
         .spec
         .encrypted_data
         .insert(HOSTILE.into(), "AAAA".into());
-    let failing = with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
-    let unparsed = with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
+    let failing = object_with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
+    let unparsed = object_with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
     for object in [broken, failing, unparsed] {
         let mut scenario = Scenario::new();
         scenario.apply(&object).await;
         assert!(!scenario.is_synced());
-        let public = scenario.server.public();
-        assert!(public[0]["conditions"].is_array(), "{}", scenario.public());
-        let conditions = public[0]["conditions"].as_array().unwrap().iter();
-        let events = public[1].as_array().unwrap().iter().map(|event| &event[1]);
+        let public_state = scenario.server.public_state();
+        assert!(
+            public_state[0]["conditions"].is_array(),
+            "{}",
+            scenario.public_state()
+        );
+        let conditions = public_state[0]["conditions"].as_array().unwrap().iter();
+        let events = public_state[1]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| &event[1]);
         let messages: Vec<&str> = conditions
             .chain(events)
             .filter_map(|object| object["message"].as_str())
             .collect();
-        assert!(messages.len() > 3, "{public}");
+        assert!(messages.len() > 3, "{public_state}");
         for message in messages {
             assert!(!message.contains("\nSynced"), "{message:?}");
-            let hidden = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}".contains(c));
-            assert!(!message.contains(hidden), "{message:?}");
+            let is_hidden =
+                |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}".contains(c));
+            assert!(!message.contains(is_hidden), "{message:?}");
         }
     }
 }
@@ -501,22 +521,22 @@ fn fragment(rng: &mut StdRng) -> String {
         "{{ template \"none\" }}",
     ];
     let condition = condition[rng.random_range(0..condition.len())];
-    let (one, two) = (
+    let (first, second) = (
         action[rng.random_range(0..action.len())],
         action[rng.random_range(0..action.len())],
     );
-    format!("{{{{ if {condition} }}}}{one}{{{{ else }}}}{two}{{{{ end }}}}")
+    format!("{{{{ if {condition} }}}}{first}{{{{ else }}}}{second}{{{{ end }}}}")
 }
 
 /// Attack: an author applies generated templates to chosen values and compares everything that is public.
 ///
-/// The whole class: for any templates, two objects that differ only in values are indistinguishable, except for whether
-/// a valid Secret results from the values.
+/// The general property: for any templates, two objects that differ only in values are indistinguishable, except for
+/// whether a valid Secret results from the values.
 #[tokio::test(start_paused = true)]
 async fn objects_that_differ_only_in_values_are_indistinguishable() {
     let mut rng = StdRng::seed_from_u64(1);
     let values = ["1", "A", "AB", "{}", "C9"];
-    let mut compared = [0, 0];
+    let mut comparison_counts = [0, 0];
     for case in 0..16 {
         let texts: Vec<(String, String)> = (0..rng.random_range(1..4))
             .map(|i| (format!("t{i}"), fragment(&mut rng)))
@@ -525,28 +545,32 @@ async fn objects_that_differ_only_in_values_are_indistinguishable() {
         for value in values {
             let mut scenario = Scenario::new();
             scenario.apply(&object("A")).await;
-            scenario.apply(&with_templates(value, &texts)).await;
+            scenario.apply(&object_with_templates(value, &texts)).await;
             let outcome = usize::from(scenario.is_synced());
             match &outcomes[outcome] {
-                None => outcomes[outcome] = Some(scenario.public()),
+                None => outcomes[outcome] = Some(scenario.public_state()),
                 Some(first) => {
                     let why = format!("case {case}: {value} of {texts:?}");
-                    assert_indistinguishable(&scenario.public(), first, &why);
-                    compared[outcome] += 1;
+                    assert_indistinguishable(&scenario.public_state(), first, &why);
+                    comparison_counts[outcome] += 1;
                 }
             }
         }
     }
-    assert!(compared.iter().all(|count| *count >= 5), "{compared:?}");
+    assert!(
+        comparison_counts.iter().all(|count| *count >= 5),
+        "{comparison_counts:?}"
+    );
 }
 
 /// An earlier release published the version of the Secret in its record, and a later release may do so again.
 #[tokio::test(start_paused = true)]
 async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
-    let mut random = object("1");
-    random.spec.template.data = Some([("r".to_owned(), Some("{{ uuidv4 }}".to_owned()))].into());
+    let mut random_object = object("1");
+    random_object.spec.template.data =
+        Some([("r".to_owned(), Some("{{ uuidv4 }}".to_owned()))].into());
     let mut scenario = Scenario::new();
-    scenario.apply(&random).await;
+    scenario.apply(&random_object).await;
     assert!(scenario.is_synced());
     let secret = scenario.server.secret();
     // An earlier release can read what this one writes: the same fields, all of them strings.
@@ -565,7 +589,7 @@ async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
         status["record"]["secretVersion"] = secret["metadata"]["resourceVersion"].clone();
         status["record"]["proof"] = json!("AAAA");
     });
-    let mut scenario = Scenario::restarted_on(&scenario.server);
+    let mut scenario = Scenario::restart_on(&scenario.server);
     scenario.reconcile().await;
     assert!(scenario.is_synced());
     assert_eq!(scenario.server.secret(), secret);

@@ -24,7 +24,7 @@ use support::api_server::{ApiServer, id};
 use support::{Case, KEYS, sealed};
 use tokio::time::Instant;
 
-/// Far more than a real API server needs: 0.36 s for the largest Secret.
+/// Far more than a real API server needs: the largest Secret takes 0.36 s.
 const NANOSECONDS_PER_BYTE: u64 = 300;
 
 struct Controller {
@@ -49,25 +49,27 @@ impl Controller {
         }
     }
 
-    /// Replaces the object and reconciles it. Returns the time from then until each status and event was published, in
-    /// milliseconds.
+    /// Replaces the object and reconciles it. Returns the times from the replacement to the publication of each status
+    /// and event, in milliseconds.
     async fn apply(&mut self, sealed: &SealedSecret) -> Vec<u128> {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
         self.server.take_published();
         let start = Instant::now();
         self.reconcile().await;
-        let published = self.server.take_published().into_iter();
-        published.map(|at| (at - start).as_millis()).collect()
+        let publication_times = self.server.take_published().into_iter();
+        publication_times
+            .map(|time| (time - start).as_millis())
+            .collect()
     }
 
     /// Reconciles until nothing is due, including objects that the watch reports meanwhile.
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.second).unwrap();
-        self.reconciler.changed([id()], Urgency::Fresh, now);
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {
             let observed = self.server.take_observed();
-            self.reconciler.changed(observed, Urgency::Fresh, now);
+            self.reconciler.enqueue(observed, Urgency::Fresh, now);
         }
     }
 }
@@ -85,7 +87,7 @@ fn object(value: &str, template: &str) -> SealedSecret {
     object
 }
 
-/// Renders as many bytes as the value specifies, and fails if the value is `x`.
+/// A template that renders as many bytes as the value specifies, and fails if the value is `x`.
 const AS_LARGE_AS_THE_VALUE: &str =
     "{{ if eq .a \"x\" }}{{ fail \"\" }}{{ end }}{{ repeat (int .a) \"x\" }}";
 const SIZES: [&str; 5] = ["1", "1000", "30000", "300000", "900000"];
@@ -110,8 +112,8 @@ async fn the_time_until_a_status_does_not_depend_on_the_size_of_the_result() {
 #[tokio::test(start_paused = true)]
 async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
     fn refuse_all_but_the_first(secret: &Value) -> Option<Value> {
-        let first = secret["data"]["t"] == json!("Zmlyc3Q=");
-        (!first).then(
+        let is_first = secret["data"]["t"] == json!("Zmlyc3Q=");
+        (!is_first).then(
             || json!([{ "field": "data[t]", "reason": "FieldValueInvalid", "message": "no" }]),
         )
     }
@@ -131,8 +133,8 @@ async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-/// The whole class: for all templates of one class of slow functions, all successes are published after the same time,
-/// and all failures after the same time.
+/// The general property: for all templates of one class of slow functions, all successes are published after the same
+/// time, and all failures after the same time.
 #[tokio::test(start_paused = true)]
 async fn an_edit_has_at_most_two_completion_times() {
     let actions = [
@@ -149,9 +151,9 @@ async fn an_edit_has_at_most_two_completion_times() {
                 let template = format!("{slow}{{{{ if eq .a \"A\" }}}}{action}{{{{ end }}}}");
                 let mut controller =
                     Controller::with_server(ApiServer::with_write_delay(NANOSECONDS_PER_BYTE));
-                let published = controller.apply(&object(value, &template)).await;
+                let publication_times = controller.apply(&object(value, &template)).await;
                 let outcome = times.entry(controller.server.is_synced()).or_default();
-                outcome.insert(published);
+                outcome.insert(publication_times);
             }
         }
         let counts: Vec<usize> = times.values().map(BTreeSet::len).collect();
@@ -159,8 +161,8 @@ async fn an_edit_has_at_most_two_completion_times() {
     }
 }
 
-/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails from
-/// a time that is a value.
+/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails
+/// after the time that the value specifies.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";
@@ -183,13 +185,13 @@ async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
         controller.second = 60;
         controller.reconcile().await;
         assert!(controller.server.is_synced(), "{value}");
-        reports.insert(controller.server.public().to_string());
+        reports.insert(controller.server.public_state().to_string());
     }
     assert_eq!(reports.len(), 1, "{reports:#?}");
 }
 
-/// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with a probability that is
-/// a value.
+/// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with the probability that
+/// the value specifies.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";
@@ -206,7 +208,7 @@ async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
                 break;
             }
         }
-        controller.server.public();
+        controller.server.public_state();
         for second in 1..30 {
             controller.second = 10 * second;
             controller.reconcile().await;
@@ -219,11 +221,15 @@ async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
 
 /// The watch reports the controller's own write while the attempt pauses, before the response to the write arrives.
 #[tokio::test(start_paused = true)]
-async fn its_own_watch_event_causes_no_second_write() {
+async fn a_watch_event_of_an_own_write_causes_no_second_write() {
     let mut controller = Controller::with_server(ApiServer::default());
     for value in ["1", "2", "3"] {
-        let published = controller.apply(&object(value, "{{ .a }}")).await;
-        assert_eq!(published.len(), 2, "a status and an event: {published:?}");
+        let publication_times = controller.apply(&object(value, "{{ .a }}")).await;
+        assert_eq!(
+            publication_times.len(),
+            2,
+            "a status and an event: {publication_times:?}"
+        );
         assert!(controller.server.is_synced());
         assert_eq!(controller.server.value("t"), value);
     }

@@ -24,7 +24,7 @@ use shared::secret::Secret;
 use shared::unseal::check;
 use shared::{base64, envelope};
 use support::KEYS;
-use support::server::{Server, server};
+use support::server::{Server, start_server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -32,19 +32,19 @@ const CANARY: &str = "canary-7d1e";
 const OK: &str = "HTTP/1.1 200 OK";
 const CONFLICT: &str = "HTTP/1.1 409 Conflict";
 
-/// Returns a key ring with this many of the keys.
-fn ring(keys: usize) -> KeyRing {
-    KeyRing::new(KEYS.iter().take(keys).map(|key| {
-        let none = std::collections::BTreeMap::new;
-        let secret = key_secret::build("k", "ns", key, none(), none());
+/// Returns a key ring with the first `count` keys.
+fn ring(count: usize) -> KeyRing {
+    KeyRing::new(KEYS.iter().take(count).map(|key| {
+        let empty = std::collections::BTreeMap::new;
+        let secret = key_secret::build("k", "ns", key, empty(), empty());
         let key: RingKey =
             key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
         Arc::new(key)
     }))
 }
 
-async fn with_ring(keys: usize) -> Server {
-    let server = server(Duration::from_mins(1)).await;
+async fn server_with_ring(keys: usize) -> Server {
+    let server = start_server(Duration::from_mins(1)).await;
     server.ring.send_replace(Arc::new(ring(keys)));
     server
 }
@@ -67,7 +67,7 @@ fn sealed(scope: Scope) -> SealedSecret {
 
 /// Returns an object in the deprecated form under one scope, with a Secret inside that declares another scope and has
 /// this many items.
-fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
+fn deprecated_object(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     let mut annotations = std::collections::BTreeMap::new();
     inner.annotate(&mut annotations);
     let item = |i| (format!("k{i}"), json!(""));
@@ -85,7 +85,7 @@ fn deprecated(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     object
 }
 
-/// Sends each request under the name of another caller, so that the rate limit has no effect.
+/// Sends a request under a caller name that no earlier request used, so that the rate limit has no effect.
 async fn post(server: &Server, path: &str, body: &[u8]) -> (String, String, String) {
     static CALLERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let caller = CALLERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -93,7 +93,7 @@ async fn post(server: &Server, path: &str, body: &[u8]) -> (String, String, Stri
     server.send("POST", path, &header, body).await
 }
 
-fn read(body: &str) -> SealedSecret {
+fn parse_object(body: &str) -> SealedSecret {
     let documents = manifest::read(body.as_bytes()).unwrap();
     let mut objects = SealedSecret::all_from_document(&documents[0]).unwrap().0;
     assert_eq!(objects.len(), 1);
@@ -103,19 +103,25 @@ fn read(body: &str) -> SealedSecret {
 /// Attack: a caller verifies values that fail for different reasons and compares the responses.
 #[tokio::test]
 async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
-    let server = with_ring(1).await;
-    let good = sealed(Scope::Strict);
-    let mut other = good.clone();
-    other.metadata.name = Some("other".into());
-    let mut junk = good.clone();
-    junk.spec.encrypted_data.insert("a".into(), "*".into());
-    let mut short = good.clone();
-    short.spec.encrypted_data.insert("a".into(), "AAAA".into());
+    let server = server_with_ring(1).await;
+    let valid = sealed(Scope::Strict);
+    let mut renamed = valid.clone();
+    renamed.metadata.name = Some("other".into());
+    let mut not_base64 = valid.clone();
+    not_base64
+        .spec
+        .encrypted_data
+        .insert("a".into(), "*".into());
+    let mut too_short = valid.clone();
+    too_short
+        .spec
+        .encrypted_data
+        .insert("a".into(), "AAAA".into());
     for (why, object, want) in [
-        ("good", &good, OK),
-        ("another name", &other, CONFLICT),
-        ("invalid base64", &junk, CONFLICT),
-        ("too short", &short, CONFLICT),
+        ("valid", &valid, OK),
+        ("another name", &renamed, CONFLICT),
+        ("invalid base64", &not_base64, CONFLICT),
+        ("too short", &too_short, CONFLICT),
     ] {
         for text in [
             object.to_document().to_string(),
@@ -126,9 +132,9 @@ async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
             assert!(headers.contains("x-ratelimit-limit: 3"), "{headers}");
         }
     }
-    let two =
-        to_yaml(&json!({ "kind": "List", "apiVersion": "v1", "items": [good.to_document()] }));
-    for text in ["", "kind: Secret", "a: [", "--- x\n--- y", two.as_str()] {
+    let list =
+        to_yaml(&json!({ "kind": "List", "apiVersion": "v1", "items": [valid.to_document()] }));
+    for text in ["", "kind: Secret", "a: [", "--- x\n--- y", list.as_str()] {
         let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
         assert_eq!(status, "HTTP/1.1 400 Bad Request", "{text}");
     }
@@ -136,7 +142,7 @@ async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
 
 #[tokio::test]
 async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
-    let server = with_ring(2).await;
+    let server = server_with_ring(2).await;
     let mut old = sealed(Scope::NamespaceWide);
     old.spec.template.metadata.labels = Some([("team".to_owned(), "red".to_owned())].into());
     let text = old.to_document().to_string();
@@ -149,7 +155,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     let json: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(json["kind"], "SealedSecret");
     assert_eq!(json["apiVersion"], "bitnami.com/v1alpha1");
-    let new = read(&body);
+    let new = parse_object(&body);
     assert_eq!(
         (&new.metadata, &new.spec.template),
         (&old.metadata, &old.spec.template)
@@ -161,10 +167,10 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
         .clone()]);
     check(&new, &only_new, true).unwrap();
 
-    let (_, _, again) = post(&server, "/v1/rotate", body.as_bytes()).await;
+    let (_, _, repeated) = post(&server, "/v1/rotate", body.as_bytes()).await;
     assert_eq!(
-        again, body,
-        "an item for the newest key is not sealed again"
+        repeated, body,
+        "an item for the newest key is not re-encrypted"
     );
 
     let list = json!({ "kind": "List", "apiVersion": "v1", "items": [old.to_document(), new.to_document()] });
@@ -187,8 +193,8 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
 /// Covers every combination of scope, annotations and names.
 #[tokio::test]
 async fn s8_with_any_forgery_a_value_is_unsealed_only_where_it_was_sealed_for() {
-    let server = with_ring(2).await;
-    let both = ring(2);
+    let server = server_with_ring(2).await;
+    let both_keys = ring(2);
     for scope in Scope::ALL {
         for claimed in Scope::ALL {
             for template in Scope::ALL {
@@ -215,9 +221,9 @@ async fn s8_with_any_forgery_a_value_is_unsealed_only_where_it_was_sealed_for() 
                     let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
                     assert_eq!(status, want, "rotate {case}");
                     if can_be_unsealed && scope == Scope::Strict {
-                        let mut moved = read(&body);
+                        let mut moved = parse_object(&body);
                         moved.metadata.name = Some("y".into());
-                        assert!(check(&moved, &both, true).is_err(), "{case}");
+                        assert!(check(&moved, &both_keys, true).is_err(), "{case}");
                     }
                 }
             }
@@ -228,20 +234,20 @@ async fn s8_with_any_forgery_a_value_is_unsealed_only_where_it_was_sealed_for() 
 /// Attack: a caller rotates a `spec.data` value to widen its scope.
 #[tokio::test]
 async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
-    let server = with_ring(2).await;
-    let both = ring(2);
+    let server = server_with_ring(2).await;
+    let both_keys = ring(2);
     for scope in Scope::ALL {
         for inner in Scope::ALL {
-            let object = deprecated(scope, inner, 1);
+            let object = deprecated_object(scope, inner, 1);
             let text = object.to_document().to_string();
             let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
             assert_eq!(status, OK, "{inner} in {scope}");
-            let new = read(&body);
+            let new = parse_object(&body);
             assert_eq!(new.metadata, object.metadata);
             for claimed in Scope::ALL {
                 let mut forged = new.clone();
                 claimed.annotate(forged.metadata.annotations.get_or_insert_default());
-                let can_be_unsealed = check(&forged, &both, true).is_ok();
+                let can_be_unsealed = check(&forged, &both_keys, true).is_ok();
                 assert_eq!(
                     can_be_unsealed,
                     claimed == scope,
@@ -255,18 +261,21 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
 /// Attack: a caller hides thousands of items inside one `spec.data` value.
 #[tokio::test]
 async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
-    let server = with_ring(2).await;
-    let many = deprecated(Scope::Strict, Scope::Strict, 1001);
-    let some = deprecated(Scope::Strict, Scope::Strict, 501);
-    let mut not_unsealable = some.clone();
+    let server = server_with_ring(2).await;
+    let above_limit = deprecated_object(Scope::Strict, Scope::Strict, 1001);
+    let half_of_limit = deprecated_object(Scope::Strict, Scope::Strict, 501);
+    let mut not_unsealable = half_of_limit.clone();
     not_unsealable.spec.data = Some("AAAA".into());
     let list = |objects: Vec<&SealedSecret>| {
         let items: Vec<Value> = objects.iter().map(|object| object.to_document()).collect();
         json!({ "kind": "List", "apiVersion": "v1", "items": items })
     };
     for (why, body) in [
-        ("one with many", many.to_document()),
-        ("two with some", list(vec![&some, &some])),
+        ("one object with many items", above_limit.to_document()),
+        (
+            "two objects that exceed the limit together",
+            list(vec![&half_of_limit, &half_of_limit]),
+        ),
         (
             "many that cannot be unsealed",
             list(vec![&not_unsealable; 1001]),
@@ -280,8 +289,8 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
 /// Attack: a caller sends a victim's ciphertext with templates that succeed or fail depending on the value.
 #[tokio::test]
 async fn s1_s2_r2_templates_do_not_affect_any_response() {
-    let server = with_ring(2).await;
-    let plain = sealed(Scope::Strict);
+    let server = server_with_ring(2).await;
+    let without_templates = sealed(Scope::Strict);
     let endless = "{{ range until 1000000 }}{{ range until 1000000 }}{{ end }}{{ end }}";
     for text in [
         "{{ if eq .a \"canary-7d1e\" }}{{ fail \"\" }}{{ end }}",
@@ -289,16 +298,16 @@ async fn s1_s2_r2_templates_do_not_affect_any_response() {
         "{{ .a",
         endless,
     ] {
-        let mut object = plain.clone();
+        let mut object = without_templates.clone();
         object.spec.template.data = Some([("t".to_owned(), Some(text.to_owned()))].into());
         let body = object.to_document().to_string();
         let start = Instant::now();
-        let (status, _, answer) = post(&server, "/v1/verify", body.as_bytes()).await;
-        assert_eq!((status.as_str(), answer.as_str()), (OK, ""), "{text}");
-        let (status, _, answer) = post(&server, "/v1/rotate", body.as_bytes()).await;
+        let (status, _, response) = post(&server, "/v1/verify", body.as_bytes()).await;
+        assert_eq!((status.as_str(), response.as_str()), (OK, ""), "{text}");
+        let (status, _, response) = post(&server, "/v1/rotate", body.as_bytes()).await;
         assert_eq!(status, OK, "{text}");
-        assert_eq!(read(&answer).spec.template, object.spec.template);
-        let items = json!(read(&answer).spec.encrypted_data).to_string();
+        assert_eq!(parse_object(&response).spec.template, object.spec.template);
+        let items = json!(parse_object(&response).spec.encrypted_data).to_string();
         assert!(!items.contains(CANARY), "{text}");
         assert!(start.elapsed() < Duration::from_secs(5), "{text}");
     }
@@ -307,19 +316,20 @@ async fn s1_s2_r2_templates_do_not_affect_any_response() {
 /// Attack: a caller sends bodies, item counts and request rates beyond every limit.
 #[tokio::test]
 async fn s4_bodies_items_and_rates_are_limited() {
-    let server = with_ring(1).await;
-    let long = vec![b' '; (10 << 20) + 1];
+    let server = server_with_ring(1).await;
+    let long_body = vec![b' '; (10 << 20) + 1];
     for path in ["/v1/verify", "/v1/rotate"] {
-        let (status, _, _) = post(&server, path, &long).await;
+        let (status, _, _) = post(&server, path, &long_body).await;
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
-        let mut many = sealed(Scope::Strict);
-        let value = many.spec.encrypted_data["a"].clone();
+        let mut object = sealed(Scope::Strict);
+        let value = object.spec.encrypted_data["a"].clone();
         for i in 0..1000 {
-            many.spec
+            object
+                .spec
                 .encrypted_data
                 .insert(format!("k{i}"), value.clone());
         }
-        let text = many.to_document().to_string();
+        let text = object.to_document().to_string();
         let (status, _, _) = post(&server, path, text.as_bytes()).await;
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
     }
@@ -332,24 +342,24 @@ async fn s4_bodies_items_and_rates_are_limited() {
             .await
     };
     let begin = Instant::now();
-    let answers = futures::future::join_all((0..40).map(send_request)).await;
+    let responses = futures::future::join_all((0..40).map(send_request)).await;
     // A burst of three, and one more for each half second.
     let max = 3 + begin.elapsed().as_millis() / 500;
-    let refused = "HTTP/1.1 429 Too Many Requests";
-    let (limited, passed): (Vec<_>, Vec<_>) = answers
+    let too_many_requests = "HTTP/1.1 429 Too Many Requests";
+    let (limited, accepted): (Vec<_>, Vec<_>) = responses
         .into_iter()
-        .partition(|(status, _, _)| status == refused);
-    assert!(passed.len() as u128 <= max, "{} of {max}", passed.len());
+        .partition(|(status, _, _)| status == too_many_requests);
+    assert!(accepted.len() as u128 <= max, "{} of {max}", accepted.len());
     for (_, headers, body) in limited {
         assert_eq!(body, "limit exceeded\n");
         assert!(headers.contains("retry-after: 1"), "{headers}");
     }
 }
 
-/// Attack: a caller sends a request head without end.
+/// Attack: a caller sends an endless request head.
 #[tokio::test]
 async fn s4_the_head_of_a_request_is_limited_and_may_be_as_long_as_proxies_need() {
-    let server = with_ring(1).await;
+    let server = server_with_ring(1).await;
     for (length, want) in [(12 << 10, b"HTTP/1.1 200"), (20 << 10, b"HTTP/1.1 431")] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let name = "x".repeat(length);
@@ -364,7 +374,7 @@ async fn s4_the_head_of_a_request_is_limited_and_may_be_as_long_as_proxies_need(
 }
 
 /// Returns a connection on which a body was announced and not sent.
-async fn slow_body(server: &Server, caller: usize) -> TcpStream {
+async fn open_slow_connection(server: &Server, caller: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
         "POST /v1/verify HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: slow-{caller}\r\nContent-Length: 9\r\n\r\n"
@@ -377,14 +387,14 @@ async fn slow_body(server: &Server, caller: usize) -> TcpStream {
 #[tokio::test]
 async fn s4_slow_bodies_do_not_block_other_requests() {
     allow_many_files();
-    let server = with_ring(1).await;
+    let server = server_with_ring(1).await;
     let mut connections = Vec::new();
     for caller in 0..ABOVE_LIMIT {
-        connections.push(slow_body(&server, caller).await);
+        connections.push(open_slow_connection(&server, caller).await);
     }
     // The address gets no other connection while the server waits for these bodies.
     let end = Instant::now() + Duration::from_mins(1);
-    while certificate_is_served(server.address).await.is_none() {
+    while fetch_certificate(server.address).await.is_none() {
         assert!(Instant::now() < end, "the connections are never closed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -393,11 +403,11 @@ async fn s4_slow_bodies_do_not_block_other_requests() {
     assert_eq!(status, OK);
 }
 
-/// Returns `None` if the server accepts no connection.
-async fn certificate_is_served(address: std::net::SocketAddr) -> Option<()> {
+/// Requests the certificate. Returns `None` unless the server responds with status 200.
+async fn fetch_certificate(address: std::net::SocketAddr) -> Option<()> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let send_request = b"GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(send_request).await.ok()?;
+    let request = b"GET /v1/cert.pem HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.ok()?;
     let mut start = [0; 12];
     stream.read_exact(&mut start).await.ok()?;
     (&start == b"HTTP/1.1 200").then_some(())
@@ -410,44 +420,47 @@ const ABOVE_LIMIT: usize = 510;
 #[tokio::test]
 async fn s4_silent_connections_do_not_block_probes() {
     allow_many_files();
-    let server = server(Duration::from_millis(200)).await;
+    let server = start_server(Duration::from_millis(200)).await;
     let mut flood = Vec::new();
     for _ in 0..ABOVE_LIMIT {
         flood.push(TcpStream::connect(server.address).await.unwrap());
     }
     let probe = server.request("GET", "/healthz");
-    let answered = tokio::time::timeout(Duration::from_mins(1), probe).await;
-    assert_eq!(answered.unwrap().2, "ok\n");
+    let response = tokio::time::timeout(Duration::from_mins(1), probe).await;
+    assert_eq!(response.unwrap().2, "ok\n");
 }
 
 /// Sends a request and leaves the connection open. Returns whether the server leaves it open too.
 async fn request_keeps_connection_open(stream: &mut TcpStream) -> bool {
-    let send_request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(send_request).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\nok\n") {
-        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\nok\n") {
+        assert_ne!(stream.read_buf(&mut response).await.unwrap(), 0);
     }
-    let answer = String::from_utf8(answer).unwrap().to_lowercase();
-    !answer.contains("connection: close")
+    let response = String::from_utf8(response).unwrap().to_lowercase();
+    !response.contains("connection: close")
 }
 
 /// Attack: clients keep all connections busy with requests.
 #[tokio::test]
 async fn s4_repeated_requests_do_not_block_probes() {
     allow_many_files();
-    let server = server(Duration::from_mins(10)).await;
+    let server = start_server(Duration::from_mins(10)).await;
     let mut connections = Vec::new();
-    let mut stay = 0;
+    let mut kept_open = 0;
     for _ in 0..ABOVE_LIMIT {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stay += usize::from(request_keeps_connection_open(&mut stream).await);
+        kept_open += usize::from(request_keeps_connection_open(&mut stream).await);
         connections.push(stream);
     }
-    assert!((240..=250).contains(&stay), "{stay} may stay");
+    assert!(
+        (240..=250).contains(&kept_open),
+        "{kept_open} connections are kept open"
+    );
     // Other clients send their requests slowly.
     for caller in 0..10 {
-        connections.push(slow_body(&server, caller).await);
+        connections.push(open_slow_connection(&server, caller).await);
     }
     let (status, _, _) = server.request("GET", "/healthz").await;
     assert_eq!(status, OK);
@@ -471,7 +484,7 @@ fn allow_many_files() {
 
 #[tokio::test]
 async fn certs_pem_contains_every_valid_certificate_with_its_fingerprint() {
-    let server = with_ring(2).await;
+    let server = server_with_ring(2).await;
     let (status, _, body) = server.request("GET", "/v1/certs.pem").await;
     assert_eq!(status, OK);
     assert_eq!(body.matches("BEGIN CERTIFICATE").count(), 2);

@@ -28,10 +28,10 @@ use tokio::time::timeout;
 
 /// Far longer than a correct start takes, so that a controller that waits without limit fails the test.
 const MAX_WAIT: Duration = Duration::from_mins(1);
-const LISTED: &str = "objects listed";
-const HELD: &str = "Lease held";
-const WATCHED: &str = "Secrets watched";
-const CREATED: &str = "write /api/v1/namespaces/ns/secrets";
+const OBJECTS_LISTED: &str = "objects listed";
+const LEASE_HELD: &str = "Lease held";
+const SECRETS_WATCHED: &str = "Secrets watched";
+const SECRET_CREATED: &str = "write /api/v1/namespaces/ns/secrets";
 
 /// A simulated API server: the log of its requests, in order, and its Lease.
 struct ApiServer {
@@ -55,24 +55,24 @@ impl ApiServer {
         server
     }
 
-    fn record(&self, what: &str) {
-        self.log.send_modify(|log| log.push(what.to_owned()));
+    fn record(&self, entry: &str) {
+        self.log.send_modify(|log| log.push(entry.to_owned()));
     }
 
-    async fn wait_for_record(&self, what: &str) {
+    async fn wait_for_record(&self, entry: &str) {
         let mut log = self.log.subscribe();
-        let is_recorded = log.wait_for(|log| log.iter().any(|entry| entry == what));
-        let waited = timeout(MAX_WAIT, is_recorded).await.map(drop);
-        assert!(waited.is_ok(), "no {what:?}: {:?}", self.log.borrow());
+        let recorded = log.wait_for(|log| log.iter().any(|line| line == entry));
+        let result = timeout(MAX_WAIT, recorded).await.map(drop);
+        assert!(result.is_ok(), "no {entry:?}: {:?}", self.log.borrow());
     }
 
-    /// Returns the number of requests that change something except the Lease, and how many of them came before it was
-    /// held.
+    /// Returns the number of requests that change something except the Lease, and how many of them came before the
+    /// Lease was held.
     fn writes(&self) -> (usize, usize) {
         let log = self.log.borrow();
         let is_write = |entry: &&String| entry.starts_with("write ");
-        let held_at = log.iter().position(|entry| entry == HELD);
-        let early = log.iter().take(held_at.unwrap_or(log.len()));
+        let lease_index = log.iter().position(|entry| entry == LEASE_HELD);
+        let early = log.iter().take(lease_index.unwrap_or(log.len()));
         (
             log.iter().filter(is_write).count(),
             early.filter(is_write).count(),
@@ -80,16 +80,16 @@ impl ApiServer {
     }
 
     /// Delays the response to reads of the Lease until the objects are listed.
-    async fn lease(&self, method: &Method, body: &[u8]) -> (u16, Value) {
+    async fn respond_to_lease(&self, method: &Method, body: &[u8]) -> (u16, Value) {
         if *method == Method::GET {
-            self.wait_for_record(LISTED).await;
+            self.wait_for_record(OBJECTS_LISTED).await;
             let lease = self.lease.lock().unwrap().clone();
-            return lease.map_or_else(|| (404, status(404)), |lease| (200, lease));
+            return lease.map_or_else(|| (404, status_response(404)), |lease| (200, lease));
         }
         let mut lease: Value = serde_json::from_slice(body).unwrap();
         lease["metadata"]["resourceVersion"] = json!("2");
         *self.lease.lock().unwrap() = Some(lease.clone());
-        self.record(HELD);
+        self.record(LEASE_HELD);
         (201, lease)
     }
 }
@@ -103,19 +103,20 @@ async fn respond(
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     if query.contains("watch=true") {
         if path.ends_with("/secrets") && !query.contains("labelSelector") {
-            server.record(WATCHED);
+            server.record(SECRETS_WATCHED);
         }
-        let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        return Response::new(silent);
+        let silent_body =
+            Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        return Response::new(silent_body);
     }
-    let (code, respond) = match path.rsplit('/').next().unwrap_or_default() {
-        _ if path.contains("/leases") => server.lease(&method, &body).await,
+    let (code, response) = match path.rsplit('/').next().unwrap_or_default() {
+        _ if path.contains("/leases") => server.respond_to_lease(&method, &body).await,
         _ if method != Method::GET => {
             server.record(&format!("write {path}"));
             (201, serde_json::from_slice(&body).unwrap())
         }
         "sealedsecrets" => {
-            server.record(LISTED);
+            server.record(OBJECTS_LISTED);
             (
                 200,
                 list("bitnami.com/v1alpha1", "SealedSecretList", object()),
@@ -125,13 +126,13 @@ async fn respond(
             (200, list("v1", "SecretList", key_secret()))
         }
         "secrets" => (200, list("v1", "SecretList", Value::Null)),
-        _ => (404, status(404)),
+        _ => (404, status_response(404)),
     };
-    let respond = Body::from(respond.to_string());
-    Response::builder().status(code).body(respond).unwrap()
+    let response = Body::from(response.to_string());
+    Response::builder().status(code).body(response).unwrap()
 }
 
-fn status(code: u16) -> Value {
+fn status_response(code: u16) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound",
         "message": "not found", "code": code,
@@ -149,14 +150,14 @@ fn list(api_version: &str, kind: &str, item: Value) -> Value {
     })
 }
 
-fn json_of(yaml: &str) -> Value {
+fn parse_yaml(yaml: &str) -> Value {
     let document = &manifest::read(yaml.as_bytes()).unwrap()[0];
     let json = Reading::default().json(&document.root, Shape::Any).unwrap();
     serde_json::to_value(json).unwrap()
 }
 
 fn object() -> Value {
-    let mut object = json_of(&manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")])));
+    let mut object = parse_yaml(&manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")])));
     for (name, value) in [
         ("uid", json!("u")),
         ("resourceVersion", json!("1")),
@@ -168,13 +169,13 @@ fn object() -> Value {
 }
 
 fn key_secret() -> Value {
-    let mut key = json_of(&key_manifest("k", &KEYS[0]));
+    let mut key = parse_yaml(&key_manifest("k", &KEYS[0]));
     key["metadata"]["uid"] = json!("k");
     key["metadata"]["resourceVersion"] = json!("1");
     key
 }
 
-fn lease_of(holder: &str) -> Value {
+fn lease_held_by(holder: &str) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": { "name": "sealed-secrets-controller", "namespace": "ns", "resourceVersion": "1" },
@@ -182,8 +183,8 @@ fn lease_of(holder: &str) -> Value {
     })
 }
 
-/// Runs a controller with the API server until its log contains `what`.
-async fn run_until(server: &ApiServer, what: &str) {
+/// Runs a controller with the API server until its log contains `entry`.
+async fn run_until(server: &ApiServer, entry: &str) {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
     let cluster = json!({ "server": format!("http://{}", server.address) });
@@ -208,7 +209,7 @@ async fn run_until(server: &ApiServer, what: &str) {
     };
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let mut cluster = Cluster::new(&config, place, metrics).await.unwrap();
-    let works = async {
+    let controller_loop = async {
         cluster.begin(Timestamp::now).await;
         loop {
             cluster.turn(Timestamp::now()).await;
@@ -217,8 +218,8 @@ async fn run_until(server: &ApiServer, what: &str) {
         }
     };
     tokio::select! {
-        () = works => {}
-        () = server.wait_for_record(what) => {}
+        () = controller_loop => {}
+        () = server.wait_for_record(entry) => {}
     }
 }
 
@@ -226,9 +227,12 @@ async fn run_until(server: &ApiServer, what: &str) {
 /// writes before it is the leader.
 #[tokio::test]
 async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds_it() {
-    for (why, lease) in [("no Lease", None), ("released Lease", Some(lease_of("")))] {
+    for (why, lease) in [
+        ("no Lease", None),
+        ("released Lease", Some(lease_held_by(""))),
+    ] {
         let server = ApiServer::start(lease).await;
-        run_until(&server, CREATED).await;
+        run_until(&server, SECRET_CREATED).await;
         let (writes, early) = server.writes();
         assert!(writes > 0 && early == 0, "{why}: {:?}", server.log.borrow());
     }
@@ -236,26 +240,26 @@ async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds
 
 #[tokio::test]
 async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() {
-    let first = ApiServer::start(None).await;
-    run_until(&first, CREATED).await;
-    let lease = first.lease.lock().unwrap().clone();
+    let server = ApiServer::start(None).await;
+    run_until(&server, SECRET_CREATED).await;
+    let lease = server.lease.lock().unwrap().clone();
     let holder = lease.unwrap()["spec"]["holderIdentity"].clone();
     assert!(
-        holder.as_str().unwrap().contains(&first.address),
+        holder.as_str().unwrap().contains(&server.address),
         "{holder}"
     );
-    first.log.send_replace(Vec::new());
-    run_until(&first, CREATED).await;
-    assert_eq!(first.writes().1, 0, "{:?}", first.log.borrow());
+    server.log.send_replace(Vec::new());
+    run_until(&server, SECRET_CREATED).await;
+    assert_eq!(server.writes().1, 0, "{:?}", server.log.borrow());
 }
 
-/// Attack: another replica holds the Lease while this one has listed every object, so that two replicas write. A replica
-/// that does not hold the Lease writes nothing, however early the objects are known.
+/// Attack: another replica holds the Lease while this one has listed every object, so that two replicas write. A
+/// replica that does not hold the Lease writes nothing, however early the objects are known.
 #[tokio::test]
 async fn a_standby_that_has_listed_everything_writes_nothing() {
-    let server = ApiServer::start(Some(lease_of("another"))).await;
+    let server = ApiServer::start(Some(lease_held_by("another"))).await;
     // The Secrets are listed after the objects, so all lists are complete when their watch begins.
-    run_until(&server, WATCHED).await;
+    run_until(&server, SECRETS_WATCHED).await;
     assert_eq!(server.writes(), (0, 0), "{:?}", server.log.borrow());
-    assert!(server.log.borrow().iter().all(|entry| entry != HELD));
+    assert!(server.log.borrow().iter().all(|entry| entry != LEASE_HELD));
 }

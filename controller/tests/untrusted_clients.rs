@@ -21,26 +21,26 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// A kubelet waits 1 s for a response; this machine may be busy.
 const PROBE_TIME: Duration = Duration::from_secs(3);
 
 /// A running controller on a folder with one key, and the addresses of its two ports.
-struct Running {
+struct RunningController {
     child: Child,
     main: SocketAddr,
     metrics: SocketAddr,
     _dir: tempfile::TempDir,
 }
 
-impl Drop for Running {
+impl Drop for RunningController {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Running {
+impl RunningController {
     async fn start(args: &[&str]) -> Self {
         allow_many_files();
         let dir = tempfile::tempdir().unwrap();
@@ -74,31 +74,36 @@ impl Running {
             address("HTTP metrics server serving"),
         );
         std::thread::spawn(move || lines.for_each(drop));
-        let running = Self {
+        let controller = Self {
             child,
             main,
             metrics,
             _dir: dir,
         };
         let end = Instant::now() + Duration::from_mins(1);
-        while running.get(OTHER, main, "/readyz").await.as_deref() != Some("ok\n") {
+        while controller
+            .get(OTHER_CLIENT, main, "/readyz")
+            .await
+            .as_deref()
+            != Some("ok\n")
+        {
             assert!(Instant::now() < end, "the controller did not become ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        running
+        controller
     }
 
-    /// Returns the body of a response with status 200, if it arrives within the time of a probe.
+    /// Requests a path. Returns the body of the response if its status is 200 and it arrives within [`PROBE_TIME`].
     async fn get(&self, from: Ipv4Addr, port: SocketAddr, path: &str) -> Option<String> {
-        let (status, body) = ask(from, port, "GET", path, "", b"").await?;
+        let (status, body) = send_request(from, port, "GET", path, "", b"").await?;
         (status == "200").then_some(body)
     }
 
-    /// Sends an object that can be unsealed to verify, and returns the status of the response.
+    /// Sends an object that can be unsealed to `/v1/verify`, and returns the status of the response.
     async fn verify(&self, from: Ipv4Addr, name: &str) -> Option<String> {
         let body = manifest_of(&sealed(&KEYS[0], "ns/n", &[("a", "1")]));
         let headers = format!("X-Forwarded-For: {name}\r\n");
-        let answer = ask(
+        let response = send_request(
             from,
             self.main,
             "POST",
@@ -106,7 +111,7 @@ impl Running {
             &headers,
             body.as_bytes(),
         );
-        Some(answer.await?.0)
+        Some(response.await?.0)
     }
 }
 
@@ -116,8 +121,8 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     socket.connect(to).await.ok()
 }
 
-/// Returns status and body of a response, if it arrives within the time of a probe.
-async fn ask(
+/// Sends a request. Returns the status and body of the response, or `None` if it does not arrive within [`PROBE_TIME`].
+async fn send_request(
     from: Ipv4Addr,
     port: SocketAddr,
     method: &str,
@@ -129,30 +134,30 @@ async fn ask(
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
     );
-    let asked = async {
+    let exchange = async {
         let mut stream = connect(from, port).await?;
         stream.write_all(head.as_bytes()).await.ok()?;
         let _ = stream.write_all(body).await;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.ok()?;
+        let (head, body) = response.split_once("\r\n\r\n")?;
         Some((head.get(9..12)?.to_owned(), body.to_owned()))
     };
-    tokio::time::timeout(PROBE_TIME, asked).await.ok()?
+    tokio::time::timeout(PROBE_TIME, exchange).await.ok()?
 }
 
 /// Opens connections, sends the same bytes on each, and keeps them open. Replaces each connection that ends.
-fn open_connections(size: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
+fn open_connections(count: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     let mut connections = JoinSet::new();
-    for _ in 0..size {
+    for _ in 0..count {
         let sends = sends.to_owned();
         connections.spawn(async move {
             loop {
                 if let Some(mut stream) = connect(ATTACKER, to).await
                     && stream.write_all(sends.as_bytes()).await.is_ok()
                 {
-                    let mut rest = Vec::new();
-                    let _ = stream.read_to_end(&mut rest).await;
+                    let mut response = Vec::new();
+                    let _ = stream.read_to_end(&mut response).await;
                 }
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
@@ -165,14 +170,14 @@ fn open_connections(size: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
 /// Replaces each connection that ends after a second. Returns when each address has connected once.
 async fn botnet(addresses: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     let mut botnet = JoinSet::new();
-    let connected = Arc::new(Barrier::new(addresses + 1));
+    let all_connected = Arc::new(Barrier::new(addresses + 1));
     for i in 0..addresses {
         let [.., high, low] = i.to_be_bytes();
         let (from, sends) = (Ipv4Addr::new(127, 1, high, low), sends.to_owned());
-        let connected = Arc::clone(&connected);
+        let all_connected = Arc::clone(&all_connected);
         botnet.spawn(async move {
             let mut stream = open(from, to, &sends).await;
-            connected.wait().await;
+            all_connected.wait().await;
             loop {
                 if let Some(stream) = stream {
                     trickle(stream, !sends.is_empty()).await;
@@ -182,7 +187,7 @@ async fn botnet(addresses: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
             }
         });
     }
-    connected.wait().await;
+    all_connected.wait().await;
     botnet
 }
 
@@ -218,23 +223,23 @@ fn allow_many_files() {
 /// kubelet kills the controller.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_delay_health_checks_or_other_callers() {
-    let running = Running::start(&[]).await;
-    for port in [running.main, running.metrics] {
+    let controller = RunningController::start(&[]).await;
+    for port in [controller.main, controller.metrics] {
         let connections = open_connections(4000, port, "");
         tokio::time::sleep(Duration::from_secs(2)).await;
         for second in 0..4 {
             for path in ["/healthz", "/readyz"] {
-                let answer = running.get(OTHER, port, path).await;
-                assert_eq!(answer.as_deref(), Some("ok\n"), "{path} {second}");
-                let answer = running.get(ATTACKER, port, path).await;
+                let response = controller.get(OTHER_CLIENT, port, path).await;
+                assert_eq!(response.as_deref(), Some("ok\n"), "{path} {second}");
+                let response = controller.get(ATTACKER, port, path).await;
                 assert_eq!(
-                    answer.as_deref(),
+                    response.as_deref(),
                     Some("ok\n"),
                     "same address: {path} {second}"
                 );
             }
-            let verified = running.verify(OTHER, "other").await;
-            assert_eq!(verified.as_deref(), Some("200"), "verify {second}");
+            let status = controller.verify(OTHER_CLIENT, "other").await;
+            assert_eq!(status.as_deref(), Some("200"), "verify {second}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         drop(connections);
@@ -245,7 +250,7 @@ async fn silent_connections_do_not_delay_health_checks_or_other_callers() {
 /// closing the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_clients_are_served_during_a_connection_flood() {
-    let running = Running::start(&[]).await;
+    let controller = RunningController::start(&[]).await;
     for sends in [
         "G",
         "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ",
@@ -253,12 +258,16 @@ async fn other_clients_are_served_during_a_connection_flood() {
         "POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
         "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
     ] {
-        let connections = open_connections(2500, running.main, sends);
+        let connections = open_connections(2500, controller.main, sends);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let answer = running.get(OTHER, running.main, "/healthz").await;
-        assert_eq!(answer.as_deref(), Some("ok\n"), "{sends:?}");
-        let verified = running.verify(OTHER, sends.get(..1).unwrap()).await;
-        assert_eq!(verified.as_deref(), Some("200"), "{sends:?}");
+        let response = controller
+            .get(OTHER_CLIENT, controller.main, "/healthz")
+            .await;
+        assert_eq!(response.as_deref(), Some("ok\n"), "{sends:?}");
+        let status = controller
+            .verify(OTHER_CLIENT, sends.get(..1).unwrap())
+            .await;
+        assert_eq!(status.as_deref(), Some("200"), "{sends:?}");
         drop(connections);
     }
 }
@@ -267,7 +276,7 @@ async fn other_clients_are_served_during_a_connection_flood() {
 /// or a body byte by byte, so that the port is full and no address has more than one connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
-    let running = Running::start(&[]).await;
+    let controller = RunningController::start(&[]).await;
     for (case, sends) in [
         ("silent", ""),
         ("slow-head", "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: "),
@@ -276,13 +285,15 @@ async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
             "POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n",
         ),
     ] {
-        let botnet = botnet(3000, running.main, sends).await;
+        let botnet = botnet(3000, controller.main, sends).await;
         for round in 0..5 {
-            let answer = running.get(OTHER, running.main, "/healthz").await;
-            assert_eq!(answer.as_deref(), Some("ok\n"), "{case} {round}");
+            let response = controller
+                .get(OTHER_CLIENT, controller.main, "/healthz")
+                .await;
+            assert_eq!(response.as_deref(), Some("ok\n"), "{case} {round}");
         }
-        let verified = running.verify(OTHER, case).await;
-        assert_eq!(verified.as_deref(), Some("200"), "{case}");
+        let status = controller.verify(OTHER_CLIENT, case).await;
+        assert_eq!(status.as_deref(), Some("200"), "{case}");
         drop(botnet);
     }
 }
@@ -290,19 +301,20 @@ async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
 /// Attack: a client announces large bodies and does not send them, so that no memory is left for the bodies of others.
 #[tokio::test(flavor = "multi_thread")]
 async fn announced_bodies_use_no_memory() {
-    let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
+    let controller =
+        RunningController::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let head = |bytes: usize| {
         format!("POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
     };
     // Smaller bodies use the memory that the largest leave.
     let mut connection_sets = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
-        connection_sets.push(open_connections(8, running.main, &head(bytes)));
+        connection_sets.push(open_connections(8, controller.main, &head(bytes)));
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    for from in [OTHER, ATTACKER] {
-        let verified = running.verify(from, "another").await;
-        assert_eq!(verified.as_deref(), Some("200"), "{from}");
+    for from in [OTHER_CLIENT, ATTACKER] {
+        let status = controller.verify(from, "another").await;
+        assert_eq!(status.as_deref(), Some("200"), "{from}");
     }
 }
 
@@ -310,21 +322,26 @@ async fn announced_bodies_use_no_memory() {
 /// request may take.
 #[tokio::test(flavor = "multi_thread")]
 async fn incomplete_bodies_use_memory_only_of_their_own_address_and_briefly() {
-    let running = Running::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
-    let half = |bytes: usize| {
+    let controller =
+        RunningController::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
+    let incomplete_body = |bytes: usize| {
         let head =
             format!("POST /v1/rotate HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n");
         head + &" ".repeat(bytes - 1)
     };
     let mut connection_sets = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
-        connection_sets.push(open_connections(8, running.main, &half(bytes)));
+        connection_sets.push(open_connections(
+            8,
+            controller.main,
+            &incomplete_body(bytes),
+        ));
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    let verified = running.verify(OTHER, "other").await;
-    assert_eq!(verified.as_deref(), Some("200"), "another address");
+    let status = controller.verify(OTHER_CLIENT, "other").await;
+    assert_eq!(status.as_deref(), Some("200"), "another address");
     let end = Instant::now() + Duration::from_secs(15);
-    while running.verify(ATTACKER, "same").await.as_deref() != Some("200") {
+    while controller.verify(ATTACKER, "same").await.as_deref() != Some("200") {
         assert!(
             Instant::now() < end,
             "other callers from that address are locked out"

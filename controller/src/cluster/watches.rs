@@ -329,7 +329,7 @@ impl Starter {
         let report = move |result: Result<(), String>| match result {
             Ok(()) => {
                 if denied.end() {
-                    health.works(&name);
+                    health.record_success(&name);
                 }
             }
             Err(error) => {
@@ -339,7 +339,7 @@ impl Starter {
                         "Cannot watch {text} again; the current watch continues until the API server ends it"
                     );
                 }
-                health.fails(&name, Cause::Forbidden, Timestamp::now());
+                health.record_failure(&name, Cause::Forbidden, Timestamp::now());
             }
         };
         let lasting = lasting_watch::client(client.clone(), periods, Arc::new(report));
@@ -402,7 +402,7 @@ impl Starter {
                 let next = after(pause, spread, &mut reached, events.next());
                 let works = || {
                     if !denial.lasts() {
-                        health.works(&name);
+                        health.record_success(&name);
                     }
                 };
                 let Some(event) = noticing(next, pause + WORKS_AGAIN, &works).await else {
@@ -424,7 +424,7 @@ impl Starter {
                         log_failure(&target.text, &error, &mut reported);
                         let was_never_served = target.is_optional && listed.is_some();
                         if !was_never_served && !is_expired(&error) {
-                            health.fails(&name, cause(&error), Timestamp::now());
+                            health.record_failure(&name, cause(&error), Timestamp::now());
                         }
                         pause = retry.pause(&error, Instant::now(), shared::random::number());
                         denied().filter(|_| is_denial(&error))

@@ -1,9 +1,10 @@
-//! The audiences of a token. A review names only those that were asked about, so the others are read from the token itself.
+//! The audiences of a token. A `TokenReview` returns only the requested audiences, so the others are read from the
+//! token itself.
 
 use serde::Deserialize;
 use shared::base64;
 
-/// The claims of a JSON Web Token that are read. The API server has verified its signature.
+/// The claims that are read from a JSON Web Token, whose signature the API server has verified.
 #[derive(Deserialize)]
 struct Claims {
     #[serde(default)]
@@ -23,8 +24,8 @@ impl Default for Audiences {
     }
 }
 
-/// Returns whether an accepted token is valid elsewhere too, as far as the token shows it. A token that is not a JSON Web
-/// Token shows nothing.
+/// Returns whether an accepted token names an audience besides `ours`. Returns false for a token that is not a JSON Web
+/// Token.
 pub(super) fn has_another_audience(token: &str, ours: &str) -> bool {
     let is_other = |audience: &String| audience != ours;
     match claims(token).map(|claims| claims.aud) {
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     fn token(claims: &Value) -> String {
-        let part = |json: &Value| {
+        let encode = |json: &Value| {
             let text = base64::encode(json.to_string().as_bytes());
             text.trim_end_matches('=')
                 .replace('+', "-")
@@ -58,14 +59,14 @@ mod tests {
         };
         format!(
             "{}.{}.c2lnbmF0dXJl",
-            part(&json!({ "alg": "RS256" })),
-            part(claims)
+            encode(&json!({ "alg": "RS256" })),
+            encode(claims)
         )
     }
 
-    /// Attack: a program that receives a token for the API server, or for another program, sends it here.
+    /// Attack: a program that receives a token for the API server, or for another program, sends it to the controller.
     #[test]
-    fn a_token_for_another_audience_too_is_recognized() {
+    fn recognizes_tokens_with_another_audience() {
         for (audience, want) in [
             (json!("us"), false),
             (json!(["us"]), false),
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_web_token_shows_no_audience() {
+    fn finds_no_audience_in_text_that_is_not_a_json_web_token() {
         for token in [
             "", "static", "a.b", "a.b.c.d", "a.!!.c", "a.bm8.c", "..", "a.W10.c",
         ] {

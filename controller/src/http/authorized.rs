@@ -18,7 +18,7 @@ use shared::resource::SealedSecret;
 use tracing::info;
 
 use super::limiter::{Caller, RequestLimiter};
-use super::refused::Refused;
+use super::refusal::Refusal;
 use super::reviews::{Reviews, Verb};
 use super::sealed::{Request, Work};
 use super::tokens::Tokens;
@@ -27,14 +27,14 @@ use super::{Peer, ServerState};
 #[derive(Clone)]
 struct Context {
     state: ServerState,
-    /// Separate from that of the unauthenticated port, so that callers of that port cannot exhaust this one.
+    /// Separate from the limiter of the unauthenticated port, whose callers cannot exhaust this one.
     limiter: Arc<RequestLimiter>,
     reviews: Arc<Reviews>,
     tokens: Arc<Tokens>,
 }
 
-/// Returns the routes for verify, rotate and unseal. This verify also returns which key unseals each item, which the
-/// unauthenticated port does not reveal.
+/// Returns the routes for verify, rotate and unseal. Unlike on the unauthenticated port, verify also returns which key
+/// unseals each item.
 pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
@@ -67,12 +67,12 @@ impl Context {
         peer: Peer,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<Response, Refused> {
-        let user = self.user(peer, headers).await?;
-        let caller = Caller::user(user.username.as_deref().unwrap_or_default());
-        let (ticket, admitted) = self.limiter.admit(&caller, "", Timestamp::now());
+    ) -> Result<Response, Refusal> {
+        let user = self.authenticate(peer, headers).await?;
+        let caller = Caller::from_user(user.username.as_deref().unwrap_or_default());
+        let (ticket, admission) = self.limiter.admit(&caller, "", Timestamp::now());
         let respond = async {
-            admitted?;
+            admission?;
             // Kept until the end: data parsed from the body uses memory for as long as the body does.
             let bytes = Arc::new(self.limiter.read(peer.0, body).await?);
             let read = {
@@ -84,13 +84,13 @@ impl Context {
                 request.single()?;
             }
             let object_names = object_names(&request);
-            let respond = self.work(&caller, &user, verb, request, work).await;
+            let response = self.work(&caller, &user, verb, request, work).await;
             if verb == Verb::Unseal {
-                log(&user, &object_names, &respond);
+                log(&user, &object_names, &response);
             }
-            respond
+            response
         };
-        Ok(ticket.mark(respond.await.into_response()))
+        Ok(ticket.add_headers(respond.await.into_response()))
     }
 
     async fn work(
@@ -100,7 +100,7 @@ impl Context {
         verb: Verb,
         request: Request,
         work: Work,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, Refusal> {
         let authorized = self.authorize(user, verb, &request);
         self.limiter.wait(caller, authorized).await?;
         let (ring, legacy) = (self.state.ring(), self.limiter.accept_legacy);
@@ -108,13 +108,13 @@ impl Context {
         self.limiter.work(caller, work).await
     }
 
-    async fn user(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refused> {
-        let token = token(headers).ok_or(Refused::Unauthenticated)?;
-        self.tokens.may_review(peer.0, token, Timestamp::now())?;
+    async fn authenticate(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refusal> {
+        let token = token(headers).ok_or(Refusal::Unauthenticated)?;
+        self.tokens.check_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.owner(token).await;
-        let owner = owner.map_err(|_| Refused::NoReview)?;
+        let owner = owner.map_err(|_| Refusal::NoReview)?;
         self.tokens.record(token, owner.is_some(), Timestamp::now());
-        owner.ok_or(Refused::Unauthenticated)
+        owner.ok_or(Refusal::Unauthenticated)
     }
 
     async fn authorize(
@@ -122,26 +122,26 @@ impl Context {
         user: &UserInfo,
         verb: Verb,
         request: &Request,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Refusal> {
         let mut object_names = HashSet::new();
         for sealed in &request.objects {
             if !object_names.insert((sealed.namespace_or_empty(), sealed.name_or_empty())) {
                 continue;
             }
-            let allowed = self.reviews.allow(user, verb, sealed).await;
-            if !allowed.map_err(|_| Refused::NoReview)? {
-                return Err(Refused::Forbidden);
+            let allowed = self.reviews.is_allowed(user, verb, sealed).await;
+            if !allowed.map_err(|_| Refusal::NoReview)? {
+                return Err(Refusal::Forbidden);
             }
         }
         Ok(())
     }
 }
 
-/// Returns the bearer token of a request, or `None` if it has several `Authorization` headers: a proxy in front of the
-/// controller might have checked another one.
+/// Returns the bearer token of a request. Returns `None` unless the request has exactly one `Authorization` header: of
+/// several, a proxy in front of the controller might have checked a different one.
 fn token(headers: &HeaderMap) -> Option<&str> {
-    let mut headers_in_request = headers.get_all(header::AUTHORIZATION).iter();
-    let (first, None) = (headers_in_request.next()?, headers_in_request.next()) else {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, None) = (values.next()?, values.next()) else {
         return None;
     };
     let token = first.to_str().ok()?.strip_prefix("Bearer ")?;
@@ -156,29 +156,29 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
-/// Returns the names of the objects of a request, short enough for a log line.
+/// Returns the names of the first objects of a request, and the number of the others, for a log line.
 fn object_names(request: &Request) -> String {
     const MAX_NAMES: usize = 4;
-    let all = &request.objects;
-    let mut object_names: Vec<String> = all
+    let objects = &request.objects;
+    let mut object_names: Vec<String> = objects
         .iter()
         .take(MAX_NAMES)
         .map(SealedSecret::place)
         .collect();
-    if all.len() > MAX_NAMES {
-        object_names.push(format!("{} more", all.len() - MAX_NAMES));
+    if objects.len() > MAX_NAMES {
+        object_names.push(format!("{} more", objects.len() - MAX_NAMES));
     }
     object_names.join(", ")
 }
 
 /// Logs which user requested values, and the outcome.
-fn log(user: &UserInfo, object: &str, respond: &Result<Response, Refused>) {
+fn log(user: &UserInfo, object: &str, response: &Result<Response, Refusal>) {
     let user = user.username.as_deref().unwrap_or_default();
-    let outcome = match respond {
+    let outcome = match response {
         Ok(response) if response.status().is_success() => "unsealed",
-        Ok(_) | Err(Refused::CannotUnseal) => "cannot be unsealed",
-        Err(Refused::Forbidden) => "not allowed",
-        Err(_) => "not answered",
+        Ok(_) | Err(Refusal::CannotUnseal) => "cannot be unsealed",
+        Err(Refusal::Forbidden) => "not allowed",
+        Err(_) => "failed",
     };
     info!(
         user,
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Attack: a caller sends two tokens, so that a proxy checks one of them and the port the other.
+    /// Attack: a caller sends two tokens, so that a proxy checks one of them and the controller the other.
     #[test]
     fn refuses_two_tokens() {
         let mut headers = HeaderMap::new();

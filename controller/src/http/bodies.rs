@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::refused::Refused;
+use super::refusal::Refusal;
 
 const KIBIBYTE: usize = 1024;
 /// Maximum size of a body. A SealedSecret has at most 1.5 MiB in a cluster; a list can be larger.
@@ -30,20 +30,20 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The memory for request bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// In kibibytes, like the semaphore of each address.
-    all: Arc<Semaphore>,
+    /// Unreserved memory in kibibytes, like the semaphore of each address.
+    total: Arc<Semaphore>,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
-    time: Duration,
+    timeout: Duration,
 }
 
-/// A body, with the memory reserved for it.
+/// A received body, with the memory reserved for it.
 #[derive(Debug)]
-pub(super) struct HeldBody {
+pub(super) struct ReceivedBody {
     bytes: Vec<u8>,
     _reservation: Reservation,
 }
 
-impl Deref for HeldBody {
+impl Deref for ReceivedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -52,48 +52,52 @@ impl Deref for HeldBody {
 }
 
 impl Bodies {
-    /// Creates the limits. Each body must be complete after `time`.
-    pub(super) fn new(time: Duration) -> Self {
+    /// Creates the limits. Each body must be complete after `timeout`.
+    pub(super) fn new(timeout: Duration) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(MAX_BYTES / KIBIBYTE)),
+            total: Arc::new(Semaphore::new(MAX_BYTES / KIBIBYTE)),
             by_address: Mutex::default(),
-            time,
+            timeout,
         }
     }
 
     /// Reads a body from an address, unless the body is too long or too slow, or no memory is free for it. Only
     /// received bytes use memory, not the announced length.
-    pub(super) async fn read(&self, address: IpAddr, mut body: Body) -> Result<HeldBody, Refused> {
+    pub(super) async fn read(
+        &self,
+        address: IpAddr,
+        mut body: Body,
+    ) -> Result<ReceivedBody, Refusal> {
         if body.size_hint().lower() > MAX_BODY as u64 {
-            return Err(Refused::TooLong);
+            return Err(Refusal::TooLong);
         }
         let (mut reservation, mut bytes) = (self.reservation(address), Vec::new());
         let start = Instant::now();
-        while let Some(next) = self.next(&mut body, &reservation, start).await? {
+        while let Some(next) = self.next_bytes(&mut body, &reservation, start).await? {
             if bytes.len() + next.len() > MAX_BODY {
-                return Err(Refused::TooLong);
+                return Err(Refusal::TooLong);
             }
-            reservation.take(next.len()).await?;
+            reservation.reserve(next.len()).await?;
             bytes.extend_from_slice(&next);
         }
-        Ok(HeldBody {
+        Ok(ReceivedBody {
             bytes,
             _reservation: reservation,
         })
     }
 
     /// Returns the next bytes, or `None` at the end of the body.
-    async fn next(
+    async fn next_bytes(
         &self,
         body: &mut Body,
         reservation: &Reservation,
         start: Instant,
-    ) -> Result<Option<Bytes>, Refused> {
+    ) -> Result<Option<Bytes>, Refusal> {
         loop {
-            self.check(reservation, start.elapsed())?;
-            match tokio::time::timeout(CHECK_INTERVAL.min(self.time), body.frame()).await {
+            self.check_time(reservation, start.elapsed())?;
+            match tokio::time::timeout(CHECK_INTERVAL.min(self.timeout), body.frame()).await {
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(Refused::Broken),
+                Ok(Some(Err(_))) => return Err(Refusal::Broken),
                 // A frame without data contains trailers.
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => return Ok(Some(bytes)),
@@ -105,16 +109,16 @@ impl Bodies {
         }
     }
 
-    fn check(&self, reservation: &Reservation, elapsed: Duration) -> Result<(), Refused> {
+    fn check_time(&self, reservation: &Reservation, elapsed: Duration) -> Result<(), Refusal> {
         let time = if reservation.is_crowded() {
-            self.time.min(CROWDED_TIMEOUT)
+            self.timeout.min(CROWDED_TIMEOUT)
         } else {
-            self.time
+            self.timeout
         };
         if elapsed < time {
             Ok(())
         } else {
-            Err(Refused::TooSlow)
+            Err(Refusal::TooSlow)
         }
     }
 
@@ -123,15 +127,15 @@ impl Bodies {
             .by_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let held = by_address.get(&address).and_then(Weak::upgrade);
-        let own = held.unwrap_or_else(|| {
+        let existing = by_address.get(&address).and_then(Weak::upgrade);
+        let own = existing.unwrap_or_else(|| {
             by_address.retain(|_, reservation| reservation.strong_count() > 0);
             let own = Arc::new(Semaphore::new(MAX_BYTES_PER_ADDRESS / KIBIBYTE));
             by_address.insert(address, Arc::downgrade(&own));
             own
         });
         Reservation {
-            all: Arc::clone(&self.all),
+            total: Arc::clone(&self.total),
             own,
             permits: Vec::new(),
             bytes: 0,
@@ -142,39 +146,39 @@ impl Bodies {
 /// The memory reserved for one body.
 #[derive(Debug)]
 struct Reservation {
-    all: Arc<Semaphore>,
+    total: Arc<Semaphore>,
     own: Arc<Semaphore>,
     permits: Vec<OwnedSemaphorePermit>,
-    /// The number of bytes of the reserved kibibytes that are used.
+    /// Number of received bytes; the reservation is rounded up to kibibytes.
     bytes: usize,
 }
 
 impl Reservation {
     /// Reserves memory for more bytes.
-    async fn take(&mut self, bytes: usize) -> Result<(), Refused> {
+    async fn reserve(&mut self, bytes: usize) -> Result<(), Refusal> {
         let before = self.bytes.div_ceil(KIBIBYTE);
         self.bytes += bytes;
-        let more = self.bytes.div_ceil(KIBIBYTE) - before;
-        if more == 0 {
+        let additional = self.bytes.div_ceil(KIBIBYTE) - before;
+        if additional == 0 {
             return Ok(());
         }
-        let more = u32::try_from(more).map_err(|_| Refused::TooLong)?;
+        let additional = u32::try_from(additional).map_err(|_| Refusal::TooLong)?;
         let permits = async {
-            for reservation in [&self.own, &self.all] {
-                let permit = Arc::clone(reservation).acquire_many_owned(more).await;
-                self.permits.push(permit.map_err(|_| Refused::Failed)?);
+            for reservation in [&self.own, &self.total] {
+                let permit = Arc::clone(reservation).acquire_many_owned(additional).await;
+                self.permits.push(permit.map_err(|_| Refusal::Failed)?);
             }
             Ok(())
         };
         match tokio::time::timeout(MAX_WAIT, permits).await {
             Ok(permits) => permits,
-            Err(_) => Err(Refused::TooOften(1)),
+            Err(_) => Err(Refusal::TooOften(1)),
         }
     }
 
     fn is_crowded(&self) -> bool {
-        let half = |total: usize| total / KIBIBYTE / 2;
-        self.all.available_permits() < half(MAX_BYTES)
+        let half = |bytes: usize| bytes / KIBIBYTE / 2;
+        self.total.available_permits() < half(MAX_BYTES)
             || self.own.available_permits() < half(MAX_BYTES_PER_ADDRESS)
     }
 }

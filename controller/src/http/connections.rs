@@ -18,9 +18,10 @@ const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
 /// finished connections never are. So connections that only wait for their client exclude no newcomer, from however
 /// many addresses they come.
 ///
-/// An address may have as many connections as are not occupied by finished ones, and at most a quarter of all. So one
-/// address leaves three quarters to others, and ten addresses leave a tenth. Beyond its share, a new connection of an
-/// address displaces its own oldest unfinished one: a health check from the address of an attacker is served too.
+/// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. So
+/// one address leaves three quarters to others, and ten addresses leave a tenth. Beyond the share of its address, a new
+/// connection displaces the oldest unfinished one of that address, so that a health check from the address of an
+/// attacker is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
@@ -67,8 +68,8 @@ pub(super) struct Signals {
 }
 
 impl Connections {
-    /// Admits a new connection. Refuses it if its address has its share, or the port is full, and there is no
-    /// unfinished connection to displace.
+    /// Admits a new connection. Returns `None` if its address has used up its share or the port is full, and there is
+    /// no unfinished connection to displace.
     pub(super) fn admit(&self, address: IpAddr) -> Option<(Slot, Signals)> {
         let address = client_address(address);
         let mut state = self.state();
@@ -82,18 +83,18 @@ impl Connections {
             let address = state.most_unfinished()?;
             state.displace_from(address)?;
         }
-        Some(self.slot(&mut state, address))
+        Some(self.occupy_slot(&mut state, address))
     }
 
-    fn slot(&self, state: &mut State, address: IpAddr) -> (Slot, Signals) {
-        let (displace, displaced) = oneshot::channel();
-        let (has_head, head) = oneshot::channel();
+    fn occupy_slot(&self, state: &mut State, address: IpAddr) -> (Slot, Signals) {
+        let (displaced_sender, displaced) = oneshot::channel();
+        let (head_sender, head) = oneshot::channel();
         state.open += 1;
         state.arrivals += 1;
         let arrival = state.arrivals;
         let senders = Unfinished {
-            displaced: displace,
-            head: Some(has_head),
+            displaced: displaced_sender,
+            head: Some(head_sender),
         };
         let client = state.by_address.entry(address).or_default();
         client.unfinished.insert(arrival, senders);
@@ -158,7 +159,7 @@ impl ClientConnections {
 
 impl Slot {
     /// Records that the head of a request was received.
-    pub(super) fn has_sent_head(&self) {
+    pub(super) fn record_head(&self) {
         let mut state = self.connections.state();
         if let Some(client) = state.by_address.get_mut(&self.address)
             && let Some(senders) = client.unfinished.get_mut(&self.arrival)
@@ -168,7 +169,7 @@ impl Slot {
     }
 
     /// Records that a complete request was received: the connection is no longer displaced.
-    pub(super) fn has_sent_request(&self) {
+    pub(super) fn record_request(&self) {
         let mut state = self.connections.state();
         if let Some(client) = state.by_address.get_mut(&self.address)
             && client.unfinished.remove(&self.arrival).is_some()
@@ -228,18 +229,18 @@ mod tests {
 
     /// Attack: a client opens as many connections as it can, from one address or from many.
     #[test]
-    fn no_number_of_greedy_addresses_excludes_another() {
+    fn greedy_addresses_do_not_exclude_another() {
         for greedy in [1, 2, 4, 10, 100, 1000] {
             let connections = Connections::default();
-            let mut held = Vec::new();
+            let mut admitted = Vec::new();
             for round in 0..MAX_CONNECTIONS {
-                let before = held.len();
+                let before = admitted.len();
                 for i in 0..greedy {
                     let slot = connections.admit(address(i)).map(|(slot, _)| slot);
-                    slot.iter().for_each(Slot::has_sent_request);
-                    held.extend(slot);
+                    slot.iter().for_each(Slot::record_request);
+                    admitted.extend(slot);
                 }
-                if held.len() == before {
+                if admitted.len() == before {
                     break;
                 }
                 assert!(
@@ -247,9 +248,9 @@ mod tests {
                     "{greedy}: an address got more than a quarter"
                 );
             }
-            assert!(held.len() < MAX_CONNECTIONS, "{greedy}");
+            assert!(admitted.len() < MAX_CONNECTIONS, "{greedy}");
             assert!(connections.admit(address(5000)).is_some(), "{greedy}");
-            assert!(held[0].is_crowded(), "{greedy}");
+            assert!(admitted[0].is_crowded(), "{greedy}");
         }
     }
 
@@ -257,50 +258,50 @@ mod tests {
     #[test]
     fn beyond_its_share_an_address_displaces_its_oldest_silent_connection() {
         let connections = Connections::default();
-        let mut held: Vec<_> = (0..MAX_PER_ADDRESS)
+        let mut admitted: Vec<_> = (0..MAX_PER_ADDRESS)
             .filter_map(|_| connections.admit(address(1)))
             .collect();
-        assert_eq!(held.len(), MAX_PER_ADDRESS);
-        held[0].0.has_sent_request();
+        assert_eq!(admitted.len(), MAX_PER_ADDRESS);
+        admitted[0].0.record_request();
         let newcomer = connections.admit(address(1));
         assert!(newcomer.is_some());
-        assert_eq!(displaced(&mut held), [1], "one was displaced");
-        for (slot, _) in held.iter().chain(&newcomer) {
-            slot.has_sent_request();
+        assert_eq!(displaced_indexes(&mut admitted), [1], "one was displaced");
+        for (slot, _) in admitted.iter().chain(&newcomer) {
+            slot.record_request();
         }
         assert!(connections.admit(address(1)).is_none());
     }
 
-    /// Returns the indexes of connections that must end.
-    fn displaced(held: &mut [(Slot, Signals)]) -> Vec<usize> {
-        let held = held.iter_mut().enumerate();
-        let ended = held.filter_map(|(i, (_, signals))| {
-            let has_to_end = signals.displaced.try_recv() == Ok(());
-            has_to_end.then_some(i)
+    /// Returns the indexes of the displaced connections.
+    fn displaced_indexes(admitted: &mut [(Slot, Signals)]) -> Vec<usize> {
+        let admitted = admitted.iter_mut().enumerate();
+        let displaced = admitted.filter_map(|(i, (_, signals))| {
+            let is_displaced = signals.displaced.try_recv() == Ok(());
+            is_displaced.then_some(i)
         });
-        ended.collect()
+        displaced.collect()
     }
 
     /// Attack: a client fills the port with connections from more addresses than there are slots, each silent or with a
     /// body that never ends.
     #[test]
-    fn no_number_of_addresses_on_a_full_port_excludes_a_newcomer() {
+    fn a_full_port_admits_a_newcomer() {
         for addresses in [1, 10, 900, 2 * MAX_CONNECTIONS] {
             for with_heads in [false, true] {
                 let connections = Connections::default();
-                let mut held = Vec::new();
+                let mut admitted = Vec::new();
                 for i in 0..2 * MAX_CONNECTIONS {
                     let (slot, signals) = connections.admit(address(i % addresses)).unwrap();
                     if with_heads {
-                        slot.has_sent_head();
+                        slot.record_head();
                     }
-                    held.push((slot, signals));
+                    admitted.push((slot, signals));
                 }
                 let case = format!("{addresses} addresses, heads: {with_heads}");
                 let (newcomer, mut signals) = connections.admit(address(99_999)).expect(&case);
-                newcomer.has_sent_request();
+                newcomer.record_request();
                 for i in 0..MAX_CONNECTIONS {
-                    held.extend(connections.admit(address(i % addresses)));
+                    admitted.extend(connections.admit(address(i % addresses)));
                 }
                 assert!(signals.displaced.try_recv().is_err(), "{case}");
                 assert!(connections.state().open <= MAX_CONNECTIONS, "{case}");
@@ -316,13 +317,13 @@ mod tests {
             .filter_map(|i| connections.admit(address(i)))
             .collect();
         for (slot, _) in &with_requests {
-            slot.has_sent_request();
+            slot.record_request();
         }
         let flood: Vec<_> = (0..2 * MAX_CONNECTIONS)
             .filter_map(|i| connections.admit(address(MAX_CONNECTIONS + i)))
             .collect();
         let mut with_requests = with_requests;
-        assert_eq!(displaced(&mut with_requests), [] as [usize; 0]);
+        assert_eq!(displaced_indexes(&mut with_requests), [] as [usize; 0]);
         drop(flood);
         assert_eq!(connections.state().open, with_requests.len());
     }
@@ -331,21 +332,29 @@ mod tests {
     fn the_oldest_connection_of_the_address_with_the_most_is_displaced_first() {
         let connections = Connections::default();
         let admit = |i| connections.admit(address(i)).unwrap();
-        let mut held: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();
-        let mut two: Vec<_> = (0..2).map(|_| admit(5_000)).collect();
-        let _first = admit(6_000);
-        assert_eq!(displaced(&mut two), [0], "of the address with the most");
-        held[0].0.has_sent_request();
-        let _second = admit(7_000);
-        assert_eq!(displaced(&mut held), [1], "of several addresses the oldest");
-        assert_eq!(displaced(&mut two), [] as [usize; 0]);
+        let mut admitted: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();
+        let mut two_connections: Vec<_> = (0..2).map(|_| admit(5_000)).collect();
+        let _first_newcomer = admit(6_000);
+        assert_eq!(
+            displaced_indexes(&mut two_connections),
+            [0],
+            "of the address with the most"
+        );
+        admitted[0].0.record_request();
+        let _second_newcomer = admit(7_000);
+        assert_eq!(
+            displaced_indexes(&mut admitted),
+            [1],
+            "among equal addresses the oldest"
+        );
+        assert_eq!(displaced_indexes(&mut two_connections), [] as [usize; 0]);
     }
 
     #[test]
     fn an_address_without_connections_is_forgotten() {
         let connections = Connections::default();
-        let held: Vec<_> = (0..100).map(|i| connections.admit(address(i))).collect();
-        drop(held);
+        let admitted: Vec<_> = (0..100).map(|i| connections.admit(address(i))).collect();
+        drop(admitted);
         let state = connections.state();
         assert_eq!((state.open, state.by_address.len()), (0, 0));
     }

@@ -1,4 +1,4 @@
-//! Limits the private-key work for HTTP callers: little work, fairly shared, so that other work is not delayed.
+//! Limits the private-key work for HTTP callers and shares it fairly between them, so that it does not delay Secrets.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,9 +11,9 @@ use axum::response::Response;
 use jiff::Timestamp;
 use shared::meter::Meter;
 
-use super::bodies::{Bodies, HeldBody};
+use super::bodies::{Bodies, ReceivedBody};
 use super::rate::{LimitState, Rate};
-use super::refused::Refused;
+use super::refusal::Refusal;
 use crate::pool::turns::{Job, Turn, Turns};
 use crate::pool::{Budget, Pool};
 
@@ -22,7 +22,7 @@ const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Maximum number of requests in progress. Each has a thread, and the threads share the processors in turns of
 /// milliseconds.
 const SLOTS: usize = 32;
-/// Number of these slots that are reserved for addresses without a slot.
+/// Number of slots that are reserved for tenants without a slot.
 const RESERVED: usize = 8;
 /// Maximum number of requests in progress for one caller.
 const MAX_PER_CALLER: usize = 4;
@@ -45,8 +45,8 @@ pub(super) struct Caller {
 impl Caller {
     /// Identifies a caller by its address and the last entry of `X-Forwarded-For`, which the last proxy wrote; the
     /// entries before it are chosen by the caller. The address is included, since otherwise a caller that connects
-    /// directly could send the name of a caller behind the API server, and use up its rate.
-    pub(super) fn at(address: IpAddr, headers: &HeaderMap) -> Self {
+    /// directly could send the name of a caller behind the API server, and use up that caller's rate.
+    pub(super) fn from_address(address: IpAddr, headers: &HeaderMap) -> Self {
         let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
         let forwarded = forwarded.and_then(|value| value.to_str().ok());
         let last = forwarded.and_then(|text| text.rsplit(',').next());
@@ -58,7 +58,7 @@ impl Caller {
     }
 
     /// Identifies a user whose token the API server has reviewed.
-    pub(super) fn user(name: &str) -> Self {
+    pub(super) fn from_user(name: &str) -> Self {
         Self {
             tenant: name.to_owned(),
             name: name.to_owned(),
@@ -79,68 +79,68 @@ pub struct RequestLimiter {
 }
 
 impl RequestLimiter {
-    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Whatever name callers
-    /// send, private-key work for all of them uses at most half of the processors, so that a flood of requests does not
-    /// delay Secrets, and each address gets a fair share of that half.
-    pub fn new((rate, burst): (u32, u32), time_for_body: Duration, accept_legacy: bool) -> Self {
+    /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Private-key work for
+    /// all callers together uses at most half of the processors, whatever names they send, so that a flood of requests
+    /// does not delay Secrets, and each tenant gets a fair share of that half.
+    pub fn new((rate, burst): (u32, u32), body_timeout: Duration, accept_legacy: bool) -> Self {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
             in_progress: Arc::default(),
             slots: Turns::reserving(SLOTS, RESERVED),
             pool: Pool::for_callers(),
-            bodies: Bodies::new(time_for_body),
+            bodies: Bodies::new(body_timeout),
             accept_legacy,
         }
     }
 
-    /// Counts a request against the caller's rate, before its body is read.
+    /// Counts a request, whose body is not read yet, against the caller's rate limit for this path.
     pub(super) fn admit(
         &self,
         caller: &Caller,
         path: &str,
         now: Timestamp,
-    ) -> (Ticket, Result<(), Refused>) {
+    ) -> (Ticket, Result<(), Refusal>) {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         let state = rate.count(&format!("{} {path}", caller.name), now);
-        let admitted = state.retry.map_or(Ok(()), |s| Err(Refused::TooOften(s)));
-        (Ticket(state), admitted)
+        let admission = state.retry.map_or(Ok(()), |s| Err(Refusal::TooOften(s)));
+        (Ticket(state), admission)
     }
 
     /// Reads a body like [`Bodies::read`].
-    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<HeldBody, Refused> {
+    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<ReceivedBody, Refusal> {
         self.bodies.read(address, body).await
     }
 
-    /// Runs work with private keys, if a slot becomes free soon. The work ends when its budget or its time is used up,
-    /// and when the caller disconnects.
+    /// Runs work with private keys, or refuses it if no slot becomes free within [`MAX_WAIT`]. The work ends when its
+    /// budget or its time is used up, and when the caller disconnects.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         caller: &Caller,
-        work: impl FnOnce(&mut dyn Meter) -> Result<T, Refused> + Send + 'static,
-    ) -> Result<T, Refused> {
-        let _slot = self.slot(caller).await?;
+        work: impl FnOnce(&mut dyn Meter) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let _slot = self.acquire_slot(caller).await?;
         let work = self.pool.work_for(&caller.tenant, REQUEST_BUDGET, work);
         match tokio::time::timeout(DEADLINE, work).await {
-            Ok(done) => done.unwrap_or(Err(Refused::Failed)),
-            Err(_) => Err(Refused::TooBusy),
+            Ok(result) => result.unwrap_or(Err(Refusal::Failed)),
+            Err(_) => Err(Refusal::TooBusy),
         }
     }
 
-    /// Awaits `answer` in one of the caller's slots, for at most the time limit of work.
+    /// Awaits `answer` in one of the caller's slots, for at most [`DEADLINE`].
     pub(super) async fn wait<T>(
         &self,
         caller: &Caller,
-        answer: impl Future<Output = Result<T, Refused>>,
-    ) -> Result<T, Refused> {
-        let _slot = self.slot(caller).await?;
+        answer: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let _slot = self.acquire_slot(caller).await?;
         let answer = tokio::time::timeout(DEADLINE, answer).await;
-        answer.unwrap_or(Err(Refused::TooBusy))
+        answer.unwrap_or(Err(Refusal::TooBusy))
     }
 
-    async fn slot(&self, caller: &Caller) -> Result<Slot, Refused> {
+    async fn acquire_slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
         let counted =
-            InProgress::enter(&self.in_progress, &caller.name).ok_or(Refused::TooOften(1))?;
-        let turn = self.slots.wait(&mut Job::of(&caller.tenant));
+            InProgress::enter(&self.in_progress, &caller.name).ok_or(Refusal::TooOften(1))?;
+        let turn = self.slots.wait(&mut Job::new(&caller.tenant));
         match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(turn)) => {
                 self.slots.charge(&caller.tenant, 1);
@@ -149,7 +149,7 @@ impl RequestLimiter {
                     _turn: turn,
                 })
             }
-            _ => Err(Refused::TooOften(1)),
+            _ => Err(Refusal::TooOften(1)),
         }
     }
 }
@@ -205,7 +205,8 @@ impl Drop for CountedRequest {
 pub(super) struct Ticket(LimitState);
 
 impl Ticket {
-    pub(super) fn mark(&self, mut response: Response) -> Response {
+    /// Adds the state to a response, in the `X-RateLimit-*` headers.
+    pub(super) fn add_headers(&self, mut response: Response) -> Response {
         let LimitState {
             limit,
             remaining,
@@ -232,7 +233,7 @@ mod tests {
         for value in forwarded {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
-        Caller::at(address.into(), &headers)
+        Caller::from_address(address.into(), &headers)
     }
 
     /// Attack: a caller sends the name of another caller in `X-Forwarded-For`, and sends requests until the other
@@ -257,8 +258,8 @@ mod tests {
             for _ in 0..100 {
                 let _ = limiter.admit(&forged, "/v1/verify", now);
             }
-            let (_, admitted) = limiter.admit(&victim, "/v1/verify", now);
-            assert_eq!(admitted, Ok(()), "{why}");
+            let (_, admission) = limiter.admit(&victim, "/v1/verify", now);
+            assert_eq!(admission, Ok(()), "{why}");
         }
     }
 
@@ -266,36 +267,36 @@ mod tests {
     #[test]
     fn invented_names_before_the_real_address_count_as_one_caller() {
         let limiter = RequestLimiter::new((1, 2), Duration::from_secs(1), true);
-        let admitted = |i: usize| {
+        let is_admitted = |i: usize| {
             let caller = caller(API_SERVER, &[&format!("invented-{i}, 192.0.2.66")]);
-            let (_, admitted) = limiter.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
-            admitted.is_ok()
+            let (_, admission) = limiter.admit(&caller, "/v1/verify", Timestamp::UNIX_EPOCH);
+            admission.is_ok()
         };
-        assert_eq!((0..100).filter(|i| admitted(*i)).count(), 3);
+        assert_eq!((0..100).filter(|i| is_admitted(*i)).count(), 3);
     }
 
     /// Attack: a caller sends as many requests as possible at the same time, under many names.
     #[tokio::test(start_paused = true)]
-    async fn a_caller_gets_few_slots_and_an_address_never_all() {
+    async fn limits_the_slots_of_each_caller_and_each_address() {
         let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
-        let counted = caller(POD, &["a"]);
-        let mut held = Vec::new();
+        let first_caller = caller(POD, &["a"]);
+        let mut slots = Vec::new();
         for _ in 0..MAX_PER_CALLER {
-            held.push(limiter.slot(&counted).await.unwrap());
+            slots.push(limiter.acquire_slot(&first_caller).await.unwrap());
         }
         assert_eq!(
-            limiter.slot(&counted).await.err(),
-            Some(Refused::TooOften(1))
+            limiter.acquire_slot(&first_caller).await.err(),
+            Some(Refusal::TooOften(1))
         );
         for i in 0..100 {
             let invented = caller(POD, &[&format!("name-{i}")]);
-            held.extend(limiter.slot(&invented).await);
+            slots.extend(limiter.acquire_slot(&invented).await);
         }
-        assert_eq!(held.len(), SLOTS - RESERVED);
-        let other = caller(API_SERVER, &["192.0.2.7"]);
-        assert!(limiter.slot(&other).await.is_ok());
-        drop(held);
-        assert!(limiter.slot(&counted).await.is_ok());
+        assert_eq!(slots.len(), SLOTS - RESERVED);
+        let other_caller = caller(API_SERVER, &["192.0.2.7"]);
+        assert!(limiter.acquire_slot(&other_caller).await.is_ok());
+        drop(slots);
+        assert!(limiter.acquire_slot(&first_caller).await.is_ok());
         assert!(limiter.in_progress.0.lock().unwrap().is_empty());
     }
 }

@@ -1,14 +1,14 @@
-//! The HTTP endpoints, with upstream's bodies and content types: `/healthz`, `/readyz`, `/v1/cert.pem`,
-//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`; and the metrics, on a separate port.
+//! The HTTP endpoints: those of upstream, with its bodies and content types (`/healthz`, `/readyz`, `/v1/cert.pem`,
+//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`); those of the TLS port; and the metrics, on a separate port.
 
 mod audiences;
 mod authorized;
 mod bodies;
 mod connections;
+mod drainable_body;
 mod limiter;
 mod rate;
-mod refused;
-mod rest;
+mod refusal;
 pub mod reviews;
 mod sealed;
 mod serving;
@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use crate::args::Address;
 use crate::metrics::Metrics;
 pub use limiter::RequestLimiter;
-use refused::Refused;
+use refusal::Refusal;
 use reviews::Reviews;
 pub use serving::{Limits, serve};
 
@@ -78,10 +78,10 @@ pub struct Unauthenticated {
 
 /// Returns the routes of the unauthenticated port. Other paths give 404, other methods 405.
 pub fn router(state: ServerState, endpoints: Unauthenticated, metrics: Arc<Metrics>) -> Router {
-    let mut router = with_certificates(state.clone());
+    let mut router = certificate_router(state.clone());
     if let Some(authority) = endpoints.authority {
-        let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
-        router = router.route("/v1/ca.pem", get(async move || (kind, authority)));
+        let content_type = [(header::CONTENT_TYPE, "application/x-pem-file")];
+        router = router.route("/v1/ca.pem", get(async move || (content_type, authority)));
     }
     if let Some(limiter) = endpoints.limiter {
         let sealed = Router::new()
@@ -103,21 +103,21 @@ pub fn authorized_router(
     reviews: Reviews,
     metrics: Arc<Metrics>,
 ) -> Router {
-    let certificates = with_certificates(state.clone());
+    let certificates = certificate_router(state.clone());
     finish(
         certificates.merge(authorized::router(state, limiter, reviews)),
         metrics,
     )
 }
 
-fn with_health() -> Router<ServerState> {
+fn health_router() -> Router<ServerState> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
 }
 
-fn with_certificates(state: ServerState) -> Router {
-    with_health()
+fn certificate_router(state: ServerState) -> Router {
+    health_router()
         .route("/v1/cert.pem", get(certificate))
         .route("/v1/certs.pem", get(certificates))
         .with_state(state)
@@ -136,21 +136,22 @@ fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
 /// which cannot reach this port, exhaust the connections of the main port.
 pub fn metrics_router(state: ServerState, metrics: Arc<Metrics>) -> Router {
     let scrape = |State(metrics): State<Arc<Metrics>>| async move {
-        let kind = [(
+        let content_type = [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )];
-        (kind, metrics.text(Timestamp::now()))
+        (content_type, metrics.text(Timestamp::now()))
     };
     Router::new()
         .route("/metrics", get(scrape))
         .route("/readyz/watches", get(watches))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(metrics)
-        .merge(with_health().with_state(state))
+        .merge(health_router().with_state(state))
 }
 
-/// Returns whether all watches work. The response names those that fail, so it is served only on the metrics port.
+/// Responds with 200 if all watches work, and otherwise with 503 and the names of failing watches, which only the
+/// metrics port may reveal.
 async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
     match metrics.watches().report() {
         report if report.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
@@ -162,7 +163,7 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let start = Instant::now();
     let response = next.run(request).await;
-    metrics.request(&path, &method, response.status(), start.elapsed());
+    metrics.observe_request(&path, &method, response.status(), start.elapsed());
     response
 }
 
@@ -178,19 +179,19 @@ async fn certificate(State(state): State<ServerState>) -> Response {
     let ring = state.ring();
     match ring.sealing(Timestamp::now()).map(|key| key.certificate()) {
         Ok(Some(certificate)) => {
-            let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
-            (kind, certificate.to_pem()).into_response()
+            let content_type = [(header::CONTENT_TYPE, "application/x-pem-file")];
+            (content_type, certificate.to_pem()).into_response()
         }
-        Ok(None) => Refused::NoCertificate.into_response(),
-        Err(why) => Refused::of_ring(why).into_response(),
+        Ok(None) => Refusal::NoCertificate.into_response(),
+        Err(why) => Refusal::no_sealing_key(why).into_response(),
     }
 }
 
-/// Returns every certificate whose key can unseal, newest first, each below a line with its fingerprint and expiry.
-/// Omits certificates that are not valid now, and those whose key may not seal.
+/// Responds with the currently valid certificates of all keys that may seal, newest first, each below a line with its
+/// fingerprint and expiry.
 async fn certificates(State(state): State<ServerState>) -> Response {
     let ring = state.ring();
-    let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
+    let content_type = [(header::CONTENT_TYPE, "application/x-pem-file")];
     let now = Timestamp::now();
     let mut text = String::new();
     let sealing = ring.keys().iter().filter(|key| ring.may_seal(key));
@@ -201,10 +202,10 @@ async fn certificates(State(state): State<ServerState>) -> Response {
             text += &certificate.to_pem();
         }
     }
-    (kind, text).into_response()
+    (content_type, text).into_response()
 }
 
-/// Opens the port. Without a host it listens on all interfaces, IPv4 and IPv6, as in Go.
+/// Opens the port. Without a host, listens on all interfaces, IPv4 and IPv6, as in Go.
 ///
 /// # Errors
 ///

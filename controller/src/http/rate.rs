@@ -20,7 +20,7 @@ pub(super) struct Rate {
     interval: SignedDuration,
     limit: i32,
     counted_until: BTreeMap<u64, Timestamp>,
-    names: RandomState,
+    hasher: RandomState,
 }
 
 /// The state of a caller's rate limit, for response headers.
@@ -43,13 +43,13 @@ impl Rate {
             interval: SignedDuration::from_secs(1) / i32::try_from(rate.max(1)).unwrap_or(i32::MAX),
             limit: i32::try_from(burst).unwrap_or(i32::MAX).saturating_add(1),
             counted_until: BTreeMap::new(),
-            names: RandomState::new(),
+            hasher: RandomState::new(),
         }
     }
 
     /// Counts a request and returns the state of the caller's limit.
     pub(super) fn count(&mut self, caller: &str, now: Timestamp) -> LimitState {
-        let caller = self.names.hash_one(caller);
+        let caller = self.hasher.hash_one(caller);
         let before = self
             .counted_until
             .get(&caller)
@@ -58,9 +58,9 @@ impl Rate {
             .saturating_add(self.interval)
             .unwrap_or(Timestamp::MAX);
         let burst = self.interval.saturating_mul(self.limit);
-        let over = after.duration_since(now) - burst;
-        if over > SignedDuration::ZERO {
-            return self.limit_state(before, now, Some(seconds(over)));
+        let excess = after.duration_since(now) - burst;
+        if excess > SignedDuration::ZERO {
+            return self.limit_state(before, now, Some(seconds(excess)));
         }
         self.evict(now);
         self.counted_until.insert(caller, after);
@@ -106,7 +106,7 @@ fn seconds(time: SignedDuration) -> i64 {
 mod tests {
     use super::*;
 
-    fn at(milliseconds: i64) -> Timestamp {
+    fn timestamp(milliseconds: i64) -> Timestamp {
         Timestamp::from_millisecond(milliseconds).unwrap()
     }
 
@@ -128,9 +128,9 @@ mod tests {
             (500, limit_state(0, 2, None)),
             (9000, limit_state(2, 1, None)),
         ] {
-            assert_eq!(rate.count("a", at(now)), want, "at {now} ms");
+            assert_eq!(rate.count("a", timestamp(now)), want, "at {now} ms");
         }
-        assert_eq!(rate.count("b", at(9000)).remaining, 2);
+        assert_eq!(rate.count("b", timestamp(9000)).remaining, 2);
     }
 
     /// Compiles only if the key type is `Copy`, which owns no heap memory, however long the name is.
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn memory_is_bounded_for_any_number_of_names() {
         let mut rate = Rate::new(1, 0);
-        let long = "x".repeat(1000);
+        let long_name = "x".repeat(1000);
         for i in 0..MAX_CALLERS + 10 {
-            rate.count(&format!("{long}{i}"), at(0));
+            rate.count(&format!("{long_name}{i}"), timestamp(0));
         }
         assert!(rate.counted_until.len() <= MAX_CALLERS);
         assert_copy_keys(&rate.counted_until);

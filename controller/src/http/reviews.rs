@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::audiences::has_another_audience;
 
-/// The audience of accepted tokens: a token for the API server must not be accepted here, and vice versa.
+/// The audience of accepted tokens. The controller does not accept a token for the API server, and vice versa.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 /// Maximum number of concurrent requests to the API server, which limits the load from callers without a valid token.
 const MAX_CONCURRENT: usize = 8;
@@ -42,7 +42,7 @@ impl Verb {
 }
 
 impl Reviews {
-    /// Creates reviews that use this client.
+    /// Returns a sender of reviews that uses this client.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -82,8 +82,8 @@ impl Reviews {
         Ok(None)
     }
 
-    /// Returns the user of a token that was issued for this controller alone: another program that receives it
-    /// could use it here.
+    /// Returns the user of a token. Returns `None` if the token is invalid, or was not issued for this controller
+    /// alone: another recipient of such a token could use it to call the controller.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {
@@ -107,8 +107,8 @@ impl Reviews {
             .filter(|user| is_accepted && !is_anonymous(user)))
     }
 
-    /// Returns whether the user may use this verb on that object.
-    pub(super) async fn allow(
+    /// Returns whether RBAC allows the user this verb on the object.
+    pub(super) async fn is_allowed(
         &self,
         user: &UserInfo,
         verb: Verb,

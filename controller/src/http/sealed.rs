@@ -22,19 +22,19 @@ use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within
 use shared::visible;
 
 use super::limiter::Caller;
-use super::refused::Refused;
+use super::refusal::Refusal;
 use super::{Context, Peer};
 
-/// Maximum number of items. A Secret of one mebibyte rarely has a hundred.
+/// Maximum number of items in a request. A Secret of one mebibyte rarely has a hundred.
 const MAX_ITEMS: usize = 1000;
-/// Maximum number of values in a whole body; a text counts by its length. A body of ten mebibytes with a few thousand
-/// items has fewer.
+/// Maximum number of YAML or JSON values in a body; a text counts by its length. A body of ten mebibytes with a few
+/// thousand items has fewer.
 const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
 /// The work for a request. Its arguments include the key ring and whether `spec.data` is accepted.
-pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refused>;
+pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refusal>;
 
 /// Responds with 200 if the object can be unsealed, and 409 if not.
 pub(super) async fn verify(
@@ -43,7 +43,7 @@ pub(super) async fn verify(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let caller = Caller::at(peer.0, &headers);
+    let caller = Caller::from_address(peer.0, &headers);
     respond(context, "/v1/verify", peer, caller, body, Request::verify).await
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn rotate(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let caller = Caller::at(peer.0, &headers);
+    let caller = Caller::from_address(peer.0, &headers);
     respond(context, "/v1/rotate", peer, caller, body, Request::rotate).await
 }
 
@@ -67,9 +67,9 @@ async fn respond(
     body: Body,
     work: Work,
 ) -> Response {
-    let (ticket, admitted) = limiter.admit(&caller, path, Timestamp::now());
+    let (ticket, admission) = limiter.admit(&caller, path, Timestamp::now());
     let respond = async {
-        admitted?;
+        admission?;
         let bytes = limiter.read(peer.0, body).await?;
         let (ring, legacy) = (state.ring(), limiter.accept_legacy);
         let work = move |meter: &mut dyn Meter| {
@@ -78,7 +78,7 @@ async fn respond(
         };
         limiter.work(&caller, work).await
     };
-    ticket.mark(respond.await.into_response())
+    ticket.add_headers(respond.await.into_response())
 }
 
 /// The parsed body of a request.
@@ -89,21 +89,21 @@ pub(super) struct Request {
 
 impl Request {
     /// Parses one document with a SealedSecret or a list of SealedSecrets.
-    pub(super) fn read(bytes: &[u8], meter: &mut dyn Meter) -> Result<Self, Refused> {
+    pub(super) fn read(bytes: &[u8], meter: &mut dyn Meter) -> Result<Self, Refusal> {
         meter.spend(bytes.len() as u64 / BYTES_PER_MICROSECOND)?;
-        let documents = manifest::read_within(bytes, MAX_VALUES).map_err(|_| Refused::Malformed)?;
+        let documents = manifest::read_within(bytes, MAX_VALUES).map_err(|_| Refusal::Malformed)?;
         let [document] = documents.as_slice() else {
-            return Err(Refused::Malformed);
+            return Err(Refusal::Malformed);
         };
-        let read = SealedSecret::all_from_document(document);
-        let (objects, _) = read.map_err(|_| Refused::Malformed)?;
+        let parsed = SealedSecret::all_from_document(document);
+        let (objects, _) = parsed.map_err(|_| Refusal::Malformed)?;
         let items = |sealed: &SealedSecret| {
             let items = sealed.spec.encrypted_data.len() + usize::from(sealed.spec.data.is_some());
             // Count at least one item per object, since each costs a request to the API server.
             items.max(1)
         };
         if objects.iter().map(items).sum::<usize>() > MAX_ITEMS {
-            return Err(Refused::TooManyItems);
+            return Err(Refusal::TooManyItems);
         }
         let nodes = document.root.list_items(&["List", "SealedSecretList"]);
         let root = &raw const document.root;
@@ -114,10 +114,10 @@ impl Request {
         })
     }
 
-    pub(super) fn single(&self) -> Result<&SealedSecret, Refused> {
+    pub(super) fn single(&self) -> Result<&SealedSecret, Refusal> {
         match self.objects.as_slice() {
             [sealed] if !self.is_list => Ok(sealed),
-            _ => Err(Refused::Malformed),
+            _ => Err(Refusal::Malformed),
         }
     }
 
@@ -126,19 +126,19 @@ impl Request {
         ring: &KeyRing,
         legacy: bool,
         meter: &mut dyn Meter,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, Refusal> {
         check_within(self.single()?, ring, legacy, meter).map_err(|why| cannot_unseal(&why))?;
         Ok(StatusCode::OK.into_response())
     }
 
-    /// Like [`Self::verify`], with the key of each item in the body. For callers that may verify the object: they could
-    /// learn the same, except for the key, by verifying each item separately.
+    /// Like [`Self::verify`], with the key of each item in the response. Callers that may verify the object could learn
+    /// the same, except for the keys, by verifying each item separately.
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
         legacy: bool,
         meter: &mut dyn Meter,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, Refusal> {
         let sealed = self.single()?;
         let needs = needs_within(sealed, ring, meter)?;
         let key = |need: &Need| match need {
@@ -163,28 +163,28 @@ impl Request {
         ring: &KeyRing,
         legacy: bool,
         meter: &mut dyn Meter,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, Refusal> {
         // For the deprecated form, the number of items is known only after it is unsealed.
-        let mut left = MAX_ITEMS;
+        let mut remaining = MAX_ITEMS;
         let now = Timestamp::now();
         let rotate_one = |sealed| match reseal(
             sealed,
             ring,
             now,
             legacy,
-            left,
+            remaining,
             &mut shared::random::system(),
             meter,
         ) {
             Ok(resealed) => {
-                left = left.saturating_sub(resealed.changed);
+                remaining = remaining.saturating_sub(resealed.changed);
                 Ok(resealed.sealed.to_document())
             }
-            Err(ResealError::TooManyItems(_)) => Err(Refused::TooManyItems),
+            Err(ResealError::TooManyItems(_)) => Err(Refusal::TooManyItems),
             Err(ResealError::Unseal(why)) => Err(cannot_unseal(&why)),
             Err(ResealError::Interrupted(why)) => Err(why.into()),
-            Err(ResealError::NoCertificate(why)) => Err(Refused::of_ring(why)),
-            Err(ResealError::Seal(_)) => Err(Refused::NoCertificate),
+            Err(ResealError::NoCertificate(why)) => Err(Refusal::no_sealing_key(why)),
+            Err(ResealError::Seal(_)) => Err(Refusal::NoCertificate),
         };
         let rotated: Vec<Value> = self
             .objects
@@ -201,7 +201,7 @@ impl Request {
         ring: &KeyRing,
         legacy: bool,
         meter: &mut dyn Meter,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, Refusal> {
         let rules = Rules {
             accept_legacy: legacy,
             refuse_random: false,
@@ -213,7 +213,7 @@ impl Request {
         let sealed = self.single()?;
         match unseal_within(sealed, ring, rules, &mut randomness, &Hints::new(), meter) {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
-            Err(UnsealError::BudgetUsedUp { .. }) => Err(Refused::TooMuchWork),
+            Err(UnsealError::BudgetUsedUp { .. }) => Err(Refusal::TooMuchWork),
             Err(error) => {
                 let exact = error.exact();
                 Ok((StatusCode::CONFLICT, format!("{}\n", visible(&exact))).into_response())
@@ -222,15 +222,16 @@ impl Request {
     }
 }
 
-/// Returns the refusal of an object that cannot be unsealed, without a reason.
-fn cannot_unseal(why: &UnsealError) -> Refused {
+/// Returns the refusal of an object that cannot be unsealed. It does not reveal the reason, except for an exceeded
+/// budget.
+fn cannot_unseal(why: &UnsealError) -> Refusal {
     match why {
-        UnsealError::BudgetUsedUp { .. } => Refused::TooMuchWork,
-        _ => Refused::CannotUnseal,
+        UnsealError::BudgetUsedUp { .. } => Refusal::TooMuchWork,
+        _ => Refusal::CannotUnseal,
     }
 }
 
-impl From<Interrupted> for Refused {
+impl From<Interrupted> for Refusal {
     fn from(Interrupted: Interrupted) -> Self {
         Self::TooMuchWork
     }
@@ -238,7 +239,7 @@ impl From<Interrupted> for Refused {
 
 fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
     match objects.pop() {
-        Some(one) if !is_list => one,
+        Some(object) if !is_list => object,
         last => {
             objects.extend(last);
             json!({ "kind": "List", "apiVersion": "v1", "items": objects })
@@ -247,6 +248,6 @@ fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
 }
 
 fn as_json(document: &Value) -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, document.to_string()).into_response()
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, document.to_string()).into_response()
 }

@@ -24,21 +24,21 @@ use tracing::{debug, warn};
 
 use super::Peer;
 use super::connections::{Connections, Signals, Slot, client_address};
-use super::refused::Refused;
-use super::rest::Rest;
+use super::drainable_body::DrainableBody;
+use super::refusal::Refusal;
 
 /// Timeouts of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For reading the head of a request, from when the connection is ready for it.
+    /// Timeout for reading the head of a request, from when the connection is ready for it.
     pub read: Duration,
-    /// For each write of a response.
+    /// Timeout for each write of a response.
     pub write: Duration,
 }
 
 impl Limits {
     /// Returns the timeouts of a new connection.
-    fn of(self, slot: &Slot) -> Self {
+    fn for_slot(self, slot: &Slot) -> Self {
         let read = if slot.is_crowded() {
             self.read.min(CROWDED_TIMEOUT)
         } else {
@@ -49,7 +49,7 @@ impl Limits {
 
     /// Returns the time limit from accepting the connection to the end of the first request's head, including the TLS
     /// handshake.
-    fn first(self) -> Duration {
+    fn first_head(self) -> Duration {
         self.read.min(CROWDED_TIMEOUT)
     }
 }
@@ -81,14 +81,14 @@ pub async fn serve(
     let router = router.layer(from_fn(read_completely));
     loop {
         tokio::select! {
-            () = ended(&mut end) => break,
+            () = wait_for_end(&mut end) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let address = address_of(&stream);
+                    let address = peer_address(&stream);
                     if let Some((slot, signals)) = connections.admit(address) {
-                        let task = Connection { address, limits: limits.of(&slot), slot, router: router.clone() };
-                        let served = task.serve(stream, tls.clone(), graceful.watcher());
-                        tokio::spawn(until_displaced(served, signals, limits.first()));
+                        let connection = Connection { address, limits: limits.for_slot(&slot), slot, router: router.clone() };
+                        let task = connection.serve(stream, tls.clone(), graceful.watcher());
+                        tokio::spawn(serve_until_displaced(task, signals, limits.first_head()));
                     }
                 }
                 Err(error) => {
@@ -102,13 +102,15 @@ pub async fn serve(
 }
 
 /// Returns the address of the client. Clients that have already disconnected share one address.
-fn address_of(stream: &TcpStream) -> IpAddr {
+fn peer_address(stream: &TcpStream) -> IpAddr {
     let address = stream.peer_addr();
-    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |at| client_address(at.ip()))
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| {
+        client_address(address.ip())
+    })
 }
 
 /// Returns when `end` is true or its sender is dropped.
-async fn ended(end: &mut watch::Receiver<bool>) {
+async fn wait_for_end(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
@@ -120,14 +122,14 @@ async fn read_completely(
     request: Request,
     next: Next,
 ) -> Response {
-    let (head, body) = request.into_parts();
-    let rest = Rest::of(body, Arc::clone(&slot));
-    let request = Request::from_parts(head, Body::new(rest.clone()));
+    let (head, incoming) = request.into_parts();
+    let body = DrainableBody::new(incoming, Arc::clone(&slot));
+    let request = Request::from_parts(head, Body::new(body.clone()));
     let mut response = tokio::select! {
         response = next.run(request) => response,
-        () = too_slow(&rest, &slot) => Refused::TooSlow.into_response(),
+        () = wait_until_too_slow(&body, &slot) => Refusal::TooSlow.into_response(),
     };
-    if !rest.drain().await || slot.is_crowded() {
+    if !body.drain().await || slot.is_crowded() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
@@ -135,15 +137,15 @@ async fn read_completely(
 }
 
 /// Returns when a body is still incomplete after the time limit, and other connections need the slot.
-async fn too_slow(rest: &Rest, slot: &Slot) {
+async fn wait_until_too_slow(body: &DrainableBody, slot: &Slot) {
     tokio::time::sleep(CROWDED_TIMEOUT).await;
-    while rest.is_over() || !slot.is_crowded() {
+    while body.is_complete() || !slot.is_crowded() {
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
 /// Serves a connection until it ends, is displaced, or does not send the head of a request in time.
-async fn until_displaced(served: impl Future<Output = ()>, signals: Signals, first: Duration) {
+async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals, first: Duration) {
     let Signals { displaced, head } = signals;
     let silent = async {
         if tokio::time::timeout(first, head).await.is_ok() {
@@ -156,9 +158,9 @@ async fn until_displaced(served: impl Future<Output = ()>, signals: Signals, fir
         }
     };
     tokio::select! {
-        () = served => {}
+        () = task => {}
         () = silent => debug!("A connection sent no request in time"),
-        () = displaced => debug!("A connection without a complete request was displaced by another one"),
+        () = displaced => debug!("A connection without a complete request was displaced by a newer one"),
     }
 }
 
@@ -193,7 +195,7 @@ impl Connection {
         let service = self
             .router
             .map_request(move |mut request: hyper::Request<Incoming>| {
-                slot.has_sent_head();
+                slot.record_head();
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(Arc::clone(&slot));
                 request

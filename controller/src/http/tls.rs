@@ -48,19 +48,20 @@ impl Identity {
     ///
     /// Returns [`IdentityError`] if the certificate cannot be created.
     pub fn new(namespace: &str, now: Timestamp) -> Result<Self, IdentityError> {
-        let (authority_key, own_key) = (KeyPair::generate()?, KeyPair::generate()?);
+        let (authority_key, server_key) = (KeyPair::generate()?, KeyPair::generate()?);
         let mut authority = params(Vec::new(), "Sealed Secrets", now)?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let authority_pem = authority.self_signed(&authority_key)?.pem();
         let issuer = Issuer::new(authority, authority_key);
-        let own = params(names(namespace), NAME, now)?.signed_by(&own_key, &issuer)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
+        let certificate =
+            params(subject_names(namespace), NAME, now)?.signed_by(&server_key, &issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![own.der().clone()], key)?;
+            .with_single_cert(vec![certificate.der().clone()], key)?;
         Ok(Self {
             authority: authority_pem,
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -73,8 +74,8 @@ impl Identity {
     }
 }
 
-fn names(namespace: &str) -> Vec<String> {
-    let service = |end: &str| format!("*.{namespace}.{end}");
+fn subject_names(namespace: &str) -> Vec<String> {
+    let service = |suffix: &str| format!("*.{namespace}.{suffix}");
     vec![
         NAME.into(),
         "localhost".into(),
@@ -90,16 +91,18 @@ fn params(
     name: &str,
     now: Timestamp,
 ) -> Result<CertificateParams, IdentityError> {
-    let at = |time: Timestamp| {
+    let to_offset_time = |time: Timestamp| {
         OffsetDateTime::from_unix_timestamp(time.as_second()).map_err(|_| IdentityError::Clock)
     };
     let mut params = CertificateParams::new(names)?;
-    params.not_before = at(now
-        .saturating_sub(CLOCK_TOLERANCE)
-        .map_err(|_| IdentityError::Clock)?)?;
-    params.not_after = at(now
-        .saturating_add(VALIDITY)
-        .map_err(|_| IdentityError::Clock)?)?;
+    params.not_before = to_offset_time(
+        now.saturating_sub(CLOCK_TOLERANCE)
+            .map_err(|_| IdentityError::Clock)?,
+    )?;
+    params.not_after = to_offset_time(
+        now.saturating_add(VALIDITY)
+            .map_err(|_| IdentityError::Clock)?,
+    )?;
     params.distinguished_name.push(DnType::CommonName, name);
     Ok(params)
 }

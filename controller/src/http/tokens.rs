@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 
 use super::rate::Rate;
-use super::refused::Refused;
+use super::refusal::Refusal;
 
 /// Limit for reviews of unknown tokens from one address: rate per second and burst.
 const PER_ADDRESS: (u32, u32) = (5, 20);
 /// Limit for reviews of unknown tokens from all addresses together: rate per second and burst.
 const TOTAL: (u32, u32) = (20, 100);
-/// Maximum number of stored tokens, of accepted and of refused ones each.
+/// Maximum number of stored digests, for accepted and for refused tokens each.
 const MAX_TOKENS: usize = 4096;
 /// How long a refused token is refused without another review. The token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
@@ -25,7 +25,7 @@ const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// The results of earlier reviews. Only a keyed digest of each token is stored.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    digests: RandomState,
+    hasher: RandomState,
     state: Mutex<State>,
 }
 
@@ -33,52 +33,52 @@ pub(super) struct Tokens {
 struct State {
     per_address: Rate,
     total: Rate,
-    refused: Memory,
-    accepted: Memory,
+    refused: Digests,
+    accepted: Digests,
 }
 
-/// Digests with their expiry.
+/// Digests of tokens, with the time at which each expires.
 #[derive(Debug, Default)]
-struct Memory(HashMap<u64, Timestamp>);
+struct Digests(HashMap<u64, Timestamp>);
 
 impl Default for Tokens {
     fn default() -> Self {
         Self {
-            digests: RandomState::new(),
+            hasher: RandomState::new(),
             state: Mutex::new(State {
                 per_address: Rate::new(PER_ADDRESS.0, PER_ADDRESS.1),
                 total: Rate::new(TOTAL.0, TOTAL.1),
-                refused: Memory::default(),
-                accepted: Memory::default(),
+                refused: Digests::default(),
+                accepted: Digests::default(),
             }),
         }
     }
 }
 
 impl Tokens {
-    /// Returns an error if this token may not be reviewed now.
-    pub(super) fn may_review(
+    /// Returns an error if this token must not be reviewed now: it was refused recently, or a limit is reached.
+    pub(super) fn check_review(
         &self,
         address: IpAddr,
         token: &str,
         now: Timestamp,
-    ) -> Result<(), Refused> {
-        let digest = self.digests.hash_one(token);
+    ) -> Result<(), Refusal> {
+        let digest = self.hasher.hash_one(token);
         let mut state = self.state();
         if state.accepted.has(digest, now) {
             return Ok(());
         }
         if state.refused.has(digest, now) {
-            return Err(Refused::Unauthenticated);
+            return Err(Refusal::Unauthenticated);
         }
         let per_address = state.per_address.count(&address.to_string(), now).retry;
         let retry = per_address.or_else(|| state.total.count("", now).retry);
-        retry.map_or(Ok(()), |seconds| Err(Refused::TooOften(seconds)))
+        retry.map_or(Ok(()), |seconds| Err(Refusal::TooOften(seconds)))
     }
 
     /// Records the result of a review.
     pub(super) fn record(&self, token: &str, is_accepted: bool, now: Timestamp) {
-        let digest = self.digests.hash_one(token);
+        let digest = self.hasher.hash_one(token);
         let mut state = self.state();
         if is_accepted {
             state.accepted.add(digest, ACCEPTED_FOR, now);
@@ -93,7 +93,7 @@ impl Tokens {
     }
 }
 
-impl Memory {
+impl Digests {
     fn has(&self, digest: u64, now: Timestamp) -> bool {
         self.0.get(&digest).is_some_and(|until| now < *until)
     }
@@ -118,7 +118,7 @@ mod tests {
         [10, 0, 0, i].into()
     }
 
-    fn at(seconds: i64) -> Timestamp {
+    fn timestamp(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
     }
 
@@ -126,16 +126,19 @@ mod tests {
     fn a_refused_token_is_reviewed_again_after_a_while_and_an_accepted_one_each_time() {
         let tokens = Tokens::default();
         for _ in 0..1000 {
-            assert_eq!(tokens.may_review(address(1), "good", at(0)), Ok(()));
-            tokens.record("good", true, at(0));
+            assert_eq!(
+                tokens.check_review(address(1), "good", timestamp(0)),
+                Ok(())
+            );
+            tokens.record("good", true, timestamp(0));
         }
-        tokens.record("bad", false, at(0));
-        let bad = |now| tokens.may_review(address(1), "bad", at(now));
-        assert_eq!(bad(9), Err(Refused::Unauthenticated));
+        tokens.record("bad", false, timestamp(0));
+        let bad = |now| tokens.check_review(address(1), "bad", timestamp(now));
+        assert_eq!(bad(9), Err(Refusal::Unauthenticated));
         assert_eq!(bad(10), Ok(()));
-        tokens.record("good", false, at(20));
-        let good = tokens.may_review(address(1), "good", at(20));
-        assert_eq!(good, Err(Refused::Unauthenticated), "it was revoked");
+        tokens.record("good", false, timestamp(20));
+        let good = tokens.check_review(address(1), "good", timestamp(20));
+        assert_eq!(good, Err(Refusal::Unauthenticated), "it was revoked");
     }
 
     /// Attack: callers invent tokens, from one address and from many.
@@ -144,20 +147,24 @@ mod tests {
         let tokens = Tokens::default();
         let reviews = |address: IpAddr| {
             let token = |i: u32| format!("{address} {i}");
-            let may = |i: &u32| tokens.may_review(address, &token(*i), at(0)).is_ok();
-            (0..1000).filter(may).count()
+            let is_allowed = |i: &u32| {
+                tokens
+                    .check_review(address, &token(*i), timestamp(0))
+                    .is_ok()
+            };
+            (0..1000).filter(is_allowed).count()
         };
         assert_eq!(reviews(address(0)), 21);
-        let all: usize = (1..=200).map(address).map(reviews).sum();
-        assert_eq!(all, 80);
+        let total: usize = (1..=200).map(address).map(reviews).sum();
+        assert_eq!(total, 80);
     }
 
-    /// Attack: a caller invents tokens without end.
+    /// Attack: a caller sends an unlimited number of invented tokens.
     #[test]
     fn memory_is_bounded_for_any_number_of_tokens() {
         let tokens = Tokens::default();
         for i in 0..3 * MAX_TOKENS {
-            tokens.record(&i.to_string(), i % 2 == 0, at(0));
+            tokens.record(&i.to_string(), i % 2 == 0, timestamp(0));
         }
         let state = tokens.state();
         assert!(state.accepted.0.len() <= MAX_TOKENS && state.refused.0.len() <= MAX_TOKENS);

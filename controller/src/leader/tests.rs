@@ -190,11 +190,11 @@ async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_re
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Stuck, false), "{odd}");
         assert!(candidate.reported.as_ref().unwrap().contains("60 minutes"));
-        assert!(candidate.health.since().is_some());
+        assert!(candidate.health.failing_since().is_some());
         *answer.lock().unwrap() = lease_of("other");
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Follower, false), "{odd}");
-        assert!(candidate.health.since().is_none());
+        assert!(candidate.health.failing_since().is_none());
     }
 }
 

@@ -116,7 +116,7 @@ impl Metrics {
         for type_ in RISKY_TYPES.into_iter().chain([SEALED_TYPE]) {
             self.series.risky.with_label_values(&[type_]);
         }
-        self.create_errors("");
+        self.create_error_series("");
         for (path, method) in PATHS {
             self.series
                 .http_requests
@@ -127,7 +127,7 @@ impl Metrics {
         }
     }
 
-    fn create_errors(&self, namespace: &str) {
+    fn create_error_series(&self, namespace: &str) {
         for fault in Fault::ALL {
             self.series
                 .unseal_errors
@@ -137,11 +137,11 @@ impl Metrics {
 
     fn ensure_error_series(&self, namespace: &str) {
         if !self.omits_names && self.state().namespaces.insert(namespace.to_owned()) {
-            self.create_errors(namespace);
+            self.create_error_series(namespace);
         }
     }
 
-    fn drop_errors(&self, namespace: &str) {
+    fn remove_error_series(&self, namespace: &str) {
         for fault in Fault::ALL {
             // Ignores the error for a series that was never created.
             let _ = self
@@ -151,34 +151,34 @@ impl Metrics {
         }
     }
 
-    /// Records that the controller starts to reconcile an object.
-    pub fn reconcile_started(&self, id: &ObjectId) {
+    /// Counts the start of a reconciliation.
+    pub fn count_reconcile(&self, id: &ObjectId) {
         self.series.unseal_requests.inc();
         self.ensure_error_series(&id.namespace);
     }
 
-    /// Records how long a reconciliation took.
-    pub fn reconcile_took(&self, time: Duration) {
+    /// Records the duration of a reconciliation.
+    pub fn observe_reconcile(&self, time: Duration) {
         self.series.reconciles.observe(time.as_secs_f64());
     }
 
-    /// Records that a Secret was recognized as up to date without decryption.
-    pub fn recognized(&self) {
+    /// Counts a Secret that was recognized as up to date without decryption.
+    pub fn count_recognized(&self) {
         self.series.recognized.inc();
     }
 
-    /// Records that a Secret of a risky type was created or changed.
-    pub fn risky_secret_written(&self, type_: &str) {
+    /// Counts a created or changed Secret of a risky type.
+    pub fn count_risky_secret(&self, type_: &str) {
         self.series.risky.with_label_values(&[type_]).inc();
     }
 
     /// Records whether this replica is the leader.
-    pub fn is_leader(&self, is_leader: bool) {
+    pub fn set_leader(&self, is_leader: bool) {
         self.series.is_leader.set(i64::from(is_leader));
     }
 
-    /// Records a failure of an object.
-    pub fn failed(&self, id: &ObjectId, fault: Fault) {
+    /// Counts a failure of an object.
+    pub fn count_failure(&self, id: &ObjectId, fault: Fault) {
         // Upstream sets no namespace for failed reads.
         let namespace = if fault == Fault::Fetch || self.omits_names {
             ""
@@ -191,9 +191,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the condition of an object, and the value of its instance label. For a directory, where no API server
-    /// checks labels, it can be any text.
-    pub fn condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
+    /// Records the condition of an object, and the value of its instance label, which can be any text for a directory,
+    /// since no API server checks it.
+    pub fn set_condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
         let object = ObjectState {
             instance: visible_line(instance).into_owned(),
             is_synced,
@@ -203,14 +203,14 @@ impl Metrics {
         self.ensure_error_series(&id.namespace);
     }
 
-    /// Removes a deleted object. The counters of its namespace are removed with its last object, since otherwise they
-    /// would accumulate as namespaces are created and deleted.
+    /// Removes a deleted object, and with the last object of a namespace its counters, which would otherwise accumulate
+    /// as namespaces are created and deleted.
     pub fn forget(&self, id: &ObjectId) {
         let mut state = self.state();
         state.objects.remove(id);
         if !state.has_objects_in(&id.namespace) {
             state.namespaces.remove(&id.namespace);
-            self.drop_errors(&id.namespace);
+            self.remove_error_series(&id.namespace);
         }
     }
 
@@ -219,25 +219,25 @@ impl Metrics {
         let mut state = self.state();
         state.objects.clear();
         for namespace in std::mem::take(&mut state.namespaces) {
-            self.drop_errors(&namespace);
+            self.remove_error_series(&namespace);
         }
-        self.queued(0);
+        self.set_queue_length(0);
     }
 
     /// Records the length of the queue.
-    pub fn queued(&self, depth: usize) {
+    pub fn set_queue_length(&self, depth: usize) {
         self.series.queue.set(to_i64(depth));
     }
 
     /// Records the key ring and the number of unusable keys.
-    pub fn keys(&self, ring: Arc<KeyRing>, unusable: usize) {
+    pub fn set_keys(&self, ring: Arc<KeyRing>, unusable: usize) {
         let mut state = self.state();
         state.ring = ring;
         state.unusable_keys = unusable;
     }
 
     /// Records the renewal period; `None` if keys are not renewed.
-    pub fn renews_every(&self, period: Option<SignedDuration>) {
+    pub fn set_renewal_period(&self, period: Option<SignedDuration>) {
         let seconds = period.map_or(0, |period| period.as_secs());
         self.series.renew_period.set(seconds);
     }
@@ -247,12 +247,10 @@ impl Metrics {
         &self.watches
     }
 
-    /// Records a response. Paths that are not served are not counted, since callers could create any number of series.
-    pub fn request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
-        if PATHS
-            .iter()
-            .all(|(path_of_route, _)| *path_of_route != path)
-        {
+    /// Records the response to a request. Paths that are not served are not counted, since callers could create any
+    /// number of series.
+    pub fn observe_request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
+        if PATHS.iter().all(|(route, _)| *route != path) {
             return;
         }
         let method = match *method {
@@ -294,10 +292,10 @@ impl Metrics {
         if self.omits_names {
             return;
         }
-        let are_too_many = state.objects.len() > self.max_named_objects;
-        let object = state.objects.iter();
-        let named = object.filter(|(_, object)| !(are_too_many && object.is_synced));
-        for (id, object) in named.take(self.max_named_objects) {
+        let is_over_limit = state.objects.len() > self.max_named_objects;
+        let objects = state.objects.iter();
+        let shown = objects.filter(|(_, object)| !(is_over_limit && object.is_synced));
+        for (id, object) in shown.take(self.max_named_objects) {
             self.series
                 .conditions
                 .with_label_values(&labels(id, object))
@@ -305,11 +303,11 @@ impl Metrics {
         }
     }
 
-    /// Updates the metrics that change with time.
+    /// Updates the metrics that are computed for each scrape.
     fn update(&self, state: &State, now: Timestamp) {
         self.update_conditions(state);
         let newest = newest_key_time(&state.ring, now);
-        let age = newest.map(|made| now.duration_since(made).as_secs().max(0));
+        let age = newest.map(|created| now.duration_since(created).as_secs().max(0));
         self.series.newest_key_age.set(age.unwrap_or(-1));
         for (validity_label, validity) in [
             ("valid", Validity::Valid),
@@ -345,21 +343,21 @@ impl Metrics {
                 .with_label_values(&[reason])
                 .set(to_i64(count.count()));
         }
-        for (synced, wanted) in [("True", true), ("False", false)] {
+        for (label, is_synced) in [("True", true), ("False", false)] {
             let count = state
                 .objects
                 .values()
-                .filter(|object| object.is_synced == wanted)
+                .filter(|object| object.is_synced == is_synced)
                 .count();
             self.series
                 .objects
-                .with_label_values(&[synced])
+                .with_label_values(&[label])
                 .set(to_i64(count));
         }
-        let since = self.watches.since().map_or(0, Timestamp::as_second);
+        let since = self.watches.failing_since().map_or(0, Timestamp::as_second);
         self.series.watches_failing_since.set(since);
         for cause in Cause::ALL {
-            let count = self.watches.count(cause);
+            let count = self.watches.count_failing(cause);
             self.series
                 .watches_failing
                 .with_label_values(&[cause.name()])
@@ -388,10 +386,10 @@ fn to_i64(count: usize) -> i64 {
 /// omitted, since threads outlive their work, and processor time is rounded down to minutes.
 fn without_timing(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.retain(|family| family.name() != "process_threads");
-    let of_processor = families
+    let processor_times = families
         .iter_mut()
         .filter(|family| family.name() == "process_cpu_seconds_total");
-    for metric in of_processor.flat_map(MetricFamily::mut_metric) {
+    for metric in processor_times.flat_map(MetricFamily::mut_metric) {
         let seconds = metric.get_counter().get_value();
         let mut rounded = Counter::default();
         rounded.set_value((seconds / 60.0).floor() * 60.0);

@@ -79,7 +79,7 @@ impl Series {
             )?,
             queue: registration.gauge(
                 "queue_depth",
-                "Objects that wait to be reconciled, now or later.",
+                "Objects in the queue, including those that are not due yet.",
             )?,
             reconciles: registration.histogram(
                 "reconcile_duration_seconds",
@@ -87,7 +87,7 @@ impl Series {
             )?,
             key_operations: registration.counter(
                 "private_key_operations_total",
-                "Private-key operations since the start.",
+                "Private-key operations since the process started.",
             )?,
             recognized: registration.counter(
                 "recognized_total",

@@ -35,7 +35,7 @@ impl Listing {
     /// Returns whether the file may exist although it is not listed.
     pub fn may_contain(&self, path: &Path) -> bool {
         path.ancestors()
-            .any(|above| self.problems.contains_key(above))
+            .any(|ancestor| self.problems.contains_key(ancestor))
     }
 }
 
@@ -58,9 +58,9 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
     };
     let folder = Folder::try_from(root.open_beneath(Path::new(top))?)?;
     walk.listing.folder = folder.stamp()?.identity;
-    walk.folder(&folder, Path::new(top))?;
+    walk.add_folder(&folder, Path::new(top))?;
     while let Some(link) = walk.links.pop() {
-        if let Err(error) = walk.link(&link) {
+        if let Err(error) = walk.add_link(&link) {
             walk.listing.problems.insert(link, error_chain(&error));
         }
     }
@@ -78,7 +78,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, folder: &Folder, path: &Path) -> Result<(), FileError> {
+    fn add_folder(&mut self, folder: &Folder, path: &Path) -> Result<(), FileError> {
         if !self.visited.insert(folder.stamp()?.identity) {
             return Ok(());
         }
@@ -87,25 +87,25 @@ impl Walk<'_> {
                 continue;
             }
             let path = path.join(&name);
-            let entered = match kind {
+            let result = match kind {
                 FileType::Symlink => {
                     self.links.push(path.clone());
                     Ok(())
                 }
-                FileType::Directory => self.subfolder(|| folder.child(&name), &path),
+                FileType::Directory => self.add_subfolder(|| folder.child(&name), &path),
                 _ if is_manifest(&name) => folder
                     .stat(&name)
-                    .and_then(|(stamp, kind)| self.file(&path, stamp, kind)),
+                    .and_then(|(stamp, kind)| self.add_file(&path, stamp, kind)),
                 _ => Ok(()),
             };
-            if let Err(error) = entered {
+            if let Err(error) = result {
                 self.listing.problems.insert(path, error_chain(&error));
             }
         }
         Ok(())
     }
 
-    fn subfolder(
+    fn add_subfolder(
         &mut self,
         open: impl FnOnce() -> Result<Folder, FileError>,
         path: &Path,
@@ -116,11 +116,11 @@ impl Walk<'_> {
                 path: self.root.path().join(path),
                 max: MAX_DEPTH,
             }),
-            Depth::Deep => self.folder(&open()?, path),
+            Depth::Deep => self.add_folder(&open()?, path),
         }
     }
 
-    fn file(&mut self, path: &Path, stamp: Stamp, kind: FileType) -> Result<(), FileError> {
+    fn add_file(&mut self, path: &Path, stamp: Stamp, kind: FileType) -> Result<(), FileError> {
         if kind != FileType::RegularFile {
             let path = self.root.path().join(path);
             return Err(FileError::NotRegular { path });
@@ -130,14 +130,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn link(&mut self, path: &Path) -> Result<(), FileError> {
+    fn add_link(&mut self, path: &Path) -> Result<(), FileError> {
         let opened = self.root.open_beneath(path)?;
         if opened.kind == FileType::Directory {
-            return self.subfolder(|| Folder::try_from(opened), path);
+            return self.add_subfolder(|| Folder::try_from(opened), path);
         }
         let name = path.file_name().unwrap_or_default();
         if is_manifest(name) && !self.visited.contains(&opened.stamp.identity) {
-            return self.file(path, opened.stamp, opened.kind);
+            return self.add_file(path, opened.stamp, opened.kind);
         }
         Ok(())
     }

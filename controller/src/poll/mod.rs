@@ -16,8 +16,8 @@ use shared::error_chain;
 use crate::folder::{FileError, Folder, Stamp};
 pub use listing::{Depth, Listing, list};
 
-/// A file changed less than this long ago may be incomplete, so it waits for a later poll. Long enough for the separate
-/// writes of a copy, short enough not to be noticed.
+/// Minimum age of a change before the file is read, since a file that changed more recently may be incomplete. Longer
+/// than the pauses between the writes of a copy, and short enough not to be noticed.
 pub const QUIET: SignedDuration = SignedDuration::from_millis(200);
 /// On some file systems, two writes this close together can have the same timestamp. Such a file is read again and its
 /// content compared, until its timestamp is older.
@@ -83,11 +83,11 @@ impl<T> Polled<T> {
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
     ) -> PollResult {
-        let before = self.files.len();
+        let previous_count = self.files.len();
         self.files
             .retain(|path, _| listing.files.contains_key(path) || listing.may_contain(path));
-        let mut scan = PollResult {
-            changed: self.files.len() != before,
+        let mut result = PollResult {
+            changed: self.files.len() != previous_count,
             settled: true,
         };
         for (path, stamp) in &listing.files {
@@ -96,16 +96,16 @@ impl<T> Polled<T> {
                 continue;
             }
             if age(stamp, now).is_some_and(|age| age < QUIET) {
-                scan.settled = false;
+                result.settled = false;
                 continue;
             }
             let file = self.files.entry(path.clone()).or_default();
             match file.refresh(root, path, now, &parse) {
-                Ok(changed) => scan.changed |= changed,
-                Err(BeingWritten) => scan.settled = false,
+                Ok(changed) => result.changed |= changed,
+                Err(BeingWritten) => result.settled = false,
             }
         }
-        scan
+        result
     }
 }
 
@@ -121,10 +121,10 @@ impl<T> PolledFile<T> {
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
     ) -> Result<bool, BeingWritten> {
-        let read = root
+        let content = root
             .open_beneath(path)
             .and_then(|opened| Ok((opened.stamp, opened.read()?)));
-        match read {
+        match content {
             Err(FileError::Changing { .. }) => Err(BeingWritten),
             Err(error) if error.is_missing() => Err(BeingWritten),
             Err(error) => {
@@ -136,12 +136,13 @@ impl<T> PolledFile<T> {
             Ok((stamp, bytes)) => {
                 let is_old = age(&stamp, now).is_none_or(|age| age > GRANULARITY);
                 self.stamp = is_old.then_some(stamp);
-                Ok(self.take(path, &bytes, parse))
+                Ok(self.update(path, &bytes, parse))
             }
         }
     }
 
-    fn take(
+    /// Parses the content if it differs from the last one. Returns whether it does.
+    fn update(
         &mut self,
         path: &Path,
         bytes: &[u8],

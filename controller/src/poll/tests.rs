@@ -2,7 +2,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-fn later() -> Timestamp {
+fn in_one_hour() -> Timestamp {
     Timestamp::now() + SignedDuration::from_hours(1)
 }
 
@@ -78,7 +78,7 @@ fn a_link_is_followed_once_and_only_inside_the_root() {
 }
 
 /// Parses any text except `bad`.
-fn text(_: &Path, bytes: &[u8]) -> Result<String, String> {
+fn parse_text(_: &Path, bytes: &[u8]) -> Result<String, String> {
     match String::from_utf8_lossy(bytes).into_owned() {
         text if text == "bad" => Err("it is bad".into()),
         text => Ok(text),
@@ -106,7 +106,7 @@ impl Case {
 
     fn scan(&mut self, now: Timestamp) -> PollResult {
         let listing = list(&self.root, "top", Depth::Deep).unwrap();
-        self.polled.scan(&self.root, &listing, now, text)
+        self.polled.scan(&self.root, &listing, now, parse_text)
     }
 
     fn file(&self) -> (Option<&str>, Option<&str>) {
@@ -127,22 +127,22 @@ const CHANGED: PollResult = PollResult {
 #[test]
 fn parses_only_changed_files() {
     let mut case = Case::new();
-    assert_eq!(case.scan(later()), UNCHANGED);
+    assert_eq!(case.scan(in_one_hour()), UNCHANGED);
     case.write("one");
-    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.scan(in_one_hour()), CHANGED);
     let count = std::cell::Cell::new(0);
     let listing = list(&case.root, "top", Depth::Deep).unwrap();
     case.polled
-        .scan(&case.root, &listing, later(), |path, bytes| {
+        .scan(&case.root, &listing, in_one_hour(), |path, bytes| {
             count.set(count.get() + 1);
-            text(path, bytes)
+            parse_text(path, bytes)
         });
     assert_eq!(count.get(), 0);
     case.write("two");
-    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.scan(in_one_hour()), CHANGED);
     assert_eq!(case.file(), (Some("two"), None));
     std::fs::remove_file(case.dir.path().join("top/x.yaml")).unwrap();
-    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.scan(in_one_hour()), CHANGED);
     assert!(case.polled.files().is_empty());
 }
 
@@ -150,22 +150,22 @@ fn parses_only_changed_files() {
 fn rewriting_the_same_content_is_not_a_change() {
     let mut case = Case::new();
     case.write("one");
-    case.scan(later());
+    case.scan(in_one_hour());
     case.write("one");
-    assert_eq!(case.scan(later()), UNCHANGED);
+    assert_eq!(case.scan(in_one_hour()), UNCHANGED);
 }
 
 #[test]
 fn an_unparsable_file_keeps_its_last_value_and_reports_the_problem() {
     let mut case = Case::new();
     case.write("good");
-    case.scan(later());
+    case.scan(in_one_hour());
     case.write("bad");
-    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.scan(in_one_hour()), CHANGED);
     assert_eq!(case.file(), (Some("good"), Some("it is bad")));
-    assert_eq!(case.scan(later()), UNCHANGED);
+    assert_eq!(case.scan(in_one_hour()), UNCHANGED);
     case.write("good");
-    assert_eq!(case.scan(later()), CHANGED);
+    assert_eq!(case.scan(in_one_hour()), CHANGED);
     assert_eq!(case.file(), (Some("good"), None));
 }
 
@@ -174,11 +174,11 @@ fn a_recently_changed_file_waits_and_is_compared_again() {
     let mut case = Case::new();
     case.write("one");
     let now = Timestamp::now();
-    let waiting = PollResult {
+    let unsettled = PollResult {
         changed: false,
         settled: false,
     };
-    assert_eq!(case.scan(now), waiting);
+    assert_eq!(case.scan(now), unsettled);
     assert_eq!(case.scan(now + SignedDuration::from_secs(1)), CHANGED);
     assert!(case.polled.files()[Path::new("top/x.yaml")].stamp.is_none());
     assert_eq!(case.scan(now + SignedDuration::from_secs(9)), UNCHANGED);
@@ -189,11 +189,12 @@ fn a_recently_changed_file_waits_and_is_compared_again() {
 fn files_below_an_unreadable_folder_are_kept() {
     let mut case = Case::new();
     case.write("one");
-    case.scan(later());
+    case.scan(in_one_hour());
     let mut listing = Listing::default();
     listing.problems.insert("top".into(), "no".into());
     assert_eq!(
-        case.polled.scan(&case.root, &listing, later(), text),
+        case.polled
+            .scan(&case.root, &listing, in_one_hour(), parse_text),
         UNCHANGED
     );
     assert_eq!(case.file().0, Some("one"));

@@ -20,12 +20,12 @@ use worker::{Lanes, Worker};
 /// Runs blocking work on a limited number of threads.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    own: Arc<Semaphore>,
+    internal_slots: Arc<Semaphore>,
     lanes: Lanes,
     renderings: Renderings,
 }
 
-/// Slots for renderings. Slow renderings have their own, so that others do not wait for them.
+/// Slots for renderings. Slow renderings have separate slots, so that quick ones do not wait for them.
 #[derive(Debug, Clone)]
 struct Renderings {
     quick: Turns,
@@ -35,7 +35,7 @@ struct Renderings {
 /// Maximum number of concurrent renderings of each kind, over all tenants. Each may use as much memory as the budget of
 /// templates allows, 64 MiB, while it waits for its turns.
 const MAX_RENDERINGS: usize = 4;
-/// Number of these slots that are reserved for tenants without a slot.
+/// Number of slots of each kind that are reserved for tenants without a slot.
 const RESERVED_RENDERINGS: usize = 1;
 
 /// The budget and the kind of a rendering.
@@ -58,17 +58,17 @@ impl Pool {
     /// processors.
     pub fn new() -> Self {
         let processors = processors();
-        Self::with(processors, (processors / 2).max(1))
+        Self::with_slots(processors, (processors / 2).max(1))
     }
 
     /// Creates the pool for HTTP callers, with half of the processors, so that they do not delay Secrets.
     pub(crate) fn for_callers() -> Self {
-        Self::with((processors() / 2).max(1), 1)
+        Self::with_slots((processors() / 2).max(1), 1)
     }
 
-    fn with(short: usize, long: usize) -> Self {
+    fn with_slots(short: usize, long: usize) -> Self {
         Self {
-            own: Arc::new(Semaphore::new(short)),
+            internal_slots: Arc::new(Semaphore::new(short)),
             lanes: Lanes {
                 short: Turns::new(short),
                 long: Turns::new(long),
@@ -89,7 +89,7 @@ impl Pool {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let slot = Arc::clone(&self.own)
+        let slot = Arc::clone(&self.internal_slots)
             .acquire_owned()
             .await
             .map_err(|_| Stopped)?;
@@ -117,7 +117,7 @@ impl Pool {
         } else {
             &self.renderings.quick
         };
-        let slot = slots.wait(&mut Job::of(tenant));
+        let slot = slots.wait(&mut Job::new(tenant));
         let _slot = slot.await.map_err(|_| Stopped)?;
         slots.charge(tenant, 1);
         self.work_for(tenant, rendering.budget, work).await
@@ -135,11 +135,11 @@ impl Pool {
         budget: Budget,
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let mut job = Job::of(tenant);
+        let mut job = Job::new(tenant);
         let turn = self.lanes.short.wait(&mut job);
         let turn = turn.await.map_err(|_| Stopped)?;
-        let over = EndOnDrop::default();
-        let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&over.0));
+        let end_on_drop = EndOnDrop::default();
+        let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&end_on_drop.0));
         tokio::task::spawn_blocking(move || {
             work(&mut Worker::new(lanes, job, turn, budget, is_over))
         })
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn releases_its_slot_even_after_a_panic() {
-        let pool = Pool::with(1, 1);
+        let pool = Pool::with_slots(1, 1);
         assert_eq!(
             pool.run(|| panic!("on purpose")).await,
             Err::<(), _>(Stopped)
@@ -193,26 +193,26 @@ mod tests {
     /// Attack: a caller disconnects while the controller works for it.
     #[tokio::test]
     async fn work_of_a_disconnected_caller_ends_and_releases_its_slot() {
-        let pool = Pool::with(1, 1);
+        let pool = Pool::with_slots(1, 1);
         let operations = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&operations);
+        let counter = Arc::clone(&operations);
         let endless = pool.work_for("a", BUDGET, move |meter| {
             while meter.spend(1).is_ok() {
-                counted.fetch_add(1, Ordering::Relaxed);
+                counter.fetch_add(1, Ordering::Relaxed);
             }
         });
         let endless = tokio::time::timeout(Duration::from_millis(50), endless);
         assert!(endless.await.is_err());
         assert_eq!(pool.work_for("b", BUDGET, |_| 5).await, Ok(5));
-        let done = operations.load(Ordering::Relaxed);
+        let count = operations.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(operations.load(Ordering::Relaxed), done);
+        assert_eq!(operations.load(Ordering::Relaxed), count);
     }
 
     /// Attack: forty objects of one namespace each use as much memory as templates may, all at the same time.
     #[tokio::test]
     async fn few_renderings_run_concurrently_and_another_tenant_gets_a_slot() {
-        let pool = Pool::with(1, 1);
+        let pool = Pool::with_slots(1, 1);
         let (started, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();
         for _ in 0..40 {
@@ -250,7 +250,7 @@ mod tests {
     /// time.
     #[tokio::test]
     async fn quick_renderings_do_not_wait_for_slow_ones_of_any_number_of_tenants() {
-        let pool = Pool::with(1, 1);
+        let pool = Pool::with_slots(1, 1);
         let started = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();
         for i in 0..20 {
@@ -282,32 +282,40 @@ mod tests {
     /// namespace that needs one operation.
     #[tokio::test]
     async fn another_tenant_overtakes_a_backlog_of_costly_work_after_one_turn() {
-        let pool = Pool::with(1, 1);
-        let (order, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let pool = Pool::with_slots(1, 1);
+        let (operations, completed) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();
         for _ in 0..40 {
-            let (pool, order, done) = (pool.clone(), Arc::clone(&order), Arc::clone(&done));
+            let (pool, operations, completed) = (
+                pool.clone(),
+                Arc::clone(&operations),
+                Arc::clone(&completed),
+            );
             hostile.spawn(async move {
                 let work = move |meter: &mut dyn Meter| {
                     for _ in 0..1000 {
                         meter.spend(2_000).unwrap();
-                        order.fetch_add(1, Ordering::Relaxed);
+                        operations.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(Duration::from_micros(100));
                     }
                 };
                 pool.work_for("hostile", BUDGET, work).await.unwrap();
-                done.fetch_add(1, Ordering::Relaxed);
+                completed.fetch_add(1, Ordering::Relaxed);
             });
         }
-        while order.load(Ordering::Relaxed) == 0 {
+        while operations.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        let before = order.load(Ordering::Relaxed);
+        let before = operations.load(Ordering::Relaxed);
         let quiet = pool.work_for("quiet", BUDGET, |meter| meter.spend(2_000));
         assert_eq!(quiet.await, Ok(Ok(())));
-        let waited = order.load(Ordering::Relaxed) - before;
-        assert_eq!(done.load(Ordering::Relaxed), 0);
-        assert!(waited < 1000, "{waited} operations of others went first");
+        let overtaking = operations.load(Ordering::Relaxed) - before;
+        assert_eq!(completed.load(Ordering::Relaxed), 0);
+        assert!(
+            overtaking < 1000,
+            "{overtaking} operations of other jobs ran first"
+        );
         hostile.abort_all();
     }
 }

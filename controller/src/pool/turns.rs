@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use controller_core::fair::{Shares, max_each};
 
-/// A fixed number of slots. The next slot goes to the waiting tenant that has used least, and among the jobs of one
-/// tenant to the job that has used least.
+/// A fixed number of slots. The next slot goes to the waiting tenant that has used the least, and among the jobs of one
+/// tenant to the job that has used the least.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Mutex<State>>);
 
@@ -27,7 +27,7 @@ struct State {
 /// A tenant that holds a slot or waits for one.
 #[derive(Debug, Default)]
 struct Tenant {
-    held: usize,
+    slots: usize,
     /// The use of the job that was served last.
     clock: u64,
     /// Waiting jobs, sorted by their use, then by arrival.
@@ -43,7 +43,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn of(tenant: &str) -> Self {
+    pub(crate) fn new(tenant: &str) -> Self {
         Self {
             tenant: tenant.into(),
             used: None,
@@ -65,15 +65,15 @@ pub(crate) struct Turn {
 impl Turns {
     /// Creates slots that are held briefly. None is reserved.
     pub(crate) fn new(slots: usize) -> Self {
-        Self::with(slots, None)
+        Self::with_reserved(slots, None)
     }
 
     /// Creates slots that are held for a long time. Some are reserved for tenants without a slot.
     pub(crate) fn reserving(slots: usize, reserved: usize) -> Self {
-        Self::with(slots, Some(reserved))
+        Self::with_reserved(slots, Some(reserved))
     }
 
-    fn with(slots: usize, reserved: Option<usize>) -> Self {
+    fn with_reserved(slots: usize, reserved: Option<usize>) -> Self {
         Self(Arc::new(Mutex::new(State {
             free: slots,
             total: slots,
@@ -84,7 +84,7 @@ impl Turns {
         })))
     }
 
-    /// Queues a job. The turn is sent through the channel; dropping the receiver gives it up.
+    /// Queues a job. The turn is sent through the channel; dropping the receiver gives the turn up.
     pub(crate) fn wait(&self, job: &mut Job) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -103,18 +103,18 @@ impl Turns {
         state.tenants.values().any(|t| !t.waiting.is_empty())
     }
 
-    /// Adds to what a tenant has used.
+    /// Adds units to the use of a tenant.
     pub(crate) fn charge(&self, tenant: &str, units: u64) {
         self.state().shares.charge(tenant, units);
     }
 
-    /// Allocates free slots as long as a waiting tenant may have one.
+    /// Allocates free slots as long as a waiting tenant may get one.
     fn allocate(&self, state: &mut State) {
         while state.free > 0
-            && let Some(tenant) = state.next()
+            && let Some(tenant) = state.next_tenant()
         {
             state.shares.serve(&tenant);
-            let Some(sender) = state.first_of(&tenant) else {
+            let Some(sender) = state.take_first_job(&tenant) else {
                 return;
             };
             let turn = Turn {
@@ -124,7 +124,7 @@ impl Turns {
             match sender.send(turn) {
                 Ok(()) => {
                     state.free -= 1;
-                    state.tenants.entry(tenant).or_default().held += 1;
+                    state.tenants.entry(tenant).or_default().slots += 1;
                 }
                 // The receiver was dropped. Detach the turn, since dropping it would lock the state again.
                 Err(mut turn) => drop(mem::take(&mut turn.turns)),
@@ -137,7 +137,7 @@ impl Turns {
         let mut state = self.state();
         state.free += 1;
         if let Some(tenant) = state.tenants.get_mut(tenant) {
-            tenant.held -= 1;
+            tenant.slots -= 1;
         }
         self.allocate(&mut state);
     }
@@ -149,19 +149,19 @@ impl Turns {
 }
 
 impl State {
-    fn next(&self) -> Option<String> {
+    fn next_tenant(&self) -> Option<String> {
         let max = self.reserved.map_or(usize::MAX, |reserved| {
             max_each(self.total, reserved, self.tenants.len())
         });
         let waiting = self.tenants.iter().filter_map(|(name, tenant)| {
             let ((_, arrival), _) = tenant.waiting.first_key_value()?;
-            (tenant.held < max).then(|| ((self.shares.used(name), *arrival), name))
+            (tenant.slots < max).then(|| ((self.shares.used(name), *arrival), name))
         });
         let (_, name) = waiting.min_by_key(|(order, _)| *order)?;
         Some(name.clone())
     }
 
-    fn first_of(&mut self, tenant: &str) -> Option<oneshot::Sender<Turn>> {
+    fn take_first_job(&mut self, tenant: &str) -> Option<oneshot::Sender<Turn>> {
         let tenant = self.tenants.get_mut(tenant)?;
         let ((used, _), sender) = tenant.waiting.pop_first()?;
         tenant.clock = tenant.clock.max(used);
@@ -171,7 +171,7 @@ impl State {
 
 impl Tenant {
     fn is_active(&self) -> bool {
-        self.held > 0 || !self.waiting.is_empty()
+        self.slots > 0 || !self.waiting.is_empty()
     }
 }
 
@@ -187,64 +187,66 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    fn granted(receiver: &mut oneshot::Receiver<Turn>) -> Option<Turn> {
+    fn take_turn(receiver: &mut oneshot::Receiver<Turn>) -> Option<Turn> {
         receiver.try_recv().ok()
     }
 
     #[test]
     fn another_tenant_overtakes_a_backlog() {
         let turns = Turns::new(1);
-        let mut first = turns.wait(&mut Job::of("busy"));
-        let held = granted(&mut first).unwrap();
-        let mut backlog: Vec<_> = (0..100).map(|_| turns.wait(&mut Job::of("busy"))).collect();
-        let mut quiet = turns.wait(&mut Job::of("quiet"));
+        let mut first = turns.wait(&mut Job::new("busy"));
+        let turn = take_turn(&mut first).unwrap();
+        let mut backlog: Vec<_> = (0..100)
+            .map(|_| turns.wait(&mut Job::new("busy")))
+            .collect();
+        let mut quiet = turns.wait(&mut Job::new("quiet"));
         turns.charge("busy", 10);
-        drop(held);
-        assert!(granted(&mut quiet).is_some());
-        assert!(granted(&mut backlog[0]).is_some());
+        drop(turn);
+        assert!(take_turn(&mut quiet).is_some());
+        assert!(take_turn(&mut backlog[0]).is_some());
     }
 
     /// Attack: a caller sends a large request before a small one.
     #[test]
     fn a_small_job_overtakes_a_large_one_of_its_tenant() {
         let turns = Turns::new(1);
-        let mut large = Job::of("a");
+        let mut large = Job::new("a");
         let mut first = turns.wait(&mut large);
-        let held = granted(&mut first).unwrap();
+        let turn = take_turn(&mut first).unwrap();
         large.charge(1000);
         let mut large = turns.wait(&mut large);
-        let mut small = turns.wait(&mut Job::of("a"));
-        drop(held);
-        let held = granted(&mut small).expect("the small job has used nothing yet");
-        assert!(granted(&mut large).is_none());
-        drop(held);
-        assert!(granted(&mut large).is_some());
+        let mut small = turns.wait(&mut Job::new("a"));
+        drop(turn);
+        let turn = take_turn(&mut small).expect("the small job has used nothing yet");
+        assert!(take_turn(&mut large).is_none());
+        drop(turn);
+        assert!(take_turn(&mut large).is_some());
     }
 
     #[test]
     fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
         let turns = Turns::new(1);
-        let mut job = Job::of("a");
-        let mut held = granted(&mut turns.wait(&mut job)).unwrap();
+        let mut job = Job::new("a");
+        let mut turn = take_turn(&mut turns.wait(&mut job)).unwrap();
         job.charge(1000);
         let mut large = turns.wait(&mut job);
-        for turn in 0..1000 {
-            let mut small = Job::of("a");
-            let mut waits = turns.wait(&mut small);
-            drop(held);
-            if granted(&mut large).is_some() {
-                assert!(turn > 0);
+        for round in 0..1000 {
+            let mut small = Job::new("a");
+            let mut small_turn = turns.wait(&mut small);
+            drop(turn);
+            if take_turn(&mut large).is_some() {
+                assert!(round > 0);
                 return;
             }
-            held = granted(&mut waits).unwrap();
+            turn = take_turn(&mut small_turn).unwrap();
             small.charge(10);
             // The small job waits for a second turn, which advances the tenant's clock.
-            let mut again = turns.wait(&mut small);
-            drop(held);
-            if granted(&mut large).is_some() {
+            let mut second_turn = turns.wait(&mut small);
+            drop(turn);
+            if take_turn(&mut large).is_some() {
                 return;
             }
-            held = granted(&mut again).unwrap();
+            turn = take_turn(&mut second_turn).unwrap();
         }
         panic!("the large job never got a turn");
     }
@@ -254,24 +256,24 @@ mod tests {
     fn one_tenant_never_gets_all_long_term_slots() {
         let turns = Turns::reserving(8, 2);
         let mut greedy: Vec<_> = (0..20)
-            .map(|_| turns.wait(&mut Job::of("greedy")))
+            .map(|_| turns.wait(&mut Job::new("greedy")))
             .collect();
-        let held: Vec<Turn> = greedy.iter_mut().filter_map(granted).collect();
-        assert_eq!(held.len(), 6);
-        assert!(granted(&mut turns.wait(&mut Job::of("quiet"))).is_some());
+        let turns_taken: Vec<Turn> = greedy.iter_mut().filter_map(take_turn).collect();
+        assert_eq!(turns_taken.len(), 6);
+        assert!(take_turn(&mut turns.wait(&mut Job::new("quiet"))).is_some());
     }
 
     #[test]
     fn a_turn_whose_receiver_is_dropped_goes_to_the_next_job() {
         let turns = Turns::new(1);
-        let held = granted(&mut turns.wait(&mut Job::of("a"))).unwrap();
-        drop(turns.wait(&mut Job::of("dropped before its turn")));
-        let unread = turns.wait(&mut Job::of("b"));
-        let mut last = turns.wait(&mut Job::of("c"));
-        drop(held);
-        assert!(granted(&mut last).is_none());
-        drop(unread);
-        assert!(granted(&mut last).is_some());
+        let turn = take_turn(&mut turns.wait(&mut Job::new("a"))).unwrap();
+        drop(turns.wait(&mut Job::new("dropped before its turn")));
+        let unread_turn = turns.wait(&mut Job::new("b"));
+        let mut last = turns.wait(&mut Job::new("c"));
+        drop(turn);
+        assert!(take_turn(&mut last).is_none());
+        drop(unread_turn);
+        assert!(take_turn(&mut last).is_some());
         assert!(!turns.have_waiting_jobs());
         assert!(turns.state().tenants.is_empty());
     }

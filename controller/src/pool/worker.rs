@@ -40,7 +40,7 @@ impl Budget {
     }
 
     /// Returns the budget with another limit on processor time.
-    pub(crate) const fn within(self, time: Duration) -> Self {
+    pub(crate) const fn with_time_limit(self, time: Duration) -> Self {
         Self { time, ..self }
     }
 
@@ -62,7 +62,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    fn of(&self, is_long: bool) -> &Turns {
+    fn lane(&self, is_long: bool) -> &Turns {
         if is_long { &self.long } else { &self.short }
     }
 }
@@ -79,7 +79,7 @@ pub(super) struct Worker {
     job: Job,
     turn: Option<Turn>,
     is_long: bool,
-    /// The work of this turn.
+    /// The cost of the operations of this turn, in microseconds.
     slice: u64,
     remaining: Budget,
     /// The processor time of the thread at the start of the previous operation.
@@ -109,14 +109,14 @@ impl Worker {
     }
 
     fn lane(&self) -> &Turns {
-        self.lanes.of(self.is_long)
+        self.lanes.lane(self.is_long)
     }
 
-    fn wait_for(&mut self, is_long: bool) -> Result<(), Interrupted> {
+    fn switch_lane(&mut self, is_long: bool) -> Result<(), Interrupted> {
         self.turn = None;
         self.is_long = is_long;
         self.slice = 0;
-        let waiting = self.lanes.of(is_long).wait(&mut self.job);
+        let waiting = self.lanes.lane(is_long).wait(&mut self.job);
         self.turn = Some(waiting.blocking_recv().map_err(|_| Interrupted)?);
         self.check_is_not_over()
     }
@@ -139,7 +139,7 @@ impl Meter for Worker {
         let is_long = cost >= MIN_LONG_COST;
         let has_had_its_turn = self.slice >= SLICE && self.lane().have_waiting_jobs();
         if is_long != self.is_long || has_had_its_turn {
-            self.wait_for(is_long)?;
+            self.switch_lane(is_long)?;
         }
         self.slice = self.slice.saturating_add(cost);
         self.job.charge(cost);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn worker(lanes: &Lanes, tenant: &str, budget: Budget) -> Worker {
-        let mut job = Job::of(tenant);
+        let mut job = Job::new(tenant);
         let turn = lanes.short.wait(&mut job).try_recv().unwrap();
         Worker::new(lanes.clone(), job, turn, budget, Arc::default())
     }
@@ -198,15 +198,15 @@ mod tests {
     fn yields_to_other_jobs_after_a_slice() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
-        let mut waiting = lanes.short.wait(&mut Job::of("quiet"));
+        let mut waiting_job = lanes.short.wait(&mut Job::new("quiet"));
         for _ in 0..10 {
-            assert!(waiting.try_recv().is_err());
+            assert!(waiting_job.try_recv().is_err());
             hostile.spend(SLICE / 10).unwrap();
         }
         std::thread::scope(|scope| {
-            let continues = scope.spawn(move || hostile.spend(1));
-            drop(waiting.blocking_recv().unwrap());
-            assert_eq!(continues.join().unwrap(), Ok(()));
+            let thread = scope.spawn(move || hostile.spend(1));
+            drop(waiting_job.blocking_recv().unwrap());
+            assert_eq!(thread.join().unwrap(), Ok(()));
         });
     }
 
@@ -216,8 +216,8 @@ mod tests {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         hostile.spend(MIN_LONG_COST).unwrap();
-        assert!(lanes.long.wait(&mut Job::of("a")).try_recv().is_err());
-        assert!(lanes.short.wait(&mut Job::of("a")).try_recv().is_ok());
+        assert!(lanes.long.wait(&mut Job::new("a")).try_recv().is_err());
+        assert!(lanes.short.wait(&mut Job::new("a")).try_recv().is_ok());
     }
 
     /// Attack: an author keeps work running after the process was asked to stop.

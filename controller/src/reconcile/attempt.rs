@@ -25,7 +25,7 @@ use shared::secret::Secret;
 use shared::unseal::{UnsealError, slow_work};
 
 use super::Policy;
-use super::ended::{self, Ended, Report};
+use super::attempt_result::{self, AttemptResult, Report};
 use super::first_attempts::FirstAttempts;
 use super::holds::Holds;
 use super::pauses::Pauses;
@@ -71,25 +71,25 @@ pub(super) struct Inputs {
     pub(super) was_failing: bool,
 }
 
-/// The outcome of applying a plan.
-struct Done {
+/// The result of applying a plan.
+struct PlanResult {
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,
     changed: bool,
     /// Whether an edit by another client was corrected.
     corrected: bool,
-    /// Whether another rendering could give other values.
+    /// Whether another rendering could produce different values.
     is_random: bool,
     applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
-enum Attempted {
-    Done(Done),
+enum ApplyResult {
+    Done(PlanResult),
     /// A Secret already exists unexpectedly; this is the Secret to write.
     Exists(Box<Secret>),
 }
 
-impl Done {
+impl PlanResult {
     fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
         match (&self.applied, &self.refusal) {
             (Err(error), _) => error.depends_on_values(sealed),
@@ -149,30 +149,30 @@ impl<S: Store> Tools<S> {
         self.metrics.hand_over();
     }
 
-    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> Ended {
+    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> AttemptResult {
         let start = Instant::now();
         let mut schedule = Schedule::default();
-        let ended = match self.reconcile(id, inputs, &mut schedule).await {
-            Ok(ended) => ended,
-            Err(error) => Ended::Retry(Report {
+        let result = match self.reconcile(id, inputs, &mut schedule).await {
+            Ok(result) => result,
+            Err(error) => AttemptResult::Retry(Report {
                 reason: Reason::ErrUpdateFailed,
                 message: error_chain(&error),
             }),
         };
-        let event = ended.event(inputs.was_failing);
+        let event = result.event(inputs.was_failing);
         if event.is_some() {
             self.wait_to_report(id, &mut schedule).await;
         }
         self.metrics
-            .reconcile_took(schedule.rounded(start.elapsed()));
-        if matches!(ended, Ended::UpToDate { .. }) {
+            .observe_reconcile(schedule.rounded(start.elapsed()));
+        if matches!(result, AttemptResult::UpToDate { .. }) {
             self.store.release(id);
             self.first_attempts().forget(id);
         }
         if let Some(event) = event {
             self.store.announce(id, event).await;
         }
-        ended
+        result
     }
 
     async fn reconcile(
@@ -180,8 +180,8 @@ impl<S: Store> Tools<S> {
         id: &ObjectId,
         inputs: &Inputs,
         schedule: &mut Schedule,
-    ) -> Result<Ended, StoreError> {
-        if let Some(instance) = self.recognized(id, &inputs.ring) {
+    ) -> Result<AttemptResult, StoreError> {
+        if let Some(instance) = self.recognize(id, &inputs.ring) {
             return Ok(self.up_to_date(id, &instance));
         }
         let observed = self.gather(id, ReadMode::Guess).await?;
@@ -192,18 +192,18 @@ impl<S: Store> Tools<S> {
         };
         // An attempt that waits for its hold keeps no large data.
         drop(observed);
-        let _away = self.pauses.leave(&id.namespace);
-        schedule.hold(self.holds.wait(&id.namespace, class).await?);
+        let _pause = self.pauses.begin_without_values(&id.namespace);
+        schedule.keep_hold(self.holds.wait(&id.namespace, class).await?);
         let observed = self.gather(id, ReadMode::Guess).await?;
-        let ended = self
+        let result = self
             .reconcile_or_refetch(id, observed, inputs, schedule)
             .await;
-        schedule.release();
-        ended
+        schedule.release_hold();
+        result
     }
 
-    /// Returns the class of an object that needs a hold: its templates have slow functions, and its Secret is not known
-    /// to be up to date.
+    /// Returns the class of an object if it needs a hold: its templates have slow functions, and its Secret is not
+    /// known to be up to date.
     async fn slow_class(
         &self,
         id: &ObjectId,
@@ -216,12 +216,12 @@ impl<S: Store> Tools<S> {
         let has_templates = sealed.spec.template.data.is_some();
         if !has_templates
             || !self.store.is_public()
-            || self.recognized_observed(observed, ring).is_some()
+            || self.recognize_observed(observed, ring).is_some()
         {
             return Ok(None);
         }
         let sealed = Arc::clone(sealed);
-        let class = move |_: &mut dyn Meter| Class::of(slow_work(&sealed)).slow();
+        let class = move |_: &mut dyn Meter| Class::for_slow_work(slow_work(&sealed)).slow();
         self.pool
             .work_for(&id.namespace, PARSING_BUDGET, class)
             .await
@@ -233,19 +233,19 @@ impl<S: Store> Tools<S> {
         observed: Observed,
         inputs: &Inputs,
         schedule: &mut Schedule,
-    ) -> Result<Ended, StoreError> {
-        if let Some(ended) = self
+    ) -> Result<AttemptResult, StoreError> {
+        if let Some(result) = self
             .reconcile_observed(id, observed, inputs, schedule)
             .await?
         {
-            return Ok(ended);
+            return Ok(result);
         }
         // After a fetch nothing is assumed, so one more attempt is enough.
         let observed = self.gather(id, ReadMode::Fetch).await?;
-        let ended = self
+        let result = self
             .reconcile_observed(id, observed, inputs, schedule)
             .await?;
-        ended.ok_or(StoreError::Exists)
+        result.ok_or(StoreError::Exists)
     }
 
     /// Unseals, decides, applies and records. Returns `None` if the object changed meanwhile: the result belongs to the
@@ -256,12 +256,12 @@ impl<S: Store> Tools<S> {
         mut observed: Observed,
         inputs: &Inputs,
         schedule: &mut Schedule,
-    ) -> Result<Option<Ended>, StoreError> {
+    ) -> Result<Option<AttemptResult>, StoreError> {
         if observed.source != Source::Gone {
-            self.metrics.reconcile_started(id);
+            self.metrics.count_reconcile(id);
         }
-        if let Some(sealed) = self.recognized_observed(&observed, &inputs.ring) {
-            return Ok(Some(self.up_to_date(id, instance_of(&sealed))));
+        if let Some(sealed) = self.recognize_observed(&observed, &inputs.ring) {
+            return Ok(Some(self.up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, sealed_by) = desired;
@@ -275,29 +275,31 @@ impl<S: Store> Tools<S> {
         let applied = self
             .apply_desired(id, observed, desired, inputs.now, schedule)
             .await?;
-        let Some((observed, done)) = applied else {
+        let Some((observed, plan_result)) = applied else {
             return Ok(None);
         };
-        let done = self.repeat_first_report(id, done, schedule);
-        let done = self.without_values(id, observed, done, inputs.now, schedule);
-        let Some((observed, done)) = done.await? else {
+        let plan_result = self.repeat_first_report(id, plan_result, schedule);
+        let plan_result = self.hide_values(id, observed, plan_result, inputs.now, schedule);
+        let Some((observed, plan_result)) = plan_result.await? else {
             return Ok(None);
         };
         if observed.source == Source::Gone {
-            done.applied?;
-            return self.forget(id, done.changed).await.map(Some);
+            plan_result.applied?;
+            return self.forget(id, plan_result.changed).await.map(Some);
         }
-        if done.corrected {
+        if plan_result.corrected {
             self.wait_to_report(id, schedule).await;
-            self.store.announce(id, ended::drift_corrected()).await;
+            self.store
+                .announce(id, attempt_result::drift_corrected_event())
+                .await;
         }
-        if let Some(risky_type) = risky_type.filter(|_| done.changed) {
+        if let Some(risky_type) = risky_type.filter(|_| plan_result.changed) {
             self.wait_to_report(id, schedule).await;
             self.warn_about_risky_type(id, &observed.source, risky_type)
                 .await;
         }
-        let ended = self.report(id, &observed, &done, &sealed_by, inputs, schedule);
-        ended.await.map(Some)
+        let result = self.report(id, &observed, &plan_result, &sealed_by, inputs, schedule);
+        result.await.map(Some)
     }
 
     /// Fetches the state that was only assumed. Returns `None` if the object changed meanwhile.
@@ -315,78 +317,93 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         observed: &Observed,
-        done: &Done,
+        plan_result: &PlanResult,
         sealed_by: &BTreeMap<String, Fingerprint>,
         inputs: &Inputs,
         schedule: &mut Schedule,
-    ) -> Result<Ended, StoreError> {
-        let outcome = self.outcome(observed, done, sealed_by, &inputs.ring);
+    ) -> Result<AttemptResult, StoreError> {
+        let outcome = self.outcome(observed, plan_result, sealed_by, &inputs.ring);
         let status = self.next_status(observed, &outcome, inputs.now);
         let is_synced = outcome.message().is_none();
-        if status.is_some() || done.changed || !is_synced {
+        if status.is_some() || plan_result.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
         }
         if let Some(fault) = outcome.fault() {
-            self.metrics.failed(id, fault);
+            self.metrics.count_failure(id, fault);
         }
         self.metrics
-            .condition(id, instance(&observed.source), is_synced);
+            .set_condition(id, source_instance(&observed.source), is_synced);
         if let Some(status) = status {
             let uid = observed.uid.as_deref();
             let recorded = self.store.record(id, uid, Some(status)).await;
-            recorded.inspect_err(|_| self.metrics.failed(id, Fault::Status))?;
+            recorded.inspect_err(|_| self.metrics.count_failure(id, Fault::Status))?;
         }
-        if let Some(fight) = &done.fight {
-            return Ok(Ended::not_before(fight.until, &outcome));
+        if let Some(fight) = &plan_result.fight {
+            return Ok(AttemptResult::not_before(fight.until, &outcome));
         }
         let is_new = !observed.settled && !observed.claimed;
-        let is_event = done.changed || self.policy.update_status && is_new;
-        Ok(Ended::of(&outcome, done.applied.as_ref().err(), is_event))
+        let is_event = plan_result.changed || self.policy.update_status && is_new;
+        Ok(AttemptResult::from_outcome(
+            &outcome,
+            plan_result.applied.as_ref().err(),
+            is_event,
+        ))
     }
 
     /// Repeats the report of the first attempt. An attempt that failed at the store has shown that the templates
     /// render. A later attempt must not reveal that they fail at other times, so it reports the earlier store error
     /// again.
-    fn repeat_first_report(&self, id: &ObjectId, done: Done, schedule: &Schedule) -> Done {
+    fn repeat_first_report(
+        &self,
+        id: &ObjectId,
+        plan_result: PlanResult,
+        schedule: &Schedule,
+    ) -> PlanResult {
         if !schedule.is_set() {
-            return done;
+            return plan_result;
         }
         let mut first_attempts = self.first_attempts();
-        let is_rejected = matches!(done.applied, Err(StoreError::Rejected { public: None, .. }));
-        let is_unrendered = matches!(done.refusal, Some(Refusal::Unseal(UnsealError::Render(_))));
-        if is_unrendered || is_rejected && done.is_random {
+        let is_rejected = matches!(
+            plan_result.applied,
+            Err(StoreError::Rejected { public: None, .. })
+        );
+        let is_unrendered = matches!(
+            plan_result.refusal,
+            Some(Refusal::Unseal(UnsealError::Render(_)))
+        );
+        if is_unrendered || is_rejected && plan_result.is_random {
             return match first_attempts.error(id) {
-                Some((text, is_stalled)) => Done {
+                Some((text, is_stalled)) => PlanResult {
                     refusal: None,
                     applied: Err(StoreError::AsBefore { text, is_stalled }),
-                    ..done
+                    ..plan_result
                 },
-                None => done,
+                None => plan_result,
             };
         }
-        if let (Err(error), false) = (&done.applied, is_rejected) {
-            first_attempts.failed(id, error_chain(error), error.is_stalled());
+        if let (Err(error), false) = (&plan_result.applied, is_rejected) {
+            first_attempts.record_error(id, error_chain(error), error.is_stalled());
         }
-        done
+        plan_result
     }
 
     /// Replaces a failure that depends on the values with [`Refusal::Values`], so that all such failures are reported,
     /// retried and counted in the same way. Returns `None` like [`Self::refetch`].
-    async fn without_values(
+    async fn hide_values(
         &self,
         id: &ObjectId,
         observed: Observed,
-        done: Done,
+        plan_result: PlanResult,
         now: Timestamp,
         schedule: &mut Schedule,
-    ) -> Result<Option<(Observed, Done)>, StoreError> {
+    ) -> Result<Option<(Observed, PlanResult)>, StoreError> {
         let sealed = match &observed.source {
-            Source::Sealed(sealed) if done.depends_on_values(sealed) => Arc::clone(sealed),
-            _ => return Ok(Some((observed, done))),
+            Source::Sealed(sealed) if plan_result.depends_on_values(sealed) => Arc::clone(sealed),
+            _ => return Ok(Some((observed, plan_result))),
         };
         // From here on, everything takes the same time for all values.
         self.wait_to_report(id, schedule).await;
-        let class = Class::of(slow_work(&sealed));
+        let class = Class::for_slow_work(slow_work(&sealed));
         let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
         let rendered = self
             .pool
@@ -400,27 +417,27 @@ impl<S: Store> Tools<S> {
         } else {
             observed
         };
-        let done = Done {
+        let plan_result = PlanResult {
             refusal: Some(Refusal::Values(report)),
-            fight: done.fight,
+            fight: plan_result.fight,
             changed: false,
             corrected: false,
             is_random: false,
             applied: Ok(None),
         };
-        Ok(Some((observed, done)))
+        Ok(Some((observed, plan_result)))
     }
 
     fn outcome<'a>(
         &self,
         observed: &Observed,
-        done: &'a Done,
+        plan_result: &'a PlanResult,
         sealed_by: &'a BTreeMap<String, Fingerprint>,
         ring: &KeyRing,
     ) -> Outcome<'a> {
         let keeps_values =
             matches!(&observed.existing, Existing::Owned(held) if !held.values().is_empty());
-        match (&done.refusal, &done.applied) {
+        match (&plan_result.refusal, &plan_result.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
                 is_stalled: error.is_stalled(),
@@ -436,7 +453,8 @@ impl<S: Store> Tools<S> {
 
     async fn gather(&self, id: &ObjectId, mode: ReadMode) -> Result<Observed, StoreError> {
         let observed = self.store.gather(id, mode).await;
-        let mut observed = observed.inspect_err(|_| self.metrics.failed(id, Fault::Fetch))?;
+        let mut observed =
+            observed.inspect_err(|_| self.metrics.count_failure(id, Fault::Fetch))?;
         if !observed.settled && self.was_unsealed(&observed) {
             self.store.note_unsealed(id, &observed);
             (observed.settled, observed.claimed) = (true, false);
@@ -452,11 +470,11 @@ impl<S: Store> Tools<S> {
     ) {
         let is_legacy = matches!(source, Source::Sealed(sealed) if no_secret::is_legacy(sealed));
         let (label, event) = if is_legacy {
-            (SEALED_TYPE, ended::risky_unnamed())
+            (SEALED_TYPE, attempt_result::sealed_risky_type_event())
         } else {
-            (risky_type, ended::risky(risky_type))
+            (risky_type, attempt_result::risky_type_event(risky_type))
         };
-        self.metrics.risky_secret_written(label);
+        self.metrics.count_risky_secret(label);
         self.store.announce(id, event).await;
     }
 
@@ -469,16 +487,16 @@ impl<S: Store> Tools<S> {
         desired: Desired,
         now: Timestamp,
         schedule: &mut Schedule,
-    ) -> Result<Option<(Observed, Done)>, StoreError> {
+    ) -> Result<Option<(Observed, PlanResult)>, StoreError> {
         let random_items = match &desired {
             Desired::Secret { random_items, .. } => random_items.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
-        let guessed = observed.guessed;
+        let was_guessed = observed.guessed;
         match self.apply(id, &observed, desired, now, schedule).await? {
-            Attempted::Done(done) => Ok(Some((observed, done))),
-            Attempted::Exists(_) if !guessed => Err(StoreError::Exists),
-            Attempted::Exists(secret) => {
+            ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
+            ApplyResult::Exists(_) if !was_guessed => Err(StoreError::Exists),
+            ApplyResult::Exists(secret) => {
                 let Some(observed) = self.refetch(id, &observed).await? else {
                     return Ok(None);
                 };
@@ -487,8 +505,8 @@ impl<S: Store> Tools<S> {
                     random_items,
                 };
                 match self.apply(id, &observed, desired, now, schedule).await? {
-                    Attempted::Done(done) => Ok(Some((observed, done))),
-                    Attempted::Exists(_) => Err(StoreError::Exists),
+                    ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
+                    ApplyResult::Exists(_) => Err(StoreError::Exists),
                 }
             }
         }
@@ -501,9 +519,9 @@ impl<S: Store> Tools<S> {
         desired: Desired,
         now: Timestamp,
         schedule: &mut Schedule,
-    ) -> Result<Attempted, Stopped> {
+    ) -> Result<ApplyResult, Stopped> {
         let is_random = desired.is_random();
-        let is_added_to = match &observed.existing {
+        let had_added_metadata = match &observed.existing {
             Existing::Owned(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
             _ => true,
         };
@@ -516,7 +534,7 @@ impl<S: Store> Tools<S> {
         let plan = decide(id, desired, &observed.existing, circumstances);
         let restored = self.policy.added.missing_on(&observed.existing);
         let plan = match (plan, &restored) {
-            // Edits are tolerated, except of the metadata that the administrator adds.
+            // Edits are tolerated, except those of the metadata that the administrator adds.
             (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
             (plan, _) => plan,
         };
@@ -526,8 +544,8 @@ impl<S: Store> Tools<S> {
         } else {
             plan
         };
-        let undone = Interference::undone_by(&plan, observed.settled);
-        let fight = undone.and_then(|what| self.correct(id, what, now).err());
+        let interference = Interference::undone_by(&plan, observed.settled);
+        let fight = interference.and_then(|interference| self.correct(id, interference, now).err());
         let plan = fight
             .as_ref()
             .map_or(plan, |fight| Plan::Refuse(fight.into()));
@@ -551,7 +569,7 @@ impl<S: Store> Tools<S> {
             _ => self.wait_to_write(id, schedule).await?,
         };
         let applied = match self.store.apply(id, plan).await {
-            Ok(Applied::Exists(secret)) => return Ok(Attempted::Exists(secret)),
+            Ok(Applied::Exists(secret)) => return Ok(ApplyResult::Exists(secret)),
             Ok(Applied::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
@@ -559,11 +577,11 @@ impl<S: Store> Tools<S> {
         if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
             self.store.note_unsealed(id, observed);
         }
-        Ok(Attempted::Done(Done {
+        Ok(ApplyResult::Done(PlanResult {
             // A correction is reported only if the administrator's added metadata was in place before: otherwise a new
             // setting may have caused the change.
-            corrected: undone == Some(Interference::Edit)
-                && is_added_to
+            corrected: interference == Some(Interference::Edit)
+                && had_added_metadata
                 && changed
                 && applied.is_ok(),
             is_random,
@@ -617,11 +635,11 @@ impl<S: Store> Tools<S> {
     fn correct(
         &self,
         id: &ObjectId,
-        what: Interference,
+        interference: Interference,
         now: Timestamp,
     ) -> Result<(), drift::Fight> {
         let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.correct(id, what, now)
+        drift.correct(id, interference, now)
     }
 
     pub(super) fn first_attempts(&self) -> MutexGuard<'_, FirstAttempts> {
@@ -634,7 +652,7 @@ impl<S: Store> Tools<S> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn forget(&self, id: &ObjectId, removed: bool) -> Result<Ended, StoreError> {
+    async fn forget(&self, id: &ObjectId, removed: bool) -> Result<AttemptResult, StoreError> {
         self.store.record(id, None, None).await?;
         self.metrics.forget(id);
         self.drift
@@ -642,7 +660,7 @@ impl<S: Store> Tools<S> {
             .unwrap_or_else(PoisonError::into_inner)
             .forget(id);
         self.first_attempts().forget(id);
-        Ok(Ended::Gone { removed })
+        Ok(AttemptResult::Gone { removed })
     }
 
     /// Returns the status to record, or `None` if it is unchanged.
@@ -655,8 +673,8 @@ impl<S: Store> Tools<S> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
         // A store that records which version was unsealed needs the status of a new version even if its text is
         // unchanged.
-        let is_known = observed.settled || observed.claimed;
-        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !is_known;
+        let was_unsealed = observed.settled || observed.claimed;
+        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !was_unsealed;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         next.filter(|_| self.policy.update_status)
     }
@@ -675,14 +693,14 @@ fn has_public_size(observed: &Observed) -> bool {
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }
 
-/// Returns the instance label, which distinguishes releases of a chart.
-fn instance(source: &Source) -> &str {
+/// Returns the instance label, which distinguishes releases of a chart; empty if there is none.
+fn source_instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";
     };
-    instance_of(sealed)
+    sealed_instance(sealed)
 }
 
-fn instance_of(sealed: &SealedSecret) -> &str {
+fn sealed_instance(sealed: &SealedSecret) -> &str {
     instance_label(sealed.metadata.labels.as_ref())
 }

@@ -1,7 +1,7 @@
 //! Keeps the results of the first attempt on a version of an object that apply to later attempts.
 //!
 //! An attempt that fails at the API server is repeated, and renders the templates again. With another time, or with
-//! other random values, the templates could fail this time, and the author chooses by which value and when. So
+//! other random values, the templates could fail this time, and the author chooses for which values and when. So
 //! repetitions would reveal information about values without an edit.
 
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use crate::store::Observed;
 
 /// The first attempt on each object, until that version is unsealed.
 #[derive(Debug, Default)]
-pub(super) struct FirstAttempts(HashMap<ObjectId, First>);
+pub(super) struct FirstAttempts(HashMap<ObjectId, FirstAttempt>);
 
 #[derive(Debug)]
-struct First {
+struct FirstAttempt {
     uid: Option<String>,
     generation: Option<i64>,
     now: Timestamp,
@@ -26,15 +26,21 @@ struct First {
 
 impl FirstAttempts {
     /// Returns the time to render with: that of the first attempt, or now if the version was unsealed before.
-    pub(super) fn time(&mut self, id: &ObjectId, observed: &Observed, now: Timestamp) -> Timestamp {
+    pub(super) fn render_time(
+        &mut self,
+        id: &ObjectId,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Timestamp {
         if observed.settled {
             self.forget(id);
             return now;
         }
-        let is_same =
-            |first: &First| (&first.uid, first.generation) == (&observed.uid, observed.generation);
-        if !self.0.get(id).is_some_and(is_same) {
-            let first = First {
+        let is_same_version = |first: &FirstAttempt| {
+            (&first.uid, first.generation) == (&observed.uid, observed.generation)
+        };
+        if !self.0.get(id).is_some_and(is_same_version) {
+            let first = FirstAttempt {
                 uid: observed.uid.clone(),
                 generation: observed.generation,
                 now,
@@ -46,7 +52,7 @@ impl FirstAttempts {
     }
 
     /// Records how the store failed after the templates were rendered.
-    pub(super) fn failed(&mut self, id: &ObjectId, error: String, is_stalled: bool) {
+    pub(super) fn record_error(&mut self, id: &ObjectId, error: String, is_stalled: bool) {
         if let Some(first) = self.0.get_mut(id) {
             first.error = Some((error, is_stalled));
         }

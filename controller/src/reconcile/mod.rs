@@ -1,12 +1,12 @@
 //! Decides which objects are reconciled and when, and reports the outcome.
 
 mod attempt;
-mod ended;
+mod attempt_result;
 mod first_attempts;
 mod holds;
 mod pauses;
 mod progress;
-mod recognized;
+mod recognition;
 mod schedule;
 mod timing;
 mod unsealing;
@@ -31,14 +31,14 @@ use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::Store;
 use attempt::{Inputs, Tools};
+use attempt_result::{AttemptResult, Report};
 pub use controller_core::queue::{Urgency, wait};
-use ended::{Ended, Report};
 
-/// Maximum number of objects in progress with a directory.
+/// Maximum number of objects in progress in a controller on a directory.
 const MAX_IN_PROGRESS: usize = 16;
 /// Maximum number of attempts without a slot, over all namespaces. Each takes a few kilobytes, in addition to the
 /// values that [`pauses`] counts.
-const MAX_AWAY: usize = 16_384;
+const MAX_PAUSED: usize = 16_384;
 /// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
 const MAX_ROUND: Duration = Duration::from_millis(500);
 
@@ -65,16 +65,16 @@ pub struct Reconciler<S> {
     tools: Arc<Tools<S>>,
     ring: Arc<KeyRing>,
     queue: Queue,
-    failing: BTreeMap<ObjectId, Failing>,
-    attempts: JoinSet<(Ended, Arc<KeyRing>)>,
+    failing: BTreeMap<ObjectId, FailingObject>,
+    attempts: JoinSet<(AttemptResult, Arc<KeyRing>)>,
     in_progress: HashMap<task::Id, ObjectId>,
-    /// Objects in progress, and when they became due again meanwhile.
+    /// Objects in progress, and when they are due again if they were queued in the meantime.
     requeued: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
 }
 
 /// An object that is not up to date.
 #[derive(Debug, Default)]
-struct Failing {
+struct FailingObject {
     failures: u32,
     message: String,
     waits_for_keys: bool,
@@ -94,8 +94,8 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Queues objects that changed.
-    pub fn changed(
+    /// Queues objects, usually because they changed.
+    pub fn enqueue(
         &mut self,
         ids: impl IntoIterator<Item = ObjectId>,
         urgency: Urgency,
@@ -114,52 +114,56 @@ impl<S: Store> Reconciler<S> {
         let waiting = self.failing.iter();
         let waiting = waiting.filter(|(_, failing)| failing.waits_for_keys);
         let waiting: Vec<ObjectId> = waiting.map(|(id, _)| id.clone()).collect();
-        self.changed(waiting, Urgency::Backlog, now);
+        self.enqueue(waiting, Urgency::Backlog, now);
     }
 
     /// Starts attempts of objects that are due while fewer than `slots` are in progress. Each namespace gets an equal
-    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, unless that is when
-    /// an attempt ends.
+    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, or `None` if only
+    /// the end of an attempt makes that useful.
     pub fn begin(&mut self, slots: usize, now: Timestamp) -> Option<Timestamp> {
         self.queue.mark_due(now);
-        let mut held = self.held();
-        let mut running: usize = held.values().sum();
-        let away = self.tools.pauses.attempts();
-        let max_away = max_each(MAX_AWAY, MAX_AWAY / 2, self.queue.active(&away, slots));
+        let mut in_use = self.slots_in_use();
+        let mut running: usize = in_use.values().sum();
+        let paused = self.tools.pauses.attempts();
+        let max_paused = max_each(
+            MAX_PAUSED,
+            MAX_PAUSED / 2,
+            self.queue.active(&paused, slots),
+        );
         while running < slots {
-            let active = self.queue.active(&held, slots);
+            let active = self.queue.active(&in_use, slots);
             let max = max_each(slots, slots / 4, active);
             // Slots are released late if attempts wait with large results, so the last quarter is reserved for
             // namespaces without a slot, even if fewer namespaces were active earlier.
             let max = if running < slots - slots / 4 { max } else { 1 };
             let may_begin = |namespace: &str| {
-                held.get(namespace).is_none_or(|n| *n < max)
-                    && away.get(namespace).is_none_or(|n| *n < max_away)
+                in_use.get(namespace).is_none_or(|n| *n < max)
+                    && paused.get(namespace).is_none_or(|n| *n < max_paused)
             };
             let Some((id, _)) = self.queue.take(may_begin) else {
                 break;
             };
-            *held.entry(id.namespace.clone()).or_default() += 1;
+            *in_use.entry(id.namespace.clone()).or_default() += 1;
             running += 1;
             self.spawn(id, now);
         }
-        self.tools.metrics.queued(self.queue.waiting());
+        self.tools.metrics.set_queue_length(self.queue.waiting());
         self.queue.next().filter(|_| running < slots)
     }
 
     /// Returns the number of attempts of each namespace that hold a slot.
-    fn held(&self) -> HashMap<String, usize> {
-        let mut held: HashMap<String, usize> = HashMap::new();
+    fn slots_in_use(&self) -> HashMap<String, usize> {
+        let mut in_use: HashMap<String, usize> = HashMap::new();
         for id in self.in_progress.values() {
-            *held.entry(id.namespace.clone()).or_default() += 1;
+            *in_use.entry(id.namespace.clone()).or_default() += 1;
         }
-        for (namespace, away) in self.tools.pauses.attempts() {
-            if let Some(held) = held.get_mut(&namespace) {
-                *held = held.saturating_sub(away);
+        for (namespace, paused) in self.tools.pauses.attempts() {
+            if let Some(count) = in_use.get_mut(&namespace) {
+                *count = count.saturating_sub(paused);
             }
         }
-        held.retain(|_, held| *held > 0);
-        held
+        in_use.retain(|_, count| *count > 0);
+        in_use
     }
 
     /// Waits until an attempt ends and processes its result, or until an attempt gives up its slot. Returns `None` at
@@ -172,28 +176,30 @@ impl<S: Store> Reconciler<S> {
             joined = self.attempts.join_next_with_id() => joined,
             () = self.tools.pauses.started() => return Some(()),
         };
-        let (task, ended) = match joined? {
-            Ok((task, ended)) => (task, Some(ended)),
+        let (task, result) = match joined? {
+            Ok((task, result)) => (task, Some(result)),
             Err(error) => (error.id(), None),
         };
         let Some(id) = self.in_progress.remove(&task) else {
             return Some(());
         };
         let now = now();
-        if let Some((at, urgency)) = self.requeued.remove(&id).flatten() {
-            self.queue.add(id.clone(), at, urgency);
+        if let Some((time, urgency)) = self.requeued.remove(&id).flatten() {
+            self.queue.add(id.clone(), time, urgency);
         }
-        let (ended, ring) = ended.unwrap_or_else(|| (interrupted(), Arc::clone(&self.ring)));
+        let (result, ring) =
+            result.unwrap_or_else(|| (interrupted_result(), Arc::clone(&self.ring)));
         // The keys changed during the attempt, which used the old keys.
-        if matches!(ended, Ended::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
+        if matches!(result, AttemptResult::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
             self.queue.add(id.clone(), now, Urgency::Backlog);
         }
-        self.finish(id, ended, now);
+        self.finish(id, result, now);
         Some(())
     }
 
     /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts continue in the
-    /// background. Returns when to call again: at once if more are due or in progress. Cancel safe.
+    /// background. Returns when to call again, at once if more are due or in progress; `None` if the queue is empty.
+    /// Cancel safe.
     pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
         let work = async {
             self.begin(MAX_IN_PROGRESS, now);
@@ -202,7 +208,7 @@ impl<S: Store> Reconciler<S> {
             }
         };
         let is_done = tokio::time::timeout(MAX_ROUND, work).await.is_ok();
-        self.tools.metrics.queued(self.queue.waiting());
+        self.tools.metrics.set_queue_length(self.queue.waiting());
         if is_done {
             self.queue.next()
         } else {
@@ -231,13 +237,13 @@ impl<S: Store> Reconciler<S> {
         ids
     }
 
-    fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
+    fn add(&mut self, id: ObjectId, due_time: Timestamp, urgency: Urgency) {
         match self.requeued.get_mut(&id) {
             Some(due) => {
-                let earlier = due.unwrap_or((at, urgency));
-                *due = Some((earlier.0.min(at), earlier.1.max(urgency)));
+                let earlier = due.unwrap_or((due_time, urgency));
+                *due = Some((earlier.0.min(due_time), earlier.1.max(urgency)));
             }
-            None => self.queue.add(id, at, urgency),
+            None => self.queue.add(id, due_time, urgency),
         }
     }
 
@@ -255,14 +261,14 @@ impl<S: Store> Reconciler<S> {
             .insert(self.attempts.spawn(attempt).id(), id);
     }
 
-    fn finish(&mut self, id: ObjectId, ended: Ended, now: Timestamp) {
-        let (report, waits_for_keys, retry) = match ended {
-            Ended::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
-            Ended::Gone { removed } => return self.finish_gone(&id, removed),
-            Ended::WaitsForKeys(report) => (report, true, false),
-            Ended::WaitsForChange(report) => (report, false, false),
-            Ended::Retry(report) => (report, false, true),
-            Ended::NotBefore(time, report) => {
+    fn finish(&mut self, id: ObjectId, result: AttemptResult, now: Timestamp) {
+        let (report, waits_for_keys, retry) = match result {
+            AttemptResult::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
+            AttemptResult::Gone { removed } => return self.finish_gone(&id, removed),
+            AttemptResult::WaitsForKeys(report) => (report, true, false),
+            AttemptResult::WaitsForChange(report) => (report, false, false),
+            AttemptResult::Retry(report) => (report, false, true),
+            AttemptResult::NotBefore(time, report) => {
                 self.queue.add(id.clone(), time, Urgency::Backlog);
                 (report, false, false)
             }
@@ -300,8 +306,8 @@ impl<S: Store> Reconciler<S> {
         }
         if retry {
             let wait = wait(failing.failures, shared::random::number());
-            let at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
-            self.queue.add(id, at, Urgency::Backlog);
+            let due_time = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+            self.queue.add(id, due_time, Urgency::Backlog);
         }
     }
 
@@ -329,8 +335,8 @@ impl<S: Store> Reconciler<S> {
 }
 
 /// Returns the result of an attempt that was cancelled or panicked.
-fn interrupted() -> Ended {
-    Ended::Retry(Report {
+fn interrupted_result() -> AttemptResult {
+    AttemptResult::Retry(Report {
         reason: Reason::ErrUpdateFailed,
         message: Stopped.to_string(),
     })

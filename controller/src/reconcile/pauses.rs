@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Maximum size of the values of all paused attempts, in bytes, and of those of one namespace.
+/// Maximum size of the values of all paused attempts, in bytes.
 const MAX_BYTES: usize = 64 << 20;
+/// Maximum size of the values of the paused attempts of one namespace, in bytes.
 const MAX_BYTES_PER_NAMESPACE: usize = MAX_BYTES / 4;
 /// Size of an attempt without its values, in bytes.
 const OVERHEAD: usize = 8 << 10;
@@ -15,12 +16,12 @@ const OVERHEAD: usize = 8 << 10;
 /// The paused attempts of all namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
-    paused: Mutex<HashMap<String, Paused>>,
+    paused: Mutex<HashMap<String, PausedAttempts>>,
     started: Notify,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Paused {
+struct PausedAttempts {
     attempts: usize,
     bytes: usize,
 }
@@ -34,27 +35,28 @@ pub(super) struct Pause<'a> {
 }
 
 impl Pauses {
-    /// Gives up the slot of an attempt that keeps values of this size. Returns `None` if the attempt must keep its
-    /// slot.
+    /// Gives up the slot of an attempt that keeps values of this size. Returns `None` if the memory limits require the
+    /// attempt to keep its slot.
     pub(super) fn begin<'a>(&'a self, namespace: &'a str, values: usize) -> Option<Pause<'a>> {
         let bytes = values + OVERHEAD;
         let mut paused = self.paused();
-        let all: usize = paused.values().map(|paused| paused.bytes).sum();
+        let total: usize = paused.values().map(|paused| paused.bytes).sum();
         let own = paused.get(namespace).map_or(0, |paused| paused.bytes);
-        if all + bytes > MAX_BYTES || own + bytes > MAX_BYTES_PER_NAMESPACE {
+        if total + bytes > MAX_BYTES || own + bytes > MAX_BYTES_PER_NAMESPACE {
             return None;
         }
         Some(self.count(&mut paused, namespace, bytes))
     }
 
-    /// Gives up the slot of an attempt until the returned pause is dropped. Its values are bounded by its hold.
-    pub(super) fn leave<'a>(&'a self, namespace: &'a str) -> Pause<'a> {
+    /// Gives up the slot of an attempt until the returned pause is dropped. The number of holds bounds the memory of
+    /// such attempts.
+    pub(super) fn begin_without_values<'a>(&'a self, namespace: &'a str) -> Pause<'a> {
         self.count(&mut self.paused(), namespace, 0)
     }
 
     fn count<'a>(
         &'a self,
-        paused: &mut HashMap<String, Paused>,
+        paused: &mut HashMap<String, PausedAttempts>,
         namespace: &'a str,
         bytes: usize,
     ) -> Pause<'a> {
@@ -93,7 +95,7 @@ impl Pauses {
         }
     }
 
-    fn paused(&self) -> MutexGuard<'_, HashMap<String, Paused>> {
+    fn paused(&self) -> MutexGuard<'_, HashMap<String, PausedAttempts>> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,8 +6,8 @@ use shared::hints::Hints;
 
 use controller_core::object_id::ObjectId;
 
-/// Maximum number of stored items, of all objects together: about twenty megabytes. An object that does not fit
-/// continues from its status.
+/// Maximum number of stored items, of all objects together: about twenty megabytes. The next attempt on an object that
+/// does not fit continues from the status of the object.
 const MAX_ITEMS: usize = 100_000;
 
 /// The key that unsealed each item, by object. Contains no values.
@@ -21,7 +21,7 @@ impl Progress {
     /// Adds the stored hints of an object.
     pub(super) fn add_to(&self, id: &ObjectId, hints: &mut Hints) {
         if let Some(stored) = self.objects.get(id) {
-            hints.extend(stored.iter().map(|(key, by)| (key.clone(), by.clone())));
+            hints.extend(stored.iter().map(|(item, key)| (item.clone(), key.clone())));
         }
     }
 
@@ -63,8 +63,8 @@ mod tests {
             progress.add_to(&id(name), &mut hints);
             hints.len()
         };
-        let all = ["a", "too-many", "b"].map(|name| stored(&progress, name));
-        assert_eq!(all, [MAX_ITEMS - 5, 0, 5]);
+        let counts = ["a", "too-many", "b"].map(|name| stored(&progress, name));
+        assert_eq!(counts, [MAX_ITEMS - 5, 0, 5]);
         progress.keep(&id("a"), &hints(3));
         progress.forget(&id("b"));
         assert_eq!((stored(&progress, "a"), progress.items), (3, 3));

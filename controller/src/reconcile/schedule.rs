@@ -17,7 +17,7 @@ pub(super) struct Schedule {
     /// The earliest time of the write.
     write: Option<Instant>,
     /// When the write began.
-    written: Option<Instant>,
+    write_start: Option<Instant>,
     is_reported: bool,
     /// The size of the values that the attempt keeps, in bytes.
     values: usize,
@@ -25,10 +25,10 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Sets the times after templates were rendered. `began` is when rendering began.
-    pub(super) fn rendered(&mut self, class: Class, began: Instant, values: usize) {
+    /// Sets the times after templates were rendered. `start` is when rendering began.
+    pub(super) fn set_times(&mut self, class: Class, start: Instant, values: usize) {
         *self = Self {
-            write: Some(began + class.write(began.elapsed())),
+            write: Some(start + class.write_delay(start.elapsed())),
             values,
             hold: self.hold.take(),
             ..Self::default()
@@ -36,12 +36,12 @@ impl Schedule {
     }
 
     /// Keeps a hold: the attempt occupies no slot until the hold is released.
-    pub(super) fn hold(&mut self, hold: Turn) {
+    pub(super) fn keep_hold(&mut self, hold: Turn) {
         self.hold = Some(hold);
     }
 
     /// Releases the hold.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release_hold(&mut self) {
         self.hold = None;
     }
 
@@ -71,10 +71,10 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         };
         self.pause(id, schedule, write).await;
-        let turn = self.writes.wait(&mut Job::of(&id.namespace));
+        let turn = self.writes.wait(&mut Job::new(&id.namespace));
         let turn = turn.await.map_err(|_| Stopped)?;
         self.writes.charge(&id.namespace, 1);
-        schedule.written.get_or_insert_with(Instant::now);
+        schedule.write_start.get_or_insert_with(Instant::now);
         Ok(Some(turn))
     }
 
@@ -84,8 +84,8 @@ impl<S: Store> Tools<S> {
             return;
         };
         self.pause(id, schedule, write).await;
-        let written = *schedule.written.get_or_insert_with(Instant::now);
-        let report = written + timing::report(written.elapsed());
+        let write_start = *schedule.write_start.get_or_insert_with(Instant::now);
+        let report = write_start + timing::report_delay(write_start.elapsed());
         self.pause(id, schedule, report).await;
         schedule.is_reported = true;
     }

@@ -12,7 +12,7 @@ use crate::testing::id;
 
 /// A store of malformed objects that is slow and records which objects are in progress.
 #[derive(Debug, Default)]
-struct Slow {
+struct SlowStore {
     in_progress: Mutex<BTreeSet<ObjectId>>,
     attempts: Mutex<Vec<String>>,
     max_in_progress: AtomicUsize,
@@ -20,7 +20,7 @@ struct Slow {
     delay: AtomicU64,
 }
 
-impl Store for Slow {
+impl Store for SlowStore {
     async fn gather(&self, id: &ObjectId, _: ReadMode) -> Result<Observed, StoreError> {
         {
             let mut in_progress = self.in_progress.lock().unwrap();
@@ -76,9 +76,9 @@ fn policy() -> Policy {
     }
 }
 
-fn reconciler() -> (Arc<Slow>, Reconciler<Slow>) {
+fn reconciler() -> (Arc<SlowStore>, Reconciler<SlowStore>) {
     let (store, metrics) = (
-        Arc::<Slow>::default(),
+        Arc::<SlowStore>::default(),
         Arc::new(Metrics::new(false).unwrap()),
     );
     let reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
@@ -90,11 +90,11 @@ async fn many_objects_are_in_progress_with_one_attempt_each() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     let ids: Vec<ObjectId> = (0..20).map(|i| id(&format!("s-{i:02}"))).collect();
-    reconciler.changed(ids.clone(), Urgency::Backlog, now);
+    reconciler.enqueue(ids.clone(), Urgency::Backlog, now);
     reconciler.begin(8, now);
     // The objects change twice while some are in progress, which causes one more attempt for each of these.
-    reconciler.changed(ids.clone(), Urgency::Fresh, now);
-    reconciler.changed(ids, Urgency::Fresh, now);
+    reconciler.enqueue(ids.clone(), Urgency::Fresh, now);
+    reconciler.enqueue(ids, Urgency::Fresh, now);
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
@@ -107,9 +107,9 @@ async fn a_new_object_overtakes_those_of_the_first_list() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     let old = (0..1000).map(|i| id(&format!("old-{i}")));
-    reconciler.changed(old, Urgency::Backlog, now);
+    reconciler.enqueue(old, Urgency::Backlog, now);
     reconciler.begin(2, now);
-    reconciler.changed([id("new")], Urgency::Fresh, now);
+    reconciler.enqueue([id("new")], Urgency::Fresh, now);
     for _ in 0..4 {
         reconciler.end(|| now).await;
         reconciler.begin(2, now);
@@ -121,9 +121,9 @@ async fn a_new_object_overtakes_those_of_the_first_list() {
 async fn handed_over_objects_leave_the_queue() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
-    reconciler.changed([id("a"), id("b"), id("c")], Urgency::Fresh, now);
+    reconciler.enqueue([id("a"), id("b"), id("c")], Urgency::Fresh, now);
     reconciler.begin(1, now);
-    reconciler.changed([id("a"), id("b")], Urgency::Backlog, now);
+    reconciler.enqueue([id("a"), id("b")], Urgency::Backlog, now);
     let mut handed_over = reconciler.hand_over().await;
     handed_over.sort();
     assert_eq!(handed_over, [id("a"), id("b"), id("c")]);
@@ -139,7 +139,7 @@ async fn handed_over_objects_leave_the_queue() {
 async fn cancelled_attempts_are_queued_again() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
-    reconciler.changed([id("a"), id("b")], Urgency::Fresh, now);
+    reconciler.enqueue([id("a"), id("b")], Urgency::Fresh, now);
     reconciler.begin(1, now);
     reconciler.suspend(now).await;
     store.in_progress.lock().unwrap().clear();
@@ -154,7 +154,7 @@ async fn cancelled_attempts_are_queued_again() {
     assert_eq!(attempts, ["a", "b"]);
 }
 
-fn in_namespace(namespace: &str, count: usize) -> Vec<ObjectId> {
+fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {
     let object = |i| ObjectId {
         namespace: namespace.into(),
         name: format!("{namespace}-{i:03}"),
@@ -167,13 +167,13 @@ fn in_namespace(namespace: &str, count: usize) -> Vec<ObjectId> {
 async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
-    reconciler.changed(in_namespace("hostile", 100), Urgency::Fresh, now);
+    reconciler.enqueue(objects_in("hostile", 100), Urgency::Fresh, now);
     reconciler.begin(8, now);
     assert_eq!(reconciler.in_progress.len(), 6);
-    reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
+    reconciler.enqueue(objects_in("quiet", 1), Urgency::Backlog, now);
     reconciler.begin(8, now);
-    let held = reconciler.held();
-    assert_eq!((held["hostile"], held["quiet"]), (6, 1));
+    let in_use = reconciler.slots_in_use();
+    assert_eq!((in_use["hostile"], in_use["quiet"]), (6, 1));
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
@@ -187,13 +187,13 @@ async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_another() {
     let (_, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     for namespace in ["a", "b", "c", "d"] {
-        reconciler.changed(in_namespace(namespace, 100), Urgency::Fresh, now);
+        reconciler.enqueue(objects_in(namespace, 100), Urgency::Fresh, now);
         reconciler.begin(32, now);
     }
-    reconciler.changed(in_namespace("quiet", 1), Urgency::Fresh, now);
+    reconciler.enqueue(objects_in("quiet", 1), Urgency::Fresh, now);
     reconciler.begin(32, now);
-    let held = reconciler.held();
-    assert_eq!(held.get("quiet"), Some(&1), "{held:?}");
+    let in_use = reconciler.slots_in_use();
+    assert_eq!(in_use.get("quiet"), Some(&1), "{in_use:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,11 +201,14 @@ async fn namespaces_have_equal_shares_of_the_slots() {
     let (_, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     for namespace in ["a", "b", "c"] {
-        reconciler.changed(in_namespace(namespace, 100), Urgency::Backlog, now);
+        reconciler.enqueue(objects_in(namespace, 100), Urgency::Backlog, now);
     }
     reconciler.begin(32, now);
-    let held = reconciler.held();
-    assert_eq!(["a", "b", "c"].map(|namespace| held[namespace]), [8, 8, 8]);
+    let in_use = reconciler.slots_in_use();
+    assert_eq!(
+        ["a", "b", "c"].map(|namespace| in_use[namespace]),
+        [8, 8, 8]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +216,7 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     store.delay.store(60_000, Ordering::Relaxed);
-    reconciler.changed([id("slow")], Urgency::Fresh, now);
+    reconciler.enqueue([id("slow")], Urgency::Fresh, now);
     assert_eq!(
         reconciler.round(now).await,
         Some(now),
@@ -224,20 +227,21 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     assert_eq!(store.attempts.lock().unwrap().len(), 1);
 }
 
-/// Renders at once to a large result, which is published a minute later, since slow functions are in a loop.
+/// A template that renders at once to a large result, which is published a minute later because of the slow function.
 const SLOW_AND_LARGE: &str =
     "{{ range until (int .none) }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ repeat 900000 \"x\" }}";
 
-/// Objects with a template each, in a public store. Those of namespaces that begin with "hostile" are slow and large.
+/// A public store of objects with one template each: slow and large in namespaces that begin with "hostile", and none
+/// in those that begin with "plain".
 #[derive(Debug, Default)]
-struct Templated {
+struct TemplateStore {
     writes: Mutex<Vec<ObjectId>>,
-    /// When the first object of a namespace without that prefix was written.
-    quiet: Mutex<Option<tokio::time::Instant>>,
+    /// When the first object outside of the hostile namespaces was written.
+    first_quiet_write: Mutex<Option<tokio::time::Instant>>,
     published: AtomicUsize,
 }
 
-impl Store for Templated {
+impl Store for TemplateStore {
     async fn gather(&self, id: &ObjectId, _: ReadMode) -> Result<Observed, StoreError> {
         let mut sealed = SealedSecret::new(&id.name, SealedSecretSpec::default());
         sealed.metadata.namespace = Some(id.namespace.clone());
@@ -266,7 +270,7 @@ impl Store for Templated {
         self.writes.lock().unwrap().push(id.clone());
         if !id.namespace.starts_with("hostile") {
             let now = tokio::time::Instant::now();
-            self.quiet.lock().unwrap().get_or_insert(now);
+            self.first_quiet_write.lock().unwrap().get_or_insert(now);
         }
         Ok(Applied::Done(None))
     }
@@ -290,18 +294,18 @@ impl Store for Templated {
 /// another tenant creates one.
 #[tokio::test(start_paused = true)]
 async fn a_paused_attempt_occupies_no_slot() {
-    let store = Arc::<Templated>::default();
+    let store = Arc::<TemplateStore>::default();
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let mut reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
     let now = Timestamp::UNIX_EPOCH;
-    reconciler.changed(in_namespace("many", 1_000), Urgency::Backlog, now);
+    reconciler.enqueue(objects_in("many", 1_000), Urgency::Backlog, now);
     reconciler.begin(32, now);
-    reconciler.changed(in_namespace("quiet", 1), Urgency::Backlog, now);
-    let started = tokio::time::Instant::now();
+    reconciler.enqueue(objects_in("quiet", 1), Urgency::Backlog, now);
+    let start = tokio::time::Instant::now();
     while reconciler.end(|| now).await.is_some() {
         reconciler.begin(32, now);
     }
-    let took = started.elapsed();
+    let took = start.elapsed();
     let position = |name: &str| {
         let writes = store.writes.lock().unwrap();
         writes.iter().position(|id| id.namespace == name).unwrap()
@@ -321,31 +325,31 @@ async fn a_paused_attempt_occupies_no_slot() {
 async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
     for newcomer in ["quiet", "plain"] {
         for namespaces in [10, 40] {
-            let store = Arc::<Templated>::default();
+            let store = Arc::<TemplateStore>::default();
             let metrics = Arc::new(Metrics::new(false).unwrap());
             let mut reconciler =
                 Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
             let now = Timestamp::UNIX_EPOCH;
             for i in 0..namespaces {
-                let hostile = in_namespace(&format!("hostile-{i}"), 120 / namespaces);
-                reconciler.changed(hostile, Urgency::Fresh, now);
+                let hostile = objects_in(&format!("hostile-{i}"), 120 / namespaces);
+                reconciler.enqueue(hostile, Urgency::Fresh, now);
             }
             reconciler.begin(32, now);
-            // Their results are rendered and wait.
+            // The hostile results are rendered and wait to be published.
             let wait = async {
                 while reconciler.end(|| now).await.is_some() {
                     reconciler.begin(32, now);
                 }
             };
             let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
-            reconciler.changed(in_namespace(newcomer, 1), Urgency::Fresh, now);
-            let started = tokio::time::Instant::now();
+            reconciler.enqueue(objects_in(newcomer, 1), Urgency::Fresh, now);
+            let start = tokio::time::Instant::now();
             reconciler.begin(32, now);
-            while store.quiet.lock().unwrap().is_none() {
+            while store.first_quiet_write.lock().unwrap().is_none() {
                 reconciler.end(|| now).await.unwrap();
                 reconciler.begin(32, now);
             }
-            let took = store.quiet.lock().unwrap().unwrap() - started;
+            let took = store.first_quiet_write.lock().unwrap().unwrap() - start;
             assert!(
                 took < Duration::from_secs(2),
                 "{newcomer}, {namespaces} namespaces: {took:?}"
@@ -353,9 +357,9 @@ async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
             while reconciler.end(|| now).await.is_some() {
                 reconciler.begin(32, now);
             }
-            let written = store.writes.lock().unwrap().len();
+            let write_count = store.writes.lock().unwrap().len();
             assert_eq!(
-                written,
+                write_count,
                 1 + 120 / namespaces * namespaces,
                 "all are written in the end"
             );

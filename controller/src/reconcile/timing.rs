@@ -27,7 +27,7 @@ const SLOWEST: Class = Class::new(60_000, 50_000);
 /// The classes whose outcomes are published so late that their results need a hold.
 const SLOW: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST];
 
-/// An index of [`SLOW`].
+/// An index into [`SLOW`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SlowClass(usize);
 
@@ -39,31 +39,31 @@ impl SlowClass {
     }
 }
 
-/// The work of rendering. The limits of the templates are stricter, and the clock stops rendering.
+/// The work budget of rendering. The limits of the templates and the clock usually end rendering earlier.
 const WORK_BUDGET: Budget = Budget::seconds(30);
 
-/// The time from the start of the write to the outcome.
-const WRITING: Duration = Duration::from_millis(500);
+/// The time from the start of the write to the publication of the outcome.
+const WRITE_TIME: Duration = Duration::from_millis(500);
 /// Outcomes that are late, on an overloaded machine, are published at a multiple of this.
 const LATE_STEP: Duration = Duration::from_secs(10);
 
-/// Templates whose outcomes are published after the same time.
+/// A class of templates, whose outcomes are published after the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Class {
     step: Duration,
-    longest: Duration,
+    max_rendering: Duration,
 }
 
 impl Class {
-    const fn new(step: u64, longest: u64) -> Self {
+    const fn new(step: u64, max_rendering: u64) -> Self {
         Self {
             step: Duration::from_millis(step),
-            longest: Duration::from_millis(longest),
+            max_rendering: Duration::from_millis(max_rendering),
         }
     }
 
     /// Returns the class of templates whose slow functions cost this many microseconds, regardless of the values.
-    pub(super) fn of(slow_work: u64) -> Self {
+    pub(super) fn for_slow_work(slow_work: u64) -> Self {
         let class = CLASSES
             .into_iter()
             .find(|(max_cost, _)| slow_work <= *max_cost);
@@ -78,36 +78,36 @@ impl Class {
     /// Returns the budget and the pool for rendering.
     pub(super) fn rendering(self) -> Rendering {
         Rendering {
-            budget: WORK_BUDGET.within(self.longest),
+            budget: WORK_BUDGET.with_time_limit(self.max_rendering),
             is_slow: self.slow().is_some(),
         }
     }
 
     /// Returns how long after the start of rendering the Secret may be written, if rendering took `took`.
-    pub(super) fn write(self, took: Duration) -> Duration {
-        step(self.step, took)
+    pub(super) fn write_delay(self, took: Duration) -> Duration {
+        publication_delay(self.step, took)
     }
 }
 
 /// Returns how long after the start of the write its outcome may be published, if the write took `took`.
-pub(super) fn report(took: Duration) -> Duration {
-    step(WRITING, took)
+pub(super) fn report_delay(took: Duration) -> Duration {
+    publication_delay(WRITE_TIME, took)
 }
 
 /// Returns the duration of an attempt that rendered templates, for metrics.
 pub(super) fn rounded(took: Duration) -> Duration {
-    multiple(WRITING, took)
+    round_up(WRITE_TIME, took)
 }
 
-fn step(step: Duration, took: Duration) -> Duration {
+fn publication_delay(step: Duration, took: Duration) -> Duration {
     if took <= step {
         step
     } else {
-        multiple(step.max(LATE_STEP), took)
+        round_up(step.max(LATE_STEP), took)
     }
 }
 
-fn multiple(unit: Duration, took: Duration) -> Duration {
+fn round_up(unit: Duration, took: Duration) -> Duration {
     let steps = took.as_nanos().div_ceil(unit.as_nanos());
     unit.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
@@ -130,10 +130,10 @@ mod tests {
             (1_500_001, 60_000),
             (u64::MAX, 60_000),
         ] {
-            let class = Class::of(slow_work);
-            assert!(class.longest < class.step, "{slow_work}");
-            for took in [Duration::ZERO, MS, class.longest, class.step] {
-                assert_eq!(class.write(took), step * MS, "{slow_work}, {took:?}");
+            let class = Class::for_slow_work(slow_work);
+            assert!(class.max_rendering < class.step, "{slow_work}");
+            for took in [Duration::ZERO, MS, class.max_rendering, class.step] {
+                assert_eq!(class.write_delay(took), step * MS, "{slow_work}, {took:?}");
             }
         }
     }
@@ -141,10 +141,17 @@ mod tests {
     #[test]
     fn late_outcomes_are_published_at_coarse_steps() {
         for (took, want) in [(0, 500), (500, 500), (501, 10_000), (10_001, 20_000)] {
-            assert_eq!(report(took * MS), want * MS, "{took}");
-            assert_eq!(Class::of(0).write(took * MS), want * MS, "{took}");
+            assert_eq!(report_delay(took * MS), want * MS, "{took}");
+            assert_eq!(
+                Class::for_slow_work(0).write_delay(took * MS),
+                want * MS,
+                "{took}"
+            );
         }
-        assert_eq!(Class::of(u64::MAX).write(60_001 * MS), 120_000 * MS);
+        assert_eq!(
+            Class::for_slow_work(u64::MAX).write_delay(60_001 * MS),
+            120_000 * MS
+        );
         assert_eq!(
             [1, 500, 501].map(|took| rounded(took * MS)),
             [500 * MS, 500 * MS, 1_000 * MS]

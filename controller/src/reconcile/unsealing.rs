@@ -25,7 +25,7 @@ use crate::pool::{Budget, Stopped};
 use crate::store::{Observed, Source, Store};
 
 /// The budget of one attempt for unsealing items: more than one operation for each item of the largest object, so that
-/// an attempt that knows the items of an earlier attempt always makes progress.
+/// an attempt that continues an earlier one always makes progress.
 const UNSEAL_BUDGET: Budget = Budget::seconds(30);
 
 impl<S: Store> Tools<S> {
@@ -45,15 +45,15 @@ impl<S: Store> Tools<S> {
                 if let Some(why) = public_obstacle(id, owner, observed) {
                     return unknown(why);
                 }
-                let mut remembered = status::sealed_by(observed.status.as_ref());
-                self.progress().add_to(id, &mut remembered);
-                let opened = self.open(id, owner, &inputs.ring, remembered).await?;
-                self.record_progress(id, opened.as_ref().err());
-                let unsealed = match opened {
-                    Ok((opened, class)) => {
-                        let now = self.first_attempts().time(id, observed, inputs.now);
+                let mut hints = status::sealed_by(observed.status.as_ref());
+                self.progress().add_to(id, &mut hints);
+                let items = self.unseal(id, owner, &inputs.ring, hints).await?;
+                self.record_progress(id, items.as_ref().err());
+                let unsealed = match items {
+                    Ok((items, class)) => {
+                        let now = self.first_attempts().render_time(id, observed, inputs.now);
                         let ring = Arc::clone(&inputs.ring);
-                        self.render(id, owner, (opened, class), ring, now, schedule)
+                        self.render(id, owner, (items, class), ring, now, schedule)
                             .await?
                     }
                     Err(why) => Err(why),
@@ -76,21 +76,23 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    async fn open(
+    async fn unseal(
         &self,
         id: &ObjectId,
         sealed: &Arc<SealedSecret>,
         ring: &Arc<KeyRing>,
-        remembered: BTreeMap<String, Fingerprint>,
+        hints: BTreeMap<String, Fingerprint>,
     ) -> Result<Result<(UnsealedItems, Class), Refusal>, Stopped> {
         let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
         let limits = Arc::clone(&self.policy.author_limits);
-        let open = move |meter: &mut dyn Meter| {
+        let unseal = move |meter: &mut dyn Meter| {
             limits.allow_templates(&sealed)?;
-            let opened = unseal_items(&sealed, &ring, rules.accept_legacy, &remembered, meter)?;
-            Ok((opened, Class::of(slow_work(&sealed))))
+            let items = unseal_items(&sealed, &ring, rules.accept_legacy, &hints, meter)?;
+            Ok((items, Class::for_slow_work(slow_work(&sealed))))
         };
-        self.pool.work_for(&id.namespace, UNSEAL_BUDGET, open).await
+        self.pool
+            .work_for(&id.namespace, UNSEAL_BUDGET, unseal)
+            .await
     }
 
     /// Renders the templates. How long this takes depends on the values, and is hidden from clients that observe the
@@ -99,7 +101,7 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         sealed: &Arc<SealedSecret>,
-        (opened, class): (UnsealedItems, Class),
+        (items, class): (UnsealedItems, Class),
         ring: Arc<KeyRing>,
         now: Timestamp,
         schedule: &mut Schedule,
@@ -112,23 +114,23 @@ impl<S: Store> Tools<S> {
                 now,
                 rng: &mut shared::random::system(),
             };
-            let unsealed = opened.render(&sealed, rules.refuse_random, &mut randomness, meter)?;
+            let unsealed = items.render(&sealed, rules.refuse_random, &mut randomness, meter)?;
             limits.allow(&sealed, &unsealed, &ring, now)?;
             Ok::<_, Refusal>(unsealed)
         };
         if !has_templates {
             return Ok(render(&mut Unmetered));
         }
-        // Waiting for a slot does not depend on the values.
+        // The measurement starts in the job: waiting for a slot does not depend on the values.
         let render = move |meter: &mut dyn Meter| (Instant::now(), render(meter));
-        let (began, unsealed) = self
+        let (start, unsealed) = self
             .pool
             .render_for(&id.namespace, class.rendering(), render)
             .await?;
         if self.store.is_public() {
-            schedule.rendered(
+            schedule.set_times(
                 class,
-                began,
+                start,
                 unsealed
                     .as_ref()
                     .map_or(0, |unsealed| values_len(&unsealed.secret)),
@@ -147,25 +149,28 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns a refusal of an object with templates that does not depend on its values. Without templates nothing depends
-/// on the time, so there items that cannot be unsealed are reported first.
+/// Returns a refusal of an object with templates that does not depend on its values. Returns `None` without templates:
+/// nothing depends on the time then, so items that cannot be unsealed are reported first.
 fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
     let template = &sealed.spec.template;
     if template.data.is_none() || no_secret::is_legacy(sealed) {
         return None;
     }
-    let mut shell = Secret {
+    let mut secret = Secret {
         type_: template.type_.clone().filter(|type_| !type_.is_empty()),
         immutable: template.immutable,
         ..Secret::default()
     };
     let metadata = &template.metadata;
-    shell.metadata.labels.clone_from(&metadata.labels);
-    shell.metadata.annotations.clone_from(&metadata.annotations);
-    ownership::own(&mut shell, sealed);
+    secret.metadata.labels.clone_from(&metadata.labels);
+    secret
+        .metadata
+        .annotations
+        .clone_from(&metadata.annotations);
+    ownership::own(&mut secret, sealed);
     decide::public_obstacle(
         id,
-        shell,
+        secret,
         &observed.existing,
         observed.settled || observed.claimed,
     )

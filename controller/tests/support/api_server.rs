@@ -82,7 +82,7 @@ impl ApiServer {
         }
     }
 
-    /// Adds a check of values.
+    /// Adds a check like [`Self::with_check`].
     pub fn and_check(self, check: fn(&Value) -> Option<Value>) -> Self {
         Self {
             check: Some(check),
@@ -143,7 +143,7 @@ impl ApiServer {
 
     /// Returns everything that a reader of SealedSecrets and events can see: the status, the events, and which writes
     /// created a revision. Data that depends on the ciphertext is left out.
-    pub fn public(&self) -> Value {
+    pub fn public_state(&self) -> Value {
         let mut status = self.status();
         if let Some(record) = status["record"].as_object_mut() {
             for digest in ["content", "proof"] {
@@ -170,7 +170,7 @@ impl ApiServer {
         let mut object = self.get(SEALED);
         edit(&mut object["status"]);
         self.put(SEALED, object);
-        self.watch();
+        self.report_object();
     }
 
     /// Adds the annotation with which a Secret that is not owned consents to a merge but not to a change of the owner.
@@ -181,7 +181,7 @@ impl ApiServer {
     }
 
     /// Makes the Secret immutable.
-    pub fn freeze(&self) {
+    pub fn make_immutable(&self) {
         let mut secret = self.get(SECRET);
         secret["immutable"] = json!(true);
         self.put(SECRET, secret);
@@ -196,7 +196,7 @@ impl ApiServer {
         let server = Arc::new(self);
         let store = Arc::new(ClusterStore::new(client(&server), false));
         assert!(server.store.set(Arc::clone(&store)).is_ok());
-        server.watch();
+        server.report_object();
         (server, store)
     }
 
@@ -207,6 +207,7 @@ impl ApiServer {
         store
     }
 
+    /// Queues a change by another client for the time before the response to the next write of the Secret.
     pub fn before_the_next_write(&self, action: impl FnOnce(&Self) + Send + 'static) {
         self.actions.lock().unwrap().push_back(Box::new(action));
     }
@@ -220,7 +221,7 @@ impl ApiServer {
             object["status"] = self.get(SEALED)["status"].clone();
         }
         self.put(SEALED, object);
-        self.watch();
+        self.report_object();
     }
 
     /// Writes the Secret, as another client, and reports the change through the watch.
@@ -258,36 +259,38 @@ impl ApiServer {
         serde_json::from_value(self.get(SEALED)).unwrap()
     }
 
-    fn watch(&self) {
+    fn report_object(&self) {
         if let (Some(store), false) = (self.store.get(), self.get(SEALED).is_null()) {
             store.take(self.object());
         }
     }
 
-    fn get(&self, which: &str) -> Value {
-        self.objects.lock().unwrap()[usize::from(which == SEALED)].clone()
+    fn get(&self, kind: &str) -> Value {
+        self.objects.lock().unwrap()[usize::from(kind == SEALED)].clone()
     }
 
-    fn put(&self, which: &str, mut object: Value) -> Value {
+    fn put(&self, kind: &str, mut object: Value) -> Value {
         let mut version = self.version.lock().unwrap();
         *version += 1;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        self.objects.lock().unwrap()[usize::from(which == SEALED)] = object.clone();
+        self.objects.lock().unwrap()[usize::from(kind == SEALED)] = object.clone();
         object
     }
 
     fn respond(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
         let body = serde_json::from_slice(body).unwrap_or(Value::Null);
         match (method.as_str(), path) {
-            ("GET", "/api/v1/namespaces/ns/secrets/n") => found(self.get(SECRET)),
-            ("GET", path) if path.ends_with("/sealedsecrets/n") => found(self.get(SEALED)),
+            ("GET", "/api/v1/namespaces/ns/secrets/n") => object_response(self.get(SECRET)),
+            ("GET", path) if path.ends_with("/sealedsecrets/n") => {
+                object_response(self.get(SEALED))
+            }
             ("PUT", path) if path.ends_with("/sealedsecrets/n/status") => self.put_status(&body),
             (_, path) if path.contains("/secrets") => self.write_secret(method, body),
             (_, path) if path.contains("/events") => {
                 self.published.lock().unwrap().push(Instant::now());
                 let mut event = body.clone();
-                for varies in ["metadata", "firstTimestamp", "lastTimestamp"] {
-                    event[varies] = Value::Null;
+                for field in ["metadata", "firstTimestamp", "lastTimestamp"] {
+                    event[field] = Value::Null;
                 }
                 event["involvedObject"]["uid"] = Value::Null;
                 self.events
@@ -306,19 +309,19 @@ impl ApiServer {
             action(self);
         }
         if self.has_exhausted_quota.load(Ordering::Relaxed) {
-            return (403, failure(403));
+            return (403, error_response(403));
         }
         let existing = self.get(SECRET);
         if *method == Method::POST && existing.is_null() {
             body["metadata"]["uid"] = json!("made");
         } else if existing.is_null() || !is_newest(&body, &existing) {
-            return (409, failure(409));
+            return (409, error_response(409));
         }
         if let Some(causes) = self.check.and_then(|check| check(&body)) {
-            let mut respond = failure(422);
-            respond["reason"] = json!("Invalid");
-            respond["details"] = json!({ "causes": causes });
-            return (422, respond);
+            let mut response = error_response(422);
+            response["reason"] = json!("Invalid");
+            response["details"] = json!({ "causes": causes });
+            return (422, response);
         }
         *self.writes.lock().unwrap() += 1;
         // As in etcd, a write that changes nothing creates no revision.
@@ -333,8 +336,8 @@ impl ApiServer {
         // The watch may be faster than the response.
         if let Some(store) = self.store.get() {
             let metadata = secret_metadata(&stored);
-            let reported = store.take_secret(&serde_json::from_value(metadata).unwrap());
-            self.observed.lock().unwrap().extend(reported);
+            let ids = store.take_secret(&serde_json::from_value(metadata).unwrap());
+            self.observed.lock().unwrap().extend(ids);
         }
         (200, stored)
     }
@@ -342,10 +345,10 @@ impl ApiServer {
     fn put_status(&self, body: &Value) -> (u16, Value) {
         let mut existing = self.get(SEALED);
         if self.lacks_subresource.load(Ordering::Relaxed) {
-            return (404, failure(404));
+            return (404, error_response(404));
         }
         if !is_newest(body, &existing) {
-            return (409, failure(409));
+            return (409, error_response(409));
         }
         existing["status"] = body["status"].clone();
         if self.drops_record {
@@ -365,14 +368,14 @@ fn secret_metadata(secret: &Value) -> Value {
     secret["metadata"].clone()
 }
 
-fn found(object: Value) -> (u16, Value) {
+fn object_response(object: Value) -> (u16, Value) {
     if object.is_null() {
-        return (404, failure(404));
+        return (404, error_response(404));
     }
     (200, object)
 }
 
-fn failure(code: u16) -> Value {
+fn error_response(code: u16) -> Value {
     // The client recognizes a missing object by the reason, not by the code.
     let reason = if code == 404 { "NotFound" } else { "" };
     json!({
@@ -391,9 +394,9 @@ pub fn client(server: &Arc<ApiServer>) -> Client {
                 let delay = server.nanoseconds_per_byte * body.len() as u64;
                 tokio::time::sleep(Duration::from_nanos(delay)).await;
             }
-            let (code, respond) = server.respond(&head.method, head.uri.path(), &body);
-            let respond = Body::from(respond.to_string().into_bytes());
-            Ok::<_, kube::Error>(Response::builder().status(code).body(respond).unwrap())
+            let (code, response) = server.respond(&head.method, head.uri.path(), &body);
+            let response = Body::from(response.to_string().into_bytes());
+            Ok::<_, kube::Error>(Response::builder().status(code).body(response).unwrap())
         }
     });
     Client::new(service, "ns")

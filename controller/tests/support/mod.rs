@@ -159,7 +159,7 @@ impl Case {
     }
 
     /// Advances the clock interval by interval, as the main loop does.
-    pub async fn pass(&mut self, time: SignedDuration) {
+    pub async fn advance(&mut self, time: SignedDuration) {
         let end = self.now + time;
         while self.now < end {
             self.now = end.min(self.now + INTERVAL);
@@ -169,7 +169,7 @@ impl Case {
 
     /// Advances the clock by one interval.
     pub async fn tick(&mut self) {
-        self.pass(INTERVAL).await;
+        self.advance(INTERVAL).await;
     }
 
     /// Writes a file atomically.
@@ -192,13 +192,13 @@ impl Case {
 
     /// Replaces `sealed` with an empty folder, like an empty mount point. Returns the path of the original folder.
     pub fn unmount(&self) -> PathBuf {
-        let away = self.outer.path().join("away");
-        std::fs::rename(self.dir.join("sealed"), &away).unwrap();
+        let original = self.outer.path().join("away");
+        std::fs::rename(self.dir.join("sealed"), &original).unwrap();
         std::fs::create_dir(self.dir.join("sealed")).unwrap();
-        away
+        original
     }
 
-    /// Returns a value like a program that reads it by its name.
+    /// Reads a value as an application does, by its path below `secrets`.
     pub fn value(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
     }
@@ -209,22 +209,22 @@ impl Case {
     }
 
     /// Returns the status and message of an object's `Synced` condition.
-    pub fn synced(&self, id: &str) -> Option<(String, String)> {
+    pub fn synced_condition(&self, id: &str) -> Option<(String, String)> {
         let condition = self.conditions(id)?.into_iter().next()?;
         assert_eq!(condition.type_, "Synced");
         Some((condition.status, condition.message.unwrap_or_default()))
     }
 
-    /// Returns the message of a `Synced` condition that is false.
+    /// Returns the message of the `Synced` condition of a failed object. Panics if the object has not failed.
     pub fn failure(&self, id: &str) -> String {
-        match self.synced(id) {
+        match self.synced_condition(id) {
             Some((status, message)) if status == "False" => message,
             other => panic!("{id} has not failed: {other:?}"),
         }
     }
 
     pub fn is_synced(&self, id: &str) -> bool {
-        self.synced(id) == Some(("True".into(), String::new()))
+        self.synced_condition(id) == Some(("True".into(), String::new()))
     }
 
     pub fn status_text(&self, id: &str) -> Option<String> {
@@ -241,23 +241,23 @@ impl Case {
 
     /// Returns every path below a folder with its content or, for links, its target.
     pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
-        let mut found = BTreeMap::new();
-        let mut remaining = vec![path.to_owned()];
-        while let Some(folder) = remaining.pop() {
+        let mut entries = BTreeMap::new();
+        let mut pending = vec![path.to_owned()];
+        while let Some(folder) = pending.pop() {
             for entry in std::fs::read_dir(&folder).unwrap() {
                 let entry = entry.unwrap();
                 let kind = entry.file_type().unwrap();
                 let text = if kind.is_symlink() {
                     format!("-> {}", std::fs::read_link(entry.path()).unwrap().display())
                 } else if kind.is_dir() {
-                    remaining.push(entry.path());
+                    pending.push(entry.path());
                     "a folder".into()
                 } else {
                     std::fs::read_to_string(entry.path()).unwrap()
                 };
-                found.insert(entry.path(), text);
+                entries.insert(entry.path(), text);
             }
         }
-        found
+        entries
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP server of a controller, without the rest of the controller.
+//! Runs the HTTP server of a controller alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Server {
     pub task: tokio::task::JoinHandle<()>,
 }
 
-pub async fn server(read: Duration) -> Server {
+pub async fn start_server(timeout: Duration) -> Server {
     let ring = watch::Sender::new(Arc::default());
     let state = ServerState {
         ring: ring.subscribe(),
@@ -26,13 +26,13 @@ pub async fn server(read: Duration) -> Server {
     };
     let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (end, ended) = watch::channel(false);
+    let (end, end_receiver) = watch::channel(false);
     let limits = Limits {
-        read,
+        read: timeout,
         write: Duration::from_secs(9),
     };
     let endpoints = Unauthenticated {
-        limiter: Some(RequestLimiter::new((2, 2), read, true)),
+        limiter: Some(RequestLimiter::new((2, 2), timeout, true)),
         authority: None,
     };
     let task = tokio::spawn(http::serve(
@@ -44,7 +44,7 @@ pub async fn server(read: Duration) -> Server {
             Arc::new(Metrics::new(false).unwrap()),
         ),
         limits,
-        ended,
+        end_receiver,
     ));
     Server {
         address,
@@ -77,9 +77,9 @@ impl Server {
         stream.write_all(head.as_bytes()).await.unwrap();
         // Ignores the error: a server that has responded need not read the rest.
         let _ = stream.write_all(body).await;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         let (status, headers) = head.split_once("\r\n").unwrap();
         (status.into(), headers.to_lowercase(), body.into())
     }

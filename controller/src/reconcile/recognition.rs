@@ -1,4 +1,4 @@
-//! Recognizes Secrets that are up to date by the record in the status, without decrypting anything.
+//! Recognizes by the record in the status which Secrets are up to date, without decrypting anything.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use shared::resource::{SealedSecret, SecretRecord};
 use shared::secret::Secret;
 
 use super::attempt::Tools;
-use super::ended::Ended;
+use super::attempt_result::AttemptResult;
 use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
     /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
     /// anything.
-    pub(super) fn recognized(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
+    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let cached = self
             .store
             .cached_state(id)
@@ -34,7 +34,7 @@ impl<S: Store> Tools<S> {
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
-    pub(super) fn recognized_observed(
+    pub(super) fn recognize_observed(
         &self,
         observed: &Observed,
         ring: &KeyRing,
@@ -48,13 +48,13 @@ impl<S: Store> Tools<S> {
         let identity = Identity::of(sealed)?;
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
-        let wanted = self.policy.added.with_added(sealed);
+        let desired = self.policy.added.with_added(sealed);
         let is_up_to_date = self.trusts_records()
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
             && self.policy.added.are_on(&secret.metadata)
-            && record::fits(record, identity, &wanted, ring, secret);
+            && record::fits(record, identity, &desired, ring, secret);
         is_up_to_date.then(|| Arc::clone(sealed))
     }
 
@@ -70,16 +70,16 @@ impl<S: Store> Tools<S> {
             .is_some_and(|(record, identity)| record::vouches(record, identity, &self.ring()))
     }
 
-    /// Returns whether records count. A record shows what was allowed when it was created, so it does not count if the
-    /// author limits depend on time.
+    /// Returns whether records are trusted. A record shows what was allowed when it was created, so it is not trusted
+    /// if the author limits depend on time.
     fn trusts_records(&self) -> bool {
         !self.policy.author_limits.depend_on_time()
     }
 
-    pub(super) fn up_to_date(&self, id: &ObjectId, instance: &str) -> Ended {
-        self.metrics.recognized();
-        self.metrics.condition(id, instance, true);
-        Ended::UpToDate { changed: false }
+    pub(super) fn up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
+        self.metrics.count_recognized();
+        self.metrics.set_condition(id, instance, true);
+        AttemptResult::UpToDate { changed: false }
     }
 
     /// Returns a record of the Secret as stored now: as returned by the store, or as fetched.

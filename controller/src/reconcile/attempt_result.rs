@@ -8,17 +8,18 @@ use crate::store::{EventRecord, StoreError};
 
 /// The result of an attempt, and what must happen before another attempt can have another result.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
     /// version of the SealedSecret.
     UpToDate { changed: bool },
-    /// The SealedSecret is deleted, and everything that was created from it.
+    /// The SealedSecret is deleted, and everything that was created from it. `removed` is whether this attempt removed
+    /// a Secret.
     Gone { removed: bool },
     /// Failed; only another key can help.
     WaitsForKeys(Report),
     /// Failed; only a change of the SealedSecret can help.
     WaitsForChange(Report),
-    /// Failed; an attempt is repeated later.
+    /// Failed; the attempt is repeated later.
     Retry(Report),
     /// Failed; no attempt is useful before that time.
     NotBefore(Timestamp, Report),
@@ -30,9 +31,13 @@ pub(super) struct Report {
     pub(super) message: String,
 }
 
-impl Ended {
+impl AttemptResult {
     /// Returns the result for an outcome. `error` is the error of the store, if applying the plan failed.
-    pub(super) fn of(outcome: &Outcome<'_>, error: Option<&StoreError>, changed: bool) -> Self {
+    pub(super) fn from_outcome(
+        outcome: &Outcome<'_>,
+        error: Option<&StoreError>,
+        changed: bool,
+    ) -> Self {
         let Some(message) = outcome.diagnosis() else {
             return Self::UpToDate { changed };
         };
@@ -76,21 +81,21 @@ impl Ended {
             | Self::NotBefore(_, report) => Some(EventRecord {
                 is_warning: true,
                 reason: report.reason,
-                message: warning(report),
+                message: warning_text(report),
             }),
         }
     }
 }
 
 /// Returns the message with upstream's prefix.
-fn warning(report: &Report) -> String {
+fn warning_text(report: &Report) -> String {
     match report.reason {
         Reason::ErrUnsealFailed => format!("Failed to unseal: {}", report.message),
         _ => report.message.clone(),
     }
 }
 
-pub(super) fn risky(risky_type: &str) -> EventRecord {
+pub(super) fn risky_type_event(risky_type: &str) -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
@@ -102,7 +107,7 @@ pub(super) fn risky(risky_type: &str) -> EventRecord {
 }
 
 /// Returns the event about a risky type that is itself sealed, and therefore not named.
-pub(super) fn risky_unnamed() -> EventRecord {
+pub(super) fn sealed_risky_type_event() -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
@@ -112,7 +117,7 @@ pub(super) fn risky_unnamed() -> EventRecord {
     }
 }
 
-pub(super) fn drift_corrected() -> EventRecord {
+pub(super) fn drift_corrected_event() -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::DriftCorrected,
@@ -131,21 +136,21 @@ mod tests {
     use super::*;
     use crate::testing::id;
 
-    fn ended(why: &Refusal) -> Ended {
+    fn result_of_refusal(why: &Refusal) -> AttemptResult {
         let outcome = Outcome::Refused {
             why,
             keeps_values: true,
         };
-        Ended::of(&outcome, None, false)
+        AttemptResult::from_outcome(&outcome, None, false)
     }
 
     #[test]
     fn an_object_whose_budget_is_used_up_is_retried_without_a_change() {
-        let used_up = UnsealError::BudgetUsedUp {
+        let error = UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         };
-        let why = Refusal::Unseal(used_up);
-        let Ended::Retry(Report { reason, message }) = ended(&why) else {
+        let why = Refusal::Unseal(error);
+        let AttemptResult::Retry(Report { reason, message }) = result_of_refusal(&why) else {
             panic!("expected a retry");
         };
         assert_eq!(reason, Reason::BudgetUsedUp);
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflicting_secret_is_reconciled_again_without_a_new_report() {
+    fn retries_after_a_conflict_but_not_after_a_malformed_object() {
         for why in [
             Refusal::NotManaged(id("n")),
             Refusal::Immutable(id("n")),
@@ -163,9 +168,15 @@ mod tests {
                 to: "other".into(),
             },
         ] {
-            assert!(matches!(ended(&why), Ended::Retry(_)), "{why}");
+            assert!(
+                matches!(result_of_refusal(&why), AttemptResult::Retry(_)),
+                "{why}"
+            );
         }
         let malformed = Refusal::Malformed("no base64".into());
-        assert!(matches!(ended(&malformed), Ended::WaitsForChange(_)));
+        assert!(matches!(
+            result_of_refusal(&malformed),
+            AttemptResult::WaitsForChange(_)
+        ));
     }
 }

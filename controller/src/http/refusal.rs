@@ -1,4 +1,4 @@
-//! All responses except successes.
+//! The reasons for refusing a request, and their responses.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -6,7 +6,7 @@ use shared::key_ring::NoSealingKey;
 
 /// The reason why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum Refusal {
     /// This caller, or all callers together, sent too many requests; the caller may retry after this many seconds.
     TooOften(i64),
     /// The body is too long.
@@ -23,15 +23,15 @@ pub(super) enum Refused {
     TooBusy,
     /// The body is not what the endpoint expects.
     Malformed,
-    /// The object cannot be unsealed. No body and no reason, as in upstream.
+    /// The object cannot be unsealed. The response has no body, as in upstream.
     CannotUnseal,
-    /// There is no key.
+    /// There is no certificate to seal with.
     NoCertificate,
     /// There are keys, and none of them may seal.
     MayNotSeal(NoSealingKey),
     /// The caller sent no token issued for this controller.
     Unauthenticated,
-    /// The caller may not do this with that object.
+    /// RBAC does not allow the caller the verb on an object of the request.
     Forbidden,
     /// The API server did not answer the review of the token or of the permission.
     NoReview,
@@ -39,9 +39,9 @@ pub(super) enum Refused {
     Failed,
 }
 
-impl Refused {
-    /// Returns the refusal for a key ring in which no key may seal. For an empty ring it equals upstream's.
-    pub(super) fn of_ring(why: NoSealingKey) -> Self {
+impl Refusal {
+    /// Returns the refusal for a key ring in which no key may seal. For an empty ring, the refusal equals upstream's.
+    pub(super) fn no_sealing_key(why: NoSealingKey) -> Self {
         match why {
             NoSealingKey::NoKey => Self::NoCertificate,
             why => Self::MayNotSeal(why),
@@ -49,7 +49,7 @@ impl Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
             Self::TooOften(seconds) => {
@@ -63,9 +63,11 @@ impl IntoResponse for Refused {
                 .into_response(),
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT.into_response(),
             Self::Broken => StatusCode::BAD_REQUEST.into_response(),
-            Self::TooManyItems => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "more than 1000 items\n").into_response()
-            }
+            Self::TooManyItems => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request contains more than 1000 items\n",
+            )
+                .into_response(),
             Self::TooMuchWork => {
                 let text = "the request needs more work than one request may use; send fewer items in one request, or items \
                             sealed with `seal`, which records the key of each item\n";
@@ -73,11 +75,11 @@ impl IntoResponse for Refused {
             }
             Self::TooBusy => {
                 let retry = [("retry-after", HeaderValue::from(10))];
-                let text = "the controller is busy with other requests; retry with fewer items in one request\n";
+                let text = "the request took longer than 30 seconds; retry later, or send fewer items in one request\n";
                 (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
             }
             Self::Malformed => {
-                let text = "the body must be one SealedSecret in JSON or YAML\n";
+                let text = "the body must be one SealedSecret in JSON or YAML; rotate also accepts a List of SealedSecrets\n";
                 (StatusCode::BAD_REQUEST, text).into_response()
             }
             Self::CannotUnseal => StatusCode::CONFLICT.into_response(),
@@ -95,11 +97,12 @@ impl IntoResponse for Refused {
                 (StatusCode::UNAUTHORIZED, scheme, text).into_response()
             }
             Self::Forbidden => {
-                let text = "forbidden: RBAC does not grant this verb on the SealedSecret\n";
+                let text = "forbidden: RBAC does not grant the token's user the verb of this endpoint on the SealedSecret\n";
                 (StatusCode::FORBIDDEN, text).into_response()
             }
             Self::NoReview => {
-                let text = "cannot ask the API server about the token or the permission\n";
+                let text =
+                    "the API server could not review the token or the permission; retry later\n";
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
             }
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

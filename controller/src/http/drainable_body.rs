@@ -20,53 +20,54 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A body that can still be read after its reader has dropped it.
 #[derive(Debug, Clone)]
-pub(super) struct Rest(Arc<Mutex<State>>);
+pub(super) struct DrainableBody(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     body: Body,
-    is_over: bool,
+    is_complete: bool,
     slot: Arc<Slot>,
 }
 
 impl State {
-    /// Notes that the client has sent the whole request.
-    fn end(&mut self) {
-        self.is_over = true;
-        self.slot.has_sent_request();
+    /// Records that the client has sent the whole request.
+    fn set_complete(&mut self) {
+        self.is_complete = true;
+        self.slot.record_request();
     }
 }
 
-impl Rest {
-    /// Wraps the body of a request on this connection.
-    pub(super) fn of(body: Body, slot: Arc<Slot>) -> Self {
-        let is_over = body.is_end_stream();
+impl DrainableBody {
+    /// Wraps the body of a request on the connection that holds `slot`.
+    pub(super) fn new(body: Body, slot: Arc<Slot>) -> Self {
+        let is_complete = body.is_end_stream();
         let mut state = State {
             body,
-            is_over,
+            is_complete,
             slot,
         };
-        if is_over {
-            state.end();
+        if is_complete {
+            state.set_complete();
         }
         Self(Arc::new(Mutex::new(state)))
     }
 
     /// Returns whether the body was read completely.
-    pub(super) fn is_over(&self) -> bool {
-        self.state().is_over
+    pub(super) fn is_complete(&self) -> bool {
+        self.state().is_complete
     }
 
-    /// Reads and discards the rest, unless it is too long or too slow. Returns whether the body is complete.
+    /// Reads and discards the rest of the body. Returns whether the body is complete; it is not if the rest is too
+    /// long, too slow or broken.
     pub(super) async fn drain(self) -> bool {
-        if self.is_over() {
+        if self.is_complete() {
             return true;
         }
         if self.size_hint().lower() > MAX_BODY as u64 {
             return false;
         }
         let mut limited = Limited::new(self, MAX_BODY);
-        let rest = async {
+        let read_rest = async {
             loop {
                 match limited.frame().await {
                     None => return true,
@@ -75,7 +76,9 @@ impl Rest {
                 }
             }
         };
-        tokio::time::timeout(TIMEOUT, rest).await.unwrap_or(false)
+        tokio::time::timeout(TIMEOUT, read_rest)
+            .await
+            .unwrap_or(false)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,7 +86,7 @@ impl Rest {
     }
 }
 
-impl HttpBody for Rest {
+impl HttpBody for DrainableBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -92,18 +95,18 @@ impl HttpBody for Rest {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut state = self.state();
-        if state.is_over {
+        if state.is_complete {
             return Poll::Ready(None);
         }
         let next = Pin::new(&mut state.body).poll_frame(context);
         if matches!(next, Poll::Ready(None)) || state.body.is_end_stream() {
-            state.end();
+            state.set_complete();
         }
         next
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over()
+        self.is_complete()
     }
 
     fn size_hint(&self) -> SizeHint {
