@@ -100,7 +100,7 @@ fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError>
     ))
 }
 
-/// Returns the scope of the file or, if it has no items yet, the requested one. A flag or
+/// Returns the scope of the file or, if the file has no items yet, the requested scope. A flag or
 /// annotation that contradicts existing items is an error: the new items would get a label that the
 /// controller never unseals.
 fn agreed_scope(

@@ -1,7 +1,7 @@
 //! The commands of `kubeseal`, and how they run.
 //!
-//! Each command is a function from the bytes read to the bytes to write. This module reads before
-//! and writes after it, so a failing command leaves nothing half-written.
+//! Each command is a function from the bytes read to the bytes to write. This module reads the
+//! input before and writes the result after it, so a failing command leaves nothing half-written.
 
 mod explain;
 mod merge;

@@ -106,7 +106,7 @@ impl RecoveryKeys {
         KeyRing::new(self.keys.clone())
     }
 
-    /// Returns hints for the case that nothing decrypts; empty if there are keys.
+    /// Returns hints for a failed decryption; empty if there are keys.
     fn hints(&self) -> Vec<String> {
         if !self.keys.is_empty() {
             return Vec::new();

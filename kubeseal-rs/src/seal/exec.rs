@@ -86,7 +86,7 @@ const FILES_HINT: &str = if memory::IS_SUPPORTED {
 /// # Errors
 ///
 /// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
-/// the command cannot be started. Otherwise it does not return.
+/// the command cannot be started. On success, the function does not return.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.files && !memory::IS_SUPPORTED {
         bail!(

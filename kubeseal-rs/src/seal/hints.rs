@@ -94,7 +94,7 @@ fn a_message_names_only_flags_that_its_command_has() {
             // Its literals are scripts.
             continue;
         }
-        // A file that is no command serves several, so any of them may have the flag.
+        // A file that is not a command serves several commands, and any of them may have the flag.
         let own = program
             .find_subcommand(&name)
             .map_or_else(|| flags(&program), flags);

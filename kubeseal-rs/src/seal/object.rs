@@ -39,7 +39,7 @@ pub struct Item {
     pub hint: Option<Fingerprint>,
 }
 
-/// The form of a sealed value that is visible without decrypting.
+/// The properties of a sealed value that are visible without decrypting it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A sealed value for a key with this many bits.

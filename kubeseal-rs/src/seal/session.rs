@@ -34,7 +34,7 @@ type CacheKey = (Source, Option<PathBuf>, By, Vec<Vouched>);
 enum Recipients<'a> {
     /// Every certificate that the settings name, since the user provides the values.
     OfSettings,
-    /// Only a certificate that the user names, or whose private key is among these. Existing values
+    /// Only a certificate that the user names, or whose private key is in this key ring. Existing values
     /// could come from a file that the author of a rule has copied.
     OfUser(&'a KeyRing),
 }

@@ -70,9 +70,9 @@ pub struct Settings {
     pub certificate: Setting<Source>,
     /// The accepted certificates, in addition to the restrictions of the rule.
     pub pins: Option<Setting<Vec<Fingerprint>>>,
-    /// The namespace of objects without one; `None` for that of the kubeconfig's context.
+    /// The namespace of objects without one. If `None`, the kubeconfig's context sets it.
     pub namespace: Option<Setting<String>>,
-    /// The scope of new objects; `None` for that of the input's annotations.
+    /// The scope of new objects. If `None`, the input's annotations set it.
     pub scope: Option<Setting<Scope>>,
 }
 

@@ -279,8 +279,8 @@ impl Target {
     }
 }
 
-/// Returns whether values sealed for the earlier object are valid for this one in another version
-/// of the file.
+/// Returns whether values sealed for `before` are valid for `now`, an object in another version of the
+/// file.
 pub fn is_same_object(now: &Found, before: &Found) -> bool {
     let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     let namespace = now.sealed.metadata.namespace.as_ref();

@@ -245,8 +245,8 @@ fn objects(
     Ok(objects)
 }
 
-/// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster takes the
-/// last one, and a reviewer has to see all.
+/// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster uses the
+/// last one, and a reviewer has to see all of them.
 fn insert(objects: &mut BTreeMap<String, Object>, place: &str, object: Object) {
     let mut unique_name = place.to_owned();
     let mut number = 1;

@@ -174,7 +174,7 @@ fn link_chain(program: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage`
-/// and `vim.basic`, except for Vim's own views. Other programs are also named `vi`, `view` or `ex`,
+/// and `vim.basic`, except for Vim's read-only variants such as `gview`. Other programs are also named `vi`, `view` or `ex`,
 /// and do not know the arguments.
 fn is_vim(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();

@@ -77,7 +77,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             }
             Err(error) => error,
         };
-        // Until the user gives up, the edited text stays in the folder in memory.
+        // Until the user gives up, the edited text stays in the in-memory folder.
         if !is_interactive || !ask_to_retry(&shared::error_chain(error.as_ref())) {
             return Err(error).context(DISCARDED);
         }

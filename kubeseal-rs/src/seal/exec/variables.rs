@@ -224,7 +224,7 @@ const DANGEROUS_PREFIXES: [&str; 17] = [
     "RUBY",
     "XDG_",
 ];
-/// Names of variables that change the behavior of such programs, in upper case.
+/// Names, in upper case, of variables that change programs like those with [`DANGEROUS_PREFIXES`].
 const DANGEROUS_NAMES: [&str; 60] = [
     "ALL_PROXY",
     "AWS_CA_BUNDLE",

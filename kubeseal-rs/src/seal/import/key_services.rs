@@ -142,7 +142,7 @@ pub(super) fn of_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         let name = name.trim_matches(['"', '`', '\'']);
         let last = name.rsplit("__map_").next().unwrap_or_default();
-        // An encrypted value belongs to the data.
+        // An encrypted value is data, not metadata.
         if let Some(field) = field(last)
             && !value.starts_with("ENC[")
         {

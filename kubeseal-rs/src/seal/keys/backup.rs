@@ -140,7 +140,7 @@ impl Signing {
     }
 }
 
-/// Returns the key Secrets that can be read, and warns about the others.
+/// Returns the readable key Secrets, and warns about unreadable ones.
 fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let is_readable = |record: &KeyRecord| {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {

@@ -62,11 +62,11 @@ struct Damage {
     name: String,
     fingerprint: Fingerprint,
     since: String,
-    /// Items that exist now.
+    /// Items sealed for the key that exist now.
     present: Vec<Dependent>,
-    /// Commits that introduced such items, with the items of each.
+    /// Commits that introduced items sealed for the key, with the items of each commit.
     commits: Commits,
-    /// Files and objects that may contain such items but cannot be read.
+    /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
 }
 
@@ -101,7 +101,7 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         fingerprint,
     };
     if !args.dry_run {
-        // Mark every Secret with this key: one without the mark would remain usable for sealing.
+        // Mark every Secret with this key: a Secret without the mark would remain usable for sealing.
         let has_key = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
         let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
         for (marked_count, record) in records.iter().filter(has_key).enumerate() {
@@ -135,8 +135,8 @@ fn mark_time(record: &KeyRecord, environment: &Environment) -> String {
     earlier.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// Searches the commits of the paths' repositories. Also returns what cannot be read there. A path
-/// outside a repository has no commits.
+/// Returns the commits that introduced items sealed for the key, in the repositories of the paths, and
+/// the files there that cannot be read. A path outside a repository has no commits.
 fn commits(
     args: &KeysCompromise,
     ring: &KeyRing,
@@ -360,9 +360,9 @@ fn indent(text: &str) -> String {
 }
 
 /// Formats a Markdown table. Untrusted text is escaped, so that it cannot end a cell.
-fn markdown_table(lines: &[Vec<String>], otherwise: &str) -> String {
+fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     if lines.len() < 2 {
-        return otherwise.to_owned();
+        return if_empty.to_owned();
     }
     let mut text = String::new();
     for (i, line) in lines.iter().enumerate() {

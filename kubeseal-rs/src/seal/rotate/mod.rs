@@ -76,7 +76,7 @@ pub enum RotateError {
     /// Some objects or files could not be re-encrypted; this is their number.
     #[error("{0} could not be re-encrypted (see above); everything else is done")]
     Some(String),
-    /// `--cert` without `--key`.
+    /// `--cert` is set without `--key`.
     #[error(
         "--cert selects the certificate of an offline run, which requires the old keys\n\
          hint: pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"

@@ -61,8 +61,7 @@ pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
     /// The key that seals; `None` if no key may seal.
     pub(super) sealing: Option<SealingKey>,
-    /// Keys for unsealing only that are newer than the sealing key, or all such keys if no key
-    /// seals.
+    /// Restored keys for unsealing only that are newer than the sealing key; empty if no key seals.
     pub(super) newer: Vec<String>,
 }
 
@@ -77,7 +76,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a name is not valid or is taken, or if the chosen key cannot seal.
+    /// Fails if a name is not valid or cannot be made unique, or if the chosen key cannot seal.
     pub(super) fn new(
         secrets: Vec<Secret>,
         existing: &'a [KeyRecord],
