@@ -303,7 +303,7 @@ fn carry_out(plan: &Plan) -> Result<()> {
     }
     if is_tracked {
         report::warn(&format!(
-            "Git tracks {}, so its plain values may be in the history: change them{}",
+            "Git tracks {}, so its plain values may be in the history: replace these values{}",
             plan.plain.shown(),
             stage_hint(plan, to)
         ));

@@ -112,7 +112,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run beside a controller of this project, which would write the data again.
+/// Refuses to run beside a controller of this project, which would restore the removed fields.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
     let (code, body) = objects.get_raw(&path)?;
@@ -127,8 +127,8 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
         .and_then(|lease| holder(&lease, now));
     if let Some(holder) = holder {
         bail!(
-            "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would write \
-             the data again\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
+            "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would restore \
+             the removed fields\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
         );
     }
     Ok(())
