@@ -227,8 +227,8 @@ impl NewCiphertexts {
 }
 
 /// Reports a sealed value outside of the SealedSecrets of a file. The SealedSecrets are still re-encrypted.
-fn report_loose_value(file: &ManifestFile, found: &[Found]) {
-    let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
+fn report_loose_value(file: &ManifestFile, objects: &[Found]) {
+    let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {
         let path = file.path.shown();
         report::fail_at_end(&format!("{path}: {}", loose::remark(&file.bytes, line)));
@@ -245,16 +245,16 @@ impl Work {
                 None => Ok(None),
             };
         };
-        let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| candidate.path.shown())?;
-        report_loose_value(&file, &found);
+        let objects = sealed_file::find(&file.documents);
+        let objects = objects.with_context(|| candidate.path.shown())?;
+        report_loose_value(&file, &objects);
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)
         };
         Ok(Some(Self {
             file,
-            objects: found.into_iter().map(report).collect(),
+            objects: objects.into_iter().map(report).collect(),
             new: Vec::new(),
         }))
     }

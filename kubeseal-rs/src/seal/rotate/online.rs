@@ -165,15 +165,19 @@ impl Rotation<'_> {
             self.reports.extend(forecast);
             return Ok(());
         }
-        let unfailed = |work: &Work| -> Vec<usize> {
+        let rotatable = |work: &Work| -> Vec<usize> {
             let objects = work.objects.iter().enumerate();
-            let unfailed = objects.filter(|(_, (_, report))| report.problem.is_none());
-            unfailed.map(|(index, _)| index).collect()
+            let rotatable = objects.filter(|(_, (_, report))| report.problem.is_none());
+            rotatable.map(|(index, _)| index).collect()
         };
         let indices: Vec<(usize, usize)> = files
             .iter()
             .enumerate()
-            .flat_map(|(file, work)| unfailed(work).into_iter().map(move |object| (file, object)))
+            .flat_map(|(file, work)| {
+                rotatable(work)
+                    .into_iter()
+                    .map(move |object| (file, object))
+            })
             .collect();
         let objects: Vec<&Found> = indices
             .iter()
