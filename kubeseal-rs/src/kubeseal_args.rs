@@ -79,7 +79,7 @@ const FLAGS: &[Flag] = &[
         Kind::Choice(SCOPES, "one of: strict, namespace-wide, cluster-wide"),
         "",
         "Where the result can be unsealed: strict, namespace-wide or cluster-wide. \
-         By default as the annotations of the input declare, else strict.",
+         Default: the scope in the annotations of the input, else strict.",
     ),
     text(
         "name",
@@ -97,7 +97,10 @@ const FLAGS: &[Flag] = &[
         "",
         "With --raw: file that contains the value, as [key=]path.",
     ),
-    switch("fetch-cert", "Print the certificate."),
+    switch(
+        "fetch-cert",
+        "Print the controller's certificate, for later use with --cert.",
+    ),
     switch(
         "validate",
         "Ask the controller whether it can decrypt the input.",
@@ -185,7 +188,7 @@ const FLAGS: &[Flag] = &[
 /// The values of `--scope`; an empty value means strict.
 const SCOPES: &[&str] = &["", "strict", "namespace-wide", "cluster-wide"];
 
-/// klog's severities, by number or by name in any case.
+/// klog's severities, by number, or by name in upper or lower case.
 const SEVERITIES: Kind = Kind::Choice(
     &[
         "0", "1", "2", "3", "INFO", "WARNING", "ERROR", "FATAL", "info", "warning", "error",
@@ -239,12 +242,12 @@ pub fn parse<V: Into<OsString>>(
         && flags.path_if_any("sealed-secret-file").is_some()
     {
         return Err(Stop::Refused(
-            "--merge-into cannot be combined with --sealed-secret-file: it writes its own file"
+            "--merge-into cannot be combined with --sealed-secret-file: --merge-into updates its own file"
                 .into(),
         ));
     }
     let mut warnings = flags.warnings().to_vec();
-    warnings.extend(remarks(&flags));
+    warnings.extend(flag_warnings(&flags));
     Ok(Request {
         command: command(&flags, scope(&flags), fingerprints(&flags)?),
         input: match flags.path_if_any("secret-file") {
@@ -291,17 +294,17 @@ fn fingerprints(flags: &Flags) -> Result<Vec<Vouched>, Stop> {
     flags.list("cert-fingerprint").iter().map(read).collect()
 }
 
-fn remarks(flags: &Flags) -> Vec<String> {
-    let mut remarks = Vec::new();
+fn flag_warnings(flags: &Flags) -> Vec<String> {
+    let mut warnings = Vec::new();
     if flags.is_set("rotate") {
-        remarks.push("--rotate has been deprecated, please use --re-encrypt instead".to_owned());
+        warnings.push("--rotate has been deprecated, please use --re-encrypt instead".to_owned());
     }
     if !flags.paths("recovery-private-key").is_empty() && !flags.switch("recovery-unseal") {
-        remarks.push(
+        warnings.push(
             "ignoring --recovery-private-key because unseal command not chosen with --recovery-unseal".to_owned(),
         );
     }
-    remarks
+    warnings
 }
 
 /// Returns the command. If several are requested, the first one in upstream's order wins.
@@ -310,10 +313,10 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> C
         return Command::Version;
     }
     if flags.switch("man") {
-        return Command::Print(pages::manual(described()));
+        return Command::Print(pages::manual(definition_with_hints()));
     }
     if let Some(shell) = flags.text_if_any("completions") {
-        return Command::Print(pages::completions(shell, described()));
+        return Command::Print(pages::completions(shell, definition_with_hints()));
     }
     if flags.switch("recovery-unseal") {
         let key_files = flags
@@ -417,7 +420,7 @@ fn access(flags: &Flags) -> Access {
 }
 
 /// Returns the command line definition with value hints for shell completion.
-fn described() -> clap::Command {
+fn definition_with_hints() -> clap::Command {
     const FILES: &[&str] = &[
         "cert",
         "sealed-secret-file",
@@ -432,13 +435,16 @@ fn described() -> clap::Command {
         "token-file",
         "authority",
     ];
-    let args = |args: &'static [&'static str]| {
-        move |arg: clap::Arg| arg.value_parser(clap::builder::PossibleValuesParser::new(args))
+    let one_of = |values: &'static [&'static str]| {
+        move |arg: clap::Arg| arg.value_parser(clap::builder::PossibleValuesParser::new(values))
     };
     let command = PROGRAM
         .command()
-        .mut_arg("format", args(&["json", "yaml"]))
-        .mut_arg("scope", args(&["strict", "namespace-wide", "cluster-wide"]));
+        .mut_arg("format", one_of(&["json", "yaml"]))
+        .mut_arg(
+            "scope",
+            one_of(&["strict", "namespace-wide", "cluster-wide"]),
+        );
     FILES.iter().fold(command, |command, name| {
         command.mut_arg(name, |arg| arg.value_hint(clap::ValueHint::FilePath))
     })

@@ -66,9 +66,9 @@ pub fn status_line(text: &str) {
 /// Returns the environment of this process, with long waits shown if stderr is a terminal.
 pub fn environment() -> Environment {
     let environment = Environment::of_this_process();
-    let line = environment.stderr_is_terminal;
+    let is_shown = environment.stderr_is_terminal;
     Environment {
-        status_line: line.then_some(status_line),
+        status_line: is_shown.then_some(status_line),
         ..environment
     }
 }
@@ -129,18 +129,18 @@ pub fn stop(stop: Stop) -> ExitCode {
 /// Colors for output on a terminal that supports them, unless `NO_COLOR` is set.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
-    on: bool,
+    enabled: bool,
 }
 
 impl Paint {
     /// Returns the colors for stdout.
     pub fn for_stdout(environment: &Environment) -> Self {
-        let dumb = environment
+        let is_dumb = environment
             .variable("TERM")
             .is_none_or(|term| term == "dumb");
-        let unwanted = environment.filled_variable("NO_COLOR").is_some();
+        let is_refused = environment.filled_variable("NO_COLOR").is_some();
         Self {
-            on: environment.stdout_is_terminal && !dumb && !unwanted,
+            enabled: environment.stdout_is_terminal && !is_dumb && !is_refused,
         }
     }
 
@@ -160,7 +160,7 @@ impl Paint {
     }
 
     fn color(self, code: &str, text: &str) -> String {
-        if self.on {
+        if self.enabled {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()

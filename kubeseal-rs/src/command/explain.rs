@@ -8,50 +8,51 @@ use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-/// The maximum number of fingerprints to list; a ring of sixty keys is too long for the terminal.
+/// The maximum number of fingerprints to list, because a key ring can contain dozens of keys.
 const MAX_LISTED: usize = 5;
 
-/// Returns an explanation for the user. `shown` contains the controller's certificates, newest first.
-pub(super) fn explain_failure(sealed: &SealedSecret, shown: &[Fingerprint]) -> String {
+/// Returns an explanation for the user. `published` contains the fingerprints of the controller's certificates, newest
+/// first.
+pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) -> String {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
-    let place = match scope {
+    let requirement = match scope {
         Scope::Strict => format!("name {name:?} and namespace {namespace:?}"),
         Scope::NamespaceWide => format!("namespace {namespace:?}"),
         Scope::ClusterWide => "any name and namespace".to_owned(),
     };
-    let target = format!("With scope {scope}, it has to be sealed for {place}.");
+    let target = format!("With scope {scope}, it has to be sealed for {requirement}.");
     let hints = hints(sealed);
-    let foreign: Vec<&Fingerprint> = hints.iter().filter(|f| !shown.contains(f)).collect();
-    let advice = match (hints.is_empty(), foreign.is_empty()) {
+    let unpublished: Vec<&Fingerprint> = hints.iter().filter(|f| !published.contains(f)).collect();
+    let advice = match (hints.is_empty(), unpublished.is_empty()) {
         (false, true) => {
-            "The controller has the key that the object names, so name, namespace or scope were changed after \
+            "The controller has the key that the object names, so its name, namespace or scope was changed after \
              sealing: seal it again for its current name, namespace and scope."
                 .to_owned()
         }
-        (false, false) if !shown.is_empty() => format!(
+        (false, false) if !published.is_empty() => format!(
             "The object names {}, which the controller does not publish: it was sealed for another cluster, or for a \
              key that is lost or expired. Seal it again with this controller's certificate.",
-            list(foreign)
+            list(unpublished)
         ),
-        _ => "Either it was sealed for another controller's certificate, or name, namespace or scope were changed \
+        _ => "Either it was sealed for another controller's certificate, or its name, namespace or scope was changed \
                 after sealing: seal it again with this controller's certificate, for its current name, namespace \
                 and scope."
             .to_owned(),
     };
-    let shown = match shown {
+    let published_text = match published {
         [] => "The controller publishes no certificate.".to_owned(),
-        shown => format!("The controller publishes {}.", list(shown.iter())),
+        published => format!("The controller publishes {}.", list(published.iter())),
     };
-    format!("{target} {shown}\n{advice}")
+    format!("{target} {published_text}\n{advice}")
 }
 
 /// Returns the keys in the hints that `seal` wrote, and in the status that the controller wrote.
 fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
-    let written = hints::read(sealed.metadata.annotations.as_ref());
+    let hinted_keys = hints::read(sealed.metadata.annotations.as_ref());
     let items = sealed.status.iter().flat_map(|status| &status.items);
     let observed = items.filter_map(|item| item.sealed_by.as_ref()?.parse().ok());
-    written.into_values().chain(observed).collect()
+    hinted_keys.into_values().chain(observed).collect()
 }
 
 fn list<'a>(fingerprints: impl IntoIterator<Item = &'a Fingerprint>) -> String {
@@ -94,7 +95,7 @@ mod tests {
                 "moved",
                 &hinted,
                 vec![b.clone(), a.clone()],
-                "were changed after sealing",
+                "was changed after sealing",
             ),
             ("foreign", &hinted, vec![b.clone()], "for another cluster"),
             (
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_name_and_namespace_of_the_scope() {
+    fn shows_the_name_and_namespace_that_the_scope_requires() {
         let wide = [("sealedsecrets.bitnami.com/namespace-wide", "true")];
         for (object, want) in [
             (

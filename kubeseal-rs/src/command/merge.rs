@@ -11,7 +11,7 @@ use shared::seal::{self, Target};
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::secrets::{self, ManifestError, Places};
+use super::secrets::{self, ManifestError, ObjectNumbers};
 use super::{CommandError, Format, SealOptions};
 
 /// New items cannot be added to the file.
@@ -28,14 +28,14 @@ pub enum MergeError {
     NoName,
     /// The new items would have another scope; items of one object share its scope.
     #[error(
-        "its items have scope {existing}, the new ones would have scope {wanted}\n\
+        "its items have scope {existing}, the new ones would have scope {requested}\n\
          hint: seal them with --scope {existing}, or seal the whole Secret again"
     )]
     Scope {
         /// The scope of the file.
         existing: Scope,
         /// The scope of the flag or of the input's annotations.
-        wanted: Scope,
+        requested: Scope,
     },
 }
 
@@ -49,25 +49,27 @@ pub(super) fn merge(
     options: &SealOptions,
     format: Option<Format>,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
-    let wrong = |source| CommandError::Merge {
+    let merge_error = |source| CommandError::Merge {
         file: file.to_owned(),
         source,
     };
-    let (mut target, rest) = read_target(existing).map_err(wrong)?;
-    let fresh = secrets::read(input, options)?;
-    let places = Places::of(fresh.len());
+    let (mut target, other_documents) = read_target(existing).map_err(merge_error)?;
+    let new_secrets = secrets::read(input, options)?;
+    let numbers = ObjectNumbers::of(new_secrets.len());
     let mut rng = shared::random::system();
-    for (i, mut secret) in fresh.into_iter().enumerate() {
-        let scope = agreed_scope(&target, &secret, options.scope).map_err(wrong)?;
-        aim(&mut secret, &target, scope, options)
+    for (i, mut secret) in new_secrets.into_iter().enumerate() {
+        let scope = agreed_scope(&target, &secret, options.scope).map_err(merge_error)?;
+        set_target(&mut secret, &target, scope, options)
             .and_then(|()| secrets::seal_secret(&secret, certificate, &mut rng))
             .map(|sealed| merge_one(&mut target, sealed, scope))
             .map_err(|problem| CommandError::Seal {
-                place: places.name(i),
+                prefix: numbers.prefix(i),
                 problem,
             })?;
     }
-    let documents: Vec<Json> = std::iter::once(target.to_document()).chain(rest).collect();
+    let documents: Vec<Json> = std::iter::once(target.to_document())
+        .chain(other_documents)
+        .collect();
     let format = format.unwrap_or_else(|| format_of(existing));
     Ok(secrets::write(&documents, format))
 }
@@ -76,7 +78,7 @@ pub(super) fn merge(
 /// documents, which stay unchanged.
 fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError> {
     let documents = manifest::read(existing).map_err(ManifestError::from)?;
-    let (first, rest) = documents.split_first().ok_or(MergeError::Count(0))?;
+    let (first, other_documents) = documents.split_first().ok_or(MergeError::Count(0))?;
     let in_document = |number| move |source| ManifestError::Document { number, source };
     let (mut found, _) =
         SealedSecret::all_from_document(first).map_err(in_document(first.number))?;
@@ -85,14 +87,20 @@ fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError>
         (1, Some(target)) => target,
         (count, _) => return Err(MergeError::Count(count)),
     };
-    let as_it_is = |document: &Document| {
+    let unchanged = |document: &Document| {
         let json = Reading::default().json(&document.root, Shape::Any);
         json.map_err(|e| in_document(document.number)(e.into()))
     };
-    Ok((target, rest.iter().map(as_it_is).collect::<Result<_, _>>()?))
+    Ok((
+        target,
+        other_documents
+            .iter()
+            .map(unchanged)
+            .collect::<Result<_, _>>()?,
+    ))
 }
 
-/// Returns the scope of the file or, if it has no items yet, the requested one. A flag or
+/// Returns the scope of the file or, if the file has no items yet, the requested scope. A flag or
 /// annotation that contradicts existing items is an error: the new items would get a label that the
 /// controller never unseals.
 fn agreed_scope(
@@ -102,15 +110,20 @@ fn agreed_scope(
 ) -> Result<Scope, MergeError> {
     let existing = Scope::from_annotations(target.metadata.annotations.as_ref());
     let annotated = Scope::from_annotations(secret.metadata.annotations.as_ref());
-    let wanted = flag.or_else(|| Some(annotated).filter(|scope| *scope != Scope::Strict));
-    match wanted {
-        Some(wanted) if wanted != existing && target.spec.encrypted_data.is_empty() => Ok(wanted),
-        Some(wanted) if wanted != existing => Err(MergeError::Scope { existing, wanted }),
+    let requested = flag.or_else(|| Some(annotated).filter(|scope| *scope != Scope::Strict));
+    match requested {
+        Some(requested) if requested != existing && target.spec.encrypted_data.is_empty() => {
+            Ok(requested)
+        }
+        Some(requested) if requested != existing => Err(MergeError::Scope {
+            existing,
+            requested,
+        }),
         _ => Ok(existing),
     }
 }
 
-fn aim(
+fn set_target(
     secret: &mut Secret,
     target: &SealedSecret,
     scope: Scope,
@@ -127,11 +140,11 @@ fn aim(
     )
 }
 
-fn merge_one(target: &mut SealedSecret, fresh: SealedSecret, scope: Scope) {
+fn merge_one(target: &mut SealedSecret, sealed: SealedSecret, scope: Scope) {
     if scope != Scope::from_annotations(target.metadata.annotations.as_ref()) {
         scope.annotate(target.metadata.annotations.get_or_insert_default());
     }
-    seal::merge_into(target, fresh);
+    seal::merge_into(target, sealed);
 }
 
 fn format_of(existing: &[u8]) -> Format {

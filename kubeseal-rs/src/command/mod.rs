@@ -1,7 +1,7 @@
 //! The commands of `kubeseal`, and how they run.
 //!
-//! Each command is a function from the bytes read to the bytes to write. This module reads before
-//! and writes after it, so a failing command leaves nothing half-written.
+//! Each command is a function from the bytes read to the bytes to write. This module reads the
+//! input before and writes the result after it, so a failing command leaves nothing half-written.
 
 mod explain;
 mod merge;
@@ -55,11 +55,11 @@ pub struct Request {
 pub enum Command {
     /// Print the version.
     Version,
-    /// Print a page that is part of the program.
+    /// Print a manual page or completion script.
     Print(Vec<u8>),
     /// Seal Secret manifests.
     Seal(SealOptions),
-    /// Seal Secret manifests into an existing file.
+    /// Seal Secret manifests and merge the items into an existing file.
     MergeInto {
         /// The file to merge into.
         file: PathBuf,
@@ -147,10 +147,10 @@ pub enum CommandError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A Secret cannot be sealed.
-    #[error("{place}{problem}")]
+    #[error("{prefix}{problem}")]
     Seal {
         /// The prefix `object 2 of 3: `; empty if there is only one object.
-        place: String,
+        prefix: String,
         /// Why the Secret cannot be sealed.
         problem: SealError,
     },
@@ -162,12 +162,12 @@ pub enum CommandError {
     NoSealedSecrets,
     /// The Secret has no values.
     #[error(
-        "{place}secret.data is empty in input Secret, assuming this is an error and aborting. \
+        "{prefix}secret.data is empty in input Secret, assuming this is an error and aborting. \
          To work with empty data, --allow-empty-data can be used"
     )]
     EmptyData {
         /// The prefix `object 2 of 3: `; empty if there is only one object.
-        place: String,
+        prefix: String,
     },
     /// The output format is neither json nor yaml.
     #[error("unsupported output format: {0}")]
@@ -200,13 +200,13 @@ pub enum CommandError {
         source: recover::KeyFileError,
     },
     /// The path of a key file is a folder.
-    #[error("read {}: is a directory\nhint: name the files in it", .0.shown())]
+    #[error("read {}: is a directory\nhint: pass the files in it instead", .0.shown())]
     RecoveryFolder(PathBuf),
     /// A SealedSecret cannot be decrypted.
-    #[error("{place}{}{}", problem.exact(), hint_lines(hints))]
+    #[error("{prefix}{}{}", problem.exact(), hint_lines(hints))]
     Unseal {
         /// The prefix `namespace/name: `; empty if there is only one object.
-        place: String,
+        prefix: String,
         /// Why the SealedSecret cannot be decrypted.
         problem: UnsealError,
         /// Hints for the user.
@@ -258,22 +258,22 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
         Command::Version => print_version(),
         Command::Print(page) => report::print(page).map_err(CommandError::Stdout),
         Command::Seal(options) => {
-            let input = Prepared::new(request, environment)?;
+            let input = PreparedInput::new(request, environment)?;
             let certificate = sealing_certificate(options, environment)?;
             let sealed = secrets::seal(&input.read()?, &certificate, options, environment)?;
             write_result(request, &secrets::write(&sealed, output_format(request)?))
         }
         Command::MergeInto { file, options } => {
-            let input = Prepared::new(request, environment)?;
+            let input = PreparedInput::new(request, environment)?;
             let certificate = sealing_certificate(options, environment)?;
             files::check(file)?;
             let format = request
                 .has_format
                 .then(|| output_format(request))
                 .transpose()?;
-            let fresh = input.read()?;
+            let new_secrets = input.read()?;
             files::update(file, |existing| {
-                merge::merge(file, existing, &fresh, &certificate, options, format)
+                merge::merge(file, existing, &new_secrets, &certificate, options, format)
             })
         }
         Command::Raw {
@@ -290,13 +290,13 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             write_result(request, &obtain(wanted, environment)?.pem)
         }
         Command::Recover { key_files } => {
-            let input = Prepared::new(request, environment)?;
+            let input = PreparedInput::new(request, environment)?;
             let keys = RecoveryKeys::read(key_files)?;
             let secrets = recover::unseal(&input.read()?, &keys, environment.now)?;
             write_result(request, &secrets::write(&secrets, output_format(request)?))
         }
         Command::Validate { access, namespace } => {
-            let input = Prepared::new(request, environment)?;
+            let input = PreparedInput::new(request, environment)?;
             let mut objects = online::read(&input.read()?)?;
             online::fill_namespaces(&mut objects, namespace.as_ref(), access, environment)?;
             online::validate(
@@ -305,18 +305,23 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             )
         }
         Command::ReEncrypt { access, namespace } => {
-            let input = Prepared::new(request, environment)?;
+            let input = PreparedInput::new(request, environment)?;
             let objects = online::read(&input.read()?)?;
-            let (place, format) = online::target(request)?;
-            let mut placed = objects.clone();
-            online::fill_namespaces(&mut placed, namespace.as_ref(), access, environment)?;
+            let (output, format) = online::output_file_and_format(request)?;
+            let mut with_namespaces = objects.clone();
+            online::fill_namespaces(
+                &mut with_namespaces,
+                namespace.as_ref(),
+                access,
+                environment,
+            )?;
             let mut rotated = online::rotate(
-                &placed,
+                &with_namespaces,
                 &Controller::find(access, &Clusters::new(environment))?,
             )?;
             online::empty_namespaces(&mut rotated, &objects);
             let bytes = secrets::write(&rotated, format);
-            match place {
+            match output {
                 Some(path) => Ok(files::replace(path, &bytes)?),
                 None => report::print(&bytes).map_err(CommandError::Stdout),
             }
@@ -334,14 +339,14 @@ fn print_version() -> Result<(), CommandError> {
     report::print(line.as_bytes()).map_err(CommandError::Stdout)
 }
 
-/// The input, opened before the certificate is fetched. So a missing file is reported before a bad
-/// certificate, while stdin is read only when it is needed.
-enum Prepared {
+/// The input. A file is read before the certificate is fetched, so that a missing file is reported
+/// before a bad certificate. Stdin is read only when it is needed.
+enum PreparedInput {
     Stdin,
     Bytes(Zeroizing<Vec<u8>>),
 }
 
-impl Prepared {
+impl PreparedInput {
     fn new(request: &Request, environment: &Environment) -> Result<Self, CommandError> {
         match &request.input {
             Input::File(path) => Ok(Self::Bytes(files::read(path).map_err(CommandError::Input)?)),

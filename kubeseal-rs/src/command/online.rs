@@ -21,20 +21,20 @@ pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     Ok(objects)
 }
 
-/// Fills in missing namespaces. A file without namespace is unsealed where `kubectl apply` would
-/// create it.
+/// Fills in missing namespaces. An object without a namespace gets the one in which `kubectl apply`
+/// would create it.
 pub(super) fn fill_namespaces(
     objects: &mut [SealedSecret],
     namespace: Option<&String>,
     access: &Access,
     environment: &Environment,
 ) -> Result<(), CommandError> {
-    let lacks = |sealed: &SealedSecret| {
+    let lacks_namespace = |sealed: &SealedSecret| {
         let annotations = sealed.metadata.annotations.as_ref();
         let scope = Scope::from_annotations(annotations);
         sealed.namespace_or_empty().is_empty() && scope != Scope::ClusterWide
     };
-    if !objects.iter().any(lacks) {
+    if !objects.iter().any(lacks_namespace) {
         return Ok(());
     }
     let choice = Choice {
@@ -45,7 +45,7 @@ pub(super) fn fill_namespaces(
         Some(namespace) => Some(namespace.clone()),
         None => kubeconfig::namespace(&choice, environment)?,
     };
-    for sealed in objects.iter_mut().filter(|sealed| lacks(sealed)) {
+    for sealed in objects.iter_mut().filter(|sealed| lacks_namespace(sealed)) {
         sealed.metadata.namespace.clone_from(&namespace);
     }
     Ok(())
@@ -55,10 +55,10 @@ pub(super) fn fill_namespaces(
 pub(super) fn empty_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
         let template = &sealed.spec.template.metadata;
-        for (of, before) in [("", &sealed.metadata), ("/spec/template", template)] {
-            let metadata = document.pointer_mut(&format!("{of}/metadata"));
+        for (parent, original) in [("", &sealed.metadata), ("/spec/template", template)] {
+            let metadata = document.pointer_mut(&format!("{parent}/metadata"));
             let metadata = metadata.and_then(Json::as_object_mut);
-            if let Some(metadata) = metadata.filter(|_| before.namespace.is_none()) {
+            if let Some(metadata) = metadata.filter(|_| original.namespace.is_none()) {
                 metadata.remove("namespace");
             }
         }
@@ -80,8 +80,8 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails. Upstream writes any answer of the controller; here an answer
-/// with anything but new ciphertexts is refused.
+/// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses an answer that changes anything but the
+/// ciphertexts.
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -106,8 +106,8 @@ pub(super) fn rotate(
 /// times.
 fn tidy(rotated: Json) -> Result<SealedSecret, CommandError> {
     let what = "cannot re-encrypt secret";
-    let nonsense = |_| kubeseal_library::cluster::ClusterError::Nonsense { what };
-    let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(nonsense)?;
+    let malformed = |_| kubeseal_library::cluster::ClusterError::Nonsense { what };
+    let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(malformed)?;
     sealed.metadata.creation_timestamp = None;
     sealed.metadata.deletion_timestamp = None;
     sealed.metadata.generation = None;
@@ -117,7 +117,9 @@ fn tidy(rotated: Json) -> Result<SealedSecret, CommandError> {
 
 /// Returns the output file and format. Without `--sealed-secret-file`, an input file is replaced,
 /// in the format of its extension.
-pub(super) fn target(request: &Request) -> Result<(Option<&Path>, Format), CommandError> {
+pub(super) fn output_file_and_format(
+    request: &Request,
+) -> Result<(Option<&Path>, Format), CommandError> {
     match (&request.output, &request.input) {
         (None, Input::File(path)) => {
             let format = if is_yaml(path) {

@@ -23,25 +23,25 @@ pub(super) fn seal(
     environment: &Environment,
 ) -> Result<String, CommandError> {
     let scope = options.scope.unwrap_or_default();
-    let needs = |flag| CommandError::RawNeeds { flag, scope };
+    let missing_flag = |flag| CommandError::RawNeeds { flag, scope };
     let namespace = match scope {
         Scope::ClusterWide => String::new(),
-        _ => default_namespace(options, environment)?.ok_or_else(|| needs("namespace"))?,
+        _ => default_namespace(options, environment)?.ok_or_else(|| missing_flag("namespace"))?,
     };
     let name = match (scope, &options.name) {
-        (Scope::Strict, None) => return Err(needs("name")),
+        (Scope::Strict, None) => return Err(missing_flag("name")),
         (_, name) => name.clone().unwrap_or_default(),
     };
-    let failed = |problem| CommandError::Seal {
-        place: String::new(),
+    let seal_error = |problem| CommandError::Seal {
+        prefix: String::new(),
         problem,
     };
     let label = scope.label_for_sealing(&namespace, &name);
-    let label = label.map_err(|error| failed(error.into()))?;
+    let label = label.map_err(|error| seal_error(error.into()))?;
     let value = read_value(from_files, environment)?;
     let mut rng = shared::random::system();
     let sealed = envelope::seal(certificate.public_key(), &label, &value, &mut rng)
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|error| seal_error(error.into()))?;
     Ok(base64::encode(&sealed))
 }
 

@@ -35,7 +35,7 @@ pub enum KeyFileError {
     Archive,
     /// The file is a certificate, the public half of a key.
     #[error(
-        "it is a certificate, which is public and cannot unseal anything\nhint: name its private key"
+        "it is a certificate, which is public and cannot unseal anything\nhint: pass its private key instead"
     )]
     Certificate,
     /// The file is neither PEM nor manifests.
@@ -63,10 +63,11 @@ impl RecoveryKeys {
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be read, or if some files contain keys and others do not: then the
-    /// user has named a wrong file.
+    /// Fails if a file cannot be read. Fails if some files contain keys and another is not a key
+    /// file: the user has probably passed a wrong file. A file with an empty list of keys only causes
+    /// a warning.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
-        let (mut read, mut empty) = (Self::default(), Vec::new());
+        let (mut recovery_keys, mut empty) = (Self::default(), Vec::new());
         for file in key_files {
             if file.is_dir() {
                 return Err(CommandError::RecoveryFolder(file.clone()));
@@ -76,26 +77,26 @@ impl RecoveryKeys {
                     file: file.clone(),
                     source: KeyFileError::NoKey,
                 }),
-                Ok(found) => read.take(file, found),
-                Err(source) => read.unusable.push(CommandError::RecoveryKey {
+                Ok(found) => recovery_keys.add(file, found),
+                Err(source) => recovery_keys.unusable.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source,
                 }),
             }
         }
-        if read.keys.is_empty() {
-            read.unusable.append(&mut empty);
+        if recovery_keys.keys.is_empty() {
+            recovery_keys.unusable.append(&mut empty);
         }
         for problem in &empty {
             report::warn(&error_chain(problem));
         }
-        if read.keys.is_empty() || read.unusable.is_empty() {
-            return Ok(read);
+        if recovery_keys.keys.is_empty() || recovery_keys.unusable.is_empty() {
+            return Ok(recovery_keys);
         }
-        Err(read.unusable.remove(0))
+        Err(recovery_keys.unusable.remove(0))
     }
 
-    fn take(&mut self, file: &Path, found: Vec<PrivateKey>) {
+    fn add(&mut self, file: &Path, found: Vec<PrivateKey>) {
         let name = file.shown();
         let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         self.keys.extend(found.into_iter().map(key));
@@ -105,7 +106,7 @@ impl RecoveryKeys {
         KeyRing::new(self.keys.clone())
     }
 
-    /// Returns hints for the case that nothing decrypts; empty if there are keys.
+    /// Returns hints for a failed decryption; empty if there are keys.
     fn hints(&self) -> Vec<String> {
         if !self.keys.is_empty() {
             return Vec::new();
@@ -126,10 +127,10 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);
     }
-    let mut read = RecoveryKeys::read(key_files)?;
-    match read.unusable.pop() {
+    let mut recovery_keys = RecoveryKeys::read(key_files)?;
+    match recovery_keys.unusable.pop() {
         Some(why) => Err(why),
-        None => Ok(read.ring()),
+        None => Ok(recovery_keys.ring()),
     }
 }
 
@@ -151,7 +152,7 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     for document in documents {
         for node in key_secret::objects(&document.root) {
             is_empty = false;
-            match Secret::from_node(&of_any_kind(node), &mut Reading::default())
+            match Secret::from_node(&without_kind(node), &mut Reading::default())
                 .map_err(UnusableKey::from)
                 .and_then(|secret| keys_of_secret(&secret))
             {
@@ -172,9 +173,9 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     }
 }
 
-/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, which is then read as a
-/// key Secret of any kind. Upstream accepts these too.
-fn of_any_kind(node: &Node) -> Cow<'_, Node> {
+/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key
+/// Secret whatever its kind, as upstream does.
+fn without_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")
         .and_then(|data| data.field(PRIVATE_KEY_ITEM));
@@ -222,7 +223,7 @@ fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
 }
 
 /// Decrypts every SealedSecret of the input and renders its templates. Templates that use time or
-/// randomness give other values than on the controller. The documents **contain plain values**.
+/// randomness produce other values than on the controller. The documents **contain plain values**.
 /// They have no owner reference, so they can be applied unchanged.
 pub(super) fn unseal(
     input: &[u8],
@@ -243,30 +244,32 @@ pub(super) fn unseal(
         now,
         rng: &mut shared::random::system(),
     };
-    let open = |(sealed, types): Typed| {
+    let unseal_one = |(sealed, types): SealedWithTypes| {
         let unsealed = unseal::unseal(&sealed, &ring, rules, &mut randomness);
         let unsealed = unsealed.map_err(|mut problem| {
             if let UnsealError::Items(items) = &mut problem {
                 items.name_types(&types);
             }
             CommandError::Unseal {
-                place: place(&sealed, several),
+                prefix: object_prefix(&sealed, several),
                 problem,
                 hints: keys.hints(),
             }
         });
         Ok(unsealed?.secret.to_document())
     };
-    sealed.into_iter().map(open).collect()
+    sealed.into_iter().map(unseal_one).collect()
 }
 
 /// The types of sealed values that are not text, by item key.
 type ItemTypes = BTreeMap<String, &'static str>;
 
-type Typed = (SealedSecret, ItemTypes);
+type SealedWithTypes = (SealedSecret, ItemTypes);
 
 /// Reads the SealedSecrets of a document, each with the types of its sealed values that are not text.
-fn read_with_types(document: &Document) -> Result<(Vec<Typed>, Vec<Coercion>), DocumentError> {
+fn read_with_types(
+    document: &Document,
+) -> Result<(Vec<SealedWithTypes>, Vec<Coercion>), DocumentError> {
     let (sealed, coerced) = SealedSecret::all_from_document(document)?;
     let nodes = SealedSecret::nodes(document).into_iter();
     let types = nodes.map(types_of_items);
@@ -274,7 +277,7 @@ fn read_with_types(document: &Document) -> Result<(Vec<Typed>, Vec<Coercion>), D
 }
 
 /// Returns a prefix that names the object; empty if there is only one.
-fn place(sealed: &SealedSecret, several: bool) -> String {
+fn object_prefix(sealed: &SealedSecret, several: bool) -> String {
     if several {
         format!(
             "{}/{}: ",

@@ -39,10 +39,10 @@ pub(super) fn seal(
     environment: &Environment,
 ) -> Result<Vec<Json>, CommandError> {
     let mut secrets = read(input, options)?;
-    let places = Places::of(secrets.len());
-    let place = |i| {
+    let numbers = ObjectNumbers::of(secrets.len());
+    let seal_error = |i| {
         move |problem| CommandError::Seal {
-            place: places.name(i),
+            prefix: numbers.prefix(i),
             problem,
         }
     };
@@ -52,11 +52,11 @@ pub(super) fn seal(
         scope: options.scope,
     };
     for (i, secret) in secrets.iter_mut().enumerate() {
-        seal::aim(secret, target).map_err(place(i))?;
+        seal::aim(secret, target).map_err(seal_error(i))?;
     }
     fill_namespaces(&mut secrets, options, environment)?;
     let seal_one = |rng: &mut SystemRng, i, secret: &Secret| {
-        let sealed = seal_secret(secret, certificate, rng).map_err(place(i))?;
+        let sealed = seal_secret(secret, certificate, rng).map_err(seal_error(i))?;
         Ok(sealed.to_document())
     };
     parallel::map(&secrets, random::system, seal_one)
@@ -91,19 +91,20 @@ pub(super) fn seal_secret(
     seal::seal(secret, certificate.public_key(), rng)
 }
 
-/// Parses every Secret of the input, and warns about values that YAML changes to another text.
+/// Parses every Secret of the input, and warns about values that YAML changes to another text. Fails if there is no
+/// Secret, or if a Secret has no values and `--allow-empty-data` is not set.
 pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, CommandError> {
     let secrets = read_objects(input, Secret::all_from_document)?;
     if secrets.is_empty() {
         return Err(CommandError::NoSecrets);
     }
-    let places = Places::of(secrets.len());
+    let numbers = ObjectNumbers::of(secrets.len());
     match secrets
         .iter()
         .position(|secret| secret.data.is_empty() && !options.allow_empty_data)
     {
         Some(i) => Err(CommandError::EmptyData {
-            place: places.name(i),
+            prefix: numbers.prefix(i),
         }),
         None => Ok(secrets),
     }
@@ -115,13 +116,13 @@ type ReadDocument<T> = fn(&Document) -> Result<(Vec<T>, Vec<Coercion>), Document
 /// Reads all objects of one kind.
 pub(super) fn read_objects<T>(
     input: &[u8],
-    of_document: ReadDocument<T>,
+    read_document: ReadDocument<T>,
 ) -> Result<Vec<T>, ManifestError> {
     let mut objects = Vec::new();
     for document in manifest::read(input)? {
         let number = document.number;
-        let (found, coerced) =
-            of_document(&document).map_err(|source| ManifestError::Document { number, source })?;
+        let (found, coerced) = read_document(&document)
+            .map_err(|source| ManifestError::Document { number, source })?;
         objects.extend(found);
         for coercion in &coerced {
             report::warn(&describe(coercion));
@@ -140,16 +141,16 @@ fn describe(coercion: &Coercion) -> String {
 
 /// Formats a prefix that names one of several objects; empty if there is only one.
 #[derive(Clone, Copy)]
-pub(super) struct Places {
+pub(super) struct ObjectNumbers {
     count: usize,
 }
 
-impl Places {
+impl ObjectNumbers {
     pub(super) fn of(count: usize) -> Self {
         Self { count }
     }
 
-    pub(super) fn name(self, index: usize) -> String {
+    pub(super) fn prefix(self, index: usize) -> String {
         if self.count > 1 {
             format!("object {} of {}: ", index + 1, self.count)
         } else {
@@ -162,11 +163,11 @@ impl Places {
 pub(super) fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for document in documents {
-        let one = Zeroizing::new(match format {
+        let document_text = Zeroizing::new(match format {
             Format::Json => manifest::to_json(document),
             Format::Yaml => format!("---\n{}", manifest::to_yaml(document)),
         });
-        text.extend_from_slice(one.as_bytes());
+        text.extend_from_slice(document_text.as_bytes());
     }
     text
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-fn parsed(args: &[&str], variables: &[(&str, &str)]) -> Result<Request, Stop> {
+fn parse_args(args: &[&str], variables: &[(&str, &str)]) -> Result<Request, Stop> {
     let variable = |name: &str| {
         variables
             .iter()
@@ -24,7 +24,7 @@ fn the_first_of_several_commands_wins_in_upstreams_order() {
         (&[], "Seal"),
     ];
     for (args, want) in cases {
-        let command = format!("{:?}", parsed(args, &[]).unwrap().command);
+        let command = format!("{:?}", parse_args(args, &[]).unwrap().command);
         assert!(command.starts_with(want), "{args:?}: {command}");
     }
 }
@@ -32,7 +32,7 @@ fn the_first_of_several_commands_wins_in_upstreams_order() {
 #[test]
 fn an_explicit_strict_scope_differs_from_no_scope() {
     let scope = |args: &[&str], variables: &[(&str, &str)]| {
-        let Command::Seal(options) = parsed(args, variables).unwrap().command else {
+        let Command::Seal(options) = parse_args(args, variables).unwrap().command else {
             unreachable!("sealing")
         };
         options.scope
@@ -54,19 +54,19 @@ fn refuses_conflicting_arguments() {
             "--merge-into cannot be combined",
         ),
     ] {
-        let Err(Stop::Refused(text)) = parsed(&args, &[]) else {
+        let Err(Stop::Refused(text)) = parse_args(&args, &[]) else {
             unreachable!("{args:?}")
         };
         assert!(text.starts_with(want), "{text}");
     }
     assert!(matches!(
-        parsed(&["--scope", "x"], &[]),
+        parse_args(&["--scope", "x"], &[]),
         Err(Stop::Usage(_))
     ));
 }
 
 #[test]
-fn a_pin_that_is_empty_or_cannot_be_read_is_refused() {
+fn refuses_an_empty_or_malformed_pin() {
     let variable = |value| [("SEALED_SECRETS_CERT_FINGERPRINT", value)];
     for (args, variables) in [
         (vec!["--cert-fingerprint", ""], vec![]),
@@ -75,17 +75,17 @@ fn a_pin_that_is_empty_or_cannot_be_read_is_refused() {
         (vec![], variable("\"SHA256:x").to_vec()),
         (vec![], variable(" ").to_vec()),
     ] {
-        let parsed = parsed(&args, &variables);
+        let parsed = parse_args(&args, &variables);
         assert!(matches!(parsed, Err(Stop::Refused(_))), "{args:?}");
     }
-    let request = parsed(&[], &variable("")).unwrap();
+    let request = parse_args(&[], &variable("")).unwrap();
     assert!(request.warnings.is_empty());
 }
 
 #[test]
 fn a_group_to_impersonate_keeps_its_commas() {
     let args = ["--as=a", "--as-group=CN=a,OU=b", "--as-group", "c"];
-    let Command::Seal(options) = parsed(&args, &[]).unwrap().command else {
+    let Command::Seal(options) = parse_args(&args, &[]).unwrap().command else {
         unreachable!("sealing")
     };
     let groups = options.certificate.access.overrides.impersonate_groups;
@@ -99,5 +99,5 @@ fn every_logging_flag_is_accepted() {
                  --stderrthreshold=2 -v 9 --vmodule= --legacy_stderr_threshold_behavior \
                  --alsologtostderrthreshold=0";
     let args: Vec<&str> = args.split_whitespace().collect();
-    assert!(parsed(&args, &[]).is_ok());
+    assert!(parse_args(&args, &[]).is_ok());
 }

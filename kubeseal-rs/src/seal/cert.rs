@@ -19,7 +19,7 @@ use super::keys::{access, store};
 use super::{Outcome, print};
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::{Form, Place};
+use crate::seal_args::{KeyLocation, OutputFormat};
 
 /// Arguments of `seal cert`.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub struct CertSource {
     pub cert: Option<OsString>,
     /// The cluster and controller, if no certificate is given.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Arguments of `seal cert fetch`.
@@ -61,7 +61,7 @@ pub struct CertFetch {
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Replace a file that contains another certificate, without asking
+    /// Replace an existing file with other content, without a prompt
     #[arg(long, requires = "out")]
     pub replace: bool,
     /// Fail unless the certificate has this fingerprint
@@ -78,7 +78,7 @@ pub struct CertFetch {
 pub struct CertShow {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    pub output: Form,
+    pub output: OutputFormat,
     /// The certificate to use.
     #[command(flatten)]
     pub source: CertSource,
@@ -103,7 +103,7 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// The certificate cannot be read or fetched, or is invalid.
+/// Fails if the certificate cannot be read or fetched, or is invalid.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),
@@ -114,10 +114,10 @@ pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
 
 fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
-    let found = certificate.fingerprint();
-    if let Some(pin) = args.fingerprint.as_ref().filter(|pin| *pin != found) {
+    let fingerprint = certificate.fingerprint();
+    if let Some(pin) = args.fingerprint.as_ref().filter(|pin| *pin != fingerprint) {
         bail!(
-            "the certificate has the fingerprint {found}, not {pin} (--fingerprint); nothing was written"
+            "the certificate has the fingerprint {fingerprint}, not {pin} (--fingerprint); nothing was written"
         );
     }
     let pem = certificate.to_pem();
@@ -126,17 +126,17 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     };
     match existing(out)? {
         Existing::None => {}
-        Existing::Certificate(old) if old == *found => {
-            report::info(&format!("{} is unchanged: {found}", out.shown()));
+        Existing::Certificate(old) if old == *fingerprint => {
+            report::info(&format!("{} is unchanged: {fingerprint}", out.shown()));
             return Ok(Outcome::Done);
         }
         // The user chose the certificate by its fingerprint.
         Existing::Certificate(_) if args.fingerprint.is_some() => {}
         _ if args.replace => {}
-        existing => agree(out, &existing, found, environment)?,
+        existing => confirm_replacement(out, &existing, fingerprint, environment)?,
     }
     files::replace(out, pem.as_bytes())?;
-    report::info(&format!("{} written: {found}", out.shown()));
+    report::info(&format!("{} written: {fingerprint}", out.shown()));
     Ok(Outcome::Done)
 }
 
@@ -157,20 +157,20 @@ fn existing(out: &Path) -> Result<Existing> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Existing::None);
     }
-    let known = Certificate::from_pem(&bytes);
-    Ok(known.map_or(Existing::Other, |certificate| {
+    let certificate = Certificate::from_pem(&bytes);
+    Ok(certificate.map_or(Existing::Other, |certificate| {
         Existing::Certificate(certificate.fingerprint().clone())
     }))
 }
 
-/// Asks the user on the terminal whether to replace the file. Without a terminal, returns an error.
-fn agree(
+/// Asks the user on the terminal whether to replace the file. Fails if the user declines, or if there is no terminal.
+fn confirm_replacement(
     out: &Path,
     existing: &Existing,
     new: &Fingerprint,
     environment: &Environment,
 ) -> Result<()> {
-    let what = match existing {
+    let problem = match existing {
         Existing::Certificate(old) => format!(
             "{} contains another certificate, {old}; with {new}, values are sealed for another key. This is correct \
              if the key was renewed, and an attack otherwise",
@@ -182,9 +182,9 @@ fn agree(
         "hint: compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace"
     );
     if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
-        bail!("{what}; nothing was written\n{hint}");
+        bail!("{problem}; nothing was written\n{hint}");
     }
-    report::info(&what);
+    report::info(&problem);
     report::ask("Replace it? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
@@ -199,15 +199,15 @@ fn show(args: &CertShow, environment: &Environment) -> Result<Outcome> {
     let validity = validity(&certificate, environment);
     let (from, until) = (certificate.not_before(), certificate.not_after());
     let bits = certificate.public_key().modulus_len() * 8;
-    if args.output == Form::Json {
-        let facts = json!({
+    if args.output == OutputFormat::Json {
+        let properties = json!({
             "fingerprint": certificate.fingerprint().to_string(),
             "notBefore": from.to_string(),
             "notAfter": until.to_string(),
             "bits": bits,
             "validity": validity,
         });
-        let mut bytes = serde_json::to_vec_pretty(&facts)?;
+        let mut bytes = serde_json::to_vec_pretty(&properties)?;
         bytes.push(b'\n');
         return print(&bytes);
     }
@@ -227,22 +227,22 @@ fn validity(certificate: &Certificate, environment: &Environment) -> &'static st
     }
 }
 
-/// Compares the certificate with the pins. Returns findings if no pin matches, or if it is not valid now.
+/// Compares the certificate with the pins. Returns findings if no pin matches, or if the certificate is not valid now.
 fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
     let mut pins = args.fingerprint.clone();
     if let Some(against) = &args.against {
-        let other = read_at(against)?;
-        pins.push(other.fingerprint().clone());
+        let expected = read_certificate(against)?;
+        pins.push(expected.fingerprint().clone());
     }
-    let found = certificate.fingerprint();
+    let fingerprint = certificate.fingerprint();
     let mut outcome = Outcome::Done;
-    if pins.contains(found) {
-        report::info(&format!("{found} is the pinned certificate"));
+    if pins.contains(fingerprint) {
+        report::info(&format!("{fingerprint} is the pinned certificate"));
     } else {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
         report::info(&format!(
-            "the certificate is {found}, but the pinned one is {}. If the key was renewed, `seal keys list` shows \
+            "the certificate is {fingerprint}, but the pinned one is {}. If the key was renewed, `seal keys list` shows \
              the new key (this needs permission to read the keys); otherwise another server may have answered",
             pins.join(" or ")
         ));
@@ -261,12 +261,12 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
 }
 
 fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
-    match (&source.cert, &source.place.directory) {
-        (Some(at), _) => read_at(at),
-        (None, Some(folder)) => of_folder(folder, &source.place, environment),
+    match (&source.cert, &source.location.directory) {
+        (Some(source), _) => read_certificate(source),
+        (None, Some(folder)) => certificate_of_folder(folder, &source.location, environment),
         (None, None) => {
             let clusters = Clusters::new(environment);
-            let access = access(&source.place, environment);
+            let access = access(&source.location, environment);
             let controller = Controller::find(&access, &clusters)?;
             let pem = controller.certificate()?;
             Certificate::from_pem(&pem).context("cannot use the certificate of the controller")
@@ -275,12 +275,16 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
 }
 
 /// Returns the certificate of the sealing key in a folder.
-fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<Certificate> {
-    let records = store(place, &Clusters::new(environment))?.read()?;
+fn certificate_of_folder(
+    folder: &Path,
+    location: &KeyLocation,
+    environment: &Environment,
+) -> Result<Certificate> {
+    let records = store(location, &Clusters::new(environment))?.read()?;
     let states = record::states(&records, None);
-    let mut seals = records.iter().zip(states);
-    let seals = seals.find(|(_, state)| *state == KeyState::Sealing);
-    let key = seals.and_then(|(record, _)| record.key.as_ref().ok());
+    let mut keys = records.iter().zip(states);
+    let sealing = keys.find(|(_, state)| *state == KeyState::Sealing);
+    let key = sealing.and_then(|(record, _)| record.key.as_ref().ok());
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
         format!(
@@ -291,8 +295,8 @@ fn of_folder(folder: &Path, place: &Place, environment: &Environment) -> Result<
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }
 
-fn read_at(at: &OsStr) -> Result<Certificate> {
-    let pem = certificate::read(at)?;
+fn read_certificate(source: &OsStr) -> Result<Certificate> {
+    let pem = certificate::read(source)?;
     Certificate::from_pem(&pem)
-        .with_context(|| format!("cannot use the certificate {}", redacted_source(at)))
+        .with_context(|| format!("cannot use the certificate {}", redacted_source(source)))
 }

@@ -10,7 +10,7 @@ use crate::{pages, seal_args};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal completions bash > seal.bash")]
 pub struct Completions {
-    /// The shell
+    /// Shell to generate the script for
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::pages::SHELLS))]
     pub shell: String,
 }

@@ -27,7 +27,7 @@ pub struct Config {
 /// Subcommands of `seal config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Show which rule applies to a file, and the settings that result
+    /// Show which rule applies to a file, and the resulting settings
     Explain(Explain),
 }
 
@@ -35,7 +35,7 @@ pub enum ConfigVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal config explain prod/db.yaml")]
 pub struct Explain {
-    /// The file; it does not have to exist
+    /// Path of the file, which need not exist
     pub path: PathBuf,
     /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = crate::seal_args::output_format())]
@@ -67,16 +67,16 @@ fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
     let certificate = &settings.certificate;
     lines.push(line("certificate", source(certificate), &certificate.by));
     let rule = settings.rule.as_ref();
-    let joined = |items: Vec<String>| items.join(", ");
+    let join = |items: Vec<String>| items.join(", ");
     if let Some(pins) = &settings.pins {
-        lines.push(line("fingerprint", joined(texts(&pins.value)), &pins.by));
+        lines.push(line("fingerprint", join(texts(&pins.value)), &pins.by));
     }
     for (name, values) in [
         ("fingerprint", rule.map(|r| texts(&r.fingerprints))),
         ("retired", rule.map(|r| texts(&r.retired))),
     ] {
         if let Some(values) = values.filter(|values| !values.is_empty()) {
-            lines.push(line(name, joined(values), &"the rule"));
+            lines.push(line(name, join(values), &"the rule"));
         }
     }
     match &settings.namespace {
@@ -99,7 +99,7 @@ fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
         .map(|r| texts(&r.allowed_scopes))
         .filter(|s| !s.is_empty())
     {
-        lines.push(line("allowedScopes", joined(scopes), &"the rule"));
+        lines.push(line("allowedScopes", join(scopes), &"the rule"));
     }
     if let Some(bits) = rule.and_then(|rule| rule.key_size) {
         lines.push(line(

@@ -18,7 +18,7 @@ use super::values::{self, Stdin, ValueError};
 use super::{Outcome, sealing};
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::{Destination, Like, Sealing};
+use crate::seal_args::{Destination, Sealing, SecretProperties};
 
 /// Arguments of `seal create`.
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub struct Create {
     pub from_literal: Vec<String>,
     /// Properties of the Secret besides its values.
     #[command(flatten)]
-    pub like: Like,
+    pub properties: SecretProperties,
     /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
@@ -79,7 +79,7 @@ pub enum CreateError {
 ///
 /// # Errors
 ///
-/// A value cannot be read, a name is invalid, or the Secret cannot be sealed.
+/// Fails if a value cannot be read, a name is invalid, or the Secret cannot be sealed.
 pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;
@@ -90,7 +90,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     if items.0.is_empty() {
         return Err(CreateError::NoValues.into());
     }
-    let secret = secret(&args.name, &args.like, items)?;
+    let secret = secret(&args.name, &args.properties, items)?;
     check_secret(&secret)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     args.destination.put(&[sealed])
@@ -119,12 +119,12 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
     for path in &args.from_env_file {
         let text = stdin.read_file(path)?;
         let variables = dotenv::parse_plain(text.expose());
-        let shown = if path.as_os_str() == "-" {
+        let source = if path.as_os_str() == "-" {
             "stdin".into()
         } else {
             path.shown()
         };
-        for variable in variables.context(shown)? {
+        for variable in variables.context(source)? {
             values::warn_about_byte_order_mark("", &variable.name, &variable.value);
             items.add(&variable.name, variable.value)?;
         }
@@ -151,7 +151,7 @@ impl Items {
     ///
     /// # Errors
     ///
-    /// The key is invalid, or already has a value.
+    /// Fails if the key is invalid, or already has a value.
     pub fn add(&mut self, key: &str, value: Plain) -> Result<()> {
         names::check_item(key)?;
         match self.0.insert(key.to_owned(), value) {
@@ -165,21 +165,21 @@ impl Items {
 ///
 /// # Errors
 ///
-/// A label or annotation does not have the form `KEY=VALUE`.
-pub fn secret(name: &str, like: &Like, items: Items) -> Result<Secret> {
+/// Fails if a label or annotation does not have the form `KEY=VALUE`.
+pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
     let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
-        let pairs = args.iter().map(|arg| values::public_pair(arg, flag));
+        let pairs = args.iter().map(|arg| values::parse_pair(arg, flag));
         let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
         Ok((!pairs.is_empty()).then_some(pairs))
     };
     let mut secret = Secret {
-        type_: like.type_.clone(),
-        immutable: like.immutable.then_some(true),
+        type_: properties.type_.clone(),
+        immutable: properties.immutable.then_some(true),
         data: items.0,
         ..Secret::default()
     };
     secret.metadata.name = Some(name.to_owned());
-    secret.metadata.labels = pairs(&like.label, "label")?;
-    secret.metadata.annotations = pairs(&like.annotation, "annotation")?;
+    secret.metadata.labels = pairs(&properties.label, "label")?;
+    secret.metadata.annotations = pairs(&properties.annotation, "annotation")?;
     Ok(secret)
 }

@@ -66,7 +66,7 @@ impl Destination {
             }
             // A device such as `/dev/stdout` always exists.
             Err(error) if error.already_exists() => files::replace(path, &text)?,
-            created => created?,
+            result => result?,
         }
         for one in sealed {
             report::info(&format!("{}: {}", path.shown(), one.describe()));
@@ -77,5 +77,5 @@ impl Destination {
 
 fn is_device(path: &Path) -> bool {
     path.metadata()
-        .is_ok_and(|there| !there.is_file() && !there.is_dir())
+        .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }

@@ -1,6 +1,6 @@
-//! `seal diff`: the changes of sealed items between two states of a Git tree.
+//! `seal diff`: shows the changes of sealed items between two states of a Git tree.
 
-mod chosen;
+mod selection;
 mod states;
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::{Outcome, print};
 use crate::report::{self, Paint, shown};
-use chosen::{chosen, path_from};
+use selection::{path_from, select};
 use states::Comparison;
 
 /// Arguments of `seal diff`.
@@ -37,7 +37,7 @@ pub struct Diff {
     /// A revision, then files and folders; `--` before a path that looks like a revision
     #[arg(value_name = "[REV] [PATH]...")]
     pub args: Vec<OsString>,
-    /// Paths only
+    /// Files and folders; names are never read as revisions
     #[arg(last = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Exit with code 1 if anything differs
@@ -82,14 +82,16 @@ pub enum ChangeKind {
 ///
 /// # Errors
 ///
-/// The current folder and the paths are in no work tree, or an argument is neither a revision nor a file. A file that
-/// cannot be read is an error after the others are compared.
+/// Fails if the current folder or a path is in no work tree, or an argument is neither a revision nor a file. If a file
+/// cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
-    for chosen in chosen(args, &here)? {
-        let comparison = Comparison::new(&chosen.paths, &here);
-        for (file, place, found) in comparison.run(&chosen.repository, chosen.from, chosen.to)? {
+    for selection in select(args, &here)? {
+        let comparison = Comparison::new(&selection.paths, &here);
+        for (file, place, found) in
+            comparison.run(&selection.repository, selection.from, selection.to)?
+        {
             changes.push((path_from(&here, &file), place, found));
         }
     }
@@ -181,15 +183,15 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
 /// The name for the deprecated `spec.data`, which no item can have: a whole Secret that is sealed as one value.
 const WHOLE_SECRET: &str = "(data)";
 
-/// Returns the metadata that changes what happens with the object, without what is reported otherwise (scope) or
-/// changes with each sealing (hints), and without what tools and the API server write.
+/// Returns the metadata that affects the object, without the scope (reported separately), the hints (which change with
+/// each sealing), and fields that tools and the API server write.
 fn metadata(object: &Object) -> impl PartialEq {
     let metadata = &object.sealed.metadata;
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
     Scope::Strict.annotate(&mut annotations);
     annotations.remove(KEY_HINTS_ANNOTATION);
-    for written in LAST_APPLIED_ANNOTATIONS {
-        annotations.remove(written);
+    for annotation in LAST_APPLIED_ANNOTATIONS {
+        annotations.remove(annotation);
     }
     (
         metadata.labels.clone().unwrap_or_default(),
@@ -299,7 +301,7 @@ mod tests {
         Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
     }
 
-    /// Attack: changes what the controller writes, or what happens with the Secret, in a place beside the items.
+    /// Attack: changes what the controller writes, or how it treats the Secret, without changing an item.
     #[test]
     fn reports_changes_beside_the_items() {
         let object = |metadata: &str, spec: &str| {
@@ -326,17 +328,17 @@ mod tests {
             (", annotations: {}, labels: {}", "", vec![]),
         ] {
             assert_eq!(
-                args(&plain, &object(metadata, spec)),
+                changes_of(&plain, &object(metadata, spec)),
                 want,
                 "{metadata} {spec}"
             );
         }
         let (old, new) = (object("", ", data: good"), object("", ", data: evil"));
-        assert_eq!(args(&old, &new), ["(data):changed"]);
-        assert_eq!(args(&old, &plain), ["(data):removed"]);
+        assert_eq!(changes_of(&old, &new), ["(data):changed"]);
+        assert_eq!(changes_of(&old, &plain), ["(data):removed"]);
     }
 
-    fn args(old: &Object, new: &Object) -> Vec<String> {
+    fn changes_of(old: &Object, new: &Object) -> Vec<String> {
         let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.kind.word());
         compare(Some(old), Some(new))
             .into_iter()
@@ -380,13 +382,13 @@ mod tests {
                 vec![":template changed"],
             ),
         ] {
-            assert_eq!(args(&plain, &new), want, "{why}");
+            assert_eq!(changes_of(&plain, &new), want, "{why}");
         }
         let (old, new) = (
             object(&hint("A"), "a: x", ""),
             object(&hint("B"), "a: w", ""),
         );
-        assert_eq!(args(&old, &new), ["a:rekeyed"]);
+        assert_eq!(changes_of(&old, &new), ["a:rekeyed"]);
         assert_eq!(compare(None, Some(&plain))[0].kind, ChangeKind::Added);
     }
 }

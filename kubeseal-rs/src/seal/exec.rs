@@ -22,11 +22,11 @@ use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, unseal};
 
 use super::keys::store;
-use super::{Outcome, opening};
+use super::{Outcome, decryption};
 use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::{Opening, Place};
+use crate::seal_args::{DecryptionArgs, KeyLocation};
 use variables::{Assignment, Choice, assign};
-pub use variables::{Chosen, MalformedChoice};
+pub use variables::{ItemChoice, MalformedChoice};
 
 /// Arguments of `seal exec`.
 #[derive(Debug, Args)]
@@ -42,15 +42,15 @@ pub struct Exec {
     /// Files with SealedSecrets
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
-    /// Pass only these items; VARIABLE=ITEM renames one
+    /// Pass only these items; VARIABLE=ITEM sets a variable of another name
     #[arg(
         long,
         value_name = "[VARIABLE=]ITEM",
         value_delimiter = ',',
         conflicts_with = "all"
     )]
-    pub only: Vec<Chosen>,
-    /// Pass every item under its own name
+    pub only: Vec<ItemChoice>,
+    /// Pass every item in a variable of the same name
     #[arg(long)]
     pub all: bool,
     /// Let an item replace this variable even if it is set or --all refuses it
@@ -68,14 +68,14 @@ pub struct Exec {
     pub command: Vec<OsString>,
     /// How to decrypt backups.
     #[command(flatten)]
-    pub opening: Opening,
+    pub decryption: DecryptionArgs,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// The hint for a value that an environment variable cannot contain.
-const OTHERWISE: &str = if memory::IS_SUPPORTED {
+const FILES_HINT: &str = if memory::IS_SUPPORTED {
     "\nhint: pass values as files with --files"
 } else {
     ""
@@ -86,7 +86,7 @@ const OTHERWISE: &str = if memory::IS_SUPPORTED {
 /// # Errors
 ///
 /// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
-/// the command cannot be started. Otherwise it does not return.
+/// the command cannot be started. On success, the function does not return.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.files && !memory::IS_SUPPORTED {
         bail!(
@@ -102,7 +102,7 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         bail!("no command to run\nhint: put the command after `--`");
     };
-    let mut command = Command::new(find(program)?);
+    let mut command = Command::new(find_program(program)?);
     command.args(arguments);
     // These files stay open, so that the command inherits them.
     let _files = pass_values(&mut command, &values, args, environment)?;
@@ -112,33 +112,33 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
 
 /// Returns every SealedSecret with its file.
 fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
-    let mut found = Vec::new();
+    let mut sealed = Vec::new();
     for path in paths {
-        found.extend(
+        sealed.extend(
             sealed_in(path)?
                 .into_iter()
                 .map(|one| (path.as_path(), one)),
         );
     }
-    Ok(found)
+    Ok(sealed)
 }
 
 /// Returns the error for a missing choice: lists the items and a command that chooses some. It
 /// reads names only, so no key is needed.
 fn no_choice_error(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
-    let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| items(one)).collect();
+    let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");
-    let files = |(_, one): &(&Path, SealedSecret)| one.place();
-    let places = sealed.iter().map(files).collect::<Vec<_>>().join(", ");
+    let place = |(_, one): &(&Path, SealedSecret)| one.place();
+    let objects = sealed.iter().map(place).collect::<Vec<_>>().join(", ");
     format!(
-        "choose the items to pass to the command; {places} contains: {items}\n\
+        "choose the items to pass to the command; {objects} contains: {items}\n\
          hint: seal exec --only ITEM,VARIABLE=ITEM {}\n\
          hint: --all passes every item; then the authors of the file choose the names of variables",
-        arguments(args)
+        shell_arguments(args)
     )
 }
 
-fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
+fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
     let encrypted = sealed.spec.encrypted_data.keys();
     let rendered = sealed
         .spec
@@ -150,15 +150,15 @@ fn items(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 }
 
 /// Formats files and command for a shell.
-fn arguments(args: &Exec) -> String {
+fn shell_arguments(args: &Exec) -> String {
     let paths = args.paths.iter().map(|path| path_text(path.as_os_str()));
     let command = args.command.iter().map(|arg| path_text(arg));
     let quoted = |arg: std::borrow::Cow<'_, str>| {
         shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
     let dashes = std::iter::once("--".to_owned());
-    let all = paths.map(quoted).chain(dashes).chain(command.map(quoted));
-    all.collect::<Vec<String>>().join(" ")
+    let words = paths.map(quoted).chain(dashes).chain(command.map(quoted));
+    words.collect::<Vec<String>>().join(" ")
 }
 
 /// Passes the chosen values to a command, in its environment or in files that it has to inherit.
@@ -185,7 +185,7 @@ fn pass_values(
             command.env(variable, memory::path(&file));
             files.push(file);
         } else {
-            command.env(variable, text_of(&item, value)?);
+            command.env(variable, variable_value(&item, value)?);
         }
     }
     Ok(files)
@@ -194,13 +194,13 @@ fn pass_values(
 fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
     if args.backups.is_empty() {
         let records =
-            store(&args.place, &Clusters::new(environment)).and_then(|store| store.read());
+            store(&args.location, &Clusters::new(environment)).and_then(|store| store.read());
         let records = records.context(
             "cannot read the keys\nhint: pass a backup with --backup, or a folder with --directory",
         )?;
         return Ok(record::ring(&records));
     }
-    opening::ring(&[], &args.backups, &args.opening, environment)
+    decryption::ring(&[], &args.backups, &args.decryption, environment)
 }
 
 /// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
@@ -222,10 +222,10 @@ fn values(
     let is_chosen = |key: &String| args.all || args.only.iter().any(|chosen| chosen.item == *key);
     let mut values = BTreeMap::new();
     for (path, sealed) in sealed {
-        let opened = unseal(sealed, ring, rules, &mut randomness)
+        let unsealed = unseal(sealed, ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
-        let opened = opened.with_context(|| not_unsealed(path, sealed))?;
-        for (key, value) in opened.secret.data {
+        let unsealed = unsealed.with_context(|| unseal_error(path, sealed))?;
+        for (key, value) in unsealed.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
                     "several files contain an item {key}\nhint: run the command with one of them"
@@ -237,16 +237,16 @@ fn values(
     Ok(values)
 }
 
-fn not_unsealed(path: &Path, sealed: &SealedSecret) -> String {
+fn unseal_error(path: &Path, sealed: &SealedSecret) -> String {
     let (file, name) = (path.shown(), sealed.name_or_empty());
     format!(
-        "cannot unseal {file} ({name}), so the command was not run; `seal doctor {file}` shows the reason"
+        "cannot unseal {file} ({name}), so the command was not run\nhint: `seal doctor {file}` shows the reason"
     )
 }
 
 /// Finds the program. A bare name is searched in absolute folders of `PATH` only; a name with a
 /// slash is used as typed.
-fn find(program: &OsString) -> Result<PathBuf> {
+fn find_program(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);
     if path.components().count() > 1 {
         return Ok(path);
@@ -255,11 +255,12 @@ fn find(program: &OsString) -> Result<PathBuf> {
     programs::find(&name).with_context(|| format!("program {name} not found in PATH"))
 }
 
-/// Returns the value of a variable.
-fn text_of(item: &str, value: &Plain) -> Result<OsString> {
+/// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where
+/// variables are text, is not text.
+fn variable_value(item: &str, value: &Plain) -> Result<OsString> {
     if value.expose().contains(&0) {
         bail!(
-            "the value of {item} contains a zero byte, which an environment variable cannot contain{OTHERWISE}"
+            "the value of {item} contains a zero byte, which an environment variable cannot contain{FILES_HINT}"
         );
     }
     platform::variable(value.expose()).with_context(|| {

@@ -32,7 +32,7 @@ pub struct Files {
     /// Files with Secrets, or folders to search; without any, stdin is sealed to stdout
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Replace each plain file by its sealed manifest, instead of writing NAME.sealed.yaml beside it
+    /// Replace each plain file with its sealed manifest, instead of writing NAME.sealed.yaml beside it
     #[arg(long, short, conflicts_with_all = ["stdout", "remove_plain", "keep_plain"])]
     pub in_place: bool,
     /// Print the result instead of writing files
@@ -105,7 +105,7 @@ pub enum FilesError {
         "{} and {} would both be written to {}\nhint: seal them one at a time, or rename one of them",
         first.shown(), second.shown(), to.shown()
     )]
-    OneForTwo {
+    SameOutput {
         /// One plain file.
         first: PathBuf,
         /// The other plain file.
@@ -114,7 +114,7 @@ pub enum FilesError {
         to: PathBuf,
     },
     /// The plain file is a symbolic link. Removing it would keep its target with the values.
-    #[error("{} is a symbolic link, and --remove-plain would keep its target\nhint: name the target", .0.shown())]
+    #[error("{} is a symbolic link, and --remove-plain would keep its target\nhint: pass the target instead", .0.shown())]
     Link(PathBuf),
     /// The output file exists and is not a SealedSecret manifest.
     #[error("{} already exists and is not a SealedSecret manifest\nhint: move or delete it", .0.shown())]
@@ -128,7 +128,7 @@ pub enum FilesError {
     #[error(
         "the file contains other objects, which cannot be kept unchanged\nhint: move the Secrets to a separate file"
     )]
-    Others,
+    OtherObjects,
 }
 
 /// A plain file and its result.
@@ -150,12 +150,12 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
     if args.files.is_empty() {
         return seal_stdin(&session, args);
     }
-    if let [word, ..] = args.files.as_slice()
-        && word.components().count() == 1
-        && word.extension().is_none()
-        && !word.exists()
+    if let [arg, ..] = args.files.as_slice()
+        && arg.components().count() == 1
+        && arg.extension().is_none()
+        && !arg.exists()
     {
-        return Err(FilesError::NoSuchArgument(word.shown()).into());
+        return Err(FilesError::NoSuchArgument(arg.shown()).into());
     }
     let (mut plans, mut unread) = (Vec::new(), 0);
     for candidate in walk::candidates(&args.files, &mut report::notice)? {
@@ -173,7 +173,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         Skipped::check(unread)?;
         return Err(FilesError::NothingFound.into());
     }
-    refuse_one_for_two(&plans)?;
+    check_outputs_differ(&plans)?;
     if args.stdout {
         let texts: Vec<&[u8]> = plans.iter().map(|plan| plan.text.as_slice()).collect();
         print(&join(&texts, format_of(args, &plans[0].text)))?;
@@ -204,15 +204,15 @@ fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan
     let to = match (args.in_place, args.stdout) {
         (true, _) => Some(plain.clone()),
         (_, true) => None,
-        _ => Some(beside(&plain, args.output)),
+        _ => Some(sealed_path(&plain, args.output)),
     };
     if !args.in_place && !args.remove_plain && !args.keep_plain {
-        refuse_plain_in_git(&plain)?;
+        check_not_in_git(&plain)?;
     }
     let settings = session.settings(to.as_deref().unwrap_or(&plain))?;
     let (text, sealed) = seal_file(session, &settings, args, file)?;
     if let Some(to) = to.as_deref().filter(|to| **to != *plain && to.exists()) {
-        refuse_to_replace(to)?;
+        check_replaceable(to)?;
     }
     Ok(Plan {
         plain,
@@ -224,12 +224,12 @@ fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan
 }
 
 /// Refuses two files with the same result, such as `db.yaml` and `db.json` with `-o json`.
-fn refuse_one_for_two(plans: &[Plan]) -> Result<(), FilesError> {
-    let mut known: BTreeMap<PathBuf, &Plan> = BTreeMap::new();
+fn check_outputs_differ(plans: &[Plan]) -> Result<(), FilesError> {
+    let mut outputs: BTreeMap<PathBuf, &Plan> = BTreeMap::new();
     for plan in plans {
         let Some(to) = &plan.to else { continue };
-        if let Some(first) = known.insert(whole(to), plan) {
-            return Err(FilesError::OneForTwo {
+        if let Some(first) = outputs.insert(canonical(to), plan) {
+            return Err(FilesError::SameOutput {
                 first: first.plain.clone(),
                 second: plan.plain.clone(),
                 to: to.clone(),
@@ -240,16 +240,16 @@ fn refuse_one_for_two(plans: &[Plan]) -> Result<(), FilesError> {
 }
 
 /// Returns one canonical path for a file, however it was named. The file need not exist.
-fn whole(path: &Path) -> PathBuf {
+fn canonical(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).canonicalize();
-    let beside = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
-    let beside = beside.unwrap_or_else(|_| path.to_owned());
-    beside.canonicalize().unwrap_or(beside)
+    let full_path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
+    let full_path = full_path.unwrap_or_else(|_| path.to_owned());
+    full_path.canonicalize().unwrap_or(full_path)
 }
 
 /// Returns the path of the sealed file: `db.yaml` → `db.sealed.yaml`.
-fn beside(plain: &Path, format: Option<Format>) -> PathBuf {
+fn sealed_path(plain: &Path, format: Option<Format>) -> PathBuf {
     let ending = match format {
         Some(Format::Json) => OsStr::new("json"),
         Some(Format::Yaml) => OsStr::new("yaml"),
@@ -261,11 +261,11 @@ fn beside(plain: &Path, format: Option<Format>) -> PathBuf {
     plain.with_file_name(name)
 }
 
-fn refuse_plain_in_git(plain: &Path) -> Result<()> {
-    let whole = plain.canonicalize().unwrap_or_else(|_| plain.to_owned());
-    let tree = whole.parent().and_then(git::work_tree);
+fn check_not_in_git(plain: &Path) -> Result<()> {
+    let canonical = plain.canonicalize().unwrap_or_else(|_| plain.to_owned());
+    let tree = canonical.parent().and_then(git::work_tree);
     match tree {
-        Some(tree) if !git::ignores(&whole) => Err(FilesError::PlainInGit {
+        Some(tree) if !git::ignores(&canonical) => Err(FilesError::PlainInGit {
             file: plain.to_owned(),
             tree,
         }
@@ -275,12 +275,12 @@ fn refuse_plain_in_git(plain: &Path) -> Result<()> {
 }
 
 /// Checks that a file may be replaced: only the result of an earlier run may.
-fn refuse_to_replace(to: &Path) -> Result<()> {
-    let ours = ManifestFile::read(to).is_ok_and(|file| {
+fn check_replaceable(to: &Path) -> Result<()> {
+    let is_sealed = ManifestFile::read(to).is_ok_and(|file| {
         let mut objects = file.objects().peekable();
         objects.peek().is_some() && objects.all(|node| Kind::of(node) == Some(Kind::SealedSecret))
     });
-    if ours {
+    if is_sealed {
         Ok(())
     } else {
         Err(FilesError::Occupied(to.to_owned()).into())
@@ -289,7 +289,7 @@ fn refuse_to_replace(to: &Path) -> Result<()> {
 
 fn carry_out(plan: &Plan) -> Result<()> {
     let Some(to) = &plan.to else { return Ok(()) };
-    let tracked = plan
+    let is_tracked = plan
         .plain
         .canonicalize()
         .is_ok_and(|plain| git::work_tree(&plain).is_some() && git::tracks(&plain));
@@ -301,11 +301,11 @@ fn carry_out(plan: &Plan) -> Result<()> {
     for sealed in &plan.sealed {
         report::info(&format!("{}: {}", to.shown(), sealed.describe()));
     }
-    if tracked {
+    if is_tracked {
         report::warn(&format!(
-            "Git tracks {}, so its plain values may be in the history: change them{}",
+            "Git tracks {}, so its plain values may be in the history: replace these values{}",
             plan.plain.shown(),
-            to_stage(plan, to)
+            stage_hint(plan, to)
         ));
     }
     Ok(())
@@ -313,7 +313,7 @@ fn carry_out(plan: &Plan) -> Result<()> {
 
 /// Returns a hint to stage the changes. Until then Git would commit the plain file that is in its
 /// index.
-fn to_stage(plan: &Plan, to: &Path) -> String {
+fn stage_hint(plan: &Plan, to: &Path) -> String {
     let mut changed = vec![path_text(to.as_os_str())];
     if plan.remove {
         changed.insert(0, path_text(plan.plain.as_os_str()));
@@ -386,8 +386,8 @@ enum Part<'a> {
 }
 
 fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesError> {
-    let same_format = format == format_as_it_is(&file.bytes);
-    let texts = (same_format && format == Format::Yaml)
+    let is_same_format = format == detect_format(&file.bytes);
+    let texts = (is_same_format && format == Format::Yaml)
         .then(|| split(&file.bytes))
         .flatten();
     let texts = texts.filter(|texts| texts.len() == file.documents.len());
@@ -400,7 +400,7 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesErro
         let part = match (secrets.count(), &texts) {
             (count, _) if count > 0 && count == objects.len() => Part::Secrets(&document.root),
             (0, Some(texts)) => Part::Kept(texts[i].as_bytes().to_vec()),
-            (0, None) => Part::Kept(rewritten(&document.root, format)?),
+            (0, None) => Part::Kept(reformat(&document.root, format)?),
             _ => return Err(FilesError::MixedList),
         };
         parts.push(part);
@@ -409,10 +409,10 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesErro
 }
 
 /// Formats a document again, for another format or a JSON stream.
-fn rewritten(root: &Node, format: Format) -> Result<Vec<u8>, FilesError> {
+fn reformat(root: &Node, format: Format) -> Result<Vec<u8>, FilesError> {
     let json = Reading::default()
         .json(root, Shape::Any)
-        .map_err(|_| FilesError::Others)?;
+        .map_err(|_| FilesError::OtherObjects)?;
     Ok(write(&[json], format).to_vec())
 }
 
@@ -422,8 +422,8 @@ fn split(bytes: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut texts = vec![String::new()];
     for line in text.split_inclusive('\n') {
-        let rest = line.strip_prefix("---").map(str::trim_end);
-        match (rest, texts.last_mut()) {
+        let after_dashes = line.strip_prefix("---").map(str::trim_end);
+        match (after_dashes, texts.last_mut()) {
             (Some(""), _) => texts.push(String::new()),
             (Some(rest), _) if rest.starts_with([' ', '\t']) => return None,
             (_, Some(last)) => last.push_str(line),
@@ -456,10 +456,10 @@ fn join(texts: &[&[u8]], format: Format) -> Zeroizing<Vec<u8>> {
 }
 
 fn format_of(args: &Files, bytes: &[u8]) -> Format {
-    args.output.unwrap_or_else(|| format_as_it_is(bytes))
+    args.output.unwrap_or_else(|| detect_format(bytes))
 }
 
-fn format_as_it_is(bytes: &[u8]) -> Format {
+fn detect_format(bytes: &[u8]) -> Format {
     if manifest::begins_like_json(bytes) {
         Format::Json
     } else {
@@ -479,7 +479,7 @@ mod tests {
             ("db", None, "db.sealed.yaml"),
             ("db.json", Some(Format::Yaml), "db.sealed.yaml"),
         ] {
-            assert_eq!(beside(Path::new(plain), format), Path::new(want));
+            assert_eq!(sealed_path(Path::new(plain), format), Path::new(want));
         }
     }
 
@@ -493,9 +493,9 @@ mod tests {
             ("a: 1\n...\nb: 2\n", None),
             ("a: ---b\n", Some(vec!["a: ---b\n"])),
         ] {
-            let got = split(text.as_bytes());
+            let texts = split(text.as_bytes());
             let want = want.map(|texts| texts.into_iter().map(str::to_owned).collect());
-            assert_eq!(got, want, "{text:?}");
+            assert_eq!(texts, want, "{text:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
 use crate::report;
-use crate::seal_args::{Destination, Like, Sealing};
+use crate::seal_args::{Destination, Sealing, SecretProperties};
 
 /// Arguments of `seal generate`.
 #[derive(Debug, Args)]
@@ -42,15 +42,15 @@ pub struct Generate {
     /// Items to generate
     #[arg(required = true, value_name = "KEY=RECIPE")]
     pub items: Vec<String>,
-    /// Read the password of htpasswd and docker from stdin
+    /// Read from stdin the password that the recipes htpasswd and docker use
     #[arg(long)]
     pub password_stdin: bool,
-    /// Prompt for the password of htpasswd and docker without showing it
+    /// Prompt for the password that the recipes htpasswd and docker use, without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
     /// Properties of the Secret besides its values.
     #[command(flatten)]
-    pub like: Like,
+    pub properties: SecretProperties,
     /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
@@ -101,7 +101,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
         }
         public.extend(generated.public);
     }
-    let mut secret = create::secret(&args.name, &args.like, items)?;
+    let mut secret = create::secret(&args.name, &args.properties, items)?;
     set_type(&mut secret, &public);
     let mut sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     for key in public.keys() {

@@ -11,7 +11,7 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FLAGS_OF_OTHERS: [(&str, &str, &str); 7] = [
+const FOREIGN_FLAGS: [(&str, &str, &str); 7] = [
     ("doctor/object", "--additional-namespaces", "the controller"),
     ("doctor/object", "--label-selector", "the controller"),
     ("doctor/controller", "--cert", "the sealing commands"),
@@ -25,20 +25,20 @@ const FLAGS_OF_OTHERS: [(&str, &str, &str); 7] = [
     ("import/mod", "--extract", "sops"),
 ];
 
-fn is_of_others(file: &str, flag: &str) -> bool {
+fn is_foreign_flag(file: &str, flag: &str) -> bool {
     flag == "--help"
-        || FLAGS_OF_OTHERS
+        || FOREIGN_FLAGS
             .iter()
-            .any(|(known, name, _)| (*known, *name) == (file, flag))
+            .any(|(path, name, _)| (*path, *name) == (file, flag))
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, found);
+            collect_sources(&path, sources);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(path);
+            sources.push(path);
         }
     }
 }
@@ -46,13 +46,13 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Returns the flags of a command and of all below it.
 fn flags(command: &Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_long());
-    let mut found: BTreeSet<String> = own.map(|name| format!("--{name}")).collect();
-    found.extend(command.get_subcommands().flat_map(flags));
-    found
+    let mut names: BTreeSet<String> = own.map(|name| format!("--{name}")).collect();
+    names.extend(command.get_subcommands().flat_map(flags));
+    names
 }
 
 /// Returns the command that arguments such as `keys rotate` name. Stops at the first argument that names none.
-fn named<'a>(program: &'a Command, args: &str) -> &'a Command {
+fn find_command<'a>(program: &'a Command, args: &str) -> &'a Command {
     let mut command = program;
     for word in args.split_whitespace() {
         match command.find_subcommand(word) {
@@ -71,8 +71,9 @@ fn literals(source: &str) -> Vec<String> {
         .filter(|line| !line.trim_start().starts_with("//"));
     let code = lines.collect::<Vec<_>>().join("\n").replace("'\"'", "' '");
     let literal = Regex::new(r#"(?s)"((?:\\.|[^"\\])*)""#).unwrap();
-    let broken = Regex::new(r"\\\n\s*").unwrap();
-    let text = |found: regex::Captures<'_>| broken.replace_all(&found[1], "").into_owned();
+    let continuation = Regex::new(r"\\\n\s*").unwrap();
+    let text =
+        |captures: regex::Captures<'_>| continuation.replace_all(&captures[1], "").into_owned();
     literal.captures_iter(&code).map(text).collect()
 }
 
@@ -80,20 +81,20 @@ fn literals(source: &str) -> Vec<String> {
 fn a_message_names_only_flags_that_its_command_has() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/seal");
     let mut files = Vec::new();
-    sources(&root, &mut files);
+    collect_sources(&root, &mut files);
     let program = seal_args::program();
     let flag = Regex::new(r"--[a-z][a-z-]+").unwrap();
     let quoted = Regex::new(r"`([^`]*)`").unwrap();
     let (mut checked, mut wrong) = (0, Vec::new());
     for file in files {
-        let below = file.strip_prefix(&root).unwrap().with_extension("");
-        let name = below.iter().next().unwrap().to_str().unwrap().to_owned();
-        let shown = below.to_str().unwrap();
+        let relative = file.strip_prefix(&root).unwrap().with_extension("");
+        let name = relative.iter().next().unwrap().to_str().unwrap().to_owned();
+        let shown = relative.to_str().unwrap();
         if shown == "hook" {
             // Its literals are scripts.
             continue;
         }
-        // A file that is no command serves several, so any of them may have the flag.
+        // A file that is not a command serves several commands, and any of them may have the flag.
         let own = program
             .find_subcommand(&name)
             .map_or_else(|| flags(&program), flags);
@@ -103,19 +104,19 @@ fn a_message_names_only_flags_that_its_command_has() {
                 let Some(args) = args[1].strip_prefix("seal ") else {
                     continue;
                 };
-                let known = flags(named(&program, args));
-                let used = flag.find_iter(args).map(|found| found.as_str());
-                let unknown =
-                    used.filter(|flag| !known.contains(*flag) && !is_of_others(shown, flag));
+                let existing = flags(find_command(&program, args));
+                let used_flags = flag.find_iter(args).map(|matched| matched.as_str());
+                let unknown = used_flags
+                    .filter(|flag| !existing.contains(*flag) && !is_foreign_flag(shown, flag));
                 wrong.extend(unknown.map(|flag| format!("{shown}: {flag}: {text}")));
             }
-            for found in flag
+            for name in flag
                 .find_iter(&quoted.replace_all(&text, ""))
-                .map(|found| found.as_str())
+                .map(|matched| matched.as_str())
             {
                 checked += 1;
-                if !is_argument && !own.contains(found) && !is_of_others(shown, found) {
-                    wrong.push(format!("{shown}: {found}: {text}"));
+                if !is_argument && !own.contains(name) && !is_foreign_flag(shown, name) {
+                    wrong.push(format!("{shown}: {name}: {text}"));
                 }
             }
         }

@@ -30,7 +30,7 @@ pub enum HookVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal hook install\n  seal hook install --print")]
 pub struct HookInstall {
-    /// Print the hook, to add it to a hook of your own
+    /// Print the hook instead of installing it, to add it to an existing hook
     #[arg(long)]
     pub print: bool,
 }
@@ -99,7 +99,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         return print(hook.as_bytes());
     }
     let repository = Repository::around(Path::new("."))
-        .context("not in a Git repository (create one with `git init`)")?;
+        .context("not in a Git repository\nhint: create one with `git init`")?;
     if program
         .canonicalize()?
         .starts_with(repository.root().canonicalize()?)
@@ -115,22 +115,22 @@ pub fn run(args: &Hook) -> Result<Outcome> {
 }
 
 fn install(path: &Path, hook: &str) -> Result<Outcome> {
-    let shown = files::from_here(path);
+    let relative = files::from_here(path);
     match files::read_regular(path, MAX_COMPARED) {
-        Ok(there) if *there == hook.as_bytes() => {
-            report::info(&format!("{} is already installed", shown.shown()));
+        Ok(existing) if *existing == hook.as_bytes() => {
+            report::info(&format!("{} is already installed", relative.shown()));
             return Ok(Outcome::Done);
         }
-        Ok(there) if is_earlier(&there) => {}
+        Ok(existing) if is_earlier(&existing) => {}
         Err(_) if !path.exists() => {}
-        _ => return Err(HookError::Taken(shown).into()),
+        _ => return Err(HookError::Taken(relative).into()),
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.shown()))?;
     files::replace(path, hook.as_bytes())?;
     platform::make_executable(path)
         .with_context(|| format!("cannot make {} executable", path.shown()))?;
-    report::info(&format!("{} written", shown.shown()));
+    report::info(&format!("{} written", relative.shown()));
     Ok(Outcome::Done)
 }
 
@@ -151,17 +151,17 @@ fn hook(program: &Path) -> Result<String, HookError> {
 /// Returns the path of this program: the one in `PATH` if it is the same file, since that path
 /// survives an update, or else the program's own path.
 fn this_program() -> Result<PathBuf> {
-    let this = std::env::current_exe().context("cannot find the path of this program")?;
-    let same = programs::find("seal").filter(|found| {
-        let whole = |path: &Path| path.canonicalize().ok();
-        whole(found).is_some_and(|found| Some(found) == whole(&this))
+    let executable = std::env::current_exe().context("cannot find the path of this program")?;
+    let installed = programs::find("seal").filter(|found| {
+        let canonical = |path: &Path| path.canonicalize().ok();
+        canonical(found).is_some_and(|found| Some(found) == canonical(&executable))
     });
-    Ok(same.unwrap_or(this))
+    Ok(installed.unwrap_or(executable))
 }
 
 /// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
-fn is_earlier(there: &[u8]) -> bool {
-    let text = std::str::from_utf8(there).unwrap_or_default();
+fn is_earlier(hook: &[u8]) -> bool {
+    let text = std::str::from_utf8(hook).unwrap_or_default();
     let Some(line) = text.strip_prefix(HEAD) else {
         return false;
     };
@@ -181,19 +181,19 @@ mod tests {
         for line in EARLIER {
             assert!(is_earlier(format!("{HEAD}{line}").as_bytes()), "{line}");
         }
-        let ours = hook(Path::new("/opt/a folder/seal")).unwrap();
+        let installed = hook(Path::new("/opt/a folder/seal")).unwrap();
         assert!(
-            ours.ends_with("\nexec '/opt/a folder/seal' lint --staged\n"),
-            "{ours}"
+            installed.ends_with("\nexec '/opt/a folder/seal' lint --staged\n"),
+            "{installed}"
         );
-        assert!(is_earlier(ours.as_bytes()));
-        for theirs in [
+        assert!(is_earlier(installed.as_bytes()));
+        for other in [
             "#!/bin/sh\nexec /opt/seal lint --staged\n".to_owned(),
             format!("{HEAD}make test && exec /opt/seal lint --staged\n"),
             format!("{HEAD}exec /opt/seal lint --staged\nmake test\n"),
             format!("{HEAD}exec env A=1 /opt/seal lint --staged\n"),
         ] {
-            assert!(!is_earlier(theirs.as_bytes()), "{theirs}");
+            assert!(!is_earlier(other.as_bytes()), "{other}");
         }
     }
 }

@@ -12,31 +12,31 @@ use shared::resource::{SealedSecret, place};
 use super::session::Session;
 use super::target::TargetError;
 
-/// Values by item name; `None` if a value is not known.
+/// Values by item name; `None` for an unknown value.
 pub type Values = BTreeMap<String, Option<Plain>>;
 
 /// The cluster does not provide the values.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the values of {place} from the cluster ({otherwise})")]
+#[error("cannot read the values of {place} from the cluster\nhint: {hint}")]
 pub struct NoValues {
     place: String,
     /// The alternative for the user.
-    otherwise: &'static str,
+    hint: &'static str,
     source: Box<ClusterError>,
 }
 
 /// Returns the values of an object in this file. If a template produces a key of the Secret, the
-/// item's value is not known.
+/// item's value is unknown.
 ///
 /// # Errors
 ///
-/// Returns [`NoValues`] with the advice of `otherwise`, or fails if the object's namespace is not
-/// known.
+/// Returns [`NoValues`] with this hint if the Secret cannot be read. Fails if the object's namespace
+/// is unknown.
 pub fn values(
     session: &Session<'_>,
     file: &Path,
     sealed: &SealedSecret,
-    otherwise: &'static str,
+    hint: &'static str,
 ) -> Result<Values> {
     let settings = session.settings(file)?;
     let name = sealed.name_or_empty();
@@ -50,7 +50,7 @@ pub fn values(
     let secret = cluster.and_then(|cluster| cluster.secret(&namespace, name));
     let secret = secret.map_err(|error| NoValues {
         place: place(&namespace, name),
-        otherwise,
+        hint,
         source: Box::new(error),
     })?;
     let templates = sealed.spec.template.data.as_ref();

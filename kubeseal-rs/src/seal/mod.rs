@@ -18,7 +18,7 @@
 //! | [`sealing`] | sealing a Secret under these settings |
 //! | [`target`] | one SealedSecret of a file, and changes of its items |
 //! | [`values`], [`names`] | reading values; valid names |
-//! | [`opening`] | identities, passphrases and keys of backups |
+//! | [`decryption`] | identities, passphrases and keys of backups |
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
@@ -27,6 +27,7 @@ pub mod cert;
 pub mod completions;
 pub mod config;
 pub mod create;
+pub mod decryption;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
@@ -43,7 +44,6 @@ pub mod keys;
 pub mod lint;
 pub mod man;
 pub mod object;
-pub mod opening;
 pub mod requirements;
 pub mod rotate;
 pub mod sealing;
@@ -66,7 +66,7 @@ use crate::seal_args::Command;
 /// The outcome of a run without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything is done.
+    /// The run succeeded, and a check found no problem.
     Done,
     /// A check found problems, and has already printed them.
     Findings,

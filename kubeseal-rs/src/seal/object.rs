@@ -11,7 +11,7 @@ use shared::scope::Scope;
 use shared::sealed_text::NotSealed;
 use shared::{envelope, sealed_text};
 
-/// One object of a file.
+/// One SealedSecret of a file.
 #[derive(Debug, Clone)]
 pub struct Object {
     /// The line where the object begins.
@@ -39,7 +39,7 @@ pub struct Item {
     pub hint: Option<Fingerprint>,
 }
 
-/// The form of a sealed value that is visible without decrypting.
+/// The properties of a sealed value that are visible without decrypting it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A sealed value for a key with this many bits.
@@ -67,7 +67,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Fails if the object is malformed otherwise.
+    /// Fails if the object is malformed in any other way.
     pub fn read_leniently(node: &Node) -> Result<Self> {
         let sealed = SealedSecret::from_node_leniently(node, &mut Reading::default())?;
         Ok(Self::of(node, sealed))
@@ -90,7 +90,7 @@ impl Object {
         &self.sealed.spec.encrypted_data
     }
 
-    /// Returns the keys that templates produce.
+    /// Returns the item keys that templates produce.
     pub fn templates(&self) -> impl Iterator<Item = &String> {
         self.sealed
             .spec
@@ -154,12 +154,12 @@ mod tests {
 
     #[test]
     fn recognizes_values_that_no_key_can_unseal() {
-        let whole = [vec![1, 0], vec![7; 256 + 16]].concat();
-        let sealed = base64::encode(&whole);
+        let ciphertext = [vec![1, 0], vec![7; 256 + 16]].concat();
+        let sealed = base64::encode(&ciphertext);
         assert_eq!(form_in_yaml(&sealed), Form::Bits(2048));
         for (text, want) in [
-            (base64::encode(&whole[..250]), "truncated"),
-            (base64::encode(&whole[..260]), "truncated"),
+            (base64::encode(&ciphertext[..250]), "truncated"),
+            (base64::encode(&ciphertext[..260]), "truncated"),
             (base64::encode(&[0; 300]), "format is unknown"),
             ("AAAA".into(), "format is unknown"),
             ("'*'".into(), "not base64"),

@@ -16,7 +16,7 @@ use crate::report;
 ///
 /// # Errors
 ///
-/// Fails if an item that the type requires is missing, or its value has another form.
+/// Fails if an item that the type requires is missing, or a value does not have the form that the type requires.
 pub fn check_secret(secret: &Secret) -> Result<()> {
     let has = |item: &str| secret.data.contains_key(item);
     check_names(secret.type_.as_deref(), has)?;
@@ -45,7 +45,8 @@ pub fn warn_of_size(secret: &Secret) {
 ///
 /// # Errors
 ///
-/// Fails if the change removes an item that the type requires, or a new value has another form than it requires.
+/// Fails if the change removes an item that the type requires, or if a new value does not have the form that the type
+/// requires.
 pub fn check_change(
     sealed: &SealedSecret,
     set: &BTreeMap<String, Plain>,
@@ -60,7 +61,8 @@ pub fn check_change(
         .chain(set.keys())
         .filter(|item| !removed.contains(item));
     let after: BTreeSet<&String> = after.collect();
-    let missing = |items: &BTreeSet<&String>| check_names(type_, |item| has(spec, items, item));
+    let missing =
+        |items: &BTreeSet<&String>| check_names(type_, |item| has_item(spec, items, item));
     let was_complete = missing(&before).is_ok();
     let mut warnings = Vec::new();
     match missing(&after) {
@@ -69,11 +71,11 @@ pub fn check_change(
         Ok(()) => {}
     }
     let is_kept = |item: &String| !set.contains_key(item) && !removed.contains(item);
-    let kept = spec.encrypted_data.iter().filter(|(item, _)| is_kept(item));
-    let kept = kept.filter(|(item, _)| template(spec, item).is_none());
-    let kept: usize = kept.map(|(_, text)| plain_len(text)).sum();
+    let kept_items = spec.encrypted_data.iter().filter(|(item, _)| is_kept(item));
+    let kept_items = kept_items.filter(|(item, _)| template(spec, item).is_none());
+    let kept_len: usize = kept_items.map(|(_, text)| plain_len(text)).sum();
     warnings.extend(size_warning(
-        kept + values_len(&values_in_secret(spec, set)),
+        kept_len + values_len(&values_in_secret(spec, set)),
     ));
     Ok(warnings)
 }
@@ -93,10 +95,10 @@ fn values_in_secret(spec: &SealedSecretSpec, set: &BTreeMap<String, Plain>) -> S
 }
 
 /// Returns whether the Secret will contain an item. A template that is `null` removes the item of its name.
-fn has(spec: &SealedSecretSpec, items: &BTreeSet<&String>, item: &str) -> bool {
+fn has_item(spec: &SealedSecretSpec, items: &BTreeSet<&String>, item: &str) -> bool {
     match template(spec, item) {
         Some(template) => template.is_some(),
-        None => items.iter().any(|known| *known == item),
+        None => items.iter().any(|key| *key == item),
     }
 }
 
@@ -115,7 +117,7 @@ fn size_warning(len: usize) -> Option<String> {
     let is_too_large = len > MAX_SECRET_LEN;
     is_too_large.then(|| {
         format!(
-            "the values of the Secret have {len} bytes, but Kubernetes accepts at most {MAX_SECRET_LEN}; split the object"
+            "the values of the Secret have {len} bytes, but Kubernetes accepts at most {MAX_SECRET_LEN}; split the Secret"
         )
     })
 }
@@ -239,8 +241,8 @@ mod tests {
             ),
         ] {
             let removed: Vec<String> = removed.into_iter().map(str::to_owned).collect();
-            let found = check_change(&object, &values(&set), &removed);
-            match (found, want) {
+            let result = check_change(&object, &values(&set), &removed);
+            match (result, want) {
                 (Ok(warnings), Ok(count)) => assert_eq!(warnings.len(), count, "{why}"),
                 (Err(error), Err(want)) => {
                     let error = error.to_string();
@@ -249,7 +251,7 @@ mod tests {
                         "{why}: {error}"
                     );
                 }
-                (found, want) => panic!("{why}: {found:?}, not {want:?}"),
+                (result, want) => panic!("{why}: {result:?}, not {want:?}"),
             }
         }
     }

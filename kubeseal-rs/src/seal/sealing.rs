@@ -24,10 +24,10 @@ pub enum SealingError {
     Empty {
         /// The name of the Secret.
         name: String,
-        /// Whether the command has the flag that allows it.
+        /// Whether the command has the flag `--allow-empty`.
         has_flag: bool,
     },
-    /// The scope requires a namespace, and none is known.
+    /// The scope requires a namespace, and none is set.
     #[error(
         "the Secret {0:?} has no namespace, which its scope requires\nhint: pass --namespace, or a wider --scope"
     )]
@@ -42,7 +42,7 @@ pub enum SealingError {
 pub struct Sealed {
     /// The sealed object.
     pub object: SealedSecret,
-    /// The certificate that sealed it.
+    /// The certificate that sealed the object.
     pub certificate: Arc<Certificate>,
 }
 
@@ -91,7 +91,7 @@ pub fn seal_secret(
         return Err(SealingError::Empty { name, has_flag }.into());
     }
     requirements::warn_of_size(&secret);
-    aim(session, settings, &mut secret)?;
+    set_target(session, settings, &mut secret)?;
     let certificate = session.certificate(settings)?;
     let mut object = seal::seal(
         &secret,
@@ -108,10 +108,10 @@ pub fn seal_secret(
     })
 }
 
-fn aim(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -> Result<()> {
+fn set_target(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -> Result<()> {
     let name = secret.metadata.name.clone().unwrap_or_default();
-    let found = secret.metadata.namespace.clone().unwrap_or_default();
-    settings.check_namespace(&found)?;
+    let namespace = secret.metadata.namespace.clone().unwrap_or_default();
+    settings.check_namespace(&namespace)?;
     let annotated = Scope::from_annotations(secret.metadata.annotations.as_ref());
     let setting = settings.scope.as_ref();
     let scope = setting
@@ -147,7 +147,8 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
-/// Parses a Secret of a file, and warns about values that YAML changes to another text.
+/// Parses a Secret of a file. Warns about unquoted values that YAML changes to another text, about
+/// template actions, and about items that do not fit the type of the Secret.
 ///
 /// # Errors
 ///

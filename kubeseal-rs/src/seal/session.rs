@@ -22,11 +22,11 @@ use crate::report::ShowPath as _;
 use crate::seal_args::Sealing;
 
 /// Upstream's default name and namespace of the controller's Service.
-const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
+const DEFAULT_CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
-/// The key of the certificate cache: source, the rules' folder for relative paths, who named the
-/// source, and accepted fingerprints. A cached certificate is reused only for an equal key.
-/// Otherwise one that a rule accepts could be used where the rule does not apply.
+/// The key of the certificate cache: the source, the rules' folder for relative paths, what named the
+/// source, and the accepted fingerprints. A cached certificate is reused only for an equal key.
+/// Otherwise a certificate that a rule accepts could be used where the rule does not apply.
 type CacheKey = (Source, Option<PathBuf>, By, Vec<Vouched>);
 
 /// Which certificates a run may encrypt for.
@@ -34,7 +34,7 @@ type CacheKey = (Source, Option<PathBuf>, By, Vec<Vouched>);
 enum Recipients<'a> {
     /// Every certificate that the settings name, since the user provides the values.
     OfSettings,
-    /// Only a certificate that the user names, or whose private key is among these. Existing values
+    /// Only a certificate that the user names, or whose private key is in this key ring. Existing values
     /// could come from a file that the author of a rule has copied.
     OfUser(&'a KeyRing),
 }
@@ -84,7 +84,7 @@ impl<'a> Session<'a> {
     ///
     /// Fails if the rules cannot be read, or the flags violate them.
     pub fn settings(&self, path: &Path) -> Result<Settings> {
-        let path = whole(path)?;
+        let path = resolve(path)?;
         let rules = self.rules_for(path.parent().unwrap_or(Path::new("/")))?;
         let rule = rules
             .as_ref()
@@ -95,17 +95,17 @@ impl<'a> Session<'a> {
     }
 
     fn rules_for(&self, folder: &Path) -> Result<Option<Arc<RulesFile>>> {
-        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let path = match &self.args.config {
             Some(path) => Some(path.clone()),
             None => RulesFile::find(folder)?,
         };
         let Some(path) = path else { return Ok(None) };
-        if let Some(file) = known.get(&path) {
+        if let Some(file) = cache.get(&path) {
             return Ok(file.clone());
         }
         let file = Some(Arc::new(RulesFile::read(&path)?));
-        known.insert(path, file.clone());
+        cache.insert(path, file.clone());
         Ok(file)
     }
 
@@ -118,8 +118,8 @@ impl<'a> Session<'a> {
     /// a flag requires.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
-        let folder = of_rule(settings).map(|rules| rules.folder().to_owned());
-        let mut known = self
+        let folder = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());
+        let mut certificates = self
             .certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -129,12 +129,12 @@ impl<'a> Session<'a> {
             By::from(settings.certificate.by),
             self.fingerprints(settings),
         );
-        let cached = known.iter().find(|(known, _)| *known == cache_key);
+        let cached = certificates.iter().find(|(key, _)| *key == cache_key);
         let certificate = if let Some((_, certificate)) = cached {
             Arc::clone(certificate)
         } else {
             let certificate = Arc::new(self.fetch(&cache_key.0, settings)?);
-            known.push((cache_key, Arc::clone(&certificate)));
+            certificates.push((cache_key, Arc::clone(&certificate)));
             certificate
         };
         settings.check_certificate(&certificate)?;
@@ -188,8 +188,8 @@ impl<'a> Session<'a> {
     }
 
     fn obtain(&self, source: &Source, settings: &Settings) -> Result<Obtained> {
-        let wanted = match source {
-            Source::At(at) if let Some(rules) = of_rule(settings) => {
+        let request = match source {
+            Source::At(at) if let Some(rules) = rules_naming_certificate(settings) => {
                 let rule = certificate::OfRule {
                     folder: rules.folder(),
                     tree: rules.tree(),
@@ -213,7 +213,7 @@ impl<'a> Session<'a> {
                 ..Wanted::default()
             },
         };
-        Ok(certificate::obtain(&wanted, &self.clusters)?)
+        Ok(certificate::obtain(&request, &self.clusters)?)
     }
 
     /// Returns how to reach the controller of a source.
@@ -233,8 +233,8 @@ impl<'a> Session<'a> {
                 ..Overrides::default()
             },
             is_unnamed: name.is_none() && namespace.is_none(),
-            name: name.unwrap_or_else(|| CONTROLLER.0.to_owned()),
-            namespace: namespace.unwrap_or_else(|| CONTROLLER.1.to_owned()),
+            name: name.unwrap_or_else(|| DEFAULT_CONTROLLER.0.to_owned()),
+            namespace: namespace.unwrap_or_else(|| DEFAULT_CONTROLLER.1.to_owned()),
             ..Access::default()
         }
     }
@@ -257,18 +257,22 @@ impl<'a> Session<'a> {
                 .unwrap_or_else(|| default.to_owned())
         };
         let args = &self.args.controller;
-        let usual = |given: &Option<String>, default: &str| {
-            given.clone().unwrap_or_else(|| default.to_owned())
+        let or_default = |setting: &Option<String>, default: &str| {
+            setting.clone().unwrap_or_else(|| default.to_owned())
         };
-        usual(name, CONTROLLER.0)
-            == chosen(&args.name, "SEALED_SECRETS_CONTROLLER_NAME", CONTROLLER.0)
-            && usual(namespace, CONTROLLER.1)
+        or_default(name, DEFAULT_CONTROLLER.0)
+            == chosen(
+                &args.name,
+                "SEALED_SECRETS_CONTROLLER_NAME",
+                DEFAULT_CONTROLLER.0,
+            )
+            && or_default(namespace, DEFAULT_CONTROLLER.1)
                 == chosen(
                     &args.namespace,
                     "SEALED_SECRETS_CONTROLLER_NAMESPACE",
-                    CONTROLLER.1,
+                    DEFAULT_CONTROLLER.1,
                 )
-            && usual(context, "")
+            && or_default(context, "")
                 == chosen(&self.args.cluster.context, "SEALED_SECRETS_CONTEXT", "")
     }
 
@@ -307,17 +311,17 @@ impl<'a> Session<'a> {
 }
 
 /// Returns the rules, if they name the certificate.
-fn of_rule(settings: &Settings) -> Option<&RulesFile> {
+fn rules_naming_certificate(settings: &Settings) -> Option<&RulesFile> {
     let rules = settings.rules.as_deref();
     rules.filter(|_| settings.certificate.by == settings::Origin::Rule)
 }
 
 /// Returns the absolute path with symbolic links resolved, so that the same rule applies however
 /// the file is named: the rule of the file that is written, not of a link to it.
-fn whole(path: &Path) -> Result<PathBuf> {
+fn resolve(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path).with_context(|| path.shown())?;
-    if let Ok(whole) = path.canonicalize() {
-        return Ok(whole);
+    if let Ok(resolved) = path.canonicalize() {
+        return Ok(resolved);
     }
     // The file does not exist yet.
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());

@@ -21,7 +21,7 @@ use crate::seal_args::Sealing;
 /// Arguments of `seal set`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Name, namespace and scope are those of the file. Comments, order and layout stay.
+Name, namespace and scope are those of the file. Comments, order and layout are kept.
 
 Examples:
   seal set db.sealed.yaml password < password.txt
@@ -39,10 +39,10 @@ pub struct Set {
     /// Accept an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
-    /// Generate a random value by a recipe of `seal generate`; a password by default
+    /// Generate a random value with a recipe of `seal generate`; a password by default
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,
-    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
+    /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Options for sealing.
@@ -70,7 +70,7 @@ pub struct HasValue;
 ///
 /// # Errors
 ///
-/// The file or the value cannot be read, the value cannot be sealed, or the file cannot be edited safely.
+/// Fails if the file or the value cannot be read, the value cannot be sealed, or the file cannot be edited safely.
 pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     if args.key.contains('=') {
         return Err(HasValue.into());
@@ -109,9 +109,9 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
             rng: &mut shared::random::system(),
             now: environment.now,
         };
-        let made = recipe.generate(&args.key, None, &mut random)?;
-        return if made.public.is_empty() {
-            Ok(made.sealed.into_iter().collect())
+        let generated = recipe.generate(&args.key, None, &mut random)?;
+        return if generated.public.is_empty() {
+            Ok(generated.sealed.into_iter().collect())
         } else {
             Err(HasPublic.into())
         };

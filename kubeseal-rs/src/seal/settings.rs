@@ -62,7 +62,7 @@ impl fmt::Display for Origin {
 /// The settings for one file.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file of rules that applies.
+    /// The rules file that applies.
     pub rules: Option<Arc<RulesFile>>,
     /// The rule that matches.
     pub rule: Option<Rule>,
@@ -70,9 +70,9 @@ pub struct Settings {
     pub certificate: Setting<Source>,
     /// The accepted certificates, in addition to the restrictions of the rule.
     pub pins: Option<Setting<Vec<Fingerprint>>>,
-    /// The namespace of objects without one; `None` for that of the kubeconfig's context.
+    /// The namespace of objects without one. If `None`, the kubeconfig's context sets it.
     pub namespace: Option<Setting<String>>,
-    /// The scope of new objects; `None` for that of the input's annotations.
+    /// The scope of new objects. If `None`, the input's annotations set it.
     pub scope: Option<Setting<Scope>>,
 }
 
@@ -93,12 +93,12 @@ pub enum SettingsError {
     #[error("{PIN}: {0}")]
     Pin(MalformedFingerprint),
     /// The certificate is not a pinned one.
-    #[error("{by} requires the certificate {wanted}, but this one is {found}")]
+    #[error("{by} requires the certificate {pinned}, but this one is {found}")]
     Fingerprint {
         /// The source of the pin.
         by: Origin,
         /// The pinned fingerprints.
-        wanted: String,
+        pinned: String,
         /// The fingerprint of the certificate.
         found: Fingerprint,
     },
@@ -183,22 +183,24 @@ fn pins(
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Setting<Vec<Fingerprint>>>, SettingsError> {
-    if let Some(typed) = args.cert_fingerprint.clone() {
+    if let Some(fingerprint) = args.cert_fingerprint.clone() {
         let by = Origin::Flag("cert-fingerprint");
-        let value = vec![typed];
+        let value = vec![fingerprint];
         return Ok(Some(Setting { value, by }));
     }
     let Some(text) = variable(PIN) else {
         return Ok(None);
     };
-    let each = text.split(',').map(|text| text.trim().parse());
-    let value = each.collect::<Result<_, _>>().map_err(SettingsError::Pin)?;
+    let fingerprints = text.split(',').map(|text| text.trim().parse());
+    let value = fingerprints
+        .collect::<Result<_, _>>()
+        .map_err(SettingsError::Pin)?;
     let by = Origin::Variable(PIN);
     Ok(Some(Setting { value, by }))
 }
 
 /// Returns the source of the certificate. A flag or variable that selects a cluster selects its
-/// controller, unless a certificate is named in the same place.
+/// controller, unless a flag or variable of the same kind names a certificate.
 fn source(
     rule: Option<&Rule>,
     args: &Sealing,
@@ -285,8 +287,8 @@ impl Settings {
         let pins = self.pins.iter();
         let vouched = pins.flat_map(|setting| {
             let by = setting.by.into();
-            let each = setting.value.iter().cloned();
-            each.map(move |fingerprint| Vouched { fingerprint, by })
+            let fingerprints = setting.value.iter().cloned();
+            fingerprints.map(move |fingerprint| Vouched { fingerprint, by })
         });
         vouched.collect()
     }
@@ -324,23 +326,23 @@ impl Settings {
         }
     }
 
-    /// Checks whether this certificate may seal here.
+    /// Checks that the pins and the rule allow this certificate.
     ///
     /// # Errors
     ///
     /// Fails if the certificate is not a pinned one, or the rule does not allow it.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), SettingsError> {
-        let found = certificate.fingerprint();
+        let fingerprint = certificate.fingerprint();
         if let Some(pins) = self
             .pins
             .as_ref()
-            .filter(|pins| !pins.value.contains(found))
+            .filter(|pins| !pins.value.contains(fingerprint))
         {
-            let wanted: Vec<String> = pins.value.iter().map(ToString::to_string).collect();
+            let pinned: Vec<String> = pins.value.iter().map(ToString::to_string).collect();
             return Err(SettingsError::Fingerprint {
                 by: pins.by,
-                wanted: wanted.join(" or "),
-                found: found.clone(),
+                pinned: pinned.join(" or "),
+                found: fingerprint.clone(),
             });
         }
         match &self.rule {
@@ -362,11 +364,15 @@ mod tests {
     use super::*;
     use kubeseal_library::rules;
 
-    fn decided(rule: &str, args: &Sealing, variables: &[(&str, &str)]) -> Result<Settings, String> {
+    fn decide_for(
+        rule: &str,
+        args: &Sealing,
+        variables: &[(&str, &str)],
+    ) -> Result<Settings, String> {
         let rule = rules::parse(format!("rules: [{{path: a, {rule}}}]").as_bytes()).unwrap();
         let variable = |name: &str| {
-            let found = variables.iter().find(|(n, _)| *n == name);
-            found.map(|(_, value)| (*value).to_owned())
+            let entry = variables.iter().find(|(n, _)| *n == name);
+            entry.map(|(_, value)| (*value).to_owned())
         };
         decide(None, rule.for_path("a").cloned(), args, variable).map_err(|e| e.to_string())
     }
@@ -413,7 +419,7 @@ mod tests {
                 (Scope::ClusterWide, Origin::Variable("SEALED_SECRETS_SCOPE")),
             ),
         ] {
-            let settings = decided(rule, &args, &variables).unwrap();
+            let settings = decide_for(rule, &args, &variables).unwrap();
             let setting = |value: &str, by| Setting {
                 value: value.to_owned(),
                 by,
@@ -434,7 +440,7 @@ mod tests {
                 "{why}"
             );
         }
-        let settings = decided("", &Sealing::default(), &[]).unwrap();
+        let settings = decide_for("", &Sealing::default(), &[]).unwrap();
         assert_eq!(settings.certificate.by, Origin::Default);
         assert_eq!((settings.namespace, settings.scope), (None, None));
     }
@@ -443,10 +449,10 @@ mod tests {
     #[test]
     fn a_variable_also_pins_the_certificate_of_a_rule() {
         let pin = format!("SHA256:{}A", "a".repeat(42));
-        let both = format!("{pin}, {pin}");
-        let variables = [(PIN, both.as_str())];
+        let repeated = format!("{pin}, {pin}");
+        let variables = [(PIN, repeated.as_str())];
         let by = |rule| {
-            let settings = decided(rule, &Sealing::default(), &variables).unwrap();
+            let settings = decide_for(rule, &Sealing::default(), &variables).unwrap();
             settings.pins.map(|setting| setting.by)
         };
         assert_eq!(by(""), Some(Origin::Variable(PIN)));
@@ -457,7 +463,7 @@ mod tests {
         ] {
             assert_eq!(by(rule), Some(Origin::Variable(PIN)), "{rule}");
         }
-        let error = decided("", &Sealing::default(), &[(PIN, "x")]).unwrap_err();
+        let error = decide_for("", &Sealing::default(), &[(PIN, "x")]).unwrap_err();
         assert!(error.starts_with(PIN), "{error}");
     }
 
@@ -495,7 +501,7 @@ mod tests {
                 "SEALED_SECRETS_SCOPE: must be one of",
             ),
         ] {
-            let error = decided(rule, &args, &variables).unwrap_err();
+            let error = decide_for(rule, &args, &variables).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
     }

@@ -56,7 +56,7 @@ pub enum TargetError {
     Deprecated(String),
     /// The scope of a flag contradicts the file.
     #[error(
-        "the items of {place} have scope {found}, not {wanted}; the items of an object share its scope\nhint: omit \
+        "the items of {place} have scope {found}, not {requested}; the items of an object share its scope\nhint: omit \
          --scope"
     )]
     Scope {
@@ -65,19 +65,19 @@ pub enum TargetError {
         /// The scope in the file.
         found: Scope,
         /// The scope of the flag.
-        wanted: Scope,
+        requested: Scope,
     },
     /// The namespace of a flag contradicts the file.
-    #[error("{place} is in the namespace {found:?}, not {wanted:?}\nhint: omit --namespace")]
+    #[error("{place} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
     Namespace {
         /// The namespace and name of the object.
         place: String,
         /// The namespace in the file.
         found: String,
         /// The namespace of the flag.
-        wanted: String,
+        requested: String,
     },
-    /// The namespace is not known.
+    /// The object has no namespace, but its scope requires one.
     #[error("{0} has no namespace, which its scope requires\nhint: pass --namespace")]
     NoNamespace(String),
     /// Another program changed the same item during the run.
@@ -192,25 +192,25 @@ impl Target {
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
-        if let Some(wanted) = session.args.scope.filter(|wanted| *wanted != scope) {
+        if let Some(requested) = session.args.scope.filter(|requested| *requested != scope) {
             let found = scope;
             return Err(TargetError::Scope {
                 place,
                 found,
-                wanted,
+                requested,
             }
             .into());
         }
         let namespace = self.found.sealed.namespace_or_empty();
-        if let Some(wanted) = &session.args.namespace
-            && wanted != namespace
+        if let Some(requested) = &session.args.namespace
+            && requested != namespace
             && scope != Scope::ClusterWide
         {
-            let (found, wanted) = (namespace.to_owned(), wanted.clone());
+            let (found, requested) = (namespace.to_owned(), requested.clone());
             return Err(TargetError::Namespace {
                 place,
                 found,
-                wanted,
+                requested,
             }
             .into());
         }
@@ -229,14 +229,14 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be edited safely or not be written, or if the object has changed.
+    /// Fails if the file cannot be edited safely or cannot be written, or if the object has changed.
     pub fn write(&self, changes: &Changes<'_>) -> Result<()> {
         files::remove_leftovers_beside(&self.path);
         files::update(&self.path, |bytes| {
             let edits = if *bytes == *self.bytes {
                 self.found.edits(changes)
             } else {
-                self.found_again(bytes)?.edits(changes)
+                self.find_again(bytes)?.edits(changes)
             };
             edit::apply(bytes, &edits).with_context(|| self.path.shown())
         })
@@ -252,7 +252,7 @@ impl Target {
             |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
         let file = ManifestFile::parse(&self.path, files::read_to_change(&self.path)?)?;
         if *file.bytes != *self.bytes {
-            let now = self.found_again(&file.bytes)?;
+            let now = self.find_again(&file.bytes)?;
             let mut keys = changes.texts.keys().chain(&changes.removed);
             if let Some(key) = keys.find(|key| items(&now, key) != items(&self.found, key)) {
                 let (file, item) = (self.path.clone(), key.clone());
@@ -264,14 +264,14 @@ impl Target {
 
     /// Finds the object in another version of the file. Values sealed for the object must be valid
     /// there.
-    fn found_again(&self, bytes: &[u8]) -> Result<Found> {
+    fn find_again(&self, bytes: &[u8]) -> Result<Found> {
         let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| self.path.shown())?;
-        let mut same = found
+        let mut matches = found
             .into_iter()
             .filter(|found| is_same_object(found, &self.found));
-        if let (Some(found), None) = (same.next(), same.next()) {
+        if let (Some(found), None) = (matches.next(), matches.next()) {
             return Ok(found);
         }
         let (file, place) = (self.path.clone(), place(&self.found));
@@ -279,8 +279,8 @@ impl Target {
     }
 }
 
-/// Returns whether values sealed for the earlier object are valid for this one in another version
-/// of the file.
+/// Returns whether values sealed for `before` are valid for `now`, an object in another version of the
+/// file.
 pub fn is_same_object(now: &Found, before: &Found) -> bool {
     let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     let namespace = now.sealed.metadata.namespace.as_ref();
@@ -303,8 +303,8 @@ pub fn hint_rule<'a>(session: &Session<'_>, certificate: &'a Certificate) -> Hin
     }
 }
 
-/// Fills in a missing namespace. A file without namespace is unsealed where `kubectl apply` would
-/// create it.
+/// Fills in a missing namespace. An object without a namespace gets the one in which `kubectl apply`
+/// would create it.
 ///
 /// # Errors
 ///
@@ -324,9 +324,9 @@ fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found,
         return Err(TargetError::None(file));
     }
     if let Some(name) = name {
-        let is_meant =
+        let has_name =
             |found: &Found| found.sealed.place() == name || found.sealed.name_or_empty() == name;
-        found.retain(is_meant);
+        found.retain(has_name);
     }
     match (found.pop(), found.is_empty(), name) {
         (Some(one), true, _) => Ok(one),

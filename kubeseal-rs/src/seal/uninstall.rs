@@ -17,7 +17,7 @@ use shared::readable::adapt_time;
 use super::{Outcome, print};
 use crate::report::{self, shown};
 use crate::seal::keys;
-use crate::seal_args::{Cluster, Controller, Place};
+use crate::seal_args::{Cluster, Controller, KeyLocation};
 
 /// Arguments of `seal uninstall`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub struct Uninstall {
     /// Change the statuses; otherwise only list what would change
     #[arg(long)]
     pub yes: bool,
-    /// Only in this namespace
+    /// Process only this namespace
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Change the statuses even if a controller holds the Lease
@@ -62,9 +62,9 @@ const CHANGE: &str = "cannot change the status";
 struct Leftover {
     namespace: String,
     name: String,
-    /// What to remove, for display.
-    what: Vec<&'static str>,
-    /// A merge patch that removes it, if the object is unchanged since it was read.
+    /// The conditions and fields to remove, for display.
+    fields: Vec<&'static str>,
+    /// A merge patch that removes them, if the object is unchanged since it was read.
     patch: Json,
 }
 
@@ -75,12 +75,12 @@ struct Leftover {
 /// Fails if a controller is running, or objects cannot be read or changed. Changes made before an
 /// error are kept, and the command can be run again.
 pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
-    let place = Place {
+    let location = KeyLocation {
         directory: None,
         cluster: args.cluster.clone(),
         controller: args.controller.clone(),
     };
-    let access = keys::access(&place, environment);
+    let access = keys::access(&location, environment);
     let objects = Objects::connect(&access, &Clusters::new(environment))?;
     if !args.force {
         check_lease(
@@ -96,13 +96,13 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
         report::info(&summary(total, leftovers.len()));
         return Ok(Outcome::Done);
     }
-    let failed = change_all(&objects, &leftovers, environment.status_line);
-    if !failed.is_empty() {
-        let changed = leftovers.len() - failed.len();
+    let failures = change_all(&objects, &leftovers, environment.status_line);
+    if !failures.is_empty() {
+        let changed = leftovers.len() - failures.len();
         bail!(
             "{changed} statuses were changed, and {} were not; run the command again:\n{}",
-            failed.len(),
-            failed.join("\n")
+            failures.len(),
+            failures.join("\n")
         );
     }
     report::info(&format!(
@@ -112,7 +112,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run beside a controller of this project, which would write the data again.
+/// Refuses to run beside a controller of this project, which would restore the removed fields.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
     let (code, body) = objects.get_raw(&path)?;
@@ -127,8 +127,8 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
         .and_then(|lease| holder(&lease, now));
     if let Some(holder) = holder {
         bail!(
-            "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would write \
-             the data again\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
+            "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would restore \
+             the removed fields\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
         );
     }
     Ok(())
@@ -140,11 +140,11 @@ fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let holder = spec["holderIdentity"]
         .as_str()
         .filter(|name| !name.is_empty())?;
-    let mut renewed = spec["renewTime"].clone();
-    adapt_time(&mut renewed);
-    let renewed: Timestamp = renewed.as_str()?.parse().ok()?;
-    let lasts = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64()?);
-    (now.duration_since(renewed) < lasts).then(|| holder.to_owned())
+    let mut renew_time = spec["renewTime"].clone();
+    adapt_time(&mut renew_time);
+    let renew_time: Timestamp = renew_time.as_str()?.parse().ok()?;
+    let lease_duration = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64()?);
+    (now.duration_since(renew_time) < lease_duration).then(|| holder.to_owned())
 }
 
 /// Returns the number of SealedSecrets, and those with data of this project.
@@ -171,12 +171,12 @@ fn leftover(object: &Json) -> Option<Leftover> {
         .map(Vec::as_slice)
         .unwrap_or_default();
     let has_condition = |type_: &str| conditions.iter().any(|one| one["type"] == type_);
-    let mut what: Vec<_> = CONDITIONS
+    let mut fields: Vec<_> = CONDITIONS
         .into_iter()
         .filter(|type_| has_condition(type_))
         .collect();
-    what.extend(FIELDS.into_iter().filter(|field| !status[*field].is_null()));
-    if what.is_empty() {
+    fields.extend(FIELDS.into_iter().filter(|field| !status[*field].is_null()));
+    if fields.is_empty() {
         return None;
     }
     let is_ours = |one: &Json| {
@@ -193,7 +193,7 @@ fn leftover(object: &Json) -> Option<Leftover> {
     Some(Leftover {
         namespace: metadata["namespace"].as_str()?.to_owned(),
         name: metadata["name"].as_str()?.to_owned(),
-        what,
+        fields,
         patch: json!({ "metadata": { "resourceVersion": version }, "status": status }),
     })
 }
@@ -208,9 +208,9 @@ fn change_all(objects: &Objects, leftovers: &[Leftover], line: Option<StatusLine
         let text = shared::error_chain(&error);
         Some(shown(&format!("{}/{}: {text}", leftover.namespace, leftover.name)).into_owned())
     };
-    let failed = parallel::map(leftovers, || (), change);
+    let failures = parallel::map(leftovers, || (), change);
     drop(progress);
-    failed.into_iter().flatten().collect()
+    failures.into_iter().flatten().collect()
 }
 
 fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
@@ -226,8 +226,8 @@ fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
 
 fn list(leftovers: &[Leftover]) -> String {
     leftovers.iter().fold(String::new(), |mut text, leftover| {
-        let what = leftover.what.join(", ");
-        let line = format!("{}/{}: {what}", leftover.namespace, leftover.name);
+        let fields = leftover.fields.join(", ");
+        let line = format!("{}/{}: {fields}", leftover.namespace, leftover.name);
         let _ = writeln!(text, "{}", shown(&line));
         text
     })
@@ -259,9 +259,9 @@ mod tests {
             "observedGeneration": 3, "lastUnsealedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
             "conditions": [synced, condition("Ready"), condition("Stalled"), condition("Audited")],
         });
-        let found = leftover(&object(&status)).unwrap();
+        let result = leftover(&object(&status)).unwrap();
         assert_eq!(
-            found.what,
+            result.fields,
             [
                 "Ready",
                 "Stalled",
@@ -277,7 +277,7 @@ mod tests {
                 "items": null, "record": null, "lastUnsealedGeneration": null,
             },
         });
-        assert_eq!(found.patch, want);
+        assert_eq!(result.patch, want);
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Attack: a client that may write the Lease hides a running controller by a time that our types cannot represent.
+    /// Attack: a client that may write the Lease hides a running controller with a time that our types cannot represent.
     #[test]
     fn a_controller_with_an_odd_renew_time_counts_as_running() {
         let now = Timestamp::from_second(24).unwrap();

@@ -15,7 +15,7 @@ use crate::report::ShowPath as _;
 /// Arguments of `seal unset`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Needs neither certificate nor cluster. Comments, order and layout stay.
+Needs neither certificate nor cluster. Comments, order and layout are kept.
 
 Examples:
   seal unset db.sealed.yaml password
@@ -23,21 +23,21 @@ Examples:
 pub struct Unset {
     /// File with the SealedSecret
     pub file: PathBuf,
-    /// Keys of the items
+    /// Keys of the items to remove
     #[arg(required = true, value_name = "KEY")]
     pub keys: Vec<String>,
-    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
+    /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 }
 
 /// An item does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("{place} has no item {key:?}; existing items: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+#[error("{place} has no item {key:?}; existing items: {}", if .existing_items.is_empty() { "none".to_owned() } else { .existing_items.join(", ") })]
 pub struct NoItem {
     place: String,
     key: String,
-    known: Vec<String>,
+    existing_items: Vec<String>,
 }
 
 /// Runs the command. Removes all of the items, or none.
@@ -55,7 +55,7 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         return Err(NoItem {
             place: place(&target.found),
             key: key.clone(),
-            known: items
+            existing_items: items
                 .keys()
                 .map(|key| report::shown(key).into_owned())
                 .collect(),

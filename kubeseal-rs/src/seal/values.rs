@@ -194,7 +194,7 @@ pub fn warn_about(key: &str, value: &Plain) {
     warn_about_byte_order_mark("", key, value);
 }
 
-/// Warns about a value that begins with a byte order mark. The place begins the message.
+/// Warns about a value that begins with a byte order mark. `place` is the prefix of the message.
 pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
     let mark = match value.expose() {
         [0xef, 0xbb, 0xbf, ..] => "UTF-8",
@@ -202,7 +202,7 @@ pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
         _ => return,
     };
     report::warn(&format!(
-        "{place}the value of {key} begins with a byte order mark of {mark}, which is sealed as part of it; remove it \
+        "{place}the value of {key} begins with a {mark} byte order mark, which is sealed as part of it; remove it \
          if the program that reads the value does not expect it"
     ));
 }
@@ -212,7 +212,7 @@ pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
 /// # Errors
 ///
 /// Fails if there is no equals sign.
-pub fn public_pair(arg: &str, flag: &'static str) -> Result<(String, String), ValueError> {
+pub fn parse_pair(arg: &str, flag: &'static str) -> Result<(String, String), ValueError> {
     let pair = arg
         .split_once('=')
         .ok_or(ValueError::Form(flag, "KEY=VALUE"))?;

@@ -41,7 +41,7 @@ pub struct View {
     /// Print values: decrypted with --key, else read from the Secret in the cluster if you have permission
     #[arg(long)]
     pub reveal: bool,
-    /// Private keys: PEM, or key Secrets of a backup; repeatable
+    /// Decrypt with these private keys (PEM or key Secrets); repeatable
     #[arg(long, value_name = "FILE", requires = "reveal")]
     pub key: Vec<PathBuf>,
     /// Output format: yaml or json; text if not given
@@ -52,19 +52,19 @@ pub struct View {
     pub cluster: Cluster,
 }
 
-/// What to do if the cluster does not provide values.
-const OTHERWISE: &str = "pass --key FILE to unseal them locally";
+/// The hint for a cluster that does not provide values.
+const KEY_HINT: &str = "pass --key FILE to unseal them locally";
 
 /// There is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// No object was found.
-    #[error("no SealedSecret found\nhint: name sealed files, or a folder that contains them")]
+    #[error("no SealedSecret found\nhint: pass sealed files, or a folder that contains them")]
     NothingFound,
 }
 
 /// An object and its file.
-struct Seen {
+struct ObjectView {
     path: PathBuf,
     file: String,
     object: Object,
@@ -87,11 +87,11 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&sealing, environment);
     let revealer = args.reveal.then(|| Revealer::new(args, &session));
     let revealer = revealer.transpose()?;
-    let mut seen = Vec::new();
+    let mut views = Vec::new();
     let mut unread = 0;
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
         match read_file(&candidate, revealer.as_ref()) {
-            Ok(found) => seen.extend(found),
+            Ok(found) => views.extend(found),
             Err(error) if candidate.named => return Err(error),
             Err(error) => {
                 unread += 1;
@@ -100,20 +100,20 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
             }
         }
     }
-    if seen.is_empty() {
+    if views.is_empty() {
         Skipped::check(unread)?;
         return Err(ViewError::NothingFound.into());
     }
-    date(&mut seen, environment.now);
+    set_ages(&mut views, environment.now);
     if matches!(revealer, Some(Revealer::Cluster(_))) {
         report::info(
-            "values come from the Secrets in the cluster; a file that is not applied may contain others",
+            "values come from the Secrets in the cluster; a file that is not applied may contain other values",
         );
     }
     let text = if let Some(format) = args.output {
-        write(&seen.iter().map(to_json).collect::<Vec<_>>(), format)
+        write(&views.iter().map(to_json).collect::<Vec<_>>(), format)
     } else {
-        let texts: Vec<_> = seen.iter().map(text).collect();
+        let texts: Vec<_> = views.iter().map(text).collect();
         let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
         Zeroizing::new(texts.concat())
     };
@@ -123,15 +123,15 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns the objects of a file.
-fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<Seen>> {
+fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<ObjectView>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
         return Ok(Vec::new());
     };
-    let see = |node| {
+    let view_object = |node| {
         let object = Object::read(node).with_context(|| path.shown())?;
         let values = revealer.map(|revealer| revealer.values(&object, path));
-        Ok(Seen {
+        Ok(ObjectView {
             path: path.clone(),
             file: path_text(path.as_os_str()).into_owned(),
             ages: Vec::new(),
@@ -139,23 +139,23 @@ fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<V
             object,
         })
     };
-    file.of_kind(Kind::SealedSecret).map(see).collect()
+    file.of_kind(Kind::SealedSecret).map(view_object).collect()
 }
 
-/// Determines the ages of all items at once, in one pass over Git's history.
-fn date(seen: &mut [Seen], now: Timestamp) {
-    let items = seen.iter().flat_map(|seen| {
-        let texts = seen.object.texts();
-        let of = move |item: &Item| Dated {
-            file: &seen.path,
+/// Sets the ages of all items, in one pass over Git's history.
+fn set_ages(views: &mut [ObjectView], now: Timestamp) {
+    let items = views.iter().flat_map(|view| {
+        let texts = view.object.texts();
+        let dated = move |item: &Item| Dated {
+            file: &view.path,
             text: texts.get(&item.key).map_or("", String::as_str),
         };
-        seen.object.items.iter().map(of)
+        view.object.items.iter().map(dated)
     });
     let mut times = git::ages(&items.collect::<Vec<_>>()).into_iter();
-    for seen in seen {
-        let times = times.by_ref().take(seen.object.items.len());
-        seen.ages = times.map(|time| Some(days(time?, now))).collect();
+    for view in views {
+        let times = times.by_ref().take(view.object.items.len());
+        view.ages = times.map(|time| Some(days(time?, now))).collect();
     }
 }
 
@@ -182,25 +182,25 @@ impl<'a> Revealer<'a> {
         let ring = match self {
             Self::Keys(ring) => ring,
             Self::Cluster(session) => {
-                return in_cluster::values(session, file, &object.sealed, OTHERWISE);
+                return in_cluster::values(session, file, &object.sealed, KEY_HINT);
             }
         };
-        let opened = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
+        let unsealed = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
             let place = object.sealed.place();
             anyhow!(
                 "{place} cannot be unsealed with these keys: {}",
                 why.diagnosis()
             )
         })?;
-        Ok(opened
+        Ok(unsealed
             .into_iter()
             .map(|(key, value)| (key, Some(value)))
             .collect())
     }
 }
 
-fn text(seen: &Seen) -> Zeroizing<String> {
-    let object = &seen.object;
+fn text(view: &ObjectView) -> Zeroizing<String> {
+    let object = &view.object;
     let type_ = object
         .sealed
         .spec
@@ -210,7 +210,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         .unwrap_or("Opaque");
     let mut text = Zeroizing::new(format!(
         "{}:{}: {} ({}, {})\n",
-        shown(&seen.file),
+        shown(&view.file),
         object.line,
         shown(&object.sealed.place()),
         object.scope,
@@ -223,18 +223,18 @@ fn text(seen: &Seen) -> Zeroizing<String> {
         .max()
         .unwrap_or(0);
     for (i, item) in object.items.iter().enumerate() {
-        let facts = [
+        let details = [
             Some(form(&item.form)),
             item.hint.as_ref().map(|hint| format!("sealed for {hint}")),
-            seen.ages.get(i).copied().flatten().map(in_days),
+            view.ages.get(i).copied().flatten().map(age_text),
         ];
-        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        let details: Vec<String> = details.into_iter().flatten().collect();
         text.extend([format!(
             "  {:<width$}  {}\n",
             shown(&item.key),
-            facts.join(", ")
+            details.join(", ")
         )]);
-        if let Some(values) = &seen.values {
+        if let Some(values) = &view.values {
             reveal(&mut text, values.get(&item.key).and_then(Option::as_ref));
         }
     }
@@ -246,7 +246,7 @@ fn text(seen: &Seen) -> Zeroizing<String> {
 
 fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
     let unknown = || Zeroizing::new("(not in the Secret)".to_owned());
-    for line in value.map_or_else(unknown, revealed).lines() {
+    for line in value.map_or_else(unknown, value_text).lines() {
         text.push_str("    ");
         text.push_str(line);
         text.push('\n');
@@ -261,7 +261,7 @@ fn form(form: &Form) -> String {
     }
 }
 
-fn in_days(days: i64) -> String {
+fn age_text(days: i64) -> String {
     match days {
         0 => "committed today".into(),
         1 => "committed yesterday".into(),
@@ -271,7 +271,7 @@ fn in_days(days: i64) -> String {
 
 /// Formats a value: text unchanged if it has no control characters for the terminal, anything else
 /// in base64.
-fn revealed(value: &Plain) -> Zeroizing<String> {
+fn value_text(value: &Plain) -> Zeroizing<String> {
     let is_text = |text: &&str| {
         !text
             .chars()
@@ -283,8 +283,8 @@ fn revealed(value: &Plain) -> Zeroizing<String> {
     }
 }
 
-fn to_json(seen: &Seen) -> Json {
-    let object = &seen.object;
+fn to_json(view: &ObjectView) -> Json {
+    let object = &view.object;
     let item = |(i, item): (usize, &Item)| {
         let mut json = json!({"key": item.key, "line": item.line});
         match &item.form {
@@ -294,10 +294,10 @@ fn to_json(seen: &Seen) -> Json {
         if let Some(hint) = &item.hint {
             json["sealedFor"] = hint.to_string().into();
         }
-        if let Some(days) = seen.ages.get(i).copied().flatten() {
+        if let Some(days) = view.ages.get(i).copied().flatten() {
             json["days"] = days.into();
         }
-        let value = seen
+        let value = view
             .values
             .as_ref()
             .and_then(|values| values.get(&item.key)?.as_ref());
@@ -307,7 +307,7 @@ fn to_json(seen: &Seen) -> Json {
         json
     };
     json!({
-        "file": seen.file,
+        "file": view.file,
         "line": object.line,
         "namespace": object.sealed.namespace_or_empty(),
         "name": object.sealed.name_or_empty(),

@@ -1,13 +1,13 @@
 //! Parses the command line of `seal` into a [`Command`], and defines the options that several
 //! commands share. The arguments of a command are in its own module in [`crate::seal`].
 
-mod asking;
+mod cluster;
 mod destination;
-mod form;
-mod like;
-mod place;
-mod reach;
+mod formats;
+mod key_location;
 mod sealing;
+mod secret_properties;
+mod tls_port;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -38,13 +38,13 @@ use crate::seal::set::Set;
 use crate::seal::uninstall::Uninstall;
 use crate::seal::unset::Unset;
 use crate::seal::view::View;
-pub use asking::Asking;
+pub use cluster::{Cluster, Controller};
 pub use destination::Destination;
-pub use form::{Form, ReportForm};
-pub use like::Like;
-pub use place::{Opening, Place};
-pub use reach::{Cluster, Controller};
+pub use formats::{OutputFormat, ReportFormat};
+pub use key_location::{DecryptionArgs, KeyLocation};
 pub use sealing::Sealing;
+pub use secret_properties::SecretProperties;
+pub use tls_port::TlsPort;
 
 /// Parses an output format.
 pub fn output_format() -> impl TypedValueParser<Value = Format> {
@@ -61,7 +61,7 @@ pub fn output_format() -> impl TypedValueParser<Value = Format> {
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Seal files, if no command is named.
+    /// Seal files. Runs if the command line names no command.
     #[command(skip)]
     Files(Files),
     /// Create a SealedSecret from values
@@ -122,7 +122,7 @@ struct Args {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 success, 1 a check has findings (lint, diff --exit-code), 2 failure or wrong usage.
-A command that fails changes no file, unless it says which.
+A command that fails changes no files, except those that its error names.
 
 Examples:
   seal --cert cert.pem -i secret.yaml
@@ -132,17 +132,17 @@ Examples:
 ///
 /// # Errors
 ///
-/// Returns [`Stop`] if help was requested or the arguments are not valid.
+/// Returns [`Stop`] if help was requested or the arguments are invalid.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     // `help` has no separate help text, so show that of the program.
-    if let Some(at) = args.iter().position(|arg| arg == "help")
-        && args[at..]
+    if let Some(index) = args.iter().position(|arg| arg == "help")
+        && args[index..]
             .iter()
             .skip(1)
             .all(|arg| arg == "--help" || arg == "-h")
     {
-        args.truncate(at + 1);
+        args.truncate(index + 1);
     }
     let mut command = Args::command();
     if args.first().is_some_and(|name| is_plugin(Path::new(name))) {
@@ -150,7 +150,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
     }
     let matches = command.try_get_matches_from(args);
     let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
-    let args = args.map_err(|error| stop(&error))?;
+    let args = args.map_err(|error| to_stop(&error))?;
     Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
 
@@ -166,7 +166,7 @@ pub fn program() -> clap::Command {
     Args::command()
 }
 
-fn stop(error: &clap::Error) -> Stop {
+fn to_stop(error: &clap::Error) -> Stop {
     let text = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(text),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn is_a_kubectl_plug_in_under_that_name() {
+    fn help_shows_kubectl_seal_for_the_plug_in() {
         let help =
             |program: &str| match parse([program, "keys", "list", "--help"].map(OsString::from)) {
                 Err(Stop::Help(text)) => text,
@@ -209,17 +209,17 @@ mod tests {
 
     #[test]
     fn files_need_no_command() {
-        let parsed = |args: &[&str]| parse(args.iter().map(OsString::from));
-        let Ok(Command::Files(files)) = parsed(&["seal", "-i", "a.yaml", "b.yaml"]) else {
+        let parse_args = |args: &[&str]| parse(args.iter().map(OsString::from));
+        let Ok(Command::Files(files)) = parse_args(&["seal", "-i", "a.yaml", "b.yaml"]) else {
             unreachable!("files")
         };
         assert_eq!(files.files.len(), 2);
         assert!(matches!(
-            parsed(&["seal", "config", "explain", "a"]),
+            parse_args(&["seal", "config", "explain", "a"]),
             Ok(Command::Config(_))
         ));
         assert!(matches!(
-            parsed(&["seal", "-i", "--stdout"]),
+            parse_args(&["seal", "-i", "--stdout"]),
             Err(Stop::Usage(_))
         ));
         for args in [
@@ -229,7 +229,7 @@ mod tests {
             &["seal", "help", "-h"],
             &["seal", "keys", "help", "--help"],
         ] {
-            assert!(matches!(parsed(args), Err(Stop::Help(_))), "{args:?}");
+            assert!(matches!(parse_args(args), Err(Stop::Help(_))), "{args:?}");
         }
     }
 }

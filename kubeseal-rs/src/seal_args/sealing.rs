@@ -26,7 +26,7 @@ pub struct Sealing {
     /// Namespace of the Secret
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Use this file of rules instead of .seal.yaml
+    /// Use this rules file instead of .seal.yaml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Omit the annotation that names the certificate of each item

@@ -17,7 +17,7 @@ use kubeseal_library::keys::signature;
 use kubeseal_library::keys::signers::Signers;
 use kubeseal_library::recipe::Recipe;
 use kubeseal_library::{dotenv, kubeconfig, proxies, rules};
-use kubeseal_rs::seal::opening;
+use kubeseal_rs::seal::decryption;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
@@ -101,7 +101,7 @@ pub fn backup_text(bytes: &[u8]) {
         return;
     }
     let bytes = zeroize::Zeroizing::new(bytes.to_vec());
-    let Ok(backup) = opening::backup_in(Path::new("x"), bytes, &mut Unlock::default()) else {
+    let Ok(backup) = decryption::parse_backup(Path::new("x"), bytes, &mut Unlock::default()) else {
         return;
     };
     for secret in backup.secrets {

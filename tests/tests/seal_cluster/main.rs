@@ -308,14 +308,14 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     let user = applied.create_user("user", &[]).await;
     let before = fs::read(applied.file()).unwrap();
     let pin = pin();
-    for (args, otherwise) in [
+    for (args, hint) in [
         (
             &["view", "--reveal", "db.yaml"][..],
-            "(pass --key FILE to unseal them locally): ",
+            "\nhint: pass --key FILE to unseal them locally",
         ),
         (
             &["edit", "db.yaml", &pin],
-            "(pass --key FILE to unseal them locally, or --blind to edit without them): ",
+            "\nhint: pass --key FILE to unseal them locally, or --blind to edit without them",
         ),
     ] {
         let refused = applied.seal(&user, "touch", args);
@@ -323,8 +323,8 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
         assert!(refused.stdout.is_empty(), "{args:?}");
         let message = stderr(&refused);
         for part in [
-            "/db from the cluster ",
-            otherwise,
+            "/db from the cluster: ",
+            hint,
             "secrets \\\"db\\\" is forbidden",
         ] {
             assert!(

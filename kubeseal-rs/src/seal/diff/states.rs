@@ -10,7 +10,7 @@ use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
 use zeroize::Zeroizing;
 
-use super::chosen::path_from;
+use super::selection::path_from;
 use super::{Change, ChangeKind, compare};
 use crate::report::{self, path_text};
 use crate::seal::object::Object;
@@ -18,14 +18,14 @@ use crate::seal::object::Object;
 /// The changes of an object: its absolute path, and its namespace and name.
 pub(super) type Changed = (PathBuf, String, Vec<Change>);
 
-/// The content of a file in one state; `None` if there is no file. Else the reason why it cannot be read.
+/// The content of a file in one state, `None` if there is no file, or the reason why it cannot be read.
 type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
 
 /// Compares files, all or those below some paths.
 pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
     paths: &'a [PathBuf],
-    /// The current folder, which messages name paths from.
+    /// The current folder. Paths in messages are relative to it.
     here: &'a Path,
 }
 
@@ -51,67 +51,71 @@ impl<'a> Comparison<'a> {
             Some(to) => repository.differing(from, to)?,
             None => repository.differing_from_work_tree(from)?,
         };
-        self.name_nested(repository, &differing);
+        self.report_nested(repository, &differing);
         let Differing {
             files,
             unlisted,
             skipped,
             ..
         } = differing;
-        let now = |file: &Path| match skipped.get(file) {
+        let current_content = |file: &Path| match skipped.get(file) {
             Some(id) => repository
                 .blob(*id)
                 .map(Some)
                 .map_err(|error| error_chain(&error)),
             None => repository.in_work_tree(file),
         };
-        let mut found = Vec::new();
+        let mut changed = Vec::new();
         for file in files {
             let path = repository.root().join(&file);
             if !self.includes(&path) {
                 continue;
             }
-            let at = |commit| repository.file_at(commit, &file);
-            let at = |commit| at(commit).map_err(|error| error_chain(&error));
-            let old = from.map_or(Ok(None), at);
-            let new = to.map_or_else(|| now(&file), at);
+            let read_at = |commit| repository.file_at(commit, &file);
+            let content_at = |commit| read_at(commit).map_err(|error| error_chain(&error));
+            let old = from.map_or(Ok(None), content_at);
+            let new = to.map_or_else(|| current_content(&file), content_at);
             let changes = compare_files(&file, old, new).into_iter();
-            found.extend(changes.map(|(place, changes)| (path.clone(), place, changes)));
+            changed.extend(changes.map(|(place, changes)| (path.clone(), place, changes)));
         }
         for (folder, why) in unlisted {
             let path = repository.root().join(folder);
             if self.may_include_below(&path) {
-                found.push(unreadable_at(path, why));
+                changed.push(unreadable_at(path, why));
             }
         }
         for module in repository.submodules(from, to)? {
             let path = repository.root().join(&module.path);
             if self.may_include_below(&path) {
                 let changes = self.in_submodule(repository, &module, to.is_none());
-                found.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
+                changed.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
             }
         }
-        Ok(found)
+        Ok(changed)
     }
 
-    /// Names the other repositories in the work tree that are passed over.
-    fn name_nested(&self, repository: &Repository, differing: &Differing) {
+    /// Reports the nested repositories that are not compared.
+    fn report_nested(&self, repository: &Repository, differing: &Differing) {
         let nested = differing.nested.iter();
         let nested = nested.map(|folder| repository.root().join(folder));
         for folder in nested.filter(|folder| self.includes(folder)) {
             let path = path_from(self.here, &folder);
             report::info(&format!(
-                "{path} is another Git repository and not a submodule, so it is not compared; name it to compare it"
+                "{path} is another Git repository and not a submodule, so it is not compared; pass its path to compare it"
             ));
         }
     }
 
     fn includes(&self, path: &Path) -> bool {
-        self.paths.is_empty() || self.paths.iter().any(|wanted| path.starts_with(wanted))
+        self.paths.is_empty() || self.paths.iter().any(|selected| path.starts_with(selected))
     }
 
     fn may_include_below(&self, folder: &Path) -> bool {
-        self.includes(folder) || self.paths.iter().any(|wanted| wanted.starts_with(folder))
+        self.includes(folder)
+            || self
+                .paths
+                .iter()
+                .any(|selected| selected.starts_with(folder))
     }
 
     /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that
@@ -130,14 +134,14 @@ impl<'a> Comparison<'a> {
             let root = path_text(outer.root().as_os_str());
             format!("run `git submodule update --init -- {path}` in {root}")
         };
-        let opened = outer.submodule(&module.path).map_err(|error| {
+        let submodule = outer.submodule(&module.path).map_err(|error| {
             let why = error_chain(&error);
             format!(
                 "{why}; if its repository is lost, move its folder away and {}",
                 update()
             )
         });
-        let Some(inner) = opened? else {
+        let Some(inner) = submodule? else {
             let folder = outer.root().join(&module.path);
             if in_work_tree && has_files(&folder) {
                 return Err(format!(
@@ -173,7 +177,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Returns whether this is a folder that is not empty, and no symbolic link.
+/// Returns whether this is a non-empty folder, and not a symbolic link.
 fn has_files(folder: &Path) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten();
     !folder.is_symlink() && entries.next().is_some()
@@ -194,9 +198,10 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
     let old = old.map_err(in_older_state);
     let old = old.and_then(|old| objects(file, old).map_err(in_older_state));
     // The content of an unreadable file is unknown, so its name or its older content decides whether it is reported.
-    let may_hold = walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
+    let may_contain =
+        walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
     let new = match new {
-        Err(_) if !may_hold => return Vec::new(),
+        Err(_) if !may_contain => return Vec::new(),
         new => new.and_then(|new| objects(file, new)),
     };
     let (old, new) = match (old, new) {
@@ -211,7 +216,7 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
 }
 
 /// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A malformed file has none
-/// if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions them.
+/// if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions SealedSecrets.
 fn objects(
     file: &Path,
     bytes: Option<Zeroizing<Vec<u8>>>,
@@ -224,11 +229,11 @@ fn objects(
         return Ok(BTreeMap::new());
     }
     let is_sure = is_mentioned && walk::is_manifest_name(file);
-    let doubtful = (!is_sure).then(|| bytes.clone());
-    let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+    let doubtful_bytes = (!is_sure).then(|| bytes.clone());
+    let may_contain = || doubtful_bytes.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
     let file = match ManifestFile::parse(file, bytes) {
         Ok(file) => file,
-        Err(WalkError::Malformed { source, .. }) if may_hold() => return Err(source.to_string()),
+        Err(WalkError::Malformed { source, .. }) if may_contain() => return Err(source.to_string()),
         Err(_) => return Ok(BTreeMap::new()),
     };
     let read = |node| Object::read(node).map_err(|error| error_chain(error.as_ref()));
@@ -240,14 +245,14 @@ fn objects(
     Ok(objects)
 }
 
-/// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster takes the
-/// last one, and a reviewer has to see all.
+/// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster uses the
+/// last one, and a reviewer has to see all of them.
 fn insert(objects: &mut BTreeMap<String, Object>, place: &str, object: Object) {
-    let mut numbered = place.to_owned();
+    let mut unique_name = place.to_owned();
     let mut number = 1;
-    while objects.contains_key(&numbered) {
+    while objects.contains_key(&unique_name) {
         number += 1;
-        numbered = format!("{place} (number {number} of this name)");
+        unique_name = format!("{place} (number {number} of this name)");
     }
-    objects.insert(numbered, object);
+    objects.insert(unique_name, object);
 }

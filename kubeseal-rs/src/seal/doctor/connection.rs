@@ -7,11 +7,11 @@ use kubeseal_library::keys::{KeyRecord, KeyStore};
 use serde_json::Value as Json;
 use shared::error_chain;
 
-use super::findings::{Findings, Found};
+use super::findings::{Finding, Findings};
 use super::{controller, keys};
 use crate::report::ShowPath as _;
 use crate::seal::doctor::Doctor;
-use crate::seal::keys::{access, again};
+use crate::seal::keys::{access, location_flags};
 
 /// The remedy for an API server that stopped answering.
 pub(super) const STOPPED_ANSWERING: &str = "the API server stopped answering: try again";
@@ -39,15 +39,20 @@ impl Connection {
 /// Checks each step, and stops at the first failure.
 pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Connection {
     let mut connection = Connection::default();
-    let again = again(&args.place);
-    let _ = if let Some(folder) = &args.place.directory {
-        directory(folder, &again, &mut connection, findings)
+    let location_flags = location_flags(&args.location);
+    let _ = if let Some(folder) = &args.location.directory {
+        directory(folder, &location_flags, &mut connection, findings)
     } else {
         let access = Access {
-            by_token: args.asking.by_token(),
-            ..access(&args.place, clusters.environment)
+            by_token: args.tls_port.by_token(),
+            ..access(&args.location, clusters.environment)
         };
-        cluster((&access, clusters), &again, &mut connection, findings)
+        cluster(
+            (&access, clusters),
+            &location_flags,
+            &mut connection,
+            findings,
+        )
     };
     connection
 }
@@ -55,28 +60,33 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
 /// Checks the keys of a folder. Returns `None` after a failure.
 fn directory(
     folder: &Path,
-    again: &str,
+    location_flags: &str,
     connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
     let records = KeyStore::folder(folder).and_then(|store| store.read());
-    let found = match &records {
-        Ok(_) => Found::good(folder.shown()),
-        Err(error) => Found::bad(
+    let finding = match &records {
+        Ok(_) => Finding::good(folder.shown()),
+        Err(error) => Finding::bad(
             error_chain(error.as_ref()),
             "pass the folder of the controller with --directory",
         ),
     };
-    findings.add("folder", found)?;
+    findings.add("folder", finding)?;
     connection.records = records.ok()?;
     let remedy = "copy a backup to DIR/keys, or start the controller, which generates a key";
-    keys::check_states(&connection.records, None, (remedy, again), findings)
+    keys::check_states(
+        &connection.records,
+        None,
+        (remedy, location_flags),
+        findings,
+    )
 }
 
 /// Checks the cluster and the controller. Returns `None` after a failure.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
-    again: &str,
+    location_flags: &str,
     connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
@@ -86,20 +96,25 @@ fn cluster(
     findings.add("API server", api_server(&objects))?;
     findings.add("definition of SealedSecret", definition(&objects))?;
     findings.add("Service", service(&objects, access))?;
-    let (controller, found) = controller::check(&objects, access, clusters);
-    if findings.add("controller", found).is_some() {
-        let (served, found) = controller::certificate(&objects, access);
-        findings.add("certificate", found);
-        connection.records = keys::check((access, clusters), again, served.as_ref(), findings);
+    let (controller, finding) = controller::check(&objects, access, clusters);
+    if findings.add("controller", finding).is_some() {
+        let (served, finding) = controller::certificate(&objects, access);
+        findings.add("certificate", finding);
+        connection.records = keys::check(
+            (access, clusters),
+            location_flags,
+            served.as_ref(),
+            findings,
+        );
     }
     (connection.objects, connection.controller) = (Some(objects), controller);
     Some(())
 }
 
-fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>) -> Found {
+fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>) -> Finding {
     match objects {
-        Ok(objects) => Found::good(format!("API server {}", objects.server())),
-        Err(error) => Found::bad(
+        Ok(objects) => Finding::good(format!("API server {}", objects.server())),
+        Err(error) => Finding::bad(
             error_chain(error),
             "select a file with --kubeconfig or KUBECONFIG, and a context of it with --context; \
              `kubectl config get-contexts` lists them",
@@ -107,58 +122,58 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
     }
 }
 
-fn api_server(objects: &Objects) -> Found {
+fn api_server(objects: &Objects) -> Finding {
     match objects.get_raw("/api") {
-        Ok((200, _)) => Found::good("reachable, authenticated"),
+        Ok((200, _)) => Finding::good("reachable, authenticated"),
         // A user who may not list the API versions may still read the Service.
-        Ok((403, _)) => Found::good("reachable"),
-        Ok((401, _)) => Found::bad(
+        Ok((403, _)) => Finding::good("reachable"),
+        Ok((401, _)) => Finding::bad(
             "authentication failed (401)",
             "the credentials may have expired: fetch the kubeconfig again, or log in again",
         ),
-        Ok((code, _)) => Found::bad(
+        Ok((code, _)) => Finding::bad(
             format!("returns {code} for the API discovery path"),
             "check whether the address is that of an API server: `kubectl cluster-info`",
         ),
-        Err(error) => Found::bad(
+        Err(error) => Finding::bad(
             error_chain(&error),
             "check whether the cluster is running and its address is correct: `kubectl cluster-info`",
         ),
     }
 }
 
-fn definition(objects: &Objects) -> Found {
+fn definition(objects: &Objects) -> Finding {
     match objects.get_raw("/apis/bitnami.com/v1alpha1") {
-        Ok((200, _)) => Found::good("installed"),
-        Ok((404, _)) => Found::bad(
+        Ok((200, _)) => Finding::good("installed"),
+        Ok((404, _)) => Finding::bad(
             "not installed in the cluster",
             "apply it: kubectl apply -f deploy/crd.yaml",
         ),
-        _ => Found::skipped("cannot be read"),
+        _ => Finding::skipped("cannot be read"),
     }
 }
 
-fn service(objects: &Objects, access: &Access) -> Found {
+fn service(objects: &Objects, access: &Access) -> Finding {
     let Access {
         namespace,
         name: service,
         ..
     } = access;
     let title = format!("{namespace}/{service}");
-    let elsewhere = "select the Service of the controller with --controller-namespace and --controller-name; \
+    let remedy = "select the Service of the controller with --controller-namespace and --controller-name; \
                      `kubectl get services -A` lists them";
     match objects.get_raw(&format!(
         "/api/v1/namespaces/{namespace}/services/{service}"
     )) {
-        Ok((200, body)) if has_ports(&body) => Found::good(title),
-        Ok((200, _)) => Found::bad(format!("{title} has no ports"), elsewhere),
-        Ok((404, _)) => Found::bad(format!("{title} not found"), elsewhere),
-        Ok((403, _)) => Found::skipped(format!("no permission to read {title}")),
-        Ok((code, _)) => Found::bad(
+        Ok((200, body)) if has_ports(&body) => Finding::good(title),
+        Ok((200, _)) => Finding::bad(format!("{title} has no ports"), remedy),
+        Ok((404, _)) => Finding::bad(format!("{title} not found"), remedy),
+        Ok((403, _)) => Finding::skipped(format!("no permission to read {title}")),
+        Ok((code, _)) => Finding::bad(
             format!("{title}: the API server returns {code}"),
             "check the log of the API server",
         ),
-        Err(error) => Found::bad(error_chain(&error), STOPPED_ANSWERING),
+        Err(error) => Finding::bad(error_chain(&error), STOPPED_ANSWERING),
     }
 }
 

@@ -6,35 +6,35 @@ use shared::error_chain;
 use shared::key::{Certificate, Validity};
 
 use super::connection::STOPPED_ANSWERING;
-use super::findings::Found;
+use super::findings::Finding;
 
 /// Checks that the controller is running and has finished its initial sync. Returns no controller if it is not running.
 pub(super) fn check(
     objects: &Objects,
     access: &Access,
     clusters: &Clusters<'_>,
-) -> (Option<Controller>, Found) {
+) -> (Option<Controller>, Finding) {
     let controller = match Controller::find(access, clusters) {
         Ok(controller) => controller,
         Err(error) => {
             let remedy = "ask an administrator for permission to `get` the Service";
-            return (None, Found::bad(error_chain(&error), remedy));
+            return (None, Finding::bad(error_chain(&error), remedy));
         }
     };
-    match unhealthy(objects, access) {
-        Some(found) => (None, found),
+    match health_problem(objects, access) {
+        Some(finding) => (None, finding),
         None => (Some(controller), readiness(objects, access)),
     }
 }
 
-fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
-    Some(match proxied(objects, access, "healthz") {
+fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
+    Some(match get_through_proxy(objects, access, "healthz") {
         Ok((200, body)) if body.starts_with(b"ok") => return None,
-        Ok((403, _)) => Found::bad(
+        Ok((403, _)) => Finding::bad(
             "no permission to reach it through the API server (403)",
             "ask an administrator for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
         ),
-        Ok((502..=504, _)) => Found::bad(
+        Ok((502..=504, _)) => Finding::bad(
             "no Pod answers behind the Service",
             format!(
                 "check whether its Pod is running: kubectl -n {0} get pods,endpoints; kubectl -n {0} describe \
@@ -42,20 +42,20 @@ fn unhealthy(objects: &Objects, access: &Access) -> Option<Found> {
                 access.namespace, access.name
             ),
         ),
-        Ok((code, _)) => Found::bad(
+        Ok((code, _)) => Finding::bad(
             format!("the program behind the Service is not a controller ({code} for /healthz)"),
             "the Service selects another program: check its selector and target port",
         ),
-        Err(error) => Found::bad(error_chain(&error), STOPPED_ANSWERING),
+        Err(error) => Finding::bad(error_chain(&error), STOPPED_ANSWERING),
     })
 }
 
-fn readiness(objects: &Objects, access: &Access) -> Found {
-    match proxied(objects, access, "readyz") {
-        Ok((200, _)) => Found::good("running, initial sync complete"),
+fn readiness(objects: &Objects, access: &Access) -> Finding {
+    match get_through_proxy(objects, access, "readyz") {
+        Ok((200, _)) => Finding::good("running, initial sync complete"),
         // Upstream's controller does not have this endpoint.
-        Ok((404, _)) => Found::good("running"),
-        _ => Found::remark(
+        Ok((404, _)) => Finding::good("running"),
+        _ => Finding::remark(
             "running, initial sync not complete",
             format!(
                 "if this persists, check its log: kubectl -n {} logs deployment/{}",
@@ -66,21 +66,21 @@ fn readiness(objects: &Objects, access: &Access) -> Found {
 }
 
 /// Returns the certificate that the controller serves, even if it is not valid now, and the finding.
-pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certificate>, Found) {
-    match proxied(objects, access, "v1/cert.pem") {
+pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certificate>, Finding) {
+    match get_through_proxy(objects, access, "v1/cert.pem") {
         Ok((200, pem)) => {
             let certificate = Certificate::from_pem(&pem).ok();
-            let found = validity(certificate.as_ref());
-            (certificate, found)
+            let finding = validity(certificate.as_ref());
+            (certificate, finding)
         }
-        Ok((code, body)) => (None, serves_none(code, &body)),
-        Err(error) => (None, Found::bad(error_chain(&error), "try again")),
+        Ok((code, body)) => (None, no_certificate_finding(code, &body)),
+        Err(error) => (None, Finding::bad(error_chain(&error), "try again")),
     }
 }
 
-fn serves_none(code: u16, body: &[u8]) -> Found {
+fn no_certificate_finding(code: u16, body: &[u8]) -> Finding {
     if code == 404 {
-        return Found::bad(
+        return Finding::bad(
             "the port behind the Service is not the controller's main port (404 for /v1/cert.pem)",
             "the Service selects another port or program: check its selector and target port",
         );
@@ -92,34 +92,34 @@ fn serves_none(code: u16, body: &[u8]) -> Found {
     } else {
         "check in the log of the controller whether it has a usable key"
     };
-    Found::bad(
+    Finding::bad(
         format!("the controller serves no certificate ({code}): {message}"),
         remedy,
     )
 }
 
-fn validity(certificate: Option<&Certificate>) -> Found {
+fn validity(certificate: Option<&Certificate>) -> Finding {
     let Some(certificate) = certificate else {
         let remedy = "check which program is behind the Service";
-        return Found::bad("the response is not a certificate", remedy);
+        return Finding::bad("the response is not a certificate", remedy);
     };
     let until = certificate.not_after().strftime("%Y-%m-%d");
     let title = format!("{}, until {until}", certificate.fingerprint());
     match certificate.validity(jiff::Timestamp::now()) {
-        Validity::Valid => Found::good(title),
-        Validity::Expired => Found::bad(
+        Validity::Valid => Finding::good(title),
+        Validity::Expired => Finding::bad(
             format!("{title}: expired"),
             "generate a new key: seal keys rotate",
         ),
-        Validity::NotYet => Found::bad(
+        Validity::NotYet => Finding::bad(
             format!("{title}: not valid yet"),
             "compare the clocks of this machine and of the cluster",
         ),
     }
 }
 
-/// Sends a GET request to an endpoint of the controller, through the API server.
-fn proxied(
+/// Sends a GET request to an endpoint of the controller, through the API server's proxy.
+fn get_through_proxy(
     objects: &Objects,
     access: &Access,
     endpoint: &str,

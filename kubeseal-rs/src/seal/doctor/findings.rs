@@ -22,13 +22,13 @@ pub(super) enum Verdict {
 
 /// The finding of a step, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Finding {
     verdict: Verdict,
-    finding: String,
+    text: String,
     remedy: Option<String>,
 }
 
-impl Found {
+impl Finding {
     /// Returns the finding of a step that succeeded.
     pub(super) fn good(finding: impl Into<String>) -> Self {
         Self::new(Verdict::Good, finding.into(), None)
@@ -52,7 +52,7 @@ impl Found {
     fn new(verdict: Verdict, finding: String, remedy: Option<String>) -> Self {
         Self {
             verdict,
-            finding,
+            text: finding,
             remedy,
         }
     }
@@ -60,16 +60,16 @@ impl Found {
 
 /// The steps in the order in which they were checked, each with its name.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<(String, Found)>);
+pub(super) struct Findings(Vec<(String, Finding)>);
 
 impl Findings {
     /// Adds a step. Returns `None` if the step failed.
-    pub(super) fn add(&mut self, name: &str, mut found: Found) -> Option<()> {
+    pub(super) fn add(&mut self, name: &str, mut finding: Finding) -> Option<()> {
         // The output of a step is one line.
-        let finding = found.finding.replace("\nhint: ", "; hint: ");
-        found.finding = finding.lines().collect::<Vec<_>>().join(" ");
-        let is_bad = found.verdict == Verdict::Bad;
-        self.0.push((name.to_owned(), found));
+        let line = finding.text.replace("\nhint: ", "; hint: ");
+        finding.text = line.lines().collect::<Vec<_>>().join(" ");
+        let is_bad = finding.verdict == Verdict::Bad;
+        self.0.push((name.to_owned(), finding));
         (!is_bad).then_some(())
     }
 
@@ -77,21 +77,21 @@ impl Findings {
     pub(super) fn is_bad(&self) -> bool {
         self.0
             .iter()
-            .any(|(_, found)| found.verdict == Verdict::Bad)
+            .any(|(_, finding)| finding.verdict == Verdict::Bad)
     }
 
     /// Returns the findings as text.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for (name, found) in &self.0 {
-            let mark = match found.verdict {
+        for (name, finding) in &self.0 {
+            let mark = match finding.verdict {
                 Verdict::Good => "ok     ",
                 Verdict::Remark => "remark ",
                 Verdict::Skipped => "skipped",
                 Verdict::Bad => "BROKEN ",
             };
-            let _ = writeln!(text, "{mark}  {}: {}", shown(name), shown(&found.finding));
-            if let Some(remedy) = &found.remedy {
+            let _ = writeln!(text, "{mark}  {}: {}", shown(name), shown(&finding.text));
+            if let Some(remedy) = &finding.remedy {
                 let _ = writeln!(text, "         → {}", shown(remedy));
             }
         }
@@ -100,14 +100,14 @@ impl Findings {
 
     /// Returns the findings as JSON.
     pub(super) fn json(&self) -> Result<Vec<u8>> {
-        let step = |(name, found): &(String, Found)| {
-            let verdict = match found.verdict {
+        let step = |(name, finding): &(String, Finding)| {
+            let verdict = match finding.verdict {
                 Verdict::Good => "ok",
                 Verdict::Remark => "remark",
                 Verdict::Skipped => "skipped",
                 Verdict::Bad => "broken",
             };
-            json!({"step": name, "verdict": verdict, "finding": found.finding, "remedy": found.remedy})
+            json!({"step": name, "verdict": verdict, "finding": finding.text, "remedy": finding.remedy})
         };
         let steps: Vec<_> = self.0.iter().map(step).collect();
         crate::seal::keys::json_bytes(&json!({ "steps": steps }))

@@ -7,27 +7,27 @@ use shared::needs::{Place, Reason, own_place};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
-use super::findings::Found;
+use super::findings::Finding;
 
 /// Returns the finding for an item.
-pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Found {
+pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Finding {
     match reason {
-        Reason::Opens(key) => Found::good(format!("can be unsealed with {key}")),
+        Reason::Opens(key) => Finding::good(format!("can be unsealed with {key}")),
         Reason::Elsewhere(place, _) => {
-            let (finding, remedy) = other_place(place, &own_place(sealed));
-            Found::bad(finding, remedy)
+            let (finding, remedy) = explain_other_place(place, &own_place(sealed));
+            Finding::bad(finding, remedy)
         }
-        Reason::Damaged(key) => Found::bad(
+        Reason::Damaged(key) => Finding::bad(
             format!(
                 "it was sealed for {key} and for this object, but was damaged or truncated since"
             ),
             "restore it from an earlier commit, or seal the value again",
         ),
-        Reason::NotSealed(why) => Found::bad(
+        Reason::NotSealed(why) => Finding::bad(
             why.to_string(),
             "check for a lost line or a plain value, and seal the value again",
         ),
-        Reason::NoKeyOfSize(bits) => Found::bad(
+        Reason::NoKeyOfSize(bits) => Finding::bad(
             format!("it was sealed for a key of {bits} bits, and no available key has this size"),
             "it was sealed for another cluster, or its beginning is missing: seal it with the certificate of this \
              cluster",
@@ -36,12 +36,12 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fou
     }
 }
 
-fn explain_unknown(sealed: &SealedSecret, item: &str) -> Found {
+fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {
     let hints = hints::read(sealed.metadata.annotations.as_ref());
     let hint = hints.get(item).map(|key| format!("; its hint names {key}"));
-    Found::bad(
+    Finding::bad(
         format!(
-            "no available key can unseal it, for this object or for a likely other name or namespace{}",
+            "no available key can unseal it, for this object or for another likely name or namespace{}",
             hint.unwrap_or_default()
         ),
         "it was sealed for another cluster or a lost key: seal it with the certificate of this cluster, or pass more \
@@ -49,8 +49,9 @@ fn explain_unknown(sealed: &SealedSecret, item: &str) -> Found {
     )
 }
 
-/// Returns the difference between the place that an item was sealed for and its own place, and the remedy.
-fn other_place(place: &Place, own: &Place) -> (String, String) {
+/// Returns how the scope, namespace or name that an item was sealed for differs from those of its object, and the
+/// remedy.
+fn explain_other_place(place: &Place, own: &Place) -> (String, String) {
     let (finding, way_back) = if place.scope == own.scope {
         in_its_scope(place, own)
     } else {

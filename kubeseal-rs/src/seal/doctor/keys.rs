@@ -5,7 +5,7 @@ use kubeseal_library::keys::{KeyRecord, KeyStore, record};
 use shared::key::Certificate;
 use shared::key_marks::KeyState;
 
-use super::findings::{Findings, Found};
+use super::findings::{Finding, Findings};
 
 const NAME: &str = "keys";
 
@@ -13,61 +13,61 @@ const NAME: &str = "keys";
 /// still run.
 pub(super) fn check(
     (access, clusters): (&Access, &Clusters<'_>),
-    again: &str,
+    location_flags: &str,
     served: Option<&Certificate>,
     findings: &mut Findings,
 ) -> Vec<KeyRecord> {
     let Ok(records) = KeyStore::cluster(access, clusters).and_then(|store| store.read()) else {
         let why = format!("cannot read the Secrets in {}", access.namespace);
-        findings.add(NAME, Found::skipped(why));
+        findings.add(NAME, Finding::skipped(why));
         return Vec::new();
     };
     let remedy = format!(
-        "restore a backup: seal keys restore BACKUP{again}; a controller without a sealing key generates one when it \
+        "restore a backup: seal keys restore BACKUP{location_flags}; a controller without a sealing key generates one when it \
          starts"
     );
-    let _ = check_states(&records, served, (&remedy, again), findings);
+    let _ = check_states(&records, served, (&remedy, location_flags), findings);
     records
 }
 
-/// Checks that each key is usable, that a key seals, and that each key is backed up. `remedy` describes how to get
-/// a key, and
-/// `again` contains the flags that select the same keys in another command.
+/// Checks that each key is usable, that there is a sealing key, and that each key is backed up. `remedy` describes how
+/// to get a key, and `location_flags` contains the flags that select the same keys in another command. Returns `None`
+/// if there is no sealing key, or not the served one.
 pub(super) fn check_states(
     records: &[KeyRecord],
     served: Option<&Certificate>,
-    (remedy, again): (&str, &str),
+    (remedy, location_flags): (&str, &str),
     findings: &mut Findings,
 ) -> Option<()> {
     for record in records {
         if let Err(problem) = &record.key {
             let why = format!("{} cannot be used: {problem}", record.name());
-            findings.add(NAME, Found::remark(why, remedy));
+            findings.add(NAME, Finding::remark(why, remedy));
         }
     }
     let states = record::states(records, served.map(Certificate::fingerprint));
-    findings.add(NAME, use_of(records, &states, served, remedy))?;
-    let unsaved = unsaved(records, &states);
-    if unsaved.is_empty() {
+    findings.add(NAME, sealing_key_finding(records, &states, served, remedy))?;
+    let without_backup = keys_without_backup(records, &states);
+    if without_backup.is_empty() {
         return Some(());
     }
-    let why = format!("not backed up: {}", unsaved.join(", "));
-    let backup = format!("seal keys backup ARCHIVE{again}");
-    findings.add(NAME, Found::remark(why, backup))
+    let why = format!("not backed up: {}", without_backup.join(", "));
+    let backup = format!("seal keys backup ARCHIVE{location_flags}");
+    findings.add(NAME, Finding::remark(why, backup))
 }
 
-fn use_of(
+fn sealing_key_finding(
     records: &[KeyRecord],
     states: &[KeyState],
     served: Option<&Certificate>,
     remedy: &str,
-) -> Found {
-    let mut each = records.iter().zip(states);
-    let Some((sealing, _)) = each.find(|(_, state)| **state == KeyState::Sealing) else {
-        return Found::bad("no sealing key", remedy);
+) -> Finding {
+    let mut keys = records.iter().zip(states);
+    let Some((sealing, _)) = keys.find(|(_, state)| **state == KeyState::Sealing) else {
+        return Finding::bad("no sealing key", remedy);
     };
     if let Some(served) = served.filter(|c| Some(c.fingerprint()) != sealing.fingerprint()) {
-        return Found::bad(
+        return Finding::bad(
             format!(
                 "the controller serves the certificate {}, whose key is not among the key Secrets",
                 served.fingerprint()
@@ -76,18 +76,22 @@ fn use_of(
              restore a backup",
         );
     }
-    let open = states.iter().filter(|s| {
+    let usable = states.iter().filter(|s| {
         matches!(
             s,
             KeyState::Sealing | KeyState::Opening | KeyState::Waiting | KeyState::Compromised
         )
     });
-    Found::good(format!("{} usable, {} seals", open.count(), sealing.name()))
+    Finding::good(format!(
+        "{} usable, {} seals",
+        usable.count(),
+        sealing.name()
+    ))
 }
 
-fn unsaved<'a>(records: &'a [KeyRecord], states: &[KeyState]) -> Vec<&'a str> {
-    let each = records.iter().zip(states);
-    each.filter(|(r, state)| **state != KeyState::Broken && r.facts.marks.backed_up.is_none())
+fn keys_without_backup<'a>(records: &'a [KeyRecord], states: &[KeyState]) -> Vec<&'a str> {
+    let keys = records.iter().zip(states);
+    keys.filter(|(r, state)| **state != KeyState::Broken && r.facts.marks.backed_up.is_none())
         .map(|(record, _)| record.name())
         .collect()
 }

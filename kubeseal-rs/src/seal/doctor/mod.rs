@@ -7,11 +7,12 @@
 //! | [`keys`] | key Secrets, if the user may read them |
 //! | [`object`] | whether the SealedSecrets of a file can be unsealed |
 //! | [`item`] | why an item cannot be unsealed |
-//! | [`findings`] | nothing; it prints the findings of the others |
+//! | [`templates`] | whether the templates of a SealedSecret render |
+//! | [`findings`] | nothing; it prints the findings of the other modules |
 //!
 //! `doctor` sends the controller only the unmodified file: answers about modified copies would show every client
-//! which place a value was sealed for. It tries other places locally, with keys that the user has. The controller
-//! reports which items it can unseal only to callers that may verify the object.
+//! which name and namespace a value was sealed for. It tries other names and namespaces locally, with keys that the
+//! user has. The controller reports which items it can unseal only to callers that may verify the object.
 
 mod connection;
 mod controller;
@@ -36,9 +37,9 @@ use shared::key_ring::KeyRing;
 use super::keys::authorized;
 use super::session::Session;
 use super::settings::Origin;
-use super::{Outcome, opening, print};
-use crate::seal_args::{Asking, Form, Opening, Place, Sealing};
-use findings::{Findings, Found};
+use super::{Outcome, decryption, print};
+use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat, Sealing, TlsPort};
+use findings::{Finding, Findings};
 
 /// Arguments of `seal doctor`.
 #[derive(Debug, Clone, Args)]
@@ -57,7 +58,7 @@ pub struct Doctor {
     /// Also try this name; repeatable
     #[arg(long, value_name = "NAME")]
     pub try_name: Vec<String>,
-    /// Namespace of objects that name none
+    /// Namespace for objects without one
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Try the keys of this backup: an age archive, manifests or PEM; repeatable
@@ -73,42 +74,42 @@ pub struct Doctor {
     pub offline: bool,
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    pub output: Form,
+    pub output: OutputFormat,
     /// How to decrypt backups.
     #[command(flatten)]
-    pub opening: Opening,
+    pub decryption: DecryptionArgs,
     /// How to reach the controller's TLS port.
     #[command(flatten)]
-    pub asking: Asking,
+    pub tls_port: TlsPort,
     /// The cluster or folder with the keys. Missing options come from the rule of `.seal.yaml` for the file.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Runs the command. Returns findings if a step failed.
 ///
 /// # Errors
 ///
-/// A file that was named cannot be read.
+/// Fails if a file in the arguments cannot be read.
 pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut findings = Findings::default();
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
-    findings.add("seal", Found::good(version));
+    findings.add("seal", Finding::good(version));
     let clusters = Clusters::new(environment);
     let mut connection = connection::Connection::default();
     if !args.offline {
         // A rule must not choose which server receives a token: `--authorized` follows the arguments alone.
-        let args = &under_rule(args, environment, &mut findings);
+        let args = &with_rule(args, environment, &mut findings);
         connection = connection::check(args, &clusters, &mut findings);
     }
     if let Some(file) = &args.file {
-        connection.authorized = authorized(&args.asking, &args.place, &clusters)?;
+        connection.authorized = authorized(&args.tls_port, &args.location, &clusters)?;
         let keys = key_ring(args, environment, &connection.records)?;
         object::check(args, file, &keys, &connection, environment, &mut findings)?;
     }
     match args.output {
-        Form::Text => print(findings.text().as_bytes())?,
-        Form::Json => print(&findings.json()?)?,
+        OutputFormat::Text => print(findings.text().as_bytes())?,
+        OutputFormat::Json => print(&findings.json()?)?,
     };
     Ok(if findings.is_bad() {
         Outcome::Findings
@@ -118,15 +119,16 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one.
-fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Doctor {
+/// Adds a finding about the rule.
+fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Doctor {
     let mut args = args.clone();
-    let place = &mut args.place;
-    let (Some(file), None) = (&args.file, &place.directory) else {
+    let location = &mut args.location;
+    let (Some(file), None) = (&args.file, &location.directory) else {
         return args;
     };
     let sealing = Sealing {
-        cluster: place.cluster.clone(),
-        controller: place.controller.clone(),
+        cluster: location.cluster.clone(),
+        controller: location.controller.clone(),
         ..Sealing::default()
     };
     let session = Session::new(&sealing, environment);
@@ -136,7 +138,7 @@ fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings)
             let why = error_chain(error.as_ref());
             findings.add(
                 "rules",
-                Found::bad(
+                Finding::bad(
                     why,
                     "correct .seal.yaml; `seal config explain FILE` shows the rule",
                 ),
@@ -151,33 +153,35 @@ fn under_rule(args: &Doctor, environment: &Environment, findings: &mut Findings)
     let Some(rule) = rule.map(Rule::describe) else {
         return args;
     };
-    let found = match &settings.certificate.value {
+    let finding = match &settings.certificate.value {
         Source::Controller {
             context,
             name,
             namespace,
         } => {
-            for (word, by_rule) in [
-                (&mut place.cluster.context, context),
-                (&mut place.controller.name, name),
-                (&mut place.controller.namespace, namespace),
+            for (flag, by_rule) in [
+                (&mut location.cluster.context, context),
+                (&mut location.controller.name, name),
+                (&mut location.controller.namespace, namespace),
             ] {
-                *word = word.take().or_else(|| by_rule.clone());
+                *flag = flag.take().or_else(|| by_rule.clone());
             }
-            Found::good(format!("{rule} names the controller"))
+            Finding::good(format!("{rule} names the controller"))
         }
-        Source::At(at) => match session.certificate(&settings) {
+        Source::At(source) => match session.certificate(&settings) {
             Ok(certificate) => {
-                let (at, found) = (redacted_source(at), certificate.fingerprint());
-                Found::good(format!("{rule} names the certificate {at}, {found}"))
+                let (source, fingerprint) = (redacted_source(source), certificate.fingerprint());
+                Finding::good(format!(
+                    "{rule} names the certificate {source}, {fingerprint}"
+                ))
             }
-            Err(error) => Found::bad(
+            Err(error) => Finding::bad(
                 error_chain(error.as_ref()),
                 "no new value can be sealed: fetch the current certificate",
             ),
         },
     };
-    findings.add("rules", found);
+    findings.add("rules", finding);
     args
 }
 
@@ -185,5 +189,5 @@ fn key_ring(args: &Doctor, environment: &Environment, records: &[KeyRecord]) -> 
     if args.backups.is_empty() {
         return Ok(record::ring(records));
     }
-    opening::ring(records, &args.backups, &args.opening, environment)
+    decryption::ring(records, &args.backups, &args.decryption, environment)
 }

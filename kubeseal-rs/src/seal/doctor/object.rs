@@ -17,7 +17,7 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 
 use super::connection::Connection;
-use super::findings::{Findings, Found};
+use super::findings::{Finding, Findings};
 use super::{item, templates};
 use crate::seal::doctor::Doctor;
 
@@ -29,7 +29,7 @@ const MAX_PLACES: usize = 2000;
 ///
 /// # Errors
 ///
-/// The file cannot be read, or contains no SealedSecret.
+/// Fails if the file cannot be read, or contains no SealedSecret.
 pub(super) fn check(
     args: &Doctor,
     file: &Path,
@@ -47,8 +47,8 @@ pub(super) fn check(
             sealed.metadata.namespace.clone_from(&args.namespace);
         }
         check_object(&sealed, keys, connection, &namespaces, &names, findings);
-        if let Some(found) = templates::check(&sealed, keys, environment) {
-            findings.add(&format!("{}, templates", sealed.place()), found);
+        if let Some(finding) = templates::check(&sealed, keys, environment) {
+            findings.add(&format!("{}, templates", sealed.place()), finding);
         }
     }
     Ok(())
@@ -63,40 +63,40 @@ fn check_object(
     findings: &mut Findings,
 ) {
     let title = sealed.place();
-    if let Some(found) = incomplete(sealed) {
-        findings.add(&title, found);
+    if let Some(finding) = missing_metadata(sealed) {
+        findings.add(&title, finding);
         return;
     }
     match ask(sealed, &title, connection, findings) {
         Answer::Unsealable => {
-            findings.add(&title, Found::good("the controller can unseal it"));
+            findings.add(&title, Finding::good("the controller can unseal it"));
         }
-        answer if keys.is_empty() => return without_keys(&title, &answer, findings),
+        answer if keys.is_empty() => return add_controller_findings(&title, &answer, findings),
         answer => {
             let mut places = likely_places(sealed, namespaces, names);
             places.truncate(MAX_PLACES);
             let reasons = examine(sealed, keys, &places);
-            if with_keys(sealed, &answer, reasons, findings).is_none() {
+            if add_item_findings(sealed, &answer, reasons, findings).is_none() {
                 return;
             }
         }
     }
-    if let Some(found) = in_cluster(sealed, connection) {
-        findings.add(&format!("{title} in the cluster"), found);
+    if let Some(finding) = in_cluster(sealed, connection) {
+        findings.add(&format!("{title} in the cluster"), finding);
     }
 }
 
 /// Reports a missing name or namespace, if the scope needs it.
-fn incomplete(sealed: &SealedSecret) -> Option<Found> {
+fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
     if sealed.name_or_empty().is_empty() {
-        return Some(Found::bad(
+        return Some(Finding::bad(
             "metadata.name is missing",
             "set metadata.name to the name of the Secret",
         ));
     }
     let needs_none = own_place(sealed).scope == Scope::ClusterWide;
     (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
-        Found::bad(
+        Finding::bad(
             "it has no namespace, which its scope requires",
             "pass -n NAMESPACE, or set metadata.namespace in the file",
         )
@@ -104,7 +104,7 @@ fn incomplete(sealed: &SealedSecret) -> Option<Found> {
 }
 
 /// Adds a finding for each item. Returns `None` if the problem concerns the object as a whole.
-fn with_keys(
+fn add_item_findings(
     sealed: &SealedSecret,
     answer: &Answer,
     mut reasons: BTreeMap<String, Reason>,
@@ -112,17 +112,17 @@ fn with_keys(
 ) -> Option<()> {
     let title = sealed.place();
     if reasons.is_empty() {
-        let found = Found::bad("it has no values", "seal its Secret again");
-        return findings.add(&title, found);
+        let finding = Finding::bad("it has no values", "seal its Secret again");
+        return findings.add(&title, finding);
     }
     let unsealable = |reason: &Reason| matches!(reason, Reason::Opens(_));
     if reasons.values().all(unsealable) && *answer != Answer::Unknown {
-        let found = Found::bad(
+        let finding = Finding::bad(
             "an available key can unseal it, but the controller cannot",
             "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether it \
              was retired",
         );
-        return findings.add(&title, found);
+        return findings.add(&title, finding);
     }
     for (item, key) in answer.unsealed() {
         reasons.insert(item.clone(), Reason::Opens(key.clone()));
@@ -168,7 +168,7 @@ fn ask(
     connection: &Connection,
     findings: &mut Findings,
 ) -> Answer {
-    let plain = |controller: &Controller| match controller.verify(&sealed.to_document()) {
+    let unauthenticated = |controller: &Controller| match controller.verify(&sealed.to_document()) {
         Ok(true) => Ok(Answer::Unsealable),
         Ok(false) => Ok(Answer::NotUnsealable(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
@@ -180,40 +180,40 @@ fn ask(
     };
     let answer = match (&connection.authorized, &connection.controller) {
         (Some(controller), _) => authorized(controller),
-        (None, Some(controller)) => plain(controller),
+        (None, Some(controller)) => unauthenticated(controller),
         (None, None) => return Answer::Unknown,
     };
     answer.unwrap_or_else(|why| {
-        let finding = format!("cannot ask the controller whether it can unseal it: {why}");
-        findings.add(title, Found::skipped(finding));
+        let finding = format!("cannot ask the controller whether it can unseal the object: {why}");
+        findings.add(title, Finding::skipped(finding));
         Answer::Unknown
     })
 }
 
-/// Adds the answer of the controller alone, without keys to find the reason.
-fn without_keys(title: &str, answer: &Answer, findings: &mut Findings) {
+/// Adds findings from the controller's answer alone. Without local keys, the reason cannot be determined.
+fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings) {
     let remedy = "pass a backup with --backup, or ask its owner to run this command";
     if *answer == Answer::Unknown {
-        let found = Found::skipped("no key available: pass a backup with --backup");
-        findings.add(title, found);
+        let finding = Finding::skipped("no key available: pass a backup with --backup");
+        findings.add(title, finding);
     } else if answer.items().next().is_none() {
         let finding = "the controller cannot unseal it, and no key is available to find the reason";
-        findings.add(title, Found::bad(finding, remedy));
+        findings.add(title, Finding::bad(finding, remedy));
     }
     for (item, key) in answer.items() {
-        let found = match key {
-            Some(key) => Found::good(format!("the controller can unseal it with {key}")),
-            None => Found::bad(
+        let finding = match key {
+            Some(key) => Finding::good(format!("the controller can unseal it with {key}")),
+            None => Finding::bad(
                 "no key of the controller can unseal it for this object",
                 remedy,
             ),
         };
-        findings.add(&format!("{title}, item {item}"), found);
+        findings.add(&format!("{title}, item {item}"), finding);
     }
 }
 
 /// Checks the status of the object in the cluster, if the user may read it.
-fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Found> {
+fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
     if namespace.is_empty() {
@@ -221,30 +221,30 @@ fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Found> {
     }
     let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
     Some(match objects.get_raw(&path) {
-        Ok((200, body)) => as_applied(sealed, &body),
-        Ok((404, _)) => Found::remark("not found in the cluster", "apply the file"),
-        _ => Found::skipped("cannot be read"),
+        Ok((200, body)) => compare_with_applied(sealed, &body),
+        Ok((404, _)) => Finding::remark("not found in the cluster", "apply the file"),
+        _ => Finding::skipped("cannot be read"),
     })
 }
 
-fn as_applied(sealed: &SealedSecret, body: &[u8]) -> Found {
+fn compare_with_applied(sealed: &SealedSecret, body: &[u8]) -> Finding {
     let applied: Json = parse(body).unwrap_or_default();
     let items = serde_json::to_value(&sealed.spec.encrypted_data).unwrap_or_default();
     if applied["spec"]["encryptedData"] != items {
         let finding = "its values differ from those in the file";
-        return Found::remark(finding, "apply the file");
+        return Finding::remark(finding, "apply the file");
     }
     let conditions = applied["status"]["conditions"].as_array();
     let synced = conditions.and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
     match synced {
-        None => Found::bad(
+        None => Finding::bad(
             "no controller has reconciled it",
             "check whether the controller watches it: see its flags --additional-namespaces and --label-selector",
         ),
-        Some(synced) if synced["status"] == "True" => Found::good("its Secret is up to date"),
+        Some(synced) if synced["status"] == "True" => Finding::good("its Secret is up to date"),
         Some(synced) => {
             let message = synced["message"].as_str().unwrap_or("no message");
-            Found::bad(
+            Finding::bad(
                 format!("the controller reports: {message}"),
                 "fix the reported problem; the controller retries automatically",
             )
@@ -276,10 +276,10 @@ fn namespaces(args: &Doctor, connection: &Connection, objects: &[SealedSecret]) 
         namespaces.extend(sealed.spec.template.metadata.namespace.clone());
     }
     namespaces.remove("");
-    // Named namespaces come first, because the number of places is limited.
-    let mut all: Vec<String> = namespaces.into_iter().collect();
+    // Namespaces from the arguments and objects come first, because the number of combinations is limited.
+    let mut candidates: Vec<String> = namespaces.into_iter().collect();
     let mut others = connection.namespaces();
-    others.retain(|name| !all.contains(name));
-    all.extend(others);
-    all
+    others.retain(|name| !candidates.contains(name));
+    candidates.extend(others);
+    candidates
 }

@@ -5,16 +5,16 @@ use shared::key_ring::KeyRing;
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UnsealError, unseal};
 
-use super::findings::Found;
+use super::findings::Finding;
 
 /// Renders the templates with the local keys, and reports the exact position of a failure. The status of the object
-/// does not, because the position depends on the values. Returns `None` without templates, and if an item cannot be
-/// unsealed.
+/// does not contain the position, because it can depend on the values. Returns `None` if there are no templates or an
+/// item cannot be unsealed.
 pub(super) fn check(
     sealed: &SealedSecret,
     keys: &KeyRing,
     environment: &Environment,
-) -> Option<Found> {
+) -> Option<Finding> {
     sealed.spec.template.data.as_ref()?;
     let rules = Rules {
         accept_legacy: true,
@@ -25,8 +25,8 @@ pub(super) fn check(
         rng: &mut shared::random::system(),
     };
     match unseal(sealed, keys, rules, &mut randomness) {
-        Ok(_) => Some(Found::good("its templates render")),
-        Err(error @ (UnsealError::Render(_) | UnsealError::Template(_))) => Some(Found::bad(
+        Ok(_) => Some(Finding::good("its templates render")),
+        Err(error @ (UnsealError::Render(_) | UnsealError::Template(_))) => Some(Finding::bad(
             error.exact(),
             "correct the template, or seal a value that fits it",
         )),
@@ -47,7 +47,11 @@ mod tests {
     const OWN: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
     const OTHER: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2025.yaml");
 
-    fn checked(template: Option<&str>, keys: &KeyRing, sealed_for: &KeyRing) -> Option<String> {
+    fn check_template(
+        template: Option<&str>,
+        keys: &KeyRing,
+        sealed_for: &KeyRing,
+    ) -> Option<String> {
         let key = sealed_for.keys()[0].certificate().unwrap().public_key();
         let label = Scope::Strict.label("ns", "n");
         let rng = &mut shared::random::system();
@@ -58,8 +62,8 @@ mod tests {
         items.insert("password".into(), base64::encode(&value));
         let text = template.map(|text| [("t".to_owned(), Some(text.to_owned()))].into());
         sealed.spec.template.data = text;
-        let found = check(&sealed, keys, &Environment::of_this_process())?;
-        Some(format!("{found:?}"))
+        let finding = check(&sealed, keys, &Environment::of_this_process())?;
+        Some(format!("{finding:?}"))
     }
 
     fn ring(manifest: &str) -> KeyRing {
@@ -75,15 +79,15 @@ mod tests {
     fn shows_the_position_of_a_template_error_but_no_value() {
         let (own, other) = (ring(OWN), ring(OTHER));
         let fails = "\n{{ if eq .password \"hunter2\" }}{{ fail .password }}{{ end }}";
-        let found = checked(Some(fails), &own, &own).unwrap();
+        let finding = check_template(Some(fails), &own, &own).unwrap();
         assert!(
-            found.contains("line 2") && found.contains("fail"),
-            "{found}"
+            finding.contains("line 2") && finding.contains("fail"),
+            "{finding}"
         );
-        assert!(!found.contains("hunter2"), "{found}");
-        let found = checked(Some("{{ .password }}"), &own, &own).unwrap();
-        assert!(found.contains("its templates render"), "{found}");
-        assert_eq!(checked(None, &own, &own), None);
-        assert_eq!(checked(Some(fails), &other, &own), None);
+        assert!(!finding.contains("hunter2"), "{finding}");
+        let finding = check_template(Some("{{ .password }}"), &own, &own).unwrap();
+        assert!(finding.contains("its templates render"), "{finding}");
+        assert_eq!(check_template(None, &own, &own), None);
+        assert_eq!(check_template(Some(fails), &other, &own), None);
     }
 }

@@ -47,7 +47,7 @@ pub(super) enum DocumentError {
     /// The item is in `stringData` and in `data`.
     #[error("line {line}: duplicate key {key}")]
     Twice {
-        /// The line of the second one.
+        /// The line of the second entry.
         line: usize,
         /// The name of the item.
         key: String,
@@ -74,11 +74,11 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
         document["data"] = Json::Object(bytes);
     }
     let body = Zeroizing::new(manifest::to_yaml(&document));
-    let head = head(place, values, is_blind);
+    let header = header(place, values, is_blind);
     let unknown = lines_of_unknown(values);
     // Allocate the full length at once: a growing string would leave copies in freed memory.
-    let mut text = Zeroizing::new(String::with_capacity(head.len() + body.len()));
-    text.push_str(&head);
+    let mut text = Zeroizing::new(String::with_capacity(header.len() + body.len()));
+    text.push_str(&header);
     for line in body.split_inclusive('\n') {
         let key = line.strip_suffix(" null\n");
         match key.filter(|_| unknown.contains(line)) {
@@ -89,29 +89,29 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
     text
 }
 
-/// Returns the lines of unknown values, where no text follows the colon. A line inside a text value
-/// that ends the same way differs, since it is not an item of this mapping.
+/// Returns the lines of unknown values, where no text follows the colon. A line of a text value never
+/// equals one of them, since it is indented further.
 fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     let unknown = values.iter().filter(|(_, value)| value.is_none());
     let line = |(key, _): (&String, _)| format!("  {}", manifest::to_yaml(&json!({ key: null })));
     unknown.map(line).collect()
 }
 
-fn head(place: &str, values: &Values, is_blind: bool) -> String {
-    let unknown = values.values().any(Option::is_none);
-    let known = if unknown {
+fn header(place: &str, values: &Values, is_blind: bool) -> String {
+    let has_unknown = values.values().any(Option::is_none);
+    let unknown_note = if has_unknown {
         "# Values are not shown: write a new value after the colon, or nothing to keep the old one.\n"
     } else {
         ""
     };
-    let data = if is_blind {
+    let data_note = if is_blind {
         ""
     } else {
         "# Values that are not text are under data, in base64.\n"
     };
     format!(
         "# {place}: change values, add keys, remove keys. Values that you do not change are not re-encrypted.\n\
-         {known}{data}# Save and quit; an empty file changes nothing.\n"
+         {unknown_note}{data_note}# Save and quit; an empty file changes nothing.\n"
     )
 }
 
@@ -156,7 +156,8 @@ fn entries<'a>(node: &'a Node, what: &'static str) -> Result<&'a [(String, Node)
     }
 }
 
-/// Returns the value of an item. A number or `yes` without quotes is the text as typed.
+/// Returns the value of an item, or `None` if nothing follows the colon. A number or `yes` without
+/// quotes is kept as typed.
 fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, DocumentError> {
     let line = node.line;
     let text = match (&node.value, &node.source) {
@@ -202,8 +203,8 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
             _ => {}
         }
     }
-    let gone = before.keys().filter(|key| !after.contains_key(*key));
-    difference.removed = gone.cloned().collect();
+    let removed = before.keys().filter(|key| !after.contains_key(*key));
+    difference.removed = removed.cloned().collect();
     // A value that was shown and is now empty was emptied on purpose.
     for (key, value) in before {
         if value.is_some() && after.get(key) == Some(&None) {
@@ -253,20 +254,20 @@ mod tests {
         ]);
         let text = write("n", &values, false);
         assert!(text.contains("\n  b:"), "{}", *text);
-        let again = read(text.as_bytes()).unwrap().unwrap();
-        assert_eq!(again, values, "{}", *text);
+        let parsed = read(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(parsed, values, "{}", *text);
     }
 
     #[test]
     fn an_unquoted_value_is_kept_as_typed() {
-        let read = read(b"stringData:\n  a: 0123\n  b: yes\n  c: x\n  d:\n")
+        let values = read(b"stringData:\n  a: 0123\n  b: yes\n  c: x\n  d:\n")
             .unwrap()
             .unwrap();
         let want = [("a", "0123"), ("b", "yes"), ("c", "x")];
         for (key, value) in want {
-            assert_eq!(read[key], Some(plain(value)), "{key}");
+            assert_eq!(values[key], Some(plain(value)), "{key}");
         }
-        assert_eq!(read["d"], None);
+        assert_eq!(values["d"], None);
     }
 
     #[test]
@@ -287,10 +288,10 @@ mod tests {
             ("replaced".to_owned(), Some(plain("6"))),
             ("new".to_owned(), Some(plain("7"))),
         ]);
-        let found = difference(&before, &after);
-        let set: Vec<&str> = found.set.keys().map(String::as_str).collect();
+        let changes = difference(&before, &after);
+        let set: Vec<&str> = changes.set.keys().map(String::as_str).collect();
         assert_eq!(set, ["changed", "emptied", "new", "replaced"]);
-        assert_eq!(found.removed, ["gone"]);
+        assert_eq!(changes.removed, ["gone"]);
     }
 
     #[test]
@@ -332,11 +333,11 @@ mod tests {
             bytes in btree_map("[A-Z_]{1,9}", vec(any::<u8>(), 0..20), 0..4),
         ) {
             let texts = texts.into_iter().map(|(key, text)| (key, text.into_bytes()));
-            let all = texts.chain(bytes).map(|(key, value)| (key, Some(Plain::from(value))));
-            let values: Values = all.collect();
+            let items = texts.chain(bytes).map(|(key, value)| (key, Some(Plain::from(value))));
+            let values: Values = items.collect();
             let text = write("n", &values, false);
-            let again = read(text.as_bytes()).unwrap().unwrap_or_default();
-            proptest::prop_assert_eq!(difference(&values, &again), Difference::default(), "{}", *text);
+            let parsed = read(text.as_bytes()).unwrap().unwrap_or_default();
+            proptest::prop_assert_eq!(difference(&values, &parsed), Difference::default(), "{}", *text);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::programs;
 
-use super::guarded::Guarded;
+use super::guarded::GuardedFolder;
 use crate::report::ShowPath as _;
 
 /// The editor cannot be used.
@@ -52,13 +52,13 @@ pub(super) struct Editor {
 impl Editor {
     /// Finds the program of `VISUAL` or `EDITOR`, or `vi`.
     pub(super) fn find(environment: &Environment) -> Result<Self, EditorError> {
-        let named = |variable: &'static str| {
+        let from_variable = |variable: &'static str| {
             let line = environment.filled_variable(variable)?;
             Some((variable, line))
         };
         let default = || ("the default", "vi".to_owned());
-        let (from, line) = named("VISUAL")
-            .or_else(|| named("EDITOR"))
+        let (from, line) = from_variable("VISUAL")
+            .or_else(|| from_variable("EDITOR"))
             .unwrap_or_else(default);
         let args = shlex::split(&line).ok_or(EditorError::Quotes { variable: from })?;
         let name = args.first().cloned().unwrap_or_default();
@@ -75,7 +75,7 @@ impl Editor {
     /// # Errors
     ///
     /// Fails if the editor cannot be started, or exits with a failure.
-    pub(super) fn open(&self, guarded: &Guarded) -> Result<Duration, EditorError> {
+    pub(super) fn open(&self, guarded: &GuardedFolder) -> Result<Duration, EditorError> {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
         command.args(&self.args);
@@ -97,9 +97,10 @@ impl Editor {
     /// and only if the session is interactive, since a script is as fast.
     pub(super) fn remark(&self, after: Duration, is_interactive: bool) -> Option<String> {
         let flag = waiting_flag(&self.program);
-        let waits = flag.is_none_or(|flag| self.args.iter().any(|arg| waits(arg, flag)));
+        let is_waiting =
+            flag.is_none_or(|flag| self.args.iter().any(|arg| is_same_flag(arg, flag)));
         let exited_too_soon = flag.is_none() && is_interactive && after < MIN_EDIT_TIME;
-        if waits && !exited_too_soon {
+        if is_waiting && !exited_too_soon {
             return None;
         }
         let name = self.program.file_name().unwrap_or_default().display();
@@ -128,12 +129,12 @@ fn waiting_flag(program: &Path) -> Option<&'static str> {
         ("--nofork", "nvim-qt"),
     ];
     let name = program.file_name()?.to_str()?;
-    let knows = |(_, names): &&(&str, &str)| names.split(' ').any(|known| known == name);
-    EDITORS.iter().find(knows).map(|(flag, _)| *flag)
+    let has_name = |(_, names): &&(&str, &str)| names.split(' ').any(|editor| editor == name);
+    EDITORS.iter().find(has_name).map(|(flag, _)| *flag)
 }
 
 /// Returns whether an argument is the flag, in its short or long form.
-fn waits(arg: &str, flag: &str) -> bool {
+fn is_same_flag(arg: &str, flag: &str) -> bool {
     arg == flag
         || matches!(
             (arg, flag),
@@ -147,7 +148,7 @@ const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile nom
 
 /// Returns the arguments that keep Vim from writing the text to other files.
 fn quiet_args(program: &Path) -> Vec<String> {
-    if !names(program).any(|name| is_vim(&name)) {
+    if !link_chain(program).any(|name| is_vim(&name)) {
         return Vec::new();
     }
     // Set the options before the user's settings are read, and again after.
@@ -166,14 +167,14 @@ fn quiet_args(program: &Path) -> Vec<String> {
 
 /// Returns the path of the editor and every link target on the way. Any of them may identify the
 /// program: the last one may be a launcher for many programs, such as `snap` or `mise`.
-fn names(program: &Path) -> impl Iterator<Item = PathBuf> {
+fn link_chain(program: &Path) -> impl Iterator<Item = PathBuf> {
     let next = |path: &PathBuf| Some(path.parent()?.join(path.read_link().ok()?));
     // Links may form a cycle; Linux follows 40.
     std::iter::successors(Some(program.to_owned()), next).take(40)
 }
 
 /// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage`
-/// and `vim.basic`, except for Vim's own views. Other programs are also named `vi`, `view` or `ex`,
+/// and `vim.basic`, except for Vim's read-only variants such as `gview`. Other programs are also named `vi`, `view` or `ex`,
 /// and do not know the arguments.
 fn is_vim(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn vim_keeps_no_copies_under_any_name_and_other_editors_get_no_arguments() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let path_of = |name: &str| folder.path().join(name);
         for (name, text) in [
             ("snap", ""),
             ("busybox", ""),
@@ -244,9 +245,9 @@ mod tests {
             ("nvim.appimage", ""),
             ("ex", "VIM - Vi IMproved"),
         ] {
-            fs::write(at(name), text).unwrap();
+            fs::write(path_of(name), text).unwrap();
         }
-        for (name, leads_to, is_quiet) in [
+        for (name, target, is_quiet) in [
             ("nvim", "snap", true),
             ("vimx", "snap", true),
             ("gvim", "snap", true),
@@ -260,9 +261,9 @@ mod tests {
             ("other/view", "busybox", false),
             ("editor", "nano", false),
         ] {
-            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
-            symlink(at(leads_to), at(name)).unwrap();
-            let args = quiet_args(&at(name));
+            fs::create_dir_all(path_of(name).parent().unwrap()).unwrap();
+            symlink(path_of(target), path_of(name)).unwrap();
+            let args = quiet_args(&path_of(name));
             assert_eq!(args.first().is_some_and(|w| w == "-n"), is_quiet, "{name}");
         }
     }

@@ -15,38 +15,38 @@ use kubeseal_library::programs;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::hidden::Hidden;
+use super::hidden::HiddenFolder;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// A hidden folder that is removed however the process ends. While this value exists, a signal ends
 /// the process only after the folder is removed; afterwards, signals have their usual effect.
-pub(super) struct Guarded {
+pub(super) struct GuardedFolder {
     // Fields are dropped in this order.
-    hidden: Hidden,
+    hidden: HiddenFolder,
     _sweeper: Option<Sweeper>,
     watcher: Watcher,
-    _held: HeldSignals,
+    _held_signals: HeldSignals,
 }
 
-impl Guarded {
+impl GuardedFolder {
     /// Creates the folder and starts the guard.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
-        let watching = "cannot watch for signals";
-        let held = HeldSignals::new(SIGNALS).context(watching)?;
+        let problem = "cannot watch for signals";
+        let held_signals = HeldSignals::new(SIGNALS).context(problem)?;
         // A signal that arrives before the watcher runs is handled by it later.
-        let signals = Signals::new(SIGNALS).context(watching)?;
-        let hidden = Hidden::new(environment, name, text)?;
+        let signals = Signals::new(SIGNALS).context(problem)?;
+        let hidden = HiddenFolder::new(environment, name, text)?;
         Ok(Self {
             watcher: Watcher::new(signals, hidden.folder().to_owned()),
             _sweeper: Sweeper::new(hidden.folder()),
             hidden,
-            _held: held,
+            _held_signals: held_signals,
         })
     }
 
     /// Returns the folder with the file.
-    pub(super) fn hidden(&self) -> &Hidden {
+    pub(super) fn hidden(&self) -> &HiddenFolder {
         &self.hidden
     }
 
@@ -67,8 +67,8 @@ struct Sweeper(Child);
 const SWEEP: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
 
 impl Sweeper {
-    /// Starts the shell; `None` if there is no shell. Then the next run removes what a killed run
-    /// left.
+    /// Starts the shell. Returns `None` if there is no shell; then the next run removes the folder of a
+    /// killed run.
     fn new(folder: &Path) -> Option<Self> {
         let mut command = Command::new(programs::find("sh")?);
         command.args(["-c", SWEEP, "sh"]).arg(folder);

@@ -37,12 +37,12 @@ pub(super) enum HiddenError {
 }
 
 /// The folder with the file. Both are removed when the value is dropped.
-pub(super) struct Hidden {
+pub(super) struct HiddenFolder {
     folder: TempDir,
     file: PathBuf,
 }
 
-impl Hidden {
+impl HiddenFolder {
     /// Creates the folder and writes a file for this user only.
     pub(super) fn new(
         environment: &Environment,
@@ -50,7 +50,7 @@ impl Hidden {
         text: &[u8],
     ) -> Result<Self, HiddenError> {
         let base = base(environment).ok_or(HiddenError::NoMemory)?;
-        let failed = |source| HiddenError::Folder {
+        let folder_error = |source| HiddenError::Folder {
             folder: base.clone(),
             source,
         };
@@ -58,11 +58,11 @@ impl Hidden {
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&base)
-            .map_err(failed)?;
+            .map_err(folder_error)?;
         remove_leftovers(&base, folder.path());
         let file = folder.path().join(name);
         let hidden = Self { folder, file };
-        hidden.write(text).map_err(failed)?;
+        hidden.write(text).map_err(folder_error)?;
         Ok(hidden)
     }
 
@@ -81,13 +81,13 @@ impl Hidden {
         self.folder.path()
     }
 
-    /// Reads the file, unless the editor left something other than a regular file in its place.
+    /// Reads the file. Fails if the editor replaced it with something other than a regular file.
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         files::read_to_change(&self.file)
     }
 }
 
-/// Returns the first writable folder in memory.
+/// Returns the first writable in-memory folder.
 fn base(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.filled_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
@@ -104,11 +104,11 @@ fn remove_leftovers(base: &Path, own: &Path) {
     };
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let ended = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_ended);
+        let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_ended);
         let is_ours = entry
             .metadata()
             .is_ok_and(|found| found.is_dir() && found.uid() == user);
-        if ended && is_ours {
+        if is_leftover && is_ours {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn is_accessible_to_this_user_only_and_removed_on_drop() {
-        let hidden = Hidden::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
+        let hidden = HiddenFolder::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(hidden.folder()), mode(hidden.file())), (0o700, 0o600));
         assert_eq!(*hidden.read().unwrap(), b"x");

@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 
 use super::document::{self, Difference, difference};
 use super::editor::Editor;
-use super::guarded::Guarded;
+use super::guarded::GuardedFolder;
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
 use shared::key_ring::KeyRing;
@@ -29,8 +29,8 @@ pub(super) struct NotUnsealable {
     why: unseal::UnsealError,
 }
 
-/// What to do if the cluster does not provide the values.
-const OTHERWISE: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
+/// The hint for a cluster that does not provide the values.
+const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
 
 /// Runs the command.
 ///
@@ -55,27 +55,30 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let settings = session.settings(&args.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
     if !args.blind && settings.certificate.by == Origin::Rule {
-        // This certificate may be refused, and then before the user starts to edit. Others are
-        // fetched only if a value has changed.
+        // A certificate that a rule names may be refused. Check this before the user starts to edit.
+        // Other certificates are fetched only if a value has changed.
         session.certificate(&settings)?;
     }
     let before = values(args, &session, &target, ring.as_ref())?;
     let text = document::write(&target::place(&target.found), &before, args.blind);
-    let guarded = Guarded::new(environment, "values.yaml", text.as_bytes())?;
+    let guarded = GuardedFolder::new(environment, "values.yaml", text.as_bytes())?;
     let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
     loop {
-        let took = editor.open(&guarded)?;
+        let duration = editor.open(&guarded)?;
         let error = match apply_edits(&guarded, &session, &mut target, &before) {
             Ok(is_changed) => {
-                if let Some(remark) = editor.remark(took, is_interactive).filter(|_| !is_changed) {
+                if let Some(remark) = editor
+                    .remark(duration, is_interactive)
+                    .filter(|_| !is_changed)
+                {
                     report::warn(&remark);
                 }
                 return Ok(Outcome::Done);
             }
             Err(error) => error,
         };
-        // Until the user gives up, the edited text stays in the folder in memory.
-        if !is_interactive || !wants_another_try(&shared::error_chain(error.as_ref())) {
+        // Until the user gives up, the edited text stays in the in-memory folder.
+        if !is_interactive || !ask_to_retry(&shared::error_chain(error.as_ref())) {
             return Err(error).context(DISCARDED);
         }
     }
@@ -87,7 +90,7 @@ const DISCARDED: &str =
 
 /// Reads the edited text and applies its changes. Returns whether there are any.
 fn apply_edits(
-    guarded: &Guarded,
+    guarded: &GuardedFolder,
     session: &Session<'_>,
     target: &mut Target,
     before: &Values,
@@ -145,21 +148,21 @@ fn values(
         return Ok(items.keys().map(|key| (key.clone(), None)).collect());
     }
     let Some(ring) = ring else {
-        return in_cluster::values(session, &target.path, &target.found.sealed, OTHERWISE);
+        return in_cluster::values(session, &target.path, &target.found.sealed, KEY_HINT);
     };
-    let opened = unseal::unseal_values(&target.found.sealed, ring);
-    let opened = opened.map_err(|why| {
+    let unsealed = unseal::unseal_values(&target.found.sealed, ring);
+    let unsealed = unsealed.map_err(|why| {
         let place = target::place(&target.found);
         NotUnsealable { place, why }
     })?;
-    Ok(opened
+    Ok(unsealed
         .into_iter()
         .map(|(key, value)| (key, Some(value)))
         .collect())
 }
 
-/// Asks a person whether to open the editor again with the same text.
-fn wants_another_try(problem: &str) -> bool {
+/// Asks the user whether to open the editor again with the same text.
+fn ask_to_retry(problem: &str) -> bool {
     report::info_lines(&format!(
         "{problem}\nPress Enter to edit again, or n and Enter to give up."
     ));

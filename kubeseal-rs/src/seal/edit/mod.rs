@@ -11,7 +11,7 @@ mod hidden;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(target_os = "linux"))]
-mod refused;
+mod unsupported;
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use crate::seal_args::Sealing;
 #[cfg(target_os = "linux")]
 pub use linux::run;
 #[cfg(not(target_os = "linux"))]
-pub use refused::run;
+pub use unsupported::run;
 
 /// Arguments of `seal edit`.
 #[derive(Debug, Args)]
@@ -37,13 +37,13 @@ Examples:
 pub struct Edit {
     /// File with the SealedSecret
     pub file: PathBuf,
-    /// Show item keys only and accept new values: decrypts nothing
+    /// Show only item keys and accept new values; nothing is decrypted
     #[arg(long, conflicts_with = "key")]
     pub blind: bool,
     /// Decrypt with these private keys (PEM or key Secrets) instead of reading the Secret in the cluster
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
-    /// Which SealedSecret, if the file contains several: [NAMESPACE/]NAME
+    /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Options for sealing.

@@ -1,7 +1,7 @@
 //! Assigns items to environment variables, using only their names.
 //!
 //! Anyone with the certificate can seal an item of any name, so the user of the command decides:
-//! either `--only` names the items, or `--all` is given. A variable that is already set is replaced
+//! either `--only` names the items, or `--all` selects all of them. A variable that is already set is replaced
 //! only if `--override` names it.
 
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use kubeseal_library::platform;
 
 /// An item that the user named: `ITEM` or `VARIABLE=ITEM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
+pub struct ItemChoice {
     /// The variable to set; derived from the item if `None`.
     pub variable: Option<String>,
     /// The name of the item.
@@ -22,7 +22,7 @@ pub struct Chosen {
 #[error("expected ITEM or VARIABLE=ITEM")]
 pub struct MalformedChoice;
 
-impl FromStr for Chosen {
+impl FromStr for ItemChoice {
     type Err = MalformedChoice;
 
     fn from_str(text: &str) -> Result<Self, MalformedChoice> {
@@ -41,7 +41,7 @@ impl FromStr for Chosen {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice<'a> {
     /// The named items; empty selects all.
-    pub(super) only: &'a [Chosen],
+    pub(super) only: &'a [ItemChoice],
     /// Variables that an item may replace.
     pub(super) overrides: &'a [String],
     /// Whether values are passed as files.
@@ -121,10 +121,10 @@ fn requested_assignments<'a>(
 ) -> Result<Vec<Assignment>, VariableError> {
     if choice.only.is_empty() {
         return items
-            .map(|item| named_after(item, choice.in_files))
+            .map(|item| default_assignment(item, choice.in_files))
             .collect();
     }
-    let assign = |chosen: &Chosen| {
+    let assign = |chosen: &ItemChoice| {
         if !items.clone().any(|item| item == chosen.item) {
             let item = chosen.item.clone();
             let items = items.clone().collect::<Vec<_>>().join(", ");
@@ -135,13 +135,13 @@ fn requested_assignments<'a>(
                 variable: variable.clone(),
                 item: chosen.item.clone(),
             }),
-            None => named_after(&chosen.item, choice.in_files),
+            None => default_assignment(&chosen.item, choice.in_files),
         }
     };
     choice.only.iter().map(assign).collect()
 }
 
-fn named_after(item: &str, in_files: bool) -> Result<Assignment, VariableError> {
+fn default_assignment(item: &str, in_files: bool) -> Result<Assignment, VariableError> {
     let variable = if in_files {
         Some(file_variable(item))
     } else {
@@ -164,8 +164,8 @@ fn check(
     if !is_name(&variable) {
         return Err(VariableError::Malformed { name: variable });
     }
-    let same = |other: &&Assignment| platform::is_same_variable(&other.variable, &variable);
-    if let Some(first) = before.iter().find(same) {
+    let is_same = |other: &&Assignment| platform::is_same_variable(&other.variable, &variable);
+    if let Some(first) = before.iter().find(is_same) {
         let (first, second) = (first.item.clone(), item);
         return Err(VariableError::Twice {
             variable,
@@ -187,22 +187,25 @@ fn check(
 }
 
 fn is_name(text: &str) -> bool {
-    let letter = |(i, byte): (usize, u8)| {
+    let is_allowed = |(i, byte): (usize, u8)| {
         byte == b'_' || byte.is_ascii_alphabetic() || i > 0 && byte.is_ascii_digit()
     };
-    !text.is_empty() && text.bytes().enumerate().all(letter)
+    !text.is_empty() && text.bytes().enumerate().all(is_allowed)
 }
 
 /// Returns the variable for the path of an item's file: `tls.key` → `tls_key_FILE`.
 fn file_variable(item: &str) -> String {
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    item.chars().map(letter).chain("_FILE".chars()).collect()
+    let replace_invalid = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    item.chars()
+        .map(replace_invalid)
+        .chain("_FILE".chars())
+        .collect()
 }
 
-/// Variables that change the behavior of linkers, shells, interpreters, TLS libraries and common
-/// tools. The list cannot be complete. It is only a second line of defense for `--all`: what
-/// protects the command is that the user chooses its variables.
-const PREFIXES: [&str; 17] = [
+/// Prefixes of variables that change the behavior of linkers, shells, interpreters, TLS libraries and
+/// common tools. This list and [`DANGEROUS_NAMES`] cannot be complete. They are only a second line of
+/// defense for `--all`: what protects the command is that the user chooses its variables.
+const DANGEROUS_PREFIXES: [&str; 17] = [
     "AWS_ENDPOINT_URL",
     "BASH_",
     "CURL_",
@@ -221,7 +224,8 @@ const PREFIXES: [&str; 17] = [
     "RUBY",
     "XDG_",
 ];
-const NAMES: [&str; 60] = [
+/// Names, in upper case, of variables that change programs like those with [`DANGEROUS_PREFIXES`].
+const DANGEROUS_NAMES: [&str; 60] = [
     "ALL_PROXY",
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
@@ -287,7 +291,10 @@ const NAMES: [&str; 60] = [
 fn changes_command(variable: &str) -> bool {
     // Proxy variables are read in lower case too.
     let upper = variable.to_ascii_uppercase();
-    PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || NAMES.contains(&upper.as_str())
+    DANGEROUS_PREFIXES
+        .iter()
+        .any(|prefix| upper.starts_with(prefix))
+        || DANGEROUS_NAMES.contains(&upper.as_str())
 }
 
 #[cfg(test)]
@@ -296,13 +303,13 @@ mod tests {
 
     use super::*;
 
-    fn only(args: &[&str]) -> Vec<Chosen> {
-        args.iter().map(|word| word.parse().unwrap()).collect()
+    fn only(args: &[&str]) -> Vec<ItemChoice> {
+        args.iter().map(|arg| arg.parse().unwrap()).collect()
     }
 
-    fn decide(
+    fn assign_pairs(
         items: &[&str],
-        only: &[Chosen],
+        only: &[ItemChoice],
         overrides: &[&str],
         in_files: bool,
         set: &[&str],
@@ -316,7 +323,7 @@ mod tests {
         let assigned = assign(items.iter().copied(), choice, |name| set.contains(&name))?;
         Ok(assigned
             .into_iter()
-            .map(|one| (one.variable, one.item))
+            .map(|assignment| (assignment.variable, assignment.item))
             .collect())
     }
 
@@ -325,7 +332,7 @@ mod tests {
     /// Columns: the item, whether `--all` passes it, and whether `--only` does.
     #[test]
     fn only_valid_variable_names_become_variables() {
-        for (item, all, named) in [
+        for (item, all_accepts, only_accepts) in [
             ("password", true, true),
             ("DB_2", true, true),
             ("DB_PATH", true, true),
@@ -335,11 +342,15 @@ mod tests {
             ("LD_PRELOAD", false, true),
             ("PATH", false, true),
         ] {
-            assert_eq!(decide(&[item], &[], &[], false, &[]).is_ok(), all, "{item}");
+            assert_eq!(
+                assign_pairs(&[item], &[], &[], false, &[]).is_ok(),
+                all_accepts,
+                "{item}"
+            );
             let only = only(&[item]);
             assert_eq!(
-                decide(&[item], &only, &[], false, &[]).is_ok(),
-                named,
+                assign_pairs(&[item], &only, &[], false, &[]).is_ok(),
+                only_accepts,
                 "{item}"
             );
         }
@@ -371,15 +382,18 @@ mod tests {
             "GOFLAGS",
             "XDG_CONFIG_HOME",
         ] {
-            let refused = decide(&[name], &[], &[], false, &[]);
+            let result = assign_pairs(&[name], &[], &[], false, &[]);
             assert!(
-                matches!(refused, Err(VariableError::ChangesCommand { .. })),
-                "{name}: {refused:?}"
+                matches!(result, Err(VariableError::ChangesCommand { .. })),
+                "{name}: {result:?}"
             );
-            assert!(decide(&[name], &[], &[name], false, &[]).is_ok(), "{name}");
+            assert!(
+                assign_pairs(&[name], &[], &[name], false, &[]).is_ok(),
+                "{name}"
+            );
         }
-        // What counts is the name of the variable, not of the item.
-        assert!(decide(&["SSL_CERT"], &[], &[], true, &[]).is_err());
+        // The name of the variable decides, not the name of the item.
+        assert!(assign_pairs(&["SSL_CERT"], &[], &[], true, &[]).is_err());
     }
 
     /// Attack: an author seals an item under the name of a variable that the command inherits.
@@ -394,13 +408,13 @@ mod tests {
             (&mapped, "a", false),
             (&mapped, "a", true),
         ] {
-            let refused = decide(&[items], only, &[], in_files, &set);
+            let result = assign_pairs(&[items], only, &[], in_files, &set);
             assert!(
-                matches!(refused, Err(VariableError::IsSet { .. })),
-                "{refused:?}"
+                matches!(result, Err(VariableError::IsSet { .. })),
+                "{result:?}"
             );
-            assert!(decide(&[items], only, &["OTHER"], in_files, &set).is_err());
-            assert!(decide(&[items], only, &["EXISTING"], in_files, &set).is_ok());
+            assert!(assign_pairs(&[items], only, &["OTHER"], in_files, &set).is_err());
+            assert!(assign_pairs(&[items], only, &["EXISTING"], in_files, &set).is_ok());
         }
     }
 
@@ -435,7 +449,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                decide(&items, &only(&args), &[], in_files, &[]).unwrap(),
+                assign_pairs(&items, &only(&args), &[], in_files, &[]).unwrap(),
                 want
             );
         }
@@ -444,19 +458,19 @@ mod tests {
     #[test]
     fn refuses_missing_items_conflicts_and_invalid_names() {
         assert!(matches!(
-            decide(&["a"], &only(&["b"]), &[], false, &[]),
+            assign_pairs(&["a"], &only(&["b"]), &[], false, &[]),
             Err(VariableError::NoSuchItem { .. })
         ));
         assert!(matches!(
-            decide(&["a-b", "a.b"], &[], &[], true, &[]),
+            assign_pairs(&["a-b", "a.b"], &[], &[], true, &[]),
             Err(VariableError::Twice { .. })
         ));
         assert!(matches!(
-            decide(&["a"], &only(&["X Y=a"]), &[], false, &[]),
+            assign_pairs(&["a"], &only(&["X Y=a"]), &[], false, &[]),
             Err(VariableError::Malformed { .. })
         ));
-        for word in ["", "=a", "A=", "="] {
-            assert_eq!(word.parse::<Chosen>(), Err(MalformedChoice), "{word:?}");
+        for arg in ["", "=a", "A=", "="] {
+            assert_eq!(arg.parse::<ItemChoice>(), Err(MalformedChoice), "{arg:?}");
         }
     }
 
@@ -471,7 +485,7 @@ mod tests {
             if !items.contains(&"password") {
                 items.push("password");
             }
-            let assigned = decide(&items, &only(&["DB=password"]), &[], in_files, &[]).unwrap();
+            let assigned = assign_pairs(&items, &only(&["DB=password"]), &[], in_files, &[]).unwrap();
             prop_assert_eq!(assigned, [("DB".to_owned(), "password".to_owned())]);
         }
 
@@ -484,7 +498,7 @@ mod tests {
         ) {
             let items: Vec<&str> = items.iter().map(String::as_str).collect();
             let set: Vec<&str> = set.iter().map(String::as_str).collect();
-            let assigned = decide(&items, &[], &[], false, &set);
+            let assigned = assign_pairs(&items, &[], &[], false, &set);
             let clash = items.iter().any(|item| set.contains(item));
             prop_assert_eq!(assigned.is_err(), clash);
         }

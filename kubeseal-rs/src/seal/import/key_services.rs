@@ -1,5 +1,6 @@
-//! The key services that a file of `sops` names by address. `sops` sends the user's credentials
-//! there, such as the token of Vault, and the author of the file chooses the address.
+//! Finds the key services whose address a `sops` file contains, and checks that they are trusted.
+//! `sops` sends the user's credentials there, such as the token of Vault, and the author of the file
+//! chooses the address.
 
 use shared::manifest::{Document, Node, Value};
 
@@ -8,7 +9,8 @@ use super::ImportError;
 /// The fields of the metadata of `sops` that decide where a request goes.
 const FIELDS: [&str; 3] = ["vault_address", "vault_url", "arn"];
 
-/// The host names of Azure Key Vault, which accept no tokens for others.
+/// The host name suffixes of Azure Key Vault. Its provider runs all of these servers, so a token that is
+/// sent to one of them stays with the provider.
 const AZURE: [&str; 6] = [
     ".vault.azure.net",
     ".vault.azure.cn",
@@ -22,17 +24,18 @@ const AZURE: [&str; 6] = [
 type Service = (&'static str, String);
 
 /// The addresses that may receive the user's credentials.
-pub(super) struct Trusted<'a> {
+pub(super) struct TrustedAddresses<'a> {
     /// The user's Vault, `VAULT_ADDR`.
     pub(super) vault: Option<String>,
     /// The addresses of `--key-service`.
-    pub(super) named: &'a [String],
+    pub(super) from_flags: &'a [String],
 }
 
-impl Trusted<'_> {
-    /// Refuses addresses that neither the environment nor a flag names, and that do not belong to a cloud provider.
+impl TrustedAddresses<'_> {
+    /// Refuses an address that neither the environment nor a flag names, and that does not belong to a cloud provider.
     pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), ImportError> {
-        let Some((field, address)) = services.iter().find(|service| !self.trusts(service)) else {
+        let Some((field, address)) = services.iter().find(|service| !self.is_trusted(service))
+        else {
             return Ok(());
         };
         let remedy = match *field {
@@ -47,13 +50,13 @@ impl Trusted<'_> {
         })
     }
 
-    fn trusts(&self, (field, address): &Service) -> bool {
-        let plain = |text: &str| text.trim_end_matches('/').to_owned();
+    fn is_trusted(&self, (field, address): &Service) -> bool {
+        let without_slash = |text: &str| text.trim_end_matches('/').to_owned();
         let vault = self.vault.as_ref().filter(|_| *field == "vault_address");
-        let mut known = self.named.iter().chain(vault);
+        let mut allowed = self.from_flags.iter().chain(vault);
         // Without an address, `sops` uses the one of the environment.
         address.is_empty()
-            || known.any(|known| plain(known) == plain(address))
+            || allowed.any(|allowed| without_slash(allowed) == without_slash(address))
             || *field == "vault_url" && is_azure(address)
             || *field == "arn" && is_arn(address)
     }
@@ -89,7 +92,7 @@ fn is_word(text: &str) -> bool {
 
 /// Returns the services that documents name.
 pub(super) fn of_documents(documents: &[Document]) -> Vec<Service> {
-    let mut found = Vec::new();
+    let mut services = Vec::new();
     for document in documents {
         let Value::Map(fields) = &document.root.value else {
             continue;
@@ -97,21 +100,21 @@ pub(super) fn of_documents(documents: &[Document]) -> Vec<Service> {
         let metadata = fields
             .iter()
             .filter(|(name, _)| name.eq_ignore_ascii_case("sops"));
-        metadata.for_each(|(_, node)| collect(node, &mut found));
+        metadata.for_each(|(_, node)| collect(node, &mut services));
     }
-    found
+    services
 }
 
-fn collect(node: &Node, found: &mut Vec<Service>) {
+fn collect(node: &Node, services: &mut Vec<Service>) {
     match &node.value {
-        Value::List(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::List(items) => items.iter().for_each(|item| collect(item, services)),
         Value::Map(fields) => {
             for (name, node) in fields {
                 match (field(name), &node.value) {
                     (Some(_), Value::Null) => {}
-                    (Some(field), Value::Text(text)) => found.push((field, text.to_string())),
-                    (Some(field), _) => found.push((field, node.kind().to_owned())),
-                    (None, _) => collect(node, found),
+                    (Some(field), Value::Text(text)) => services.push((field, text.to_string())),
+                    (Some(field), _) => services.push((field, node.kind().to_owned())),
+                    (None, _) => collect(node, services),
                 }
             }
         }
@@ -129,7 +132,7 @@ fn field(name: &str) -> Option<&'static str> {
 /// metadata is flat: `sops_hc_vault__list_0__map_vault_address`.
 pub(super) fn of_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
     let text = String::from_utf8_lossy(bytes);
-    let mut found = Vec::new();
+    let mut services = Vec::new();
     for line in text
         .split(['\n', '\r'])
         .map(str::trim_start)
@@ -139,14 +142,14 @@ pub(super) fn of_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         let name = name.trim_matches(['"', '`', '\'']);
         let last = name.rsplit("__map_").next().unwrap_or_default();
-        // An encrypted value belongs to the data.
+        // An encrypted value is data, not metadata.
         if let Some(field) = field(last)
             && !value.starts_with("ENC[")
         {
-            found.push((field, value.to_owned()));
+            services.push((field, value.to_owned()));
         }
     }
-    found
+    services
 }
 
 #[cfg(test)]
@@ -154,9 +157,9 @@ mod tests {
     use super::*;
 
     fn is_trusted(field: &'static str, address: &str) -> bool {
-        let trusted = Trusted {
+        let trusted = TrustedAddresses {
             vault: Some("https://vault.example:8200/".into()),
-            named: &["https://other.example".into()],
+            from_flags: &["https://other.example".into()],
         };
         trusted.check(&[(field, address.into())], "x").is_ok()
     }

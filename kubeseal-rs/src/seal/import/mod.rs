@@ -1,7 +1,7 @@
 //! `seal import`: seals existing secrets from other sources.
 
-mod found;
 mod key_services;
+mod manifest_secrets;
 mod sops;
 
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use shared::resource::KEY_LABEL;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use self::found::{Found, refuse_duplicates, secrets_in};
+use self::manifest_secrets::{ManifestContents, refuse_duplicates, secrets_in};
 use super::create::{self, Items};
 use super::destination::Exists;
 use super::sealing::{self, Empty, Sealed, SealingError};
@@ -28,7 +28,7 @@ use super::values::{self, Stdin};
 use super::{Outcome, names};
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::{Destination, Like, Sealing};
+use crate::seal_args::{Destination, Sealing, SecretProperties};
 
 /// Arguments of `seal import`.
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ From a cluster: kubectl get secrets -A -o yaml | seal import list --into sealed"
 pub struct ImportDotenv {
     /// Name of the Secret
     pub name: String,
-    /// The file; stdin if not given
+    /// File to import; stdin if not given
     pub file: Option<PathBuf>,
     /// Where to write the result.
     #[command(flatten)]
@@ -85,7 +85,7 @@ pub struct ImportSops {
     /// Name of the Secret (only if the file is not a Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
     pub args: Vec<OsString>,
-    /// Vault or Azure Key Vault that the file may name, besides your own Vault
+    /// URL of a Vault or Azure Key Vault that the file may use, besides that of `VAULT_ADDR`; repeatable
     #[arg(long, value_name = "URL")]
     pub key_service: Vec<String>,
     /// Where to write the result.
@@ -99,7 +99,7 @@ pub struct ImportSops {
 /// Arguments of `seal import secret`.
 #[derive(Debug, Args)]
 pub struct ImportSecret {
-    /// The file; stdin if not given
+    /// File to import; stdin if not given
     pub file: Option<PathBuf>,
     /// Where to write the result.
     #[command(flatten)]
@@ -112,9 +112,9 @@ pub struct ImportSecret {
 /// Arguments of `seal import list`.
 #[derive(Debug, Args)]
 pub struct ImportList {
-    /// The file; stdin if not given
+    /// File to import; stdin if not given
     pub file: Option<PathBuf>,
-    /// Folder to write NAMESPACE/NAME.yaml to, for each Secret
+    /// Folder in which to write NAMESPACE/NAME.yaml for each Secret
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["write", "for_path"])]
     pub into: Option<PathBuf>,
     /// Include Secrets that another object owns
@@ -203,14 +203,14 @@ pub enum ImportError {
     Output(&'static str),
     /// `sops` did not output every document of a file.
     #[error(
-        "{file} contains {wanted} documents, but sops decrypted {found}; nothing was imported\n\
+        "{file} contains {expected} documents, but sops decrypted {found}; nothing was imported\n\
          hint: write each document to a separate file"
     )]
     Documents {
         /// The path of the file.
         file: String,
         /// The number of documents in the file.
-        wanted: usize,
+        expected: usize,
         /// The number of documents in the output.
         found: usize,
     },
@@ -242,8 +242,8 @@ pub enum ImportError {
         line: usize,
     },
     /// Two Secrets have the same name, so a cluster would keep only one.
-    #[error("{0} contains two Secrets {1}\nhint: rename or remove one of them")]
-    Twins(String, String),
+    #[error("{0} contains two Secrets with the name {1}\nhint: rename or remove one of them")]
+    DuplicateName(String, String),
 }
 
 /// Runs the command.
@@ -291,7 +291,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
             .add(&variable.name, variable.value)
             .with_context(|| shown.clone())?;
     }
-    let secret = create::secret(&args.name, &Like::default(), items)?;
+    let secret = create::secret(&args.name, &SecretProperties::default(), items)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
     args.destination.put(&[sealed])
 }
@@ -299,14 +299,14 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
 fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome> {
     args.destination.check()?;
     let (manifest, shown) = read_manifest(args.file.as_deref(), environment)?;
-    let Found { secrets, others } = secrets_in(&manifest, &shown)?;
-    info_all(&others);
+    let ManifestContents { secrets, skipped } = secrets_in(&manifest, &shown)?;
+    report_each(&skipped);
     let node = match secrets.as_slice() {
         [] => return Err(ImportError::NoSecret(shown).into()),
         [node] => node,
         several => return Err(ImportError::Several(shown, several.len()).into()),
     };
-    let secret = from_server(sealing::read_secret(node, &shown)?);
+    let secret = without_server_fields(sealing::read_secret(node, &shown)?);
     let session = Session::new(&args.sealing, environment);
     let name = secret.metadata.name.clone().unwrap_or_default();
     let settings = session.settings(&args.destination.path(&name))?;
@@ -314,7 +314,7 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     args.destination.put(&[sealed])
 }
 
-fn info_all(messages: &[String]) {
+fn report_each(messages: &[String]) {
     for sentence in messages {
         report::info(sentence);
     }
@@ -334,7 +334,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
 
 /// Removes `generateName`, which has no meaning after creation. Sealing removes other fields of the
 /// server.
-fn from_server(mut secret: Secret) -> Secret {
+fn without_server_fields(mut secret: Secret) -> Secret {
     secret.metadata.generate_name = None;
     secret
 }
@@ -344,16 +344,16 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     let (manifest, shown) = read_manifest(args.file.as_deref(), environment)?;
     let session = Session::new(&args.sealing, environment);
     let (mut sealed, mut paths) = (Vec::new(), Vec::new());
-    let Found { secrets, others } = secrets_in(&manifest, &shown)?;
-    info_all(&others);
-    let read = |node| Ok(from_server(sealing::read_secret(node, &shown)?));
+    let ManifestContents { secrets, skipped } = secrets_in(&manifest, &shown)?;
+    report_each(&skipped);
+    let read = |node| Ok(without_server_fields(sealing::read_secret(node, &shown)?));
     let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
     refuse_duplicates(&secrets, &shown)?;
     for secret in secrets {
         let metadata = &secret.metadata;
         let name = metadata.name.clone().unwrap_or_default();
         let namespace = metadata.namespace.clone().unwrap_or_default();
-        if let Some(why) = why_not(&secret, args.owned) {
+        if let Some(why) = skip_reason(&secret, args.owned) {
             report::info(&format!(
                 "skipped {}: {why}",
                 shared::resource::place(&namespace, &name)
@@ -383,7 +383,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns why a Secret is skipped: a controller recreates it, or it must not leave the cluster.
-fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
+fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
     let labels = secret.metadata.labels.as_ref();
     if labels.is_some_and(|labels| labels.contains_key(KEY_LABEL)) {
         return Some("it is a private key of the sealed-secrets controller".into());
@@ -399,7 +399,7 @@ fn why_not(secret: &Secret, take_owned: bool) -> Option<String> {
     let owners = secret.metadata.owner_references.as_ref();
     let owner = owners
         .and_then(|owners| owners.first())
-        .filter(|_| !take_owned);
+        .filter(|_| !include_owned);
     if let Some(owner) = owner {
         return Some(format!(
             "{} {} owns it (--owned imports it)",

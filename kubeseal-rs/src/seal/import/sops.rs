@@ -21,19 +21,19 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::found::{Found, refuse_duplicates, secrets_in};
-use super::key_services::{self, Trusted};
-use super::{ImportError, from_server, info_all};
+use super::key_services::{self, TrustedAddresses};
+use super::manifest_secrets::{ManifestContents, refuse_duplicates, secrets_in};
+use super::{ImportError, report_each, without_server_fields};
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
 use crate::seal::import::ImportSops;
 use crate::seal::sealing::Empty;
 use crate::seal::session::Session;
 use crate::seal::{Outcome, names, sealing};
-use crate::seal_args::Like;
+use crate::seal_args::SecretProperties;
 
 /// The item name for a file that was encrypted as a whole, which `sops` itself uses.
-const WHOLE: &str = "data";
+const WHOLE_FILE: &str = "data";
 
 pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcome> {
     let (name, file) = match args.args.as_slice() {
@@ -41,12 +41,12 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
         args => (None, Path::new(&args[0])),
     };
     args.destination.check()?;
-    let trusted = Trusted {
+    let trusted = TrustedAddresses {
         vault: environment.filled_variable("VAULT_ADDR"),
-        named: &args.key_service,
+        from_flags: &args.key_service,
     };
     let secrets = match name {
-        Some(name) => vec![named(&name, file, &trusted)?],
+        Some(name) => vec![named_secret(&name, file, &trusted)?],
         None => secrets(file, &trusted)?,
     };
     let no_keys = KeyRing::default();
@@ -68,13 +68,13 @@ enum Content {
 }
 
 /// Returns a Secret with the values of a file that is not a manifest.
-fn named(name: &str, path: &Path, trusted: &Trusted<'_>) -> Result<Secret> {
+fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Secret> {
     names::check_object(name)?;
     let file = &path.shown();
     let items = match decrypt(path, trusted)? {
         Content::Bytes(mut bytes) => {
             let mut items = Items::default();
-            items.add(WHOLE, Plain::from(std::mem::take(&mut *bytes)))?;
+            items.add(WHOLE_FILE, Plain::from(std::mem::take(&mut *bytes)))?;
             items
         }
         Content::Documents(manifest) if !secrets_in(&manifest, file)?.secrets.is_empty() => {
@@ -82,29 +82,29 @@ fn named(name: &str, path: &Path, trusted: &Trusted<'_>) -> Result<Secret> {
         }
         Content::Documents(manifest) => flat_items(&manifest, file)?,
     };
-    create::secret(name, &Like::default(), items)
+    create::secret(name, &SecretProperties::default(), items)
 }
 
 /// Returns the Secrets of a file of manifests.
-fn secrets(path: &Path, trusted: &Trusted<'_>) -> Result<Vec<Secret>> {
+fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
     let file = &path.shown();
     let needs_name = || ImportError::NameNeeded(file.to_owned());
     let manifest = match decrypt(path, trusted)? {
         Content::Documents(manifest) => manifest,
         Content::Bytes(bytes) => ManifestFile::parse(path, bytes).map_err(|_| needs_name())?,
     };
-    let Found { secrets, others } = secrets_in(&manifest, file)?;
+    let ManifestContents { secrets, skipped } = secrets_in(&manifest, file)?;
     if secrets.is_empty() {
         return Err(needs_name().into());
     }
-    info_all(&others);
-    let read = |node| Ok(from_server(sealing::read_secret(node, file)?));
+    report_each(&skipped);
+    let read = |node| Ok(without_server_fields(sealing::read_secret(node, file)?));
     let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
     refuse_duplicates(&secrets, file)?;
     Ok(secrets)
 }
 
-fn decrypt(path: &Path, trusted: &Trusted<'_>) -> Result<Content> {
+fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let file = &path.shown();
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return Err(ImportError::NotRegular(file.to_owned()).into());
@@ -113,7 +113,7 @@ fn decrypt(path: &Path, trusted: &Trusted<'_>) -> Result<Content> {
     let documents = manifest::read(&encrypted);
     let store = Store::of(path, &encrypted, documents.as_deref().unwrap_or_default());
     let documents = match store {
-        // What cannot be read here could still name an address for `sops`.
+        // `sops` could find an address in a file that cannot be parsed here.
         Store::Yaml | Store::Json => documents.with_context(|| path.shown())?,
         _ => documents.unwrap_or_default(),
     };
@@ -134,7 +134,7 @@ fn decrypt(path: &Path, trusted: &Trusted<'_>) -> Result<Content> {
     }
     let manifest = ManifestFile::parse(path, decrypted).context(ImportError::Output(output))?;
     match store {
-        Store::Yaml | Store::Json => check_whole(&documents, &manifest.documents, file)?,
+        Store::Yaml | Store::Json => check_complete(&documents, &manifest.documents, file)?,
         _ => check_text(&manifest.documents, file)?,
     }
     Ok(Content::Documents(manifest))
@@ -152,7 +152,7 @@ enum Store {
 
 impl Store {
     /// Determines the format by the file's extension, as `sops` does, or else by its content. A
-    /// file that was encrypted as a whole keeps its name, so its extension does not count.
+    /// file that was encrypted as a whole keeps its name, so its extension is ignored.
     fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
         let name = path.to_string_lossy();
         let is_json = manifest::begins_like_json(bytes);
@@ -202,7 +202,7 @@ fn is_whole(root: &Node) -> bool {
     };
     entries.len() == 2
         && root.field("sops").is_some()
-        && root.text(WHOLE).and_then(ciphertext_len).is_some()
+        && root.text(WHOLE_FILE).and_then(ciphertext_len).is_some()
 }
 
 /// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
@@ -234,8 +234,8 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     .into())
 }
 
-/// Environment variables with paths for `sops` and its libraries. Relative paths count from the
-/// folder where `seal` runs.
+/// Environment variables with paths for `sops` and its libraries. A relative path starts at the folder
+/// where `seal` runs.
 const PATHS: &[&str] = &[
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
@@ -266,17 +266,17 @@ fn absolute<'a>(
 
 /// Checks that every document, field and value of the encrypted file was decrypted, and each text
 /// in full length.
-fn check_whole(
+fn check_complete(
     encrypted: &[Document],
     decrypted: &[Document],
     file: &str,
 ) -> Result<(), ImportError> {
     if encrypted.len() != decrypted.len() {
-        let (wanted, found) = (encrypted.len(), decrypted.len());
+        let (expected, found) = (encrypted.len(), decrypted.len());
         let file = file.to_owned();
         return Err(ImportError::Documents {
             file,
-            wanted,
+            expected,
             found,
         });
     }
@@ -294,7 +294,7 @@ fn check_whole(
 }
 
 /// Compares lengths, and leaves the path of the first differing value in `path`. AES-GCM preserves
-/// lengths, and `sops` replaces a byte that is not UTF-8 by three bytes.
+/// lengths, and `sops` replaces a byte that is not UTF-8 with three bytes.
 fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) -> bool {
     match (&encrypted.value, &decrypted.value) {
         (Value::Map(fields), Value::Map(found)) => fields.iter().all(|(name, node)| {
@@ -399,20 +399,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relative_paths_in_variables_count_from_the_current_folder() {
+    fn resolves_relative_paths_in_variables_from_the_current_folder() {
         let here = std::env::current_dir().unwrap();
         let variable = |name: &str| match name {
             "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),
             "GNUPGHOME" => Some(OsString::new()),
             _ => None,
         };
-        let found = absolute(PATHS, variable).unwrap();
-        assert_eq!(found, [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]);
+        let variables = absolute(PATHS, variable).unwrap();
+        assert_eq!(
+            variables,
+            [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]
+        );
     }
 
     #[test]
     fn finds_the_format_of_a_file_with_any_name() {
-        const WHOLE: &str =
+        const WHOLE_FILE: &str =
             r#"{"data": "ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]", "sops": {}}"#;
         for (name, text, want) in [
             ("a.yaml", "a: b\nsops: {}\n", Store::Yaml),
@@ -421,10 +424,10 @@ mod tests {
             ("secrets", "a: b\n---\nb: c\nsops: {}\n", Store::Yaml),
             ("a.json", r#"{"a": "b", "sops": {}}"#, Store::Json),
             ("a.json.enc", r#"{"a": "b", "sops": {}}"#, Store::Json),
-            ("a.enc", WHOLE, Store::Binary),
-            ("keystore.jks", WHOLE, Store::Binary),
-            ("a.yaml", WHOLE, Store::Binary),
-            ("a.json", WHOLE, Store::Json),
+            ("a.enc", WHOLE_FILE, Store::Binary),
+            ("keystore.jks", WHOLE_FILE, Store::Binary),
+            ("a.yaml", WHOLE_FILE, Store::Binary),
+            ("a.json", WHOLE_FILE, Store::Json),
             (".env", "A=b\nsops_version=3\n", Store::Dotenv),
             (".env.enc", "A=b\nsops_mac=x\n", Store::Dotenv),
             ("a.ini", "[a]\nb = c\n[sops]\n", Store::Ini),
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn names_a_value_that_lost_bytes_or_changed_its_form() {
+    fn reports_a_value_that_lost_bytes_or_changed_its_type() {
         const ENCRYPTED: &str =
             "a: {b: ['ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]']}\nc: 1\nsops: {}\n";
         for (decrypted, want) in [
@@ -453,8 +456,8 @@ mod tests {
             ("{c: 1}", Some("a")),
         ] {
             let read = |text: &str| manifest::read(text.as_bytes()).unwrap();
-            let found = check_whole(&read(ENCRYPTED), &read(decrypted), "f").err();
-            let path = found.map(|error| match error {
+            let error = check_complete(&read(ENCRYPTED), &read(decrypted), "f").err();
+            let path = error.map(|error| match error {
                 ImportError::Damaged { path, .. } => path,
                 other => other.to_string(),
             });
@@ -465,7 +468,7 @@ mod tests {
     #[test]
     fn reports_a_missing_document() {
         let read = |text: &str| manifest::read(text.as_bytes()).unwrap();
-        let error = check_whole(&read("a: b\n---\nb: c\n"), &read("a: b\n"), "f");
+        let error = check_complete(&read("a: b\n---\nb: c\n"), &read("a: b\n"), "f");
         assert!(error.unwrap_err().to_string().contains("2 documents"));
     }
 }

@@ -18,8 +18,8 @@ use shared::secret::Secret;
 
 use super::{info, store, warn};
 use crate::report::ShowPath as _;
-use crate::seal::{Outcome, names, opening};
-use crate::seal_args::{Opening, Place};
+use crate::seal::{Outcome, decryption, names};
+use crate::seal_args::{DecryptionArgs, KeyLocation};
 
 /// Arguments of `seal keys backup`.
 #[derive(Debug, Args)]
@@ -53,10 +53,10 @@ pub struct KeysBackup {
     pub force: bool,
     /// How to decrypt the new archive, to check it.
     #[command(flatten)]
-    pub opening: Opening,
+    pub decryption: DecryptionArgs,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Runs the command. Keys in the archive are already marked as backed up, so that a restored key
@@ -65,15 +65,15 @@ pub struct KeysBackup {
 /// # Errors
 ///
 /// Fails before any key is marked if the archive is not complete. If marking fails, the error names
-/// the keys without a mark, and the archive stays.
+/// the first key without a mark, and the archive is kept.
 pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.place, &Clusters::new(environment))?;
-    let records = readable(store.read()?);
+    let store = store(&args.location, &Clusters::new(environment))?;
+    let records = skip_unreadable(store.read()?);
     if records.is_empty() {
         bail!("no key in {} to back up", store.place());
     }
     let signing = Signing::of(args)?;
-    let mut unlock = opening::read(&args.opening, environment)?;
+    let mut unlock = decryption::read(&args.decryption, environment)?;
     let lock = lock(args, &mut unlock)?;
     let marks: Vec<Option<Change>> = records
         .iter()
@@ -81,12 +81,12 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         .collect();
     let secrets: Vec<Secret> = records.iter().zip(&marks).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
-    let written = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
-    signing.sign(&written)?;
+    let archive_bytes = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
+    signing.sign(&archive_bytes)?;
     warn_of_names(&records);
-    let marked = set_marks(&store, &records, &marks)?;
+    let marked_count = set_marks(&store, &records, &marks)?;
     info(&format!(
-        "{} written and read back: {} of {}, {marked} marked as backed up",
+        "{} written and read back: {} of {}, {marked_count} marked as backed up",
         args.archive.shown(),
         key_count(records.len()),
         store.place(),
@@ -96,37 +96,37 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
 
 /// The path of the signature, and the key to sign with, if requested.
 struct Signing {
-    place: PathBuf,
+    path: PathBuf,
     key: Option<ssh_key::PrivateKey>,
 }
 
 impl Signing {
     /// Reads the signing key before anything is written.
     fn of(args: &KeysBackup) -> Result<Self> {
-        let place = signature::place(&args.archive);
-        let Some(path) = &args.sign else {
-            return Ok(Self { place, key: None });
+        let path = signature::place(&args.archive);
+        let Some(key_file) = &args.sign else {
+            return Ok(Self { path, key: None });
         };
-        if place.exists() && !args.force {
+        if path.exists() && !args.force {
             bail!(
                 "{} already exists\nhint: choose another name, or pass --force to replace both files",
-                place.shown()
+                path.shown()
             );
         }
-        let key = signature::signing_key(&files::read(path)?);
-        let key = key.with_context(|| path.shown())?;
+        let key = signature::signing_key(&files::read(key_file)?);
+        let key = key.with_context(|| key_file.shown())?;
         Ok(Self {
-            place,
+            path,
             key: Some(key),
         })
     }
 
     fn sign(&self, archive: &[u8]) -> Result<()> {
         let Some(key) = &self.key else {
-            if self.place.exists() {
+            if self.path.exists() {
                 warn(&format!(
                     "{} already existed and is not a signature of this archive",
-                    self.place.shown()
+                    self.path.shown()
                 ));
             }
             return Ok(());
@@ -134,15 +134,14 @@ impl Signing {
         let signature = signature::sign(archive, key);
         let written = signature
             .map_err(anyhow::Error::from)
-            .and_then(|signature| Ok(files::replace(&self.place, signature.as_bytes())?));
+            .and_then(|signature| Ok(files::replace(&self.path, signature.as_bytes())?));
         written.context("the archive is complete but not signed, and no key was marked\nhint: run the command again \
             with --force")
     }
 }
 
-/// Warns of names that restore would refuse, while the keys still exist.
-/// Returns the key Secrets that can be read, and warns about the others.
-fn readable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
+/// Returns the readable key Secrets, and warns about unreadable ones.
+fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let is_readable = |record: &KeyRecord| {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {
             warn(&format!("{} is not backed up: {problem}", record.name()));
@@ -152,6 +151,7 @@ fn readable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     records.into_iter().filter(is_readable).collect()
 }
 
+/// Warns about names that a restore would refuse, while the keys still exist.
 fn warn_of_names(records: &[KeyRecord]) {
     for record in records
         .iter()
@@ -184,7 +184,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     if texts.is_empty() {
         let passphrase = match unlock.passphrase.take() {
             Some(passphrase) => passphrase,
-            None => opening::ask(true)?,
+            None => decryption::ask_passphrase(true)?,
         };
         unlock.passphrase = Some(passphrase.clone());
         return Ok(Lock::Passphrase(passphrase));
@@ -213,14 +213,14 @@ fn with_mark((record, mark): (&KeyRecord, &Option<Change>)) -> Secret {
     let annotations = mark.iter().flat_map(|change| &change.annotations);
     for (name, value) in annotations {
         let value = value.clone().unwrap_or_default();
-        let all = secret.metadata.annotations.get_or_insert_default();
-        all.insert((*name).into(), value);
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert((*name).into(), value);
     }
     secret
 }
 
 fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) -> Result<usize> {
-    let mut marked = 0;
+    let mut marked_count = 0;
     for (record, mark) in records.iter().zip(marks) {
         let Some(change) = mark else {
             let problem = record.key.as_ref().err().map_or("", String::as_str);
@@ -236,9 +236,9 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
                 record.name()
             )
         })?;
-        marked += 1;
+        marked_count += 1;
     }
-    Ok(marked)
+    Ok(marked_count)
 }
 
 fn key_count(count: usize) -> String {

@@ -24,12 +24,12 @@ use shared::scope::Scope;
 
 use super::list::table;
 use super::{
-    Search, again, all_readable, fetch_step, find, rotate_step, step, store, survey_all,
-    unread_json,
+    Search, check_all_readable, fetch_step, find, location_flags, rotate_step, step, store,
+    survey_all, unread_json,
 };
 use crate::report::{self, shown};
 use crate::seal::{Outcome, print};
-use crate::seal_args::{Place, ReportForm};
+use crate::seal_args::{KeyLocation, ReportFormat};
 
 /// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
@@ -41,20 +41,20 @@ Examples:\n  seal keys compromise key-old . --directory state --output markdown 
 pub struct KeysCompromise {
     /// Name of the key Secret, or fingerprint
     pub key: String,
-    /// Files and folders to search besides the cluster; of a repository the whole history
+    /// Files and folders to search besides the cluster, with the whole history of their repositories
     pub paths: Vec<PathBuf>,
     /// Format of the report
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    pub output: ReportForm,
+    pub output: ReportFormat,
     /// Report without marking the key
     #[arg(long)]
     pub dry_run: bool,
-    /// Where to search for what needs a key.
+    /// Where to search for values that need a key.
     #[command(flatten)]
     pub search: Search,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// The values that are known to others and have to be replaced.
@@ -62,59 +62,59 @@ struct Damage {
     name: String,
     fingerprint: Fingerprint,
     since: String,
-    /// Items that exist now.
+    /// Items sealed for the key that exist now.
     present: Vec<Dependent>,
-    /// Commits that introduced such items, with the items of each.
+    /// Commits that introduced items sealed for the key, with the items of each commit.
     commits: Commits,
-    /// Files and objects that may contain such items but cannot be read.
+    /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
 
-/// Runs the command. The key is marked only after everything was read, and before the report is printed, so that a failure to print
-/// does not leave it in use.
+/// Runs the command. The key is marked only after everything was read, and before the report is
+/// printed, so that a failure to print does not leave the key in use.
 ///
 /// # Errors
 ///
-/// Fails if something cannot be read; then nothing is marked.
+/// Fails if the keys, a file in the arguments or a repository cannot be read; then nothing is marked.
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.place, &clusters)?;
-    let records = all_readable(store.read()?)?;
-    let (record, fingerprint) = find(&records, &args.key, &args.place)?;
-    let search_args = (&args.search, &args.place);
-    let (ring, mut found, survey) =
+    let store = store(&args.location, &clusters)?;
+    let records = check_all_readable(store.read()?)?;
+    let (record, fingerprint) = find(&records, &args.key, &args.location)?;
+    let search_args = (&args.search, &args.location);
+    let (ring, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
-    found.unread.extend(unread);
+    sources.unread.extend(unread);
     let damage = Damage {
         name: record.name().to_owned(),
-        since: since(record, environment),
+        since: mark_time(record, environment),
         present: survey
             .dependents(&fingerprint, 0)
             .into_iter()
             .filter(|dependent| dependent.is_sure)
             .collect(),
         commits,
-        unread: found.unread,
+        unread: sources.unread,
         fingerprint,
     };
     if !args.dry_run {
-        // Mark every Secret with this key: one without the mark would remain usable for sealing.
-        let same = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
+        // Mark every Secret with this key: a Secret without the mark would remain usable for sealing.
+        let has_key = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
         let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
-        for (done, record) in records.iter().filter(same).enumerate() {
+        for (marked_count, record) in records.iter().filter(has_key).enumerate() {
             store.change(record, &mark).with_context(|| {
                 let name = record.name();
                 format!(
-                    "{done} Secrets of this key are marked and {name} is not\nhint: run the command again"
+                    "{marked_count} Secrets of this key are marked and {name} is not\nhint: run the command again"
                 )
             })?;
         }
         let cache = environment.cache_folder();
-        let remembered = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
-        if let Err(error) = remembered {
+        let result = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
+        if let Err(error) = result {
             report::warn(&format!(
                 "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",
                 error_chain(&error)
@@ -122,35 +122,35 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         }
     }
     print(&damage.report(args.output)?)?;
-    report::info_lines(&next(args, &records, &damage));
+    report::info_lines(&next_steps(args, &records, &damage));
     Ok(Outcome::Done)
 }
 
-/// Returns the time of the mark. An existing mark is kept.
-fn since(record: &KeyRecord, environment: &Environment) -> String {
+/// Returns the time of the mark: that of an earlier mark, or else the current time.
+fn mark_time(record: &KeyRecord, environment: &Environment) -> String {
     let annotations = record.secret.metadata.annotations.as_ref();
-    let before = annotations
+    let earlier = annotations
         .and_then(|a| a.get(COMPROMISED_ANNOTATION))
         .cloned();
-    before.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    earlier.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// Searches the commits of the paths' repositories. Also returns what cannot be read there. A path
-/// outside a repository has no commits.
+/// Returns the commits that introduced items sealed for the key, in the repositories of the paths, and
+/// the files there that cannot be read. A path outside a repository has no commits.
 fn commits(
     args: &KeysCompromise,
     ring: &KeyRing,
     key: &Fingerprint,
 ) -> Result<(Commits, BTreeSet<Unread>)> {
-    let mut found = Vec::new();
+    let mut all_commits = Vec::new();
     let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
     let in_repository = |path: &&std::path::PathBuf| {
         std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
     };
     let paths: Vec<_> = args.paths.iter().filter(in_repository).cloned().collect();
     for repository in history::repositories(&paths)? {
-        let mut seen = Seen::default();
-        let mut brought = Vec::new();
+        let mut seen = SeenValues::default();
+        let mut introduced = Vec::new();
         // Oldest first: a value counts for the commit that introduced it, not for each commit that
         // changed its file.
         for (commit, contents) in history::in_commits(&repository)?.into_iter().rev() {
@@ -158,37 +158,41 @@ fn commits(
                 let commits = unread.entry((commit.path.clone(), why)).or_default();
                 commits.insert(commit.id.clone());
             }
-            let new = contents.sealed.iter().map(|sealed| seen.new_of(sealed));
-            let items: BTreeSet<String> = new.flat_map(|new| needing(&new, ring, key)).collect();
+            let new = contents
+                .sealed
+                .iter()
+                .map(|sealed| seen.take_new_values(sealed));
+            let items: BTreeSet<String> =
+                new.flat_map(|new| items_needing(&new, ring, key)).collect();
             if !items.is_empty() {
-                brought.push((commit, items));
+                introduced.push((commit, items));
             }
         }
-        found.extend(brought.into_iter().rev());
+        all_commits.extend(introduced.into_iter().rev());
     }
     let unread = unread.into_iter().map(|((path, why), commits)| Unread {
-        place: format!("{path} ({})", in_commits(&commits)),
+        place: format!("{path} ({})", commits_text(&commits)),
         why,
     });
-    Ok((found, unread.collect()))
+    Ok((all_commits, unread.collect()))
 }
 
 /// Returns the items that this key decrypts, as NAME/ITEM.
-fn needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<String> {
+fn items_needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<String> {
     let items = needs(sealed, ring).into_iter();
-    let ours = items.filter(|(_, need)| *need == Need::Key(key.clone()));
+    let items = items.filter(|(_, need)| *need == Need::Key(key.clone()));
     let name = sealed.name_or_empty();
-    ours.map(|(item, _)| format!("{name}/{item}")).collect()
+    items.map(|(item, _)| format!("{name}/{item}")).collect()
 }
 
 /// Sealed values of earlier commits, with the scope, namespace and name that each was sealed for. Encryption
 /// never produces the same ciphertext twice.
 #[derive(Default)]
-struct Seen(BTreeSet<(Scope, String, String)>);
+struct SeenValues(BTreeSet<(Scope, String, String)>);
 
-impl Seen {
+impl SeenValues {
     /// Returns the object with only those values that were not seen before.
-    fn new_of(&mut self, sealed: &SealedSecret) -> SealedSecret {
+    fn take_new_values(&mut self, sealed: &SealedSecret) -> SealedSecret {
         let mut new = sealed.clone();
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let place = sealed.place();
@@ -199,31 +203,31 @@ impl Seen {
     }
 }
 
-fn in_commits(ids: &BTreeSet<String>) -> String {
-    let first = ids.first().map(|id| short(id)).unwrap_or_default();
+fn commits_text(ids: &BTreeSet<String>) -> String {
+    let first = ids.first().map(|id| short_id(id)).unwrap_or_default();
     match ids.len() {
         0 | 1 => format!("commit {first}"),
         count => format!("{count} commits, such as {first}"),
     }
 }
 
-fn short(commit: &str) -> String {
+fn short_id(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String {
+fn next_steps(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String {
     let name = shown(&damage.name);
-    let (place, again) = (&args.place, again(&args.place));
-    let marked = if args.dry_run {
+    let (location, location_flags) = (&args.location, location_flags(&args.location));
+    let mark_text = if args.dry_run {
         "would be marked"
     } else {
         "is marked"
     };
     let steps = [
-        format!("{name} {marked} as compromised: it can still unseal, but never seals again. Next:"),
-        step(&format!("seal keys rotate{again}"), "generates a key that is not known to others"),
+        format!("{name} {mark_text} as compromised: it can still unseal, but never seals again. Next:"),
+        step(&format!("seal keys rotate{location_flags}"), "generates a key that is not known to others"),
         step(
-            &fetch_step(place, None),
+            &fetch_step(location, None),
             "fetches its certificate, for files and rules that name a certificate",
         ),
         format!(
@@ -233,11 +237,11 @@ fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
         step(
-            &rotate_step(place, records),
+            &rotate_step(location, records),
             "re-encrypts files, after the values were changed",
         ),
         step(
-            &format!("seal keys retire {name} PATH{again}"),
+            &format!("seal keys retire {name} PATH{location_flags}"),
             "retires the key when nothing needs it",
         ),
     ];
@@ -245,11 +249,11 @@ fn next(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String
 }
 
 impl Damage {
-    fn report(&self, form: ReportForm) -> Result<Vec<u8>> {
+    fn report(&self, form: ReportFormat) -> Result<Vec<u8>> {
         Ok(match form {
-            ReportForm::Text => self.text().into_bytes(),
-            ReportForm::Markdown => self.markdown().into_bytes(),
-            ReportForm::Json => super::json_bytes(&self.json())?,
+            ReportFormat::Text => self.text().into_bytes(),
+            ReportFormat::Markdown => self.markdown().into_bytes(),
+            ReportFormat::Json => super::json_bytes(&self.json())?,
         })
     }
 
@@ -265,7 +269,7 @@ impl Damage {
         lines.extend(self.commits.iter().map(|(commit, items)| {
             let items: Vec<&str> = items.iter().map(String::as_str).collect();
             vec![
-                short(&commit.id),
+                short_id(&commit.id),
                 commit.at.clone(),
                 commit.author.clone(),
                 commit.path.clone(),
@@ -293,16 +297,16 @@ impl Damage {
             text += "\nNothing found that is sealed for it now.\n";
         } else {
             text += "\nSealed for it now:\n";
-            text += &indented(&table(&self.present_lines(["WHERE", "ITEM"])));
+            text += &indent(&table(&self.present_lines(["WHERE", "ITEM"])));
         }
         if !self.commits.is_empty() {
             text += "\nCommits that introduced values sealed for it:\n";
             let head = ["COMMIT", "AT", "AUTHOR", "FILE", "ITEMS"];
-            text += &indented(&table(&self.commit_lines(head)));
+            text += &indent(&table(&self.commit_lines(head)));
         }
         if !self.unread.is_empty() {
             text += "\nUnreadable, may be sealed for it:\n";
-            text += &indented(&table(&self.unread_lines(["WHERE", "WHY"])));
+            text += &indent(&table(&self.unread_lines(["WHERE", "WHY"])));
         }
         text
     }
@@ -315,13 +319,13 @@ impl Damage {
             shown(&self.since)
         );
         text += "\n## Sealed for it now\n\n";
-        text += &rows(&self.present_lines(["Where", "Item"]), "Nothing found.\n");
+        text += &markdown_table(&self.present_lines(["Where", "Item"]), "Nothing found.\n");
         text += "\n## Commits that introduced values sealed for it\n\n";
         let head = ["Commit", "At", "Author", "File", "Items"];
-        text += &rows(&self.commit_lines(head), "None found.\n");
+        text += &markdown_table(&self.commit_lines(head), "None found.\n");
         if !self.unread.is_empty() {
             text += "\n## Unreadable, may be sealed for it\n\n";
-            text += &rows(&self.unread_lines(["Where", "Why"]), "");
+            text += &markdown_table(&self.unread_lines(["Where", "Why"]), "");
         }
         text
     }
@@ -348,17 +352,17 @@ impl Damage {
     }
 }
 
-fn indented(text: &str) -> String {
-    text.lines().fold(String::new(), |mut all, line| {
-        let _ = writeln!(all, "  {line}");
-        all
+fn indent(text: &str) -> String {
+    text.lines().fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "  {line}");
+        text
     })
 }
 
-/// Formats a Markdown table. Text of others is escaped, so it cannot end a cell.
-fn rows(lines: &[Vec<String>], otherwise: &str) -> String {
+/// Formats a Markdown table. Untrusted text is escaped, so that it cannot end a cell.
+fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     if lines.len() < 2 {
-        return otherwise.to_owned();
+        return if_empty.to_owned();
     }
     let mut text = String::new();
     for (i, line) in lines.iter().enumerate() {
@@ -393,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_commit_introduces_only_values_that_no_earlier_commit_had() {
-        let mut seen = Seen::default();
+        let mut seen = SeenValues::default();
         for (why, object, want) in [
             (
                 "all new",
@@ -420,7 +424,7 @@ mod tests {
             // The ciphertext is not valid for the earlier object, so it counts as new here.
             ("another object", sealed("other", &[("a", "1")]), vec!["a"]),
         ] {
-            let new = seen.new_of(&object).spec.encrypted_data;
+            let new = seen.take_new_values(&object).spec.encrypted_data;
             assert_eq!(new.into_keys().collect::<Vec<_>>(), want, "{why}");
         }
     }

@@ -1,4 +1,4 @@
-//! `seal keys list` and `seal keys status`.
+//! `seal keys list` and `seal keys status`: list keys, and how many objects and files need each.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{Search, find_holders, served, store, survey, unread_json};
+use super::{Search, find_holders, served_fingerprint, store, survey, unread_json};
 use crate::report::{ShowPath as _, shown};
-use crate::seal::{Outcome, opening, print};
-use crate::seal_args::{Form, Place};
+use crate::seal::{Outcome, decryption, print};
+use crate::seal_args::{KeyLocation, OutputFormat};
 
 /// Arguments of `seal keys list`.
 #[derive(Debug, Args)]
@@ -26,10 +26,10 @@ use crate::seal_args::{Form, Place};
 pub struct KeysList {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    pub output: Form,
+    pub output: OutputFormat,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Arguments of `seal keys status`.
@@ -40,18 +40,18 @@ pub struct KeysList {
 pub struct KeysStatus {
     /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
-    /// Unseal every value, even of more than 200 objects that name their key
+    /// Unseal every value instead of trusting the key that an object names; the default for up to 200 objects
     #[arg(long)]
     pub open_all: bool,
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    pub output: Form,
-    /// Where to search for what needs a key.
+    pub output: OutputFormat,
+    /// Where to search for values that need a key.
     #[command(flatten)]
     pub search: Search,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Lists keys.
@@ -61,8 +61,11 @@ pub struct KeysStatus {
 /// Fails if the keys cannot be read.
 pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let records = store(&args.place, &clusters)?.read()?;
-    let states = record::states(&records, served(&args.place, &clusters).as_ref());
+    let records = store(&args.location, &clusters)?.read()?;
+    let states = record::states(
+        &records,
+        served_fingerprint(&args.location, &clusters).as_ref(),
+    );
     let rows = rows(&records, &states, None);
     show(&rows, None, args.output, environment.now)
 }
@@ -74,23 +77,26 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
 /// Fails if keys, objects or files cannot be read.
 pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.place, &clusters)?;
+    let store = store(&args.location, &clusters)?;
     let records = store.read()?;
-    let states = record::states(&records, served(&args.place, &clusters).as_ref());
+    let states = record::states(
+        &records,
+        served_fingerprint(&args.location, &clusters).as_ref(),
+    );
     let search = &args.search;
-    let ring = opening::ring(&records, &search.backups, &search.opening, environment)?;
-    let found = find_holders(&store, &args.paths, search)?;
+    let ring = decryption::ring(&records, &search.backups, &search.decryption, environment)?;
+    let sources = find_holders(&store, &args.paths, search)?;
     let depth = if args.open_all {
         Depth::All
     } else {
         Depth::Unnamed
     };
-    let place = (search, &args.place);
-    let survey = survey(&found.holders, &ring, place, depth, &clusters)?;
+    let search_args = (search, &args.location);
+    let survey = survey(&sources.holders, &ring, search_args, depth, &clusters)?;
     let rows = rows(&records, &states, Some(&survey));
-    let searched = Some((&found, &survey));
+    let searched = Some((&sources, &survey));
     show(&rows, searched, args.output, environment.now)?;
-    match found.unread.len() {
+    match sources.unread.len() {
         0 => Ok(Outcome::Done),
         n => Err(StatusError::Unread(n).into()),
     }
@@ -132,10 +138,15 @@ fn rows<'a>(
 /// The searched objects and files, and the keys that they need.
 type Searched<'a> = Option<(&'a Found, &'a Survey)>;
 
-fn show(rows: &[Row], searched: Searched<'_>, form: Form, now: Timestamp) -> Result<Outcome> {
+fn show(
+    rows: &[Row],
+    searched: Searched<'_>,
+    form: OutputFormat,
+    now: Timestamp,
+) -> Result<Outcome> {
     match form {
-        Form::Text => print(text(rows, searched, now).as_bytes()),
-        Form::Json => print(&super::json_bytes(&to_json(rows, searched))?),
+        OutputFormat::Text => print(text(rows, searched, now).as_bytes()),
+        OutputFormat::Json => print(&super::json_bytes(&to_json(rows, searched))?),
     }
 }
 
@@ -143,7 +154,7 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
     let mut text = if rows.is_empty() {
         "no keys\n".to_owned()
     } else {
-        table_of(rows, searched.is_some(), now)
+        keys_table(rows, searched.is_some(), now)
     };
     for row in rows {
         if let Err(problem) = &row.record.key {
@@ -151,7 +162,7 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
             let _ = writeln!(text, "\n{}", shown(&line));
         }
     }
-    let Some((found, survey)) = searched else {
+    let Some((sources, survey)) = searched else {
         return text;
     };
     for (origin, item) in survey.undecided() {
@@ -167,7 +178,7 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
             survey.found.len()
         );
     }
-    for unread in &found.unread {
+    for unread in &sources.unread {
         let line = format!(
             "{}: cannot determine which keys it needs: {}",
             unread.place, unread.why
@@ -177,7 +188,7 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
     text
 }
 
-fn table_of(rows: &[Row], has_counts: bool, now: Timestamp) -> String {
+fn keys_table(rows: &[Row], has_counts: bool, now: Timestamp) -> String {
     let mut head = vec!["NAME", "STATE", "AGE", "VALID UNTIL", "BACKED UP"];
     if has_counts {
         head.extend(["OBJECTS", "FILES"]);
@@ -248,12 +259,12 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
 
 fn to_json(rows: &[Row], searched: Searched<'_>) -> Json {
     let mut facts = json!({ "keys": rows.iter().map(entry).collect::<Vec<_>>() });
-    if let Some((found, survey)) = searched {
+    if let Some((sources, survey)) = searched {
         let item = |(origin, item): &(&kubeseal_library::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
         let undecided = survey.undecided();
         facts["undecided"] = undecided.iter().map(item).collect();
         facts["unopened"] = survey.unopened.into();
-        facts["unread"] = unread_json(&found.unread);
+        facts["unread"] = unread_json(&sources.unread);
     }
     facts
 }

@@ -5,7 +5,7 @@
 //! | [`list`] | `list` and `status` |
 //! | [`backup`], [`restore`] | writing and reading the archive |
 //! | [`rotate`] | requesting a new key |
-//! | [`retire`], [`compromise`] | retiring a key |
+//! | [`retire`], [`compromise`] | retiring a key, marking a key as compromised |
 
 pub mod backup;
 pub mod compromise;
@@ -40,9 +40,9 @@ use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 
-use super::{Outcome, opening};
+use super::{Outcome, decryption};
 use crate::report::{self, ShowPath as _, path_text, shown};
-use crate::seal_args::{Asking, Opening, Place};
+use crate::seal_args::{DecryptionArgs, KeyLocation, TlsPort};
 
 /// Arguments of `seal keys`.
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ pub struct Search {
     /// Search SealedSecrets of this namespace only; repeatable
     #[arg(long = "only-namespace", value_name = "NAME")]
     pub namespaces: Vec<String>,
-    /// Search every branch of the repositories of PATH too
+    /// Also search every branch of the repositories that contain PATH
     #[arg(long)]
     pub all_branches: bool,
     /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable
@@ -86,10 +86,10 @@ pub struct Search {
     pub backups: Vec<PathBuf>,
     /// How to decrypt backups.
     #[command(flatten)]
-    pub opening: Opening,
+    pub decryption: DecryptionArgs,
     /// How to reach the controller's TLS port.
     #[command(flatten)]
-    pub asking: Asking,
+    pub tls_port: TlsPort,
 }
 
 /// Runs the command.
@@ -127,26 +127,26 @@ fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns how to reach the cluster: from flags, or else from the variables of `kubeseal`.
-pub fn access(place: &Place, environment: &Environment) -> Access {
+pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
     let setting = |arg: &Option<String>, variable: &str| {
         arg.clone()
             .or_else(|| environment.filled_variable(variable))
     };
     let kubeconfig = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
     Access {
-        kubeconfig: place
+        kubeconfig: location
             .cluster
             .kubeconfig
             .clone()
             .or(kubeconfig.map(Into::into)),
         overrides: Overrides {
-            context: setting(&place.cluster.context, "SEALED_SECRETS_CONTEXT"),
+            context: setting(&location.cluster.context, "SEALED_SECRETS_CONTEXT"),
             ..Overrides::default()
         },
-        name: setting(&place.controller.name, "SEALED_SECRETS_CONTROLLER_NAME")
+        name: setting(&location.controller.name, "SEALED_SECRETS_CONTROLLER_NAME")
             .unwrap_or_else(|| "sealed-secrets-controller".to_owned()),
         namespace: setting(
-            &place.controller.namespace,
+            &location.controller.namespace,
             "SEALED_SECRETS_CONTROLLER_NAMESPACE",
         )
         .unwrap_or_else(|| "kube-system".to_owned()),
@@ -154,57 +154,60 @@ pub fn access(place: &Place, environment: &Environment) -> Access {
     }
 }
 
-/// Opens the keys that the arguments name.
+/// Opens the store of the keys that the arguments select.
 ///
 /// # Errors
 ///
 /// Fails if the folder does not exist, or the kubeconfig cannot be used.
-pub fn store(place: &Place, clusters: &Clusters<'_>) -> Result<KeyStore> {
-    match &place.directory {
+pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
+    match &location.directory {
         Some(folder) => KeyStore::folder(folder),
-        None => KeyStore::cluster(&access(place, clusters.environment), clusters),
+        None => KeyStore::cluster(&access(location, clusters.environment), clusters),
     }
 }
 
 /// Returns the flags that select the same keys in the next command.
-pub(super) fn again(place: &Place) -> String {
+pub(super) fn location_flags(location: &KeyLocation) -> String {
     let path = |path: &Option<PathBuf>| Some(path_text(path.as_ref()?.as_os_str()).into_owned());
     let args = [
-        ("directory", path(&place.directory)),
-        ("kubeconfig", path(&place.cluster.kubeconfig)),
-        ("context", place.cluster.context.clone()),
-        ("controller-name", place.controller.name.clone()),
-        ("controller-namespace", place.controller.namespace.clone()),
+        ("directory", path(&location.directory)),
+        ("kubeconfig", path(&location.cluster.kubeconfig)),
+        ("context", location.cluster.context.clone()),
+        ("controller-name", location.controller.name.clone()),
+        (
+            "controller-namespace",
+            location.controller.namespace.clone(),
+        ),
     ];
     let flags = args.into_iter().filter_map(|(name, value)| {
         let value = value?;
-        Some(format!(" --{name} {}", quoted(&value)))
+        Some(format!(" --{name} {}", quote(&value)))
     });
     flags.collect::<Vec<_>>().concat()
 }
 
 /// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a folder
 /// it gets the key files and a certificate.
-fn rotate_step(place: &Place, records: &[KeyRecord]) -> String {
-    if place.directory.is_none() {
-        return format!("seal rotate PATH{}", again(place));
+fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
+    if location.directory.is_none() {
+        return format!("seal rotate PATH{}", location_flags(location));
     }
     let usable = records.iter().filter(|record| record.key.is_ok());
     let files: BTreeSet<&PathBuf> = usable.filter_map(|record| record.file.as_ref()).collect();
     let keys = files
         .into_iter()
-        .map(|file| format!(" --key {}", quoted(&file.shown())));
+        .map(|file| format!(" --key {}", quote(&file.shown())));
     let keys = keys.collect::<Vec<_>>().concat();
     format!("seal rotate PATH --cert cert.pem{keys}")
 }
 
 /// Returns the command that fetches the certificate. A controller on a folder has its own address.
-fn fetch_step(place: &Place, url: Option<&str>) -> String {
-    if place.directory.is_none() {
-        return format!("seal cert fetch -o cert.pem{}", again(place));
+fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
+    if location.directory.is_none() {
+        return format!("seal cert fetch -o cert.pem{}", location_flags(location));
     }
     let url = url.unwrap_or("http://127.0.0.1:8080/v1/cert.pem");
-    format!("seal cert fetch {} -o cert.pem", quoted(url))
+    format!("seal cert fetch {} -o cert.pem", quote(url))
 }
 
 /// Formats a command and its purpose, in columns if the command is short.
@@ -213,7 +216,7 @@ fn step(command: &str, does: &str) -> String {
 }
 
 /// Quotes an argument for a shell, if needed.
-fn quoted(arg: &str) -> Cow<'_, str> {
+fn quote(arg: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
     if !arg.is_empty() && arg.chars().all(is_plain) {
         Cow::Borrowed(arg)
@@ -224,11 +227,11 @@ fn quoted(arg: &str) -> Cow<'_, str> {
 
 /// Returns the key whose certificate the controller serves; `None` if it serves none or cannot be
 /// reached.
-fn served(place: &Place, clusters: &Clusters<'_>) -> Option<Fingerprint> {
-    if place.directory.is_some() {
+fn served_fingerprint(location: &KeyLocation, clusters: &Clusters<'_>) -> Option<Fingerprint> {
+    if location.directory.is_some() {
         return None;
     }
-    let controller = Controller::find(&access(place, clusters.environment), clusters);
+    let controller = Controller::find(&access(location, clusters.environment), clusters);
     match controller.and_then(|controller| controller.certificate()) {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
@@ -247,11 +250,11 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
 }
 
 /// Refuses to act on keys while a key Secret cannot be read: it may contain the same key, which would stay in use.
-fn all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
+fn check_all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
     for record in &records {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {
             bail!(
-                "the key Secret {} may contain the same key: {problem}; correct or delete it first. Nothing was changed",
+                "the key Secret {} may contain the same key: {problem}; nothing was changed\nhint: correct or delete it first",
                 record.name()
             );
         }
@@ -263,17 +266,17 @@ fn all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
 fn find<'a>(
     records: &'a [KeyRecord],
     arg: &str,
-    place: &Place,
+    location: &KeyLocation,
 ) -> Result<(&'a KeyRecord, Fingerprint)> {
-    let list = format!("`seal keys list{}`", again(place));
-    let is_meant = |record: &&KeyRecord| {
+    let list = format!("`seal keys list{}`", location_flags(location));
+    let matches_arg = |record: &&KeyRecord| {
         record.name() == arg || record.fingerprint().is_some_and(|f| f.to_string() == arg)
     };
-    let mut meant = records.iter().filter(is_meant);
-    let Some(record) = meant.next() else {
+    let mut matching = records.iter().filter(matches_arg);
+    let Some(record) = matching.next() else {
         bail!("no key {arg:?}\nhint: {list} lists the keys");
     };
-    if meant.any(|other| other.fingerprint() != record.fingerprint()) {
+    if matching.any(|other| other.fingerprint() != record.fingerprint()) {
         bail!("several keys have the name {arg:?}\nhint: pass a fingerprint from {list}");
     }
     match (record.fingerprint(), &record.key) {
@@ -290,8 +293,8 @@ fn find<'a>(
 ///
 /// Fails if a file cannot be read, or the CA certificate cannot be fetched.
 pub fn authorized(
-    args: &Asking,
-    place: &Place,
+    args: &TlsPort,
+    location: &KeyLocation,
     clusters: &Clusters<'_>,
 ) -> Result<Option<Authorized>> {
     let by_token = args.by_token();
@@ -300,7 +303,7 @@ pub fn authorized(
     }
     let access = Access {
         by_token,
-        ..access(place, clusters.environment)
+        ..access(location, clusters.environment)
     };
     let (Some(url), Some(token)) = (&args.authorized, &args.token_file) else {
         let port = Controller::find(&access, clusters).and_then(Controller::into_authorized);
@@ -326,12 +329,12 @@ pub fn authorized(
 fn survey(
     holders: &[Holder],
     ring: &KeyRing,
-    (search, place): (&Search, &Place),
+    (search, location): (&Search, &KeyLocation),
     depth: Depth,
     clusters: &Clusters<'_>,
 ) -> Result<Survey> {
     let mut survey = Survey::of(holders, ring, depth, clusters.environment.status_line);
-    if let Some(controller) = authorized(&search.asking, place, clusters)? {
+    if let Some(controller) = authorized(&search.tls_port, location, clusters)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
             warn(&format!("{origin}: cannot ask the controller: {why}"));
@@ -350,19 +353,19 @@ fn survey_all(
     store: &KeyStore,
     records: &[KeyRecord],
     paths: &[PathBuf],
-    (search, place): (&Search, &Place),
+    (search, location): (&Search, &KeyLocation),
     clusters: &Clusters<'_>,
 ) -> Result<(KeyRing, Found, Survey)> {
-    let ring = opening::ring(
+    let ring = decryption::ring(
         records,
         &search.backups,
-        &search.opening,
+        &search.decryption,
         clusters.environment,
     )?;
-    let found = find_holders(store, paths, search)?;
-    let search_args = (search, place);
-    let survey = survey(&found.holders, &ring, search_args, Depth::All, clusters)?;
-    Ok((ring, found, survey))
+    let sources = find_holders(store, paths, search)?;
+    let search_args = (search, location);
+    let survey = survey(&sources.holders, &ring, search_args, Depth::All, clusters)?;
+    Ok((ring, sources, survey))
 }
 
 /// Prints a message that may contain untrusted names.
@@ -390,16 +393,16 @@ fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
 /// Returns everything that may need a key: objects where the keys are stored, files and, if
 /// requested, branches.
 fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
-    let mut found = store.sealed(&search.namespaces, &mut report::notice)?;
-    found.extend(survey::in_files(paths, &mut report::notice)?);
+    let mut sources = store.sealed(&search.namespaces, &mut report::notice)?;
+    sources.extend(survey::in_files(paths, &mut report::notice)?);
     if search.all_branches {
         let here = [PathBuf::from(".")];
         let paths = if paths.is_empty() { &here } else { paths };
         for repository in history::repositories(paths)? {
-            found.extend(history::in_branches(&repository)?);
+            sources.extend(history::in_branches(&repository)?);
         }
     }
-    Ok(found)
+    Ok(sources)
 }
 
 #[cfg(test)]
@@ -407,20 +410,20 @@ mod tests {
     use super::*;
     use crate::seal_args;
 
-    fn place(folder: Option<&str>, context: Option<&str>) -> Place {
-        Place {
+    fn key_location(folder: Option<&str>, context: Option<&str>) -> KeyLocation {
+        KeyLocation {
             directory: folder.map(PathBuf::from),
             cluster: seal_args::Cluster {
                 context: context.map(str::to_owned),
                 ..seal_args::Cluster::default()
             },
-            ..Place::default()
+            ..KeyLocation::default()
         }
     }
 
     #[test]
     fn the_next_command_selects_the_same_keys() {
-        for (folder, context, again_there, rotate, fetch) in [
+        for (folder, context, want_flags, rotate, fetch) in [
             (None, None, "", "PATH", "-o cert.pem"),
             (
                 None,
@@ -437,10 +440,13 @@ mod tests {
                 "http://127.0.0.1:8080/v1/cert.pem -o cert.pem",
             ),
         ] {
-            let place = place(folder, context);
-            assert_eq!(again(&place), again_there);
-            assert_eq!(rotate_step(&place, &[]), format!("seal rotate {rotate}"));
-            assert_eq!(fetch_step(&place, None), format!("seal cert fetch {fetch}"));
+            let location = key_location(folder, context);
+            assert_eq!(location_flags(&location), want_flags);
+            assert_eq!(rotate_step(&location, &[]), format!("seal rotate {rotate}"));
+            assert_eq!(
+                fetch_step(&location, None),
+                format!("seal cert fetch {fetch}")
+            );
         }
     }
 
@@ -470,7 +476,7 @@ mod tests {
             ("", "''"),
             ("$HOME", "'$HOME'"),
         ] {
-            assert_eq!(quoted(arg), want);
+            assert_eq!(quote(arg), want);
         }
     }
 }

@@ -27,8 +27,8 @@ use shared::resource::OPENING_ONLY_ANNOTATION;
 use self::plan::{Action, Plan, Step};
 use super::{info, json_bytes, store, warn};
 use crate::report::ShowPath as _;
-use crate::seal::{Outcome, opening, print};
-use crate::seal_args::{Form, Opening, Place};
+use crate::seal::{Outcome, decryption, print};
+use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
 
 /// Arguments of `seal keys restore`.
 #[derive(Debug, Args)]
@@ -62,13 +62,13 @@ pub struct KeysRestore {
     pub dry_run: bool,
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    pub output: Form,
+    pub output: OutputFormat,
     /// How to decrypt backups.
     #[command(flatten)]
-    pub opening: Opening,
+    pub decryption: DecryptionArgs,
     /// The cluster or folder to restore keys to.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Runs the command. Existing Secrets are never changed, except for a key that the user chose for
@@ -83,7 +83,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
         bail!(
-            "{} is a folder, but a backup is a file: pass the files in it one at a time, or copy them to the keys \
+            "{} is a folder, but a backup is a file\nhint: pass the files in it one at a time, or copy them to the keys \
              folder of the other controller",
             path.shown()
         );
@@ -94,25 +94,25 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
         .as_deref()
         .map(|signers| verify(args, signers, &bytes, environment.now));
     let signed = signed.transpose()?;
-    let mut unlock = opening::read(&args.opening, environment)?;
-    let backup = opening::backup_in(path, bytes, &mut unlock)?;
+    let mut unlock = decryption::read(&args.decryption, environment)?;
+    let backup = decryption::parse_backup(path, bytes, &mut unlock)?;
     if !backup.bare.is_empty() {
         bail!(
-            "{} contains PEM keys without certificates, which cannot be restored as key Secrets; \
-             `kubeseal --recovery-unseal` can unseal files with them",
+            "{} contains PEM keys without certificates, which cannot be restored as key Secrets\n\
+             hint: `kubeseal --recovery-unseal` can unseal files with them",
             path.shown()
         );
     }
-    let store = store(&args.place, &Clusters::new(environment))?;
-    let there = store.read()?;
+    let store = store(&args.location, &Clusters::new(environment))?;
+    let existing = store.read()?;
     let plan = Plan::new(
         backup.secrets,
-        &there,
+        &existing,
         args.seal_with.as_ref(),
         environment.now,
     )?;
     for step in &plan.steps {
-        if let (Action::Put(_), Some(name)) = (&step.action, step.stored_as()) {
+        if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
             store.check_place(name)?;
         }
     }
@@ -123,13 +123,13 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
 }
 
 fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
-    let known = files::text(files::read(signers)?);
-    let known = Signers::parse(&known).with_context(|| signers.shown())?;
-    let place = match &args.signature {
-        Some(place) => place.clone(),
+    let text = files::text(files::read(signers)?);
+    let allowed = Signers::parse(&text).with_context(|| signers.shown())?;
+    let path = match &args.signature {
+        Some(path) => path.clone(),
         None => signature::place(&args.backup),
     };
-    let signature = files::read(&place).map_err(|error| {
+    let signature = files::read(&path).map_err(|error| {
         let is_default = error.is_missing() && args.signature.is_none();
         let error = anyhow::Error::from(error);
         if is_default {
@@ -138,8 +138,8 @@ fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) ->
             error.context("cannot read the signature")
         }
     })?;
-    let signed = signature::verify(archive, &signature, &known, now);
-    signed.with_context(|| place.shown())
+    let signed = signature::verify(archive, &signature, &allowed, now);
+    signed.with_context(|| path.shown())
 }
 
 fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
@@ -180,12 +180,12 @@ fn print_result(
     signed: Option<&Signed>,
 ) -> Result<Outcome> {
     match args.output {
-        Form::Text => {
+        OutputFormat::Text => {
             for line in report::lines(plan, &store.place(), args.dry_run, signed) {
                 info(&line);
             }
         }
-        Form::Json => {
+        OutputFormat::Json => {
             let facts = report::to_json(plan, &store.place(), args.dry_run, signed);
             print(&json_bytes(&facts)?)?;
         }

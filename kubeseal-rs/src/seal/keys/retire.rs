@@ -16,10 +16,13 @@ use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
-use super::{Search, again, all_readable, find, info, rotate_step, served, store, survey_all};
+use super::{
+    Search, check_all_readable, find, info, location_flags, rotate_step, served_fingerprint, store,
+    survey_all,
+};
 use crate::report::shown;
 use crate::seal::{Outcome, print};
-use crate::seal_args::Place;
+use crate::seal_args::KeyLocation;
 
 /// Arguments of `seal keys retire`.
 #[derive(Debug, Args)]
@@ -32,18 +35,18 @@ pub struct KeysRetire {
     pub key: String,
     /// Files and folders to search besides the cluster
     pub paths: Vec<PathBuf>,
-    /// Retire the key although no known key can unseal some items, which may need it
+    /// Retire the key even if unreadable files, or items that no available key can unseal, may need it
     #[arg(long)]
     pub allow_undecided: bool,
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Where to search for what needs a key.
+    /// Where to search for values that need a key.
     #[command(flatten)]
     pub search: Search,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// Runs the command. If anything needs the key, lists it and does not retire the key.
@@ -54,31 +57,35 @@ pub struct KeysRetire {
 /// listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.place, &clusters)?;
-    let records = all_readable(store.read()?)?;
-    let (record, fingerprint) = find(&records, &args.key, &args.place)?;
-    let states = record::states(&records, served(&args.place, &clusters).as_ref());
+    let store = store(&args.location, &clusters)?;
+    let records = check_all_readable(store.read()?)?;
+    let (record, fingerprint) = find(&records, &args.key, &args.location)?;
+    let states = record::states(
+        &records,
+        served_fingerprint(&args.location, &clusters).as_ref(),
+    );
     let state = records
         .iter()
         .zip(&states)
         .find(|(other, _)| other.fingerprint() == Some(&fingerprint))
         .map(|(_, state)| *state);
-    check(record, state, &again(&args.place))?;
+    check(record, state, &location_flags(&args.location))?;
 
-    let search_args = (&args.search, &args.place);
-    let (_, mut found, survey) = survey_all(&store, &records, &args.paths, search_args, &clusters)?;
+    let search_args = (&args.search, &args.location);
+    let (_, mut sources, survey) =
+        survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     if args.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);
-        found.unread.clear();
+        sources.unread.clear();
     }
-    if !dependents.is_empty() || !found.unread.is_empty() {
-        print(list(&dependents, &found.unread).as_bytes())?;
-        let rotate = rotate_step(&args.place, &records);
+    if !dependents.is_empty() || !sources.unread.is_empty() {
+        print(dependents_text(&dependents, &sources.unread).as_bytes())?;
+        let rotate = rotate_step(&args.location, &records);
         info(&advice(
             record.name(),
             &dependents,
-            found.unread.len(),
+            sources.unread.len(),
             &rotate,
         ));
         return Ok(Outcome::Findings);
@@ -86,7 +93,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let searched_count = survey.found.len();
     if searched_count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
-            "nothing to search for values that need the key: name files or folders, or the folder of a controller"
+            "nothing to search for values that need the key\nhint: pass files or folders, or the folder of a controller"
         );
     }
     if args.dry_run {
@@ -110,17 +117,17 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn check(record: &KeyRecord, state: Option<KeyState>, again: &str) -> Result<()> {
+fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {
             bail!(
-                "{name} is the sealing key\nhint: generate a new one first: `seal keys rotate{again}`"
+                "{name} is the sealing key\nhint: generate a new one first: `seal keys rotate{location_flags}`"
             )
         }
         _ if name == LEGACY_NAME => bail!(
-            "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired in place; \
-             back it up and delete it, or store it under another name"
+            "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired\n\
+             hint: back it up and delete it, or store it under another name"
         ),
         Some(KeyState::Retired) => bail!("{name} is already retired"),
         _ => Ok(()),
@@ -134,7 +141,7 @@ fn modulus_len(record: &KeyRecord) -> usize {
     key.map_or(0, |key| key.modulus_len())
 }
 
-fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
+fn dependents_text(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
             "needs it"
@@ -143,8 +150,11 @@ fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
         };
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
-    let cannot = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
-    let lines = dependents.iter().map(line).chain(unread.iter().map(cannot));
+    let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
+    let lines = dependents
+        .iter()
+        .map(line)
+        .chain(unread.iter().map(unread_line));
     lines.fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{}", shown(&line));
         text
@@ -152,29 +162,29 @@ fn list(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
 }
 
 fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> String {
-    let sure = dependents
+    let sure_count = dependents
         .iter()
         .filter(|dependent| dependent.is_sure)
         .count();
-    let unsure = dependents.len() - sure;
-    let need = if sure == 1 {
+    let unsure_count = dependents.len() - sure_count;
+    let need = if sure_count == 1 {
         "item needs"
     } else {
         "items need"
     };
-    let mut text = format!("{name} is not retired: {sure} {need} it");
-    if unsure > 0 {
-        let _ = write!(text, ", {unsure} more may need it");
+    let mut text = format!("{name} is not retired: {sure_count} {need} it");
+    if unsure_count > 0 {
+        let _ = write!(text, ", {unsure_count} more may need it");
     }
     if unread > 0 {
         let files = if unread == 1 { "file" } else { "files" };
         let _ = write!(text, ", {unread} {files} cannot be read");
     }
     let _ = write!(text, ". Re-encrypt them (`{rotate}`) and apply them");
-    if unsure > 0 {
+    if unsure_count > 0 {
         text += "; `seal doctor FILE` shows why an item cannot be unsealed";
     }
-    match (unsure > 0, unread > 0) {
+    match (unsure_count > 0, unread > 0) {
         (_, true) => text += "; --allow-undecided ignores what may need it or cannot be read",
         (true, false) => text += ", and --allow-undecided ignores those items",
         (false, false) => {}

@@ -14,10 +14,10 @@ use kubeseal_library::keys::{KeyRecord, KeyStore};
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
-use super::{access, again, fetch_step, fingerprint_of, info, rotate_step, step, store};
+use super::{access, fetch_step, fingerprint_of, info, location_flags, rotate_step, step, store};
 use crate::report;
 use crate::seal::{Outcome, print};
-use crate::seal_args::Place;
+use crate::seal_args::KeyLocation;
 
 /// Arguments of `seal keys rotate`.
 #[derive(Debug, Args)]
@@ -26,12 +26,12 @@ pub struct KeysRotate {
     /// Seconds to wait for the new certificate
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
-    /// URL of the certificate, for a controller on a folder
+    /// URL where a controller on a folder serves its certificate
     #[arg(long, value_name = "URL", requires = "directory")]
     pub cert: Option<String>,
     /// The cluster or folder with the keys.
     #[command(flatten)]
-    pub place: Place,
+    pub location: KeyLocation,
 }
 
 /// The time between two checks.
@@ -46,7 +46,7 @@ const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Fails if there is no key to annotate, or no new certificate is served within the time limit.
 pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.place, &clusters)?;
+    let store = store(&args.location, &clusters)?;
     let records = store.read()?;
     let Some(newest) = newest(&records, &BTreeSet::new()) else {
         bail!(
@@ -54,32 +54,35 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
             store.place()
         );
     };
-    ask(&store, newest)?;
-    let known = fingerprints(&records);
-    let (name, fingerprint) = wait(args, &clusters, &store, &known)?;
+    request_key(&store, newest)?;
+    let existing = fingerprints(&records);
+    let (name, fingerprint) = wait(args, &clusters, &store, &existing)?;
     report::info(if can_fetch_certificate(args) {
         "the new key seals from now on; older keys can still unseal. Next:"
     } else {
         "the new key exists and seals from now on (with --require-backup, once it is backed up); older keys can still \
          unseal. Next:"
     });
-    for line in next(args, &store.read()?) {
+    for line in next_steps(args, &store.read()?) {
         info(&line);
     }
     print(format!("{} {fingerprint}\n", report::shown(&name)).as_bytes())
 }
 
-fn next(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
-    let (place, again) = (&args.place, again(&args.place));
+fn next_steps(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
+    let (location, location_flags) = (&args.location, location_flags(&args.location));
     [
-        step(&format!("seal keys backup ARCHIVE{again}"), "backs it up"),
         step(
-            &fetch_step(place, args.cert.as_deref()),
+            &format!("seal keys backup ARCHIVE{location_flags}"),
+            "backs it up",
+        ),
+        step(
+            &fetch_step(location, args.cert.as_deref()),
             "fetches its certificate, for files and rules that name a certificate",
         ),
-        step(&rotate_step(place, records), "re-encrypts files for it"),
+        step(&rotate_step(location, records), "re-encrypts files for it"),
         step(
-            &format!("seal keys retire KEY PATH{again}"),
+            &format!("seal keys retire KEY PATH{location_flags}"),
             "retires an older key when nothing needs it",
         ),
     ]
@@ -87,10 +90,10 @@ fn next(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
 
 /// Requests a new key. An earlier request is not repeated, since the controller handles each only
 /// once.
-fn ask(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
+fn request_key(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
     let annotations = newest.secret.metadata.annotations.as_ref();
-    let asks = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
-    if asks.is_some_and(|value| value == "true") {
+    let request = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
+    if request.is_some_and(|value| value == "true") {
         info(&format!(
             "a new key was already requested (annotation on {})",
             newest.name()
@@ -107,62 +110,70 @@ fn wait(
     args: &KeysRotate,
     clusters: &Clusters<'_>,
     store: &KeyStore,
-    known: &BTreeSet<Fingerprint>,
+    existing: &BTreeSet<Fingerprint>,
 ) -> Result<(String, Fingerprint)> {
-    let again = again(&args.place);
+    let location_flags = location_flags(&args.location);
     let start = Instant::now();
-    let mut appeared: Option<(Instant, String)> = None;
+    let mut new_key: Option<(Instant, String)> = None;
     while start.elapsed() < args.timeout {
         let records = store.read()?;
         if let Some((record, fingerprint)) =
-            newest(&records, known).and_then(|r| Some((r, r.fingerprint()?.clone())))
+            newest(&records, existing).and_then(|r| Some((r, r.fingerprint()?.clone())))
         {
             let name = record.name().to_owned();
             if is_served(args, clusters, &fingerprint) {
                 return Ok((name, fingerprint));
             }
-            let (since, _) = appeared.get_or_insert((Instant::now(), name.clone()));
+            let (since, _) = new_key.get_or_insert((Instant::now(), name.clone()));
             if since.elapsed() > SERVE_TIMEOUT && record.facts.marks.backed_up.is_none() {
-                bail!("{}", unserved(&name, None, false, &again));
+                bail!("{}", unserved_message(&name, None, false, &location_flags));
             }
         }
         sleep(POLL_INTERVAL);
     }
     let seconds = args.timeout.as_secs();
-    match appeared {
+    match new_key {
         Some((_, name)) => {
             let records = store.read()?;
             let record = records.iter().find(|record| record.name() == name);
             let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
-            bail!("{}", unserved(&name, Some(seconds), is_backed_up, &again))
+            bail!(
+                "{}",
+                unserved_message(&name, Some(seconds), is_backed_up, &location_flags)
+            )
         }
         None => bail!(
-            "no new key appeared within {seconds} s; the request stays pending. Check that a controller runs in {} \
-             and may create Secrets: `seal doctor{again}` finds the reason",
+            "no new key appeared within {seconds} s; the request stays pending\nhint: check that a controller runs in {} \
+             and may create Secrets: `seal doctor{location_flags}` finds the reason",
             store.place()
         ),
     }
 }
 
 /// Explains why a new key might not be served yet, and what to do.
-fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, again: &str) -> String {
+fn unserved_message(
+    name: &str,
+    seconds: Option<u64>,
+    is_backed_up: bool,
+    location_flags: &str,
+) -> String {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let head = format!(
         "the new key {name} exists, but the controller does not serve its certificate{within}"
     );
     if is_backed_up {
-        return format!("{head}; `seal doctor{again}` finds the reason");
+        return format!("{head}; `seal doctor{location_flags}` finds the reason");
     }
     format!(
         "{head}. It has no backup, and with --require-backup a key seals only after it is backed up: `seal keys \
-         backup ARCHIVE{again}`"
+         backup ARCHIVE{location_flags}`"
     )
 }
 
 /// Returns whether the controller's certificate can be fetched. For a controller on a folder, that
 /// needs its address.
 fn can_fetch_certificate(args: &KeysRotate) -> bool {
-    args.place.directory.is_none() || args.cert.is_some()
+    args.location.directory.is_none() || args.cert.is_some()
 }
 
 /// Returns whether the controller serves the key's certificate. If it cannot be fetched, the
@@ -171,30 +182,33 @@ fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> b
     if !can_fetch_certificate(args) {
         return true;
     }
-    let pem = match (&args.place.directory, &args.cert) {
+    let pem = match (&args.location.directory, &args.cert) {
         (Some(_), None) => None,
         (Some(_), Some(url)) => certificate::read(url.as_ref()).ok(),
-        (None, _) => Controller::find(&access(&args.place, clusters.environment), clusters)
+        (None, _) => Controller::find(&access(&args.location, clusters.environment), clusters)
             .and_then(|controller| controller.certificate())
             .ok(),
     };
     pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
 }
 
-/// Returns the newest key in use that is not in `known`. Opening-only keys do not count,
+/// Returns the newest key in use that is not in `existing`. Opening-only keys do not count,
 /// since the controller ignores requests on them.
-fn newest<'a>(records: &'a [KeyRecord], known: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
+fn newest<'a>(records: &'a [KeyRecord], existing: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {
         let is_counted = record.facts.is_active && !record.facts.marks.is_opening_only;
-        is_counted && record.fingerprint().is_some_and(|key| !known.contains(key))
+        is_counted
+            && record
+                .fingerprint()
+                .is_some_and(|key| !existing.contains(key))
     };
     let candidates = records.iter().filter(is_new);
     candidates.max_by_key(|record| record.facts.order_time)
 }
 
 fn fingerprints(records: &[KeyRecord]) -> BTreeSet<Fingerprint> {
-    let all = records.iter().filter_map(|record| record.fingerprint());
-    all.cloned().collect()
+    let fingerprints = records.iter().filter_map(|record| record.fingerprint());
+    fingerprints.cloned().collect()
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -211,7 +225,7 @@ mod tests {
     #[test]
     fn a_key_that_waits_for_its_backup_is_reported_at_any_time() {
         for seconds in [None, Some(5), Some(60)] {
-            let message = unserved("key-2", seconds, false, " --context prod");
+            let message = unserved_message("key-2", seconds, false, " --context prod");
             for part in [
                 "key-2",
                 "no backup",
@@ -219,7 +233,7 @@ mod tests {
             ] {
                 assert!(message.contains(part), "{message}");
             }
-            assert!(!unserved("key-2", seconds, true, "").contains("no backup"));
+            assert!(!unserved_message("key-2", seconds, true, "").contains("no backup"));
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         .map(|(item, text)| (item, state(text, hints.get(item), keys)))
         .collect();
     let unknown = states.iter().filter(|(_, state)| *state == State::Unknown);
-    let current = unsealed(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
+    let current = unsealable_items(sealed, &unknown.map(|(item, _)| *item).collect(), keys);
     let mut forecast = Forecast::default();
     for (item, state) in states {
         let hint = hints.get(item);
@@ -102,7 +102,11 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
 }
 
 /// Returns the items that the new private key can unseal, with one private-key operation per item.
-fn unsealed(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BTreeSet<String> {
+fn unsealable_items(
+    sealed: &SealedSecret,
+    items: &BTreeSet<&str>,
+    keys: Keys<'_>,
+) -> BTreeSet<String> {
     let new = keys.ring.key(keys.certificate.fingerprint());
     let Some(new) = new.filter(|_| !items.is_empty()) else {
         return BTreeSet::new();
@@ -112,8 +116,8 @@ fn unsealed(sealed: &SealedSecret, items: &BTreeSet<&str>, keys: Keys<'_>) -> BT
     texts.retain(|item, _| items.contains(item.as_str()));
     unknown.spec.data = unknown.spec.data.filter(|_| items.contains(LEGACY_ITEM));
     let needs = needs(&unknown, &KeyRing::new([Arc::clone(new)])).into_iter();
-    let opened = needs.filter(|(_, need)| matches!(need, Need::Key(_)));
-    opened.map(|(item, _)| item).collect()
+    let unsealable = needs.filter(|(_, need)| matches!(need, Need::Key(_)));
+    unsealable.map(|(item, _)| item).collect()
 }
 
 #[cfg(test)]
@@ -161,7 +165,7 @@ mod tests {
         "key-fixtures/key-2025.pem",
         "key-fixtures/state/keys/key-2025.yaml",
     );
-    /// Of 3072 bits.
+    /// A certificate for a key of 3072 bits.
     const OTHER: &str = "fixtures/other.pem";
 
     #[test]
@@ -183,14 +187,14 @@ mod tests {
         ] {
             let new = certificate(NEW.0);
             let sealed = sealed(&certificate(sealed_for), has_hint);
-            let found = forecast(
+            let result = forecast(
                 &sealed,
                 Keys {
                     ring,
                     certificate: &new,
                 },
             );
-            let word = match &found {
+            let outcome = match &result {
                 Forecast {
                     problem: Some(_), ..
                 } => "problem",
@@ -198,9 +202,9 @@ mod tests {
                 Forecast { believed, .. } if !believed.is_empty() => "believed",
                 _ => "current",
             };
-            assert_eq!(word, want, "{why}: {found:?}");
+            assert_eq!(outcome, want, "{why}: {result:?}");
             assert_eq!(
-                found.from.len(),
+                result.from.len(),
                 usize::from(want == "rotated" && has_hint),
                 "{why}"
             );

@@ -28,7 +28,7 @@ use crate::seal::settings::{Origin, Settings};
 struct KeyFileRecord {
     name: String,
     fingerprint: Fingerprint,
-    made: Timestamp,
+    created: Timestamp,
 }
 
 /// The key Secrets of `--key` that have a date or a mark.
@@ -36,7 +36,7 @@ pub(super) struct KeyFiles {
     /// The newest key that may seal.
     newest: Option<KeyFileRecord>,
     compromised: Vec<KeyFileRecord>,
-    /// Certificates with a warning already, so that a tree gets one warning per certificate.
+    /// Certificates that a warning was printed for, so that a tree gets one warning per certificate.
     warned: Mutex<BTreeSet<Fingerprint>>,
 }
 
@@ -46,7 +46,7 @@ impl KeyFiles {
     ///
     /// # Errors
     ///
-    /// A file cannot be read.
+    /// Fails if a file cannot be read.
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
         let mut records = Vec::new();
         for path in paths.iter().filter(|path| path.is_file()) {
@@ -57,11 +57,12 @@ impl KeyFiles {
     }
 
     fn of(records: &[KeyRecord]) -> Self {
-        let may_seal = |record: &&KeyRecord| !record.facts.marks.forbid_sealing() && in_use(record);
+        let may_seal =
+            |record: &&KeyRecord| !record.facts.marks.forbid_sealing() && is_in_use(record);
         let newest = records.iter().filter(may_seal).filter_map(file_record);
         let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
         Self {
-            newest: newest.max_by_key(|key| key.made),
+            newest: newest.max_by_key(|key| key.created),
             compromised: records
                 .iter()
                 .filter(is_compromised)
@@ -76,7 +77,7 @@ impl KeyFiles {
     ///
     /// # Errors
     ///
-    /// The key of the certificate is marked as compromised.
+    /// Fails if the key of the certificate is marked as compromised.
     pub(super) fn check(
         &self,
         settings: &Settings,
@@ -85,7 +86,7 @@ impl KeyFiles {
         let own = certificate.fingerprint();
         if let Some(key) = self.compromised.iter().find(|key| key.fingerprint == *own) {
             return Err(RotateError::Compromised {
-                certificate: certificate_of(settings, own),
+                certificate: describe_certificate(settings, own),
                 key: key.name.clone(),
                 remedy: remedy(settings),
             });
@@ -96,7 +97,7 @@ impl KeyFiles {
             report::warn(&format!(
                 "{} is older than the key {} (--key). If both belong to the same cluster, this re-encrypts for an \
                  old key: {}",
-                certificate_of(settings, own),
+                describe_certificate(settings, own),
                 key.name,
                 remedy(settings)
             ));
@@ -107,7 +108,7 @@ impl KeyFiles {
     /// Returns the newest key if it is newer than this certificate.
     fn newer(&self, certificate: &Certificate) -> Option<&KeyFileRecord> {
         let newest = self.newest.as_ref();
-        newest.filter(|key| key.made > certificate.not_before())
+        newest.filter(|key| key.created > certificate.not_before())
     }
 
     fn is_first(&self, certificate: &Fingerprint) -> bool {
@@ -126,7 +127,7 @@ fn secrets(bytes: &[u8]) -> Vec<Secret> {
 }
 
 /// Returns whether the key is in use, that is, not retired. A missing label counts as in use: a copy may have lost it.
-fn in_use(record: &KeyRecord) -> bool {
+fn is_in_use(record: &KeyRecord) -> bool {
     let labels = record.secret.metadata.labels.as_ref();
     let label = labels.and_then(|labels| labels.get(KEY_LABEL));
     label.is_none_or(|label| label == KEY_ACTIVE)
@@ -136,12 +137,12 @@ fn file_record(record: &KeyRecord) -> Option<KeyFileRecord> {
     Some(KeyFileRecord {
         name: record.name().to_owned(),
         fingerprint: record.fingerprint()?.clone(),
-        made: record.facts.order_time,
+        created: record.facts.order_time,
     })
 }
 
 /// Describes the certificate and its origin (a flag, a variable, a rule or the controller), for messages.
-fn certificate_of(settings: &Settings, fingerprint: &Fingerprint) -> String {
+fn describe_certificate(settings: &Settings, fingerprint: &Fingerprint) -> String {
     match &settings.certificate.value {
         Source::At(at) => {
             let (at, by) = (redacted_source(at), settings.certificate.by);
@@ -160,9 +161,9 @@ fn remedy(settings: &Settings) -> String {
             format!("check that {at} serves the new certificate, or pass a file with --cert")
         }
         Source::At(at) => format!(
-            "`seal cert fetch -o {}` fetches the new certificate (`seal cert fetch URL -o FILE` from a controller \
-             on a folder), or pass it with --cert",
-            file_of(settings, at).shown()
+            "fetch the new certificate with `seal cert fetch -o {}` (`seal cert fetch URL -o FILE` from a \
+             controller on a folder), or pass it with --cert",
+            certificate_path(settings, at).shown()
         ),
         Source::Controller { .. } => {
             "check in `seal keys list` which key is the sealing key, or pass a file with --cert"
@@ -172,7 +173,7 @@ fn remedy(settings: &Settings) -> String {
 }
 
 /// Returns the path of the certificate file. A path from a rule is relative to the folder of `.seal.yaml`.
-fn file_of(settings: &Settings, at: &OsStr) -> PathBuf {
+fn certificate_path(settings: &Settings, at: &OsStr) -> PathBuf {
     match &settings.rules {
         Some(rules) if settings.certificate.by == Origin::Rule => rules.folder().join(at),
         _ => Path::new(at).to_owned(),
@@ -209,7 +210,7 @@ mod tests {
         Certificate::from_pem(pem.as_bytes()).unwrap()
     }
 
-    fn of_a_flag() -> Settings {
+    fn settings_of_flag() -> Settings {
         let args = Sealing {
             cert: Some("cert.pem".into()),
             ..Sealing::default()
@@ -224,14 +225,18 @@ mod tests {
             record(NEW, None, None),
         ]);
         let old = certificate(OLD);
-        let error = key_files.check(&of_a_flag(), &old).unwrap_err();
+        let error = key_files.check(&settings_of_flag(), &old).unwrap_err();
         let message = error.to_string();
         let fingerprint = old.fingerprint().to_string();
         let fetch = "seal cert fetch -o cert.pem";
         for part in ["cert.pem (--cert)", &fingerprint, "key-2024", fetch] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(key_files.check(&of_a_flag(), &certificate(NEW)).is_ok());
+        assert!(
+            key_files
+                .check(&settings_of_flag(), &certificate(NEW))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -31,13 +31,13 @@ use crate::command::read_keys;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::report::ShowPath as _;
-use crate::seal_args::{Asking, Sealing};
+use crate::seal_args::{Sealing, TlsPort};
 use summary::{FileReport, ObjectReport};
 
 /// Arguments of `seal rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Only values change; comments, order and layout stay. Each file is replaced atomically, and values that are
+Only values change; comments, order and layout are kept. Each file is replaced atomically, and values that are
 already encrypted for the newest key are skipped, so that the next run completes an interrupted one.
 With --key no cluster is contacted. Also pass the newest key: without it, only key hints show which values
 are done, so each file gets them. A file that cannot be read is reported, and the exit code is 2.
@@ -56,7 +56,7 @@ pub struct Rotate {
     /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
-    /// Show what would change, and change nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Format of the summary: yaml or json; text if not given
@@ -67,7 +67,7 @@ pub struct Rotate {
     pub sealing: Sealing,
     /// How to reach the controller's TLS port.
     #[command(flatten)]
-    pub asking: Asking,
+    pub tls_port: TlsPort,
 }
 
 /// The rotation failed, in part or as a whole.
@@ -76,14 +76,16 @@ pub enum RotateError {
     /// Some objects or files could not be re-encrypted; this is their number.
     #[error("{0} could not be re-encrypted (see above); everything else is done")]
     Some(String),
-    /// `--cert` without `--key`.
+    /// `--cert` is set without `--key`.
     #[error(
         "--cert selects the certificate of an offline run, which requires the old keys\n\
          hint: pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
     )]
     CertificateAlone,
     /// The key of the certificate is marked as compromised: an attacker could read the new values.
-    #[error("{certificate} belongs to the key {key}, which is marked as compromised: {remedy}")]
+    #[error(
+        "{certificate} belongs to the key {key}, which is marked as compromised\nhint: {remedy}"
+    )]
     Compromised {
         /// The certificate and its origin.
         certificate: String,
@@ -92,9 +94,9 @@ pub enum RotateError {
         /// The remedy.
         remedy: String,
     },
-    /// No named path contains a SealedSecret.
+    /// No path in the arguments contains a SealedSecret.
     #[error(
-        "no SealedSecret found in {0}\nhint: name sealed files, or a folder that contains them"
+        "no SealedSecret found in {0}\nhint: pass sealed files, or a folder that contains them"
     )]
     NothingFound(String),
 }
@@ -103,8 +105,8 @@ pub enum RotateError {
 ///
 /// # Errors
 ///
-/// The tree or the keys cannot be read, the controller does not answer, or some objects cannot be
-/// re-encrypted; the others are still re-encrypted.
+/// Fails if the tree or the keys cannot be read, or the controller does not answer. Fails if some
+/// objects cannot be re-encrypted; the other objects are still re-encrypted.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         return Err(RotateError::CertificateAlone.into());
@@ -124,20 +126,21 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     };
     if let Some(signal) = interrupt.name() {
         let _ = finish(args, &reports);
-        report::info(&interrupted(signal, &reports));
+        report::info(&interruption_text(signal, &reports));
         interrupt.end();
     }
-    let named = candidates.iter().filter(|candidate| candidate.named);
-    let named: Vec<String> = named.map(|c| c.path.shown()).collect();
-    let is_something = |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
-    let found = reports.iter().any(is_something);
-    if !found && !named.is_empty() {
-        return Err(RotateError::NothingFound(named.join(", ")).into());
+    let named_paths = candidates.iter().filter(|candidate| candidate.named);
+    let named_paths: Vec<String> = named_paths.map(|c| c.path.shown()).collect();
+    let is_reportable =
+        |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
+    let has_reports = reports.iter().any(is_reportable);
+    if !has_reports && !named_paths.is_empty() {
+        return Err(RotateError::NothingFound(named_paths.join(", ")).into());
     }
     finish(args, &reports)
 }
 
-fn interrupted(signal: &str, reports: &[FileReport]) -> String {
+fn interruption_text(signal: &str, reports: &[FileReport]) -> String {
     let files = reports.len();
     format!(
         "interrupted by {signal} after {files} files with SealedSecrets; no file is damaged, and the same command \
@@ -150,7 +153,7 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
         report::info(&line);
     }
     if args.dry_run && args.key.is_empty() {
-        report::info(&summary::unknown(reports));
+        report::info(&summary::dry_run_note(reports));
     }
     if args.dry_run && !args.key.is_empty() {
         report::info(
@@ -163,7 +166,7 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
             format,
         ))?;
     }
-    match summary::failures(reports) {
+    match summary::failures_text(reports) {
         None => Ok(Outcome::Done),
         Some(failures) => Err(RotateError::Some(failures).into()),
     }
@@ -182,11 +185,11 @@ fn remove_leftovers(candidates: &[Candidate]) {
 struct Work {
     file: ManifestFile,
     objects: Vec<(Found, ObjectReport)>,
-    new: Vec<New>,
+    new: Vec<NewCiphertexts>,
 }
 
 /// The new ciphertexts of one object.
-struct New {
+struct NewCiphertexts {
     index: usize,
     items: BTreeMap<String, String>,
     data: Option<String>,
@@ -195,7 +198,7 @@ struct New {
     adds_hints: bool,
 }
 
-impl New {
+impl NewCiphertexts {
     /// Returns the edits of the current object, without items that another program changed since the file was read,
     /// most likely another rotation.
     fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
@@ -224,8 +227,8 @@ impl New {
 }
 
 /// Reports a sealed value outside of the SealedSecrets of a file. The SealedSecrets are still re-encrypted.
-fn note_loose(file: &ManifestFile, found: &[Found]) {
-    let sealed: Vec<&SealedSecret> = found.iter().map(|found| &found.sealed).collect();
+fn report_loose_value(file: &ManifestFile, objects: &[Found]) {
+    let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {
         let path = file.path.shown();
         report::fail_at_end(&format!("{path}: {}", loose::remark(&file.bytes, line)));
@@ -242,21 +245,21 @@ impl Work {
                 None => Ok(None),
             };
         };
-        let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| candidate.path.shown())?;
-        note_loose(&file, &found);
+        let objects = sealed_file::find(&file.documents);
+        let objects = objects.with_context(|| candidate.path.shown())?;
+        report_loose_value(&file, &objects);
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)
         };
         Ok(Some(Self {
             file,
-            objects: found.into_iter().map(report).collect(),
+            objects: objects.into_iter().map(report).collect(),
             new: Vec::new(),
         }))
     }
 
-    fn change(&mut self, new: New) {
+    fn change(&mut self, new: NewCiphertexts) {
         let report = &mut self.objects[new.index].1;
         report.rotated = new.items.keys().cloned().collect();
         if new.data.is_some() {
@@ -299,11 +302,11 @@ impl Work {
 
     /// Returns the edits for the current bytes of the file.
     fn edits(&self, bytes: &[u8]) -> Result<Vec<edit::Edit>> {
-        let again = sealed_file::find(&shared::manifest::read(bytes)?)?;
+        let current = sealed_file::find(&shared::manifest::read(bytes)?)?;
         let edits = self.new.iter().flat_map(|new| {
             let before = &self.objects[new.index].0;
-            let same = again.iter().filter(|now| is_same_object(now, before));
-            same.flat_map(|now| new.edits(before, now))
+            let same_objects = current.iter().filter(|now| is_same_object(now, before));
+            same_objects.flat_map(|now| new.edits(before, now))
         });
         Ok(edits.collect())
     }

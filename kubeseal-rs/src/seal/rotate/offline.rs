@@ -15,8 +15,8 @@ use shared::unseal::{ItemError, ItemProblem, UnsealError};
 
 use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
-use super::summary::{FileReport, unreadable};
-use super::{New, Work};
+use super::summary::{FileReport, unreadable_report};
+use super::{NewCiphertexts, Work};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
@@ -65,7 +65,7 @@ impl Worker<'_> {
     fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
         match self.work(candidate) {
             Ok(work) => work.map(|work| work.finish(self.dry_run)),
-            Err(error) => Some(unreadable(&candidate.path, &error)),
+            Err(error) => Some(unreadable_report(&candidate.path, &error)),
         }
     }
 
@@ -82,7 +82,7 @@ impl Worker<'_> {
             target::fill_namespace(self.session, &settings, found)?;
             if self.dry_run {
                 let (ring, certificate) = (self.ring, &*certificate);
-                report.take(
+                report.set_forecast(
                     forecast(&found.sealed, Keys { ring, certificate }),
                     certificate,
                 );
@@ -92,7 +92,7 @@ impl Worker<'_> {
                 Ok(new) => {
                     work.objects[index].1.from = new.from;
                     work.objects[index].1.believed = new.believed;
-                    work.change(New {
+                    work.change(NewCiphertexts {
                         index,
                         items: new.items,
                         data: new.data,

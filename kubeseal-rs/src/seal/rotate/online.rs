@@ -13,26 +13,26 @@ use shared::key_ring::KeyRing;
 use shared::sealed_file::Found;
 
 use super::forecast::{Keys, forecast};
-use super::summary::{FileReport, unreadable};
-use super::{New, Work};
+use super::summary::{FileReport, unreadable_report};
+use super::{NewCiphertexts, Work};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target::{self, TargetError};
-use crate::seal_args::{Asking, Sealing};
+use crate::seal_args::{Sealing, TlsPort};
 
 /// The maximum number of values in one request. The controller accepts a thousand; smaller requests keep it available
 /// to other clients.
-const ITEMS: usize = 200;
+const MAX_ITEMS: usize = 200;
 /// The maximum size of the values in one request, in bytes. The request itself is slightly larger.
-const BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// Rotates every candidate. The report of a candidate contains its failure.
 ///
 /// # Errors
 ///
-/// The controller does not answer.
+/// Fails if the controller does not answer.
 pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
@@ -43,7 +43,7 @@ pub(super) fn rotate(
     let mut run = Rotation {
         session,
         is_dry: args.dry_run,
-        asking: &args.asking,
+        tls_port: &args.tls_port,
         clusters: BTreeMap::new(),
         batch: Batch::default(),
         reports: Vec::new(),
@@ -55,7 +55,7 @@ pub(super) fn rotate(
         match run.prepare(candidate) {
             Ok(None) => {}
             Ok(Some((source, work))) => run.add(source, work)?,
-            Err(error) => run.reports.push(unreadable(&candidate.path, &error)),
+            Err(error) => run.reports.push(unreadable_report(&candidate.path, &error)),
         }
         progress.step();
     }
@@ -68,7 +68,7 @@ pub(super) fn rotate(
 struct Rotation<'a> {
     session: &'a Session<'a>,
     is_dry: bool,
-    asking: &'a Asking,
+    tls_port: &'a TlsPort,
     clusters: BTreeMap<Source, Cluster>,
     batch: Batch,
     reports: Vec<FileReport>,
@@ -110,8 +110,13 @@ impl Rotation<'_> {
         };
         let (items, bytes) = (values().count(), values().map(String::len).sum::<usize>());
         let batch = &self.batch;
-        let is_full = batch.items + items > ITEMS || batch.bytes + bytes > BYTES;
-        if is_full || batch.source.as_ref().is_some_and(|known| *known != source) {
+        let is_full = batch.items + items > MAX_ITEMS || batch.bytes + bytes > MAX_BYTES;
+        if is_full
+            || batch
+                .source
+                .as_ref()
+                .is_some_and(|current| *current != source)
+        {
             self.send()?;
         }
         self.batch.source = Some(source);
@@ -128,15 +133,15 @@ impl Rotation<'_> {
             Some(cluster) => cluster,
             None => Cluster::find(&self.access(&source), &self.session.clusters)?,
         };
-        let done = self.rotate_files(&cluster, files);
+        let result = self.rotate_files(&cluster, files);
         self.clusters.insert(source, cluster);
-        done
+        result
     }
 
     fn access(&self, source: &Source) -> Access {
         let by_token = ByToken {
             is_by_rule: !self.session.is_named_by_user(source),
-            ..self.asking.by_token()
+            ..self.tls_port.by_token()
         };
         Access {
             by_token,
@@ -160,23 +165,27 @@ impl Rotation<'_> {
             self.reports.extend(forecast);
             return Ok(());
         }
-        let sound = |work: &Work| -> Vec<usize> {
+        let rotatable = |work: &Work| -> Vec<usize> {
             let objects = work.objects.iter().enumerate();
-            let sound = objects.filter(|(_, (_, report))| report.problem.is_none());
-            sound.map(|(index, _)| index).collect()
+            let rotatable = objects.filter(|(_, (_, report))| report.problem.is_none());
+            rotatable.map(|(index, _)| index).collect()
         };
-        let places: Vec<(usize, usize)> = files
+        let indices: Vec<(usize, usize)> = files
             .iter()
             .enumerate()
-            .flat_map(|(file, work)| sound(work).into_iter().map(move |object| (file, object)))
+            .flat_map(|(file, work)| {
+                rotatable(work)
+                    .into_iter()
+                    .map(move |object| (file, object))
+            })
             .collect();
-        let objects: Vec<&Found> = places
+        let objects: Vec<&Found> = indices
             .iter()
             .map(|(f, o)| &files[*f].objects[*o].0)
             .collect();
         let answers = cluster.rotate(&objects)?;
-        for ((file, object), answer) in places.into_iter().zip(answers) {
-            files[file].take(object, answer, &cluster.certificate);
+        for ((file, object), answer) in indices.into_iter().zip(answers) {
+            files[file].apply_answer(object, answer, &cluster.certificate);
         }
         let reports = files.into_iter().map(|work| work.finish(false));
         self.reports.extend(reports);
@@ -189,7 +198,7 @@ fn forecast_file(mut work: Work, certificate: &Certificate) -> FileReport {
     let ring = &KeyRing::default();
     for (found, report) in &mut work.objects {
         if report.problem.is_none() {
-            report.take(
+            report.set_forecast(
                 forecast(&found.sealed, Keys { ring, certificate }),
                 certificate,
             );
@@ -198,7 +207,7 @@ fn forecast_file(mut work: Work, certificate: &Certificate) -> FileReport {
     work.finish(true)
 }
 
-/// Returns the controller to call. A certificate from a file or URL does not name one; then the flags do.
+/// Returns the controller to call. A certificate from a file or URL does not name a controller; then the flags name it.
 fn controller_of(args: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),
@@ -249,11 +258,11 @@ impl Cluster {
         }
         documents
             .iter()
-            .map(|document| self.one(document))
+            .map(|document| self.rotate_one(document))
             .collect()
     }
 
-    fn one(&self, document: &Json) -> Result<Answer> {
+    fn rotate_one(&self, document: &Json) -> Result<Answer> {
         match self.controller.rotate(document) {
             Ok(Some(answer)) => Ok(Ok(answer)),
             Ok(None) => Ok(Err(NOT_UNSEALABLE.to_owned())),
@@ -267,7 +276,7 @@ impl Cluster {
 
 impl Work {
     /// Takes the new ciphertexts from an answer, after checking that nothing else of the object changed.
-    fn take(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
+    fn apply_answer(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;
         let new = answer.and_then(|answer| {
@@ -282,7 +291,7 @@ impl Work {
         match new {
             Ok(mut texts) => {
                 texts.retain(|item, text| old.get(item) != Some(text));
-                self.change(New {
+                self.change(NewCiphertexts {
                     index,
                     items: texts,
                     data: None,

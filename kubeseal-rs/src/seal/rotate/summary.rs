@@ -56,9 +56,9 @@ impl ObjectReport {
     }
 
     /// Sets the result to a forecast.
-    pub(super) fn take(&mut self, forecast: Forecast, certificate: &Certificate) {
-        let is_any = !forecast.rotated.is_empty();
-        self.to = is_any.then(|| certificate.fingerprint().clone());
+    pub(super) fn set_forecast(&mut self, forecast: Forecast, certificate: &Certificate) {
+        let is_changed = !forecast.rotated.is_empty();
+        self.to = is_changed.then(|| certificate.fingerprint().clone());
         self.rotated = forecast.rotated;
         self.from = forecast.from;
         self.believed = forecast.believed;
@@ -75,7 +75,7 @@ impl ObjectReport {
 }
 
 /// Returns the report of a file that cannot be read.
-pub(super) fn unreadable(path: &Path, error: &anyhow::Error) -> FileReport {
+pub(super) fn unreadable_report(path: &Path, error: &anyhow::Error) -> FileReport {
     FileReport {
         path: path.to_owned(),
         objects: Vec::new(),
@@ -84,7 +84,7 @@ pub(super) fn unreadable(path: &Path, error: &anyhow::Error) -> FileReport {
 }
 
 /// Returns the number of failed objects, and of files that cannot be read.
-fn failed(reports: &[FileReport]) -> (usize, usize) {
+fn failure_counts(reports: &[FileReport]) -> (usize, usize) {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let objects = objects.filter(|object| object.problem.is_some()).count();
     let files = reports.iter().filter(|file| file.problem.is_some()).count();
@@ -92,14 +92,14 @@ fn failed(reports: &[FileReport]) -> (usize, usize) {
 }
 
 /// Returns the numbers of failed objects and files as text, or `None` without failures.
-pub(super) fn failures(reports: &[FileReport]) -> Option<String> {
-    let args = |count, one: &str| match count {
+pub(super) fn failures_text(reports: &[FileReport]) -> Option<String> {
+    let count_text = |count, one: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
         n => Some(format!("{n} {one}s")),
     };
-    let (objects, files) = failed(reports);
-    let parts = [args(objects, "object"), args(files, "file")];
+    let (objects, files) = failure_counts(reports);
+    let parts = [count_text(objects, "object"), count_text(files, "file")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
@@ -192,8 +192,8 @@ impl Total {
     }
 }
 
-/// Returns a remark about values that a dry run through the controller cannot determine.
-pub(super) fn unknown(reports: &[FileReport]) -> String {
+/// Returns a note about values whose result a dry run through the controller cannot determine.
+pub(super) fn dry_run_note(reports: &[FileReport]) -> String {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let unhinted: usize = objects
         .map(|object| object.rotated.len() - object.from.values().sum::<usize>())
@@ -233,7 +233,7 @@ pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
             json
         })
     };
-    let (objects, files) = failed(reports);
+    let (objects, files) = failure_counts(reports);
     json!({
         "dryRun": dry_run,
         "rotated": total.rotated,

@@ -38,7 +38,7 @@ pub(super) struct Step<'a> {
 
 impl Step<'_> {
     /// Returns the name of the Secret that contains the key after the restore.
-    pub(super) fn stored_as(&self) -> Option<&str> {
+    pub(super) fn stored_name(&self) -> Option<&str> {
         match &self.action {
             Action::Put(secret) => secret.metadata.name.as_deref(),
             Action::Exists(name) => Some(name),
@@ -50,24 +50,23 @@ impl Step<'_> {
 
 /// The key that seals after the restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sealing {
+pub(super) struct SealingKey {
     pub(super) name: String,
     pub(super) fingerprint: Fingerprint,
-    made: Timestamp,
+    created: Timestamp,
 }
 
 /// All steps, and their result.
 pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
     /// The key that seals; `None` if no key may seal.
-    pub(super) sealing: Option<Sealing>,
-    /// Keys for unsealing only that are newer than the sealing key, or all such keys if no key
-    /// seals.
+    pub(super) sealing: Option<SealingKey>,
+    /// Restored keys for unsealing only that are newer than the sealing key; empty if no key seals.
     pub(super) newer: Vec<String>,
 }
 
 /// A key in the store after the restore.
-struct After {
+struct KeyAfter {
     name: String,
     facts: KeyProperties,
 }
@@ -77,10 +76,10 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a name is not valid or is taken, or if the chosen key cannot seal.
+    /// Fails if a name is not valid or cannot be made unique, or if the chosen key cannot seal.
     pub(super) fn new(
         secrets: Vec<Secret>,
-        there: &'a [KeyRecord],
+        existing: &'a [KeyRecord],
         chosen: Option<&Fingerprint>,
         now: Timestamp,
     ) -> Result<Self> {
@@ -89,7 +88,7 @@ impl<'a> Plan<'a> {
             .map(|s| KeyRecord::new(s, None))
             .collect();
         mark_copies(&mut records);
-        let mut after: Vec<After> = there.iter().map(After::of).collect();
+        let mut after: Vec<KeyAfter> = existing.iter().map(KeyAfter::of).collect();
         let mut steps: Vec<Step<'a>> = Vec::new();
         for record in &records {
             let key_use = if chosen.is_some() && record.fingerprint() == chosen {
@@ -97,7 +96,7 @@ impl<'a> Plan<'a> {
             } else {
                 Use::UnsealOnly(now)
             };
-            steps.push(step(record, there, &mut after, key_use)?);
+            steps.push(step(record, existing, &mut after, key_use)?);
         }
         let sealing = finish(&mut steps, &after);
         if let Some(chosen) = chosen {
@@ -112,14 +111,14 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns whether a key of the backup is restored for unsealing only.
-    pub(super) fn restores_for_opening(&self) -> bool {
+    pub(super) fn restores_unseal_only(&self) -> bool {
         self.steps
             .iter()
             .any(|step| matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening)
     }
 
     /// Returns the number of Secrets to store.
-    pub(super) fn stored(&self) -> usize {
+    pub(super) fn stored_count(&self) -> usize {
         self.steps
             .iter()
             .filter(|step| matches!(step.action, Action::Put(_)))
@@ -127,7 +126,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl After {
+impl KeyAfter {
     fn of(record: &KeyRecord) -> Self {
         Self {
             name: record.name().to_owned(),
@@ -135,21 +134,23 @@ impl After {
         }
     }
 
-    fn is(&self, key: &Fingerprint) -> bool {
+    fn has_key(&self, key: &Fingerprint) -> bool {
         self.facts.fingerprint.as_ref() == Some(key)
     }
 }
 
 /// Marks all copies of a key as compromised if one copy is, in any order.
 fn mark_copies(records: &mut [KeyRecord]) {
-    let is_known = |record: &&KeyRecord| record.facts.marks.is_compromised;
-    let known: BTreeSet<Fingerprint> = records
+    let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
+    let compromised: BTreeSet<Fingerprint> = records
         .iter()
-        .filter(is_known)
+        .filter(is_compromised)
         .filter_map(|r| r.fingerprint().cloned())
         .collect();
     for record in records.iter_mut() {
-        if record.fingerprint().is_some_and(|key| known.contains(key))
+        if record
+            .fingerprint()
+            .is_some_and(|key| compromised.contains(key))
             && !record.facts.marks.is_compromised
         {
             record.facts.marks.is_compromised = true;
@@ -161,8 +162,8 @@ fn mark_copies(records: &mut [KeyRecord]) {
 
 fn step<'a>(
     record: &KeyRecord,
-    there: &'a [KeyRecord],
-    after: &mut Vec<After>,
+    existing: &'a [KeyRecord],
+    after: &mut Vec<KeyAfter>,
     key_use: Use,
 ) -> Result<Step<'a>> {
     let mut step = Step {
@@ -175,16 +176,17 @@ fn step<'a>(
     let Some(key) = record.fingerprint() else {
         return Ok(step);
     };
-    if let Some(same) = after.iter().find(|after| after.is(key)) {
+    if let Some(same) = after.iter().find(|after| after.has_key(key)) {
         let name = same.name.clone();
-        let waits = |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
-        let waiting: Vec<&KeyRecord> = there.iter().filter(waits).collect();
+        let is_opening_only =
+            |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
+        let opening_only: Vec<&KeyRecord> = existing.iter().filter(is_opening_only).collect();
         step.action = Action::Exists(name);
-        if key_use == Use::Sealing && !waiting.is_empty() {
-            for same in after.iter_mut().filter(|after| after.is(key)) {
+        if key_use == Use::Sealing && !opening_only.is_empty() {
+            for same in after.iter_mut().filter(|after| after.has_key(key)) {
                 same.facts.marks.is_opening_only = false;
             }
-            step.action = Action::LetSeal(waiting);
+            step.action = Action::LetSeal(opening_only);
         }
         return Ok(step);
     }
@@ -195,7 +197,7 @@ fn step<'a>(
     let mut restored = Restored::new(record, key, key_use);
     restored.secret.metadata.name = Some(name);
     let stored = KeyRecord::new(restored.secret, None);
-    after.push(After::of(&stored));
+    after.push(KeyAfter::of(&stored));
     step.action = Action::Put(Box::new(stored.secret));
     step.left_out = restored.left_out;
     Ok(step)
@@ -204,7 +206,7 @@ fn step<'a>(
 /// Returns the name for the key: its own or, if another key has that name, its own with a suffix
 /// from the fingerprint. So a backup can be restored beside the keys of a controller that has
 /// already started: its first key has the same name as the first key of the backup.
-fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<String> {
+fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
         bail!("a key Secret of the backup has no name");
@@ -212,7 +214,7 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
     if names::check_object(name).is_err() {
         bail!(
             "a key of the backup has the name {name:?}, which is not a valid Secret name: lower-case letters, \
-             digits, `-` and `.`, at most 253. Nothing was changed. Rename it in the manifests; `age -d` prints \
+             digits, `-` and `.`, at most 253 characters. Nothing was changed. Rename it in the manifests; `age -d` prints \
              those of an archive"
         );
     }
@@ -226,17 +228,17 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[After]) -> Result<St
         .filter(char::is_ascii_alphanumeric)
         .take(8)
         .collect();
-    let other = format!("{name}-restored-{end}");
-    if is_taken(&other) || names::check_object(&other).is_err() {
+    let suffixed = format!("{name}-restored-{end}");
+    if is_taken(&suffixed) || names::check_object(&suffixed).is_err() {
         bail!(
-            "another key has the name {name}; nothing was changed. Rename one of the two, or \
+            "another key has the name {name}; nothing was changed\nhint: rename one of the two, or \
              restore into another namespace or folder"
         );
     }
-    Ok(other)
+    Ok(suffixed)
 }
 
-/// Refuses a key that may not seal because of its marks.
+/// Refuses a key that must not seal because of its marks.
 fn check_marks(record: &KeyRecord) -> Result<()> {
     let name = record.name();
     if record.facts.marks.is_compromised {
@@ -244,21 +246,23 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
     }
     if !record.facts.is_active {
         bail!(
-            "{name} is retired in the backup and cannot seal; nothing was changed. Restore it without --seal-with"
+            "{name} is retired in the backup and cannot seal; nothing was changed\nhint: restore it without --seal-with"
         );
     }
     Ok(())
 }
 
 /// Sets the state of each step's key, and returns the key that seals.
-fn finish(steps: &mut [Step<'_>], after: &[After]) -> Option<Sealing> {
+fn finish(steps: &mut [Step<'_>], after: &[KeyAfter]) -> Option<SealingKey> {
     let facts: Vec<KeyProperties> = after.iter().map(|after| after.facts.clone()).collect();
     let states = states(&facts, None);
     for step in steps.iter_mut() {
-        let own = |(after, _): &(&After, &KeyState)| {
-            step.fingerprint.as_ref().is_some_and(|key| after.is(key))
+        let is_own = |(after, _): &(&KeyAfter, &KeyState)| {
+            step.fingerprint
+                .as_ref()
+                .is_some_and(|key| after.has_key(key))
         };
-        if let Some((_, state)) = after.iter().zip(&states).find(own) {
+        if let Some((_, state)) = after.iter().zip(&states).find(is_own) {
             step.state = *state;
         }
     }
@@ -266,25 +270,31 @@ fn finish(steps: &mut [Step<'_>], after: &[After]) -> Option<Sealing> {
         .iter()
         .zip(&states)
         .find(|(_, state)| **state == KeyState::Sealing)?;
-    Some(Sealing {
+    Some(SealingKey {
         name: sealing.name.clone(),
         fingerprint: sealing.facts.fingerprint.clone()?,
-        made: sealing.facts.order_time,
+        created: sealing.facts.order_time,
     })
 }
 
-fn check_choice(chosen: &Fingerprint, steps: &[Step<'_>], sealing: Option<&Sealing>) -> Result<()> {
+fn check_choice(
+    chosen: &Fingerprint,
+    steps: &[Step<'_>],
+    sealing: Option<&SealingKey>,
+) -> Result<()> {
     let Some(step) = steps
         .iter()
         .find(|step| step.fingerprint.as_ref() == Some(chosen))
     else {
-        bail!("the backup contains no key {chosen}; nothing was changed. --dry-run lists its keys");
+        bail!(
+            "the backup contains no key {chosen}; nothing was changed\nhint: --dry-run lists its keys"
+        );
     };
     match (sealing, step.state) {
         (_, KeyState::Sealing) => Ok(()),
         (Some(sealing), KeyState::Opening | KeyState::Waiting) => bail!(
-            "{} cannot be the sealing key: {} {} is newer, and the newest key that may seal is used. Nothing was \
-             changed. Restore it without --seal-with, for unsealing only",
+            "{} cannot be the sealing key: {} {} is newer, and the newest key that may seal is used; nothing was \
+             changed\nhint: restore it without --seal-with, for unsealing only",
             step.name,
             sealing.name,
             sealing.fingerprint
@@ -297,21 +307,21 @@ fn check_choice(chosen: &Fingerprint, steps: &[Step<'_>], sealing: Option<&Seali
     }
 }
 
-fn newer(steps: &[Step<'_>], after: &[After], sealing: Option<&Sealing>) -> Vec<String> {
+fn newer(steps: &[Step<'_>], after: &[KeyAfter], sealing: Option<&SealingKey>) -> Vec<String> {
     let Some(sealing) = sealing else {
         return Vec::new();
     };
-    let is_put = |after: &&After| {
-        let own = |step: &&Step<'_>| step.fingerprint == after.facts.fingerprint;
-        let step = steps.iter().find(own);
+    let is_put = |after: &&KeyAfter| {
+        let is_own = |step: &&Step<'_>| step.fingerprint == after.facts.fingerprint;
+        let step = steps.iter().find(is_own);
         step.is_some_and(|step| {
             matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening
         })
     };
-    let is_newer = |after: &&After| after.facts.order_time > sealing.made;
-    let found = after.iter().filter(is_put).filter(is_newer);
-    let fingerprint = |after: &After| after.facts.fingerprint.as_ref().map(ToString::to_string);
-    found
+    let is_newer = |after: &&KeyAfter| after.facts.order_time > sealing.created;
+    let newer = after.iter().filter(is_put).filter(is_newer);
+    let fingerprint = |after: &KeyAfter| after.facts.fingerprint.as_ref().map(ToString::to_string);
+    newer
         .map(|after| format!("{} {}", after.name, fingerprint(after).unwrap_or_default()))
         .collect()
 }
@@ -358,21 +368,21 @@ mod tests {
 
     /// Returns each key of the backup with its action and state, and the name of the key that
     /// seals.
-    fn planned(
+    fn plan_steps(
         backup: Vec<Secret>,
-        there: &[KeyRecord],
+        existing: &[KeyRecord],
         chosen: Option<&str>,
     ) -> Result<(Vec<String>, String)> {
         let chosen = chosen.map(fingerprint);
-        let plan = Plan::new(backup, there, chosen.as_ref(), Timestamp::UNIX_EPOCH)?;
+        let plan = Plan::new(backup, existing, chosen.as_ref(), Timestamp::UNIX_EPOCH)?;
         let word = |step: &Step| {
-            let done = match &step.action {
+            let outcome = match &step.action {
                 Action::Put(_) => "put",
-                Action::Exists(_) => "there",
+                Action::Exists(_) => "existing",
                 Action::LetSeal(_) => "let",
                 Action::Broken(_) => "broken",
             };
-            format!("{} {done} {}", step.name, step.state.word())
+            format!("{} {outcome} {}", step.name, step.state.word())
         };
         let sealing = plan.sealing.as_ref().map(|sealing| sealing.name.clone());
         Ok((
@@ -387,7 +397,7 @@ mod tests {
     fn no_key_of_a_backup_seals_unless_it_is_chosen() {
         let new = |label| key("2025", "planted", label);
         let own = || records(vec![key("2024", "own", "active")]);
-        for (why, backup, there, want, sealing) in [
+        for (why, backup, existing, want, sealing) in [
             (
                 "a newer one",
                 vec![new("active")],
@@ -441,27 +451,27 @@ mod tests {
                 "two copies",
                 vec![new("active"), key("2025", "copy", "active")],
                 own(),
-                "planted put opening,copy there opening",
+                "planted put opening,copy existing opening",
                 "own",
             ),
             (
                 "restored before",
                 vec![new("active")],
                 records(vec![annotated(new("active"), OPENING_ONLY_ANNOTATION)]),
-                "planted there opening",
+                "planted existing opening",
                 "",
             ),
             (
                 "the operator's own key stays unchanged",
                 vec![key("2024", "other-name", "compromised")],
                 own(),
-                "other-name there sealing",
+                "other-name existing sealing",
                 "own",
             ),
         ] {
-            let (steps, found) = planned(backup, &there, None).unwrap();
+            let (steps, sealing_name) = plan_steps(backup, &existing, None).unwrap();
             assert_eq!(
-                (steps.join(","), found.as_str()),
+                (steps.join(","), sealing_name.as_str()),
                 (want.to_owned(), sealing),
                 "{why}"
             );
@@ -472,7 +482,7 @@ mod tests {
     fn the_chosen_key_seals_or_nothing_is_done() {
         let both = || vec![key("2024", "old", "active"), key("2025", "new", "active")];
         let marked = |year, name| annotated(key(year, name, "active"), OPENING_ONLY_ANNOTATION);
-        for (why, backup, there, chosen, want) in [
+        for (why, backup, existing, chosen, want) in [
             (
                 "the newest",
                 both(),
@@ -499,7 +509,7 @@ mod tests {
                 both(),
                 vec![key("2025", "new", "active")],
                 "2025",
-                Ok("old put opening,new there sealing"),
+                Ok("old put opening,new existing sealing"),
             ),
             (
                 "a newer key seals",
@@ -557,7 +567,7 @@ mod tests {
                 Err("the backup contains no key SHA256:"),
             ),
         ] {
-            let planned = planned(backup, &records(there), Some(chosen));
+            let planned = plan_steps(backup, &records(existing), Some(chosen));
             match (planned, want) {
                 (Ok((steps, _)), Ok(want)) => assert_eq!(steps.join(","), want, "{why}"),
                 (Err(error), Err(want)) => {
@@ -583,7 +593,7 @@ mod tests {
             "ä",
             &"a".repeat(254),
         ] {
-            let error = planned(vec![key("2025", name, "active")], &[], None)
+            let error = plan_steps(vec![key("2025", name, "active")], &[], None)
                 .unwrap_err()
                 .to_string();
             assert!(
@@ -592,16 +602,16 @@ mod tests {
             );
             assert!(!error.contains(['\u{1b}', '\n']), "{error:?}");
         }
-        let error = planned(vec![key("2025", "", "active")], &[], None).unwrap_err();
+        let error = plan_steps(vec![key("2025", "", "active")], &[], None).unwrap_err();
         assert!(error.to_string().contains("has no name"), "{error}");
     }
 
     #[test]
     fn a_taken_name_gets_a_suffix() {
-        let stored = |there: &[KeyRecord]| {
+        let stored = |existing: &[KeyRecord]| {
             let backup = vec![key("2025", "sealed-secrets-key-first", "active")];
-            let plan = Plan::new(backup, there, None, Timestamp::UNIX_EPOCH)?;
-            let name = plan.steps[0].stored_as().unwrap_or_default().to_owned();
+            let plan = Plan::new(backup, existing, None, Timestamp::UNIX_EPOCH)?;
+            let name = plan.steps[0].stored_name().unwrap_or_default().to_owned();
             anyhow::Ok(name)
         };
         let first = key("2024", "sealed-secrets-key-first", "active");
@@ -618,19 +628,19 @@ mod tests {
 
     #[test]
     fn reports_keys_newer_than_the_sealing_key() {
-        let there = records(vec![key("2024", "own", "active")]);
-        let newer = |year: &str, there: &[KeyRecord]| {
+        let existing = records(vec![key("2024", "own", "active")]);
+        let newer = |year: &str, existing: &[KeyRecord]| {
             let plan = Plan::new(
                 vec![key(year, "k", "active")],
-                there,
+                existing,
                 None,
                 Timestamp::UNIX_EPOCH,
             );
             plan.unwrap().newer.len()
         };
-        assert_eq!(newer("2025", &there), 1);
+        assert_eq!(newer("2025", &existing), 1);
         assert_eq!(newer("2025", &[]), 0);
-        let there = records(vec![key("2025", "own", "active")]);
-        assert_eq!(newer("2024", &there), 0);
+        let existing = records(vec![key("2025", "own", "active")]);
+        assert_eq!(newer("2024", &existing), 0);
     }
 }

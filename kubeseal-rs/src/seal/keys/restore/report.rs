@@ -33,8 +33,8 @@ pub(super) fn lines(
     } else {
         "restored"
     };
-    let (stored, all) = (plan.stored(), plan.steps.len());
-    lines.push(format!("{stored} of {all} keys {restored} in {place}"));
+    let (stored, total) = (plan.stored_count(), plan.steps.len());
+    lines.push(format!("{stored} of {total} keys {restored} in {place}"));
     lines.extend(sealing(plan));
     lines
 }
@@ -50,8 +50,8 @@ fn line(step: &Step<'_>, dry_run: bool) -> String {
     } else {
         "restored"
     };
-    let what = match &step.action {
-        Action::Put(_) => format!("{restored}{}, {}", as_name(step), good_for(step.state)),
+    let outcome = match &step.action {
+        Action::Put(_) => format!("{restored}{}, {}", as_name(step), state_text(step.state)),
         Action::LetSeal(_) if dry_run => {
             "already exists, and would become the sealing key".to_owned()
         }
@@ -59,16 +59,16 @@ fn line(step: &Step<'_>, dry_run: bool) -> String {
         Action::Exists(_) => format!("already exists{} ({})", as_name(step), step.state.word()),
         Action::Broken(problem) => format!("cannot be used: {problem}"),
     };
-    format!("{} {fingerprint}: {what}", step.name)
+    format!("{} {fingerprint}: {outcome}", step.name)
 }
 
 /// Returns ` as NAME` if the key is stored under another name.
 fn as_name(step: &Step<'_>) -> String {
-    let other = step.stored_as().filter(|name| *name != step.name);
+    let other = step.stored_name().filter(|name| *name != step.name);
     other.map(|name| format!(" as {name}")).unwrap_or_default()
 }
 
-fn good_for(state: KeyState) -> &'static str {
+fn state_text(state: KeyState) -> &'static str {
     match state {
         KeyState::Sealing => "as the sealing key",
         KeyState::Opening => "for unsealing only",
@@ -81,15 +81,15 @@ fn good_for(state: KeyState) -> &'static str {
 
 /// Describes which key seals after the restore, and how to choose another.
 fn sealing(plan: &Plan<'_>) -> Vec<String> {
-    let now = match &plan.sealing {
+    let current = match &plan.sealing {
         Some(sealing) => format!("sealing key: {} {}", sealing.name, sealing.fingerprint),
         None => "sealing key: none; a controller generates one when it starts".to_owned(),
     };
     let choice = "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it. To \
                   seal with one of them, compare its fingerprint with a certificate that you trust, and run this \
                   command again with --seal-with FINGERPRINT";
-    let has_choice = plan.restores_for_opening() && plan.sealing.is_none();
-    [now]
+    let has_choice = plan.restores_unseal_only() && plan.sealing.is_none();
+    [current]
         .into_iter()
         .chain(has_choice.then(|| choice.to_owned()))
         .collect()
@@ -140,7 +140,7 @@ fn entry(step: &Step<'_>) -> Json {
         "fingerprint": step.fingerprint.as_ref().map(ToString::to_string),
         "outcome": outcome,
         "state": step.state.word(),
-        "storedAs": step.stored_as(),
+        "storedAs": step.stored_name(),
         "leftOut": step.left_out,
     });
     if let Action::Broken(problem) = &step.action {

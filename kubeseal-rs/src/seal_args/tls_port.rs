@@ -9,7 +9,7 @@ use kubeseal_library::cluster::ByToken;
 #[command(
     next_help_heading = "The controller's TLS port, for callers with a token (verbs `verify` and `rotate` on SealedSecrets)"
 )]
-pub struct Asking {
+pub struct TlsPort {
     /// URL of the controller's TLS port (https://…), or of a port-forward to it
     #[arg(long, value_name = "URL")]
     pub authorized: Option<String>,
@@ -24,7 +24,7 @@ pub struct Asking {
     pub authority: Option<PathBuf>,
 }
 
-impl Asking {
+impl TlsPort {
     /// Converts these flags to a [`ByToken`] for the client.
     pub fn by_token(&self) -> ByToken {
         ByToken {

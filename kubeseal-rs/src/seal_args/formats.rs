@@ -2,7 +2,7 @@ use clap::ValueEnum;
 
 /// An output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum OutputFormat {
     /// Human-readable text.
     #[default]
     Text,
@@ -12,7 +12,7 @@ pub enum Form {
 
 /// The output format of a report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum ReportForm {
+pub enum ReportFormat {
     /// Human-readable text.
     #[default]
     Text,

@@ -19,31 +19,31 @@ use zeroize::Zeroizing;
 
 use crate::prompt::Prompt;
 use crate::report::ShowPath as _;
-use crate::seal_args::Opening;
+use crate::seal_args::DecryptionArgs;
 
 /// Reads the identities, and the passphrase if a file contains it. Never prompts.
 ///
 /// # Errors
 ///
 /// Fails if a file cannot be read, or does not contain an identity or passphrase.
-pub fn read(args: &Opening, environment: &Environment) -> Result<Unlock> {
+pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> {
     let mut unlock = Unlock::default();
     for path in &args.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
         match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
-            None => bail!("{}", no_identity(path, &bytes)),
+            None => bail!("{}", no_identity_error(path, &bytes)),
         }
     }
     if let Some(path) = &args.passphrase_file {
-        unlock.passphrase = Some(passphrase_of(path, environment)?);
+        unlock.passphrase = Some(read_passphrase(path, environment)?);
     }
     Ok(unlock)
 }
 
 /// Returns the error for a file that was named as an identity and contains none. It describes
 /// the file.
-fn no_identity(path: &Path, bytes: &[u8]) -> String {
+fn no_identity_error(path: &Path, bytes: &[u8]) -> String {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
     if archive::is_archive(bytes) {
@@ -73,8 +73,8 @@ fn no_identity(path: &Path, bytes: &[u8]) -> String {
     )
 }
 
-/// Returns the first line, unchanged.
-fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString> {
+/// Returns the first line of the file, without its line break.
+fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretString> {
     let bytes = match path.to_str() {
         Some("-") if environment.stdin_is_terminal => {
             bail!(
@@ -102,7 +102,7 @@ fn passphrase_of(path: &Path, environment: &Environment) -> Result<SecretString>
 /// # Errors
 ///
 /// Fails if there is no terminal, if the passphrase is empty, or if the two entries differ.
-pub fn ask(is_new: bool) -> Result<SecretString> {
+pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
     let no_terminal = |_| {
         anyhow::anyhow!(if is_new {
             "no terminal to prompt for the new passphrase of the archive\nhint: pass it with --passphrase-file \
@@ -113,12 +113,12 @@ pub fn ask(is_new: bool) -> Result<SecretString> {
         })
     };
     let prompt = Prompt::open().map_err(no_terminal)?;
-    let ask = |text: &str| prompt.ask(text).map_err(no_terminal);
-    let first = ask("Passphrase of the archive: ")?;
+    let prompt_for = |text: &str| prompt.ask(text).map_err(no_terminal);
+    let first = prompt_for("Passphrase of the archive: ")?;
     if first.is_empty() {
         bail!("the passphrase is empty");
     }
-    if is_new && *first != *ask("Confirm: ")? {
+    if is_new && *first != *prompt_for("Confirm: ")? {
         bail!("the two passphrases differ; nothing was written");
     }
     Ok(SecretString::from(first.to_string()))
@@ -137,8 +137,8 @@ pub struct Backup {
 /// # Errors
 ///
 /// Fails if the backup cannot be decrypted or contains no key.
-pub fn backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
-    backup_in(path, files::read_as(path, Kind::Keys)?, unlock)
+pub fn read_backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
+    parse_backup(path, files::read_as(path, Kind::Keys)?, unlock)
 }
 
 /// The size limit for a backup, in bytes: thousands of keys.
@@ -146,25 +146,25 @@ const MAX_BACKUP: usize = 32 * 1024 * 1024;
 /// The maximum number of keys in a backup: one a month for eighty years. Each takes some time to parse.
 const MAX_KEYS: usize = 1_000;
 
-/// Like [`backup`], for bytes that were read from this path.
+/// Like [`read_backup`], for bytes that were read from this path.
 ///
 /// # Errors
 ///
-/// Fails like [`backup`].
-pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
-    let place = || path.shown();
+/// Fails like [`read_backup`].
+pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
+    let name = || path.shown();
     let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
         bail!(
             "{} is too large for a backup of keys: the limit is 32 MiB",
-            place()
+            name()
         );
     }
     let plain = if archive::is_archive(&bytes) {
         if unlock.passphrase.is_none() && archive::needs_passphrase(&bytes) {
-            unlock.passphrase = Some(ask(false)?);
+            unlock.passphrase = Some(ask_passphrase(false)?);
         }
-        archive::decrypt(&bytes, unlock).with_context(place)?
+        archive::decrypt(&bytes, unlock).with_context(name)?
     } else {
         bytes
     };
@@ -178,20 +178,20 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
         bail!(
             "{} contains an age identity, not a key of a controller\nhint: pass it with --identity, and the backup with \
              --backup",
-            place()
+            name()
         );
     }
     let secrets = folder::secrets(&plain).map_err(|_| {
         anyhow::anyhow!(
             "{} is neither an age archive, nor manifests, nor keys in PEM",
-            place()
+            name()
         )
     })?;
     if let Some(line) = manifest::repeated_key(&plain) {
         bail!(
             "{}, line {line}: duplicate field, as if files had been joined without a line `---` between them: the \
-             Secret before it would be lost. Insert `---` above this line",
-            place()
+             Secret before it would be lost\nhint: insert `---` above this line",
+            name()
         );
     }
     let is_key = |secret: &Secret| {
@@ -202,15 +202,15 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
     if !secrets.iter().any(is_key) {
         bail!(
             "{} contains no key: no Secret in it has an item `tls.key`",
-            place()
+            name()
         );
     }
     let secrets: Vec<Secret> = secrets.into_iter().filter(is_key).collect();
     if secrets.len() > MAX_KEYS {
         bail!(
-            "{} contains {} keys; at most {MAX_KEYS} are read from one file. Check that it comes from a source you \
-             trust",
-            place(),
+            "{} contains {} keys; at most {MAX_KEYS} are read from one file\nhint: check that it comes from a source \
+             that you trust",
+            name(),
             secrets.len()
         );
     }
@@ -228,16 +228,16 @@ pub fn backup_in(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) ->
 pub fn ring(
     records: &[KeyRecord],
     backups: &[PathBuf],
-    args: &Opening,
+    args: &DecryptionArgs,
     environment: &Environment,
 ) -> Result<KeyRing> {
     let mut keys: Vec<Arc<RingKey>> = record::ring(records).keys().to_vec();
     let mut unlock = read(args, environment)?;
     for path in backups {
-        let backup = backup(path, &mut unlock)?;
+        let backup = read_backup(path, &mut unlock)?;
         let name = path.shown();
-        let opening = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        keys.extend(backup.bare.into_iter().map(opening));
+        let unseal_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
+        keys.extend(backup.bare.into_iter().map(unseal_only));
         for secret in backup.secrets {
             keys.extend(KeyRecord::new(secret, None).key.ok());
         }

@@ -9,11 +9,11 @@ use shared::secret::Secret;
 use super::ImportError;
 
 /// The contents of a file of manifests.
-pub(super) struct Found<'a> {
+pub(super) struct ManifestContents<'a> {
     /// The Secrets, including those in lists.
     pub(super) secrets: Vec<&'a Node>,
     /// A message for each object of another kind, which is not imported.
-    pub(super) others: Vec<String>,
+    pub(super) skipped: Vec<String>,
 }
 
 /// Finds the Secrets of a file. As for the API server, items of a `SecretList` need no `kind`.
@@ -24,32 +24,32 @@ pub(super) struct Found<'a> {
 pub(super) fn secrets_in<'a>(
     manifest: &'a ManifestFile,
     file: &str,
-) -> Result<Found<'a>, ImportError> {
+) -> Result<ManifestContents<'a>, ImportError> {
     let mut search = Search {
         file,
         document: 0,
-        found: Found {
+        contents: ManifestContents {
             secrets: Vec::new(),
-            others: Vec::new(),
+            skipped: Vec::new(),
         },
-        nameless: None,
+        without_kind: None,
     };
     for document in &manifest.documents {
         search.document = document.number;
         search.search(&document.root, false);
     }
-    match search.nameless {
-        Some(error) if !search.found.secrets.is_empty() => Err(error),
-        _ => Ok(search.found),
+    match search.without_kind {
+        Some(error) if !search.contents.secrets.is_empty() => Err(error),
+        _ => Ok(search.contents),
     }
 }
 
 struct Search<'a, 'f> {
     file: &'f str,
     document: usize,
-    found: Found<'a>,
+    contents: ManifestContents<'a>,
     /// The error for the first object without a kind.
-    nameless: Option<ImportError>,
+    without_kind: Option<ImportError>,
 }
 
 impl<'a> Search<'a, '_> {
@@ -74,15 +74,15 @@ impl<'a> Search<'a, '_> {
             _ => false,
         };
         if is_secret {
-            self.found.secrets.push(node);
+            self.contents.secrets.push(node);
         } else if kind.is_empty() {
-            self.nameless.get_or_insert(ImportError::NoKind {
+            self.without_kind.get_or_insert(ImportError::NoKind {
                 file: self.file.to_owned(),
                 document: self.document,
                 line: node.line,
             });
         } else {
-            self.found.others.push(format!(
+            self.contents.skipped.push(format!(
                 "{}, document {}, line {}: skipped: not a Secret but {}",
                 self.file,
                 self.document,
@@ -99,14 +99,14 @@ impl<'a> Search<'a, '_> {
 ///
 /// Fails if a name is repeated.
 pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), ImportError> {
-    let mut known = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for secret in secrets {
         let metadata = &secret.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        if !known.insert((namespace, name)) {
+        if !names.insert((namespace, name)) {
             let place = shared::resource::place(namespace, name);
-            return Err(ImportError::Twins(file.to_owned(), place));
+            return Err(ImportError::DuplicateName(file.to_owned(), place));
         }
     }
     Ok(())
@@ -125,8 +125,8 @@ mod tests {
     fn counts(text: &str) -> Option<(usize, usize)> {
         let bytes = Zeroizing::new(text.as_bytes().to_vec());
         let manifest = ManifestFile::parse(Path::new("f"), bytes).unwrap();
-        let found = secrets_in(&manifest, "f").ok()?;
-        Some((found.secrets.len(), found.others.len()))
+        let contents = secrets_in(&manifest, "f").ok()?;
+        Some((contents.secrets.len(), contents.skipped.len()))
     }
 
     #[test]
@@ -189,8 +189,8 @@ mod tests {
             secret.metadata.name = Some(name.to_owned());
             secret
         };
-        let fine = [secret("a", "b"), secret("a", "c"), secret("c", "b")];
-        assert!(refuse_duplicates(&fine, "f").is_ok());
+        let distinct = [secret("a", "b"), secret("a", "c"), secret("c", "b")];
+        assert!(refuse_duplicates(&distinct, "f").is_ok());
         assert!(refuse_duplicates(&[secret("a", "b"), secret("a", "b")], "f").is_err());
     }
 }

@@ -7,7 +7,7 @@ use super::{Cluster, Controller};
 /// Where the keys are stored; shared by all commands about keys.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Location of the keys (default: the cluster of the current context)")]
-pub struct Place {
+pub struct KeyLocation {
     /// Use the folder of a controller, or of key manifests, instead of a cluster
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
     pub directory: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Place {
 /// needs one.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "How to decrypt backups (default: prompt for a passphrase)")]
-pub struct Opening {
+pub struct DecryptionArgs {
     /// File with an age identity (AGE-SECRET-KEY-1…); repeatable
     #[arg(long, short, value_name = "FILE")]
     pub identity: Vec<PathBuf>,

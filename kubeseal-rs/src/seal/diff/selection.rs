@@ -52,15 +52,15 @@ pub(super) enum DiffError {
     InSubmodule {
         /// The path.
         path: PathBuf,
-        /// The submodule, from the root of the repository that contains it.
+        /// The path of the submodule, relative to `root`.
         module: PathBuf,
-        /// That root.
+        /// The root of the repository that contains the submodule.
         root: PathBuf,
     },
 }
 
 /// Two states of a repository, and the paths to compare.
-pub(super) struct Chosen {
+pub(super) struct Selection {
     pub(super) repository: Repository,
     pub(super) from: Option<ObjectId>,
     /// `None` for the work tree.
@@ -76,12 +76,12 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
     let Some(common) = common else {
         return path_text(file.as_os_str()).into_owned();
     };
-    let rest = |path: &'_ Path| {
+    let below_common = |path: &'_ Path| {
         path.strip_prefix(common)
             .map(Path::to_owned)
             .unwrap_or_default()
     };
-    let (up, down) = (rest(here), rest(file));
+    let (up, down) = (below_common(here), below_common(file));
     let up = up.components().map(|_| Component::ParentDir);
     let path: PathBuf = up.chain(down.components()).collect();
     let is_here = path.as_os_str().is_empty();
@@ -90,50 +90,53 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
 }
 
 /// Returns what to compare, for each repository that contains a path.
-pub(super) fn chosen(args: &Diff, here: &Path) -> Result<Vec<Chosen>> {
+pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     let is_empty = args.args.iter().any(|argument| argument.is_empty());
     if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
         return Err(DiffError::Empty.into());
     }
-    let mut unsure: Vec<&Path> = args.args.iter().map(Path::new).collect();
+    let mut positional: Vec<&Path> = args.args.iter().map(Path::new).collect();
     let revision = revision(args, here)?;
     if revision.is_some() {
-        unsure.remove(0);
+        positional.remove(0);
     }
-    for path in &unsure {
-        check_known(path, here)?;
+    for path in &positional {
+        check_exists(path, here)?;
     }
-    let paths = unsure
+    let paths = positional
         .into_iter()
         .chain(args.paths.iter().map(PathBuf::as_path));
     let mut groups: Vec<(Repository, Vec<PathBuf>)> = Vec::new();
     for path in paths {
-        for whole in names(path, here) {
+        for absolute in absolute_paths(path, here) {
             let repository =
-                repository_for(&whole, here)?.ok_or(DiffError::NotInTree(path.to_owned()))?;
+                repository_for(&absolute, here)?.ok_or(DiffError::NotInTree(path.to_owned()))?;
             match groups
                 .iter_mut()
-                .find(|(known, _)| known.root() == repository.root())
+                .find(|(other, _)| other.root() == repository.root())
             {
-                Some((_, paths)) => paths.push(whole),
-                None => groups.push((repository, vec![whole])),
+                Some((_, paths)) => paths.push(absolute),
+                None => groups.push((repository, vec![absolute])),
             }
         }
     }
     if groups.is_empty() {
-        groups.push((around(here)?.ok_or(DiffError::NoTree)?, Vec::new()));
+        groups.push((
+            repository_around(here)?.ok_or(DiffError::NoTree)?,
+            Vec::new(),
+        ));
     }
-    let chosen = groups.into_iter().map(|(repository, paths)| {
+    let selections = groups.into_iter().map(|(repository, paths)| {
         let (from, to) = states(&repository, revision)?;
         let from = Some(from);
-        Ok(Chosen {
+        Ok(Selection {
             repository,
             from,
             to,
             paths,
         })
     });
-    chosen.collect()
+    selections.collect()
 }
 
 /// Returns the first argument if it is a revision: of the repository around the current folder, or of the first path.
@@ -149,31 +152,31 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     }
     let others = args.args.iter().skip(1).map(Path::new);
     let mut others = others.chain(args.paths.iter().map(PathBuf::as_path));
-    let repository = match (around(here)?, others.next()) {
-        (None, Some(path)) => around(&whole(path, here))?,
-        (found, _) => found,
+    let repository = match (repository_around(here)?, others.next()) {
+        (None, Some(path)) => repository_around(&resolve(path, here))?,
+        (repository, _) => repository,
     };
-    let is_revision = repository.is_some_and(|repository| ends(&repository, first).is_some());
+    let is_revision = repository.is_some_and(|repository| commits_of(&repository, first).is_some());
     Ok(is_revision.then_some(first))
 }
 
 /// Checks that a file exists, or existed in a commit.
-fn check_known(path: &Path, here: &Path) -> Result<()> {
+fn check_exists(path: &Path, here: &Path) -> Result<()> {
     if !is_missing(&here.join(path)) {
         return Ok(());
     }
-    let whole = whole(path, here);
-    let repository = around(&whole)?;
+    let absolute = resolve(path, here);
+    let repository = repository_around(&absolute)?;
     if let Some(repository) = &repository {
-        if repository.has_history(&whole)? {
+        if repository.has_history(&absolute)? {
             return Ok(());
         }
-        if let Some(module) = repository.submodule_around(&whole)? {
+        if let Some(module) = repository.submodule_around(&absolute)? {
             let (path, root) = (path.to_owned(), repository.root().to_owned());
             return Err(DiffError::InSubmodule { path, module, root }.into());
         }
     }
-    let hint = around(here)?
+    let hint = repository_around(here)?
         .or(repository)
         .map(|repository| hint(&repository, path));
     Err(DiffError::NoSuchArgument {
@@ -187,7 +190,7 @@ fn check_known(path: &Path, here: &Path) -> Result<()> {
 fn hint(repository: &Repository, argument: &Path) -> &'static str {
     let text = argument.to_str().unwrap_or_default();
     let looks_like_revision = text.contains(['~', '^']) || text.contains("..");
-    if ends(repository, text).is_some() {
+    if commits_of(repository, text).is_some() {
         "\nhint: two revisions are written A..B, as the first argument"
     } else if looks_like_revision && repository.is_shallow() {
         "\nhint: this is a shallow clone, which lacks older commits; fetch them with `git fetch --unshallow`"
@@ -199,32 +202,33 @@ fn hint(repository: &Repository, argument: &Path) -> &'static str {
 /// Returns whether no file or folder has this name. A file in a folder that cannot be entered may exist.
 fn is_missing(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
-    let found = fs::symlink_metadata(path);
-    found.is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
+    let metadata = fs::symlink_metadata(path);
+    metadata.is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
 }
 
 /// Returns the absolute paths that an argument names: of a symbolic link both the link, which may have replaced a
 /// file, and its target.
-fn names(path: &Path, here: &Path) -> Vec<PathBuf> {
-    let mut names = vec![whole(path, here)];
+fn absolute_paths(path: &Path, here: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![resolve(path, here)];
     let link = here.join(path);
     if link.is_symlink()
         && let (Some(folder), Some(name)) = (link.parent(), link.file_name())
     {
-        names.push(whole(folder, here).join(name));
+        paths.push(resolve(folder, here).join(name));
     }
-    names
+    paths
 }
 
 /// Returns the absolute path with symbolic links resolved. The file need not exist.
-fn whole(path: &Path, here: &Path) -> PathBuf {
+fn resolve(path: &Path, here: &Path) -> PathBuf {
     let path = here.join(path);
     let resolved = path.ancestors().find_map(|above| {
-        let whole = above.canonicalize().ok()?;
-        let rest = path.strip_prefix(above).ok()?;
+        let folder = above.canonicalize().ok()?;
+        let relative = path.strip_prefix(above).ok()?;
         Some(
-            rest.components()
-                .fold(whole, |whole, part| whole.join(part)),
+            relative
+                .components()
+                .fold(folder, |path, part| path.join(part)),
         )
     });
     resolved.unwrap_or(path)
@@ -233,31 +237,31 @@ fn whole(path: &Path, here: &Path) -> PathBuf {
 /// Returns the repository that a path is compared in. For a path in a submodule of the repository around the current
 /// folder, this is the containing repository, as for a comparison without paths.
 fn repository_for(path: &Path, here: &Path) -> Result<Option<Repository>, GitError> {
-    let nearest = match around(path) {
+    let nearest = match repository_around(path) {
         Ok(Some(nearest)) => nearest,
         Ok(None) => return Ok(None),
         // The comparison of the containing repository reports a submodule whose repository is lost.
-        Err(error) => return outside_submodule(path).ok_or(error).map(Some),
+        Err(error) => return containing_repository(path).ok_or(error).map(Some),
     };
-    let own = around(here).ok().flatten();
+    let own = repository_around(here).ok().flatten();
     let own = own.filter(|own| nearest.root().starts_with(own.root()));
     let own = own.filter(|own| own.contains_submodule(nearest.root()));
     Ok(Some(own.unwrap_or(nearest)))
 }
 
 /// Returns the repository whose submodule contains this path.
-fn outside_submodule(path: &Path) -> Option<Repository> {
+fn containing_repository(path: &Path) -> Option<Repository> {
     let module = git::work_tree(path)?;
-    let outer = around(module.parent()?).ok().flatten()?;
-    let found = outer.submodule_around(&module).ok().flatten();
-    found.map(|_| outer)
+    let outer = repository_around(module.parent()?).ok().flatten()?;
+    let submodule = outer.submodule_around(&module).ok().flatten();
+    submodule.map(|_| outer)
 }
 
 /// Returns the repository around a file or folder, which need not exist.
-fn around(path: &Path) -> Result<Option<Repository>, GitError> {
+fn repository_around(path: &Path) -> Result<Option<Repository>, GitError> {
     let folder = path.ancestors().find(|above| above.is_dir());
     match Repository::around(folder.unwrap_or(path)) {
-        Ok(found) => Ok(Some(found)),
+        Ok(repository) => Ok(Some(repository)),
         Err(GitError::NoRepository(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -267,8 +271,8 @@ fn states(
     repository: &Repository,
     revision: Option<&str>,
 ) -> Result<(ObjectId, Option<ObjectId>), DiffError> {
-    let found = ends(repository, revision.unwrap_or("HEAD"));
-    found.ok_or_else(|| match revision {
+    let commits = commits_of(repository, revision.unwrap_or("HEAD"));
+    commits.ok_or_else(|| match revision {
         None => DiffError::NoCommit,
         Some(revision) => DiffError::NoSuchRevision {
             revision: revision.to_owned(),
@@ -278,7 +282,7 @@ fn states(
 }
 
 /// Returns both commits of `A..B`, or the commit of a single revision.
-fn ends(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<ObjectId>)> {
+fn commits_of(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<ObjectId>)> {
     let commit = |name: &str| repository.commit(if name.is_empty() { "HEAD" } else { name });
     match revision.split_once("..") {
         Some((from, to)) => Some((commit(from)?, Some(commit(to)?))),
