@@ -71,7 +71,10 @@ pub struct Origin<'a> {
 /// Creates a record that this stored Secret matches the SealedSecret. Uses the newest key that only this
 /// controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
-    let key = ring.keys().iter().find(|key| key.may_vouch())?;
+    let key = ring
+        .keys()
+        .iter()
+        .find(|key| key.is_trusted_for_records())?;
     let (identity, metadata) = (origin.identity, &secret.metadata);
     let secret_uid = metadata.uid.clone()?;
     let version = metadata.resource_version.as_ref()?;
@@ -134,7 +137,9 @@ pub fn fits(
 fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
     let fingerprint = record.key.parse().ok()?;
     // Skip keys that others may know, since they can compute records with them.
-    let key = ring.key(&fingerprint).filter(|key| key.may_vouch());
+    let key = ring
+        .key(&fingerprint)
+        .filter(|key| key.is_trusted_for_records());
     key.map(|key| key.record_key())
 }
 

@@ -8,7 +8,7 @@ use rand::CryptoRng;
 
 use crate::key::{Fingerprint, PublicKey};
 use crate::key_ring::{KeyRing, NoSealingKey};
-use crate::meter::{Interrupted, Meter, SEALING};
+use crate::meter::{Interrupted, Meter, SEALING_COST};
 use crate::plain::Plain;
 use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
@@ -80,7 +80,7 @@ pub fn reseal(
         Contents::Items((items, sealed_by)) => {
             let old = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
             let items: Vec<_> = items.iter().filter(|(key, _)| old(key)).collect();
-            meter.spend(SEALING * items.len() as u64)?;
+            meter.spend(SEALING_COST * items.len() as u64)?;
             resealed.changed = seal_items(
                 &mut resealed.sealed,
                 items.into_iter(),
@@ -93,7 +93,7 @@ pub fn reseal(
             if secret.data.len() > max_items {
                 return Err(ResealError::TooManyItems(secret.data.len()));
             }
-            meter.spend(SEALING * secret.data.len() as u64)?;
+            meter.spend(SEALING_COST * secret.data.len() as u64)?;
             take_place(&mut secret, sealed);
             resealed.changed = secret.data.len();
             resealed.sealed.spec = seal(&secret, certificate.public_key(), random)?.spec;

@@ -145,7 +145,7 @@ fn read_items(
                 Ok((key.clone(), value))
             })
             .collect(),
-        _ => Err(reading.wrong(node, "a mapping").into()),
+        _ => Err(reading.type_error(node, "a mapping").into()),
     })
 }
 
@@ -153,7 +153,7 @@ fn decoded(key: &str, node: &Node, reading: &mut Reading) -> Result<Plain, Docum
     let text = match &node.value {
         Value::Text(text) => text.as_bytes(),
         Value::Null => b"",
-        _ => return Err(reading.wrong(node, "base64 text").into()),
+        _ => return Err(reading.type_error(node, "base64 text").into()),
     };
     base64::decode(text).map(Plain::from).map_err(|source| {
         let (key, line) = (key.to_owned(), node.line);

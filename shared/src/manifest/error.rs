@@ -49,7 +49,9 @@ pub enum ReadProblem {
     #[error("this looks like a template; render it first ({0})")]
     Template(Box<ReadProblem>),
     /// More values than the limit, directly or through nested anchors.
-    #[error("it contains more than {0} values; split the file, or replace anchors with copies")]
+    #[error(
+        "the input contains more than {0} values; split the file, or replace anchors with copies"
+    )]
     Size(usize),
 }
 

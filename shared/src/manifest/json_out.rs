@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 /// break at the end. Keeps the order of fields.
 pub fn to_json(value: &Json) -> String {
     let mut text = format!("{value:#}");
-    // These five occur only inside strings, so it is safe to escape them in the finished text.
+    // These five characters occur only inside strings, so it is safe to escape them in the finished text.
     for (plain, escaped) in [
         ("<", "\\u003c"),
         (">", "\\u003e"),
