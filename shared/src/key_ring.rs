@@ -85,7 +85,7 @@ impl RingKey {
 
     /// Returns whether records computed with this key can be trusted: false if others may know the key.
     pub(crate) fn is_trusted_for_records(&self) -> bool {
-        !self.marks.forbid_sealing()
+        !self.marks.is_sealing_forbidden()
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {

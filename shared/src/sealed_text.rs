@@ -172,7 +172,7 @@ mod tests {
     use crate::key::test_key;
     use crate::scope::Scope;
 
-    fn sealed(plain: &[u8]) -> Vec<u8> {
+    fn seal_value(plain: &[u8]) -> Vec<u8> {
         let key = test_key().certificate().public_key();
         let label = Scope::Strict.label("ns", "n");
         envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(1)).unwrap()
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn reports_what_a_text_is_instead_of_a_sealed_value() {
-        let sealed_value = base64::encode(&sealed(b"value"));
+        let sealed_value = base64::encode(&seal_value(b"value"));
         let packet = [&[0x85, 0x01, 0x0c, 0x03][..], &[7; 300]].concat();
         for (text, want) in [
             (String::new(), "it is empty, 0 bytes"),
@@ -255,7 +255,7 @@ mod tests {
 
         #[test]
         fn accepts_every_sealed_value_and_no_truncated_one(plain: Vec<u8>, cut_index: prop::sample::Index) {
-            let sealed_value = sealed(&plain);
+            let sealed_value = seal_value(&plain);
             prop_assert_eq!(decode(&base64::encode(&sealed_value)), Ok(sealed_value.clone()));
             let min_len = sealed_value.len() - plain.len();
             let truncated = base64::encode(&sealed_value[..cut_index.index(min_len)]);

@@ -117,7 +117,7 @@ fn aim(
     options: &SealOptions,
 ) -> Result<(), seal::SealError> {
     secret.metadata.namespace = Some(target.namespace_or_empty().to_owned());
-    seal::aim(
+    seal::apply_target(
         secret,
         Target {
             name: Some(target.name_or_empty()),

@@ -24,11 +24,7 @@ pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError
         // Check before parsing, which takes the memory.
         if offset < text.len() && max_inner_values + documents.len() >= max_values {
             let number = documents.len() + 1;
-            return Err(ReadError::offset(
-                number,
-                line,
-                ReadProblem::Size(max_values),
-            ));
+            return Err(ReadError::at(number, line, ReadProblem::Size(max_values)));
         }
         let mut stream =
             serde_json::Deserializer::from_str(&text[offset..]).into_iter::<Raw<true>>();

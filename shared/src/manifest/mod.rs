@@ -287,7 +287,7 @@ mod tests {
                 vec![r#"{"a":"hi","b":"hi","c":2,"d":"aGk=","e":"1"}"#],
             ),
         ] {
-            let got = texts(input).map(|docs| {
+            let documents = texts(input).map(|docs| {
                 docs.iter()
                     .map(|d| serde_json::from_str(d).unwrap())
                     .collect::<Vec<serde_json::Value>>()
@@ -296,7 +296,7 @@ mod tests {
                 .into_iter()
                 .map(|d| serde_json::from_str(d).unwrap())
                 .collect();
-            assert_eq!(got, Ok(want), "{why}");
+            assert_eq!(documents, Ok(want), "{why}");
         }
     }
 

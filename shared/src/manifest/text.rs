@@ -1,4 +1,4 @@
-//! Decodes text: UTF-8 with or without a byte order mark, UTF-16 with one.
+//! Decodes text: UTF-8 with or without a byte order mark, and UTF-16 with a byte order mark.
 
 use std::borrow::Cow;
 

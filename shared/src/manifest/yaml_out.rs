@@ -44,7 +44,7 @@ fn format_document(value: &Json, is_printable: IsPrintable) -> String {
     out
 }
 
-/// Writes entries one below the other. The cursor is at the position of the first key.
+/// Writes the entries of a mapping on separate lines. The cursor is at the position of the first key.
 fn write_mapping(
     out: &mut String,
     map: &Map<String, Json>,
@@ -98,7 +98,7 @@ fn write_entry(
     }
 }
 
-/// Writes items one below the other. The cursor is at the position of the first dash.
+/// Writes the items of a list on separate lines. The cursor is at the position of the first dash.
 fn write_sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPrintable) {
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
@@ -107,7 +107,7 @@ fn write_sequence(out: &mut String, items: &[Json], indent: usize, is_printable:
         out.push_str("- ");
         match item {
             Json::Object(map) if !map.is_empty() => {
-                write_mapping(out, map, indent + 2, is_printable)
+                write_mapping(out, map, indent + 2, is_printable);
             }
             Json::Array(inner) if !inner.is_empty() => {
                 write_sequence(out, inner, indent + 2, is_printable);
@@ -167,9 +167,9 @@ mod tests {
         let value = json!({"a": "b\nc\n", "größe": "日本 \u{202e}x\u{200b}\u{e0041}", "\u{2066}k": "l\n\u{feff}"});
         let want = "a: |\n  b\n  c\n\"\\u2066k\": \"l\\n\\uFEFF\"\n\
                     größe: \"日本 \\u202Ex\\u200B\\U000E0041\"\n";
-        let mut want_lines: Vec<&str> = want.want_lines().collect();
+        let mut want_lines: Vec<&str> = want.lines().collect();
         let yaml = to_visible_yaml(&value);
-        let mut yaml_lines: Vec<&str> = yaml.want_lines().collect();
+        let mut yaml_lines: Vec<&str> = yaml.lines().collect();
         want_lines.sort_unstable();
         yaml_lines.sort_unstable();
         assert_eq!(yaml_lines, want_lines);

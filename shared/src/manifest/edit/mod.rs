@@ -127,7 +127,7 @@ pub enum Problem {
     /// The value to remove, or the mapping to add to, does not exist.
     #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
-    /// The value is the only one; removing it would leave nothing.
+    /// The value is the only entry of its mapping, and removing it would leave nothing.
     #[error("it is the only entry, and removing it would leave nothing")]
     Last,
     /// This module cannot edit the layout, although it is valid YAML.

@@ -5,7 +5,7 @@ use super::*;
 
 /// Joins lines of the form `|a: b|`, whose bars make white space visible. A last line without the closing
 /// `|` has no line break.
-fn text(fenced: &str) -> String {
+fn join_fenced_lines(fenced: &str) -> String {
     let lines = fenced.lines().map(str::trim_start);
     let lines = lines.filter_map(|line| line.strip_prefix('|'));
     lines
@@ -16,7 +16,7 @@ fn text(fenced: &str) -> String {
         .collect()
 }
 
-fn path(text: &str) -> Vec<Step> {
+fn parse_path(text: &str) -> Vec<Step> {
     let step = |word: &str| match (word, word.parse()) {
         ("spec", _) => Step::Field("spec"),
         ("encryptedData", _) => Step::Field("encryptedData"),
@@ -27,7 +27,7 @@ fn path(text: &str) -> Vec<Step> {
 }
 
 /// Parses edits separated by spaces: `path=value` or `-path`, with a prefix such as `2:` for another document.
-fn edits(edits_text: &str) -> Vec<Edit> {
+fn parse_edits(edits_text: &str) -> Vec<Edit> {
     let parse_edit = |word: &str| {
         let (document, word) = match word.split_once(':') {
             Some((number, edit_text)) if number.parse::<usize>().is_ok() => {
@@ -38,12 +38,12 @@ fn edits(edits_text: &str) -> Vec<Edit> {
         match (word.strip_prefix('-'), word.split_once('=')) {
             (Some(removed_path), _) => Edit {
                 document,
-                path: path(removed_path),
+                path: parse_path(removed_path),
                 change: Change::Remove,
             },
             (None, Some((set_path, value))) => Edit {
                 document,
-                path: path(set_path),
+                path: parse_path(set_path),
                 change: Change::Set(value.to_owned()),
             },
             _ => unreachable!("{word}"),
@@ -53,13 +53,13 @@ fn edits(edits_text: &str) -> Vec<Edit> {
 }
 
 fn apply_edits(before: &str, edits_text: &str) -> Result<String, String> {
-    let bytes = apply(before.as_bytes(), &edits(edits_text)).map_err(|e| e.to_string())?;
+    let bytes = apply(before.as_bytes(), &parse_edits(edits_text)).map_err(|e| e.to_string())?;
     Ok(String::from_utf8(bytes).unwrap())
 }
 
 #[track_caller]
 fn assert_edit(edits_text: &str, before: &str, after: &str) {
-    let (before, after) = (text(before), text(after));
+    let (before, after) = (join_fenced_lines(before), join_fenced_lines(after));
     assert_eq!(
         apply_edits(&before, edits_text),
         Ok(after.clone()),
@@ -393,7 +393,7 @@ fn refuses_values_that_a_block_scalar_cannot_represent() {
     let set = |before: &str, value: &str| {
         let edit = Edit {
             document: 1,
-            path: path("a"),
+            path: parse_path("a"),
             change: Change::Set(value.to_owned()),
         };
         apply(before.as_bytes(), &[edit]).map_err(|e| e.to_string())
@@ -548,7 +548,7 @@ fn keeps_byte_order_marks_and_encodings() {
         let text = text.replace("\n\u{feff}", "\n");
         text.encode_utf16().flat_map(u16::to_be_bytes).collect()
     };
-    let result = apply(&utf16(before), &edits("ü=AgX 2:b=AgY 3:d=AgZ"));
+    let result = apply(&utf16(before), &parse_edits("ü=AgX 2:b=AgY 3:d=AgZ"));
     assert_eq!(result, Ok(utf16(after)));
 }
 

@@ -30,10 +30,10 @@ impl<'t> Text<'t> {
                     self.add_in_block(outer, map, entries, &names, value)
                 }
             }
-            (_, Some(entry)) => self.fill(outer, entry, map, &names, value),
+            (_, Some(entry)) => self.fill_null(outer, entry, map, &names, value),
             (_, None) => {
                 let range = map.start..map.end;
-                let text = self.flow(&names, value, None);
+                let text = self.format_flow(&names, value, None);
                 Ok(vec![splice(range, text)])
             }
         }
@@ -58,9 +58,9 @@ impl<'t> Text<'t> {
         let sibling = Some(&last.value).filter(|_| names.len() == 1);
         let key = ScalarStyle::of(&self.text[last.start..last.key_end]);
         let styles = (key, self.style(sibling));
-        let step = self.step(outer, map);
+        let step = self.indent_step(outer, map);
         let lines = block_lines(names, value, indent, step, styles);
-        let text = self.lines(&lines, offset);
+        let text = self.format_lines(&lines, offset);
         Ok(vec![splice(offset..offset, text)])
     }
 
@@ -80,8 +80,8 @@ impl<'t> Text<'t> {
         }
     }
 
-    /// Returns the number of spaces by which a mapping inside this one is indented.
-    fn step(self, outer: &[&ValueSpan], map: &ValueSpan) -> usize {
+    /// Returns the number of spaces by which a mapping inside `map` is indented.
+    fn indent_step(self, outer: &[&ValueSpan], map: &ValueSpan) -> usize {
         let entry_column = |span: &&ValueSpan| match &span.kind {
             Kind::Map { entries, .. } => entries.first().map(|e| column(self.text, e.start)),
             _ => None,
@@ -116,7 +116,7 @@ impl<'t> Text<'t> {
     }
 
     /// Adds the first entries to a value without any: `{}`, `null` or an absent value.
-    fn fill(
+    fn fill_null(
         self,
         outer: &[&ValueSpan],
         entry: &Entry,
@@ -132,7 +132,10 @@ impl<'t> Text<'t> {
         };
         let between = &self.text[colon..null.start];
         let is_block = matches!(parent.kind, Kind::Map { flow: false, .. });
-        let (step, indent) = (self.step(ancestors, parent), column(self.text, entry.start));
+        let (step, indent) = (
+            self.indent_step(ancestors, parent),
+            column(self.text, entry.start),
+        );
         if is_block && !between.contains('\n') && self.text[entry.start..].starts_with('?') {
             return refuse(entry.start, Problem::Layout);
         }
@@ -144,7 +147,7 @@ impl<'t> Text<'t> {
             let lines = block_lines(names, value, indent + step, step, styles);
             return Ok(vec![
                 splice(null.start - removed_spaces..null.end, ""),
-                splice(offset..offset, self.lines(&lines, offset)),
+                splice(offset..offset, self.format_lines(&lines, offset)),
             ]);
         }
         let indentation = is_first_on_line(self.text, entry.start).then_some((indent, step));
@@ -153,18 +156,23 @@ impl<'t> Text<'t> {
         } else {
             ""
         };
-        let text = format!("{space}{}", self.flow(names, value, indentation));
+        let text = format!("{space}{}", self.format_flow(names, value, indentation));
         Ok(vec![splice(null.start..null.end, text)])
     }
 
-    fn lines(self, lines: &[String], offset: usize) -> String {
+    fn format_lines(self, lines: &[String], offset: usize) -> String {
         let line_break = line_break(self.text, offset);
         lines.iter().flat_map(|line| [line_break, line]).collect()
     }
 
     /// Formats nested mappings such as `{key: value}`; one entry per line if `indentation` contains the indentation of the
     /// surrounding line and of one level.
-    fn flow(self, names: &[&str], value: &str, indentation: Option<(usize, usize)>) -> String {
+    fn format_flow(
+        self,
+        names: &[&str],
+        value: &str,
+        indentation: Option<(usize, usize)>,
+    ) -> String {
         let style = if self.json {
             ScalarStyle::Json
         } else {
@@ -177,11 +185,11 @@ impl<'t> Text<'t> {
         let key = style.write(name, true);
         match indentation {
             Some((indent, step)) => {
-                let inner = self.flow(inner_names, value, Some((indent + step, step)));
+                let inner = self.format_flow(inner_names, value, Some((indent + step, step)));
                 let (open, close) = (" ".repeat(indent + step), " ".repeat(indent));
                 format!("{{{line_break}{open}{key}: {inner}{line_break}{close}}}")
             }
-            None => format!("{{{key}: {}}}", self.flow(inner_names, value, None)),
+            None => format!("{{{key}: {}}}", self.format_flow(inner_names, value, None)),
         }
     }
 
@@ -203,7 +211,7 @@ impl<'t> Text<'t> {
             let step = indent
                 .saturating_sub(column_of_line(self.text, map.start))
                 .max(1);
-            self.flow(inner_names, value, is_on_own_line.then_some((indent, step)))
+            self.format_flow(inner_names, value, is_on_own_line.then_some((indent, step)))
         };
         let key = ScalarStyle::of(&self.text[last.start..last.key_end]);
         let key = if self.json { ScalarStyle::Json } else { key };

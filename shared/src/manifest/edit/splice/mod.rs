@@ -46,7 +46,8 @@ pub(super) struct Text<'a> {
 enum Target<'a> {
     /// The value at the path.
     Value(&'a ValueSpan),
-    /// The mappings on the path that exist, outermost first; the rest of the path is missing in the last one.
+    /// The mappings on the path that exist, outermost first; the entry that contains the last of them, if any; and the
+    /// missing rest of the path.
     Missing(Vec<&'a ValueSpan>, Option<&'a Entry>, &'a [Step]),
 }
 

@@ -90,7 +90,7 @@ proptest! {
     #[test]
     fn any_text_can_be_a_value(value in "\\PC*|[ \\t\\n\\r'\":#{}&*!|>%@`,\\[\\]-]{0,12}", flow in any::<bool>()) {
         let text = if flow { "m: {a: b}\n" } else { "m:\n  a: b # c\n" };
-        let edit = Edit { document: 1, path: path("m/a"), change: Change::Set(value.clone()) };
+        let edit = Edit { document: 1, path: parse_path("m/a"), change: Change::Set(value.clone()) };
         let after = apply(text.as_bytes(), &[edit]).unwrap();
         let parsed = crate::manifest::read(&after).unwrap();
         prop_assert_eq!(parsed[0].root.field("m").unwrap().text("a"), Some(value.as_str()));
