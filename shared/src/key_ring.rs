@@ -151,7 +151,7 @@ pub struct NoKey;
 /// The reason why a value was not unsealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealFailure {
-    /// No key of the ring can decrypt it.
+    /// No key of the ring can decrypt the value.
     #[error(transparent)]
     NoKey(#[from] NoKey),
     /// The meter ended the work before every key was tried.
@@ -297,7 +297,7 @@ impl KeyRing {
         self.is_removed == other.is_removed && contents(self) == contents(other)
     }
 
-    /// Returns the key with that fingerprint.
+    /// Returns the key with this fingerprint.
     pub fn key(&self, fingerprint: &Fingerprint) -> Option<&Arc<RingKey>> {
         self.keys
             .iter()

@@ -124,12 +124,12 @@ pub struct Place {
     pub name: String,
 }
 
-/// Why an item cannot be unsealed.
+/// The result of trying keys on an item: why it cannot be unsealed, or the key that unseals it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// This key unseals the item.
     Opens(Fingerprint),
-    /// The item was sealed for another place, for this key.
+    /// The item was sealed with this key for another name, namespace or scope.
     Elsewhere(Place, Fingerprint),
     /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
@@ -141,7 +141,8 @@ pub enum Reason {
     Unknown,
 }
 
-/// Returns why each item cannot be unsealed, by item key. Tries `places` in order, after the object's own.
+/// Returns why each item cannot be unsealed, by item key. Tries `places` in order, after the name, namespace
+/// and scope of the object.
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -188,8 +189,8 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
     Reason::Unknown
 }
 
-/// Returns the places worth trying for an object: every scope with each of these namespaces and names. The
-/// object's own come first.
+/// Returns the places worth trying for an object besides its own: every scope with each of these namespaces and names,
+/// and with those of the object first.
 pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
     let own = own_place(sealed);
     let own_and_others = |own: &String, others: &[String]| -> Vec<String> {

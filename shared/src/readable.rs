@@ -135,7 +135,7 @@ enum Part {
 }
 
 impl Part {
-    /// Returns the part that a field is, or `None` if the field is skipped.
+    /// Returns which part of an object a field is, or `None` if the field is skipped.
     fn of_field(self, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Object, "metadata") => Some(Self::Metadata),
@@ -146,7 +146,7 @@ impl Part {
     }
 }
 
-/// Reads a value up to a number of levels.
+/// Reads a JSON value up to a number of nesting levels.
 #[derive(Clone, Copy)]
 struct BoundedSeed {
     levels: usize,

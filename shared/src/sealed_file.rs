@@ -16,7 +16,7 @@ const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 pub struct Found {
     /// The SealedSecret.
     pub sealed: SealedSecret,
-    /// Line of the file on which it begins.
+    /// Line of the file on which the SealedSecret begins.
     pub line: usize,
     document: usize,
     path: Vec<Step>,

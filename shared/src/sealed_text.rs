@@ -26,7 +26,7 @@ pub struct NotSealed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Actual {
     Empty,
-    /// The type of a value that is not text, with its article.
+    /// The type of a value that is not text, with an article.
     Type(&'static str),
     Format(&'static str),
     Text,

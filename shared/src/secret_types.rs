@@ -13,7 +13,7 @@ pub const MAX_SECRET_LEN: usize = 1 << 20;
 /// The requirements of one type.
 struct Rule {
     type_: &'static str,
-    /// For each entry, at least one of these items is required.
+    /// Groups of items; at least one item of each group is required.
     items: &'static [&'static [&'static str]],
     form: Form,
 }

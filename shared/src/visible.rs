@@ -14,7 +14,8 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// Uses the standard library's table of printable characters, which follows Unicode.
+/// Returns whether a reader cannot see the character. Uses the standard library's table of printable characters, which
+/// follows Unicode.
 pub(crate) fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }

@@ -87,9 +87,9 @@ impl Flag {
         self
     }
 
-    /// Makes a flag strict. For security settings: an empty value, or an environment variable that cannot be
-    /// parsed, is refused, so that the program never runs without the protection. An empty environment
-    /// variable counts as not set.
+    /// Makes a flag strict, for security settings: an empty value on the command line, or an environment variable that
+    /// cannot be parsed, is refused, so that the program never runs without the protection. An empty environment variable
+    /// counts as not set.
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.strict = true;
@@ -118,7 +118,7 @@ pub struct Program {
     pub flags: &'static [Flag],
 }
 
-/// The reason to stop before running.
+/// Why the program stops before it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// The user requested help: print to stdout, exit 0.

@@ -21,7 +21,7 @@ pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError
         offset += leading_space_len(&text[offset..]);
         line += text[counted_to..offset].matches('\n').count();
         counted_to = offset;
-        // Check before parsing, which takes the memory.
+        // Check before parsing, because parsing allocates the memory.
         if offset < text.len() && max_inner_values + documents.len() >= max_values {
             let number = documents.len() + 1;
             return Err(ReadError::at(number, line, ReadProblem::Size(max_values)));
@@ -93,7 +93,8 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
 }
 
 /// Reads the objects at the beginning of a text, with duplicate fields. Also returns the rest of the text, and the
-/// number of lines before it. Returns nothing for a text with more values than `max_values`.
+/// number of lines before it. Returns no objects for a text with more values than
+/// `max_values`.
 pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut offset, mut lines_before, mut counted_to) = (0, 0, 0);

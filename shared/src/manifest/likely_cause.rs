@@ -9,7 +9,7 @@ const MARKERS: [&str; 3] = ["<<<<<<<", ">>>>>>>", "|||||||"];
 /// Opening delimiters of template actions: of Go and Helm, of Jinja, of ERB.
 const ACTIONS: [&str; 4] = ["{{", "{%", "{#", "<%"];
 
-/// Returns the error, with the likely cause as its problem.
+/// Returns the error with the likely cause as its problem, or unchanged if no cause is found.
 pub(super) fn with_likely_cause(text: &str, error: ReadError) -> ReadError {
     let is_syntax_error = matches!(
         error.problem,
@@ -39,7 +39,7 @@ fn conflict_line(text: &str) -> Option<usize> {
     Some(text.lines().position(is_marker)? + 1)
 }
 
-/// Returns whether an action is where YAML allows none: on the line that cannot be parsed, or where a key or
+/// Returns whether a template action is where YAML allows none: on the line that cannot be parsed, or where a key or
 /// an unquoted value should begin.
 fn is_template(text: &str, malformed_line: usize) -> bool {
     let begins_with_action = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));

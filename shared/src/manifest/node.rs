@@ -12,8 +12,8 @@ pub struct Node {
     pub value: Value,
     /// Line of the input on which the value begins, counted from one.
     pub line: usize,
-    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key. Only
-    /// these are converted back to text where text is expected; a JSON number is not.
+    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or of a JSON number
+    /// or boolean. Where text is expected, only values with a source are converted to text.
     pub source: Option<Zeroizing<String>>,
 }
 

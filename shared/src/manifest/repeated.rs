@@ -48,7 +48,7 @@ fn add_repeated_in_json(node: &Node, repeated: &mut Vec<RepeatedKey>) {
     }
 }
 
-/// Adds the repeated keys of YAML documents to `found`. Returns `None` for malformed text.
+/// Adds the repeated keys of YAML documents to `repeated`. Returns `None` for malformed text.
 fn add_repeated_in_yaml(
     text: &str,
     lines_before: usize,

@@ -58,7 +58,7 @@ fn has_underscores_only_between_digits(text: &str) -> bool {
     true
 }
 
-/// Parses as Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
+/// Parses an integer like Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
 /// octal.
 fn integer(text: &str) -> Option<i128> {
     let (is_negative, digits) = match text.as_bytes().first()? {
@@ -104,7 +104,7 @@ pub(super) fn to_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Formats as Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
+/// Formats a number like Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
 /// value, with an exponent below 1e-4 and from 1e+06.
 fn format_float(number: f64) -> String {
     #[expect(

@@ -10,7 +10,7 @@ use super::scalar;
 /// The expected type of a value. `null` is allowed everywhere, as in Go.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
-    /// Anything.
+    /// A value of any type.
     Any,
     /// Text, or an unquoted scalar that is converted to text. As a value of a [`Self::Map`], `null` is the
     /// empty text.

@@ -10,10 +10,11 @@ use super::node::{Node, Value};
 use super::scalar;
 use crate::base64;
 
-/// Maximum nesting. Manifests need about ten levels; this keeps recursion over nodes far from a stack
+/// Maximum nesting. Manifests need about ten levels; the limit keeps recursion over nodes far from a stack
 /// overflow.
 const MAX_DEPTH: usize = 100;
-/// Weight that aliases may add to an input. A real manifest repeats a few labels; an alias bomb multiplies.
+/// Maximum weight that aliases may add to an input. A real manifest repeats a few labels; an alias bomb multiplies
+/// values.
 const MAX_ALIASED: usize = 50_000;
 const MERGE_KEY: &str = "<<";
 
@@ -148,7 +149,7 @@ impl Builder {
 
     fn alias(&mut self, anchor: usize) -> Result<Node, ReadError> {
         let Some(node) = self.anchors.get(&anchor) else {
-            // An alias inside its own anchor.
+            // The alias is inside the value of its own anchor.
             return Err(self.error(ReadProblem::Yaml("an alias refers to itself".into())));
         };
         let (node, weight) = (node.clone(), node.weight());

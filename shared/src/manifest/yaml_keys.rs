@@ -10,7 +10,7 @@ use super::yaml_in;
 
 const MERGE_KEY: &str = "<<";
 
-/// A key that is not the first of its name in its mapping.
+/// A key that occurs earlier in the same mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
     /// Line of the key, counted from one.

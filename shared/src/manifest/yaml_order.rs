@@ -34,13 +34,13 @@ fn is_before(a: &str, b: &str) -> bool {
         (true, false) | (false, true) => return b[i].is_alphabetic(),
         (false, false) => {}
     }
-    let seed = i64::from((a[i] == '0' || b[i] == '0') && after_nonzero_digits(&a[..i]));
+    let seed = i64::from((a[i] == '0' || b[i] == '0') && is_after_nonzero_digits(&a[..i]));
     let ((a_number, a_end), (b_number, b_end)) = (number_at(&a, i, seed), number_at(&b, i, seed));
     (a_number, a_end, a[i]) < (b_number, b_end, b[i])
 }
 
 /// Returns whether `front` ends in a number that has begun with a non-zero digit.
-fn after_nonzero_digits(front: &[char]) -> bool {
+fn is_after_nonzero_digits(front: &[char]) -> bool {
     front
         .iter()
         .rev()

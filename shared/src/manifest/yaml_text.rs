@@ -9,7 +9,7 @@ use super::yaml_out::pad;
 /// Column after which text is folded at the next space.
 const BEST_WIDTH: usize = 80;
 
-/// Returns whether a character may be written unescaped.
+/// A function that returns whether a character may be written unescaped.
 pub(super) type IsPrintable = fn(char) -> bool;
 
 /// Writes a key. It stays on one line, and is never mistaken for the merge key.

@@ -89,7 +89,7 @@ fn open_item(
     }
 }
 
-/// The meter of the whole work, with an additional limit on operations once one is set.
+/// The meter of the whole work. `remaining`, once set, also limits the number of operations.
 struct LimitedMeter<'a> {
     meter: &'a mut dyn Meter,
     remaining: Option<u64>,

@@ -210,7 +210,7 @@ pub fn unseal_values(
 
 /// The unsealed content of an object, and the key of each item.
 pub(crate) enum Contents {
-    /// Separate values.
+    /// The values of separate items.
     Items(OpenedItems),
     /// A whole Secret, from the deprecated form.
     Legacy(Box<Unsealed>),
@@ -258,7 +258,7 @@ fn open(
     }
 }
 
-/// Adds the likely cause, if some values cannot be unsealed here.
+/// Adds the likely cause to an error about items.
 fn explain(mut why: UnsealError, sealed: &SealedSecret, ring: &KeyRing) -> UnsealError {
     if let UnsealError::Items(errors) = &mut why {
         errors.explain(sealed, ring);

@@ -136,7 +136,7 @@ pub fn slow_work(sealed: &SealedSecret) -> u64 {
     })
 }
 
-/// The values of a Secret.
+/// The values of a Secret, with the results of templates.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) values: BTreeMap<String, Plain>,

@@ -35,7 +35,7 @@ impl Finder<'_> {
         self.text.as_bytes().get(self.offset).copied()
     }
 
-    /// Consumes this character after optional space.
+    /// Consumes the expected character after optional space; returns `None` for any other character.
     fn take(&mut self, expected: u8) -> Option<()> {
         self.skip_space();
         (self.peek() == Some(expected)).then(|| self.offset += 1)

@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Plain,
     SingleQuoted,
     DoubleQuoted,
-    /// `|` or `>`: the end of the header, and the start of the first content line.
+    /// A literal (`|`) or folded (`>`) scalar: the end of its header, and the start of its first content line.
     Block {
         header_end: usize,
         content: usize,
@@ -110,7 +110,7 @@ pub(super) fn line_start(text: &str, offset: usize) -> usize {
     text[..offset].rfind('\n').map_or(0, |index| index + 1)
 }
 
-/// Returns the end of the line, before its LF or CRLF.
+/// Returns the end of the line that contains `offset`, before its LF or CRLF.
 pub(super) fn line_end(text: &str, offset: usize) -> usize {
     let end = text[offset..]
         .find('\n')
@@ -122,7 +122,7 @@ pub(super) fn line_end(text: &str, offset: usize) -> usize {
     }
 }
 
-/// Returns the column, counted in characters.
+/// Returns the column of `offset`, counted in characters.
 pub(super) fn column(text: &str, offset: usize) -> usize {
     text[line_start(text, offset)..offset].chars().count()
 }

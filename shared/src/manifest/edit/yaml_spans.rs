@@ -7,8 +7,8 @@ use super::value_span::{
 };
 use crate::manifest::yaml_in;
 
-/// Returns the root of every document; `None` if the text is malformed, or contains a CR without LF, which is
-/// a line break only for the parser.
+/// Returns the root of every document. Returns `None` if the text is malformed, has a directive with non-ASCII
+/// characters, or contains a CR without LF, which is a line break only for the parser.
 pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) || has_non_ascii_directive(text)
     {

@@ -101,7 +101,7 @@ impl<'t> Text<'t> {
             .iter()
             .filter_map(|entry| entry_column(&&entry.value));
         let inner_steps = inner_columns.filter_map(|column| column.checked_sub(map_column));
-        // For a mapping in braces, the indentation of its first entry relative to the line of the opening brace.
+        // In a mapping with braces, use the indentation of its first entry relative to the line of the opening brace.
         let first = entries.first().map(|entry| entry.start);
         let first = first.filter(|offset| is_first_on_line(self.text, *offset));
         let flow_step = first.and_then(|offset| {
@@ -222,7 +222,7 @@ impl<'t> Text<'t> {
         let has_comma = self.text[comma..].starts_with(',');
         let after_comma = if has_comma { comma + 1 } else { end };
         if is_on_own_line {
-            // After a comment that follows, unless the brace is on the same line.
+            // Insert after a comment that follows, unless the closing brace is on the same line.
             let line = line_end(self.text, after_comma);
             let offset = if line < map.end { line } else { after_comma };
             let trailing_comma = if has_comma { "," } else { "" };

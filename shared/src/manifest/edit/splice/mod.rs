@@ -35,7 +35,7 @@ fn refuse<T>(offset: usize, problem: Problem) -> Result<T, Refusal> {
     Err(Refusal { offset, problem })
 }
 
-/// A text and its style.
+/// A text, and whether it is JSON.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,
@@ -91,8 +91,8 @@ pub(super) fn remove(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> Splices
     }
 }
 
-/// Returns the position of the exact key; for a field, otherwise of a key that differs only in case. Of equal keys the
-/// last one counts.
+/// Returns the index of the entry that a step selects: the exact key or, for a field, a key that differs only in case.
+/// Of equal keys, the last one counts.
 fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     let last_match = |is_match: &dyn Fn(&str) -> bool| {
         entries

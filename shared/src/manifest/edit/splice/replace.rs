@@ -19,7 +19,7 @@ impl Text<'_> {
             _ => {
                 let value_text = self.style(Some(span)).write(value, true);
                 let value_text = match span.kind {
-                    // A text that needs quotes only between braces needs none in a block.
+                    // A colon without quotes was accepted in the old value, so it needs no quotes in the new one.
                     Kind::Plain if self.text[range.clone()].contains(':') => {
                         self.style(Some(span)).write(value, false)
                     }
@@ -47,7 +47,7 @@ impl Text<'_> {
             .chars()
             .filter(|c| !"+-".contains(*c))
             .collect();
-        // Lines may be indented more than the value is.
+        // Use the least indentation: a line can be indented further, as part of the value.
         let indent = least_indent(&self.text[content..span.end]);
         let line = format!("{}{value}", " ".repeat(indent));
         Ok(vec![

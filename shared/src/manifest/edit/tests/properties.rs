@@ -78,7 +78,7 @@ proptest! {
 
     #[test]
     fn removing_an_added_value_restores_the_text(text in document()) {
-        // A mapping that was empty is `{}` afterwards.
+        // A mapping that was empty before is `{}` after the removal.
         let is_empty = text.contains("m:\nz") || text.contains("m:\r\nz");
         if !is_empty
             && let Ok(with_value) = apply_edits(&text, "m/new=AgX=")
