@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn rings_are_equal_if_keys_names_order_and_marks_are() {
+    fn rings_are_the_same_if_keys_names_order_and_marks_are_equal() {
         let new = new_test_key(1);
         let copy = |name: &str, second, marks| {
             let mut secret = key_secret::build(name, "ns", &new, BTreeMap::new(), BTreeMap::new());

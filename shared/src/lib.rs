@@ -49,6 +49,8 @@
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
 //! | [`secret`] | a Secret with its plaintext values |
+//! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
+//! | [`readable`] | JSON of the API server → objects that typed parsing can read |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |

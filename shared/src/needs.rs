@@ -1,5 +1,5 @@
 //! Determines which key each item of a SealedSecret needs, and why an item cannot be unsealed, by trying the keys of a
-//! key ring. Do not report the results to callers who may not verify the object.
+//! key ring. Do not report the results to callers who are not allowed to verify the object.
 
 use std::collections::BTreeMap;
 
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn each_item_of_an_object_sealed_by_several_keys_needs_its_own() {
+    fn each_item_of_an_object_sealed_by_several_keys_needs_its_own_key() {
         let (old, new) = (ring_key(1), ring_key(2));
         let mut object = seal_item(&old, Scope::Strict, "ns", "n", "a");
         object.spec.encrypted_data.extend(

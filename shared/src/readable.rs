@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_every_value_that_is_not_nested_too_deep() {
+    fn keeps_every_value_that_is_not_nested_too_deeply() {
         let text = r#"{"a":[1,-2,3.5,true,null,"é\n",{"metadata":{"managedFields":[]}}],"b":{}}"#;
         let Object(object) = serde_json::from_str(text).unwrap();
         assert_eq!(object, serde_json::from_str::<Json>(text).unwrap());

@@ -1,7 +1,7 @@
 //! Where a sealed value may be unsealed.
 //!
-//! The scope decides the OAEP label, and only the label binds a value to its place: the format binds neither
-//! the item key nor the template.
+//! The scope decides the OAEP label, and only the label binds a value to a namespace and a name: the format
+//! binds neither the item key nor the template.
 
 use std::collections::BTreeMap;
 use std::fmt;

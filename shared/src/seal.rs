@@ -394,7 +394,7 @@ stringData: {pw: hunter2}
     }
 
     #[test]
-    fn merging_creates_missing_maps_and_leaves_the_rest() {
+    fn merging_creates_missing_maps_and_keeps_everything_else() {
         let mut existing = seal_secret(&secret(
             "metadata: {name: web, namespace: ns}\ntype: a\nstringData: {a: x}",
         ))

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_templates_as_such_and_no_other_malformed_text() {
+    fn distinguishes_templates_from_other_malformed_text() {
         for (text, want) in [
             ("metadata:\n  name: {{ include \"a\" . }}\n", true),
             ("{{- if .Values.on }}\na: 1\n{{- end }}\n", true),

@@ -7,7 +7,7 @@
 //! and UTF-16 with a byte order mark is decoded. Each [`Node`] has its line, and each unquoted scalar its source text,
 //! so that a value that YAML 1.1 changes to another text can be reported ([`Reading::coerced`]).
 //!
-//! `saphyr-parser` parses the YAML syntax. We use it instead of `serde-saphyr` because typing depends on the
+//! `saphyr-parser` parses the YAML syntax. It is used instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
 //! both need events, not a deserializer.
 

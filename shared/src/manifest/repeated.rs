@@ -1,4 +1,4 @@
-//! Repeated keys of chosen documents, in JSON and YAML.
+//! Finds repeated keys in the documents that a filter accepts, in JSON and YAML.
 
 use std::collections::HashSet;
 

@@ -76,7 +76,7 @@ mod tests {
 
     /// If two keys diverge within a number, the common digits before belong to it, unless they are zeros.
     #[test]
-    fn a_number_counts_from_its_first_digit() {
+    fn a_number_includes_its_common_leading_digits() {
         for [first, second] in [["a12", "a100"], ["a000", "a05"], ["1-9", "1-10"]] {
             assert_eq!(sort_keys(vec![first, second]), [first, second]);
             assert_eq!(sort_keys(vec![second, first]), [first, second]);

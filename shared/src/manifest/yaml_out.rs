@@ -252,7 +252,7 @@ strip: |-
     }
 
     #[test]
-    fn long_keys_take_the_explicit_form() {
+    fn long_keys_use_the_explicit_form() {
         let key = "k".repeat(129);
         assert_eq!(to_yaml(&json!({ &key: "v" })), format!("? {key}\n: v\n"));
         let key = "k".repeat(128);

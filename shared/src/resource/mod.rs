@@ -1,4 +1,4 @@
-//! The SealedSecret API type, as lenient as upstream; every annotation and label name.
+//! The SealedSecret API type, as lenient as upstream, and the names of annotations and labels.
 
 mod document;
 mod names;

@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_without_values_are_those_of_placeholders() {
+    fn failures_without_values_depend_only_on_placeholders() {
         let failures = |items: &[&str], texts: Texts| {
             let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
             let items = items

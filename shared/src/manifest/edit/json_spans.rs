@@ -1,5 +1,5 @@
-//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; malformed text gives no
-//! positions.
+//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; for malformed text, no
+//! positions are returned.
 
 use super::value_span::{Entry, Kind, ValueSpan, quoted_end};
 
