@@ -94,7 +94,7 @@ pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
 /// Returns whether a controller with these keys created the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| proofs(key, origin, record));
-    expected.is_some_and(|proofs| are_equal(&proofs, &decode(&record.proof)))
+    expected.is_some_and(|proofs| is_equal_tag(&proofs, &decode(&record.proof)))
 }
 
 /// Returns whether a controller with these keys created the record for this version of the object, under any rules and
@@ -104,7 +104,7 @@ pub fn is_proof_of_unsealing(record: &SecretRecord, identity: Identity, ring: &K
     let proofs = decode(&record.proof);
     expected.is_some_and(|tag| {
         let received = proofs.get(..tag.as_ref().len()).unwrap_or_default();
-        are_equal(tag.as_ref(), received)
+        is_equal_tag(tag.as_ref(), received)
     })
 }
 
@@ -145,7 +145,7 @@ fn trusted_key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac:
 }
 
 fn is_tag(expected: &hmac::Tag, text: &str) -> bool {
-    are_equal(expected.as_ref(), &decode(text))
+    is_equal_tag(expected.as_ref(), &decode(text))
 }
 
 fn decode(text: &str) -> Vec<u8> {
@@ -153,7 +153,7 @@ fn decode(text: &str) -> Vec<u8> {
 }
 
 /// Compares in constant time, so that a forger does not learn how many bytes are right.
-fn are_equal(expected: &[u8], received: &[u8]) -> bool {
+fn is_equal_tag(expected: &[u8], received: &[u8]) -> bool {
     verify_slices_are_equal(expected, received).is_ok()
 }
 

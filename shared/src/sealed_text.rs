@@ -143,8 +143,8 @@ fn why_no_envelope(bytes: &[u8]) -> Option<Actual> {
 }
 
 fn is_readable(bytes: &[u8]) -> bool {
-    let is_odd = |c: char| c.is_control() && !c.is_whitespace();
-    std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_odd))
+    let is_unreadable = |c: char| c.is_control() && !c.is_whitespace();
+    std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_unreadable))
 }
 
 /// Returns the name of another format for encrypted or stored values if the bytes begin like one.

@@ -42,15 +42,15 @@ fn conflict_line(text: &str) -> Option<usize> {
 /// Returns whether a template action is where YAML allows none: on the line that cannot be parsed, or where a key or
 /// an unquoted value should begin.
 fn is_template(text: &str, malformed_line: usize) -> bool {
-    let begins_with_action = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));
+    let is_action_start = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));
     let is_bare = |line: &str| {
         let line = line.trim_start().trim_start_matches("- ");
         let value = line.split_once(": ").map(|(_, value)| value.trim_start());
-        begins_with_action(line) || value.is_some_and(begins_with_action)
+        is_action_start(line) || value.is_some_and(is_action_start)
     };
-    let has_any = |line: &str| ACTIONS.iter().any(|action| line.contains(action));
+    let has_action = |line: &str| ACTIONS.iter().any(|action| line.contains(action));
     let mut lines = text.lines().enumerate();
-    lines.any(|(i, line)| is_bare(line) || i + 1 == malformed_line && has_any(line))
+    lines.any(|(i, line)| is_bare(line) || i + 1 == malformed_line && has_action(line))
 }
 
 #[cfg(test)]

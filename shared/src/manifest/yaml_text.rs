@@ -38,17 +38,17 @@ enum Style {
 impl Style {
     /// Chooses the style as libyaml's emitter does.
     fn of(text: &str, is_printable: IsPrintable) -> Self {
-        let printable = text.chars().all(|c| c == '\n' || is_printable(c));
-        let ends_with_space = text.ends_with(' ');
+        let is_all_printable = text.chars().all(|c| c == '\n' || is_printable(c));
+        let has_trailing_space = text.ends_with(' ');
         if text.contains('\n') {
-            if printable && !text.contains(" \n") && !ends_with_space {
+            if is_all_printable && !text.contains(" \n") && !has_trailing_space {
                 Self::Literal
             } else {
                 Self::Double
             }
-        } else if !printable || !is_read_as_text(text) {
+        } else if !is_all_printable || !is_read_as_text(text) {
             Self::Double
-        } else if text.starts_with(' ') || ends_with_space || has_indicators(text) {
+        } else if text.starts_with(' ') || has_trailing_space || has_indicators(text) {
             Self::Single
         } else {
             Self::Plain
@@ -166,8 +166,9 @@ fn strip_zone(time: &str) -> Option<&str> {
     }
     let (time, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
     let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
-    let fits = |text: &str, max| text.len() == 2 && digits(text, 2).is_some_and(|n| n <= max);
-    (fits(hours, 24) && fits(minutes, 60)).then_some(time)
+    let is_in_range =
+        |text: &str, max| text.len() == 2 && digits(text, 2).is_some_and(|n| n <= max);
+    (is_in_range(hours, 24) && is_in_range(minutes, 60)).then_some(time)
 }
 
 /// Returns whether the text is a time like `15:4:5`, with or without a fraction.
@@ -176,20 +177,20 @@ fn is_time(text: &str) -> bool {
         .split_once('.')
         .map_or((text, None), |(c, f)| (c, Some(f)));
     let parts: Vec<&str> = clock.split(':').collect();
-    let below = |text: &str, end| digits(text, 2).is_some_and(|n| n < end);
+    let is_below = |text: &str, end| digits(text, 2).is_some_and(|n| n < end);
     let [hour, minute, second] = parts.as_slice() else {
         return false;
     };
-    below(hour, 24)
-        && below(minute, 60)
-        && below(second, 60)
+    is_below(hour, 24)
+        && is_below(minute, 60)
+        && is_below(second, 60)
         && fraction.is_none_or(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Parses a number of one to `max` digits.
 fn digits(text: &str, max: usize) -> Option<u32> {
-    let fits = (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if fits { text.parse().ok() } else { None }
+    let is_valid = (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if is_valid { text.parse().ok() } else { None }
 }
 
 /// Returns whether the text matches `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`, a number in base 60 for some YAML
@@ -200,17 +201,17 @@ fn is_base_60(text: &str) -> bool {
     let mut parts = sixties.split(':');
     let first = parts.next().unwrap_or("");
     let sixtieths: Vec<&str> = parts.collect();
-    let digits_or_underscores = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let is_digits_or_underscores = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     let is_sixtieth = |s: &str| match s.as_bytes() {
         [b] => b.is_ascii_digit(),
         [tens, ones] => (b'0'..=b'5').contains(tens) && ones.is_ascii_digit(),
         _ => false,
     };
     first.starts_with(|c: char| c.is_ascii_digit())
-        && digits_or_underscores(first)
+        && is_digits_or_underscores(first)
         && !sixtieths.is_empty()
         && sixtieths.into_iter().all(is_sixtieth)
-        && digits_or_underscores(fraction)
+        && is_digits_or_underscores(fraction)
 }
 
 /// Writes a double-quoted text. With `fold`, folds like [`write_folded`], with that indentation; a

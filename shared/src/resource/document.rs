@@ -39,8 +39,8 @@ impl SealedSecret {
     /// Returns the errors of [`Self::all_from_document`], and an error for a sealed value that is not text.
     pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
         let sealed = Self::from_node_leniently(node, reading)?;
-        let of_object = |source| in_object(&sealed, source);
-        check_items(node, reading, check_text).map_err(of_object)?;
+        let with_object = |source| in_object(&sealed, source);
+        check_items(node, reading, check_text).map_err(with_object)?;
         Ok(sealed)
     }
 
@@ -51,8 +51,8 @@ impl SealedSecret {
     /// Returns the errors of [`Self::all_from_document`].
     pub fn from_node_leniently(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
         let sealed = read_sealed_secret(node, reading)?;
-        let of_object = |source| in_object(&sealed, source);
-        check_items(node, reading, |_, _| Ok(())).map_err(of_object)?;
+        let with_object = |source| in_object(&sealed, source);
+        check_items(node, reading, |_, _| Ok(())).map_err(with_object)?;
         Ok(sealed)
     }
 

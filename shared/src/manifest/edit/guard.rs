@@ -75,20 +75,20 @@ fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
 /// numbers are ignored.
 pub(super) fn difference(expected: &Node, actual: &Node) -> Option<String> {
     let mut path = Vec::new();
-    differs(expected, actual, &mut path).then(|| path.join("."))
+    is_different(expected, actual, &mut path).then(|| path.join("."))
 }
 
-fn differs(expected: &Node, actual: &Node, path: &mut Vec<String>) -> bool {
+fn is_different(expected: &Node, actual: &Node, path: &mut Vec<String>) -> bool {
     let mut differs_inside = |name: String, expected: Option<&Node>, actual: Option<&Node>| {
         path.push(name);
-        let is_different = match (expected, actual) {
-            (Some(expected), Some(actual)) => differs(expected, actual, path),
+        let has_difference = match (expected, actual) {
+            (Some(expected), Some(actual)) => is_different(expected, actual, path),
             _ => true,
         };
-        if !is_different {
+        if !has_difference {
             path.pop();
         }
-        is_different
+        has_difference
     };
     match (&expected.value, &actual.value) {
         (Value::List(expected), Value::List(actual)) => (0..expected.len().max(actual.len()))

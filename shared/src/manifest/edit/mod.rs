@@ -171,8 +171,8 @@ impl Source {
     }
 
     fn spans(&self) -> Result<Vec<ValueSpan>, EditError> {
-        let json = is_json(&self.text_without_marks);
-        let roots = if json {
+        let is_json_text = is_json(&self.text_without_marks);
+        let roots = if is_json_text {
             json_spans::find(&self.text_without_marks)
         } else {
             None

@@ -25,7 +25,7 @@ impl ScalarStyle {
     pub(super) fn write(self, text: &str, in_flow: bool) -> String {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),
-            Self::Plain if needs_no_quotes(text, in_flow) => text.to_owned(),
+            Self::Plain if can_be_plain(text, in_flow) => text.to_owned(),
             Self::Plain if text.contains('"') && is_printable(text) => {
                 yaml_text::single_quoted(text)
             }
@@ -43,8 +43,8 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Returns whether the text needs no quotes. Old parsers treat any colon between braces as syntax.
-fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
+/// Returns whether the text can be written without quotes. Old parsers treat any colon between braces as syntax.
+fn can_be_plain(text: &str, in_flow: bool) -> bool {
     let is_harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
         && !text.starts_with("...")

@@ -51,7 +51,7 @@ impl<'t> Text<'t> {
             return refuse(map.start, Problem::Layout);
         };
         let offset = self.end_of_line_after_value(last.value.end)?;
-        if offset == self.text.len() && self.ends_in_open_block(&last.value) {
+        if offset == self.text.len() && self.has_open_block_at_end(&last.value) {
             return refuse(last.start, Problem::Layout);
         }
         let indent = column(self.text, first.start);
@@ -66,14 +66,14 @@ impl<'t> Text<'t> {
 
     /// Returns whether the text ends in a block scalar without a last line break. Parsers disagree on whether the value
     /// has a line break at its end, and an added line would give it one.
-    fn ends_in_open_block(self, span: &ValueSpan) -> bool {
+    fn has_open_block_at_end(self, span: &ValueSpan) -> bool {
         match &span.kind {
             Kind::List(items) => items
                 .last()
-                .is_some_and(|item| self.ends_in_open_block(item)),
+                .is_some_and(|item| self.has_open_block_at_end(item)),
             Kind::Map { entries, .. } => {
                 let last = entries.last();
-                last.is_some_and(|entry| self.ends_in_open_block(&entry.value))
+                last.is_some_and(|entry| self.has_open_block_at_end(&entry.value))
             }
             Kind::Block { header_end, .. } => !self.text[span.start..*header_end].contains('-'),
             _ => false,
