@@ -259,7 +259,7 @@ impl ClusterKeys {
         for (name, event) in key_changes::events(&self.ring, &ring) {
             self.record_event(&name, self.uids.get(&name).cloned(), event);
         }
-        let changed = !ring.same_keys(&self.ring);
+        let changed = !ring.has_same_keys(&self.ring);
         self.report_waiting_key(&ring);
         self.ring = Arc::new(ring);
         changed

@@ -67,13 +67,13 @@ pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &Key
     let mut stored: Vec<&Stored> = stored.collect();
     stored.sort_by_key(|stored| (stored.created, stored.key.name()));
     KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)))
-        .requiring_backup(config.requires_backup)
+        .with_required_backup(config.requires_backup)
 }
 
 /// Returns the newest key if it does not seal because it is not backed up.
 pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
     let last = ring.newest()?;
-    (ring.hindrance(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
+    (ring.why_it_cannot_seal(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
 }
 
 /// The message about a key that waits for its backup (see [`waiting`]).
@@ -125,7 +125,7 @@ impl KeyStore {
                 .into(),
             );
         }
-        !self.ring.same_keys(&before)
+        !self.ring.has_same_keys(&before)
     }
 
     /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`], which requests a new key. Returns true only

@@ -18,12 +18,12 @@ use crate::scope::Label;
 
 /// Bytes of a new session key. [`open`] accepts any AES key size, as upstream does.
 const SESSION_KEY_LEN: usize = 32;
-/// The substitute for a session key that could not be decrypted.
-const NO_SESSION: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
+/// Substitute for a session key that could not be decrypted.
+const SUBSTITUTE_KEY: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
 /// Bytes of the length field at the start.
 const LENGTH_LEN: usize = 2;
 
-/// OAEP or AES refused the key. Independent of the value.
+/// OAEP or AES rejected the key. Does not depend on the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate's key cannot encrypt")]
 pub struct SealError;
@@ -49,8 +49,8 @@ pub fn seal(
 ) -> Result<Vec<u8>, SealError> {
     let mut session = Zeroizing::new([0; SESSION_KEY_LEN]);
     rng.fill_bytes(session.as_mut());
-    let wrapped = key.encrypt(label, session.as_ref()).ok_or(SealError)?;
-    let wrapped_len = u16::try_from(wrapped.len()).map_err(|_| SealError)?;
+    let encrypted_key = key.encrypt(label, session.as_ref()).ok_or(SealError)?;
+    let encrypted_key_len = u16::try_from(encrypted_key.len()).map_err(|_| SealError)?;
 
     let mut value = Zeroizing::new(plain.to_vec());
     let tag = session_key(session.as_ref())
@@ -59,9 +59,9 @@ pub fn seal(
         .map_err(|_| SealError)?;
 
     let mut sealed =
-        Vec::with_capacity(LENGTH_LEN + wrapped.len() + value.len() + tag.as_ref().len());
-    sealed.extend_from_slice(&wrapped_len.to_be_bytes());
-    sealed.extend_from_slice(&wrapped);
+        Vec::with_capacity(LENGTH_LEN + encrypted_key.len() + value.len() + tag.as_ref().len());
+    sealed.extend_from_slice(&encrypted_key_len.to_be_bytes());
+    sealed.extend_from_slice(&encrypted_key);
     sealed.extend_from_slice(&value);
     sealed.extend_from_slice(tag.as_ref());
     Ok(sealed)
@@ -77,12 +77,12 @@ pub fn seal(
 ///
 /// Returns [`OpenError`] for every failure.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
-    let (wrapped, encrypted) = split(sealed).ok_or(OpenError)?;
-    let session = key.decrypt(label, wrapped);
+    let (encrypted_key, encrypted) = split(sealed).ok_or(OpenError)?;
+    let session = key.decrypt(label, encrypted_key);
     let session = session.and_then(|session| session_key(session.expose()));
     let is_decrypted = session.is_some();
     let aead = session
-        .or_else(|| session_key(&NO_SESSION))
+        .or_else(|| session_key(&SUBSTITUTE_KEY))
         .ok_or(OpenError)?;
     let mut value = Zeroizing::new(encrypted.to_vec());
     let len = aead
@@ -102,7 +102,7 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
 pub enum Finding {
     /// The key decrypts the value.
     Opens,
-    /// The value was sealed for this key and label, and changed after the session key.
+    /// The value was sealed for this key and label, but the part after the session key was changed.
     Damaged,
     /// The value was sealed for another key or label, or its beginning was changed.
     Closed,
@@ -113,7 +113,7 @@ pub fn examine(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Finding {
     if open(key, label, sealed).is_ok() {
         return Finding::Opens;
     }
-    let session = split(sealed).and_then(|(wrapped, _)| key.decrypt(label, wrapped));
+    let session = split(sealed).and_then(|(encrypted_key, _)| key.decrypt(label, encrypted_key));
     match session.and_then(|session| session_key(session.expose())) {
         Some(_) => Finding::Damaged,
         None => Finding::Closed,
@@ -123,11 +123,11 @@ pub fn examine(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Finding {
 /// Returns the length of the RSA block in bytes, which is the modulus length of the key that the value was
 /// sealed for; `None` if the value is too short.
 pub fn modulus_len(sealed: &[u8]) -> Option<usize> {
-    split(sealed).map(|(wrapped, _)| wrapped.len())
+    split(sealed).map(|(encrypted_key, _)| encrypted_key.len())
 }
 
-/// Returns the length of the RSA block that the value announces, however long the value is; `None` if it has no
-/// length field.
+/// Returns the length of the RSA block according to the length field, however long the value is; `None` if the value is
+/// too short for the field.
 pub(crate) fn announced_len(sealed: &[u8]) -> Option<usize> {
     let (length, _) = sealed.split_first_chunk::<LENGTH_LEN>()?;
     Some(usize::from(u16::from_be_bytes(*length)))
@@ -167,7 +167,7 @@ mod tests {
     use crate::key::test_key;
     use crate::scope::Scope;
 
-    fn sealed(plain: &[u8], label: &Label) -> Vec<u8> {
+    fn seal_value(plain: &[u8], label: &Label) -> Vec<u8> {
         let mut rng = StdRng::seed_from_u64(1);
         seal(
             test_key().certificate().public_key(),
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn has_the_layout_of_upstream() {
         let label = Scope::Strict.label("ns", "n");
-        let bytes = sealed(b"hi", &label);
+        let bytes = seal_value(b"hi", &label);
         assert_eq!(modulus_len(&bytes), Some(256));
         assert_eq!(bytes.len(), 2 + 256 + 2 + 16);
     }
@@ -189,10 +189,10 @@ mod tests {
     #[test]
     fn refuses_a_value_that_is_too_short() {
         let label = Scope::ClusterWide.label("", "");
-        let bytes = sealed(b"", &label);
+        let bytes = seal_value(b"", &label);
         for len in [0, 1, 2, 257, 258, bytes.len() - 1] {
-            let got = open(test_key().private(), &label, &bytes[..len]);
-            assert_eq!(got, Err(OpenError), "{len} bytes");
+            let result = open(test_key().private(), &label, &bytes[..len]);
+            assert_eq!(result, Err(OpenError), "{len} bytes");
         }
     }
 
@@ -202,16 +202,16 @@ mod tests {
         #[test]
         fn opens_what_it_sealed(plain: Vec<u8>, scope in prop::sample::select(&Scope::ALL[..])) {
             let label = scope.label("ns", "n");
-            let opened = open(test_key().private(), &label, &sealed(&plain, &label)).unwrap();
-            prop_assert_eq!(opened.expose(), &plain[..]);
+            let plaintext = open(test_key().private(), &label, &seal_value(&plain, &label)).unwrap();
+            prop_assert_eq!(plaintext.expose(), &plain[..]);
         }
 
         #[test]
-        fn refuses_a_value_with_any_bit_changed(plain: Vec<u8>, at: prop::sample::Index, bit in 0_u8..8) {
+        fn refuses_a_value_with_any_bit_changed(plain: Vec<u8>, index: prop::sample::Index, bit in 0_u8..8) {
             let label = Scope::Strict.label("ns", "n");
-            let mut bytes = sealed(&plain, &label);
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            let mut bytes = seal_value(&plain, &label);
+            let changed = index.index(bytes.len());
+            bytes[changed] ^= 1 << bit;
             prop_assert_eq!(open(test_key().private(), &label, &bytes), Err(OpenError));
         }
 
@@ -225,18 +225,18 @@ mod tests {
     #[test]
     fn opens_session_keys_of_every_aes_length() {
         let label = Scope::Strict.label("ns", "n");
-        let public = test_key().certificate().public_key();
+        let key = test_key().certificate().public_key();
         for len in [16, 24, 32] {
             let session = vec![7; len];
-            let block = public.encrypt(&label, &session).unwrap();
+            let block = key.encrypt(&label, &session).unwrap();
             let mut value = b"value".to_vec();
             let tag = session_key(&session)
                 .unwrap()
                 .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
                 .unwrap();
             let sealed = [&[1, 0][..], &block, &value, tag.as_ref()].concat();
-            let opened = open(test_key().private(), &label, &sealed);
-            assert_eq!(opened.unwrap().expose(), b"value", "{len}");
+            let result = open(test_key().private(), &label, &sealed);
+            assert_eq!(result.unwrap().expose(), b"value", "{len}");
         }
     }
 
@@ -245,13 +245,13 @@ mod tests {
     fn refuses_a_value_without_a_session_key() {
         let label = Scope::Strict.label("ns", "n");
         let mut value = b"forged".to_vec();
-        let tag = session_key(&NO_SESSION)
+        let tag = session_key(&SUBSTITUTE_KEY)
             .unwrap()
             .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
             .unwrap();
         let forged = [&[1, 0][..], &[7; 256], &value, tag.as_ref()].concat();
-        let got = open(test_key().private(), &label, &forged);
-        assert_eq!(got, Err(OpenError));
+        let result = open(test_key().private(), &label, &forged);
+        assert_eq!(result, Err(OpenError));
     }
 
     #[test]
@@ -266,11 +266,15 @@ mod tests {
                 ]
             })
             .collect();
-        for here in &labels {
-            let bytes = sealed(b"value", here);
-            for there in &labels {
-                let opened = open(test_key().private(), there, &bytes).is_ok();
-                assert_eq!(opened, here == there, "{here:?} under {there:?}");
+        for sealing_label in &labels {
+            let bytes = seal_value(b"value", sealing_label);
+            for label in &labels {
+                let is_opened = open(test_key().private(), label, &bytes).is_ok();
+                assert_eq!(
+                    is_opened,
+                    sealing_label == label,
+                    "{sealing_label:?} under {label:?}"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Key hints: which certificate sealed each item, in one annotation of the SealedSecret.
 //!
-//! Advice, never evidence: anyone who can write the object can write any hint. A hint names the key to try first, and
+//! Hints are advice, never evidence: anyone who can write the object can write any hint. A hint names the key to try first, and
 //! informs readers; nothing may rely on it. `seal` writes hints; `kubeseal` writes none, and keeps a stale one when it
 //! changes the item.
 
@@ -57,7 +57,7 @@ mod tests {
     fn ignores_hints_that_cannot_be_parsed() {
         let good = test_key().fingerprint().to_string();
         for (why, text, want) in [
-            ("nothing", String::new(), 0),
+            ("an empty text", String::new(), 0),
             ("no JSON", "a=b".into(), 0),
             ("a list", format!("[\"{good}\"]"), 0),
             ("a number", "{\"a\": 1}".into(), 0),

@@ -40,21 +40,21 @@ impl Marks {
     }
 
     /// Returns whether a mark prevents the key from sealing, regardless of its backup.
-    pub fn forbid_sealing(&self) -> bool {
+    pub fn is_sealing_forbidden(&self) -> bool {
         self.is_compromised || self.is_opening_only
     }
 }
 
 /// Returns the value of [`BACKED_UP_ANNOTATION`]: fingerprint, a space, and the time in seconds.
-pub fn backed_up_text(key: &Fingerprint, at: Timestamp) -> String {
-    let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
-    format!("{key} {at}")
+pub fn backed_up_text(key: &Fingerprint, time: Timestamp) -> String {
+    let time = Timestamp::from_second(time.as_second()).unwrap_or(time);
+    format!("{key} {time}")
 }
 
 fn backed_up_at(text: &str, key: &Fingerprint) -> Option<Timestamp> {
-    let (fingerprint, at) = text.split_once(' ')?;
-    let is_this = fingerprint.parse::<Fingerprint>().is_ok_and(|f| f == *key);
-    is_this.then(|| at.parse().ok()).flatten()
+    let (fingerprint, time) = text.split_once(' ')?;
+    let is_same_key = fingerprint.parse::<Fingerprint>().is_ok_and(|f| f == *key);
+    is_same_key.then(|| time.parse().ok()).flatten()
 }
 
 /// The state of a key.
@@ -121,17 +121,17 @@ impl KeyProperties {
 /// unknown, the newest key that may seal takes its place. A key newer than the served one is waiting for its
 /// backup.
 pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let may_seal = |key: &&KeyProperties| {
-        key.is_active && key.fingerprint.is_some() && !key.marks.forbid_sealing()
+    let can_seal = |key: &&KeyProperties| {
+        key.is_active && key.fingerprint.is_some() && !key.marks.is_sealing_forbidden()
     };
     let newest = keys
         .iter()
-        .filter(may_seal)
+        .filter(can_seal)
         .max_by_key(|key| key.order_time);
     let sealing = served
         .and_then(|served| {
             keys.iter()
-                .filter(may_seal)
+                .filter(can_seal)
                 .find(|k| k.fingerprint.as_ref() == Some(served))
         })
         .or(newest);
@@ -145,7 +145,9 @@ fn state(key: &KeyProperties, sealing: Option<&KeyProperties>) -> KeyState {
         Some(_) if !key.is_active => KeyState::Retired,
         Some(_) if key.marks.is_compromised => KeyState::Compromised,
         Some(_) if key.marks.is_opening_only => KeyState::Opening,
-        own if sealing.is_some_and(|sealing| sealing.fingerprint == *own) => KeyState::Sealing,
+        fingerprint if sealing.is_some_and(|sealing| sealing.fingerprint == *fingerprint) => {
+            KeyState::Sealing
+        }
         Some(_) if is_newer && key.marks.backed_up.is_none() => KeyState::Waiting,
         Some(_) => KeyState::Opening,
     }
@@ -174,22 +176,26 @@ mod tests {
     #[test]
     fn a_backup_mark_applies_only_to_its_key() {
         let key = test_key().fingerprint();
-        let other = new_test_key(5).pair.fingerprint().clone();
-        let at: Timestamp = "2026-11-25T01:02:03.5Z".parse().unwrap();
+        let other_key = new_test_key(5).pair.fingerprint().clone();
+        let time: Timestamp = "2026-11-25T01:02:03.5Z".parse().unwrap();
         for (why, text, want) in [
             (
-                "its own",
-                backed_up_text(key, at),
+                "the fingerprint of the key",
+                backed_up_text(key, time),
                 Some("2026-11-25T01:02:03Z"),
             ),
-            ("another key's", backed_up_text(&other, at), None),
+            (
+                "the fingerprint of another key",
+                backed_up_text(&other_key, time),
+                None,
+            ),
             ("no time", format!("{key} soon"), None),
             ("no fingerprint", "2026-11-25T01:02:03Z".to_owned(), None),
             ("true", "true".to_owned(), None),
         ] {
             let marks = Marks::read(&metadata(KEY_ACTIVE, &[(BACKED_UP_ANNOTATION, text)]), key);
             assert_eq!(
-                marks.backed_up.map(|at| at.to_string()).as_deref(),
+                marks.backed_up.map(|time| time.to_string()).as_deref(),
                 want,
                 "{why}"
             );
@@ -212,9 +218,12 @@ mod tests {
         for value in ["", "true", "false", "2026-11-28T00:00:00Z"] {
             let marked = metadata(KEY_ACTIVE, &[(OPENING_ONLY_ANNOTATION, value.to_owned())]);
             let marks = Marks::read(&marked, key);
-            assert!(marks.is_opening_only && marks.forbid_sealing(), "{value:?}");
+            assert!(
+                marks.is_opening_only && marks.is_sealing_forbidden(),
+                "{value:?}"
+            );
         }
-        assert!(!Marks::read(&metadata(KEY_ACTIVE, &[]), key).forbid_sealing());
+        assert!(!Marks::read(&metadata(KEY_ACTIVE, &[]), key).is_sealing_forbidden());
     }
 
     const RETIRED: &str = crate::resource::KEY_RETIRED;
@@ -222,11 +231,11 @@ mod tests {
     #[test]
     fn returns_the_state_of_each_key() {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
-        let prints: Vec<Fingerprint> = (1..=3)
+        let fingerprints: Vec<Fingerprint> = (1..=3)
             .map(|n| new_test_key(n).pair.fingerprint().clone())
             .collect();
         let key = |n: usize| KeyProperties {
-            fingerprint: Some(prints[n].clone()),
+            fingerprint: Some(fingerprints[n].clone()),
             is_active: true,
             marks: Marks::default(),
             order_time: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
@@ -277,7 +286,7 @@ mod tests {
                 vec![Sealing, Opening],
             ),
             (
-                "not even if served, nor alone",
+                "not even if served and the only key",
                 vec![opening_only(1)],
                 Some(1),
                 vec![Opening],
@@ -307,7 +316,7 @@ mod tests {
                 vec![Retired, Compromised],
             ),
         ] {
-            let served = served.map(|n: usize| &prints[n]);
+            let served = served.map(|n: usize| &fingerprints[n]);
             assert_eq!(states(&keys, served), want, "{why}");
         }
     }

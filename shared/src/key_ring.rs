@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::envelope;
 use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey, Validity};
 use crate::key_marks::Marks;
-use crate::meter::{Interrupted, Meter, Unmetered, opening};
+use crate::meter::{Interrupted, Meter, Unmetered, opening_cost};
 use crate::plain::Plain;
 use crate::scope::Label;
 
@@ -68,7 +68,7 @@ impl RingKey {
         self.private.fingerprint()
     }
 
-    /// Returns the HMAC key of records, which only a holder of the private key can compute.
+    /// Returns the HMAC key of records: only a holder of the private key can compute and verify a record.
     pub(crate) fn record_key(&self) -> &hmac::Key {
         self.private.record_key()
     }
@@ -83,9 +83,9 @@ impl RingKey {
         self.marks
     }
 
-    /// Returns whether records computed with this key can be trusted. They cannot if others may know the key.
-    pub(crate) fn may_vouch(&self) -> bool {
-        !self.marks.forbid_sealing()
+    /// Returns whether records computed with this key can be trusted: false if others may know the key.
+    pub(crate) fn is_trusted_for_records(&self) -> bool {
+        !self.marks.is_sealing_forbidden()
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
@@ -151,7 +151,7 @@ pub struct NoKey;
 /// The reason why a value was not unsealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealFailure {
-    /// No key of the ring can decrypt it.
+    /// No key of the ring can decrypt the value.
     #[error(transparent)]
     NoKey(#[from] NoKey),
     /// The meter ended the work before every key was tried.
@@ -196,7 +196,7 @@ impl KeyRing {
 
     /// Sets whether a key seals only after it is marked as backed up.
     #[must_use]
-    pub fn requiring_backup(mut self, is_required: bool) -> Self {
+    pub fn with_required_backup(mut self, is_required: bool) -> Self {
         self.requires_backup = is_required;
         self
     }
@@ -215,20 +215,20 @@ impl KeyRing {
     /// Returns why no key may seal.
     pub fn sealing(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
         let certified = self.keys.iter().filter(|key| key.certificate.is_some());
-        let mut may_seal = certified.filter(|key| self.may_seal(key));
-        let valid = may_seal.clone().find(|key| key.is_valid(now));
+        let mut can_seal = certified.filter(|key| self.can_seal(key));
+        let valid = can_seal.clone().find(|key| key.is_valid(now));
         valid
-            .or_else(|| may_seal.next())
+            .or_else(|| can_seal.next())
             .ok_or_else(|| self.why_none_seals())
     }
 
     fn why_none_seals(&self) -> NoSealingKey {
         let certified = self.keys.iter().filter(|key| key.certificate.is_some());
-        let mut why = NoSealingKey::NoKey;
-        for found in certified.filter_map(|key| self.hindrance(key)) {
-            why = match (why, found) {
+        let mut result = NoSealingKey::NoKey;
+        for reason in certified.filter_map(|key| self.why_it_cannot_seal(key)) {
+            result = match (result, reason) {
                 // Prefer the reason that the administrator can fix.
-                (NoSealingKey::NotBackedUp, _) => why,
+                (NoSealingKey::NotBackedUp, _) => result,
                 (
                     NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,
                     NoSealingKey::OpeningOnly,
@@ -237,19 +237,19 @@ impl KeyRing {
                     NoSealingKey::OpeningOnly | NoSealingKey::CompromisedOrOpeningOnly,
                     NoSealingKey::Compromised,
                 ) => NoSealingKey::CompromisedOrOpeningOnly,
-                _ => found,
+                _ => reason,
             };
         }
-        why
+        result
     }
 
-    /// Returns whether this key may seal.
-    pub fn may_seal(&self, key: &RingKey) -> bool {
-        self.hindrance(key).is_none()
+    /// Returns whether a key may seal.
+    pub fn can_seal(&self, key: &RingKey) -> bool {
+        self.why_it_cannot_seal(key).is_none()
     }
 
     /// Returns why a key may not seal, or `None` if it may.
-    pub fn hindrance(&self, key: &RingKey) -> Option<NoSealingKey> {
+    pub fn why_it_cannot_seal(&self, key: &RingKey) -> Option<NoSealingKey> {
         if self.is_removed {
             Some(NoSealingKey::Removed)
         } else if key.marks.is_compromised {
@@ -282,7 +282,7 @@ impl KeyRing {
 
     /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and
     /// are both stored or both removed.
-    pub fn same_keys(&self, other: &Self) -> bool {
+    pub fn has_same_keys(&self, other: &Self) -> bool {
         let contents = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
             let content = |k: &Arc<RingKey>| {
                 (
@@ -297,7 +297,7 @@ impl KeyRing {
         self.is_removed == other.is_removed && contents(self) == contents(other)
     }
 
-    /// Returns the key with that fingerprint.
+    /// Returns the key with this fingerprint.
     pub fn key(&self, fingerprint: &Fingerprint) -> Option<&Arc<RingKey>> {
         self.keys
             .iter()
@@ -316,8 +316,8 @@ impl KeyRing {
         sealed: &[u8],
         first: &[&Fingerprint],
     ) -> Result<(Plain, &Arc<RingKey>), NoKey> {
-        let opened = self.open_within(label, sealed, first, &mut Unmetered);
-        opened.map_err(|_| NoKey)
+        let result = self.open_within(label, sealed, first, &mut Unmetered);
+        result.map_err(|_| NoKey)
     }
 
     /// Like [`Self::open`], but reports to a meter before each private-key operation.
@@ -334,15 +334,15 @@ impl KeyRing {
     ) -> Result<(Plain, &Arc<RingKey>), UnsealFailure> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
         let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
-        let named = first.iter().enumerate();
-        let named = named.filter(|(i, name)| !first[..*i].contains(name));
-        let preferred = named.filter_map(|(_, name)| self.key(name));
+        let distinct = first.iter().enumerate();
+        let distinct = distinct.filter(|(i, name)| !first[..*i].contains(name));
+        let preferred = distinct.filter_map(|(_, name)| self.key(name));
         let others = self.keys.iter().filter(|key| !is_first(key));
-        let fitting = preferred
+        let candidates = preferred
             .chain(others)
             .filter(|key| key.private.modulus_len() == len);
-        for key in fitting {
-            meter.spend(opening(len, sealed.len()))?;
+        for key in candidates {
+            meter.spend(opening_cost(len, sealed.len()))?;
             if let Ok(plain) = envelope::open(&key.private, label, sealed) {
                 return Ok((plain, key));
             }
@@ -422,40 +422,45 @@ mod tests {
             }))
         };
         let restored4 = restored(4);
-        let [plain1, plain2] = [1, 2].map(|n| marked(n, false, false));
-        let saved1 = marked(1, true, false);
-        let [known1, known3] = [1, 3].map(|n| marked(n, true, true));
+        let [unmarked1, unmarked2] = [1, 2].map(|n| marked(n, false, false));
+        let backed_up1 = marked(1, true, false);
+        let [compromised1, compromised3] = [1, 3].map(|n| marked(n, true, true));
         for (why, keys, requires_backup, want) in [
             ("nothing", vec![], true, Err(NoKey)),
-            ("the newest", vec![&plain1, &plain2], false, Ok("2")),
+            ("the newest", vec![&unmarked1, &unmarked2], false, Ok("2")),
             (
                 "not backed up",
-                vec![&plain1, &plain2],
+                vec![&unmarked1, &unmarked2],
                 true,
                 Err(NotBackedUp),
             ),
             (
                 "the previous key seals until then",
-                vec![&saved1, &plain2],
+                vec![&backed_up1, &unmarked2],
                 true,
                 Ok("1"),
             ),
             (
                 "compromised, backup required",
-                vec![&saved1, &known3],
+                vec![&backed_up1, &compromised3],
                 true,
                 Ok("1"),
             ),
             (
                 "compromised, no backup required",
-                vec![&plain1, &known3],
+                vec![&unmarked1, &compromised3],
                 false,
                 Ok("1"),
             ),
-            ("compromised alone", vec![&known3], false, Err(Compromised)),
+            (
+                "compromised alone",
+                vec![&compromised3],
+                false,
+                Err(Compromised),
+            ),
             (
                 "opening-only, newer and backed up",
-                vec![&saved1, &restored4],
+                vec![&backed_up1, &restored4],
                 true,
                 Ok("1"),
             ),
@@ -467,31 +472,31 @@ mod tests {
             ),
             (
                 "compromised, and the other not backed up",
-                vec![&plain1, &known3],
+                vec![&unmarked1, &compromised3],
                 true,
                 Err(NotBackedUp),
             ),
             (
                 "some compromised, the others opening-only",
-                vec![&known1, &restored4, &known3],
+                vec![&compromised1, &restored4, &compromised3],
                 false,
                 Err(CompromisedOrOpeningOnly),
             ),
             (
                 "compromised and older, and the other not backed up",
-                vec![&known1, &plain2],
+                vec![&compromised1, &unmarked2],
                 true,
                 Err(NotBackedUp),
             ),
         ] {
             let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
-            let ring = ring.requiring_backup(requires_backup);
+            let ring = ring.with_required_backup(requires_backup);
             assert_eq!(
                 ring.sealing(Timestamp::UNIX_EPOCH).map(|key| key.name()),
                 want,
                 "{why}"
             );
-            let may_any = ring.keys().iter().any(|key| ring.may_seal(key));
+            let may_any = ring.keys().iter().any(|key| ring.can_seal(key));
             assert_eq!(may_any, want.is_ok(), "{why}");
             assert_eq!(ring.is_empty(), want == Err(NoKey), "{why}");
         }
@@ -509,12 +514,12 @@ mod tests {
         };
         let time = Timestamp::from_second(9_000_000_001).unwrap();
         let planted = Arc::new(RingKey::new("planted".into(), time, pair).with_marks(marks));
-        let last = |keys: &[&Arc<RingKey>]| {
+        let newest_name = |keys: &[&Arc<RingKey>]| {
             let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
             ring.newest().map(|key| key.name().to_owned())
         };
-        assert_eq!(last(&[&future, &planted]).as_deref(), Some("future"));
-        assert_eq!(last(&[&planted]), None);
+        assert_eq!(newest_name(&[&future, &planted]).as_deref(), Some("future"));
+        assert_eq!(newest_name(&[&planted]), None);
     }
 
     #[test]
@@ -573,14 +578,14 @@ mod tests {
     }
 
     #[test]
-    fn rings_are_equal_if_keys_names_order_and_marks_are() {
+    fn rings_are_the_same_if_keys_names_order_and_marks_are_equal() {
         let new = new_test_key(1);
         let copy = |name: &str, second, marks| {
             let mut secret = key_secret::build(name, "ns", &new, BTreeMap::new(), BTreeMap::new());
             let created = Timestamp::from_second(second).unwrap();
             secret.metadata.creation_timestamp = Some(crate::resource::time(created));
-            let read = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
-            Arc::new(read.unwrap().with_marks(marks))
+            let parsed = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
+            Arc::new(parsed.unwrap().with_marks(marks))
         };
         let unmarked = Marks::default();
         let marked = Marks {
@@ -590,7 +595,7 @@ mod tests {
         let (a, b) = (copy("a", 1, unmarked), key("b", 2));
         let ring = |keys: &[&Arc<RingKey>]| KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
         assert_eq!(copy("a", 1, marked).marks(), marked);
-        let one = ring(&[&a]);
+        let original = ring(&[&a]);
         for (why, other, want) in [
             ("itself", ring(&[&a]), true),
             ("nothing", KeyRing::default(), false),
@@ -602,7 +607,7 @@ mod tests {
             ("another mark", ring(&[&copy("a", 1, marked)]), false),
             ("removed", ring(&[&a]).removed(), false),
         ] {
-            assert_eq!(one.same_keys(&other), want, "{why}");
+            assert_eq!(original.has_same_keys(&other), want, "{why}");
         }
     }
 
@@ -632,11 +637,11 @@ mod tests {
     #[test]
     fn one_key_in_two_secrets_counts_once() {
         let new = new_test_key(1);
-        let stored = |name| {
+        let parse_key = |name| {
             let secret = key_secret::build(name, "ns", &new, BTreeMap::new(), BTreeMap::new());
             Arc::new(key_secret::parse(&secret, OrderPriority::CertNotBefore).unwrap())
         };
-        let ring = KeyRing::new([stored("first"), stored("second")]);
+        let ring = KeyRing::new([parse_key("first"), parse_key("second")]);
         let names: Vec<_> = ring.keys().iter().map(|key| key.name()).collect();
         assert_eq!(names, ["first"]);
     }

@@ -48,7 +48,7 @@ pub enum KeySecretError {
     Mismatch(#[from] MismatchedPair),
 }
 
-/// Returns the objects of a document with keys: the items of a list, or the object itself. Lists written by
+/// Returns the objects of a document that contains keys: the items of a list, or the object itself. Lists written by
 /// client-go may have no `kind`, for the list or its items, and are recognized by `items`.
 pub fn objects(root: &Node) -> Vec<&Node> {
     const LISTS: [&str; 2] = ["List", "SecretList"];
@@ -62,7 +62,7 @@ pub fn objects(root: &Node) -> Vec<&Node> {
     }
 }
 
-/// Returns the Secrets of a document with keys, with a separate result for each.
+/// Returns the Secrets of a document that contains keys, with a separate result for each.
 pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret, DocumentError>> {
     objects(&document.root)
         .into_iter()
@@ -70,7 +70,7 @@ pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret,
         .collect()
 }
 
-/// Returns whether the key is in use. It is not if the label has a value other than `active`, such as `compromised`.
+/// Returns whether the key is in use, which means that its label has the value `active`.
 pub fn is_active(metadata: &ObjectMeta) -> bool {
     let label = metadata
         .labels
@@ -99,13 +99,13 @@ fn item<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a Plain, KeySecre
 }
 
 fn order_time(secret: &Secret, pair: &KeyPair, priority: OrderPriority) -> Timestamp {
-    let created = secret
+    let creation_time = secret
         .metadata
         .creation_timestamp
         .as_ref()
         .map(|time| time.0);
-    match (priority, created) {
-        (OrderPriority::SecretCreationTimestamp, Some(created)) => created,
+    match (priority, creation_time) {
+        (OrderPriority::SecretCreationTimestamp, Some(creation_time)) => creation_time,
         _ => pair.certificate().not_before(),
     }
 }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::key::new_test_key;
 
-    fn stored() -> Secret {
+    fn build_secret() -> Secret {
         build(
             "k",
             "kube-system",
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn reads_what_it_builds() {
-        let secret = stored();
+        let secret = build_secret();
         let key = parse(&secret, OrderPriority::CertNotBefore).unwrap();
         assert!(is_active(&secret.metadata));
         assert_eq!(key.name(), "k");
@@ -182,23 +182,23 @@ mod tests {
 
     #[test]
     fn the_secret_has_upstreams_metadata_and_the_requested_labels() {
-        let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let single = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
         let key = new_test_key(1_700_000_000);
-        let made = build("k", "kube-system", &key, one("l", "1"), one("a", "2"));
-        let mut labels = one("l", "1");
+        let secret = build("k", "kube-system", &key, single("l", "1"), single("a", "2"));
+        let mut labels = single("l", "1");
         labels.insert(KEY_LABEL.into(), KEY_ACTIVE.into());
         let want = ObjectMeta {
             name: Some("k".into()),
             namespace: Some("kube-system".into()),
             labels: Some(labels),
-            annotations: Some(one("a", "2")),
+            annotations: Some(single("a", "2")),
             creation_timestamp: Some(time(Timestamp::from_second(1_700_000_000).unwrap())),
             ..ObjectMeta::default()
         };
-        assert_eq!(made.metadata, want);
-        assert_eq!(made.type_.as_deref(), Some("kubernetes.io/tls"));
+        assert_eq!(secret.metadata, want);
+        assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
         assert_eq!(
-            stored().metadata.annotations,
+            build_secret().metadata.annotations,
             None,
             "no annotations instead of an empty mapping"
         );
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn orders_by_creation_time_if_requested_and_present() {
-        let mut secret = stored();
+        let mut secret = build_secret();
         secret.metadata.creation_timestamp = Some(time(Timestamp::from_second(5).unwrap()));
         let order =
             |secret: &Secret, priority| parse(secret, priority).unwrap().order_time().as_second();
@@ -219,13 +219,13 @@ mod tests {
         );
     }
 
-    type Spoil = fn(&mut Secret, &NewKey);
+    type Damage = fn(&mut Secret, &NewKey);
 
     /// Attack: a client stores a private key with the certificate of another key.
     #[test]
     fn reports_why_a_key_is_unusable() {
         let other = new_test_key(1_700_000_001);
-        let cases: [(&str, Spoil, &str); 4] = [
+        let cases: [(&str, Damage, &str); 4] = [
             (
                 "no key",
                 |s, _| drop(s.data.remove("tls.key")),
@@ -250,9 +250,9 @@ mod tests {
                 "the certificate (SHA256:",
             ),
         ];
-        for (why, spoil, want) in cases {
-            let mut secret = stored();
-            spoil(&mut secret, &other);
+        for (why, damage, want) in cases {
+            let mut secret = build_secret();
+            damage(&mut secret, &other);
             let error = parse(&secret, OrderPriority::CertNotBefore).unwrap_err();
             let error = crate::error_chain(&error);
             assert!(error.starts_with(want), "{why}: {error}");

@@ -1,12 +1,12 @@
 //! The sealing core: what a SealedSecret is, how it is sealed, and how it is unsealed.
 //!
-//! Three rules hold in this crate. It contains only pure functions; callers do the I/O. It
+//! Three rules apply to this crate. It contains only pure functions; callers do the I/O. It
 //! reads no clock, file, network or environment: time and randomness are arguments, except that key
 //! generation and OAEP draw their randomness inside aws-lc-rs ([`key`], [`envelope`]). A plaintext value
 //! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error
 //! text.
 //!
-//! Sealing one value needs only the certificate; opening it needs the private key:
+//! Sealing a value needs only the certificate; unsealing it needs the private key:
 //!
 //! ```
 //! use jiff::{SignedDuration, Timestamp};
@@ -28,7 +28,7 @@
 //! let sealed = envelope::seal(public, &label, b"hunter2", &mut random::system())?;
 //!
 //! assert_eq!(envelope::open(pair.private(), &label, &sealed)?.expose(), b"hunter2");
-//! // A strict value opens under its own namespace and name only.
+//! // A strict value can be unsealed only with its own namespace and name.
 //! let elsewhere = Scope::Strict.label_for_sealing("shop", "web")?;
 //! assert!(envelope::open(pair.private(), &elsewhere, &sealed).is_err());
 //! # Ok(())
@@ -49,14 +49,16 @@
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
 //! | [`secret`] | a Secret with its plaintext values |
+//! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
+//! | [`readable`] | JSON of the API server → objects that typed parsing can read |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
-//! | [`reseal`] | SealedSecret → the same, re-encrypted for the newest key |
+//! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the newest key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why an item cannot be unsealed |
-//! | [`meter`] | the cost of this work, reported to a meter before it begins |
+//! | [`meter`] | the cost of sealing and unsealing, reported to a meter before the work begins |
 //! | [`random`] | the operating system's random generator, which programs pass in |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; Go's base64 |
 

@@ -6,14 +6,14 @@ pub use template::{Interrupted, Meter, Unmetered};
 const RSA_2048: u64 = 200;
 /// Length of an RSA-2048 modulus in bytes.
 const MODULUS_2048: u64 = 256;
-/// Bytes of a value decrypted in a microsecond, including copying and wiping.
+/// Bytes of a value that are decrypted, copied and wiped in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 1024;
 /// Microseconds for sealing one value, which needs no private key.
-pub(crate) const SEALING: u64 = 100;
+pub(crate) const SEALING_COST: u64 = 100;
 
 /// Returns the cost of trying one key on a value: a private-key operation, whose time grows with the cube of
 /// the modulus, and the decryption of the value, which happens whether or not the key fits.
-pub(crate) fn opening(modulus_len: usize, sealed_len: usize) -> u64 {
+pub(crate) fn opening_cost(modulus_len: usize, sealed_len: usize) -> u64 {
     let cube = |len: u64| len.saturating_pow(3);
     let operation = RSA_2048.saturating_mul(cube(modulus_len as u64)) / cube(MODULUS_2048);
     operation + sealed_len as u64 / BYTES_PER_MICROSECOND
@@ -21,7 +21,7 @@ pub(crate) fn opening(modulus_len: usize, sealed_len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::opening;
+    use super::opening_cost;
 
     #[test]
     fn larger_keys_and_values_cost_more() {
@@ -32,7 +32,11 @@ mod tests {
             (8192, 1_200, 12_801),
             (2048, 1 << 20, 200 + 1_024),
         ] {
-            assert_eq!(opening(bits / 8, bytes), want, "{bits} bits, {bytes} bytes");
+            assert_eq!(
+                opening_cost(bits / 8, bytes),
+                want,
+                "{bits} bits, {bytes} bytes"
+            );
         }
     }
 }

@@ -6,17 +6,17 @@
 pub enum NameError {
     /// An invalid item key.
     #[error(
-        "{0:?} is not a valid item key: letters, digits, `-`, `_` and `.`, at most 253, and neither `.` nor `..`"
+        "{0:?} is not a valid item key: use 1 to 253 letters, digits, `-`, `_` and `.`; `.` alone and a leading `..` are not allowed"
     )]
     Item(String),
     /// An invalid object name.
     #[error(
-        "{0:?} is not a valid Secret name: lower-case letters, digits, `-` and `.`, at most 253, a letter or digit at both ends"
+        "{0:?} is not a valid Secret name: use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends"
     )]
     Object(String),
     /// An invalid namespace.
     #[error(
-        "{0:?} is not a valid namespace: lower-case letters, digits and `-`, at most 63, a letter or digit at both ends"
+        "{0:?} is not a valid namespace: use at most 63 lowercase letters, digits and `-`, with a letter or digit at both ends"
     )]
     Namespace(String),
 }
@@ -27,9 +27,9 @@ pub enum NameError {
 ///
 /// Returns [`NameError::Item`] if it cannot.
 pub fn check_item(key: &str) -> Result<(), NameError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let fits = (1..=253).contains(&key.len()) && key.chars().all(allowed);
-    if fits && key != "." && !key.starts_with("..") {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_well_formed = (1..=253).contains(&key.len()) && key.chars().all(is_allowed);
+    if is_well_formed && key != "." && !key.starts_with("..") {
         Ok(())
     } else {
         Err(NameError::Item(key.to_owned()))
@@ -49,8 +49,8 @@ pub fn check_object(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks a name to seal for, like [`check_object`], but accepts upper-case letters: no API server accepts
-/// them, but Bitnami's tool seals for such names, and they make no label ambiguous.
+/// Checks a name to seal for, like [`check_object`], but accepts uppercase letters: no API server accepts
+/// them, but Bitnami's tool seals for such names, and no label becomes ambiguous.
 ///
 /// # Errors
 ///
@@ -73,11 +73,11 @@ pub fn check_namespace(name: &str) -> Result<(), NameError> {
 }
 
 fn is_label(label: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !label.is_empty()
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && label.chars().all(allowed)
+        && label.chars().all(is_allowed)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Determines which key each item of a SealedSecret needs, and why an item cannot be unsealed, by trying the keys of a
-//! key ring. Do not report the results to callers who may not verify the object.
+//! key ring. Do not report the results to callers who are not allowed to verify the object.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::scope::Scope;
 use crate::sealed_text::{self, NotSealed};
 use crate::unseal;
 
-/// Represents the deprecated `spec.data` among items. No item can have this name.
+/// Stands for the deprecated `spec.data` in maps by item key. No item can have this name.
 pub const LEGACY_ITEM: &str = "(data)";
 
 /// The key that an item needs.
@@ -30,7 +30,7 @@ pub enum Need {
 
 impl Need {
     /// Returns whether the item may need this key. An undecided item counts as needing it.
-    pub fn may_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
+    pub fn can_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
             Self::Key(found) => found == key,
             Self::Undecided(len) => *len == modulus_len,
@@ -39,7 +39,7 @@ impl Need {
     }
 }
 
-/// Returns what each item needs, by item key.
+/// Returns the key that each item needs, by item key.
 pub fn needs(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
     needs_within(sealed, ring, &mut Unmetered).unwrap_or_default()
 }
@@ -57,10 +57,10 @@ pub fn needs_within(
     let label = unseal::label(sealed);
     let hints = hints::read(sealed.metadata.annotations.as_ref());
     let mut last: Option<Fingerprint> = None;
-    let mut found = BTreeMap::new();
+    let mut needs = BTreeMap::new();
     for (item, text) in items(sealed) {
         let Ok(value) = sealed_text::decode(text) else {
-            found.insert(item.to_owned(), Need::Nothing);
+            needs.insert(item.to_owned(), Need::Nothing);
             continue;
         };
         let first: Vec<&Fingerprint> = hints.get(item).into_iter().chain(last.as_ref()).collect();
@@ -74,15 +74,15 @@ pub fn needs_within(
         if let Need::Key(key) = &need {
             last = Some(key.clone());
         }
-        found.insert(item.to_owned(), need);
+        needs.insert(item.to_owned(), need);
     }
-    Ok(found)
+    Ok(needs)
 }
 
 /// Returns the key that each item needs according to the annotation, or to the status of this generation, by item key.
 /// Anyone who may write the object can forge both. Returns `None` unless they name a key of the ring, of the size that
 /// the value announces, for every item.
-pub fn named(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
+pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status
         && status.observed_generation == sealed.metadata.generation
@@ -98,13 +98,13 @@ pub fn named(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, N
             return Some((item.to_owned(), Need::Nothing));
         };
         let key = ring.key(hints.get(item)?)?;
-        let fits = envelope::modulus_len(&value) == Some(key.private().modulus_len());
-        fits.then(|| (item.to_owned(), Need::Key(key.fingerprint().clone())))
+        let is_matching_size = envelope::modulus_len(&value) == Some(key.private().modulus_len());
+        is_matching_size.then(|| (item.to_owned(), Need::Key(key.fingerprint().clone())))
     };
     items(sealed).map(need).collect()
 }
 
-/// Iterates over the sealed values and their item keys.
+/// Returns the sealed values with their item keys, including the deprecated `spec.data`.
 fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
     let legacy = sealed.spec.data.as_deref().map(|data| (LEGACY_ITEM, data));
     let items = sealed.spec.encrypted_data.iter();
@@ -124,12 +124,12 @@ pub struct Place {
     pub name: String,
 }
 
-/// Why an item cannot be unsealed.
+/// The result of trying keys on an item: why it cannot be unsealed, or the key that unseals it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// This key unseals the item.
     Opens(Fingerprint),
-    /// The item was sealed for another place, for this key.
+    /// The item was sealed with this key for another name, namespace or scope.
     Elsewhere(Place, Fingerprint),
     /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
@@ -141,7 +141,8 @@ pub enum Reason {
     Unknown,
 }
 
-/// Returns why each item cannot be unsealed, by item key. Tries `places` in order, after the object's own.
+/// Returns why each item cannot be unsealed, by item key. Tries `places` in order, after the name, namespace
+/// and scope of the object.
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -168,14 +169,14 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
         Err(why) => return Reason::NotSealed(why),
     };
     let len = envelope::modulus_len(&value).unwrap_or_default();
-    let fitting =
+    let has_matching_size =
         |key: &&std::sync::Arc<crate::key_ring::RingKey>| key.private().modulus_len() == len;
-    if !ring.keys().iter().any(|key| fitting(&key)) {
+    if !ring.keys().iter().any(|key| has_matching_size(&key)) {
         return Reason::NoKeyOfSize(len * 8);
     }
     for place in std::iter::once(own).chain(places) {
         let label = place.scope.label(&place.namespace, &place.name);
-        for key in ring.keys().iter().filter(fitting) {
+        for key in ring.keys().iter().filter(has_matching_size) {
             let fingerprint = || key.fingerprint().clone();
             match envelope::examine(key.private(), &label, &value) {
                 Finding::Closed => {}
@@ -188,18 +189,18 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
     Reason::Unknown
 }
 
-/// Returns the places worth trying for an object: every scope with each of these namespaces and names. The
-/// object's own come first.
+/// Returns the places worth trying for an object besides its own: every scope with each of these namespaces and names,
+/// and with those of the object first.
 pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
     let own = own_place(sealed);
-    let with_own = |own: &String, others: &[String]| -> Vec<String> {
-        let mut all = vec![own.clone()];
-        all.extend(others.iter().filter(|other| *other != own).cloned());
-        all
+    let own_and_others = |own: &String, others: &[String]| -> Vec<String> {
+        let mut values = vec![own.clone()];
+        values.extend(others.iter().filter(|other| *other != own).cloned());
+        values
     };
     let (namespaces, names) = (
-        with_own(&own.namespace, namespaces),
-        with_own(&own.name, names),
+        own_and_others(&own.namespace, namespaces),
+        own_and_others(&own.name, names),
     );
     let place = |scope, namespace: &str, name: &str| Place {
         scope,
@@ -236,11 +237,11 @@ mod tests {
 
     fn ring_key(second: i64) -> Arc<RingKey> {
         let pair: KeyPair = new_test_key(second).pair;
-        let at = Timestamp::from_second(second).unwrap();
-        Arc::new(RingKey::new(format!("k{second}"), at, pair))
+        let time = Timestamp::from_second(second).unwrap();
+        Arc::new(RingKey::new(format!("k{second}"), time, pair))
     }
 
-    fn sealed(
+    fn seal_item(
         key: &RingKey,
         scope: Scope,
         namespace: &str,
@@ -266,68 +267,68 @@ mod tests {
     }
 
     #[test]
-    fn each_item_of_an_object_sealed_by_several_keys_needs_its_own() {
+    fn each_item_of_an_object_sealed_by_several_keys_needs_its_own_key() {
         let (old, new) = (ring_key(1), ring_key(2));
-        let mut object = sealed(&old, Scope::Strict, "ns", "n", "a");
+        let mut object = seal_item(&old, Scope::Strict, "ns", "n", "a");
         object.spec.encrypted_data.extend(
-            sealed(&new, Scope::Strict, "ns", "n", "b")
+            seal_item(&new, Scope::Strict, "ns", "n", "b")
                 .spec
                 .encrypted_data,
         );
         object.spec.encrypted_data.extend(
-            sealed(&new, Scope::Strict, "ns", "other", "c")
+            seal_item(&new, Scope::Strict, "ns", "other", "c")
                 .spec
                 .encrypted_data,
         );
         object.spec.encrypted_data.insert("d".into(), "!".into());
         let ring = KeyRing::new([old.clone(), new.clone()]);
-        let found = needs(&object, &ring);
+        let needs_by_item = needs(&object, &ring);
         let key = |key: &RingKey| Need::Key(key.fingerprint().clone());
-        assert_eq!(found["a"], key(&old));
-        assert_eq!(found["b"], key(&new));
+        assert_eq!(needs_by_item["a"], key(&old));
+        assert_eq!(needs_by_item["b"], key(&new));
         let len = old.private().modulus_len();
-        assert_eq!(found["c"], Need::Undecided(len));
-        assert_eq!(found["d"], Need::Nothing);
+        assert_eq!(needs_by_item["c"], Need::Undecided(len));
+        assert_eq!(needs_by_item["d"], Need::Nothing);
         assert!(
-            found["c"].may_be(old.fingerprint(), len),
+            needs_by_item["c"].can_be(old.fingerprint(), len),
             "an undecided item may need it"
         );
         assert!(
-            !found["c"].may_be(old.fingerprint(), len * 2),
+            !needs_by_item["c"].can_be(old.fingerprint(), len * 2),
             "an undecided item cannot need a key of another size"
         );
-        assert!(found["a"].may_be(old.fingerprint(), len));
-        assert!(!found["a"].may_be(new.fingerprint(), len));
-        assert!(!found["d"].may_be(old.fingerprint(), len));
+        assert!(needs_by_item["a"].can_be(old.fingerprint(), len));
+        assert!(!needs_by_item["a"].can_be(new.fingerprint(), len));
+        assert!(!needs_by_item["d"].can_be(old.fingerprint(), len));
     }
 
     #[test]
     fn reports_the_size_of_a_missing_key() {
-        let own = ring_key(1);
-        let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
+        let own_key = ring_key(1);
+        let mut object = seal_item(&own_key, Scope::Strict, "ns", "n", "a");
         let for_4096_bits = [&[2, 0][..], &[7; 512 + 32]].concat();
         let text = base64::encode(&for_4096_bits);
         object.spec.encrypted_data.insert("b".into(), text);
-        let found = examine(&object, &KeyRing::new([own.clone()]), &[]);
-        assert_eq!(found["a"], Reason::Opens(own.fingerprint().clone()));
-        assert_eq!(found["b"], Reason::NoKeyOfSize(4096));
+        let reasons = examine(&object, &KeyRing::new([own_key.clone()]), &[]);
+        assert_eq!(reasons["a"], Reason::Opens(own_key.fingerprint().clone()));
+        assert_eq!(reasons["b"], Reason::NoKeyOfSize(4096));
     }
 
     #[test]
-    fn reports_why_an_item_cannot_be_opened() {
-        let (own, other) = (ring_key(1), ring_key(2));
-        let ring = KeyRing::new([own.clone()]);
-        let moved = |scope, namespace: &str, name: &str| {
-            let mut object = sealed(&own, scope, namespace, name, "a");
+    fn reports_why_an_item_cannot_be_unsealed() {
+        let (own_key, other_key) = (ring_key(1), ring_key(2));
+        let ring = KeyRing::new([own_key.clone()]);
+        let moved_object = |scope, namespace: &str, name: &str| {
+            let mut object = seal_item(&own_key, scope, namespace, name, "a");
             object.metadata.namespace = Some("ns".into());
             object.metadata.name = Some("n".into());
             Scope::Strict.annotate(object.metadata.annotations.get_or_insert_default());
             object
         };
-        let mut damaged = sealed(&own, Scope::Strict, "ns", "n", "a");
+        let mut damaged = seal_item(&own_key, Scope::Strict, "ns", "n", "a");
         damage(&mut damaged, "a");
-        let mut garbled = damaged.clone();
-        garbled
+        let mut malformed = damaged.clone();
+        malformed
             .spec
             .encrypted_data
             .insert("a".into(), "AAAA".into());
@@ -336,42 +337,42 @@ mod tests {
             namespace: namespace.into(),
             name: name.into(),
         };
-        let fingerprint = own.fingerprint().clone();
+        let fingerprint = own_key.fingerprint().clone();
         for (why, object, want) in [
             (
-                "opens",
-                sealed(&own, Scope::Strict, "ns", "n", "a"),
+                "can be unsealed",
+                seal_item(&own_key, Scope::Strict, "ns", "n", "a"),
                 Reason::Opens(fingerprint.clone()),
             ),
             (
                 "renamed",
-                moved(Scope::Strict, "ns", "old"),
+                moved_object(Scope::Strict, "ns", "old"),
                 Reason::Elsewhere(place(Scope::Strict, "ns", "old"), fingerprint.clone()),
             ),
             (
                 "moved",
-                moved(Scope::Strict, "test", "n"),
+                moved_object(Scope::Strict, "test", "n"),
                 Reason::Elsewhere(place(Scope::Strict, "test", "n"), fingerprint.clone()),
             ),
             (
                 "scope lost",
-                moved(Scope::NamespaceWide, "ns", "x"),
+                moved_object(Scope::NamespaceWide, "ns", "x"),
                 Reason::Elsewhere(place(Scope::NamespaceWide, "ns", ""), fingerprint.clone()),
             ),
             (
                 "scope lost",
-                moved(Scope::ClusterWide, "y", "x"),
+                moved_object(Scope::ClusterWide, "y", "x"),
                 Reason::Elsewhere(place(Scope::ClusterWide, "", ""), fingerprint.clone()),
             ),
             ("damaged", damaged, Reason::Damaged(fingerprint.clone())),
             (
-                "no value",
-                garbled,
+                "not a sealed value",
+                malformed,
                 Reason::NotSealed(sealed_text::decode("AAAA").unwrap_err()),
             ),
             (
                 "another key",
-                sealed(&other, Scope::Strict, "ns", "n", "a"),
+                seal_item(&other_key, Scope::Strict, "ns", "n", "a"),
                 Reason::Unknown,
             ),
         ] {
@@ -384,38 +385,38 @@ mod tests {
     /// looks harmless.
     #[test]
     fn trusts_a_named_key_only_if_it_is_in_the_ring_and_of_the_right_size() {
-        let (own, other) = (ring_key(1), ring_key(2));
-        let ring = KeyRing::new([Arc::clone(&own)]);
-        let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
+        let (own_key, other_key) = (ring_key(1), ring_key(2));
+        let ring = KeyRing::new([Arc::clone(&own_key)]);
+        let mut object = seal_item(&own_key, Scope::Strict, "ns", "n", "a");
         let name_key = |object: &mut SealedSecret, key: &Fingerprint| {
             let annotations = object.metadata.annotations.get_or_insert_default();
             hints::annotate(annotations, &[("a".to_owned(), key.clone())].into());
         };
         object.metadata.annotations = None;
-        assert_eq!(named(&object, &ring), None, "no key is named");
-        name_key(&mut object, own.fingerprint());
-        let need = Need::Key(own.fingerprint().clone());
-        assert_eq!(named(&object, &ring).unwrap()["a"], need);
-        name_key(&mut object, other.fingerprint());
-        assert_eq!(named(&object, &ring), None, "not in the ring");
-        name_key(&mut object, own.fingerprint());
+        assert_eq!(from_metadata(&object, &ring), None, "no key is named");
+        name_key(&mut object, own_key.fingerprint());
+        let need = Need::Key(own_key.fingerprint().clone());
+        assert_eq!(from_metadata(&object, &ring).unwrap()["a"], need);
+        name_key(&mut object, other_key.fingerprint());
+        assert_eq!(from_metadata(&object, &ring), None, "not in the ring");
+        name_key(&mut object, own_key.fingerprint());
         let text = object.spec.encrypted_data.get_mut("a").unwrap();
         let mut bytes = base64::decode(text.as_bytes()).unwrap();
         bytes[1] = 1;
         *text = base64::encode(&bytes);
-        assert_eq!(named(&object, &ring), None, "of another size");
+        assert_eq!(from_metadata(&object, &ring), None, "of another size");
     }
 
     #[test]
     fn ignores_keys_in_the_status_of_another_generation() {
-        let own = ring_key(1);
-        let ring = KeyRing::new([Arc::clone(&own)]);
-        let mut object = sealed(&own, Scope::Strict, "ns", "n", "a");
+        let own_key = ring_key(1);
+        let ring = KeyRing::new([Arc::clone(&own_key)]);
+        let mut object = seal_item(&own_key, Scope::Strict, "ns", "n", "a");
         object.metadata.annotations = None;
         object.metadata.generation = Some(2);
         let item = ItemStatus {
             key: "a".into(),
-            sealed_by: Some(own.fingerprint().to_string()),
+            sealed_by: Some(own_key.fingerprint().to_string()),
             error: None,
         };
         for (generation, is_named) in [(1, false), (2, true)] {
@@ -424,7 +425,11 @@ mod tests {
                 items: vec![item.clone()],
                 ..SealedSecretStatus::default()
             });
-            assert_eq!(named(&object, &ring).is_some(), is_named, "{generation}");
+            assert_eq!(
+                from_metadata(&object, &ring).is_some(),
+                is_named,
+                "{generation}"
+            );
         }
     }
 }

@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_the_value_nor_its_length() {
-        let shown = format!("{:?}", Plain::from(String::from("hunter2")));
-        assert_eq!(shown, "Plain(…)");
+        let text = format!("{:?}", Plain::from(String::from("hunter2")));
+        assert_eq!(text, "Plain(…)");
     }
 }

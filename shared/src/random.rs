@@ -11,8 +11,8 @@ use rand::distr::{Distribution, StandardUniform};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 
-/// The operating system's generator. Panics if the system cannot provide random bytes, which Linux excludes
-/// once it has started.
+/// The operating system's generator. Panics if the system cannot provide random bytes, which cannot
+/// happen on Linux after startup.
 pub type SystemRng = UnwrapErr<SysRng>;
 
 /// Returns the operating system's generator.

@@ -12,16 +12,16 @@ use serde::de::{
 use serde_json::{Map, Value as Json};
 use std::fmt;
 
-/// Maximum nesting of what is kept of an object. No field that is read is nested half as deep, and `serde_json` stops at
-/// 128 levels.
-const LEVELS: usize = 48;
-/// The times of metadata. All others are in `managedFields`.
-const TIMES: [&str; 2] = ["creationTimestamp", "deletionTimestamp"];
+/// Maximum nesting of the values that are kept. No field that this project reads is nested half as deep, and
+/// `serde_json` stops at 128 levels.
+const MAX_LEVELS: usize = 48;
+/// The time fields of metadata; all other times are in `managedFields`.
+const TIME_FIELDS: [&str; 2] = ["creationTimestamp", "deletionTimestamp"];
 const MANAGED_FIELDS: &str = "managedFields";
 /// The earliest time that a Go program can read.
-const EARLIEST: &str = "0001-01-01T00:00:00Z";
+const EARLIEST_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// A JSON value of which everything nested deeper than [`LEVELS`] is `null`.
+/// A JSON value of which everything nested deeper than [`MAX_LEVELS`] is `null`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Bounded(pub Json);
 
@@ -32,21 +32,21 @@ pub struct Object(pub Json);
 
 impl<'de> Deserialize<'de> for Bounded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rest = Rest {
-            levels: LEVELS,
-            place: Place::Other,
+        let seed = BoundedSeed {
+            levels: MAX_LEVELS,
+            part: Part::Other,
         };
-        rest.deserialize(deserializer).map(Self)
+        seed.deserialize(deserializer).map(Self)
     }
 }
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rest = Rest {
-            levels: LEVELS,
-            place: Place::Object,
+        let seed = BoundedSeed {
+            levels: MAX_LEVELS,
+            part: Part::Object,
         };
-        let mut object = rest.deserialize(deserializer)?;
+        let mut object = seed.deserialize(deserializer)?;
         adapt_object(&mut object);
         Ok(Self(object))
     }
@@ -63,7 +63,7 @@ fn adapt_object(object: &mut Json) {
 
 /// Replaces the times of metadata, including those of `managedFields`, as [`adapt_time`] does.
 pub fn adapt_metadata(metadata: &mut Json) {
-    for name in TIMES {
+    for name in TIME_FIELDS {
         metadata.get_mut(name).map(adapt_time);
     }
     let entries = metadata
@@ -75,36 +75,36 @@ pub fn adapt_metadata(metadata: &mut Json) {
 }
 
 /// Replaces a time that [`Timestamp`] cannot represent by the nearest one that it can. Leaves everything else as it is,
-/// including text that is no time.
+/// including text that is not a time.
 pub fn adapt_time(time: &mut Json) {
     if let Some(text) = time.as_str().and_then(nearest) {
         *time = text.into();
     }
 }
 
-/// Returns the nearest time that [`Timestamp`] and Go can represent, or `None` if the text needs no replacement or is no
-/// time.
+/// Returns the nearest time that both [`Timestamp`] and Go can represent, or `None` if the text needs no replacement or
+/// is not a time.
 ///
 /// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from them,
 /// and takes any number of digits for a fraction of a second.
 fn nearest(text: &str) -> Option<String> {
-    let is_early = text.starts_with('-');
-    if !is_early && text.parse::<Timestamp>().is_ok() {
+    let is_negative = text.starts_with('-');
+    if !is_negative && text.parse::<Timestamp>().is_ok() {
         return None;
     }
     let digits = text.trim_start_matches('-');
     let end = digits.find(|c: char| !c.is_ascii_digit())?;
-    let (year, rest) = digits.split_at(end);
-    let rest = with_short_fraction(rest);
-    // A year that every parser knows shows whether the rest is well-formed.
-    let is_time = year.len() >= 4 && format!("2000{rest}").parse::<Timestamp>().is_ok();
+    let (year, suffix) = digits.split_at(end);
+    let suffix = with_short_fraction(suffix);
+    // With a year that every parser accepts, parsing shows whether the suffix is well-formed.
+    let is_time = year.len() >= 4 && format!("2000{suffix}").parse::<Timestamp>().is_ok();
     if !is_time {
         return None;
     }
-    let shortened = format!("{year}{rest}");
+    let shortened = format!("{year}{suffix}");
     let is_within = year.len() == 4 && shortened.parse::<Timestamp>().is_ok();
-    match is_early {
-        true => Some(EARLIEST.to_owned()),
+    match is_negative {
+        true => Some(EARLIEST_TIME.to_owned()),
         false if is_within => Some(shortened),
         false => (year > "9998" || year.len() > 4)
             .then(|| Timestamp::MAX.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
@@ -112,9 +112,9 @@ fn nearest(text: &str) -> Option<String> {
 }
 
 /// Cuts a fraction of a second to nanoseconds.
-fn with_short_fraction(rest: &str) -> String {
-    let Some((before, fraction)) = rest.split_once('.') else {
-        return rest.to_owned();
+fn with_short_fraction(suffix: &str) -> String {
+    let Some((before, fraction)) = suffix.split_once('.') else {
+        return suffix.to_owned();
     };
     let end = fraction
         .find(|c: char| !c.is_ascii_digit())
@@ -125,7 +125,7 @@ fn with_short_fraction(rest: &str) -> String {
 
 /// Which part of an object is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Part {
     /// An object or a list of objects.
     Object,
     /// The items of a list.
@@ -134,8 +134,8 @@ enum Place {
     Other,
 }
 
-impl Place {
-    /// Returns the place of a field, or `None` if it is skipped.
+impl Part {
+    /// Returns which part of an object a field is, or `None` if the field is skipped.
     fn of_field(self, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Object, "metadata") => Some(Self::Metadata),
@@ -146,28 +146,28 @@ impl Place {
     }
 }
 
-/// Reads a value up to a number of levels.
+/// Reads a JSON value up to a number of nesting levels.
 #[derive(Clone, Copy)]
-struct Rest {
+struct BoundedSeed {
     levels: usize,
-    place: Place,
+    part: Part,
 }
 
-impl Rest {
-    fn inside(self, place: Place) -> Self {
+impl BoundedSeed {
+    fn for_child(self, part: Part) -> Self {
         Self {
             levels: self.levels.saturating_sub(1),
-            place,
+            part,
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Rest {
+impl<'de> DeserializeSeed<'de> for BoundedSeed {
     type Value = Json;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
         if self.levels == 0 {
-            // Does not recurse in `serde_json`, so it has no limit of depth.
+            // `serde_json` ignores a value without recursion, so its depth is not limited.
             deserializer.deserialize_ignored_any(IgnoredAny)?;
             return Ok(Json::Null);
         }
@@ -175,7 +175,7 @@ impl<'de> DeserializeSeed<'de> for Rest {
     }
 }
 
-impl<'de> Visitor<'de> for Rest {
+impl<'de> Visitor<'de> for BoundedSeed {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,13 +223,13 @@ impl<'de> Visitor<'de> for Rest {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
-        let place = if self.place == Place::Items {
-            Place::Object
+        let part = if self.part == Part::Items {
+            Part::Object
         } else {
-            Place::Other
+            Part::Other
         };
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(self.inside(place))? {
+        while let Some(value) = list.next_element_seed(self.for_child(part))? {
             values.push(value);
         }
         Ok(values.into())
@@ -238,9 +238,9 @@ impl<'de> Visitor<'de> for Rest {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            match self.place.of_field(&name) {
-                Some(place) => {
-                    let value = map.next_value_seed(self.inside(place))?;
+            match self.part.of_field(&name) {
+                Some(part) => {
+                    let value = map.next_value_seed(self.for_child(part))?;
                     fields.insert(name, value);
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
@@ -258,9 +258,9 @@ mod tests {
 
     use super::*;
 
-    const LAST: &str = "9999-12-30T22:00:00Z";
+    const LATEST_TIME: &str = "9999-12-30T22:00:00Z";
 
-    fn adapted(text: &str) -> String {
+    fn adapt(text: &str) -> String {
         let mut metadata = json!({ "creationTimestamp": text });
         adapt_metadata(&mut metadata);
         metadata["creationTimestamp"].as_str().unwrap().to_owned()
@@ -272,34 +272,34 @@ mod tests {
 
     /// Attack: a client writes a time into an object that the API server stores and that the types refuse.
     #[test]
-    fn takes_a_time_beyond_the_range_for_the_nearest_one() {
+    fn replaces_a_time_out_of_range_by_the_nearest_one() {
         for (text, want) in [
             ("2006-01-02T15:04:05Z", "2006-01-02T15:04:05Z"),
             ("2006-01-02t15:04:05z", "2006-01-02t15:04:05z"),
             ("2006-01-02T15:04:05+23:59", "2006-01-02T15:04:05+23:59"),
             ("2016-12-31T23:59:60Z", "2016-12-31T23:59:60Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
-            (LAST, LAST),
-            ("9999-12-30T22:00:01Z", LAST),
-            ("9999-12-31T23:59:59Z", LAST),
-            ("9999-12-31T23:59:59.999999Z", LAST),
-            ("9999-12-31T23:59:59-14:00", LAST),
-            ("10000-01-01T13:59:59Z", LAST),
-            ("10000-01-01T13:59:59.000000Z", LAST),
-            ("-0001-12-31T10:00:00Z", EARLIEST),
-            ("-0001-12-31T10:00:00.000000Z", EARLIEST),
+            (LATEST_TIME, LATEST_TIME),
+            ("9999-12-30T22:00:01Z", LATEST_TIME),
+            ("9999-12-31T23:59:59Z", LATEST_TIME),
+            ("9999-12-31T23:59:59.999999Z", LATEST_TIME),
+            ("9999-12-31T23:59:59-14:00", LATEST_TIME),
+            ("10000-01-01T13:59:59Z", LATEST_TIME),
+            ("10000-01-01T13:59:59.000000Z", LATEST_TIME),
+            ("-0001-12-31T10:00:00Z", EARLIEST_TIME),
+            ("-0001-12-31T10:00:00.000000Z", EARLIEST_TIME),
             (
                 "2006-01-02T15:04:05.1234567891234Z",
                 "2006-01-02T15:04:05.123456789Z",
             ),
         ] {
-            assert_eq!(adapted(text), want);
+            assert_eq!(adapt(text), want);
             assert!(is_readable(json!({ "creationTimestamp": want })), "{text}");
         }
     }
 
     #[test]
-    fn leaves_text_that_is_no_time() {
+    fn keeps_text_that_is_not_a_time() {
         for text in [
             "",
             "soon",
@@ -310,7 +310,7 @@ mod tests {
             "-",
             "é-01-01",
         ] {
-            assert_eq!(adapted(text), text);
+            assert_eq!(adapt(text), text);
         }
     }
 
@@ -334,18 +334,18 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_taken_for_another_time(text in "[-+.:TZtz0-9 ]{0,30}") {
+        fn keeps_the_instant_of_every_readable_time(text in "[-+.:TZtz0-9 ]{0,30}") {
             let before = text.parse::<Timestamp>().ok().filter(|_| !text.starts_with('-'));
             if let Some(before) = before {
-                prop_assert_eq!(adapted(&text).parse::<Timestamp>().unwrap(), before);
+                prop_assert_eq!(adapt(&text).parse::<Timestamp>().unwrap(), before);
             }
         }
     }
 
-    /// Attack: a client nests a part of an object deeper than JSON is parsed.
+    /// Attack: a client nests a part of an object deeper than `serde_json` parses.
     #[test]
-    fn drops_what_is_nested_too_deep_and_managed_fields() {
-        for levels in [LEVELS - 1, LEVELS, 127, 128, 129, 10_000] {
+    fn drops_managed_fields_and_deeply_nested_values() {
+        for levels in [MAX_LEVELS - 1, MAX_LEVELS, 127, 128, 129, 10_000] {
             let deep = format!("{}{}", "{\"a\":".repeat(levels) + "1", "}".repeat(levels));
             let entry = format!(r#"[{{"time":"9999-12-31T23:59:59Z","fieldsV1":{deep}}}]"#);
             let item = format!(
@@ -356,7 +356,7 @@ mod tests {
             let Object(list) =
                 serde_json::from_str(&format!(r#"{{"items":[{item},{item}]}}"#)).unwrap();
             for object in [&object, &list["items"][1]] {
-                let want = json!({ "name": "n", "creationTimestamp": LAST });
+                let want = json!({ "name": "n", "creationTimestamp": LATEST_TIME });
                 assert_eq!(object["metadata"], want, "{levels}");
                 assert_eq!(object["spec"]["managedFields"], 1);
                 assert!(object["spec"]["deep"]["a"].is_object());
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_every_value_that_is_not_nested_too_deep() {
+    fn keeps_every_value_that_is_not_nested_too_deeply() {
         let text = r#"{"a":[1,-2,3.5,true,null,"é\n",{"metadata":{"managedFields":[]}}],"b":{}}"#;
         let Object(object) = serde_json::from_str(text).unwrap();
         assert_eq!(object, serde_json::from_str::<Json>(text).unwrap());

@@ -4,7 +4,7 @@
 //! not enough for that: anyone can seal a guess and have the controller compute its digest. So each digest
 //! covers the [`Identity`] of the object, with its ciphertext and generation, which an author cannot repeat
 //! for another value. The `resourceVersion` of the Secret does not change if nothing changes, so it is
-//! published as a digest too. For more see `controller/NOTES.md`, "Guesses".
+//! published as a digest too. See "Guesses" in `controller/NOTES.md`.
 //!
 //! A writer of statuses must not make the controller accept a Secret that differs from its SealedSecret. So
 //! the proof covers everything that the Secret depends on: namespace, name, `uid`, scope, ciphertext, the
@@ -58,20 +58,24 @@ impl Identity {
 /// The inputs that a Secret was created from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// The SealedSecret.
+    /// The version of the SealedSecret.
     pub identity: Identity,
     /// The configured rules.
     pub rules: Rules,
     /// A text that identifies the other limits that the object was checked against.
     pub limits: &'a str,
-    /// Whether edits by other clients are left in place. A record created with this setting does not count without it.
+    /// Whether edits by other clients are left in place. A record that was created with this setting is
+    /// not genuine without it.
     pub tolerates_drift: bool,
 }
 
-/// Creates a record that this stored Secret matches the SealedSecret. Uses the newest key that only this
+/// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that only this
 /// controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
-    let key = ring.keys().iter().find(|key| key.may_vouch())?;
+    let key = ring
+        .keys()
+        .iter()
+        .find(|key| key.is_trusted_for_records())?;
     let (identity, metadata) = (origin.identity, &secret.metadata);
     let secret_uid = metadata.uid.clone()?;
     let version = metadata.resource_version.as_ref()?;
@@ -89,71 +93,73 @@ pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
 
 /// Returns whether a controller with these keys created the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
-    let computed = key(record, ring).map(|key| proofs(key, origin, record));
-    computed.is_some_and(|proofs| are_equal(&proofs, &decoded(&record.proof)))
+    let expected = trusted_key(record, ring).map(|key| proofs(key, origin, record));
+    expected.is_some_and(|proofs| is_equal_tag(&proofs, &decode(&record.proof)))
 }
 
 /// Returns whether a controller with these keys created the record for this version of the object, under any rules and
 /// limits: if so, this version was unsealed.
-pub fn vouches(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
-    let computed = key(record, ring).map(|key| unsealed_tag(key, identity));
-    let proofs = decoded(&record.proof);
-    computed.is_some_and(|tag| {
+pub fn is_proof_of_unsealing(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
+    let expected = trusted_key(record, ring).map(|key| unsealed_tag(key, identity));
+    let proofs = decode(&record.proof);
+    expected.is_some_and(|tag| {
         let received = proofs.get(..tag.as_ref().len()).unwrap_or_default();
-        are_equal(tag.as_ref(), received)
+        is_equal_tag(tag.as_ref(), received)
     })
 }
 
-/// Returns whether the record of that object names the Secret with that `uid` and version.
-pub fn names(
+/// Returns whether the record of the object with this identity names the Secret with this `uid` and version.
+pub fn is_for_secret(
     record: &SecretRecord,
     identity: Identity,
     ring: &KeyRing,
     uid: &str,
     version: &str,
 ) -> bool {
-    let computed = key(record, ring).map(|key| version_tag(key, identity, uid, version));
-    record.secret_uid == uid && computed.is_some_and(|tag| is(&tag, &record.secret_version))
+    let expected = trusted_key(record, ring).map(|key| version_tag(key, identity, uid, version));
+    record.secret_uid == uid && expected.is_some_and(|tag| is_tag(&tag, &record.secret_version))
 }
 
-/// Returns whether a genuine record of that object shows that the Secret is up to date although its version
-/// differs. Labels and annotations that other clients added are ignored.
-pub fn fits(
+/// Returns whether a genuine record of the object shows that the Secret still has the recorded content, although its
+/// version differs. Labels and annotations that other clients added are ignored.
+pub fn is_for_content(
     record: &SecretRecord,
     identity: Identity,
     sealed: &SealedSecret,
     ring: &KeyRing,
     secret: &Secret,
 ) -> bool {
-    let computed = key(record, ring).map(|key| content(key, identity, secret));
+    let expected = trusted_key(record, ring).map(|key| content(key, identity, secret));
     secret.metadata.uid.as_deref() == Some(&record.secret_uid)
-        && computed.is_some_and(|tag| is(&tag, &record.content))
-        && has_its_texts(sealed, &secret.metadata)
+        && expected.is_some_and(|tag| is_tag(&tag, &record.content))
+        && has_template_metadata(sealed, &secret.metadata)
 }
 
-fn key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
+fn trusted_key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
     let fingerprint = record.key.parse().ok()?;
     // Skip keys that others may know, since they can compute records with them.
-    let key = ring.key(&fingerprint).filter(|key| key.may_vouch());
-    key.map(|key| key.record_key())
+    let trusted = ring
+        .key(&fingerprint)
+        .filter(|key| key.is_trusted_for_records());
+    trusted.map(|key| key.record_key())
 }
 
-fn is(computed: &hmac::Tag, text: &str) -> bool {
-    are_equal(computed.as_ref(), &decoded(text))
+fn is_tag(expected: &hmac::Tag, text: &str) -> bool {
+    is_equal_tag(expected.as_ref(), &decode(text))
 }
 
-fn decoded(text: &str) -> Vec<u8> {
+fn decode(text: &str) -> Vec<u8> {
     base64::decode(text.as_bytes()).unwrap_or_default()
 }
 
 /// Compares in constant time, so that a forger does not learn how many bytes are right.
-fn are_equal(computed: &[u8], received: &[u8]) -> bool {
-    verify_slices_are_equal(computed, received).is_ok()
+fn is_equal_tag(expected: &[u8], received: &[u8]) -> bool {
+    verify_slices_are_equal(expected, received).is_ok()
 }
 
-/// Returns whether the Secret has all labels and annotations of the template. In the deprecated form these
-/// are sealed, so the answer is no.
-fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
+/// Returns whether the Secret has all labels and annotations of the template. Returns false for the
+/// deprecated form, whose labels and annotations are sealed.
+fn has_template_metadata(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
     let template = &sealed.spec.template.metadata;
     sealed.spec.data.is_none()
         && [
@@ -161,9 +167,9 @@ fn has_its_texts(sealed: &SealedSecret, secret: &ObjectMeta) -> bool {
             (&template.annotations, &secret.annotations),
         ]
         .into_iter()
-        .all(|(wanted, found)| {
-            let mut wanted = wanted.iter().flatten();
-            wanted.all(|(key, text)| found.as_ref().and_then(|f| f.get(key)) == Some(text))
+        .all(|(expected, actual)| {
+            let mut expected = expected.iter().flatten();
+            expected.all(|(key, text)| actual.as_ref().and_then(|f| f.get(key)) == Some(text))
         })
 }
 
@@ -200,14 +206,14 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
     digest.end()
 }
 
-/// Returns both proofs: that this version was unsealed, and that its Secret matches it under these rules. The
-/// first has to outlast a change of the rules, since random values are kept by it.
+/// Returns both proofs: that this version was unsealed, and that its Secret matches it under these rules. The first
+/// stays valid when the rules change, because it decides whether random values are kept.
 fn proofs(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> Vec<u8> {
-    let (unsealed, matches) = (
+    let (unsealed_proof, match_proof) = (
         unsealed_tag(key, origin.identity),
         proof(key, origin, record),
     );
-    [unsealed.as_ref(), matches.as_ref()].concat()
+    [unsealed_proof.as_ref(), match_proof.as_ref()].concat()
 }
 
 fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
@@ -216,8 +222,8 @@ fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
     digest.end()
 }
 
-/// Takes the settings apart without `..`, so that the compiler asks about each new one: a proof that left
-/// one out would still count after that setting has changed.
+/// Returns the proof that the Secret matches its SealedSecret under these rules. Destructures the settings without
+/// `..`, so that the compiler reports each new one: a proof without it would stay valid when the setting changes.
 fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Tag {
     let Origin {
         identity,
@@ -228,10 +234,10 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
         limits,
         tolerates_drift,
     } = origin;
-    let allowed = [accept_legacy, refuse_random, tolerates_drift];
+    let settings = [accept_legacy, refuse_random, tolerates_drift];
     let mut digest = Digest::new(key, b"proof of a generation");
     digest.add(&identity.0);
-    digest.add(&allowed.map(u8::from));
+    digest.add(&settings.map(u8::from));
     digest.add(limits.as_bytes());
     digest.add(record.secret_uid.as_bytes());
     digest.add(record.secret_version.as_bytes());
@@ -295,7 +301,7 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
-    fn sealed() -> SealedSecret {
+    fn sealed_secret() -> SealedSecret {
         let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
         sealed.metadata.namespace = Some("ns".into());
         sealed.metadata.uid = Some("u".into());
@@ -329,13 +335,13 @@ mod tests {
     fn is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
-        let record = record(origin(&sealed()), &secret(), &ring).unwrap();
+        let record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another generation", false, |s| {
                 s.metadata.generation = Some(2);
             }),
-            ("a label of its own", true, |s| {
+            ("a label of the SealedSecret", true, |s| {
                 s.metadata.labels = Some(texts(&[("x", "y")]));
             }),
             ("another namespace", false, |s| {
@@ -344,7 +350,7 @@ mod tests {
             ("another name", false, |s| {
                 s.metadata.name = Some("n2".into());
             }),
-            ("recreated under its name", false, |s| {
+            ("recreated with the same name", false, |s| {
                 s.metadata.uid = Some("u2".into());
             }),
             ("another scope", false, |s| {
@@ -357,16 +363,20 @@ mod tests {
                 s.spec.template.metadata.labels = Some(texts(&[("l", "w")]));
             }),
         ];
-        for (why, genuine, change) in cases {
-            let mut sealed = sealed();
+        for (why, is_accepted, change) in cases {
+            let mut sealed = sealed_secret();
             change(&mut sealed);
             assert_eq!(
                 is_genuine(&record, origin(&sealed), &ring),
-                genuine,
+                is_accepted,
                 "{why}"
             );
             let identity = Identity::of(&sealed).unwrap();
-            assert_eq!(vouches(&record, identity, &ring), genuine, "{why}");
+            assert_eq!(
+                is_proof_of_unsealing(&record, identity, &ring),
+                is_accepted,
+                "{why}"
+            );
         }
     }
 
@@ -375,27 +385,30 @@ mod tests {
     fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
         let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
-        let good = record(origin(&sealed()), &secret(), &ring).unwrap();
+        let valid_record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
         let forgeries: [(&str, Forge); 6] = [
             ("another Secret", |r| r.secret_uid = "x".into()),
             ("another version", |r| r.secret_version = "8".into()),
             ("other content", |r| r.content = r.proof.clone()),
             ("no proof", |r| r.proof = String::new()),
-            ("no base64", |r| r.proof = "*".into()),
-            ("no fingerprint", |r| r.key = "x".into()),
+            ("not base64", |r| r.proof = "*".into()),
+            ("not a fingerprint", |r| r.key = "x".into()),
         ];
-        assert!(is_genuine(&good, origin(&sealed()), &ring));
+        assert!(is_genuine(&valid_record, origin(&sealed_secret()), &ring));
         for (why, forge) in forgeries {
-            let mut record = good.clone();
+            let mut record = valid_record.clone();
             forge(&mut record);
-            assert!(!is_genuine(&record, origin(&sealed()), &ring), "{why}");
+            assert!(
+                !is_genuine(&record, origin(&sealed_secret()), &ring),
+                "{why}"
+            );
         }
     }
 
     #[test]
     fn is_valid_only_with_its_key_and_under_its_rules() {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
-        let sealed = sealed();
+        let sealed = sealed_secret();
         let only_old = ring([old]);
         let record = record(origin(&sealed), &secret(), &only_old).unwrap();
         let both = KeyRing::new(
@@ -415,8 +428,11 @@ mod tests {
         };
         assert!(!is_genuine(&record, tolerant, &both));
         let identity = Identity::of(&sealed).unwrap();
-        assert!(vouches(&record, identity, &both), "under other rules");
-        assert!(!vouches(&record, identity, &only_new));
+        assert!(
+            is_proof_of_unsealing(&record, identity, &both),
+            "under other rules"
+        );
+        assert!(!is_proof_of_unsealing(&record, identity, &only_new));
         let mut strict = origin(&sealed);
         strict.rules.refuse_random = true;
         assert!(!is_genuine(&record, strict, &both));
@@ -428,20 +444,20 @@ mod tests {
     }
 
     #[test]
-    fn fits_a_secret_with_the_same_content() {
+    fn accepts_a_secret_with_the_same_content() {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
-        let sealed = sealed();
+        let sealed = sealed_secret();
         let record = record(origin(&sealed), &secret(), &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another version", true, |s| {
                 s.metadata.resource_version = Some("9".into());
             }),
-            ("a label of others", true, |s| {
+            ("a label of another client removed", true, |s| {
                 s.metadata.labels = Some(texts(&[("l", "v")]));
             }),
-            ("our label changed", false, |s| {
+            ("a template label changed", false, |s| {
                 s.metadata.labels = Some(texts(&[("l", "w")]));
             }),
             ("a value changed", false, |s| {
@@ -450,36 +466,39 @@ mod tests {
             ("a value added", false, |s| {
                 s.data.insert("b".into(), Plain::default());
             }),
-            ("frozen", false, |s| s.immutable = Some(true)),
+            ("immutable", false, |s| s.immutable = Some(true)),
             ("recreated", false, |s| s.metadata.uid = Some("x".into())),
-            ("to be merged into", false, |s| {
+            ("the patch annotation added", false, |s| {
                 s.metadata.annotations = Some(texts(&[(PATCH_ANNOTATION, "true")]));
             }),
         ];
-        for (why, fit, change) in cases {
+        for (why, is_accepted, change) in cases {
             let mut secret = secret();
             change(&mut secret);
             let identity = origin(&sealed).identity;
             assert_eq!(
-                fits(&record, identity, &sealed, &ring, &secret),
-                fit,
+                is_for_content(&record, identity, &sealed, &ring, &secret),
+                is_accepted,
                 "{why}"
             );
         }
     }
 
     #[test]
-    fn names_one_version_of_one_secret() {
-        let (ring, identity) = (ring([(1, new_test_key(1))]), origin(&sealed()).identity);
-        let record = record(origin(&sealed()), &secret(), &ring).unwrap();
+    fn is_for_one_version_of_one_secret() {
+        let (ring, identity) = (
+            ring([(1, new_test_key(1))]),
+            origin(&sealed_secret()).identity,
+        );
+        let record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
         for (uid, version, want) in [
             ("su", "7", true),
             ("su", "8", false),
             ("another", "7", false),
             ("another", "8", false),
         ] {
-            let named = names(&record, identity, &ring, uid, version);
-            assert_eq!(named, want, "{uid} {version}");
+            let is_named = is_for_secret(&record, identity, &ring, uid, version);
+            assert_eq!(is_named, want, "{uid} {version}");
         }
     }
 
@@ -487,7 +506,7 @@ mod tests {
     #[test]
     fn ignores_records_of_compromised_and_opening_only_keys() {
         let marks = Marks::default();
-        for (why, marks, is_believed) in [
+        for (why, marks, is_trusted) in [
             ("not compromised", marks, true),
             (
                 "backed up",
@@ -520,23 +539,27 @@ mod tests {
                 Arc::new(key.with_marks(marks))
             };
             let stolen = KeyRing::new([key(2, Marks::default())]);
-            let forged = record(origin(&sealed()), &secret(), &stolen).unwrap();
-            let alone = KeyRing::new([key(2, marks)]);
+            let forged = record(origin(&sealed_secret()), &secret(), &stolen).unwrap();
+            let single = KeyRing::new([key(2, marks)]);
             let both = KeyRing::new([key(1, Marks::default()), key(2, marks)]);
-            let identity = Identity::of(&sealed()).unwrap();
-            for ring in [&alone, &both] {
-                let genuine = is_genuine(&forged, origin(&sealed()), ring);
-                assert_eq!(genuine, is_believed, "{why}");
-                let is_named = names(&forged, identity, ring, "su", "7");
-                assert_eq!(is_named, is_believed, "{why}");
-                let fits = fits(&forged, identity, &sealed(), ring, &secret());
-                assert_eq!(fits, is_believed, "{why}");
+            let identity = Identity::of(&sealed_secret()).unwrap();
+            for ring in [&single, &both] {
+                let genuine = is_genuine(&forged, origin(&sealed_secret()), ring);
+                assert_eq!(genuine, is_trusted, "{why}");
+                let is_named = is_for_secret(&forged, identity, ring, "su", "7");
+                assert_eq!(is_named, is_trusted, "{why}");
+                let is_accepted =
+                    is_for_content(&forged, identity, &sealed_secret(), ring, &secret());
+                assert_eq!(is_accepted, is_trusted, "{why}");
             }
-            let own = record(origin(&sealed()), &secret(), &alone);
-            assert_eq!(own.is_some(), is_believed, "{why}");
-            let own = record(origin(&sealed()), &secret(), &both).unwrap();
-            assert_eq!(own.key == forged.key, is_believed, "{why}");
-            assert!(is_genuine(&own, origin(&sealed()), &both), "{why}");
+            let new_record = record(origin(&sealed_secret()), &secret(), &single);
+            assert_eq!(new_record.is_some(), is_trusted, "{why}");
+            let new_record = record(origin(&sealed_secret()), &secret(), &both).unwrap();
+            assert_eq!(new_record.key == forged.key, is_trusted, "{why}");
+            assert!(
+                is_genuine(&new_record, origin(&sealed_secret()), &both),
+                "{why}"
+            );
         }
     }
 
@@ -546,16 +569,20 @@ mod tests {
     #[test]
     fn records_of_two_generations_share_only_the_uid_and_the_key() {
         let ring = ring([(1, new_test_key(1))]);
-        let of = |generation, ciphertext: &str| {
-            let mut sealed = sealed();
+        let record_of = |generation, ciphertext: &str| {
+            let mut sealed = sealed_secret();
             sealed.metadata.generation = Some(generation);
             let items = &mut sealed.spec.encrypted_data;
             items.insert("a".into(), ciphertext.to_owned());
             record(origin(&sealed), &secret(), &ring).unwrap()
         };
-        let first = of(1, "AAAA");
-        assert_eq!(first, of(1, "AAAA"));
-        for other in [of(2, "AAAA"), of(1, "BBBB"), of(2, "BBBB")] {
+        let first = record_of(1, "AAAA");
+        assert_eq!(first, record_of(1, "AAAA"));
+        for other in [
+            record_of(2, "AAAA"),
+            record_of(1, "BBBB"),
+            record_of(2, "BBBB"),
+        ] {
             assert_eq!(
                 (&first.secret_uid, &first.key),
                 (&other.secret_uid, &other.key)
@@ -566,15 +593,15 @@ mod tests {
         }
     }
 
-    /// Earlier releases created such records, which contain the version of the Secret.
+    /// Earlier releases created records with the plain version of the Secret.
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
         let key = ring.newest().unwrap();
-        let mut old = record(origin(&sealed()), &secret(), &ring).unwrap();
+        let mut old = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
-        digest.add(&origin(&sealed()).identity.0);
+        digest.add(&origin(&sealed_secret()).identity.0);
         digest.add(&[1, 0, 0]);
         for part in ["", "su", "7", &old.content] {
             digest.add(part.as_bytes());
@@ -582,20 +609,26 @@ mod tests {
         old.proof = base64::encode(digest.end().as_ref());
         let json = serde_json::to_value(&old).unwrap();
         assert_eq!(serde_json::from_value::<SecretRecord>(json).unwrap(), old);
-        assert!(!is_genuine(&old, origin(&sealed()), &ring));
-        assert!(!names(&old, origin(&sealed()).identity, &ring, "su", "7"));
+        assert!(!is_genuine(&old, origin(&sealed_secret()), &ring));
+        assert!(!is_for_secret(
+            &old,
+            origin(&sealed_secret()).identity,
+            &ring,
+            "su",
+            "7"
+        ));
     }
 
     /// Attack: a reader compares records of Secrets with known values.
     #[test]
     fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
-        let of = |ring: &KeyRing| record(origin(&sealed()), &secret(), ring).unwrap();
-        assert_ne!(of(&a).content, of(&b).content);
-        let mut elsewhere = secret();
-        elsewhere.metadata.name = Some("n2".into());
-        let there = record(origin(&sealed()), &elsewhere, &a).unwrap();
-        assert_ne!(of(&a).content, there.content);
+        let record_of = |ring: &KeyRing| record(origin(&sealed_secret()), &secret(), ring).unwrap();
+        assert_ne!(record_of(&a).content, record_of(&b).content);
+        let mut other_secret = secret();
+        other_secret.metadata.name = Some("n2".into());
+        let other_record = record(origin(&sealed_secret()), &other_secret, &a).unwrap();
+        assert_ne!(record_of(&a).content, other_record.content);
     }
 
     fn digest_of(parts: [&[u8]; 2]) -> Vec<u8> {
@@ -628,18 +661,18 @@ mod tests {
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
             let key = RING.newest().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
-            proptest::prop_assert!(!is_genuine(&record, origin(&sealed()), &RING));
-            let identity = origin(&sealed()).identity;
-            proptest::prop_assert!(!fits(&record, identity, &sealed(), &RING, &secret()));
-            proptest::prop_assert!(!names(&record, identity, &RING, "su", "7"));
+            proptest::prop_assert!(!is_genuine(&record, origin(&sealed_secret()), &RING));
+            let identity = origin(&sealed_secret()).identity;
+            proptest::prop_assert!(!is_for_content(&record, identity, &sealed_secret(), &RING, &secret()));
+            proptest::prop_assert!(!is_for_secret(&record, identity, &RING, "su", "7"));
         }
 
         #[test]
-        fn parts_do_not_run_into_each_other(a: Vec<u8>, b: Vec<u8>, cut: usize) {
-            let whole = [a.clone(), b.clone()].concat();
-            let cut = cut % (whole.len() + 1);
-            let same = digest_of([&a, &b]) == digest_of([&whole[..cut], &whole[cut..]]);
-            proptest::prop_assert_eq!(same, cut == a.len());
+        fn different_parts_give_different_digests(a: Vec<u8>, b: Vec<u8>, cut: usize) {
+            let joined = [a.clone(), b.clone()].concat();
+            let cut = cut % (joined.len() + 1);
+            let is_equal = digest_of([&a, &b]) == digest_of([&joined[..cut], &joined[cut..]]);
+            proptest::prop_assert_eq!(is_equal, cut == a.len());
         }
     }
 }

@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::key::Certificate;
 use crate::key_ring::{KeyRing, RingKey};
 
-/// A key is from the future if its certificate begins more than this after now; the clocks of two machines
-/// differ by less.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// Tolerated difference between the clocks of two machines: a key is from the future if its certificate begins more
+/// than this after the current time.
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// When new keys are generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,13 +38,13 @@ pub enum Reason {
     Cutoff,
     /// The newest key has reached the renewal age.
     Age,
-    /// Every key is from the future, since the clock was ahead when it was generated.
+    /// Every key is from the future: the clock was ahead when the keys were generated.
     Future,
 }
 
 /// Returns the creation time of the key that decides the next renewal: the newest that is not from the
-/// future, since otherwise a clock that was ahead once would delay renewals for as long. If all are from the
-/// future, returns the time of the newest.
+/// future, so that a clock that was once ahead does not delay renewals. If all keys are from the future, returns the
+/// time of the newest; `None` if there are no keys.
 pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
     let times = || ring.own_keys().map(|key| creation_time(key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
@@ -55,37 +55,39 @@ pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
 /// this controller set it by the clock that it uses now, while order times can come from the API server's
 /// clock.
 fn creation_time(key: &RingKey, now: Timestamp) -> Timestamp {
-    let begins = key.certificate().map(Certificate::not_before);
-    match begins {
-        Some(begins) if is_future(begins, now) || is_future(key.order_time(), now) => begins,
+    let not_before = key.certificate().map(Certificate::not_before);
+    match not_before {
+        Some(not_before) if is_future(not_before, now) || is_future(key.order_time(), now) => {
+            not_before
+        }
         _ => key.order_time(),
     }
 }
 
 fn is_future(time: Timestamp, now: Timestamp) -> bool {
-    time.duration_since(now) > SKEW
+    time.duration_since(now) > MAX_CLOCK_SKEW
 }
 
-/// Decides from the time that [`newest_key_time`] returns. If keys are renewed at all, a key from the future is
-/// followed by a key from now.
+/// Decides whether a new key is due. `newest` is the result of [`newest_key_time`]. If the policy has a period, a new
+/// key is due at once when `newest` is in the future.
 ///
-/// A cutoff in the future waits for its instant: if it were due at once, the new key would be older than the
-/// cutoff again, and so on without end.
+/// A cutoff in the future takes effect only at its instant: before that, each new key would be older than the cutoff
+/// too, and would be replaced immediately.
 pub fn renewal(newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> Renewal {
     let Some(newest) = newest else {
         return Renewal::Due(Reason::NoKey);
     };
     let cutoff = policy.cutoff.filter(|cutoff| newest < *cutoff);
-    let aged = policy
+    let period_end = policy
         .period
         .map(|period| newest.saturating_add(period).unwrap_or(Timestamp::MAX));
-    match (cutoff, aged) {
+    match (cutoff, period_end) {
         (_, Some(_)) if is_future(newest, now) => Renewal::Due(Reason::Future),
         (Some(cutoff), _) if cutoff <= now => Renewal::Due(Reason::Cutoff),
-        (_, Some(aged)) if aged <= now => Renewal::Due(Reason::Age),
-        (cutoff, aged) => cutoff
+        (_, Some(period_end)) if period_end <= now => Renewal::Due(Reason::Age),
+        (cutoff, period_end) => cutoff
             .into_iter()
-            .chain(aged)
+            .chain(period_end)
             .min()
             .map_or(Renewal::Never, Renewal::At),
     }
@@ -112,7 +114,11 @@ mod tests {
             ("no key", &[][..], None),
             ("the newest", &[(1, 1), (3, 3)], Some(3)),
             ("a clock was ahead", &[(1, 1), (50, 50)], Some(1)),
-            ("it was always ahead", &[(50, 50), (60, 60)], Some(60)),
+            (
+                "the clock was always ahead",
+                &[(50, 50), (60, 60)],
+                Some(60),
+            ),
             ("the clock of the API server is ahead", &[(50, 5)], Some(5)),
             (
                 "a restored key, by the time of its Secret",
@@ -134,10 +140,10 @@ mod tests {
     fn decides_when_the_next_key_is_due() {
         use Reason::{Age, Cutoff, Future, NoKey};
         use Renewal::{At, Due, Never};
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let instant = |second| Timestamp::from_second(second).unwrap();
         let policy = |period: Option<i64>, cutoff: Option<i64>| Policy {
             period: period.map(SignedDuration::from_secs),
-            cutoff: cutoff.map(at),
+            cutoff: cutoff.map(instant),
         };
         for (why, newest, policy, want) in [
             ("no key", None, policy(None, None), Due(NoKey)),
@@ -147,65 +153,75 @@ mod tests {
                 policy(Some(30), Some(5)),
                 Due(NoKey),
             ),
-            ("renewal off", Some(at(0)), policy(None, None), Never),
-            ("young", Some(at(90)), policy(Some(30), None), At(at(120))),
+            ("renewal off", Some(instant(0)), policy(None, None), Never),
             (
-                "exactly of age",
-                Some(at(70)),
+                "young",
+                Some(instant(90)),
+                policy(Some(30), None),
+                At(instant(120)),
+            ),
+            (
+                "exactly at the renewal age",
+                Some(instant(70)),
                 policy(Some(30), None),
                 Due(Age),
             ),
             (
                 "long overdue",
-                Some(at(0)),
+                Some(instant(0)),
                 policy(Some(30), None),
                 Due(Age),
             ),
             (
                 "a little ahead, by the clock of another machine",
-                Some(at(400)),
+                Some(instant(400)),
                 policy(Some(30), None),
-                At(at(430)),
+                At(instant(430)),
             ),
             (
                 "from the future, by a moved clock",
-                Some(at(401)),
+                Some(instant(401)),
                 policy(Some(30), None),
                 Due(Future),
             ),
             (
                 "from the future, and renewal off",
-                Some(at(401)),
+                Some(instant(401)),
                 policy(None, None),
                 Never,
             ),
             (
                 "before the cutoff",
-                Some(at(90)),
+                Some(instant(90)),
                 policy(None, Some(95)),
                 Due(Cutoff),
             ),
-            ("at the cutoff", Some(at(95)), policy(None, Some(95)), Never),
             (
-                "a cutoff to come",
-                Some(at(90)),
-                policy(None, Some(150)),
-                At(at(150)),
+                "at the cutoff",
+                Some(instant(95)),
+                policy(None, Some(95)),
+                Never,
             ),
             (
-                "age before a cutoff to come",
-                Some(at(90)),
+                "a future cutoff",
+                Some(instant(90)),
+                policy(None, Some(150)),
+                At(instant(150)),
+            ),
+            (
+                "the renewal age before a future cutoff",
+                Some(instant(90)),
                 policy(Some(30), Some(150)),
-                At(at(120)),
+                At(instant(120)),
             ),
             (
                 "an endless period",
-                Some(at(90)),
+                Some(instant(90)),
                 policy(Some(i64::MAX), None),
                 At(Timestamp::MAX),
             ),
         ] {
-            assert_eq!(renewal(newest, policy, at(100)), want, "{why}");
+            assert_eq!(renewal(newest, policy, instant(100)), want, "{why}");
         }
     }
 }

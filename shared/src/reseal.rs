@@ -8,7 +8,7 @@ use rand::CryptoRng;
 
 use crate::key::{Fingerprint, PublicKey};
 use crate::key_ring::{KeyRing, NoSealingKey};
-use crate::meter::{Interrupted, Meter, SEALING};
+use crate::meter::{Interrupted, Meter, SEALING_COST};
 use crate::plain::Plain;
 use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
@@ -30,16 +30,16 @@ pub struct Resealed {
 /// The SealedSecret could not be re-encrypted, and no part of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
-    /// It cannot be unsealed.
+    /// The SealedSecret cannot be unsealed.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
     /// No key of the ring may seal.
     #[error(transparent)]
     NoCertificate(#[from] NoSealingKey),
     /// The deprecated form contains more items than the caller allows.
-    #[error("it contains {0} items, more than may be re-encrypted in one request")]
+    #[error("the SealedSecret contains {0} items, more than can be re-encrypted in one request")]
     TooManyItems(usize),
-    /// It was unsealed but cannot be sealed.
+    /// The SealedSecret was unsealed, but its values cannot be sealed again.
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The meter ended the work.
@@ -56,7 +56,8 @@ pub enum ResealError {
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`]; then nothing was re-encrypted.
+/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is re-encrypted
+/// then.
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -70,7 +71,7 @@ pub fn reseal(
     let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed {
         sealed: SealedSecret {
-            metadata: authored(&sealed.metadata),
+            metadata: metadata_without_server_fields(&sealed.metadata),
             spec: sealed.spec.clone(),
             status: None,
         },
@@ -78,9 +79,9 @@ pub fn reseal(
     };
     match unseal::open_all_or_stop(sealed, ring, accept_legacy, meter)? {
         Contents::Items((items, sealed_by)) => {
-            let old = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
-            let items: Vec<_> = items.iter().filter(|(key, _)| old(key)).collect();
-            meter.spend(SEALING * items.len() as u64)?;
+            let is_outdated = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
+            let items: Vec<_> = items.iter().filter(|(key, _)| is_outdated(key)).collect();
+            meter.spend(SEALING_COST * items.len() as u64)?;
             resealed.changed = seal_items(
                 &mut resealed.sealed,
                 items.into_iter(),
@@ -93,8 +94,8 @@ pub fn reseal(
             if secret.data.len() > max_items {
                 return Err(ResealError::TooManyItems(secret.data.len()));
             }
-            meter.spend(SEALING * secret.data.len() as u64)?;
-            take_place(&mut secret, sealed);
+            meter.spend(SEALING_COST * secret.data.len() as u64)?;
+            adopt_metadata(&mut secret, sealed);
             resealed.changed = secret.data.len();
             resealed.sealed.spec = seal(&secret, certificate.public_key(), random)?.spec;
         }
@@ -103,7 +104,7 @@ pub fn reseal(
 }
 
 /// Returns the metadata without the fields that only a server sets, which would make a later write fail.
-fn authored(metadata: &ObjectMeta) -> ObjectMeta {
+fn metadata_without_server_fields(metadata: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: metadata.name.clone(),
         generate_name: metadata.generate_name.clone(),
@@ -115,26 +116,26 @@ fn authored(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Replaces name, namespace and scope with the object's own, since the sealed Secret's do not count. Of the
-/// old template, keeps only what the controller uses.
-fn take_place(secret: &mut Secret, sealed: &SealedSecret) {
+/// Replaces name, namespace and scope of the Secret by those of the SealedSecret, which alone count. Copies the only
+/// annotation of the old template that the controller uses.
+fn adopt_metadata(secret: &mut Secret, sealed: &SealedSecret) {
     let metadata = &mut secret.metadata;
     metadata.name.clone_from(&sealed.metadata.name);
     metadata.namespace.clone_from(&sealed.metadata.namespace);
     let annotations = metadata.annotations.get_or_insert_default();
     Scope::from_annotations(sealed.metadata.annotations.as_ref()).annotate(annotations);
     let template = sealed.spec.template.metadata.annotations.as_ref();
-    if let Some(skips) = template.and_then(|texts| texts.get(SKIP_OWNER_ANNOTATION)) {
-        annotations.insert(SKIP_OWNER_ANNOTATION.into(), skips.clone());
+    if let Some(value) = template.and_then(|texts| texts.get(SKIP_OWNER_ANNOTATION)) {
+        annotations.insert(SKIP_OWNER_ANNOTATION.into(), value.clone());
     }
 }
 
 /// The re-encrypted values of one object that were not yet sealed for the key.
 #[derive(Debug, Default)]
 pub struct NewTexts {
-    /// New texts of items, in base64.
+    /// New sealed values in base64, by item key.
     pub items: BTreeMap<String, String>,
-    /// New text of the deprecated `spec.data`.
+    /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,
     /// The key that unsealed the last value. Try it first on the next object, which was probably sealed at
     /// about the same time.
@@ -146,8 +147,8 @@ pub struct NewTexts {
     pub believed: Vec<String>,
 }
 
-/// Re-encrypts what is not yet sealed for the key, keeping the form: `spec.data` stays `spec.data`. The ring need not
-/// contain the key. Keys are tried in the ring's order, after those that hints name and then `first`.
+/// Re-encrypts the values that are not yet sealed for the key, and keeps the form: `spec.data` stays `spec.data`. The
+/// ring need not contain the key. Tries the keys that hints name, then `first`, and then the keys in the ring's order.
 ///
 /// # Errors
 ///
@@ -170,8 +171,8 @@ pub fn new_texts(
         let hint = hints.get(item);
         let first: Vec<&Fingerprint> = hint.into_iter().chain(new.last.as_ref()).collect();
         match unseal::open_item(text, ring, &label, &first) {
-            Ok((plain, by)) => {
-                if let Some(text) = new.reseal(&plain, by, key, &label, random)? {
+            Ok((plain, unsealed_by)) => {
+                if let Some(text) = new.reseal(&plain, unsealed_by, key, &label, random)? {
                     new.items.insert(item.clone(), text);
                 }
             }
@@ -194,10 +195,10 @@ pub fn new_texts(
     }
     if let Some(data) = &sealed.spec.data {
         let bytes = sealed_text::decode(data).map_err(UnsealError::from)?;
-        let opened = ring.open(&label, &bytes, new.last.as_ref().as_slice());
-        let (plain, by) = opened.map_err(UnsealError::from)?;
-        let by = by.fingerprint().clone();
-        new.data = new.reseal(&plain, by, key, &label, random)?;
+        let result = ring.open(&label, &bytes, new.last.as_ref().as_slice());
+        let (plain, ring_key) = result.map_err(UnsealError::from)?;
+        let unsealed_by = ring_key.fingerprint().clone();
+        new.data = new.reseal(&plain, unsealed_by, key, &label, random)?;
     }
     Ok(new)
 }
@@ -206,16 +207,16 @@ impl NewTexts {
     fn reseal(
         &mut self,
         plain: &Plain,
-        by: Fingerprint,
+        unsealed_by: Fingerprint,
         key: &PublicKey,
         label: &Label,
         random: &mut impl CryptoRng,
     ) -> Result<Option<String>, SealError> {
-        self.last = Some(by.clone());
-        if by == *key.fingerprint() {
+        self.last = Some(unsealed_by.clone());
+        if unsealed_by == *key.fingerprint() {
             return Ok(None);
         }
-        *self.from.entry(by).or_default() += 1;
+        *self.from.entry(unsealed_by).or_default() += 1;
         let sealed = envelope::seal(key, label, plain.expose(), random)?;
         Ok(Some(base64::encode(&sealed)))
     }
@@ -287,7 +288,7 @@ mod tests {
         seal(&secret, key, &mut StdRng::seed_from_u64(1)).unwrap()
     }
 
-    fn resealed(sealed: &SealedSecret, ring: &KeyRing) -> Result<Resealed, ResealError> {
+    fn reseal_for_newest(sealed: &SealedSecret, ring: &KeyRing) -> Result<Resealed, ResealError> {
         reseal(
             sealed,
             ring,
@@ -299,7 +300,7 @@ mod tests {
         )
     }
 
-    fn values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
+    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
         let rules = Rules {
             accept_legacy: true,
             refuse_random: true,
@@ -325,7 +326,7 @@ mod tests {
             let annotations = sealed.metadata.annotations.get_or_insert_default();
             annotations.insert("note".into(), "top".into());
             sealed.metadata.uid = Some("u".into());
-            let first = resealed(&sealed, &both).unwrap();
+            let first = reseal_for_newest(&sealed, &both).unwrap();
             assert_eq!(first.changed, 2, "{scope:?}");
             assert_eq!(first.sealed.spec.template, sealed.spec.template);
             assert_eq!(
@@ -336,9 +337,9 @@ mod tests {
             let mut plain = first.sealed.clone();
             plain.spec.template.data = None;
             let newest = both.sealing(Timestamp::UNIX_EPOCH).unwrap().fingerprint();
-            assert!(values(&plain, &both).values().all(|by| by == newest));
+            assert!(assert_values(&plain, &both).values().all(|by| by == newest));
 
-            let again = resealed(&first.sealed, &both).unwrap();
+            let again = reseal_for_newest(&first.sealed, &both).unwrap();
             assert_eq!(again.changed, 0);
             assert_eq!(again.sealed, first.sealed);
         }
@@ -354,7 +355,7 @@ mod tests {
         for text in annotations.values_mut() {
             text.push(' ');
         }
-        assert_eq!(resealed(&sealed, &old).unwrap().sealed, sealed);
+        assert_eq!(reseal_for_newest(&sealed, &old).unwrap().sealed, sealed);
     }
 
     #[test]
@@ -368,20 +369,20 @@ mod tests {
             .annotations
             .get_or_insert_default();
         Scope::ClusterWide.annotate(annotations);
-        let mut moved = resealed(&sealed, &both).unwrap().sealed;
-        values(&moved, &both);
+        let mut moved = reseal_for_newest(&sealed, &both).unwrap().sealed;
+        assert_values(&moved, &both);
         moved.metadata.name = Some("other".into());
         assert!(unseal::check(&moved, &both, true).is_err());
 
         Scope::ClusterWide.annotate(sealed.metadata.annotations.get_or_insert_default());
         assert!(matches!(
-            resealed(&sealed, &both),
+            reseal_for_newest(&sealed, &both),
             Err(ResealError::Unseal(_))
         ));
     }
 
     #[test]
-    fn key_hints_follow_the_items() {
+    fn updates_key_hints_of_re_encrypted_items() {
         let (old, both) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
         let fingerprint = |ring: &KeyRing| {
@@ -392,13 +393,13 @@ mod tests {
         };
         let hints = [("a".to_owned(), fingerprint(&old))].into();
         hints::annotate(sealed.metadata.annotations.get_or_insert_default(), &hints);
-        let resealed = resealed(&sealed, &both).unwrap().sealed;
+        let resealed = reseal_for_newest(&sealed, &both).unwrap().sealed;
         let hints = hints::read(resealed.metadata.annotations.as_ref());
         assert_eq!(hints, [("a".to_owned(), fingerprint(&both))].into());
     }
 
     #[test]
-    fn re_encrypts_for_a_key_that_the_ring_lacks() {
+    fn re_encrypts_for_a_key_that_is_not_in_the_ring() {
         let (old, both) = rings();
         let newest = both.newest().unwrap();
         let key = newest.certificate().unwrap().public_key();
@@ -408,14 +409,14 @@ mod tests {
         assert_eq!(new.from, [(old.keys()[0].fingerprint().clone(), 2)].into());
         sealed.spec.encrypted_data.extend(new.items);
         assert!(
-            values(&sealed, &both)
+            assert_values(&sealed, &both)
                 .values()
                 .all(|by| by == newest.fingerprint())
         );
 
-        let none = SealedSecret::new("n", crate::resource::SealedSecretSpec::default());
+        let empty = SealedSecret::new("n", crate::resource::SealedSecretSpec::default());
         let first = Some(newest.fingerprint());
-        let new = new_texts(&none, &both, key, first, &mut rng).unwrap();
+        let new = new_texts(&empty, &both, key, first, &mut rng).unwrap();
         assert_eq!(
             new.last.as_ref(),
             first,
@@ -432,16 +433,19 @@ mod tests {
             sealed.metadata.annotations.get_or_insert_default(),
             &hints.into(),
         );
-        let hinted = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
-        assert_eq!((hinted.items.len(), hinted.believed.len()), (0, 2));
+        let new_from_hints = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        assert_eq!(
+            (new_from_hints.items.len(), new_from_hints.believed.len()),
+            (0, 2)
+        );
     }
 
     /// Returns an object with scope `outer` in the deprecated form, which contains a Secret that declares scope
     /// `inner`.
-    fn deprecated(keys: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
+    fn deprecated_object(keys: &KeyRing, inner: Scope, outer: Scope) -> SealedSecret {
         let mut annotations = BTreeMap::from([("own".to_owned(), "1".to_owned())]);
         inner.annotate(&mut annotations);
-        let whole = json!({
+        let secret_json = json!({
             "kind": "Secret", "apiVersion": "v1", "type": "example.com/own",
             "metadata": { "name": "x", "labels": { "l": "1" }, "annotations": annotations },
             "data": { "a": "MQ==", "b": "Mg==" },
@@ -454,7 +458,8 @@ mod tests {
             .unwrap()
             .public_key();
         let (label, mut rng) = (unseal::label(&sealed), StdRng::seed_from_u64(4));
-        let value = envelope::seal(key, &label, whole.to_string().as_bytes(), &mut rng).unwrap();
+        let value =
+            envelope::seal(key, &label, secret_json.to_string().as_bytes(), &mut rng).unwrap();
         sealed.spec.encrypted_data.clear();
         sealed.spec.data = Some(base64::encode(&value));
         sealed
@@ -466,19 +471,23 @@ mod tests {
         for inner in Scope::ALL {
             for outer in Scope::ALL {
                 let case = format!("{inner} in {outer}");
-                let sealed = deprecated(&old, inner, outer);
-                let resealed = resealed(&sealed, &both).unwrap();
+                let sealed = deprecated_object(&old, inner, outer);
+                let resealed = reseal_for_newest(&sealed, &both).unwrap();
                 assert_eq!(resealed.changed, 2, "{case}");
                 let new = resealed.sealed;
                 assert_eq!(new.spec.data, None, "{case}");
                 assert_eq!(new.spec.template.type_.as_deref(), Some("example.com/own"));
                 assert_eq!(new.metadata.annotations, sealed.metadata.annotations);
-                values(&new, &both);
-                for claimed in Scope::ALL {
+                assert_values(&new, &both);
+                for claimed_scope in Scope::ALL {
                     let mut forged = new.clone();
-                    claimed.annotate(forged.metadata.annotations.get_or_insert_default());
-                    let opens = unseal::check(&forged, &both, true).is_ok();
-                    assert_eq!(opens, claimed == outer, "{case}, claims {claimed}");
+                    claimed_scope.annotate(forged.metadata.annotations.get_or_insert_default());
+                    let is_unsealed = unseal::check(&forged, &both, true).is_ok();
+                    assert_eq!(
+                        is_unsealed,
+                        claimed_scope == outer,
+                        "{case}, claims {claimed_scope}"
+                    );
                 }
             }
         }
@@ -487,14 +496,14 @@ mod tests {
     #[test]
     fn adds_no_annotation_to_the_secret_of_the_deprecated_form() {
         let (old, both) = rings();
-        let mut sealed = deprecated(&old, Scope::Strict, Scope::NamespaceWide);
+        let mut sealed = deprecated_object(&old, Scope::Strict, Scope::NamespaceWide);
         let outer = sealed.metadata.annotations.get_or_insert_default();
         outer.insert("argocd.argoproj.io/sync-wave".into(), "1".into());
         let template = &mut sealed.spec.template.metadata.annotations;
         template
             .get_or_insert_default()
             .extend([SKIP_OWNER_ANNOTATION, "other"].map(|name| (name.into(), "true".into())));
-        let new = resealed(&sealed, &both).unwrap().sealed;
+        let new = reseal_for_newest(&sealed, &both).unwrap().sealed;
         assert_eq!(new.metadata.annotations, sealed.metadata.annotations);
         let mut want = BTreeMap::from([
             ("own".to_owned(), "1".to_owned()),
@@ -507,8 +516,8 @@ mod tests {
     #[test]
     fn refuses_more_items_than_the_caller_allows() {
         let (old, both) = rings();
-        let sealed = deprecated(&old, Scope::Strict, Scope::Strict);
-        let got = reseal(
+        let sealed = deprecated_object(&old, Scope::Strict, Scope::Strict);
+        let result = reseal(
             &sealed,
             &both,
             Timestamp::UNIX_EPOCH,
@@ -517,6 +526,9 @@ mod tests {
             &mut StdRng::seed_from_u64(2),
             &mut Unmetered,
         );
-        assert!(matches!(got, Err(ResealError::TooManyItems(2))), "{got:?}");
+        assert!(
+            matches!(result, Err(ResealError::TooManyItems(2))),
+            "{result:?}"
+        );
     }
 }

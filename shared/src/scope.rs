@@ -1,7 +1,7 @@
 //! Where a sealed value may be unsealed.
 //!
-//! The scope decides the OAEP label, and only the label binds a value to its place: the format binds neither
-//! the item key nor the template.
+//! The scope decides the OAEP label, and only the label binds a value to a namespace and a name: the format
+//! binds neither the item key nor the template.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -161,26 +161,26 @@ mod tests {
     /// Attack: the author of a namespace-wide value names the namespace `shop/db`, which gives the label of
     /// the strict value `db` in `shop`.
     #[test]
-    fn a_label_for_sealing_is_never_that_of_another_place() {
+    fn no_two_targets_share_a_label_for_sealing() {
         let parts = [
             "", "a", "a/b", "/", "a/", "/b", "b", "a.b", "A", "a b", "-", "a\0b", "ä",
         ];
-        let places = parts
+        let names = parts
             .iter()
             .flat_map(|namespace| parts.map(|name| (*namespace, name)));
-        let mut seen: BTreeMap<Vec<u8>, (Scope, &str, &str)> = BTreeMap::new();
-        for (namespace, name) in places {
+        let mut targets: BTreeMap<Vec<u8>, (Scope, &str, &str)> = BTreeMap::new();
+        for (namespace, name) in names {
             for scope in Scope::ALL {
                 let Ok(label) = scope.label_for_sealing(namespace, name) else {
                     continue;
                 };
-                let place = match scope {
+                let target = match scope {
                     Scope::Strict => (scope, namespace, name),
                     Scope::NamespaceWide => (scope, namespace, ""),
                     Scope::ClusterWide => (scope, "", ""),
                 };
-                let first = seen.entry(label.as_bytes().to_vec()).or_insert(place);
-                assert_eq!(*first, place, "{scope} {namespace:?} {name:?}");
+                let other_target = targets.entry(label.as_bytes().to_vec()).or_insert(target);
+                assert_eq!(*other_target, target, "{scope} {namespace:?} {name:?}");
             }
         }
         assert!(
@@ -223,7 +223,7 @@ mod tests {
                 Scope::Strict,
             ),
             (
-                "one does not count",
+                "the value 1 does not count",
                 vec![(CLUSTER_WIDE_ANNOTATION, "1")],
                 Scope::Strict,
             ),

@@ -57,7 +57,7 @@ pub enum SealError {
 ///
 /// Returns an error if the name is missing, or the namespaces differ. The namespace may still be missing
 /// afterwards.
-pub fn aim(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
+pub fn apply_target(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
     let metadata = &mut secret.metadata;
     if let Some(name) = target.name {
         metadata.name = Some(name.to_owned());
@@ -72,7 +72,7 @@ pub fn aim(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
         target.namespace,
         metadata.namespace.as_deref().unwrap_or_default(),
     ) {
-        (Some(wanted), "") if lacks_namespace_for_its_scope(metadata) => {
+        (Some(wanted), "") if is_namespace_missing_for_scope(metadata) => {
             metadata.namespace = Some(wanted.to_owned());
             Ok(())
         }
@@ -85,13 +85,13 @@ pub fn aim(secret: &mut Secret, target: Target<'_>) -> Result<(), SealError> {
 }
 
 /// Returns whether the Secret still needs a namespace before it can be sealed.
-pub fn lacks_namespace(secret: &Secret) -> bool {
-    lacks_namespace_for_its_scope(&secret.metadata)
+pub fn is_namespace_missing(secret: &Secret) -> bool {
+    is_namespace_missing_for_scope(&secret.metadata)
 }
 
-fn lacks_namespace_for_its_scope(metadata: &ObjectMeta) -> bool {
-    let none = metadata.namespace.as_deref().unwrap_or_default().is_empty();
-    none && scope_of(metadata) != Scope::ClusterWide
+fn is_namespace_missing_for_scope(metadata: &ObjectMeta) -> bool {
+    let is_empty_namespace = metadata.namespace.as_deref().unwrap_or_default().is_empty();
+    is_empty_namespace && scope_of(metadata) != Scope::ClusterWide
 }
 
 fn scope_of(metadata: &ObjectMeta) -> Scope {
@@ -113,7 +113,7 @@ pub fn seal(
     key: &PublicKey,
     rng: &mut impl CryptoRng,
 ) -> Result<SealedSecret, SealError> {
-    if lacks_namespace(secret) {
+    if is_namespace_missing(secret) {
         return Err(SealError::MissingNamespace);
     }
     let scope = scope_of(&secret.metadata);
@@ -160,19 +160,19 @@ fn template_metadata(metadata: &ObjectMeta) -> ObjectMeta {
     for name in LAST_APPLIED_ANNOTATIONS {
         annotations.remove(name);
     }
-    let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     ObjectMeta {
-        name: filled(&metadata.name),
-        namespace: filled(&metadata.namespace),
-        generate_name: filled(&metadata.generate_name),
+        name: non_empty(&metadata.name),
+        namespace: non_empty(&metadata.namespace),
+        generate_name: non_empty(&metadata.generate_name),
         labels: metadata.labels.clone().filter(|labels| !labels.is_empty()),
         annotations: (!annotations.is_empty()).then_some(annotations),
         ..ObjectMeta::default()
     }
 }
 
-/// Merges the items, labels and annotations of a new SealedSecret into an existing one. All else of the
-/// existing one stays. Both must have the same name, namespace and scope.
+/// Merges the items, labels and annotations of a new SealedSecret into an existing one. Leaves everything else
+/// unchanged. Both must have the same name, namespace and scope.
 pub fn merge_into(existing: &mut SealedSecret, fresh: SealedSecret) {
     existing
         .spec
@@ -210,7 +210,7 @@ mod tests {
             .remove(0)
     }
 
-    fn sealed(secret: &Secret) -> Result<SealedSecret, SealError> {
+    fn seal_secret(secret: &Secret) -> Result<SealedSecret, SealError> {
         let key = test_key().certificate().public_key();
         seal(secret, key, &mut StdRng::seed_from_u64(3))
     }
@@ -221,7 +221,7 @@ mod tests {
         KeyRing::new([Arc::new(RingKey::new("k".into(), order_time, key.pair))])
     }
 
-    fn opens(sealed: &SealedSecret, ring: &KeyRing) -> bool {
+    fn can_unseal(sealed: &SealedSecret, ring: &KeyRing) -> bool {
         let rules = Rules {
             accept_legacy: true,
             refuse_random: false,
@@ -255,7 +255,7 @@ mod tests {
                 Err(SealError::MissingName),
             ),
             (
-                "a name given",
+                "a requested name",
                 "metadata: {}",
                 Target {
                     name: Some("x"),
@@ -264,25 +264,25 @@ mod tests {
                 Ok("a/x"),
             ),
             (
-                "a namespace filled in",
+                "a missing namespace is set",
                 "metadata: {name: web}",
                 target("a"),
                 Ok("a/web"),
             ),
             (
-                "one that agrees",
+                "the same namespace",
                 "metadata: {name: web, namespace: a}",
                 target("a"),
                 Ok("a/web"),
             ),
             (
-                "one that does not",
+                "a different namespace",
                 "metadata: {name: web, namespace: a}",
                 target("b"),
                 mismatch("a", "b"),
             ),
             (
-                "cluster-wide needs none",
+                "cluster-wide needs no namespace",
                 cluster_wide,
                 target("a"),
                 Ok("/web"),
@@ -298,7 +298,7 @@ mod tests {
             ),
         ] {
             let mut secret = secret(yaml);
-            let got = aim(&mut secret, target).map(|()| {
+            let result = apply_target(&mut secret, target).map(|()| {
                 let part = |text: &Option<String>| text.clone().unwrap_or_default();
                 format!(
                     "{}/{}",
@@ -306,21 +306,21 @@ mod tests {
                     part(&secret.metadata.name)
                 )
             });
-            assert_eq!(got, want.map(str::to_owned), "{why}");
+            assert_eq!(result, want.map(str::to_owned), "{why}");
         }
     }
 
     #[test]
     fn refuses_to_seal_without_a_namespace_unless_cluster_wide() {
         assert_eq!(
-            sealed(&secret("metadata: {name: web}")).unwrap_err(),
+            seal_secret(&secret("metadata: {name: web}")).unwrap_err(),
             SealError::MissingNamespace
         );
     }
 
     #[test]
     fn keeps_the_users_metadata_and_drops_the_servers() {
-        let sealed = sealed(&secret(
+        let sealed = seal_secret(&secret(
             "
 metadata:
   name: web
@@ -365,7 +365,7 @@ stringData: {pw: hunter2}
         for scope in Scope::ALL {
             for (name, namespace) in [("web", "ns"), ("other", "ns"), ("web", "other")] {
                 let mut secret = secret("metadata: {name: web, namespace: ns}\nstringData: {a: x}");
-                aim(
+                apply_target(
                     &mut secret,
                     Target {
                         scope: Some(scope),
@@ -382,25 +382,25 @@ stringData: {pw: hunter2}
                 let mut moved = seal(&secret, key, &mut StdRng::seed_from_u64(4)).unwrap();
                 moved.metadata.name = Some(name.into());
                 moved.metadata.namespace = Some(namespace.into());
-                let opens = opens(&moved, &ring);
+                let is_unsealed = can_unseal(&moved, &ring);
                 let want = match scope {
                     Scope::Strict => (name, namespace) == ("web", "ns"),
                     Scope::NamespaceWide => namespace == "ns",
                     Scope::ClusterWide => true,
                 };
-                assert_eq!(opens, want, "{scope} as {namespace}/{name}");
+                assert_eq!(is_unsealed, want, "{scope} as {namespace}/{name}");
             }
         }
     }
 
     #[test]
-    fn merging_creates_missing_maps_and_leaves_the_rest() {
-        let mut existing = sealed(&secret(
+    fn merging_creates_missing_maps_and_keeps_everything_else() {
+        let mut existing = seal_secret(&secret(
             "metadata: {name: web, namespace: ns}\ntype: a\nstringData: {a: x}",
         ))
         .unwrap();
         let before = existing.clone();
-        let fresh = sealed(&secret(
+        let fresh = seal_secret(&secret(
             "metadata: {name: web, namespace: ns, labels: {l: v}, annotations: {k: v}}\ntype: b\nstringData: {b: y}",
         ))
         .unwrap();

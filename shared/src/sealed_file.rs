@@ -16,29 +16,29 @@ const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 pub struct Found {
     /// The SealedSecret.
     pub sealed: SealedSecret,
-    /// Line of the file on which it begins.
+    /// Line of the file on which the SealedSecret begins.
     pub line: usize,
     document: usize,
     path: Vec<Step>,
 }
 
-/// Changes of the items of one object.
+/// Changes to the items of one SealedSecret.
 #[derive(Debug, Clone)]
 pub struct Changes<'a> {
-    /// New texts by item key, in base64.
+    /// New sealed values in base64, by item key.
     pub texts: BTreeMap<String, String>,
     /// Items to remove.
     pub removed: Vec<String>,
-    /// New text of the deprecated `spec.data`.
+    /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,
-    /// How to update their key hints.
+    /// How to update the key hints of changed items.
     pub hints: HintRule<'a>,
 }
 
-/// How to update the key hints of items with a new text. Hints of removed items are always removed.
+/// How to update the key hints of items with a new sealed value. Hints of removed items are always removed.
 #[derive(Debug, Clone, Copy)]
 pub enum HintRule<'a> {
-    /// Write a hint for every new text.
+    /// Write a hint for every new value.
     Write(&'a Fingerprint),
     /// Update only existing hints.
     Follow(&'a Fingerprint),
@@ -70,20 +70,25 @@ impl Changes<'_> {
 ///
 /// # Errors
 ///
-/// Returns an error if one of them has a value of the wrong type.
+/// Returns an error if a SealedSecret has a value of the wrong type.
 pub fn find(documents: &[Document]) -> Result<Vec<Found>, DocumentError> {
-    let mut found = Vec::new();
+    let mut objects = Vec::new();
     for document in documents {
-        find_in(&document.root, document.number, &mut Vec::new(), &mut found)?;
+        find_in(
+            &document.root,
+            document.number,
+            &mut Vec::new(),
+            &mut objects,
+        )?;
     }
-    Ok(found)
+    Ok(objects)
 }
 
 fn find_in(
     node: &Node,
     document: usize,
     path: &mut Vec<Step>,
-    found: &mut Vec<Found>,
+    objects: &mut Vec<Found>,
 ) -> Result<(), DocumentError> {
     let kind = node.text("kind").unwrap_or_default();
     if LISTS.contains(&kind) {
@@ -91,13 +96,13 @@ fn find_in(
             path.push(Step::Field("items"));
             for (i, item) in items.iter().enumerate() {
                 path.push(Step::Item(i));
-                find_in(item, document, path, found)?;
+                find_in(item, document, path, objects)?;
                 path.pop();
             }
             path.pop();
         }
     } else if kind == "SealedSecret" && node.text("apiVersion") == Some("bitnami.com/v1alpha1") {
-        found.push(Found {
+        objects.push(Found {
             sealed: SealedSecret::from_node(node, &mut Reading::default())?,
             line: node.line,
             document,
@@ -120,8 +125,8 @@ impl Found {
         let set =
             |(key, text): (&String, &String)| self.edit(&item(key), Change::Set(text.clone()));
         let mut edits: Vec<Edit> = changes.texts.iter().map(set).collect();
-        let removed = changes.removed.iter();
-        edits.extend(removed.map(|key| self.edit(&item(key), Change::Remove)));
+        let removed_keys = changes.removed.iter();
+        edits.extend(removed_keys.map(|key| self.edit(&item(key), Change::Remove)));
         if let Some(data) = &changes.data {
             let path = vec![Step::Field("spec"), Step::Field("data")];
             edits.push(self.edit(&path, Change::Set(data.clone())));
@@ -180,19 +185,19 @@ items:
           b: AgB
 ";
 
-    fn edited(text: &str, edits: impl Fn(&Found) -> Vec<Edit>) -> String {
-        let found = find(&manifest::read(text.as_bytes()).unwrap()).unwrap();
-        let [one] = found.as_slice() else {
-            unreachable!("{found:?}")
+    fn apply_edits(text: &str, edits: impl Fn(&Found) -> Vec<Edit>) -> String {
+        let objects = find(&manifest::read(text.as_bytes()).unwrap()).unwrap();
+        let [object] = objects.as_slice() else {
+            unreachable!("{objects:?}")
         };
-        assert_eq!(one.sealed.place(), "ns/db");
-        String::from_utf8(edit::apply(text.as_bytes(), &edits(one)).unwrap()).unwrap()
+        assert_eq!(object.sealed.place(), "ns/db");
+        String::from_utf8(edit::apply(text.as_bytes(), &edits(object)).unwrap()).unwrap()
     }
 
     fn changes<'a>(texts: &[(&str, &str)], removed: &[&str], hints: HintRule<'a>) -> Changes<'a> {
-        let owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
+        let to_owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
         Changes {
-            texts: texts.iter().map(owned).collect(),
+            texts: texts.iter().map(to_owned).collect(),
             removed: removed.iter().map(|key| (*key).to_owned()).collect(),
             data: None,
             hints,
@@ -202,13 +207,13 @@ items:
     #[test]
     fn sets_and_removes_items_in_place() {
         let follow = HintRule::Follow(test_key().fingerprint());
-        let new = edited(FILE, |found| {
+        let output = apply_edits(FILE, |found| {
             found.edits(&changes(&[("a", "AgX="), ("c", "AgY=")], &["b"], follow))
         });
         let want = FILE
             .replace("AgA ", "AgX= ")
             .replace("b: AgB\n", "c: AgY=\n");
-        assert_eq!(new, want);
+        assert_eq!(output, want);
     }
 
     #[test]
@@ -223,18 +228,18 @@ items:
     }
 
     #[test]
-    fn hints_follow_their_items() {
+    fn updates_hints_with_their_items() {
         let key = test_key().fingerprint();
-        let new = edited(FILE, |found| {
+        let output = apply_edits(FILE, |found| {
             found.edits(&changes(&[("a", "AgX=")], &[], HintRule::Write(key)))
         });
         let hint = format!(
             "metadata: {{name: db, namespace: ns, annotations: {{{KEY_HINTS_ANNOTATION}: '{{\"a\":\"{key}\"}}'}}}}"
         );
-        assert!(new.contains(&hint), "{new}");
-        for (why, changes, is_there) in [
+        assert!(output.contains(&hint), "{output}");
+        for (why, changes, is_kept) in [
             (
-                "one that has none",
+                "an item without a hint",
                 changes(&[("b", "AgY=")], &[], HintRule::Follow(key)),
                 true,
             ),
@@ -244,16 +249,16 @@ items:
                 false,
             ),
             (
-                "unwanted",
+                "hints of changed items are dropped",
                 changes(&[("a", "AgZ=")], &[], HintRule::Drop),
                 false,
             ),
         ] {
-            let after = edited(&new, |found| found.edits(&changes));
-            assert_eq!(after.contains(&hint), is_there, "{why}: {after}");
+            let after = apply_edits(&output, |found| found.edits(&changes));
+            assert_eq!(after.contains(&hint), is_kept, "{why}: {after}");
             assert_eq!(
                 after.contains(KEY_HINTS_ANNOTATION),
-                is_there,
+                is_kept,
                 "{why}: {after}"
             );
         }

@@ -1,4 +1,4 @@
-//! The text of one sealed value: base64 of an envelope. Recognizes what cannot be one.
+//! The text of one sealed value: an envelope in base64. Detects texts that cannot contain an envelope.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,17 +7,17 @@ use crate::base64::{self, Base64Error};
 use crate::envelope;
 use crate::key_ring::NoKey;
 
-/// Lengths of RSA blocks in bytes, for keys of 1,024 to 16,384 bits. Text that begins with a readable character, and
-/// most other formats, announce a longer block.
+/// Lengths of RSA blocks in bytes, for keys of 1,024 to 16,384 bits. Readable
+/// text and most other formats begin with two bytes that stand for a longer block.
 const BLOCK_LENGTHS: RangeInclusive<usize> = 128..=2048;
-/// Length of the length field and of the tag, in bytes.
+/// Bytes of an envelope besides the RSA block and the encrypted value: the length field and the GCM tag.
 const OVERHEAD: usize = 2 + 16;
 
-/// The text is not a sealed value. This depends only on the text: no key is tried.
+/// The text is not a sealed value. Determined from the text alone: no key is tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a sealed value: {}", self.finding())]
 pub struct NotSealed {
-    what: Actual,
+    actual: Actual,
     /// Bytes of the decoded value, or of the text if it is not base64.
     len: usize,
 }
@@ -26,7 +26,7 @@ pub struct NotSealed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Actual {
     Empty,
-    /// The type of a value that is not text, with its article.
+    /// The type of a value that is not text, with an article.
     Type(&'static str),
     Format(&'static str),
     Text,
@@ -34,19 +34,19 @@ enum Actual {
     CutBase64(Base64Error),
     /// The value is truncated: the announced RSA block and the tag need this many bytes.
     Short(usize),
-    Other,
+    Unknown,
 }
 
 impl NotSealed {
-    /// Returns the error for a value of another type than text.
+    /// Returns the error for a value that is not text. `kind` is its type, with an article.
     pub(crate) fn of_type(kind: &'static str) -> Self {
-        let what = Actual::Type(kind);
-        Self { what, len: 0 }
+        let actual = Actual::Type(kind);
+        Self { actual, len: 0 }
     }
 
     /// Returns the error that Bitnami's controller reports, for scripts that search for it.
     pub fn upstream(&self) -> String {
-        match &self.what {
+        match &self.actual {
             Actual::NotBase64(error) | Actual::CutBase64(error) => error.to_string(),
             _ => NoKey.to_string(),
         }
@@ -54,9 +54,9 @@ impl NotSealed {
 
     /// Returns what the text is instead, and its length.
     pub fn finding(&self) -> String {
-        match self.what {
-            Actual::Type(_) => self.what.to_string(),
-            _ => format!("{}, {}", self.what, Bytes(self.len)),
+        match self.actual {
+            Actual::Type(_) => self.actual.to_string(),
+            _ => format!("{}, {}", self.actual, Bytes(self.len)),
         }
     }
 }
@@ -75,7 +75,7 @@ impl fmt::Display for Actual {
             }
             Self::CutBase64(_) => f.write_str("it is truncated base64"),
             Self::Short(needed) => write!(f, "it is truncated (at least {needed} bytes are required)"),
-            Self::Other => f.write_str("its format is unknown"),
+            Self::Unknown => f.write_str("its format is unknown"),
         }
     }
 }
@@ -93,16 +93,16 @@ impl fmt::Display for Bytes {
 ///
 /// # Errors
 ///
-/// Returns [`NotSealed`], which depends only on the text.
+/// Returns [`NotSealed`] if the text cannot be a sealed value.
 pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
-    let not_sealed = |what, len| NotSealed { what, len };
+    let not_sealed = |actual, len| NotSealed { actual, len };
     if let Some(format) = format_of(text.trim_start().as_bytes()) {
         return Err(not_sealed(Actual::Format(format), text.len()));
     }
     match base64::decode(text.as_bytes()) {
         Err(error) => Err(not_sealed(not_base64(text, error), text.len())),
         Ok(bytes) => match why_no_envelope(&bytes) {
-            Some(what) => Err(not_sealed(what, bytes.len())),
+            Some(actual) => Err(not_sealed(actual, bytes.len())),
             None => Ok(bytes),
         },
     }
@@ -130,11 +130,11 @@ fn why_no_envelope(bytes: &[u8]) -> Option<Actual> {
         return Some(Actual::Text);
     }
     let Some(block) = envelope::announced_len(bytes) else {
-        return Some(Actual::Other);
+        return Some(Actual::Unknown);
     };
     let needed = block + OVERHEAD;
     if !BLOCK_LENGTHS.contains(&block) {
-        Some(Actual::Other)
+        Some(Actual::Unknown)
     } else if bytes.len() < needed {
         Some(Actual::Short(needed))
     } else {
@@ -143,11 +143,11 @@ fn why_no_envelope(bytes: &[u8]) -> Option<Actual> {
 }
 
 fn is_readable(bytes: &[u8]) -> bool {
-    let is_odd = |c: char| c.is_control() && !c.is_whitespace();
-    std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_odd))
+    let is_unreadable = |c: char| c.is_control() && !c.is_whitespace();
+    std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_unreadable))
 }
 
-/// Returns the name of another format in which values are encrypted or stored.
+/// Returns the name of another format for encrypted or stored values if the bytes begin like one.
 fn format_of(bytes: &[u8]) -> Option<&'static str> {
     const FORMATS: [(&[u8], &str); 8] = [
         (b"-----BEGIN PGP ", "a PGP message"),
@@ -172,7 +172,7 @@ mod tests {
     use crate::key::test_key;
     use crate::scope::Scope;
 
-    fn sealed(plain: &[u8]) -> Vec<u8> {
+    fn seal_value(plain: &[u8]) -> Vec<u8> {
         let key = test_key().certificate().public_key();
         let label = Scope::Strict.label("ns", "n");
         envelope::seal(key, &label, plain, &mut StdRng::seed_from_u64(1)).unwrap()
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn reports_what_a_text_is_instead_of_a_sealed_value() {
-        let whole = base64::encode(&sealed(b"value"));
+        let sealed_value = base64::encode(&seal_value(b"value"));
         let packet = [&[0x85, 0x01, 0x0c, 0x03][..], &[7; 300]].concat();
         for (text, want) in [
             (String::new(), "it is empty, 0 bytes"),
@@ -212,11 +212,11 @@ mod tests {
                 "it is a sops value, 22 bytes",
             ),
             (
-                whole[..whole.len() - 3].into(),
+                sealed_value[..sealed_value.len() - 3].into(),
                 "it is truncated base64, 369 bytes",
             ),
             (
-                whole[..100].into(),
+                sealed_value[..100].into(),
                 "it is truncated (at least 274 bytes are required), 75 bytes",
             ),
         ] {
@@ -254,12 +254,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn accepts_every_sealed_value_and_no_truncated_one(plain: Vec<u8>, at: prop::sample::Index) {
-            let whole = sealed(&plain);
-            prop_assert_eq!(decode(&base64::encode(&whole)), Ok(whole.clone()));
-            let min_len = whole.len() - plain.len();
-            let cut = base64::encode(&whole[..at.index(min_len)]);
-            prop_assert!(decode(&cut).is_err());
+        fn accepts_every_sealed_value_and_no_truncated_one(plain: Vec<u8>, cut_index: prop::sample::Index) {
+            let sealed_value = seal_value(&plain);
+            prop_assert_eq!(decode(&base64::encode(&sealed_value)), Ok(sealed_value.clone()));
+            let min_len = sealed_value.len() - plain.len();
+            let truncated = base64::encode(&sealed_value[..cut_index.index(min_len)]);
+            prop_assert!(decode(&truncated).is_err());
         }
 
         #[test]

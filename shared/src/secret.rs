@@ -18,7 +18,7 @@ pub struct Secret {
     pub metadata: ObjectMeta,
     /// `type`; `None` means `Opaque`.
     pub type_: Option<String>,
-    /// `immutable`.
+    /// Whether the Secret can never change.
     pub immutable: Option<bool>,
     /// Plaintext values by item key; entries of `stringData` have replaced those of `data`.
     pub data: BTreeMap<String, Plain>,
@@ -44,11 +44,11 @@ impl Secret {
         Ok((secrets, reading.coerced))
     }
 
-    /// Reads one object, which may come from a list of objects of several kinds.
+    /// Reads one Secret, which may be an item of a list with objects of several kinds.
     ///
     /// # Errors
     ///
-    /// As [`Self::all_from_document`].
+    /// Returns the errors of [`Self::all_from_document`].
     pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
         read_secret(node, reading)
     }
@@ -87,7 +87,7 @@ impl Secret {
     }
 }
 
-const WITHOUT_VALUES: Shape = Shape::Fields(&[
+const SHAPE_WITHOUT_VALUES: Shape = Shape::Fields(&[
     ("metadata", METADATA),
     ("type", Shape::Text),
     ("immutable", Shape::Bool),
@@ -96,7 +96,7 @@ const WITHOUT_VALUES: Shape = Shape::Fields(&[
 /// Reads a Secret. The values go directly from the node to [`Plain`], since a JSON tree would not be wiped.
 fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentError> {
     expect_kind(node, "Secret", "v1")?;
-    let mut json = reading.json(node, WITHOUT_VALUES)?;
+    let mut json = reading.json(node, SHAPE_WITHOUT_VALUES)?;
     let metadata = match json["metadata"].take() {
         Json::Null => ObjectMeta::default(),
         mut metadata => {
@@ -109,7 +109,7 @@ fn read_secret(node: &Node, reading: &mut Reading) -> Result<Secret, DocumentErr
         .filter(|t| !t.is_empty())
         .map(str::to_owned);
     let immutable = json["immutable"].as_bool();
-    let mut data = read_items(node, "data", reading, decoded)?;
+    let mut data = read_items(node, "data", reading, decode_item)?;
     data.extend(read_items(
         node,
         "stringData",
@@ -145,15 +145,15 @@ fn read_items(
                 Ok((key.clone(), value))
             })
             .collect(),
-        _ => Err(reading.wrong(node, "a mapping").into()),
+        _ => Err(reading.type_error(node, "a mapping").into()),
     })
 }
 
-fn decoded(key: &str, node: &Node, reading: &mut Reading) -> Result<Plain, DocumentError> {
+fn decode_item(key: &str, node: &Node, reading: &mut Reading) -> Result<Plain, DocumentError> {
     let text = match &node.value {
         Value::Text(text) => text.as_bytes(),
         Value::Null => b"",
-        _ => return Err(reading.wrong(node, "base64 text").into()),
+        _ => return Err(reading.type_error(node, "base64 text").into()),
     };
     base64::decode(text).map(Plain::from).map_err(|source| {
         let (key, line) = (key.to_owned(), node.line);
@@ -273,7 +273,7 @@ mod tests {
             (
                 "not base64",
                 "data:\n  a: hunter2!",
-                "line 2: data.a (plain text belongs in `stringData`): illegal base64 data at input byte 7",
+                "line 2: data.a is not base64 (plain text belongs in `stringData`): illegal base64 data at input byte 7",
             ),
             (
                 "map in stringData",
@@ -303,15 +303,15 @@ mod tests {
 
     #[test]
     fn writes_the_field_order_of_upstream_and_nothing_that_is_empty() {
-        let written = |text| read(text).unwrap().0[0].to_document().to_string();
+        let to_json = |text| read(text).unwrap().0[0].to_document().to_string();
         assert_eq!(
-            written(
+            to_json(
                 "{type: t, stringData: {b: B, a: A}, immutable: true, metadata: {namespace: ns, name: web}}"
             ),
             r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"web","namespace":"ns"},"immutable":true,"data":{"a":"QQ==","b":"Qg=="},"type":"t"}"#
         );
         assert_eq!(
-            written("metadata: {name: web}"),
+            to_json("metadata: {name: web}"),
             r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"web"}}"#
         );
     }

@@ -1,7 +1,7 @@
 //! The API server's requirements for the built-in types of Secret.
 //!
-//! Item names are public, and so is which of them are missing. Whether a value has the form that a type
-//! requires is not public, so the two are checked separately.
+//! Item names are public, so a missing item may be reported to everyone. Whether a value has the form that a type
+//! requires is not public, so names and values are checked separately.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub const MAX_SECRET_LEN: usize = 1 << 20;
 /// The requirements of one type.
 struct Rule {
     type_: &'static str,
-    /// For each entry, at least one of these items is required.
+    /// Groups of items; at least one item of each group is required.
     items: &'static [&'static [&'static str]],
     form: Form,
 }
@@ -67,8 +67,8 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a Secret of type {} requires ", self.type_)?;
         for (i, names) in self.items.iter().enumerate() {
-            let and = if i > 0 { " and " } else { "" };
-            write!(f, "{and}the item {}", names.join(" or "))?;
+            let separator = if i > 0 { " and " } else { "" };
+            write!(f, "{separator}the item {}", names.join(" or "))?;
         }
         Ok(())
     }
@@ -77,13 +77,13 @@ impl fmt::Display for Missing {
 /// A value does not have the form that the type requires. Reveals nothing about the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a Secret of type {type_} requires that the item {item} {}", self.requirement())]
-pub struct Unfit {
+pub struct InvalidValue {
     type_: &'static str,
     item: &'static str,
     is_json: bool,
 }
 
-impl Unfit {
+impl InvalidValue {
     fn requirement(&self) -> &'static str {
         if self.is_json {
             "is a JSON object"
@@ -93,7 +93,7 @@ impl Unfit {
     }
 }
 
-/// Checks the item names.
+/// Checks that every item that the type requires exists. `has` returns whether the Secret has an item.
 ///
 /// # Errors
 ///
@@ -119,18 +119,18 @@ pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<()
 ///
 /// # Errors
 ///
-/// Returns [`Unfit`] for the first value that does not have the required form.
-pub fn check_values(secret: &Secret) -> Result<(), Unfit> {
+/// Returns [`InvalidValue`] for the first value that does not have the required form.
+pub fn check_values(secret: &Secret) -> Result<(), InvalidValue> {
     let Some(rule) = rule(secret.type_.as_deref()) else {
         return Ok(());
     };
     let items = rule.items.iter().copied().flatten();
-    let unfit = items.copied().find(|item| {
+    let invalid_item = items.copied().find(|item| {
         let value = secret.data.get(*item);
-        value.is_some_and(|value| !rule.form.holds(value.expose()))
+        value.is_some_and(|value| !rule.form.is_met_by(value.expose()))
     });
-    unfit.map_or(Ok(()), |item| {
-        Err(Unfit {
+    invalid_item.map_or(Ok(()), |item| {
+        Err(InvalidValue {
             type_: rule.type_,
             item,
             is_json: rule.form == Form::JsonObject,
@@ -149,7 +149,7 @@ fn rule(type_: Option<&str>) -> Option<&'static Rule> {
 }
 
 impl Form {
-    fn holds(self, value: &[u8]) -> bool {
+    fn is_met_by(self, value: &[u8]) -> bool {
         match self {
             Self::Any => true,
             Self::NotEmpty => !value.is_empty(),
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn checks_values_like_the_api_server() {
         let docker = "kubernetes.io/dockerconfigjson";
-        for (type_, item, value, is_fit) in [
+        for (type_, item, value, is_valid) in [
             (docker, ".dockerconfigjson", "{\"auths\":{}}", true),
             (docker, ".dockerconfigjson", " {} \n", true),
             (docker, ".dockerconfigjson", "null", true),
@@ -244,9 +244,9 @@ mod tests {
             ("kubernetes.io/tls", "tls.key", "", true),
             ("Opaque", ".dockerconfigjson", "", true),
         ] {
-            let judged = check_values(&secret(type_, &[(item, value)]));
-            assert_eq!(judged.is_ok(), is_fit, "{type_} {item} {value:?}");
-            let error = judged.err().map(|unfit| unfit.to_string());
+            let result = check_values(&secret(type_, &[(item, value)]));
+            assert_eq!(result.is_ok(), is_valid, "{type_} {item} {value:?}");
+            let error = result.err().map(|invalid_item| invalid_item.to_string());
             assert!(!error.unwrap_or_default().contains("hunter2"));
         }
     }

@@ -14,7 +14,8 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// Uses the standard library's table of printable characters, which follows Unicode.
+/// Returns whether a reader cannot see the character. Uses the standard library's table of printable characters, which
+/// follows Unicode.
 pub(crate) fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }
@@ -23,15 +24,15 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
     }
-    let mut escaped = String::with_capacity(text.len());
+    let mut output = String::with_capacity(text.len());
     for c in text.chars() {
         if is_escaped(c) {
-            let _ = write!(escaped, "{}", c.escape_debug());
+            let _ = write!(output, "{}", c.escape_debug());
         } else {
-            escaped.push(c);
+            output.push(c);
         }
     }
-    Cow::Owned(escaped)
+    Cow::Owned(output)
 }
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ mod tests {
 
     #[test]
     fn escapes_controls_and_invisible_characters_and_keeps_visible_ones() {
-        for (text, shown) in [
+        for (text, want) in [
             (
                 "plain \"quoted\" C:\\x ü 日本 'it'",
                 "plain \"quoted\" C:\\x ü 日本 'it'",
@@ -60,7 +61,7 @@ mod tests {
             ("\u{85}\u{9b}\u{7f}", "\\u{85}\\u{9b}\\u{7f}"),
             ("\u{e0041}", "\\u{e0041}"),
         ] {
-            assert_eq!(visible(text), shown);
+            assert_eq!(visible(text), want);
         }
         assert_eq!(visible_line("two\nlines"), "two\\nlines");
     }

@@ -194,7 +194,7 @@ async fn certificates(State(state): State<ServerState>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/x-pem-file")];
     let now = Timestamp::now();
     let mut text = String::new();
-    let sealing = ring.keys().iter().filter(|key| ring.may_seal(key));
+    let sealing = ring.keys().iter().filter(|key| ring.can_seal(key));
     for certificate in sealing.filter_map(|key| key.certificate()) {
         if certificate.validity(now) == Validity::Valid {
             let (fingerprint, end) = (certificate.fingerprint(), certificate.not_after());

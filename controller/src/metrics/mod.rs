@@ -337,7 +337,7 @@ impl Metrics {
             ("removed", NoSealingKey::Removed),
         ] {
             let keys = state.ring.keys().iter();
-            let count = keys.filter(|key| state.ring.hindrance(key) == Some(hindrance));
+            let count = keys.filter(|key| state.ring.why_it_cannot_seal(key) == Some(hindrance));
             self.series
                 .held_back
                 .with_label_values(&[reason])

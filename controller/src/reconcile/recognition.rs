@@ -25,7 +25,7 @@ impl<S: Store> Tools<S> {
             .filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
-        let is_recognized = record::names(record, cached.identity, ring, uid, version)
+        let is_recognized = record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
             self.store.note_recognized(id, cached.identity);
@@ -54,7 +54,7 @@ impl<S: Store> Tools<S> {
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
             && self.policy.added.are_on(&secret.metadata)
-            && record::fits(record, identity, &desired, ring, secret);
+            && record::is_for_content(record, identity, &desired, ring, secret);
         is_up_to_date.then(|| Arc::clone(sealed))
     }
 
@@ -67,7 +67,9 @@ impl<S: Store> Tools<S> {
         let record = status.record.as_ref();
         record
             .zip(Identity::of(sealed))
-            .is_some_and(|(record, identity)| record::vouches(record, identity, &self.ring()))
+            .is_some_and(|(record, identity)| {
+                record::is_proof_of_unsealing(record, identity, &self.ring())
+            })
     }
 
     /// Returns whether records are trusted. A record shows what was allowed when it was created, so it is not trusted

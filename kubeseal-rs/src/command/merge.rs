@@ -130,7 +130,7 @@ fn set_target(
     options: &SealOptions,
 ) -> Result<(), seal::SealError> {
     secret.metadata.namespace = Some(target.namespace_or_empty().to_owned());
-    seal::aim(
+    seal::apply_target(
         secret,
         Target {
             name: Some(target.name_or_empty()),

@@ -52,7 +52,7 @@ pub(super) fn seal(
         scope: options.scope,
     };
     for (i, secret) in secrets.iter_mut().enumerate() {
-        seal::aim(secret, target).map_err(seal_error(i))?;
+        seal::apply_target(secret, target).map_err(seal_error(i))?;
     }
     fill_namespaces(&mut secrets, options, environment)?;
     let seal_one = |rng: &mut SystemRng, i, secret: &Secret| {
@@ -70,13 +70,13 @@ fn fill_namespaces(
     options: &SealOptions,
     environment: &Environment,
 ) -> Result<(), CommandError> {
-    if !secrets.iter().any(seal::lacks_namespace) {
+    if !secrets.iter().any(seal::is_namespace_missing) {
         return Ok(());
     }
     let namespace = default_namespace(options, environment)?;
     for secret in secrets
         .iter_mut()
-        .filter(|secret| seal::lacks_namespace(secret))
+        .filter(|secret| seal::is_namespace_missing(secret))
     {
         secret.metadata.namespace.clone_from(&namespace);
     }

@@ -125,9 +125,9 @@ fn set_target(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -
             .map(|setting| setting.value.as_str()),
         scope,
     };
-    seal::aim(secret, target).with_context(|| format!("the Secret {name:?}"))?;
+    seal::apply_target(secret, target).with_context(|| format!("the Secret {name:?}"))?;
     settings.check_scope(scope.unwrap_or(annotated))?;
-    if seal::lacks_namespace(secret) {
+    if seal::is_namespace_missing(secret) {
         let namespace = session.namespace(settings)?;
         let namespace = namespace.ok_or(SealingError::NoNamespace(name))?;
         settings.check_namespace(&namespace)?;

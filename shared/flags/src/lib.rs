@@ -1,10 +1,10 @@
 //! The command-line flags and environment variables of Bitnami's programs.
 //!
-//! Go's grammar over clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`, `t`,
+//! Implements Go's grammar with clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`, `t`,
 //! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which accept
 //! commas and repetition. Every flag may have an environment variable `SEALED_SECRETS_<NAME>`. The command
-//! line overrides it; for lists, the variable's items are appended. A value that cannot be parsed causes a
-//! warning and is then ignored, as upstream does, unless the flag is [strict](Flag::strict).
+//! line overrides it; for lists, the variable's items are appended. A variable whose value cannot be parsed
+//! is ignored with a warning, as in upstream, unless the flag is [strict](Flag::strict).
 //!
 //! The environment is an argument, so that parsing is a pure function.
 
@@ -87,9 +87,9 @@ impl Flag {
         self
     }
 
-    /// Makes a flag strict. For security settings: an empty value, or an environment variable that cannot be
-    /// parsed, is refused, so that the program never runs without the protection. An empty environment
-    /// variable counts as not set.
+    /// Makes a flag strict, for security settings: an empty value on the command line, or an environment variable that
+    /// cannot be parsed, is refused, so that the program never runs without the protection. An empty environment variable
+    /// counts as not set.
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.strict = true;
@@ -118,7 +118,7 @@ pub struct Program {
     pub flags: &'static [Flag],
 }
 
-/// The reason to stop before running.
+/// Why the program stops before it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// The user requested help: print to stdout, exit 0.
@@ -153,14 +153,14 @@ impl Program {
         let matches = self
             .command()
             .try_get_matches_from(args)
-            .map_err(|error| stop(&error))?;
+            .map_err(|error| stop_from(&error))?;
         let mut flags = Flags {
             values: BTreeMap::new(),
             is_set: Vec::new(),
             warnings: Vec::new(),
         };
         for flag in self.flags {
-            flags.take(flag, &matches, &variable)?;
+            flags.read_flag(flag, &matches, &variable)?;
         }
         Ok(flags)
     }
@@ -172,11 +172,11 @@ impl Program {
             .after_help(self.after_help)
             .no_binary_name(true)
             .args_override_self(true)
-            .args(self.flags.iter().map(argument))
+            .args(self.flags.iter().map(clap_argument))
     }
 }
 
-fn argument(flag: &Flag) -> Arg {
+fn clap_argument(flag: &Flag) -> Arg {
     let arg = Arg::new(flag.name)
         .long(flag.name)
         .help(flag.help)
@@ -201,7 +201,7 @@ fn argument(flag: &Flag) -> Arg {
     .value_parser(value_parser!(OsString))
 }
 
-fn stop(error: &clap::Error) -> Stop {
+fn stop_from(error: &clap::Error) -> Stop {
     let text = error.render().to_string();
     match error.kind() {
         clap::error::ErrorKind::DisplayHelp => Stop::Help(text),
@@ -210,7 +210,7 @@ fn stop(error: &clap::Error) -> Stop {
 }
 
 impl Flags {
-    fn take(
+    fn read_flag(
         &mut self,
         flag: &Flag,
         matches: &ArgMatches,
@@ -231,7 +231,7 @@ impl Flags {
                     self.is_set.push(flag.name);
                     value = from_variable;
                 }
-                Err(expected) if flag.strict => return Err(unreadable(flag, expected)),
+                Err(expected) if flag.strict => return Err(unreadable_error(flag, expected)),
                 Err(expected) => self.warnings.push(format!(
                     "ignoring {}: its value is not {expected}",
                     flag.variable_name()
@@ -245,13 +245,13 @@ impl Flags {
                 .flatten();
             for arg in args {
                 if flag.strict && arg.is_empty() {
-                    return Err(empty(flag));
+                    return Err(empty_error(flag));
                 }
                 let arg = flag
                     .kind
                     .parse(arg)
-                    .map_err(|expected| usage(flag, arg, expected))?;
-                value = value.followed_by(arg);
+                    .map_err(|expected| usage_error(flag, arg, expected))?;
+                value = value.merge(arg);
             }
             self.is_set.push(flag.name);
         }
@@ -264,7 +264,7 @@ impl Flags {
         self.is_set.contains(&name)
     }
 
-    /// Returns one sentence for each environment variable that was ignored.
+    /// Returns a warning for each environment variable that was ignored.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -272,7 +272,7 @@ impl Flags {
     /// Returns the value of a [`Kind::Switch`].
     pub fn switch(&self, name: &str) -> bool {
         match self.value(name) {
-            Value::Switch(on) => *on,
+            Value::Switch(is_on) => *is_on,
             _ => misuse(name),
         }
     }
@@ -343,7 +343,7 @@ impl Flags {
     }
 }
 
-fn usage(flag: &Flag, arg: &OsStr, expected: &str) -> Stop {
+fn usage_error(flag: &Flag, arg: &OsStr, expected: &str) -> Stop {
     #[expect(
         clippy::unnecessary_debug_formatting,
         reason = "quoted and escaped, as Go does with %q"
@@ -354,12 +354,12 @@ fn usage(flag: &Flag, arg: &OsStr, expected: &str) -> Stop {
     ))
 }
 
-fn empty(flag: &Flag) -> Stop {
+fn empty_error(flag: &Flag) -> Stop {
     let name = flag.name;
     Stop::Refused(format!("--{name} is empty: set a value, or omit the flag"))
 }
 
-fn unreadable(flag: &Flag, expected: &str) -> Stop {
+fn unreadable_error(flag: &Flag, expected: &str) -> Stop {
     let variable = flag.variable_name();
     Stop::Refused(format!(
         "{variable} is not {expected}: correct it, or unset it"

@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Returns the value of a flag without a default that is not set.
+    /// Returns the value of a flag that has no default and is not set.
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),
@@ -75,11 +75,11 @@ impl Kind {
         }
     }
 
-    /// Parses a value; the error is a description of what was expected.
+    /// Parses a value. The error describes the expected value.
     pub(crate) fn parse(self, value: &OsStr) -> Result<Value, &'static str> {
         match self {
             Self::Path => Ok(Value::Path(value.to_owned())),
-            Self::Paths => split(value).map(Value::Paths).ok_or(LIST),
+            Self::Paths => split_csv(value).map(Value::Paths).ok_or(EXPECTED_LIST),
             _ => self.parse_text(value.to_str().ok_or("text in UTF-8")?),
         }
     }
@@ -94,18 +94,18 @@ impl Kind {
             Self::Text => Ok(Value::Text(text.to_owned())),
             Self::Path | Self::Paths => self.parse(OsStr::new(text)),
             Self::List => {
-                let items = split(OsStr::new(text)).ok_or(LIST)?;
+                let items = split_csv(OsStr::new(text)).ok_or(EXPECTED_LIST)?;
                 let texts = items.into_iter().map(OsString::into_string);
                 texts
                     .collect::<Result<_, _>>()
                     .map(Value::List)
-                    .map_err(|_| LIST)
+                    .map_err(|_| EXPECTED_LIST)
             }
             Self::Repeated => {
                 let item = Some(text).filter(|text| !text.is_empty());
                 Ok(Value::List(item.map(str::to_owned).into_iter().collect()))
             }
-            Self::Choice(words, _) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
+            Self::Choice(values, _) if values.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(_, expected) => Err(expected),
             Self::Count => match text.parse() {
                 Ok(number @ 0..) => Ok(Value::Int(number)),
@@ -120,19 +120,19 @@ impl Kind {
     }
 }
 
-/// The description of a list in errors.
-const LIST: &str = "a comma-separated list with closed quotes";
+/// Description of a list in errors.
+const EXPECTED_LIST: &str = "a comma-separated list with closed quotes";
 
 impl Value {
-    /// Merges a later value into this one: it replaces this one, or extends a list.
-    pub(crate) fn followed_by(self, later: Self) -> Self {
+    /// Merges a later value into this one: the later value replaces this one, or is appended if this one is a list.
+    pub(crate) fn merge(self, later: Self) -> Self {
         match (self, later) {
-            (Self::List(mut items), Self::List(more)) => {
-                items.extend(more);
+            (Self::List(mut items), Self::List(later_items)) => {
+                items.extend(later_items);
                 Self::List(items)
             }
-            (Self::Paths(mut items), Self::Paths(more)) => {
-                items.extend(more);
+            (Self::Paths(mut items), Self::Paths(later_items)) => {
+                items.extend(later_items);
                 Self::Paths(items)
             }
             (_, later) => later,
@@ -142,45 +142,47 @@ impl Value {
 
 /// Splits one CSV record: quotes protect commas, two quotes represent one. Returns `None` if a quote is not
 /// closed or is in the middle of an item.
-fn split(text: &OsStr) -> Option<Vec<OsString>> {
+fn split_csv(text: &OsStr) -> Option<Vec<OsString>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
     let mut items = Vec::new();
-    let mut rest = Some(text);
-    while let Some(text) = rest {
-        let (item, tail) = match text.strip_prefix("\"") {
-            Some(quoted) => quoted_item(quoted)?,
+    let mut remaining = Some(text);
+    while let Some(text) = remaining {
+        let (item, after_comma) = match text.strip_prefix("\"") {
+            Some(after_quote) => quoted_item(after_quote)?,
             None => plain_item(text)?,
         };
         items.push(item);
-        rest = tail;
+        remaining = after_comma;
     }
     Some(items)
 }
 
-/// Returns the item and what follows its comma.
+/// Returns the item, and the text after its comma if there is one.
 fn plain_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
-    let (item, tail) = match text.split_once(",") {
-        Some((item, tail)) => (item, Some(tail)),
+    let (item, after_comma) = match text.split_once(",") {
+        Some((item, after_comma)) => (item, Some(after_comma)),
         None => (text, None),
     };
-    (!item.contains("\"")).then(|| (item.to_owned(), tail))
+    (!item.contains("\"")).then(|| (item.to_owned(), after_comma))
 }
 
 fn quoted_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
     let mut item = OsString::new();
-    let mut rest = text;
+    let mut remaining = text;
     loop {
-        let (part, tail) = rest.split_once("\"")?;
+        let (part, after_quote) = remaining.split_once("\"")?;
         item.push(part);
-        if let Some(tail) = tail.strip_prefix("\"") {
+        if let Some(after_quote) = after_quote.strip_prefix("\"") {
             item.push("\"");
-            rest = tail;
-        } else if tail.is_empty() {
+            remaining = after_quote;
+        } else if after_quote.is_empty() {
             return Some((item, None));
         } else {
-            return tail.strip_prefix(",").map(|tail| (item, Some(tail)));
+            return after_quote
+                .strip_prefix(",")
+                .map(|after_quote| (item, Some(after_quote)));
         }
     }
 }
@@ -200,10 +202,10 @@ mod tests {
             ("\"say \"\"hi\"\"\"", vec!["say \"hi\""]),
         ] {
             let want: Vec<OsString> = want.into_iter().map(OsString::from).collect();
-            assert_eq!(split(OsStr::new(text)), Some(want), "{text}");
+            assert_eq!(split_csv(OsStr::new(text)), Some(want), "{text}");
         }
         for text in ["it\"s", "\"open", "\"a\"b", "a,\""] {
-            assert_eq!(split(OsStr::new(text)), None, "{text}");
+            assert_eq!(split_csv(OsStr::new(text)), None, "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Standard base64, as tolerant as Go's decoder, because existing manifests rely on it.
 //!
 //! CR and LF are ignored anywhere, and trailing bits need not be zero. Missing padding, spaces and the URL
-//! alphabet are errors, at the position that Go says.
+//! alphabet are errors, at the position that Go reports.
 
 use ::base64::Engine as _;
 use ::base64::alphabet::STANDARD;
@@ -28,19 +28,19 @@ pub fn encode(bytes: &[u8]) -> String {
     ENGINE.encode(bytes)
 }
 
-/// Decodes, ignoring CR and LF.
+/// Decodes a text. Ignores CR and LF.
 ///
 /// # Errors
 ///
 /// Returns [`Base64Error`] with the position of the first wrong byte.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
-    let decoded = if text.iter().any(|byte| is_line_break(*byte)) {
-        let kept = text.iter().copied().filter(|byte| !is_line_break(*byte));
-        ENGINE.decode(Zeroizing::new(kept.collect::<Vec<u8>>()))
+    let result = if text.iter().any(|byte| is_line_break(*byte)) {
+        let significant = text.iter().copied().filter(|byte| !is_line_break(*byte));
+        ENGINE.decode(Zeroizing::new(significant.collect::<Vec<u8>>()))
     } else {
         ENGINE.decode(text)
     };
-    decoded.map_err(|_| Base64Error {
+    result.map_err(|_| Base64Error {
         position: error_position(text),
     })
 }
@@ -49,26 +49,28 @@ fn is_line_break(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// Returns the position at which Go's decoder gives up.
+/// Returns the position at which Go's decoder reports an error.
 fn error_position(text: &[u8]) -> usize {
     let bytes = text.iter().enumerate();
-    let mut kept = bytes.filter(|(_, byte)| !is_line_break(**byte));
-    let mut used = 0;
-    while let Some((at, &byte)) = kept.next() {
+    let mut significant = bytes.filter(|(_, byte)| !is_line_break(**byte));
+    let mut group_len = 0;
+    while let Some((offset, &byte)) = significant.next() {
         match byte {
-            b'=' if used == 2 => {
-                return match kept.next() {
+            b'=' if group_len == 2 => {
+                return match significant.next() {
                     None => text.len(),
-                    Some((next, b'=')) => kept.next().map_or(next, |(extra, _)| extra),
+                    Some((next, b'=')) => significant.next().map_or(next, |(extra, _)| extra),
                     Some((next, _)) => next - 1,
                 };
             }
-            b'=' if used == 3 => return kept.next().map_or(at, |(extra, _)| extra),
-            byte if byte.is_ascii_alphanumeric() || b"+/".contains(&byte) => used = (used + 1) % 4,
-            _ => return at,
+            b'=' if group_len == 3 => return significant.next().map_or(offset, |(extra, _)| extra),
+            byte if byte.is_ascii_alphanumeric() || b"+/".contains(&byte) => {
+                group_len = (group_len + 1) % 4;
+            }
+            _ => return offset,
         }
     }
-    text.len() - used
+    text.len() - group_len
 }
 
 #[cfg(test)]
@@ -93,11 +95,15 @@ mod tests {
                 "aGlh\r\na-k",
                 Err(7),
             ),
-            ("the same at its end", "aGlha\n*", Err(6)),
-            ("a wrong length alone", "aGlh\na", Err(5)),
+            (
+                "wrong byte at the end of a text of a wrong length",
+                "aGlha\n*",
+                Err(6),
+            ),
+            ("only a wrong length", "aGlh\na", Err(5)),
         ] {
-            let got = decode(text.as_bytes()).map_err(|e| e.position);
-            assert_eq!(got, want, "{why}");
+            let result = decode(text.as_bytes()).map_err(|e| e.position);
+            assert_eq!(result, want, "{why}");
         }
     }
 

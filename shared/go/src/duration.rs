@@ -2,7 +2,7 @@
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Formats as `1h2m3.5s`; below a second with the largest unit that fits.
+/// Formats a duration like `1h2m3.5s`; below a second, in the largest unit that fits, like `1.5ms`.
 pub fn text(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let size = nanos.unsigned_abs();
@@ -14,11 +14,11 @@ pub fn text(nanos: i64) -> String {
         _ => {
             let seconds = size / SECOND;
             let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-            let rest = decimal(size % (60 * SECOND), SECOND);
+            let seconds_text = decimal(size % (60 * SECOND), SECOND);
             return match (hours, minutes) {
-                (0, 0) => format!("{sign}{rest}s"),
-                (0, _) => format!("{sign}{minutes}m{rest}s"),
-                _ => format!("{sign}{hours}h{minutes}m{rest}s"),
+                (0, 0) => format!("{sign}{seconds_text}s"),
+                (0, _) => format!("{sign}{minutes}m{seconds_text}s"),
+                _ => format!("{sign}{hours}h{minutes}m{seconds_text}s"),
             };
         }
     };
@@ -27,36 +27,36 @@ pub fn text(nanos: i64) -> String {
 
 /// Formats `size / unit` with as few digits as possible.
 fn decimal(size: u64, unit: u64) -> String {
-    let (whole, rest) = (size / unit, size % unit);
-    if rest == 0 {
-        return whole.to_string();
+    let (integer, fraction) = (size / unit, size % unit);
+    if fraction == 0 {
+        return integer.to_string();
     }
     let width = unit.ilog10() as usize;
     format!(
-        "{whole}.{}",
-        format!("{rest:0width$}").trim_end_matches('0')
+        "{integer}.{}",
+        format!("{fraction:0width$}").trim_end_matches('0')
     )
 }
 
-/// Parses texts like `1h30m`, `-1.5s` and `0`; returns `None` for an invalid or too long duration.
+/// Parses texts like `1h30m`, `-1.5s` and `0`; returns `None` for an invalid duration and for one that does not fit.
 pub fn parse(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
-        Some(rest) => (text.starts_with('-'), rest),
+    let (is_negative, mut remaining) = match text.strip_prefix(['-', '+']) {
+        Some(remaining) => (text.starts_with('-'), remaining),
         None => (false, text),
     };
-    if rest == "0" {
+    if remaining == "0" {
         return Some(0);
     }
-    if rest.is_empty() {
+    if remaining.is_empty() {
         return None;
     }
     let mut total = 0_u64;
-    while !rest.is_empty() {
-        let (part, after) = component(rest)?;
-        total = total.checked_add(part).filter(|&total| total <= 1 << 63)?;
-        rest = after;
+    while !remaining.is_empty() {
+        let (value, suffix) = parse_component(remaining)?;
+        total = total.checked_add(value).filter(|&total| total <= 1 << 63)?;
+        remaining = suffix;
     }
-    if negative {
+    if is_negative {
         0_i64.checked_sub_unsigned(total)
     } else {
         i64::try_from(total).ok()
@@ -64,19 +64,19 @@ pub fn parse(text: &str) -> Option<i64> {
 }
 
 /// Parses one number with its unit.
-fn component(text: &str) -> Option<(u64, &str)> {
-    let (whole, rest) = digits(text);
-    let (fraction, rest) = match rest.strip_prefix('.') {
-        Some(rest) => digits(rest),
-        None => ("", rest),
+fn parse_component(text: &str) -> Option<(u64, &str)> {
+    let (integer, suffix) = split_digits(text);
+    let (fraction, suffix) = match suffix.strip_prefix('.') {
+        Some(suffix) => split_digits(suffix),
+        None => ("", suffix),
     };
-    if whole.is_empty() && fraction.is_empty() {
+    if integer.is_empty() && fraction.is_empty() {
         return None;
     }
-    let end = rest
+    let end = suffix
         .find(|char: char| char == '.' || char.is_ascii_digit())
-        .unwrap_or(rest.len());
-    let (name, rest) = rest.split_at(end);
+        .unwrap_or(suffix.len());
+    let (name, suffix) = suffix.split_at(end);
     let unit: u64 = match name {
         "ns" => 1,
         "us" | "µs" | "μs" => 1_000,
@@ -86,21 +86,23 @@ fn component(text: &str) -> Option<(u64, &str)> {
         "h" => 3_600_000_000_000,
         _ => return None,
     };
-    let whole: u64 = if whole.is_empty() {
+    let integer: u64 = if integer.is_empty() {
         0
     } else {
-        whole.parse().ok().filter(|&whole| whole <= 1 << 63)?
+        integer.parse().ok().filter(|&integer| integer <= 1 << 63)?
     };
-    let whole = whole.checked_mul(unit).filter(|&whole| whole <= 1 << 63)?;
+    let integer = integer
+        .checked_mul(unit)
+        .filter(|&integer| integer <= 1 << 63)?;
     Some((
-        whole
-            .checked_add(part_of(fraction, unit))
+        integer
+            .checked_add(fraction_of_unit(fraction, unit))
             .filter(|&sum| sum <= 1 << 63)?,
-        rest,
+        suffix,
     ))
 }
 
-fn digits(text: &str) -> (&str, &str) {
+fn split_digits(text: &str) -> (&str, &str) {
     let end = text
         .find(|char: char| !char.is_ascii_digit())
         .unwrap_or(text.len());
@@ -114,7 +116,7 @@ fn digits(text: &str) -> (&str, &str) {
     clippy::cast_sign_loss,
     reason = "Go rounds likewise, and the result is below one unit"
 )]
-fn part_of(fraction: &str, unit: u64) -> u64 {
+fn fraction_of_unit(fraction: &str, unit: u64) -> u64 {
     let (mut number, mut scale) = (0_u64, 1.0_f64);
     for digit in fraction.bytes() {
         match number
@@ -156,8 +158,8 @@ mod tests {
             ("h", None),
             ("9999999999h", None),
         ] {
-            let got = parse(text);
-            assert_eq!(got, want, "{text}");
+            let result = parse(text);
+            assert_eq!(result, want, "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Text formats as Go's standard library reads them.
 //!
 //! Manifests, key files, flags and templates were written for a program in Go. Crates for these formats are
-//! stricter, or more lenient, and say other positions.
+//! stricter or more lenient, and report other error positions.
 //!
 //! | module | Go's package |
 //! |---|---|

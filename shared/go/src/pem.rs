@@ -10,9 +10,9 @@ use crate::base64;
 /// One well-formed block. `der` may be a private key, and is wiped on drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// The text behind `BEGIN`.
+    /// The text after `BEGIN`.
     pub label: String,
-    /// Whether headers stand before the body, as in an encrypted key.
+    /// Whether the block has headers, as an encrypted key has.
     pub has_headers: bool,
     /// The decoded body.
     pub der: Zeroizing<Vec<u8>>,
@@ -25,11 +25,11 @@ pub fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
     std::iter::from_fn(move || {
         loop {
             let line = lines.next()?;
-            let mut begun = label_of(line, b"-----BEGIN ");
-            while let Some(label) = begun.take() {
+            let mut next_label = label_of(line, b"-----BEGIN ");
+            while let Some(label) = next_label.take() {
                 match read_block(label, &mut lines) {
                     Ok(block) => return Some(block),
-                    Err(next) => begun = next,
+                    Err(label) => next_label = label,
                 }
             }
         }
@@ -42,18 +42,18 @@ pub fn encode(label: &str, der: &[u8]) -> String {
     let body = Zeroizing::new(base64::encode(der));
     let mut text = String::with_capacity(body.len() + body.len() / 32 + 2 * label.len() + 64);
     text.extend(["-----BEGIN ", label, "-----\n"]);
-    let mut rest = body.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(64));
+    let mut remaining = body.as_str();
+    while !remaining.is_empty() {
+        let (line, tail) = remaining.split_at(remaining.len().min(64));
         text.extend([line, "\n"]);
-        rest = tail;
+        remaining = tail;
     }
     text.extend(["-----END ", label, "-----\n"]);
     text
 }
 
-/// Reads up to the matching END line. A BEGIN line inside means that the previous block was never terminated:
-/// its label is returned, so that the caller can continue there.
+/// Reads a block up to its END line. Returns `Err(None)` for a malformed block. A BEGIN line inside means that the block
+/// was never terminated: the label of that line is returned as the error, so that the caller can continue there.
 fn read_block<'a>(
     label: &'a [u8],
     lines: &mut impl Iterator<Item = &'a [u8]>,
@@ -61,16 +61,16 @@ fn read_block<'a>(
     let mut body = Zeroizing::new(Vec::new());
     let mut has_headers = false;
     for line in lines {
-        if let Some(end) = label_of(line, b"-----END ") {
+        if let Some(end_label) = label_of(line, b"-----END ") {
             let der = base64::decode(&body).map_err(|_| None)?;
             let label = String::from_utf8(label.to_vec()).map_err(|_| None)?;
-            let matches = end == label.as_bytes();
+            let is_match = end_label == label.as_bytes();
             let block = Block {
                 label,
                 has_headers,
                 der: Zeroizing::new(der),
             };
-            return if matches { Ok(block) } else { Err(None) };
+            return if is_match { Ok(block) } else { Err(None) };
         }
         if let Some(next) = label_of(line, b"-----BEGIN ") {
             return Err(Some(next));
@@ -115,12 +115,12 @@ mod tests {
             ),
             ("labels differ", block.replace("END A", "END B"), vec![]),
             (
-                "not base64, then a good one",
+                "a block that is not base64, then a valid one",
                 format!("{}{block}", block.replace("aGk=", "*")),
                 vec!["A"],
             ),
             (
-                "never ended, then a good one",
+                "a block without an end, then a valid one",
                 format!("-----BEGIN Z-----\naGk=\n{block}"),
                 vec!["A"],
             ),
@@ -129,8 +129,8 @@ mod tests {
         }
     }
 
-    /// Attack: puts many unterminated blocks before a good one, so that each of them is a search through the
-    /// whole text.
+    /// Attack: puts many unterminated blocks before a good one, so that each of them causes a search
+    /// through the whole text.
     #[test]
     fn reads_each_line_once_however_many_blocks_do_not_end() {
         let text = "-----BEGIN OTHER-----\n".repeat(100_000) + &encode("A", b"hi");
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn detects_headers() {
         let text = b"-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END A-----\n";
-        let found: Vec<Block> = blocks(text).collect();
-        assert!(found[0].has_headers);
-        assert_eq!(found[0].der.as_slice(), b"hi");
+        let parsed: Vec<Block> = blocks(text).collect();
+        assert!(parsed[0].has_headers);
+        assert_eq!(parsed[0].der.as_slice(), b"hi");
     }
 
     proptest::proptest! {
@@ -154,8 +154,8 @@ mod tests {
         #[test]
         fn finds_the_block_that_it_wrote(der: Vec<u8>) {
             let text = encode("A", &der);
-            let found = blocks(text.as_bytes()).next().unwrap();
-            proptest::prop_assert_eq!(found.der.as_slice(), &der[..]);
+            let block = blocks(text.as_bytes()).next().unwrap();
+            proptest::prop_assert_eq!(block.der.as_slice(), &der[..]);
         }
     }
 }

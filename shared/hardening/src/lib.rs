@@ -1,7 +1,7 @@
 //! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
-//! The third part, wiping freed memory, is an allocator, which only a program can choose:
-//! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` describes the limits of each part.
+//! A third protection, wiping freed memory, needs an allocator, which only a program can choose:
+//! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` describes the limits of all three.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -28,7 +28,7 @@ pub enum Swap {
 }
 
 impl Swap {
-    /// Returns whether a key can be written to disk.
+    /// Returns whether memory, and so a key, can be written to disk.
     pub fn is_possible(self) -> bool {
         matches!(self, Self::Limited(_) | Self::Refused)
     }
@@ -50,20 +50,21 @@ impl fmt::Display for Swap {
 }
 
 /// Disables core dumps of this process, and on Linux also reads of its memory by other processes of the same
-/// user. Child processes that run another program are not affected. Returns whether it worked.
+/// user. Child processes that run another program are not affected. Returns whether the system
+/// accepted the setting.
 pub fn forbid_dumps() -> bool {
     forbid().is_ok()
 }
 
-/// `RLIMIT_CORE` would be inherited by every child, and does not apply to dumps that are piped to a program
-/// (core(5)). This setting applies to them, and ends at `exec`.
+/// Sets the process as not dumpable. This also applies to dumps that are piped to a program, and ends at `exec`;
+/// `RLIMIT_CORE` would be inherited by every child, and does not apply to those dumps (core(5)).
 #[cfg(target_os = "linux")]
 fn forbid() -> std::io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Lowers only the soft limit, so that a child can raise it again.
+/// Lowers only the soft limit of core dumps, so that a child can raise it again.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn forbid() -> std::io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -74,7 +75,7 @@ fn forbid() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Core, limit)?)
 }
 
-/// Windows writes dumps only if an administrator has configured them.
+/// Returns an error on every other system. Windows writes dumps only if an administrator has configured them.
 #[cfg(not(unix))]
 fn forbid() -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())

@@ -11,7 +11,7 @@ use crate::swap::has_swap;
 /// Locks every current and future page of this process, if no limit prevents it. A page is locked when it is
 /// first touched, so that unused memory stays unlocked.
 pub fn lock_memory() -> Swap {
-    let outcome = match limit() {
+    let outcome = match lock_limit() {
         None => lock_all().map_or(Swap::Refused, |()| Swap::Locked),
         Some(bytes) => Swap::Limited(bytes),
     };
@@ -24,27 +24,27 @@ pub fn lock_memory() -> Swap {
 /// Returns how many bytes this process may lock; `None` means no limit. Under a limit nothing is locked:
 /// `mlockall` counts address space, of which threads reserve more than any limit, and later allocations would
 /// fail.
-fn limit() -> Option<u64> {
-    if may_ignore_limits() {
+fn lock_limit() -> Option<u64> {
+    if can_ignore_limits() {
         return None;
     }
     raise_to_hard_limit();
     getrlimit(Resource::Memlock).current
 }
 
-fn may_ignore_limits() -> bool {
+fn can_ignore_limits() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
 }
 
-/// Raises the soft limit: many systems have 8 MiB below a higher hard limit.
+/// Raises the soft limit to the hard limit: many systems set a soft limit of 8 MiB below a higher hard limit.
 fn raise_to_hard_limit() {
     let maximum = getrlimit(Resource::Memlock).maximum;
-    let raised = Rlimit {
+    let new_limit = Rlimit {
         current: maximum,
         maximum,
     };
-    // If this fails the limit stays, and is reported.
-    let _ = setrlimit(Resource::Memlock, raised);
+    // If this fails, the old limit stays and is reported.
+    let _ = setrlimit(Resource::Memlock, new_limit);
 }
 
 fn lock_all() -> io::Result<()> {

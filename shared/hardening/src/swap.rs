@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// Returns whether the process can be swapped out. Returns false only if that is certain: what cannot be read
-/// counts as swap.
+/// Returns whether the process can be swapped out. Returns false only if that is certain: a file that
+/// cannot be read counts as swap.
 pub(crate) fn has_swap() -> bool {
     #[expect(
         clippy::disallowed_methods,
@@ -47,9 +47,14 @@ mod tests {
         for (why, areas, maximum, want) in [
             ("an area", Some(area.as_str()), None, true),
             ("an area and no limit", Some(&area), Some("max\n"), true),
-            ("an area and no share", Some(&area), Some("0\n"), false),
+            (
+                "an area and a limit of zero",
+                Some(&area),
+                Some("0\n"),
+                false,
+            ),
             ("no area", Some(HEADER), None, false),
-            ("nothing to read", None, None, true),
+            ("unreadable files", None, None, true),
         ] {
             assert_eq!(is_possible(areas, maximum), want, "{why}");
         }

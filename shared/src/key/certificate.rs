@@ -18,22 +18,22 @@ pub struct Certificate {
 /// The input contains no certificate that can seal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// No well-formed `CERTIFICATE` block. Also for DER, a bare public key and `TRUSTED CERTIFICATE`.
+    /// The text contains no `CERTIFICATE` block. Also returned for a bare public key and for a `TRUSTED CERTIFICATE`.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
-    /// No certificate, but a private key. The message begins as upstream's.
+    /// The text contains a private key and no certificate. The message begins like upstream's.
     #[error(
         "data does not contain any valid RSA or ECDSA certificates: it contains a private key, which must not be given \
-         away; name the certificate, its public half"
+         away; pass the certificate instead"
     )]
     PrivateKey,
-    /// No certificate, in an encoding that is not decoded. The message begins as upstream's.
+    /// The text is in an encoding that is not supported. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Encoding(ReadProblem),
-    /// No certificate, but a part of one, or one in another form. The message begins as upstream's.
+    /// The text contains an incomplete certificate, or one in an unsupported format. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Damaged(&'static str),
-    /// The block is not X.509.
+    /// A `CERTIFICATE` block contains no X.509 certificate.
     #[error(
         "the certificate is malformed: the PEM block contains no X.509 certificate, or was truncated or changed; copy or \
          fetch the whole file again"
@@ -44,7 +44,7 @@ pub enum CertificateError {
     Key(#[from] PublicKeyError),
 }
 
-/// Relation of an instant to a certificate's validity.
+/// Whether an instant is before, within or after the validity of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// Within the validity.
@@ -61,7 +61,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// Returns an error if the text contains no certificate or a malformed one, or the first one cannot seal.
+    /// Returns an error if the text contains no certificate or a malformed one, or if the first certificate cannot seal.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
         Self::first_of_pem(text).map(|(certificate, _)| certificate)
     }
@@ -70,21 +70,20 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::from_pem`].
+    /// Returns the errors of [`Self::from_pem`].
     pub fn first_of_pem(text: &[u8]) -> Result<(Self, usize), CertificateError> {
         let is_certificate = |b: &pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
-        let found: Vec<pem::Block> = pem::blocks(text).filter(is_certificate).collect();
-        let parsed = found
+        let blocks: Vec<pem::Block> = pem::blocks(text).filter(is_certificate).collect();
+        let certificates = blocks
             .iter()
             .map(|block| parse(&block.der))
             .collect::<Result<Vec<_>, _>>()?;
-        let (Some(block), Some(first)) = (found.first(), parsed.first()) else {
-            return Err(missing(text));
+        let (Some(block), Some(first)) = (blocks.first(), certificates.first()) else {
+            return Err(explain_missing(text));
         };
-        Ok((Self::from_parsed(block.der.to_vec(), first)?, found.len()))
+        Ok((Self::from_parsed(block.der.to_vec(), first)?, blocks.len()))
     }
 
-    /// Reads X.509 DER.
     pub(super) fn from_der(der: Vec<u8>) -> Result<Self, CertificateError> {
         let parsed = parse(&der)?;
         Self::from_parsed(der, &parsed)
@@ -142,26 +141,27 @@ impl Certificate {
 
 /// Returns whether a PEM text contains a private key of any kind.
 pub fn contains_private_key(text: &[u8]) -> bool {
-    let mark = b"PRIVATE KEY-----";
-    text.windows(mark.len()).any(|part| part == mark)
+    let marker = b"PRIVATE KEY-----";
+    text.windows(marker.len()).any(|part| part == marker)
 }
 
 /// Returns the most helpful error for a text without a certificate.
-fn missing(text: &[u8]) -> CertificateError {
+fn explain_missing(text: &[u8]) -> CertificateError {
     // The PEM label of every kind of key, the item of a key Secret, and an age identity.
-    let marks: [&[u8]; 3] = [b"PRIVATE KEY-----", b"tls.key", b"AGE-SECRET-KEY-"];
-    let has = |mark: &&[u8]| text.windows(mark.len()).any(|part| part == *mark);
-    if marks.iter().any(has) {
+    let markers: [&[u8]; 3] = [b"PRIVATE KEY-----", b"tls.key", b"AGE-SECRET-KEY-"];
+    let has = |marker: &&[u8]| text.windows(marker.len()).any(|part| part == *marker);
+    if markers.iter().any(has) {
         return CertificateError::PrivateKey;
     }
     match manifest::wrong_encoding(text) {
         Some(problem) => CertificateError::Encoding(problem),
-        None => damage(text).map_or(CertificateError::Missing, CertificateError::Damaged),
+        None => explain_damage(text).map_or(CertificateError::Missing, CertificateError::Damaged),
     }
 }
 
-/// Returns why a text that begins or ends a certificate contains none.
-fn damage(text: &[u8]) -> Option<&'static str> {
+/// Returns why the text contains no readable certificate, although it is DER or has a part of the PEM markers; `None`
+/// for other texts.
+fn explain_damage(text: &[u8]) -> Option<&'static str> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     const END: &[u8] = b"-----END CERTIFICATE-----";
     let lines = || {
@@ -170,35 +170,35 @@ fn damage(text: &[u8]) -> Option<&'static str> {
     };
     if parse(text).is_ok() {
         return Some(
-            "it is in DER form; convert it with `openssl x509 -inform der -in FILE -out cert.pem`",
+            "it is in DER format; convert it with `openssl x509 -inform der -in FILE -out cert.pem`",
         );
     }
     if !lines().any(|line| line == BEGIN) {
-        let has = |mark: &[u8]| text.windows(mark.len()).any(|part| part == mark);
+        let has = |marker: &[u8]| text.windows(marker.len()).any(|part| part == marker);
         return (has(BEGIN) || has(b"-----BEGIN CERTIF") || has(END)).then_some(
             "the BEGIN line of the certificate is incomplete, indented or missing; copy or fetch the whole file again",
         );
     }
-    let after = || lines().skip_while(|line| *line != BEGIN).skip(1);
-    let is_mark = |line: &[u8]| line.starts_with(b"-----");
-    let mut body = after().take_while(|line| !is_mark(line));
-    let is_ended = after().find(|line| is_mark(line)) == Some(END);
-    Some(if is_ended && body.any(|line| line.contains(&b':')) {
+    let lines_after_begin = || lines().skip_while(|line| *line != BEGIN).skip(1);
+    let is_marker = |line: &[u8]| line.starts_with(b"-----");
+    let mut body = lines_after_begin().take_while(|line| !is_marker(line));
+    let has_end = lines_after_begin().find(|line| is_marker(line)) == Some(END);
+    Some(if has_end && body.any(|line| line.contains(&b':')) {
         "the PEM block of the certificate has headers; remove them"
-    } else if is_ended {
+    } else if has_end {
         "the base64 of the certificate is invalid, so it was truncated or changed; copy or fetch the whole file again"
     } else {
         "the certificate has no END line, so it was truncated; copy or fetch the whole file again"
     })
 }
 
-/// Parses with a lenient profile, to accept certificates that other tools issued.
+/// Parses with a lenient profile, to accept certificates that were issued by other tools.
 fn parse(der: &[u8]) -> Result<CertificateInner<Raw>, CertificateError> {
     CertificateInner::from_der(der).map_err(|_| CertificateError::Malformed)
 }
 
 /// Returns the time of a certificate. The last days of the year 9999, which mean "no expiration" (RFC 5280,
-/// section 4.1.2.5), are beyond [`Timestamp::MAX`] and become that.
+/// section 4.1.2.5), are after [`Timestamp::MAX`] and are returned as [`Timestamp::MAX`].
 fn timestamp(time: x509_cert::time::Time) -> Timestamp {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok();
     let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
@@ -236,11 +236,15 @@ mod tests {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
             params.not_after = rcgen::date_time_ymd(year, month, day);
             let issued = params.self_signed(signer.as_ref().unwrap()).unwrap();
-            let read = Certificate::from_der(issued.der().to_vec()).unwrap();
+            let parsed = Certificate::from_der(issued.der().to_vec()).unwrap();
             let now = "2026-11-29T00:00:00Z".parse().unwrap();
-            assert_eq!(read.validity(now), Validity::Valid, "{year}-{month}-{day}");
             assert_eq!(
-                read.validity(Timestamp::MAX),
+                parsed.validity(now),
+                Validity::Valid,
+                "{year}-{month}-{day}"
+            );
+            assert_eq!(
+                parsed.validity(Timestamp::MAX),
                 if day == 31 {
                     Validity::Valid
                 } else {
@@ -253,9 +257,9 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let certificate = test_key().certificate();
-        let read = Certificate::from_pem(certificate.to_pem().as_bytes()).unwrap();
-        assert_eq!(read.to_pem(), certificate.to_pem());
-        assert_eq!(read.fingerprint(), certificate.fingerprint());
+        let parsed = Certificate::from_pem(certificate.to_pem().as_bytes()).unwrap();
+        assert_eq!(parsed.to_pem(), certificate.to_pem());
+        assert_eq!(parsed.fingerprint(), certificate.fingerprint());
     }
 
     #[test]
@@ -276,14 +280,14 @@ mod tests {
             &public_key,
             &pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
         ] {
-            let got = Certificate::from_pem(text.as_bytes()).unwrap_err();
-            assert_eq!(got, CertificateError::Missing);
+            let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
+            assert_eq!(error, CertificateError::Missing);
         }
     }
 
     /// Attack: asks a user for the certificate, who sends or names the private key.
     #[test]
-    fn a_private_key_is_called_one_and_not_shown() {
+    fn reports_a_private_key_without_quoting_it() {
         let body = "aHVudGVyMg==";
         let pem = |label: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
         for text in [
@@ -301,21 +305,21 @@ mod tests {
     }
 
     #[test]
-    fn an_encoding_that_is_not_decoded_is_named() {
+    fn names_an_unsupported_encoding() {
         let pem = test_key().certificate().to_pem();
-        let little: Vec<u8> = pem.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let cut = &little[..little.len() - 1];
-        let marked = [b"\xff\xfe", cut].concat();
-        let wide: Vec<u8> = pem
+        let utf16: Vec<u8> = pem.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let truncated = &utf16[..utf16.len() - 1];
+        let truncated_with_mark = [b"\xff\xfe", truncated].concat();
+        let utf32: Vec<u8> = pem
             .chars()
             .flat_map(|c| u32::from(c).to_le_bytes())
             .collect();
-        let wide_marked = [b"\xff\xfe\0\0", &wide[..]].concat();
+        let utf32_with_mark = [b"\xff\xfe\0\0", &utf32[..]].concat();
         for (bytes, want) in [
-            (cut, "UTF-16"),
-            (&marked, "UTF-16"),
-            (&wide, "UTF-32"),
-            (&wide_marked, "UTF-32"),
+            (truncated, "UTF-16"),
+            (&truncated_with_mark, "UTF-16"),
+            (&utf32, "UTF-32"),
+            (&utf32_with_mark, "UTF-32"),
         ] {
             let error = Certificate::from_pem(bytes).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_certificate_is_named() {
+    fn reports_what_is_wrong_with_an_incomplete_certificate() {
         let pem = test_key().certificate().to_pem();
         let end = "-----END CERTIFICATE-----\n";
         let body = pem.strip_suffix(end).unwrap();
@@ -343,12 +347,12 @@ mod tests {
             (half(&pem).replace('\n', "\r\n"), "no END line"),
         ] {
             let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
-            let shown = error.to_string();
-            assert!(shown.contains(want), "{want}: {shown}\n{text}");
-            assert!(shown.starts_with(&CertificateError::Missing.to_string()));
+            let message = error.to_string();
+            assert!(message.contains(want), "{want}: {message}\n{text}");
+            assert!(message.starts_with(&CertificateError::Missing.to_string()));
         }
-        for at in "-----BEGIN CERTIF".len()..body.len() - 1 {
-            for text in [pem[..at].to_owned(), format!("{}\n{end}", &pem[..at])] {
+        for len in "-----BEGIN CERTIF".len()..body.len() - 1 {
+            for text in [pem[..len].to_owned(), format!("{}\n{end}", &pem[..len])] {
                 let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
                 assert_ne!(error, CertificateError::Missing, "{text}");
             }
@@ -356,8 +360,8 @@ mod tests {
         let der = &test_key().certificate().der;
         let error = Certificate::from_pem(der).unwrap_err();
         assert!(error.to_string().contains("DER"), "{error}");
-        let cut = pem::encode("CERTIFICATE", &der[..der.len() / 2]);
-        let error = Certificate::from_pem(cut.as_bytes()).unwrap_err();
+        let truncated = pem::encode("CERTIFICATE", &der[..der.len() / 2]);
+        let error = Certificate::from_pem(truncated.as_bytes()).unwrap_err();
         assert!(error.to_string().contains("truncated"), "{error}");
     }
 

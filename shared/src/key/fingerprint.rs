@@ -6,7 +6,8 @@ use ::base64::engine::general_purpose::STANDARD_NO_PAD;
 use aws_lc_rs::digest::{SHA256, digest};
 
 /// Identifies an RSA key: SHA-256 over its SSH wire encoding (RFC 4253 §6.6), formatted as by
-/// `ssh-keygen -l`: `SHA256:` and unpadded base64. Public; equal for a key and its certificate.
+/// `ssh-keygen -l`: `SHA256:` and unpadded base64. Not secret; equal for a private key and its
+/// certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
@@ -36,7 +37,7 @@ fn push_string(wire: &mut Vec<u8>, bytes: &[u8]) {
     wire.extend_from_slice(bytes);
 }
 
-/// Appends a number. If its highest bit is set, a zero byte goes first, or the number would read as negative.
+/// Appends a positive number, with a leading zero byte if its highest bit is set: otherwise it would be negative.
 fn push_mpint(wire: &mut Vec<u8>, number: &[u8]) {
     if number.first().is_some_and(|byte| byte & 0x80 != 0) {
         push_string(wire, &[&[0], number].concat());
@@ -67,7 +68,7 @@ impl FromStr for Fingerprint {
 mod tests {
     use super::*;
 
-    /// The highest bit of the second modulus is not set.
+    /// The second modulus has an unset highest bit, so no zero byte precedes it.
     #[test]
     fn equals_the_fingerprint_of_ssh_keygen() {
         for (first, want) in [

@@ -22,7 +22,7 @@ pub enum KeySize {
     /// 4096 bits, upstream's default.
     #[default]
     Rsa4096,
-    /// 8192 bits: unsealing a value takes about eight times as long as with 4096.
+    /// 8192 bits: unsealing a value takes about eight times as long as with 4096 bits.
     Rsa8192,
 }
 
@@ -88,7 +88,7 @@ impl KeySpec {
     ///
     /// # Errors
     ///
-    /// Returns [`GenerateError`]; not expected for a ttl of less than 7,000 years.
+    /// Returns [`GenerateError`] if aws-lc fails, or if the certificate would expire after the year 9999.
     pub fn generate(
         &self,
         now: Timestamp,
@@ -148,8 +148,8 @@ fn serial_number(rng: &mut impl CryptoRng) -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
-fn date_time(at: Timestamp) -> Option<time::OffsetDateTime> {
-    time::OffsetDateTime::from_unix_timestamp(at.as_second()).ok()
+fn date_time(timestamp: Timestamp) -> Option<time::OffsetDateTime> {
+    time::OffsetDateTime::from_unix_timestamp(timestamp.as_second()).ok()
 }
 
 fn pkcs1_pem(pkcs8: &[u8]) -> Option<Plain> {
@@ -179,8 +179,8 @@ pub(crate) mod tests {
 
     #[test]
     fn issues_the_same_certificate_as_upstream() {
-        let new = new_key(1_700_000_000);
-        let pem = new.pair.certificate().to_pem();
+        let key = new_key(1_700_000_000);
+        let pem = key.pair.certificate().to_pem();
         let block = pem::blocks(pem.as_bytes()).next().unwrap();
         let parsed = CertificateInner::<Raw>::from_der(&block.der).unwrap();
         let tbs = parsed.tbs_certificate();
@@ -239,13 +239,13 @@ pub(crate) mod tests {
 
     #[test]
     fn the_private_pem_contains_the_same_key_as_pkcs1() {
-        let new = new_key(0);
+        let key = new_key(0);
         assert!(
-            new.private_pem
+            key.private_pem
                 .expose()
                 .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
         );
-        let read = PrivateKey::from_pem(new.private_pem.expose()).unwrap();
-        assert_eq!(read.fingerprint(), new.pair.fingerprint());
+        let parsed = PrivateKey::from_pem(key.private_pem.expose()).unwrap();
+        assert_eq!(parsed.fingerprint(), key.pair.fingerprint());
     }
 }

@@ -42,9 +42,9 @@ impl KeyPair {
     ///
     /// Returns [`MismatchedPair`] if they do not match.
     pub fn new(private: PrivateKey, certificate: Certificate) -> Result<Self, MismatchedPair> {
-        let pair = (certificate.fingerprint(), private.fingerprint());
-        if pair.0 != pair.1 {
-            let (certificate, private) = (pair.0.clone(), pair.1.clone());
+        let fingerprints = (certificate.fingerprint(), private.fingerprint());
+        if fingerprints.0 != fingerprints.1 {
+            let (certificate, private) = (fingerprints.0.clone(), fingerprints.1.clone());
             return Err(MismatchedPair {
                 certificate,
                 private,
@@ -66,18 +66,18 @@ impl KeyPair {
         &self.certificate
     }
 
-    /// Returns the fingerprint, equal for both halves.
+    /// Returns the fingerprint, which the private key and the certificate share.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.private.fingerprint()
     }
 
-    /// Splits the pair.
+    /// Splits the pair into private key and certificate.
     pub fn into_halves(self) -> (PrivateKey, Certificate) {
         (self.private, self.certificate)
     }
 }
 
-/// A small key for the unit tests of this crate, generated once.
+/// Returns a small key for the unit tests of this crate, generated once.
 #[cfg(test)]
 pub(crate) fn test_key() -> &'static KeyPair {
     static KEY: std::sync::LazyLock<KeyPair> =
@@ -85,20 +85,20 @@ pub(crate) fn test_key() -> &'static KeyPair {
     &KEY
 }
 
-/// Returns a small key for the unit tests of this crate, created at this second. The same second returns the
-/// same key, because generating keys would take most of the time of these tests.
+/// Returns a small key for the unit tests of this crate, created at this Unix time. Returns the same key for the
+/// same second, because generating keys would take most of the time of the tests.
 #[cfg(test)]
 pub(crate) fn new_test_key(second: i64) -> NewKey {
     static GENERATED: std::sync::Mutex<std::collections::BTreeMap<i64, NewKey>> =
         std::sync::Mutex::new(std::collections::BTreeMap::new());
-    let mut made = GENERATED.lock().unwrap();
-    let made = made
+    let mut keys = GENERATED.lock().unwrap();
+    let new = keys
         .entry(second)
         .or_insert_with(|| generate::tests::new_key(second));
-    let private = PrivateKey::from_pem(made.private_pem.expose()).unwrap();
-    let certificate = Certificate::from_pem(made.pair.certificate().to_pem().as_bytes()).unwrap();
+    let private = PrivateKey::from_pem(new.private_pem.expose()).unwrap();
+    let certificate = Certificate::from_pem(new.pair.certificate().to_pem().as_bytes()).unwrap();
     NewKey {
         pair: KeyPair::new(private, certificate).unwrap(),
-        private_pem: made.private_pem.clone(),
+        private_pem: new.private_pem.clone(),
     }
 }

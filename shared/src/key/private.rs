@@ -15,8 +15,8 @@ use super::{Fingerprint, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
 
-/// Separates record keys from other keys that may be derived from the private key in the future.
-const RECORD_KEY: &[&[u8]] = &[b"sealed-secrets: key of records in statuses, version 1"];
+/// The HKDF info of record keys. Separates them from other keys that may be derived from the private key in the future.
+const RECORD_KEY_INFO: &[&[u8]] = &[b"sealed-secrets: key of records in statuses, version 1"];
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -41,7 +41,7 @@ pub enum PrivateKeyError {
          pass the private key, not the certificate"
     )]
     Missing,
-    /// The key uses another algorithm.
+    /// The key is not an RSA key.
     #[error("the private key is not an RSA key; only RSA keys can unseal")]
     NotRsa,
     /// The key is protected by a passphrase.
@@ -49,7 +49,8 @@ pub enum PrivateKeyError {
     Encrypted,
     /// The DER is not a key, its numbers are inconsistent, or its size or public exponent is out of range.
     #[error(
-        "the RSA private key is malformed, inconsistent, not of 2048 to 8192 bits, or its public exponent is not supported"
+        "the RSA private key is malformed or inconsistent, its size is not between 2048 and 8192 bits, or its public exponent \
+         is not supported"
     )]
     Malformed,
 }
@@ -69,7 +70,7 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// As [`Self::from_pem`], if no key is usable.
+    /// Returns the errors of [`Self::from_pem`] if no key is usable.
     pub fn all_from_pem(text: &[u8]) -> Result<Vec<Self>, PrivateKeyError> {
         let mut keys = Vec::new();
         let mut first_error = None;
@@ -87,7 +88,6 @@ impl PrivateKey {
         }
     }
 
-    /// Reads PKCS#8 DER.
     pub(super) fn from_pkcs8(der: &[u8]) -> Result<Self, PrivateKeyError> {
         let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| PrivateKeyError::Malformed)?;
         Self::from_aws(key).ok_or(PrivateKeyError::Malformed)
@@ -115,7 +115,7 @@ impl PrivateKey {
         self.oaep.key_size_bytes()
     }
 
-    /// Returns the key of record digests, which only a holder of this private key can compute and compare.
+    /// Returns the HMAC key of records: only a holder of the private key can compute and verify a record.
     pub(crate) fn record_key(&self) -> &hmac::Key {
         &self.record_key
     }
@@ -140,9 +140,11 @@ impl PrivateKey {
 /// format in which the key is stored.
 fn record_key(key: &PrivateDecryptingKey) -> Option<hmac::Key> {
     let der = key.as_der().ok()?;
-    let derived = Salt::new(HKDF_SHA256, &[]).extract(der.as_ref());
-    let derived = derived.expand(RECORD_KEY, hmac::HMAC_SHA256).ok()?;
-    Some(hmac::Key::from(derived))
+    let pseudorandom_key = Salt::new(HKDF_SHA256, &[]).extract(der.as_ref());
+    let derived_key = pseudorandom_key
+        .expand(RECORD_KEY_INFO, hmac::HMAC_SHA256)
+        .ok()?;
+    Some(hmac::Key::from(derived_key))
 }
 
 /// Reads a block; returns `None` if the block is not a private key at all.
@@ -159,7 +161,7 @@ fn read_block(block: &Block) -> Option<Result<PrivateKey, PrivateKeyError>> {
     }
 }
 
-/// Wraps PKCS#1 in PKCS#8 (RFC 5208 §5), the only format of decryption keys that aws-lc-rs accepts.
+/// Reads a PKCS#1 key. Wraps it in PKCS#8 (RFC 5208 §5), the only format of decryption keys that aws-lc-rs accepts.
 fn read_pkcs1(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
     let algorithm = AlgorithmIdentifierRef {
         oid: pkcs1::ALGORITHM_OID,
@@ -167,8 +169,8 @@ fn read_pkcs1(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
     };
     let key = OctetStringRef::new(der).map_err(|_| PrivateKeyError::Malformed)?;
     let info = pkcs8::PrivateKeyInfoRef::new(algorithm, key);
-    let wrapped = Zeroizing::new(info.to_der().map_err(|_| PrivateKeyError::Malformed)?);
-    PrivateKey::from_pkcs8(&wrapped)
+    let pkcs8_der = Zeroizing::new(info.to_der().map_err(|_| PrivateKeyError::Malformed)?);
+    PrivateKey::from_pkcs8(&pkcs8_der)
 }
 
 fn read_pkcs8(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
@@ -208,7 +210,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
             ),
             ("an EC key", EC_KEY.into(), PrivateKeyError::NotRsa),
             (
-                "an EC key in its old form",
+                "an EC key in SEC1 format",
                 EC_KEY.replace("PRIVATE", "EC PRIVATE"),
                 PrivateKeyError::NotRsa,
             ),
@@ -218,7 +220,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
                 PrivateKeyError::Encrypted,
             ),
             (
-                "a passphrase in the old form",
+                "a passphrase in the traditional format",
                 "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\naGk=\n-----END RSA PRIVATE KEY-----".into(),
                 PrivateKeyError::Encrypted,
             ),
@@ -241,21 +243,21 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
         let key = new_test_key(0).pair.into_halves().0;
         let before = private_key_operations();
         for _ in 0..2 {
-            let opened = key.decrypt(&crate::scope::Scope::Strict.label("ns", "n"), &[1; 256]);
-            assert!(opened.is_none());
+            let plain = key.decrypt(&crate::scope::Scope::Strict.label("ns", "n"), &[1; 256]);
+            assert!(plain.is_none());
         }
-        // Other tests of this process also count.
+        // Other tests in this process also increment the counter.
         assert!(private_key_operations() >= before + 2);
     }
 
     #[test]
     fn finds_every_key_among_other_blocks() {
-        let new = new_test_key(0);
-        let pem = String::from_utf8(new.private_pem.expose().to_vec()).unwrap();
-        let text = format!("{EC_KEY}{pem}{}{pem}", new.pair.certificate().to_pem());
+        let key = new_test_key(0);
+        let pem = String::from_utf8(key.private_pem.expose().to_vec()).unwrap();
+        let text = format!("{EC_KEY}{pem}{}{pem}", key.pair.certificate().to_pem());
         let keys = PrivateKey::all_from_pem(text.as_bytes()).unwrap();
         assert_eq!(keys.len(), 2);
-        assert_eq!(keys[0].fingerprint(), new.pair.fingerprint());
+        assert_eq!(keys[0].fingerprint(), key.pair.fingerprint());
     }
 
     #[test]

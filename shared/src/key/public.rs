@@ -17,7 +17,7 @@ pub struct PublicKey {
 /// The key cannot seal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
-    /// The key uses another algorithm.
+    /// The key is not an RSA key.
     #[error("expected RSA public key but found {0}")]
     NotRsa(&'static str),
     /// The bytes are not an RSA key.
@@ -31,8 +31,8 @@ pub enum PublicKeyError {
     },
     /// aws-lc refuses public exponents that are even, 1, or longer than 33 bits.
     #[error(
-        "the public exponent of the RSA key is not supported; sealing takes an odd one from 3 to 33 bits long, and 65537 \
-         is usual"
+        "unsupported public exponent of the RSA key: must be an odd number greater than 1 with at most 33 bits; 65537 is \
+         usual"
     )]
     Exponent,
 }
@@ -42,7 +42,8 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the algorithm is not RSA, the bytes are malformed, or the size is not supported.
+    /// Returns an error if the algorithm is not RSA, the bytes are malformed, or the key size or
+    /// the public exponent is not supported.
     pub(super) fn from_spki(spki: &SubjectPublicKeyInfoOwned) -> Result<Self, PublicKeyError> {
         if spki.algorithm.oid != pkcs1::ALGORITHM_OID {
             return Err(PublicKeyError::NotRsa(algorithm_name(spki)));
@@ -64,7 +65,6 @@ impl PublicKey {
         Ok(Self { oaep, fingerprint })
     }
 
-    /// Reads a `SubjectPublicKeyInfo` from DER.
     pub(super) fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
         let spki =
             SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
@@ -82,7 +82,8 @@ impl PublicKey {
         self.oaep.key_size_bytes()
     }
 
-    /// Encrypts with RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1).
+    /// Encrypts with RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). Returns `None` if the
+    /// message is too long for the key.
     pub(crate) fn encrypt(&self, label: &Label, message: &[u8]) -> Option<Vec<u8>> {
         let mut out = vec![0; self.oaep.ciphertext_size()];
         let label = Some(label.as_bytes());
@@ -96,7 +97,7 @@ impl PublicKey {
     }
 }
 
-/// What is known of an RSA key before aws-lc reads it.
+/// Properties of an RSA key, read before aws-lc accepts or rejects it.
 struct Description {
     bits: usize,
     fingerprint: Fingerprint,
@@ -108,14 +109,14 @@ fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<Description> {
     let (modulus, exponent) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
     let is_odd = exponent.last().is_some_and(|byte| byte % 2 == 1);
     Some(Description {
-        bits: bits(modulus),
+        bits: bit_len(modulus),
         fingerprint: Fingerprint::of_rsa(exponent, modulus),
-        has_usable_exponent: is_odd && (2..=33).contains(&bits(exponent)),
+        has_usable_exponent: is_odd && (2..=33).contains(&bit_len(exponent)),
     })
 }
 
-/// Returns the length of a big-endian number without leading zero bytes.
-fn bits(number: &[u8]) -> usize {
+/// Returns the length in bits of a big-endian number that has no leading zero bytes.
+fn bit_len(number: &[u8]) -> usize {
     let leading = number.first().map_or(0, |byte| byte.leading_zeros());
     number.len() * 8 - leading as usize
 }
@@ -154,11 +155,11 @@ mod tests {
         }
     }
 
-    fn rsa(modulus: &[u8]) -> SubjectPublicKeyInfoOwned {
-        rsa_with(modulus, &[1, 0, 1])
+    fn rsa_spki(modulus: &[u8]) -> SubjectPublicKeyInfoOwned {
+        rsa_spki_with_exponent(modulus, &[1, 0, 1])
     }
 
-    fn rsa_with(modulus: &[u8], exponent: &[u8]) -> SubjectPublicKeyInfoOwned {
+    fn rsa_spki_with_exponent(modulus: &[u8], exponent: &[u8]) -> SubjectPublicKeyInfoOwned {
         let key = RsaPublicKeyRef {
             modulus: UintRef::new(modulus).unwrap(),
             public_exponent: UintRef::new(exponent).unwrap(),
@@ -177,13 +178,13 @@ mod tests {
             ),
             (spki("1.2.3", &[4]), "found a key of another algorithm"),
             (spki("1.2.840.113549.1.1.1", &[4]), "is malformed"),
-            (rsa(&[0xff; 128]), "unsupported RSA key size 1024"),
+            (rsa_spki(&[0xff; 128]), "unsupported RSA key size 1024"),
             (
-                rsa(&[&[1], &[0xff; 127][..]].concat()),
+                rsa_spki(&[&[1], &[0xff; 127][..]].concat()),
                 "unsupported RSA key size 1017",
             ),
             (
-                rsa(&[&[1], &[0xff; 1024][..]].concat()),
+                rsa_spki(&[&[1], &[0xff; 1024][..]].concat()),
                 "unsupported RSA key size 8193",
             ),
         ] {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_exponent_of_a_key_of_a_good_size() {
+    fn names_an_unsupported_exponent_if_the_size_is_supported() {
         for (exponent, want) in [
             (&[1][..], Some(PublicKeyError::Exponent)),
             (&[2], Some(PublicKeyError::Exponent)),
@@ -205,24 +206,25 @@ mod tests {
             (&[1, 0, 0, 0, 1], None),
         ] {
             for len in [256, 512, 1024] {
-                let found = PublicKey::from_spki(&rsa_with(&vec![0xff; len], exponent));
-                assert_eq!(found.err(), want, "{exponent:?}, {len}");
+                let result =
+                    PublicKey::from_spki(&rsa_spki_with_exponent(&vec![0xff; len], exponent));
+                assert_eq!(result.err(), want, "{exponent:?}, {len}");
             }
-            let small = PublicKey::from_spki(&rsa_with(&[0xff; 128], exponent));
+            let small = PublicKey::from_spki(&rsa_spki_with_exponent(&[0xff; 128], exponent));
             assert_eq!(small.unwrap_err(), PublicKeyError::Size { bits: 1024 });
         }
         let even = [&[0xff; 255][..], &[0xfe]].concat();
-        let error = PublicKey::from_spki(&rsa(&even)).unwrap_err();
+        let error = PublicKey::from_spki(&rsa_spki(&even)).unwrap_err();
         assert_eq!(error, PublicKeyError::Malformed);
     }
 
     #[test]
-    fn debug_shows_fingerprint_and_length() {
-        let public = test_key().certificate().public_key();
-        assert_eq!(public.modulus_len(), 256);
+    fn debug_shows_only_the_fingerprint() {
+        let key = test_key().certificate().public_key();
+        assert_eq!(key.modulus_len(), 256);
         assert_eq!(
-            format!("{public:?}"),
-            format!("PublicKey({})", public.fingerprint())
+            format!("{key:?}"),
+            format!("PublicKey({})", key.fingerprint())
         );
     }
 }

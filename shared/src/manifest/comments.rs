@@ -1,6 +1,6 @@
 //! Finds comments that begin in the first column. The parser drops comments, and a line that begins with `#` may be
-//! part of a scalar. So a marker is inserted into each such line: the line is text if the parser returns the marker in
-//! a scalar.
+//! part of a scalar. So a marker is inserted into each such line: the line is part of a scalar if the parser returns
+//! the marker in one.
 
 use saphyr_parser::{Event, Parser};
 
@@ -13,13 +13,13 @@ pub struct Comment {
     pub line: usize,
     /// The text after the `#`.
     pub text: String,
-    /// Whether the parser has read past it. After the first error of a malformed document, comments cannot be
+    /// Whether the parser has read past the comment. After the first error of a malformed document, comments cannot be
     /// distinguished from lines of text.
     pub is_certain: bool,
 }
 
 /// Prefix of a marker; the line number and a semicolon follow.
-const MARK: &str = "\u{f8ff}seal-comment-";
+const MARKER: &str = "\u{f8ff}seal-comment-";
 
 /// Returns the comments whose text the filter accepts, without lines of scalars. In a file that is not UTF-8, invalid
 /// bytes are read as U+FFFD.
@@ -43,9 +43,9 @@ pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Commen
     if comments.is_empty() {
         return comments;
     }
-    let marked = marked(&text, &comments);
+    let marked_text = insert_markers(&text, &comments);
     let mut lines = ParsedLines::default();
-    for (lines_before, piece) in pieces(&marked) {
+    for (lines_before, piece) in pieces(&marked_text) {
         lines.read(piece, lines_before);
     }
     comments.retain(|comment| lines.in_texts.binary_search(&comment.line).is_err());
@@ -55,16 +55,19 @@ pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Commen
     comments
 }
 
-fn marked(text: &str, comments: &[Comment]) -> String {
-    let mut wanted = comments.iter().map(|comment| comment.line).peekable();
-    let mark = |(i, line): (usize, &str)| {
-        if wanted.next_if_eq(&(i + 1)).is_some() {
-            format!("#{MARK}{};{}", i + 1, &line[1..])
+fn insert_markers(text: &str, comments: &[Comment]) -> String {
+    let mut comment_lines = comments.iter().map(|comment| comment.line).peekable();
+    let insert_marker = |(i, line): (usize, &str)| {
+        if comment_lines.next_if_eq(&(i + 1)).is_some() {
+            format!("#{MARKER}{};{}", i + 1, &line[1..])
         } else {
             line.to_owned()
         }
     };
-    text.split_inclusive('\n').enumerate().map(mark).collect()
+    text.split_inclusive('\n')
+        .enumerate()
+        .map(insert_marker)
+        .collect()
 }
 
 /// The lines that the parser has read.
@@ -72,52 +75,55 @@ fn marked(text: &str, comments: &[Comment]) -> String {
 struct ParsedLines {
     /// Lines inside scalars, sorted.
     in_texts: Vec<usize>,
-    /// The ranges of lines that the parser has read; the second line is excluded.
+    /// The ranges of lines that the parser has read: the first line, and the line after the last.
     read: Vec<(usize, usize)>,
 }
 
 impl ParsedLines {
     /// Reads one document, up to its first error.
-    fn read(&mut self, marked: &str, lines_before: usize) {
-        let first = lines_before + 1;
-        let mut until = first + head(marked);
-        for event in Parser::new_from_str(marked) {
+    fn read(&mut self, marked_text: &str, lines_before: usize) {
+        let first_line = lines_before + 1;
+        let mut end_line = first_line + leading_comment_lines(marked_text);
+        for event in Parser::new_from_str(marked_text) {
             let Ok((event, span)) = event else {
-                return self.end(first, until);
+                return self.add_range(first_line, end_line);
             };
             if let Event::Scalar(text, ..) = &event {
-                self.in_texts.extend(marks(text));
+                self.in_texts.extend(marker_lines(text));
             }
             if !matches!(event, Event::StreamEnd | Event::DocumentEnd) {
-                until = until.max(lines_before + span.start.line());
+                end_line = end_line.max(lines_before + span.start.line());
             }
         }
-        self.end(first, usize::MAX);
+        self.add_range(first_line, usize::MAX);
     }
 
-    fn end(&mut self, first: usize, until: usize) {
+    fn add_range(&mut self, first_line: usize, end_line: usize) {
         self.in_texts.sort_unstable();
-        self.read.push((first, until));
+        self.read.push((first_line, end_line));
     }
 
-    /// Returns whether the parser has read the line. It belongs to the last range that begins at or before
-    /// it.
+    /// Returns whether the parser has read the line. The last range that begins at or before the line decides.
     fn is_read(&self, line: usize) -> bool {
-        let of_line = self.read.iter().rev().find(|(first, _)| *first <= line);
-        of_line.is_some_and(|(_, until)| line < *until)
+        let range = self
+            .read
+            .iter()
+            .rev()
+            .find(|(first_line, _)| *first_line <= line);
+        range.is_some_and(|(_, end_line)| line < *end_line)
     }
 }
 
 /// Returns the number of leading lines that contain only comments, directives and separators.
-fn head(text: &str) -> usize {
+fn leading_comment_lines(text: &str) -> usize {
     let is_empty = |line: &&str| {
         line.trim_end().is_empty() || line.starts_with(['#', '%']) || line.trim_end() == "---"
     };
     text.lines().take_while(is_empty).count()
 }
 
-fn marks(text: &str) -> impl Iterator<Item = usize> {
-    text.split(MARK).skip(1).filter_map(|rest| {
+fn marker_lines(text: &str) -> impl Iterator<Item = usize> {
+    text.split(MARKER).skip(1).filter_map(|rest| {
         let (number, _) = rest.split_once(';')?;
         number.parse().ok()
     })
@@ -127,10 +133,10 @@ fn marks(text: &str) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
 
-    fn found(text: &str) -> Vec<(usize, bool)> {
+    fn find_marked(text: &str) -> Vec<(usize, bool)> {
         let comments = find(text.as_bytes(), |text| text.starts_with('!'));
-        let place = |comment: &Comment| (comment.line, comment.is_certain);
-        comments.iter().map(place).collect()
+        let summary = |comment: &Comment| (comment.line, comment.is_certain);
+        comments.iter().map(summary).collect()
     }
 
     #[test]
@@ -158,7 +164,7 @@ mod tests {
             ("{{ x }}\n---\n#!a\na: b\n", vec![(3, true)]),
             ("a: b\n---\n[ }\n#!a\n", vec![(4, false)]),
         ] {
-            assert_eq!(found(text), want, "{text:?}");
+            assert_eq!(find_marked(text), want, "{text:?}");
         }
     }
 
@@ -180,8 +186,8 @@ mod tests {
                 format!("--- {}\n", quoted.replace("\\n", "\\n\\\n")),
                 format!("--- '{}'\n", value.replace('\'', "''")),
             ];
-            let found = find(text[style].as_bytes(), |text| text.starts_with('!'));
-            proptest::prop_assert!(found.iter().all(|comment| !comment.is_certain), "{}", text[style]);
+            let comments = find(text[style].as_bytes(), |text| text.starts_with('!'));
+            proptest::prop_assert!(comments.iter().all(|comment| !comment.is_certain), "{}", text[style]);
         }
     }
 }

@@ -12,34 +12,34 @@ pub struct ReadError {
 /// What is wrong with an input. Never quotes it, because it may contain plaintext values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadProblem {
-    /// Neither UTF-8 nor UTF-16 with a byte order mark.
+    /// The text is neither UTF-8 nor UTF-16 with a byte order mark.
     #[error("the text is not UTF-8 (nor UTF-16 with a byte order mark); save it as UTF-8")]
     Encoding,
-    /// UTF-16 that cannot be decoded with certainty.
+    /// The text is UTF-16 that cannot be decoded with certainty.
     #[error("the text is UTF-16 {0}; save it as UTF-8")]
     Utf16(&'static str),
-    /// An encoding with four bytes a character, which no Kubernetes tool reads.
+    /// The text is UTF-32, which no Kubernetes tool reads.
     #[error("the text is UTF-32; save it as UTF-8")]
     Utf32,
-    /// The parser's message, which names tokens and never values.
+    /// The text is malformed YAML. The parser's message names tokens and never values.
     #[error("malformed YAML: {0}")]
     Yaml(String),
-    /// Malformed JSON.
+    /// The text is malformed JSON.
     #[error("malformed JSON: {0}")]
     Json(&'static str),
-    /// A map key that is a list, a map, or null.
+    /// A mapping key is a list, a mapping, or null.
     #[error("a mapping key must be text, a number or a boolean")]
     Key,
     /// The value does not have the type of its tag.
     #[error("a value tagged {0} is not valid for that tag")]
     Tag(&'static str),
-    /// `<<` with something other than mappings.
+    /// The value of `<<` is neither a mapping nor a list of mappings.
     #[error("the merge key `<<` requires a mapping or a list of mappings")]
     Merge,
-    /// Deeper nesting than the limit.
+    /// Values are nested more deeply than this limit.
     #[error("nested deeper than {0} levels")]
     Depth(usize),
-    /// Aliases that multiply beyond the limit.
+    /// Aliases expand to more values than this limit.
     #[error("aliases expand to more than {0} values")]
     Aliases(usize),
     /// The text contains Git's conflict markers.
@@ -48,8 +48,10 @@ pub enum ReadProblem {
     /// The text is probably a template that is not rendered yet. Contains the reason why it cannot be parsed.
     #[error("this looks like a template; render it first ({0})")]
     Template(Box<ReadProblem>),
-    /// More values than the limit, directly or through nested anchors.
-    #[error("it contains more than {0} values; split the file, or replace anchors with copies")]
+    /// The input contains more values than this limit, directly or through nested anchors.
+    #[error(
+        "the input contains more than {0} values; split the file, or replace anchors with copies"
+    )]
     Size(usize),
 }
 

@@ -11,22 +11,23 @@ use super::error::{ReadError, ReadProblem};
 use super::node::{Node, Value};
 use super::yaml_in;
 
-/// Reads a sequence of objects. A text that only begins like JSON may be a YAML flow mapping, or one JSON object before
+/// Reads a stream of JSON objects. A text that only begins like JSON may be a YAML flow mapping, or one JSON object before
 /// YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
 pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
-    let inside = values_bound(text);
+    let max_inner_values = values_bound(text);
     let mut documents = Vec::new();
-    let (mut at, mut line, mut counted) = (0, 1, 0);
+    let (mut offset, mut line, mut counted_to) = (0, 1, 0);
     loop {
-        at += leading_space(&text[at..]);
-        line += text[counted..at].matches('\n').count();
-        counted = at;
-        // Check before parsing, which takes the memory.
-        if at < text.len() && inside + documents.len() >= max_values {
+        offset += leading_space_len(&text[offset..]);
+        line += text[counted_to..offset].matches('\n').count();
+        counted_to = offset;
+        // Check before parsing, because parsing allocates the memory.
+        if offset < text.len() && max_inner_values + documents.len() >= max_values {
             let number = documents.len() + 1;
             return Err(ReadError::at(number, line, ReadProblem::Size(max_values)));
         }
-        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw<true>>();
+        let mut stream =
+            serde_json::Deserializer::from_str(&text[offset..]).into_iter::<Raw<true>>();
         match stream.next() {
             None => return Ok(documents),
             Some(Ok(Raw::<true>(mut node))) => {
@@ -38,16 +39,16 @@ pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError
                 return if documents.len() > 1 {
                     Err(error)
                 } else {
-                    as_yaml(&text[at..], documents, line, max_values, error)
+                    read_rest_as_yaml(&text[offset..], documents, line, max_values, error)
                 };
             }
         }
-        at += stream.byte_offset();
+        offset += stream.byte_offset();
     }
 }
 
 /// Reads the rest as YAML; if that fails too, returns the JSON error.
-fn as_yaml(
+fn read_rest_as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
     line: usize,
@@ -58,23 +59,23 @@ fn as_yaml(
     Ok(documents)
 }
 
-/// Returns an upper bound for the number of values in a JSON text of these bytes: each value except the
-/// outermost follows one of these characters.
+/// Returns an upper bound for the number of values in a JSON text: each value except the outermost follows one of the
+/// characters `{`, `[`, `,` and `:`.
 fn values_bound(text: &str) -> usize {
-    let (mut count, mut quoted, mut escaped) = (0, false, false);
+    let (mut count, mut is_quoted, mut is_escaped) = (0, false, false);
     for byte in text.bytes() {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' | b',' | b':' if !quoted => count += 1,
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b'{' | b'[' | b',' | b':' if !is_quoted => count += 1,
             _ => {}
         }
     }
     count
 }
 
-fn leading_space(text: &str) -> usize {
+fn leading_space_len(text: &str) -> usize {
     text.len() - text.trim_ascii_start().len()
 }
 
@@ -92,29 +93,31 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
 }
 
 /// Reads the objects at the beginning of a text, with duplicate fields. Also returns the rest of the text, and the
-/// number of lines before it. Returns nothing for a text with more values than `max_values`.
+/// number of lines before it. Returns no objects for a text with more values than
+/// `max_values`.
 pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
-    let (mut at, mut lines_before, mut counted) = (0, 0, 0);
+    let (mut offset, mut lines_before, mut counted_to) = (0, 0, 0);
     if values_bound(text) >= max_values {
         return (documents, "", 0);
     }
     loop {
-        at += leading_space(&text[at..]);
-        lines_before += text[counted..at].matches('\n').count();
-        counted = at;
-        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Raw<false>>();
+        offset += leading_space_len(&text[offset..]);
+        lines_before += text[counted_to..offset].matches('\n').count();
+        counted_to = offset;
+        let mut stream =
+            serde_json::Deserializer::from_str(&text[offset..]).into_iter::<Raw<false>>();
         let Some(Ok(Raw(mut node))) = stream.next() else {
-            return (documents, &text[at..], lines_before);
+            return (documents, &text[offset..], lines_before);
         };
         set_line(&mut node, lines_before + 1);
         documents.push(node);
-        at += stream.byte_offset();
+        offset += stream.byte_offset();
     }
 }
 
-/// A value with all of its duplicate fields or, with `MERGES`, one merged field: Go decodes the second of two equal
-/// fields into the result of the first.
+/// A value. Duplicate fields are kept or, with `MERGES`, merged: Go decodes the second of two equal fields into the
+/// result of the first.
 struct Raw<const MERGES: bool>(Node);
 
 impl<'de, const MERGES: bool> Deserialize<'de> for Raw<MERGES> {
@@ -132,7 +135,7 @@ impl<const MERGES: bool> Raw<MERGES> {
 
     /// Keeps the source text of a number or boolean, like that of an unquoted YAML scalar, because upstream
     /// falls back to YAML where it expects text.
-    fn typed(value: Value, source: String) -> Self {
+    fn with_source(value: Value, source: String) -> Self {
         Self(Node {
             value,
             line: 0,
@@ -153,19 +156,25 @@ impl<'de, const MERGES: bool> Visitor<'de> for RawVisitor<MERGES> {
     }
 
     fn visit_bool<E>(self, b: bool) -> Result<Raw<MERGES>, E> {
-        Ok(Raw::typed(Value::Bool(b), b.to_string()))
+        Ok(Raw::with_source(Value::Bool(b), b.to_string()))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Raw<MERGES>, E> {
-        Ok(Raw::typed(Value::Int(number.into()), number.to_string()))
+        Ok(Raw::with_source(
+            Value::Int(number.into()),
+            number.to_string(),
+        ))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Raw<MERGES>, E> {
-        Ok(Raw::typed(Value::Int(number.into()), number.to_string()))
+        Ok(Raw::with_source(
+            Value::Int(number.into()),
+            number.to_string(),
+        ))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Raw<MERGES>, E> {
-        Ok(Raw::typed(Value::Float(number), number.to_string()))
+        Ok(Raw::with_source(Value::Float(number), number.to_string()))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Raw<MERGES>, E> {
@@ -181,19 +190,19 @@ impl<'de, const MERGES: bool> Visitor<'de> for RawVisitor<MERGES> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw<MERGES>, A::Error> {
-        let mut merged = Fields::default();
-        let mut all = Vec::new();
+        let mut merged_fields = Fields::default();
+        let mut entries = Vec::new();
         while let Some((name, Raw(node))) = fields.next_entry::<String, Raw<MERGES>>()? {
             if MERGES {
-                merged.add(name, node);
+                merged_fields.add(name, node);
             } else {
-                all.push((name, node));
+                entries.push((name, node));
             }
         }
         Ok(Raw::new(if MERGES {
-            merged.merged()
+            merged_fields.into_merged()
         } else {
-            Value::Map(all)
+            Value::Map(entries)
         }))
     }
 }
@@ -202,27 +211,27 @@ impl<'de, const MERGES: bool> Visitor<'de> for RawVisitor<MERGES> {
 /// occurrence would take quadratic time.
 #[derive(Default)]
 struct Fields {
-    places: HashMap<String, usize>,
+    positions: HashMap<String, usize>,
     fields: Vec<(String, Node, Vec<Node>)>,
 }
 
 impl Fields {
     fn add(&mut self, name: String, node: Node) {
-        if let Some(place) = self.places.get(&name) {
-            self.fields[*place].2.push(node);
+        if let Some(position) = self.positions.get(&name) {
+            self.fields[*position].2.push(node);
         } else {
-            self.places.insert(name.clone(), self.fields.len());
+            self.positions.insert(name.clone(), self.fields.len());
             self.fields.push((name, node, Vec::new()));
         }
     }
 
-    fn merged(self) -> Value {
-        let merged = |(name, first, more)| (name, merge(first, more));
-        Value::Map(self.fields.into_iter().map(merged).collect())
+    fn into_merged(self) -> Value {
+        let merge_field = |(name, first, more)| (name, merge(first, more));
+        Value::Map(self.fields.into_iter().map(merge_field).collect())
     }
 }
 
-/// Merges the values of one name: the last value counts; mappings at the end become one.
+/// Merges the values of one name: the last value counts, and consecutive mappings at the end are merged.
 fn merge(first: Node, more: Vec<Node>) -> Node {
     if more.is_empty() {
         return first;
@@ -239,7 +248,7 @@ fn merge(first: Node, more: Vec<Node>) -> Node {
     for (name, node) in maps.into_iter().rev().flatten() {
         fields.add(name, node);
     }
-    Node::new(fields.merged(), 0)
+    Node::new(fields.into_merged(), 0)
 }
 
 fn set_line(node: &mut Node, line: usize) {

@@ -1,10 +1,10 @@
 use serde_json::Value as Json;
 
-/// Formats JSON as Go's encoder does: two spaces, `<`, `>`, `&` and the two line separators escaped, a line
-/// break at the end. Keeps the order of fields.
+/// Formats JSON as Go's encoder does: indented by two spaces, with `<`, `>`, `&` and the two Unicode line separators
+/// escaped, and with a final line break. Keeps the order of fields.
 pub fn to_json(value: &Json) -> String {
     let mut text = format!("{value:#}");
-    // These five occur only inside strings, so it is safe to escape them in the finished text.
+    // These five characters occur only inside strings, so it is safe to escape them in the finished text.
     for (plain, escaped) in [
         ("<", "\\u003c"),
         (">", "\\u003e"),

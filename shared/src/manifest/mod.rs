@@ -1,13 +1,13 @@
-//! YAML and JSON bytes ↔ documents, as upstream reads and writes them.
+//! Reads and writes documents in YAML and JSON, as upstream does.
 //!
-//! [`edit`] changes single values in a user's file and keeps the rest of it byte for byte.
+//! [`edit`] changes single values in a user's file and leaves every other byte unchanged.
 //!
 //! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys wins, `<<`
-//! merges. Two things are better: a malformed document is an error with its number and line instead of being skipped,
+//! merges. It differs in two ways: a malformed document is an error with its number and line instead of being skipped,
 //! and UTF-16 with a byte order mark is decoded. Each [`Node`] has its line, and each unquoted scalar its source text,
 //! so that a value that YAML 1.1 changes to another text can be reported ([`Reading::coerced`]).
 //!
-//! `saphyr-parser` parses the YAML syntax. We use it instead of `serde-saphyr` because typing depends on the
+//! `saphyr-parser` parses the YAML syntax. It is used instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
 //! both need events, not a deserializer.
 
@@ -16,7 +16,7 @@ pub mod edit;
 mod error;
 mod json_in;
 mod json_out;
-mod likely;
+mod likely_cause;
 mod node;
 mod repeated;
 mod scalar;
@@ -58,22 +58,23 @@ const MIN_ANCHOR_VALUES: usize = 200_000;
 ///
 /// # Errors
 ///
-/// Returns the first malformed document, with its number and line; nothing is skipped.
+/// Returns the error of the first malformed document, with its number and line. No malformed document is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     read_within(bytes, MAX_VALUES)
 }
 
-/// Like [`read`], for untrusted input: allows only this many values of about a hundred bytes each. Text
-/// counts as one additional value per 64 bytes.
+/// Like [`read`], for untrusted input: allows at most `max_values` values of about a hundred bytes each. Every 64
+/// bytes of text count as one more value.
 ///
 /// # Errors
 ///
-/// As [`read`], and [`ReadProblem::Size`].
+/// Returns the errors of [`read`], and [`ReadProblem::Size`] for more values.
 pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, ReadError> {
     let text = text::decode(bytes)?;
-    let roots = roots(&text, max_values).map_err(|error| likely::cause(&text, error))?;
-    let filled = roots.into_iter().filter(is_filled);
-    Ok(filled
+    let roots =
+        roots(&text, max_values).map_err(|error| likely_cause::with_likely_cause(&text, error))?;
+    let non_empty = roots.into_iter().filter(is_filled);
+    Ok(non_empty
         .enumerate()
         .map(|(i, root)| Document {
             number: i + 1,
@@ -82,39 +83,39 @@ pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, Rea
         .collect())
 }
 
-/// Reads the documents of an input that [`read`] refuses, without those that are malformed: `kubectl apply` handles
-/// each separately. Separators are lines that begin with `---`.
+/// Reads the well-formed documents of an input that [`read`] refuses: `kubectl apply` handles each document
+/// separately. Separators are lines that begin with `---`.
 pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     let Ok(text) = text::decode(bytes) else {
         return Vec::new();
     };
     let roots = pieces(&text).into_iter().filter_map(piece_roots).flatten();
-    let filled = roots.filter(is_filled).enumerate();
+    let non_empty = roots.filter(is_filled).enumerate();
     let document = |(i, root)| Document {
         number: i + 1,
         root,
     };
-    filled.map(document).collect()
+    non_empty.map(document).collect()
 }
 
-/// Splits before each separator. Returns the pieces and the number of lines before each.
+/// Splits a text before each separator line. Returns the pieces, each with the number of lines before it.
 fn pieces(text: &str) -> Vec<(usize, &str)> {
     let mut pieces = Vec::new();
-    let (mut start, mut lines_before, mut at) = (0, 0, 0);
+    let (mut start, mut lines_before, mut end) = (0, 0, 0);
     for (i, line) in text.split_inclusive('\n').enumerate() {
-        if is_separator(line) && at > start {
-            pieces.push((lines_before, &text[start..at]));
-            (start, lines_before) = (at, i);
+        if is_separator(line) && end > start {
+            pieces.push((lines_before, &text[start..end]));
+            (start, lines_before) = (end, i);
         }
-        at += line.len();
+        end += line.len();
     }
     pieces.push((lines_before, &text[start..]));
     pieces
 }
 
 fn is_separator(line: &str) -> bool {
-    let rest = line.strip_prefix("---");
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    let suffix = line.strip_prefix("---");
+    suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with([' ', '\t', '\r', '\n']))
 }
 
 /// Returns the roots of a piece, or `None` if it is malformed. A stream of JSON values is not YAML, so it is
@@ -198,11 +199,14 @@ mod tests {
             ("a: [", vec![]),
             ("", vec![]),
         ] {
-            let found = read_well_formed(input.as_bytes());
-            let lines: Vec<usize> = found.iter().map(|document| document.root.line).collect();
+            let documents = read_well_formed(input.as_bytes());
+            let lines: Vec<usize> = documents
+                .iter()
+                .map(|document| document.root.line)
+                .collect();
             assert_eq!(lines, want, "{input:?}");
-            let numbers = found.iter().map(|document| document.number);
-            assert!(numbers.eq(1..=found.len()), "{input:?}");
+            let numbers = documents.iter().map(|document| document.number);
+            assert!(numbers.eq(1..=documents.len()), "{input:?}");
         }
     }
 
@@ -260,15 +264,11 @@ mod tests {
                 vec![r#"{"a":{"k":"v"},"b":{"k":"v","l":"w"}}"#],
             ),
             (
-                "a merge of several, the first counting most",
+                "a merge of several mappings, of which the first has precedence",
                 "a: &x {k: v}\nb: &y {k: w, m: 1}\nc:\n  <<: [*x, *y]\n",
                 vec![r#"{"a":{"k":"v"},"b":{"k":"w","m":1},"c":{"k":"v","m":1}}"#],
             ),
-            (
-                "a quoted sign of a merge",
-                "\"<<\": x\n",
-                vec![r#"{"<<":"x"}"#],
-            ),
+            ("a quoted merge key", "\"<<\": x\n", vec![r#"{"<<":"x"}"#]),
             (
                 "keys that are floats",
                 ".inf: 1\n-.inf: 2\n.nan: 3\n0.5: 4\n",
@@ -281,13 +281,13 @@ mod tests {
                 vec![r#"{"a":"1","b":2,"c":"hi","d":null,"e":true,"f":1.0,"g":1.5,"h":"1"}"#],
             ),
             (
-                "tags in other words",
+                "tags in other notations",
                 "%TAG !y! tag:yaml.org,2002:\n%TAG !z! tag:yaml.org,\n---\na: !<tag:yaml.org,2002:binary> aGk=\n\
                  b: !y!binary aGk=\nc: !z!2002:int \"2\"\nd: !binary aGk=\ne: ! 1\n",
                 vec![r#"{"a":"hi","b":"hi","c":2,"d":"aGk=","e":"1"}"#],
             ),
         ] {
-            let got = texts(input).map(|docs| {
+            let documents = texts(input).map(|docs| {
                 docs.iter()
                     .map(|d| serde_json::from_str(d).unwrap())
                     .collect::<Vec<serde_json::Value>>()
@@ -296,7 +296,7 @@ mod tests {
                 .into_iter()
                 .map(|d| serde_json::from_str(d).unwrap())
                 .collect();
-            assert_eq!(got, Ok(want), "{why}");
+            assert_eq!(documents, Ok(want), "{why}");
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
         ] {
             assert_eq!(begins_like_json(text.as_bytes()), want, "{text:?}");
         }
-        assert!(!begins_like_json(b"{\xff}"), "no text at all");
+        assert!(!begins_like_json(b"{\xff}"), "invalid UTF-8");
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
                 "document 3, line 4: malformed JSON: unexpected character",
             ),
             (
-                "a separator in a text that is a document",
+                "a separator in a document that is a block scalar",
                 "--- |\n---\na: b\n",
                 "document 1, line 2: malformed YAML: a line `---` is part of a text",
             ),
@@ -349,37 +349,37 @@ mod tests {
                 "document 1, line 1: a mapping key",
             ),
             (
-                "a false tag",
+                "not an integer",
                 "a: !!int x\n",
                 "document 1, line 1: a value tagged !!int",
             ),
             (
-                "no null",
+                "not null",
                 "a: !!null x\n",
                 "document 1, line 1: a value tagged !!null",
             ),
             (
-                "no boolean",
+                "not a boolean",
                 "a: !!bool x\n",
                 "document 1, line 1: a value tagged !!bool",
             ),
             (
-                "no float",
+                "not a float",
                 "a: !!float x\n",
                 "document 1, line 1: a value tagged !!float",
             ),
             (
-                "no base64",
+                "not base64",
                 "a: !!binary \"*\"\n",
                 "document 1, line 1: a value tagged !!binary",
             ),
             (
-                "a false merge among several",
+                "a list of merged values that are not mappings",
                 "a:\n  <<: [x]\n",
                 "document 1, line 2: the merge key",
             ),
             (
-                "a false merge",
+                "a merged value that is not a mapping",
                 "a:\n  <<: x\n",
                 "document 1, line 2: the merge key",
             ),
@@ -393,15 +393,15 @@ mod tests {
     #[test]
     fn reports_lines_of_json_and_of_the_yaml_after_it() {
         let lines = |text: &str| -> Vec<usize> {
-            let list = |node: &Node| node.field("a").map_or(0, |a| a.line);
+            let line_of_a = |node: &Node| node.field("a").map_or(0, |a| a.line);
             let documents = read(text.as_bytes()).unwrap();
-            let each = |d: &Document| [d.root.line, list(&d.root)];
-            documents.iter().flat_map(each).collect()
+            let line_pair = |d: &Document| [d.root.line, line_of_a(&d.root)];
+            documents.iter().flat_map(line_pair).collect()
         };
         assert_eq!(lines("\n\n{\n\"a\": 1}\n\n{\"a\": 1}"), [3, 3, 6, 6]);
         assert_eq!(lines("{\"a\": [1]}\n---\nb:\na: 2\n"), [1, 1, 3, 4]);
-        let deep = read(b"\n{\"a\": [{\"b\": 1}]}").unwrap();
-        let Value::List(items) = &deep[0].root.field("a").unwrap().value else {
+        let nested = read(b"\n{\"a\": [{\"b\": 1}]}").unwrap();
+        let Value::List(items) = &nested[0].root.field("a").unwrap().value else {
             unreachable!()
         };
         assert_eq!(items[0].field("b").unwrap().line, 2);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_count_with_the_copies_that_they_keep() {
+    fn anchored_nodes_count_again_for_their_copies() {
         let nested = |levels: usize| {
             let open: Vec<String> = (0..levels).map(|i| format!("&n{i} [")).collect();
             format!(
@@ -474,7 +474,10 @@ mod tests {
         };
         assert!(texts(&nested(2)).is_ok());
         let error = texts(&nested(9)).unwrap_err();
-        assert!(error.contains("it contains more than 400"), "{error}");
+        assert!(
+            error.contains("the input contains more than 400"),
+            "{error}"
+        );
         let long = format!("a: &a {}\nb: [{}]", "x".repeat(64_000), "*a,".repeat(51));
         let error = texts(&long).unwrap_err();
         assert!(error.contains("aliases expand to more than"), "{error}");
@@ -485,15 +488,15 @@ mod tests {
 
     #[test]
     fn untrusted_input_cannot_exceed_its_limit() {
-        for (text, fits, not) in [
+        for (text, sufficient, insufficient) in [
             ("a: [1, 2]", 5, 4),
             ("a: &a [1]\nb: *a", 9, 8),
             ("{\"a\":[1,\"[,:\\\"\"]}", 6, 4),
             ("{}\"\"1 2", 6, 4),
         ] {
-            assert!(read_within(text.as_bytes(), fits).is_ok(), "{text}");
-            let error = read_within(text.as_bytes(), not).unwrap_err();
-            assert_eq!(error.problem, ReadProblem::Size(not), "{text}");
+            assert!(read_within(text.as_bytes(), sufficient).is_ok(), "{text}");
+            let error = read_within(text.as_bytes(), insufficient).unwrap_err();
+            assert_eq!(error.problem, ReadProblem::Size(insufficient), "{text}");
         }
     }
 

@@ -12,12 +12,12 @@ pub struct Node {
     pub value: Value,
     /// Line of the input on which the value begins, counted from one.
     pub line: usize,
-    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key. Only
-    /// these are converted back to text where text is expected; a JSON number is not.
+    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or of a JSON number
+    /// or boolean. Where text is expected, only values with a source are converted to text.
     pub source: Option<Zeroizing<String>>,
 }
 
-/// The types of values.
+/// A value of a document, by type.
 #[derive(Clone)]
 pub enum Value {
     /// `null`, `~` or an empty value.
@@ -51,17 +51,17 @@ impl Node {
         let Value::Map(entries) = &self.value else {
             return None;
         };
-        let last = |same: &dyn Fn(&str) -> bool| {
+        let last = |is_match: &dyn Fn(&str) -> bool| {
             entries
                 .iter()
                 .rev()
-                .find(|(key, _)| same(key))
+                .find(|(key, _)| is_match(key))
                 .map(|(_, node)| node)
         };
         last(&|key| key == name).or_else(|| last(&|key| key.eq_ignore_ascii_case(name)))
     }
 
-    /// Returns the text of a field, if it is text.
+    /// Returns the text of a field; `None` if the field is absent or not text.
     pub fn text(&self, name: &str) -> Option<&str> {
         match &self.field(name)?.value {
             Value::Text(text) => Some(text),
@@ -69,8 +69,8 @@ impl Node {
         }
     }
 
-    /// Returns the items, if this is an object of one of these list kinds, including nested lists; else this
-    /// node alone.
+    /// Returns the items if this is a list of one of these kinds, including those of nested lists; otherwise this node
+    /// alone.
     pub fn list_items(&self, kinds: &[&str]) -> Vec<&Self> {
         if !self.text("kind").is_some_and(|kind| kinds.contains(&kind)) {
             return vec![self];

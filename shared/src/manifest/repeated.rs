@@ -1,4 +1,4 @@
-//! Repeated keys of chosen documents, in JSON and YAML.
+//! Finds repeated keys in the documents that a filter accepts, in JSON and YAML.
 
 use std::collections::HashSet;
 
@@ -7,53 +7,60 @@ use super::yaml_keys::{self, RepeatedKey};
 use super::{MAX_VALUES, MIN_ANCHOR_VALUES, is_json, json_in, pieces, yaml_in};
 
 pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
-    let (objects, rest, lines_before) = if is_json(text) {
+    let (objects, yaml, lines_before) = if is_json(text) {
         json_in::read_with_duplicates(text, MAX_VALUES)
     } else {
         (Vec::new(), text, 0)
     };
-    let mut found = Vec::new();
+    let mut repeated = Vec::new();
     for root in objects.iter().filter(|root| is_wanted(root)) {
-        of_object(root, &mut found);
+        add_repeated_in_json(root, &mut repeated);
     }
-    if of_text(rest, lines_before, &is_wanted, &mut found).is_none() {
-        for (more, piece) in pieces(rest) {
-            of_text(piece, lines_before + more, &is_wanted, &mut found);
+    if add_repeated_in_yaml(yaml, lines_before, &is_wanted, &mut repeated).is_none() {
+        for (lines_before_piece, piece) in pieces(yaml) {
+            add_repeated_in_yaml(
+                piece,
+                lines_before + lines_before_piece,
+                &is_wanted,
+                &mut repeated,
+            );
         }
     }
-    found
+    repeated
 }
 
-fn of_object(node: &Node, found: &mut Vec<RepeatedKey>) {
+fn add_repeated_in_json(node: &Node, repeated: &mut Vec<RepeatedKey>) {
     match &node.value {
-        Value::List(items) => items.iter().for_each(|item| of_object(item, found)),
+        Value::List(items) => items
+            .iter()
+            .for_each(|item| add_repeated_in_json(item, repeated)),
         Value::Map(entries) => {
             let mut seen = HashSet::new();
             for (key, value) in entries {
                 if !seen.insert(key) {
                     let (line, key) = (value.line, key.clone());
-                    found.push(RepeatedKey { line, key });
+                    repeated.push(RepeatedKey { line, key });
                 }
-                of_object(value, found);
+                add_repeated_in_json(value, repeated);
             }
         }
         _ => {}
     }
 }
 
-/// Adds the repeated keys of YAML documents to `found`. Returns `None` for malformed text.
-fn of_text(
+/// Adds the repeated keys of YAML documents to `repeated`. Returns `None` for malformed text.
+fn add_repeated_in_yaml(
     text: &str,
     lines_before: usize,
     is_wanted: impl Fn(&Node) -> bool,
-    found: &mut Vec<RepeatedKey>,
+    repeated: &mut Vec<RepeatedKey>,
 ) -> Option<()> {
-    let documents = yaml_keys::of_documents(text, lines_before);
+    let documents = yaml_keys::find_in_documents(text, lines_before);
     let max_values = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
     let roots = yaml_in::read(text, lines_before, max_values).ok()?;
     for (root, keys) in roots.iter().zip(documents) {
         if !keys.is_empty() && is_wanted(root) {
-            found.extend(keys);
+            repeated.extend(keys);
         }
     }
     Some(())
@@ -63,11 +70,11 @@ fn of_text(
 mod tests {
     use super::*;
 
-    fn found(text: &str) -> Vec<(usize, String)> {
+    fn repeated_keys(text: &str) -> Vec<(usize, String)> {
         let is_wanted = |root: &Node| root.field("skip").is_none();
         let keys = find(text, is_wanted);
         keys.into_iter()
-            .map(|found| (found.line, found.key))
+            .map(|repeated| (repeated.line, repeated.key))
             .collect()
     }
 
@@ -92,7 +99,7 @@ mod tests {
                 .into_iter()
                 .map(|(line, key)| (line, key.to_owned()))
                 .collect();
-            assert_eq!(found(text), want, "{text:?}");
+            assert_eq!(repeated_keys(text), want, "{text:?}");
         }
     }
 }

@@ -31,7 +31,7 @@ fn keyword(text: &str) -> Option<Value> {
 /// stays text, because it is neither an integer nor a float.
 fn number(text: &str) -> Option<Value> {
     match text.as_bytes().first()? {
-        b'.' if underscores_separate_digits(text) => {
+        b'.' if has_underscores_only_between_digits(text) => {
             float(&text.replace('_', "")).map(Value::Float)
         }
         b'0'..=b'9' | b'+' | b'-' => {
@@ -44,24 +44,24 @@ fn number(text: &str) -> Option<Value> {
     }
 }
 
-fn underscores_separate_digits(text: &str) -> bool {
+fn has_underscores_only_between_digits(text: &str) -> bool {
     let mut parts = text.split('_').peekable();
-    let mut first = true;
+    let mut is_first = true;
     while let Some(part) = parts.next() {
-        let begins = first || part.starts_with(|c: char| c.is_ascii_digit());
-        let ends = parts.peek().is_none() || part.ends_with(|c: char| c.is_ascii_digit());
-        if !(begins && ends) {
+        let is_start_valid = is_first || part.starts_with(|c: char| c.is_ascii_digit());
+        let is_end_valid = parts.peek().is_none() || part.ends_with(|c: char| c.is_ascii_digit());
+        if !(is_start_valid && is_end_valid) {
             return false;
         }
-        first = false;
+        is_first = false;
     }
     true
 }
 
-/// Parses as Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
+/// Parses an integer like Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
 /// octal.
 fn integer(text: &str) -> Option<i128> {
-    let (negative, digits) = match text.as_bytes().first()? {
+    let (is_negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
         _ => (false, text),
@@ -78,16 +78,16 @@ fn integer(text: &str) -> Option<i128> {
         return None;
     }
     let magnitude = i128::from(u64::from_str_radix(digits, radix).ok()?);
-    let signed = text.starts_with(['-', '+']);
-    let number = if negative { -magnitude } else { magnitude };
-    (!signed || i64::try_from(number).is_ok()).then_some(number)
+    let has_sign = text.starts_with(['-', '+']);
+    let number = if is_negative { -magnitude } else { magnitude };
+    (!has_sign || i64::try_from(number).is_ok()).then_some(number)
 }
 
-/// Parses `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; beyond the range of a double it is text.
+/// Parses `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`. Returns `None` beyond the range of a double.
 fn float(text: &str) -> Option<f64> {
     // Rust's grammar is the same, except for words like `-inf`, which YAML writes with a dot.
-    let is_of_numbers = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
-    if !text.chars().all(is_of_numbers) {
+    let is_float_char = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    if !text.chars().all(is_float_char) {
         return None;
     }
     text.parse().ok().filter(|number: &f64| number.is_finite())
@@ -104,7 +104,7 @@ pub(super) fn to_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Formats as Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
+/// Formats a number like Go's `strconv.FormatFloat(f, 'g', -1, 32)`: the shortest digits that give the same 32-bit
 /// value, with an exponent below 1e-4 and from 1e+06.
 fn format_float(number: f64) -> String {
     #[expect(

@@ -10,7 +10,7 @@ use super::scalar;
 /// The expected type of a value. `null` is allowed everywhere, as in Go.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
-    /// Anything.
+    /// A value of any type.
     Any,
     /// Text, or an unquoted scalar that is converted to text. As a value of a [`Self::Map`], `null` is the
     /// empty text.
@@ -38,7 +38,7 @@ pub struct Coercion {
     pub kind: &'static str,
 }
 
-/// Reads values from one document and collects conversions.
+/// Reads values from one document, and collects the scalars that were converted to another text.
 #[derive(Debug, Default)]
 pub struct Reading {
     path: Vec<String>,
@@ -51,11 +51,11 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// Returns the first value of another type.
+    /// Returns an error for the first value of another type.
     pub fn json(&mut self, node: &Node, shape: Shape) -> Result<Json, ShapeError> {
         match (shape, &node.value) {
             (_, Value::Null) => Ok(Json::Null),
-            (Shape::Any, _) => self.any(node),
+            (Shape::Any, _) => self.untyped(node),
             (Shape::Text | Shape::TextOrNull, _) => Ok(self.text(node)?.into()),
             (Shape::Bool, Value::Bool(b)) => Ok((*b).into()),
             (Shape::List(item), Value::List(items)) => {
@@ -82,14 +82,14 @@ impl Reading {
                 }
                 Ok(Json::Object(map))
             }
-            (Shape::Bool, _) => Err(self.wrong(node, "a boolean (true or false)")),
-            (Shape::List(_), _) => Err(self.wrong(node, "a list")),
-            (Shape::Map(_) | Shape::Fields(_), _) => Err(self.wrong(node, "a mapping")),
+            (Shape::Bool, _) => Err(self.type_error(node, "a boolean (true or false)")),
+            (Shape::List(_), _) => Err(self.type_error(node, "a list")),
+            (Shape::Map(_) | Shape::Fields(_), _) => Err(self.type_error(node, "a mapping")),
         }
     }
 
-    /// Returns the text of a node. An unquoted number or boolean is converted to Go's text for it; `null` is
-    /// empty.
+    /// Returns the text of a node. Converts an unquoted number or boolean to text as Go does, and `null` to the empty
+    /// text.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Reading {
                 }
                 Ok(text)
             }
-            _ => Err(self.wrong(node, "text")),
+            _ => Err(self.type_error(node, "text")),
         }
     }
 
@@ -131,7 +131,7 @@ impl Reading {
     }
 
     /// Returns the error for a value of the wrong type. `wanted` includes its article.
-    pub fn wrong(&self, node: &Node, wanted: &'static str) -> ShapeError {
+    pub fn type_error(&self, node: &Node, wanted: &'static str) -> ShapeError {
         let path = match self.path.as_slice() {
             [] => "the document".to_owned(),
             path => path.join("."),
@@ -144,14 +144,14 @@ impl Reading {
         }
     }
 
-    fn any(&mut self, node: &Node) -> Result<Json, ShapeError> {
+    fn untyped(&mut self, node: &Node) -> Result<Json, ShapeError> {
         match &node.value {
             Value::Null => Ok(Json::Null),
             Value::Bool(b) => Ok((*b).into()),
             Value::Int(int) => Ok(integer(*int)),
             Value::Float(float) => serde_json::Number::from_f64(*float)
                 .map(Json::Number)
-                .ok_or_else(|| self.wrong(node, "a finite number")),
+                .ok_or_else(|| self.type_error(node, "a finite number")),
             Value::Text(text) => Ok(text.as_str().into()),
             Value::List(_) => self.json(node, Shape::List(&Shape::Any)),
             Value::Map(_) => self.json(node, Shape::Map(&Shape::Any)),

@@ -1,4 +1,4 @@
-//! Decodes text: UTF-8 with or without a byte order mark, UTF-16 with one.
+//! Decodes text: UTF-8 with or without a byte order mark, and UTF-16 with a byte order mark.
 
 use std::borrow::Cow;
 
@@ -45,12 +45,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
 }
 
 /// Returns a text file as UTF-8 without a byte order mark. Windows shells write redirected output as UTF-16.
-/// Anything that is not text, or is UTF-8 without a mark already, is returned unchanged; UTF-32 too, whose mark begins with
-/// that of UTF-16.
+/// Returns other bytes unchanged: UTF-8 without a mark, UTF-32 (whose mark begins with that of UTF-16), and anything
+/// that is not text.
 pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (encoding, rest) = Encoding::of(bytes);
     let decoded = match (encoding, bytes) {
-        _ if is_utf32(bytes, &Nulls::of(bytes)) => None,
+        _ if is_utf32(bytes, &ZeroBytes::of(bytes)) => None,
         (Encoding::Utf8WithMark, _) => return Cow::Borrowed(rest),
         (Encoding::Utf16Little, _) | (_, [1..0x80, 0, 1..0x80, 0, ..]) => {
             utf16(rest, u16::from_le_bytes)
@@ -63,53 +63,54 @@ pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     decoded.map_or(Cow::Borrowed(bytes), |text| Cow::Owned(text.into_bytes()))
 }
 
-/// Returns the problem of bytes in an encoding that [`read`](super::read) and [`as_utf8`] do not decode: UTF-16 that is cut
-/// off, malformed or, for a manifest, without a byte order mark; and UTF-32. `None` for anything else, such as UTF-8.
+/// Returns the problem of bytes in an encoding that [`read`](super::read) and [`as_utf8`] do not decode: UTF-16 that is
+/// truncated, malformed or, for a manifest, without a byte order mark; and UTF-32. `None` for anything else, such as UTF-8.
 pub fn wrong_encoding(bytes: &[u8]) -> Option<ReadProblem> {
-    const CUT: &str = "that ends in the middle of a character, or has a malformed one";
-    let nulls = Nulls::of(bytes);
+    const TRUNCATED: &str = "that ends in the middle of a character, or contains a malformed one";
+    let zeros = ZeroBytes::of(bytes);
     let (encoding, rest) = Encoding::of(bytes);
     match encoding {
-        _ if is_utf32(bytes, &nulls) => Some(ReadProblem::Utf32),
+        _ if is_utf32(bytes, &zeros) => Some(ReadProblem::Utf32),
         Encoding::Utf16Little => utf16(rest, u16::from_le_bytes)
             .is_none()
-            .then_some(ReadProblem::Utf16(CUT)),
+            .then_some(ReadProblem::Utf16(TRUNCATED)),
         Encoding::Utf16Big => utf16(rest, u16::from_be_bytes)
             .is_none()
-            .then_some(ReadProblem::Utf16(CUT)),
-        _ if !nulls.is_wide() => None,
-        _ if !bytes.len().is_multiple_of(2) => Some(ReadProblem::Utf16(CUT)),
+            .then_some(ReadProblem::Utf16(TRUNCATED)),
+        _ if !zeros.has_utf16_share() => None,
+        _ if !bytes.len().is_multiple_of(2) => Some(ReadProblem::Utf16(TRUNCATED)),
         _ => Some(ReadProblem::Utf16("without a byte order mark")),
     }
 }
 
-fn is_utf32(bytes: &[u8], nulls: &Nulls) -> bool {
+fn is_utf32(bytes: &[u8], zeros: &ZeroBytes) -> bool {
     let has_mark = matches!(bytes, [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..]);
-    has_mark || nulls.count * 8 >= nulls.of * 5 && nulls.of >= 4
+    has_mark || zeros.count * 8 >= zeros.sample_len * 5 && zeros.sample_len >= 4
 }
 
 /// The share of zero bytes at the beginning of an input. No UTF-8 manifest, certificate or key has any. Of ASCII text,
 /// half of the bytes are zero in UTF-16, and three quarters in UTF-32.
-struct Nulls {
+struct ZeroBytes {
     count: usize,
-    of: usize,
+    sample_len: usize,
 }
 
-impl Nulls {
+impl ZeroBytes {
     fn of(bytes: &[u8]) -> Self {
         let sample = &bytes[..bytes.len().min(4096)];
         Self {
             count: sample.split(|byte| *byte == 0).count() - 1,
-            of: sample.len(),
+            sample_len: sample.len(),
         }
     }
 
-    fn is_wide(&self) -> bool {
-        self.count * 4 >= self.of && self.count > 1
+    fn has_utf16_share(&self) -> bool {
+        self.count * 4 >= self.sample_len && self.count > 1
     }
 }
 
-/// Decodes a text. Keeps the byte order marks inside it, but not the one at its beginning.
+/// Decodes a text, and returns its encoding. Keeps the byte order marks inside the text, but not the one at its
+/// beginning.
 pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
     let place = None;
     if let Some(problem) = wrong_encoding(bytes) {
@@ -126,8 +127,8 @@ pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), Read
         .ok_or(ReadError { place, problem })
 }
 
-/// Removes inner byte order marks. A file that was concatenated from several has one before each part. No
-/// value can begin a line, so such a mark belongs to none.
+/// Removes byte order marks after line breaks: a file that was concatenated from several files has one before each. No
+/// value begins in the first column, so none of these marks is part of a value.
 fn without_inner_marks(text: String) -> String {
     if text.contains("\n\u{feff}") {
         text.replace("\n\u{feff}", "\n")
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoding_that_is_not_decoded_is_named() {
+    fn names_an_unsupported_encoding() {
         let text = "kind: Secret\n# \u{fc}\n";
         let utf16 =
             |unit: fn(u16) -> [u8; 2]| -> Vec<u8> { text.encode_utf16().flat_map(unit).collect() };
@@ -229,18 +230,30 @@ mod tests {
             text.chars().flat_map(|c| unit(u32::from(c))).collect()
         };
         for (why, bytes, want) in [
-            ("little", utf16(u16::to_le_bytes), "UTF-16 without"),
-            ("big", utf16(u16::to_be_bytes), "UTF-16 without"),
+            ("little-endian", utf16(u16::to_le_bytes), "UTF-16 without"),
+            ("big-endian", utf16(u16::to_be_bytes), "UTF-16 without"),
             (
-                "cut",
+                "truncated",
                 utf16(u16::to_le_bytes)[1..].to_vec(),
                 "UTF-16 that ends",
             ),
-            ("a mark, cut", b"\xff\xfea\0b".to_vec(), "UTF-16 that ends"),
+            (
+                "a byte order mark, truncated",
+                b"\xff\xfea\0b".to_vec(),
+                "UTF-16 that ends",
+            ),
             ("UTF-32", utf32("", u32::to_le_bytes), "UTF-32"),
-            ("UTF-32, big", utf32("", u32::to_be_bytes), "UTF-32"),
-            ("a mark", utf32("\u{feff}", u32::to_le_bytes), "UTF-32"),
-            ("a mark, big", utf32("\u{feff}", u32::to_be_bytes), "UTF-32"),
+            ("UTF-32, big-endian", utf32("", u32::to_be_bytes), "UTF-32"),
+            (
+                "UTF-32 with a mark",
+                utf32("\u{feff}", u32::to_le_bytes),
+                "UTF-32",
+            ),
+            (
+                "UTF-32 with a mark, big-endian",
+                utf32("\u{feff}", u32::to_be_bytes),
+                "UTF-32",
+            ),
         ] {
             let error = decode(&bytes).unwrap_err().to_string();
             assert!(error.contains(want), "{why}: {error}");

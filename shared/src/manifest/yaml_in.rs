@@ -10,16 +10,15 @@ use super::node::{Node, Value};
 use super::scalar;
 use crate::base64;
 
-/// Maximum nesting. Manifests need about ten levels; this keeps recursion over nodes far from a stack
+/// Maximum nesting. Manifests need about ten levels; the limit keeps recursion over nodes far from a stack
 /// overflow.
 const MAX_DEPTH: usize = 100;
-/// Weight that aliases may add to an input. A real manifest repeats a few labels; an alias bomb multiplies.
+/// Maximum weight that aliases may add to an input. A real manifest repeats a few labels; an alias bomb multiplies
+/// values.
 const MAX_ALIASED: usize = 50_000;
-/// The key that merges mappings.
 const MERGE_KEY: &str = "<<";
 
-/// Reads every document of a text, with this weight at most in total. `lines_before` is added to all line
-/// numbers.
+/// Reads every document of a text. `max_values` limits the total weight. Adds `lines_before` to all line numbers.
 pub(super) fn read(
     text: &str,
     lines_before: usize,
@@ -37,7 +36,7 @@ pub(super) fn read(
                 ReadProblem::Yaml(without_input(e.info())),
             )
         })?;
-        builder.take(event, span)?;
+        builder.process(event, span)?;
     }
     Ok(builder.documents)
 }
@@ -66,7 +65,7 @@ struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
-    aliased: usize,
+    aliased_weight: usize,
     /// Weight of all nodes, including copies made for anchors.
     weight: usize,
     max_values: usize,
@@ -86,7 +85,7 @@ enum Key {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), ReadError> {
+    fn process(&mut self, event: Event<'_>, span: Span) -> Result<(), ReadError> {
         self.line = span.start.line() + self.lines_before;
         match event {
             Event::DocumentStart(_) => {
@@ -95,15 +94,15 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let node = self.scalar(&text, style, tag.as_deref())?;
-                self.weigh(node.weight())?;
-                self.place(node, anchor)?;
+                self.add_weight(node.weight())?;
+                self.add_node(node, anchor)?;
             }
             Event::SequenceStart(anchor, _) => self.begin(Value::List(Vec::new()), anchor)?,
             Event::MappingStart(anchor, _) => self.begin(Value::Map(Vec::new()), anchor)?,
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::Alias(anchor) => {
                 let node = self.alias(anchor)?;
-                self.place(node, 0)?;
+                self.add_node(node, 0)?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
@@ -111,16 +110,16 @@ impl Builder {
     }
 
     fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, ReadError> {
-        let plain = style == ScalarStyle::Plain;
-        let value = match tag.map(core_name).as_deref() {
-            None if plain => scalar::resolve(text),
+        let is_plain = style == ScalarStyle::Plain;
+        let value = match tag.map(core_tag_name).as_deref() {
+            None if is_plain => scalar::resolve(text),
             None | Some("str") => text_value(text),
-            Some(tag) => tagged(tag, text).map_err(|problem| self.error(problem))?,
+            Some(tag) => tagged_value(tag, text).map_err(|problem| self.error(problem))?,
         };
         // `<<` also keeps its source: in quotes it is an ordinary key.
-        let typed = matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+        let is_typed = matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
         let source =
-            (plain && (typed || text == MERGE_KEY)).then(|| Zeroizing::new(text.to_owned()));
+            (is_plain && (is_typed || text == MERGE_KEY)).then(|| Zeroizing::new(text.to_owned()));
         Ok(Node {
             value,
             line: self.line,
@@ -132,7 +131,7 @@ impl Builder {
         if self.open.len() == MAX_DEPTH {
             return Err(self.error(ReadProblem::Depth(MAX_DEPTH)));
         }
-        self.weigh(1)?;
+        self.add_weight(1)?;
         self.open.push(Open {
             node: Node::new(value, self.line),
             anchor,
@@ -143,26 +142,26 @@ impl Builder {
 
     fn end(&mut self) -> Result<(), ReadError> {
         match self.open.pop() {
-            Some(done) => self.place(done.node, done.anchor),
+            Some(collection) => self.add_node(collection.node, collection.anchor),
             None => Ok(()),
         }
     }
 
     fn alias(&mut self, anchor: usize) -> Result<Node, ReadError> {
         let Some(node) = self.anchors.get(&anchor) else {
-            // An alias inside its own anchor.
+            // The alias is inside the value of its own anchor.
             return Err(self.error(ReadProblem::Yaml("an alias refers to itself".into())));
         };
         let (node, weight) = (node.clone(), node.weight());
-        self.aliased += weight;
-        if self.aliased > MAX_ALIASED {
+        self.aliased_weight += weight;
+        if self.aliased_weight > MAX_ALIASED {
             return Err(self.error(ReadProblem::Aliases(MAX_ALIASED)));
         }
-        self.weigh(weight)?;
+        self.add_weight(weight)?;
         Ok(node)
     }
 
-    fn weigh(&mut self, more: usize) -> Result<(), ReadError> {
+    fn add_weight(&mut self, more: usize) -> Result<(), ReadError> {
         self.weight += more;
         if self.weight > self.max_values {
             return Err(self.error(ReadProblem::Size(self.max_values)));
@@ -171,10 +170,10 @@ impl Builder {
     }
 
     /// Adds a finished node as item, key, value, or root.
-    fn place(&mut self, node: Node, anchor: usize) -> Result<(), ReadError> {
+    fn add_node(&mut self, node: Node, anchor: usize) -> Result<(), ReadError> {
         if anchor != 0 {
             // Weigh before copying: nested anchors multiply as aliases do.
-            self.weigh(node.weight())?;
+            self.add_weight(node.weight())?;
             self.anchors.insert(anchor, node.clone());
         }
         let line = self.line;
@@ -183,7 +182,7 @@ impl Builder {
             self.documents.push(node);
             return Ok(());
         };
-        let placed = match &mut parent.node.value {
+        let result = match &mut parent.node.value {
             Value::List(items) => {
                 items.push(node);
                 Ok(())
@@ -198,7 +197,7 @@ impl Builder {
             },
             _ => Ok(()),
         };
-        placed.map_err(|problem| ReadError::at(self.document, line, problem))
+        result.map_err(|problem| ReadError::at(self.document, line, problem))
     }
 
     fn error(&self, problem: ReadProblem) -> ReadError {
@@ -229,16 +228,17 @@ fn text_value(text: &str) -> Value {
 
 /// Returns the name of one of YAML's own tags in any notation (`!!int`, `!<tag:yaml.org,2002:int>`, or with a
 /// handle of the document); an empty text for other tags.
-fn core_name(tag: &Tag) -> String {
-    let whole = format!("{}{}", tag.handle, tag.suffix);
-    let name = whole.strip_prefix("tag:yaml.org,2002:");
+fn core_tag_name(tag: &Tag) -> String {
+    let full_name = format!("{}{}", tag.handle, tag.suffix);
+    let name = full_name.strip_prefix("tag:yaml.org,2002:");
     name.unwrap_or_default().to_owned()
 }
 
-/// Returns a scalar with one of YAML's own tags (`!!int "5"`); other tags leave text, as in Go.
-fn tagged(tag: &str, text: &str) -> Result<Value, ReadProblem> {
-    let resolved = scalar::resolve(text);
-    match (tag, resolved) {
+/// Returns the value of a scalar with one of YAML's own tags (`!!int "5"`). With any other tag, a scalar is text, as in
+/// Go.
+fn tagged_value(tag: &str, text: &str) -> Result<Value, ReadProblem> {
+    let untagged_value = scalar::resolve(text);
+    match (tag, untagged_value) {
         ("null", Value::Null) => Ok(Value::Null),
         ("bool", value @ Value::Bool(_))
         | ("int", value @ Value::Int(_))
@@ -255,14 +255,14 @@ fn tagged(tag: &str, text: &str) -> Result<Value, ReadProblem> {
 }
 
 fn binary(text: &str) -> Result<Value, ReadProblem> {
-    let kept: Zeroizing<Vec<u8>> =
+    let encoded: Zeroizing<Vec<u8>> =
         Zeroizing::new(text.bytes().filter(|b| !b.is_ascii_whitespace()).collect());
-    let bytes = base64::decode(&kept).map_err(|_| ReadProblem::Tag("!!binary"))?;
+    let bytes = base64::decode(&encoded).map_err(|_| ReadProblem::Tag("!!binary"))?;
     let text = String::from_utf8(bytes).map_err(|_| ReadProblem::Tag("!!binary"))?;
     Ok(Value::Text(Zeroizing::new(text)))
 }
 
-/// Returns the key for a node. Keys are typed too: upstream reads an unquoted `n:` as the key `false`.
+/// Returns the key that a node stands for. Keys are typed like values: upstream reads an unquoted `n:` as the key `false`.
 fn key_of(node: &Node) -> Result<Key, ReadProblem> {
     match &node.value {
         Value::Text(text) if **text == MERGE_KEY && node.source.is_some() => Ok(Key::Merge),

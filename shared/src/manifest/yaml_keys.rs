@@ -8,10 +8,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::yaml_in;
 
-/// The merge key.
-const MERGE: &str = "<<";
+const MERGE_KEY: &str = "<<";
 
-/// A key that is not the first of its name in its mapping.
+/// A key that occurs earlier in the same mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
     /// Line of the key, counted from one.
@@ -24,29 +23,29 @@ pub struct RepeatedKey {
 /// they are meant to be overridden, and several `<<`.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
     let mut scan = Scan::default();
-    for parsed in Parser::new_from_str(text) {
-        let (event, place) = parsed.ok()?;
-        if let Some(key) = scan.take(event)
-            && key != MERGE
+    for result in Parser::new_from_str(text) {
+        let (event, span) = result.ok()?;
+        if let Some(key) = scan.process(event)
+            && key != MERGE_KEY
         {
-            return Some(place.start.line());
+            return Some(span.start.line());
         }
     }
     None
 }
 
 /// Returns the repeated keys of each document, several `<<` included, up to the first error.
-pub(super) fn of_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
+pub(super) fn find_in_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
     let mut documents = Vec::new();
     let mut scan = Scan::default();
-    for (event, place) in Parser::new_from_str(text).map_while(Result::ok) {
+    for (event, span) in Parser::new_from_str(text).map_while(Result::ok) {
         if matches!(event, Event::DocumentStart(_)) {
             documents.push(Vec::new());
             scan = Scan::default();
         }
-        let line = place.start.line() + lines_before;
-        if let (Some(key), Some(found)) = (scan.take(event), documents.last_mut()) {
-            found.push(RepeatedKey { line, key });
+        let line = span.start.line() + lines_before;
+        if let (Some(key), Some(keys)) = (scan.process(event), documents.last_mut()) {
+            keys.push(RepeatedKey { line, key });
         }
     }
     documents
@@ -66,7 +65,7 @@ enum Turn {
     Value,
 }
 
-/// The open collections, innermost last, and the scalars with an anchor, which may be keys again.
+/// The open collections, innermost last, and the scalars with an anchor, which an alias can use as keys.
 #[derive(Default)]
 struct Scan {
     open: Vec<Open>,
@@ -75,7 +74,7 @@ struct Scan {
 
 impl Scan {
     /// Processes an event. Returns the key, if its mapping already contains it.
-    fn take(&mut self, event: Event<'_>) -> Option<String> {
+    fn process(&mut self, event: Event<'_>) -> Option<String> {
         let key = match event {
             Event::MappingStart(..) => {
                 self.open.push(Open::Map(HashSet::new(), Turn::Key));
@@ -99,13 +98,14 @@ impl Scan {
             }
             _ => return None,
         };
-        let key = key.filter(|key| !self.is_new(key));
-        self.pass();
+        let key = key.filter(|key| !self.insert(key));
+        self.advance();
         key
     }
 
-    /// Returns false if this is a key that the mapping already contains.
-    fn is_new(&mut self, key: &str) -> bool {
+    /// Adds a key to the innermost mapping. Returns false if the mapping already contains the key; returns true for a
+    /// value and for an item of a list.
+    fn insert(&mut self, key: &str) -> bool {
         match self.open.last_mut() {
             Some(Open::Map(keys, Turn::Key)) => keys.insert(key.to_owned()),
             _ => true,
@@ -113,7 +113,7 @@ impl Scan {
     }
 
     /// Switches between key and value.
-    fn pass(&mut self) {
+    fn advance(&mut self) {
         if let Some(Open::Map(_, turn)) = self.open.last_mut() {
             *turn = if *turn == Turn::Key {
                 Turn::Value
@@ -163,11 +163,11 @@ mod tests {
     fn finds_every_repeated_key_of_each_document() {
         let text = "a: 1\na: 2\na: 3\n---\nb: {<<: *x, <<: *y}\n---\nc: {d: {e: 1, e: 2}}\nf: [";
         let text = text.replace("*x", "{}").replace("*y", "{}");
-        let found: Vec<Vec<_>> = of_documents(&text, 10)
+        let repeated: Vec<Vec<_>> = find_in_documents(&text, 10)
             .into_iter()
             .map(|keys| {
                 keys.into_iter()
-                    .map(|found| (found.line, found.key))
+                    .map(|repeated| (repeated.line, repeated.key))
                     .collect()
             })
             .collect();
@@ -177,7 +177,7 @@ mod tests {
             vec![key(15, "<<")],
             vec![key(17, "e")],
         ];
-        assert_eq!(found, want);
+        assert_eq!(repeated, want);
     }
 
     proptest::proptest! {

@@ -1,13 +1,13 @@
 //! The order of keys in yaml.v2.
 
-/// Sorts keys in the order of yaml.v2. Uses its own merge sort, because this order is not proven to be total,
+/// Sorts keys in the order of yaml.v2. Implements a merge sort, because this order is not proven to be total,
 /// and the standard sorts may panic if it is not.
-pub(super) fn in_order(mut keys: Vec<&str>) -> Vec<&str> {
+pub(super) fn sort_keys(mut keys: Vec<&str>) -> Vec<&str> {
     if keys.len() < 2 {
         return keys;
     }
-    let right = in_order(keys.split_off(keys.len() / 2));
-    let left = in_order(keys);
+    let right = sort_keys(keys.split_off(keys.len() / 2));
+    let left = sort_keys(keys);
     let mut merged = Vec::with_capacity(left.len() + right.len());
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     while let (Some(l), Some(r)) = (left.peek(), right.peek()) {
@@ -34,13 +34,13 @@ fn is_before(a: &str, b: &str) -> bool {
         (true, false) | (false, true) => return b[i].is_alphabetic(),
         (false, false) => {}
     }
-    let seed = i64::from((a[i] == '0' || b[i] == '0') && after_nonzero_digits(&a[..i]));
+    let seed = i64::from((a[i] == '0' || b[i] == '0') && is_after_nonzero_digits(&a[..i]));
     let ((a_number, a_end), (b_number, b_end)) = (number_at(&a, i, seed), number_at(&b, i, seed));
     (a_number, a_end, a[i]) < (b_number, b_end, b[i])
 }
 
 /// Returns whether `front` ends in a number that has begun with a non-zero digit.
-fn after_nonzero_digits(front: &[char]) -> bool {
+fn is_after_nonzero_digits(front: &[char]) -> bool {
     front
         .iter()
         .rev()
@@ -71,15 +71,15 @@ mod tests {
         let want = [
             "_", "9", "10", "B", "a", "a-1", "a9", "a10", "a010", "a12", "a1x", "b",
         ];
-        assert_eq!(in_order(keys.to_vec()), want);
+        assert_eq!(sort_keys(keys.to_vec()), want);
     }
 
     /// If two keys diverge within a number, the common digits before belong to it, unless they are zeros.
     #[test]
-    fn a_number_counts_from_its_first_digit() {
+    fn a_number_includes_its_common_leading_digits() {
         for [first, second] in [["a12", "a100"], ["a000", "a05"], ["1-9", "1-10"]] {
-            assert_eq!(in_order(vec![first, second]), [first, second]);
-            assert_eq!(in_order(vec![second, first]), [first, second]);
+            assert_eq!(sort_keys(vec![first, second]), [first, second]);
+            assert_eq!(sort_keys(vec![second, first]), [first, second]);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::yaml_order::in_order;
+use super::yaml_order::sort_keys;
 use super::yaml_text::{self, IsPrintable};
 use crate::visible::is_hidden;
 
@@ -13,51 +13,62 @@ const MAX_SIMPLE_KEY: usize = 128;
 
 /// Writes one document, without `---`, with a line break at the end.
 pub fn to_yaml(value: &Json) -> String {
-    document(value, yaml_text::is_printable)
+    format_document(value, yaml_text::is_printable)
 }
 
 /// Like [`to_yaml`], but escapes each character that a reader cannot see, so that untrusted names and values
 /// cannot control a terminal.
 pub fn to_visible_yaml(value: &Json) -> String {
-    document(value, is_visible)
+    format_document(value, is_visible)
 }
 
-/// Like [`to_visible_yaml`], with escapes for `:` and `#` in texts, so that no line begins with them.
+/// Like [`to_visible_yaml`], with escapes for `:` and `#` in texts, so that no line of a text can begin with one.
 pub fn to_inert_yaml(value: &Json) -> String {
-    document(value, |c| is_visible(c) && !matches!(c, ':' | '#'))
+    format_document(value, |c| is_visible(c) && !matches!(c, ':' | '#'))
 }
 
 fn is_visible(c: char) -> bool {
     yaml_text::is_printable(c) && !is_hidden(c)
 }
 
-fn document(value: &Json, is_printable: IsPrintable) -> String {
+fn format_document(value: &Json, is_printable: IsPrintable) -> String {
     let mut out = String::new();
     match value {
-        Json::Object(map) if !map.is_empty() => mapping(&mut out, map, 0, is_printable),
-        Json::Array(items) if !items.is_empty() => sequence(&mut out, items, 0, is_printable),
+        Json::Object(map) if !map.is_empty() => write_mapping(&mut out, map, 0, is_printable),
+        Json::Array(items) if !items.is_empty() => write_sequence(&mut out, items, 0, is_printable),
         _ => {
-            inline(&mut out, value, 0, is_printable);
+            write_inline(&mut out, value, 0, is_printable);
             out.push('\n');
         }
     }
     out
 }
 
-/// Writes entries one below the other. The cursor is at the position of the first key.
-fn mapping(out: &mut String, map: &Map<String, Json>, indent: usize, is_printable: IsPrintable) {
-    for (i, key) in in_order(map.keys().map(String::as_str).collect())
+/// Writes the entries of a mapping on separate lines. The cursor is at the position of the first key.
+fn write_mapping(
+    out: &mut String,
+    map: &Map<String, Json>,
+    indent: usize,
+    is_printable: IsPrintable,
+) {
+    for (i, key) in sort_keys(map.keys().map(String::as_str).collect())
         .into_iter()
         .enumerate()
     {
         if i > 0 {
             pad(out, indent);
         }
-        entry(out, key, &map[key], indent, is_printable);
+        write_entry(out, key, &map[key], indent, is_printable);
     }
 }
 
-fn entry(out: &mut String, key: &str, value: &Json, indent: usize, is_printable: IsPrintable) {
+fn write_entry(
+    out: &mut String,
+    key: &str,
+    value: &Json,
+    indent: usize,
+    is_printable: IsPrintable,
+) {
     if key.len() > MAX_SIMPLE_KEY {
         out.push_str("? ");
         yaml_text::write_key(out, key, is_printable);
@@ -72,35 +83,37 @@ fn entry(out: &mut String, key: &str, value: &Json, indent: usize, is_printable:
         Json::Object(map) if !map.is_empty() => {
             out.push('\n');
             pad(out, indent + 2);
-            mapping(out, map, indent + 2, is_printable);
+            write_mapping(out, map, indent + 2, is_printable);
         }
         Json::Array(items) if !items.is_empty() => {
             out.push('\n');
             pad(out, indent);
-            sequence(out, items, indent, is_printable);
+            write_sequence(out, items, indent, is_printable);
         }
         _ => {
             out.push(' ');
-            inline(out, value, indent + 2, is_printable);
+            write_inline(out, value, indent + 2, is_printable);
             out.push('\n');
         }
     }
 }
 
-/// Writes items one below the other. The cursor is at the position of the first dash.
-fn sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPrintable) {
+/// Writes the items of a list on separate lines. The cursor is at the position of the first dash.
+fn write_sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPrintable) {
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
             pad(out, indent);
         }
         out.push_str("- ");
         match item {
-            Json::Object(map) if !map.is_empty() => mapping(out, map, indent + 2, is_printable),
+            Json::Object(map) if !map.is_empty() => {
+                write_mapping(out, map, indent + 2, is_printable);
+            }
             Json::Array(inner) if !inner.is_empty() => {
-                sequence(out, inner, indent + 2, is_printable);
+                write_sequence(out, inner, indent + 2, is_printable);
             }
             _ => {
-                inline(out, item, indent + 2, is_printable);
+                write_inline(out, item, indent + 2, is_printable);
                 out.push('\n');
             }
         }
@@ -108,7 +121,7 @@ fn sequence(out: &mut String, items: &[Json], indent: usize, is_printable: IsPri
 }
 
 /// Writes a value on the current line. The lines of a block text get `indent`.
-fn inline(out: &mut String, value: &Json, indent: usize, is_printable: IsPrintable) {
+fn write_inline(out: &mut String, value: &Json, indent: usize, is_printable: IsPrintable) {
     match value {
         Json::Null => out.push_str("null"),
         Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
@@ -135,17 +148,17 @@ mod tests {
     proptest! {
         /// Attack: an author puts any text into YAML that is shown in a terminal.
         #[test]
-        fn nothing_in_visible_yaml_steers_a_terminal(key in any::<String>(), text in any::<String>()) {
+        fn visible_yaml_contains_no_terminal_control_characters(key in any::<String>(), text in any::<String>()) {
             let value = json!({key: [text]});
             let yaml = to_visible_yaml(&value);
             prop_assert_eq!(crate::visible(&yaml), yaml.as_str());
             let documents = super::super::read(yaml.as_bytes()).unwrap();
-            let read = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
-            prop_assert_eq!(read, value.clone());
+            let parsed = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
+            prop_assert_eq!(parsed, value.clone());
             let inert = to_inert_yaml(&value);
             let documents = super::super::read(inert.as_bytes()).unwrap();
-            let read = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
-            prop_assert_eq!(read, value);
+            let parsed = Reading::default().json(&documents[0].root, Shape::Any).unwrap();
+            prop_assert_eq!(parsed, value);
         }
     }
 
@@ -154,12 +167,12 @@ mod tests {
         let value = json!({"a": "b\nc\n", "größe": "日本 \u{202e}x\u{200b}\u{e0041}", "\u{2066}k": "l\n\u{feff}"});
         let want = "a: |\n  b\n  c\n\"\\u2066k\": \"l\\n\\uFEFF\"\n\
                     größe: \"日本 \\u202Ex\\u200B\\U000E0041\"\n";
-        let mut lines: Vec<&str> = want.lines().collect();
+        let mut want_lines: Vec<&str> = want.lines().collect();
         let yaml = to_visible_yaml(&value);
-        let mut found: Vec<&str> = yaml.lines().collect();
-        lines.sort_unstable();
-        found.sort_unstable();
-        assert_eq!(found, lines);
+        let mut yaml_lines: Vec<&str> = yaml.lines().collect();
+        want_lines.sort_unstable();
+        yaml_lines.sort_unstable();
+        assert_eq!(yaml_lines, want_lines);
     }
 
     #[test]
@@ -239,7 +252,7 @@ strip: |-
     }
 
     #[test]
-    fn long_keys_take_the_explicit_form() {
+    fn long_keys_use_the_explicit_form() {
         let key = "k".repeat(129);
         assert_eq!(to_yaml(&json!({ &key: "v" })), format!("? {key}\n: v\n"));
         let key = "k".repeat(128);
@@ -275,10 +288,10 @@ strip: |-
             let text = to_yaml(&value);
             let documents = crate::manifest::read(text.as_bytes())
                 .map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
-            let read = crate::manifest::Reading::default()
+            let parsed = crate::manifest::Reading::default()
                 .json(&documents[0].root, crate::manifest::Shape::Any)
                 .unwrap();
-            prop_assert_eq!(read, value, "{}", text);
+            prop_assert_eq!(parsed, value, "{}", text);
         }
     }
 }

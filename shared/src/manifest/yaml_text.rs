@@ -9,7 +9,7 @@ use super::yaml_out::pad;
 /// Column after which text is folded at the next space.
 const BEST_WIDTH: usize = 80;
 
-/// Returns whether a character may be written unescaped.
+/// A function that returns whether a character may be written unescaped.
 pub(super) type IsPrintable = fn(char) -> bool;
 
 /// Writes a key. It stays on one line, and is never mistaken for the merge key.
@@ -17,7 +17,7 @@ pub(super) fn write_key(out: &mut String, key: &str, is_printable: IsPrintable) 
     match Style::of(key, is_printable) {
         Style::Plain if key != "<<" => out.push_str(key),
         Style::Single => out.push_str(&single_quoted(key)),
-        _ => double_quoted(out, key, None, is_printable),
+        _ => write_double_quoted(out, key, None, is_printable),
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn write(out: &mut String, text: &str, indent: usize, is_printable: I
     Style::of(text, is_printable).write(out, text, indent, is_printable);
 }
 
-/// The style of a text.
+/// How a text is quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Plain,
@@ -38,17 +38,17 @@ enum Style {
 impl Style {
     /// Chooses the style as libyaml's emitter does.
     fn of(text: &str, is_printable: IsPrintable) -> Self {
-        let printable = text.chars().all(|c| c == '\n' || is_printable(c));
-        let ends_with_space = text.ends_with(' ');
+        let is_all_printable = text.chars().all(|c| c == '\n' || is_printable(c));
+        let has_trailing_space = text.ends_with(' ');
         if text.contains('\n') {
-            if printable && !text.contains(" \n") && !ends_with_space {
+            if is_all_printable && !text.contains(" \n") && !has_trailing_space {
                 Self::Literal
             } else {
                 Self::Double
             }
-        } else if !printable || !reads_as_text(text) {
+        } else if !is_all_printable || !is_read_as_text(text) {
             Self::Double
-        } else if text.starts_with(' ') || ends_with_space || has_indicators(text) {
+        } else if text.starts_with(' ') || has_trailing_space || has_indicators(text) {
             Self::Single
         } else {
             Self::Plain
@@ -57,14 +57,14 @@ impl Style {
 
     fn write(self, out: &mut String, text: &str, indent: usize, is_printable: IsPrintable) {
         match self {
-            Self::Plain => folded(out, text, indent),
+            Self::Plain => write_folded(out, text, indent),
             Self::Single => {
                 out.push('\'');
-                folded(out, &text.replace('\'', "''"), indent);
+                write_folded(out, &text.replace('\'', "''"), indent);
                 out.push('\'');
             }
-            Self::Double => double_quoted(out, text, Some(indent), is_printable),
-            Self::Literal => literal(out, text, indent),
+            Self::Double => write_double_quoted(out, text, Some(indent), is_printable),
+            Self::Literal => write_literal(out, text, indent),
         }
     }
 }
@@ -73,14 +73,15 @@ pub(super) fn single_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Writes a text that breaks at single spaces once a line is long enough, but not at its first or last
-/// character. A reader joins the lines with a space.
-fn folded(out: &mut String, text: &str, indent: usize) {
+/// Writes a text, folded at single spaces after column [`BEST_WIDTH`], but not at its first or last character. A
+/// reader joins the lines with a space.
+fn write_folded(out: &mut String, text: &str, indent: usize) {
     let mut after_space = true;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        let single = c == ' ' && !after_space && chars.peek().is_some_and(|next| *next != ' ');
-        if single && column(out) > BEST_WIDTH {
+        let is_single_space =
+            c == ' ' && !after_space && chars.peek().is_some_and(|next| *next != ' ');
+        if is_single_space && column(out) > BEST_WIDTH {
             out.push('\n');
             pad(out, indent);
         } else {
@@ -100,16 +101,17 @@ fn has_indicators(text: &str) -> bool {
     if text.starts_with("---") || text.starts_with("...") {
         return true;
     }
-    let followed_by_space = |at: usize| text[at..].chars().nth(1).is_none_or(|c| c == ' ');
+    let is_followed_by_space =
+        |offset: usize| text[offset..].chars().nth(1).is_none_or(|c| c == ' ');
     let mut after_space = true;
-    for (at, c) in text.char_indices() {
-        let indicator = match c {
+    for (offset, c) in text.char_indices() {
+        let is_indicator = match c {
             '#' => after_space,
-            ':' => followed_by_space(at),
-            '?' | '-' if at == 0 => followed_by_space(at),
-            _ => at == 0 && ",[]{}&*!|>'\"%@`".contains(c),
+            ':' => is_followed_by_space(offset),
+            '?' | '-' if offset == 0 => is_followed_by_space(offset),
+            _ => offset == 0 && ",[]{}&*!|>'\"%@`".contains(c),
         };
-        if indicator {
+        if is_indicator {
             return true;
         }
         after_space = c == ' ';
@@ -117,8 +119,8 @@ fn has_indicators(text: &str) -> bool {
     false
 }
 
-/// Returns whether libyaml prints the character: neither tabs nor anything beyond the basic plane. Line
-/// separators are escaped in addition, because single quotes would fold them.
+/// Returns whether libyaml writes the character unescaped: it escapes tabs and characters beyond the Basic Multilingual
+/// Plane. Line separators are escaped in addition, because single quotes would fold them.
 pub(super) fn is_printable(c: char) -> bool {
     matches!(c,
         ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}'
@@ -126,7 +128,7 @@ pub(super) fn is_printable(c: char) -> bool {
 }
 
 /// Returns whether a YAML 1.1 parser reads the unquoted text as text.
-pub(super) fn reads_as_text(text: &str) -> bool {
+pub(super) fn is_read_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
@@ -135,15 +137,15 @@ pub(super) fn reads_as_text(text: &str) -> bool {
 fn is_date(text: &str) -> bool {
     let end = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (date, time) = text.split_at(end);
-    is_day(date)
+    is_calendar_date(date)
         && match time.as_bytes().first() {
             None => true,
             Some(b' ') => is_time(&time[1..]),
-            Some(_) => zoneless(&time[1..]).is_some_and(is_time),
+            Some(_) => strip_zone(&time[1..]).is_some_and(is_time),
         }
 }
 
-fn is_day(text: &str) -> bool {
+fn is_calendar_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [year, month, day] = parts.as_slice() else {
         return false;
@@ -157,15 +159,16 @@ fn is_day(text: &str) -> bool {
     }
 }
 
-/// Removes `Z` or `+07:00` from the end.
-fn zoneless(time: &str) -> Option<&str> {
+/// Removes a time zone such as `Z` or `+07:00` from the end; returns `None` without one.
+fn strip_zone(time: &str) -> Option<&str> {
     if let Some(time) = time.strip_suffix('Z') {
         return Some(time);
     }
     let (time, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
     let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
-    let fits = |text: &str, max| text.len() == 2 && digits(text, 2).is_some_and(|n| n <= max);
-    (fits(hours, 24) && fits(minutes, 60)).then_some(time)
+    let is_in_range =
+        |text: &str, max| text.len() == 2 && digits(text, 2).is_some_and(|n| n <= max);
+    (is_in_range(hours, 24) && is_in_range(minutes, 60)).then_some(time)
 }
 
 /// Returns whether the text is a time like `15:4:5`, with or without a fraction.
@@ -174,45 +177,46 @@ fn is_time(text: &str) -> bool {
         .split_once('.')
         .map_or((text, None), |(c, f)| (c, Some(f)));
     let parts: Vec<&str> = clock.split(':').collect();
-    let below = |text: &str, end| digits(text, 2).is_some_and(|n| n < end);
+    let is_below = |text: &str, end| digits(text, 2).is_some_and(|n| n < end);
     let [hour, minute, second] = parts.as_slice() else {
         return false;
     };
-    below(hour, 24)
-        && below(minute, 60)
-        && below(second, 60)
+    is_below(hour, 24)
+        && is_below(minute, 60)
+        && is_below(second, 60)
         && fraction.is_none_or(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Parses a number of one to `max` digits.
 fn digits(text: &str, max: usize) -> Option<u32> {
-    let fits = (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if fits { text.parse().ok() } else { None }
+    let is_valid = (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if is_valid { text.parse().ok() } else { None }
 }
 
-/// Matches `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`: a number in base 60 for some YAML 1.1 readers.
+/// Returns whether the text matches `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`, a number in base 60 for some YAML
+/// 1.1 readers.
 fn is_base_60(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (sixties, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     let mut parts = sixties.split(':');
     let first = parts.next().unwrap_or("");
-    let rest: Vec<&str> = parts.collect();
-    let digits_or_underscores = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let sixtieths: Vec<&str> = parts.collect();
+    let is_digits_or_underscores = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     let is_sixtieth = |s: &str| match s.as_bytes() {
         [b] => b.is_ascii_digit(),
         [tens, ones] => (b'0'..=b'5').contains(tens) && ones.is_ascii_digit(),
         _ => false,
     };
     first.starts_with(|c: char| c.is_ascii_digit())
-        && digits_or_underscores(first)
-        && !rest.is_empty()
-        && rest.into_iter().all(is_sixtieth)
-        && digits_or_underscores(fraction)
+        && is_digits_or_underscores(first)
+        && !sixtieths.is_empty()
+        && sixtieths.into_iter().all(is_sixtieth)
+        && is_digits_or_underscores(fraction)
 }
 
-/// Writes a double-quoted text. With an indent, folds as [`folded`]; a backslash marks a space at the start
-/// of a line.
-pub(super) fn double_quoted(
+/// Writes a double-quoted text. With `fold`, folds like [`write_folded`], with that indentation; a
+/// backslash precedes a space at the start of a line.
+pub(super) fn write_double_quoted(
     out: &mut String,
     text: &str,
     fold: Option<usize>,
@@ -228,14 +232,14 @@ pub(super) fn double_quoted(
                 pad(out, indent);
                 out.push_str(if *next == ' ' { "\\" } else { "" });
             }
-            _ => quoted_char(out, c, is_printable),
+            _ => write_quoted_char(out, c, is_printable),
         }
         after_space = c == ' ';
     }
     out.push('"');
 }
 
-fn quoted_char(out: &mut String, c: char, is_printable: IsPrintable) {
+fn write_quoted_char(out: &mut String, c: char, is_printable: IsPrintable) {
     match c {
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
@@ -252,11 +256,11 @@ fn quoted_char(out: &mut String, c: char, is_printable: IsPrintable) {
         '\u{2028}' => out.push_str("\\L"),
         '\u{2029}' => out.push_str("\\P"),
         c if is_printable(c) => out.push(c),
-        c => escaped(out, u32::from(c)),
+        c => write_escape(out, u32::from(c)),
     }
 }
 
-fn escaped(out: &mut String, code: u32) {
+fn write_escape(out: &mut String, code: u32) {
     // Writing to a String cannot fail.
     let _ = match code {
         0..=0xff => write!(out, "\\x{code:02X}"),
@@ -266,7 +270,7 @@ fn escaped(out: &mut String, code: u32) {
 }
 
 /// Writes a literal block: `|` with the indicators for indentation and final line breaks.
-fn literal(out: &mut String, text: &str, indent: usize) {
+fn write_literal(out: &mut String, text: &str, indent: usize) {
     out.push('|');
     if text.starts_with([' ', '\n']) {
         out.push('2');
@@ -402,7 +406,7 @@ mod tests {
                 format!("{}  y\n  z", x(90)),
             ),
             (
-                "at 80 in double quotes, of which the first and the escape count",
+                "at 80 in double quotes, where the first quote and the escape count",
                 format!("\t{} y", x(77)),
                 format!("\"\\t{} y\"", x(77)),
             ),

@@ -1,4 +1,4 @@
-//! Documents ↔ SealedSecrets: reads as leniently as upstream, and writes its field order.
+//! Converts documents to SealedSecrets, as leniently as upstream, and back, in upstream's field order.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::readable::adapt_metadata;
 impl SealedSecret {
     /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
     /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text. A sealed value
-    /// that is not text reads as an empty one, as for upstream.
+    /// that is not text is read as an empty value, as by upstream.
     ///
     /// # Errors
     ///
@@ -32,32 +32,32 @@ impl SealedSecret {
         document.root.list_items(&["List", "SealedSecretList"])
     }
 
-    /// Reads one object, which may be in a list of objects of several kinds.
+    /// Reads one SealedSecret, which may be an item of a list with objects of several kinds.
     ///
     /// # Errors
     ///
-    /// As [`Self::all_from_document`], and for a sealed value that is not text.
+    /// Returns the errors of [`Self::all_from_document`], and an error for a sealed value that is not text.
     pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
         let sealed = Self::from_node_leniently(node, reading)?;
-        let of_object = |source| in_object(&sealed, source);
-        check_items(node, reading, check_text).map_err(of_object)?;
+        let with_object = |source| in_object(&sealed, source);
+        check_items(node, reading, check_text).map_err(with_object)?;
         Ok(sealed)
     }
 
-    /// Reads one object, with an empty value for each sealed value that is not text.
+    /// Reads one SealedSecret, with an empty value for each sealed value that is not text.
     ///
     /// # Errors
     ///
-    /// As [`Self::all_from_document`].
+    /// Returns the errors of [`Self::all_from_document`].
     pub fn from_node_leniently(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
         let sealed = read_sealed_secret(node, reading)?;
-        let of_object = |source| in_object(&sealed, source);
-        check_items(node, reading, |_, _| Ok(())).map_err(of_object)?;
+        let with_object = |source| in_object(&sealed, source);
+        check_items(node, reading, |_, _| Ok(())).map_err(with_object)?;
         Ok(sealed)
     }
 
-    /// Returns the document as upstream writes it: field order of its types, no status, no empty generated
-    /// metadata.
+    /// Returns the SealedSecret as JSON, in the field order of upstream's types. Omits metadata fields and the status
+    /// if they are absent.
     pub fn to_document(&self) -> Json {
         let mut json = serde_json::to_value(self).unwrap_or_default();
         order_metadata(&mut json["metadata"]);
@@ -79,24 +79,24 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     ) {
         return Err(DocumentError::NoSpec);
     }
-    let mut json = reading.json(node, OBJECT)?;
+    let mut json = reading.json(node, SEALED_SECRET_SHAPE)?;
     if json["metadata"].is_null() {
         json["metadata"] = Json::Object(Map::new());
     }
-    for place in ["/metadata", "/spec/template/metadata"] {
-        json.pointer_mut(place).map(adapt_metadata);
+    for pointer in ["/metadata", "/spec/template/metadata"] {
+        json.pointer_mut(pointer).map(adapt_metadata);
     }
-    // Other clients may write the status, so one that is malformed counts as none, as for the controller.
+    // Other clients may write the status, so a malformed status is ignored, as in the controller.
     let has_status = SealedSecretStatus::deserialize(&json["status"]).is_ok();
     if let (false, Some(object)) = (has_status, json.as_object_mut()) {
         object.remove("status");
     }
-    // After the check of types, serde refuses only times and managed fields.
+    // After the check of types, serde rejects only malformed times, owner references and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
 }
 
-/// Checks `spec.encryptedData` and each of its values. The controller and upstream take any other type for no items,
-/// so that an object which loses all values would look like one that is in order.
+/// Checks `spec.encryptedData` and each of its values. The controller and upstream read any other type as no items,
+/// so an object that loses all its values would look valid.
 fn check_items(
     node: &Node,
     reading: &mut Reading,
@@ -112,12 +112,12 @@ fn check_items(
                 .iter()
                 .try_for_each(|(key, value)| reading.inside(key, |reading| check(value, reading))),
             Value::Null => Ok(()),
-            _ => Err(reading.wrong(items, "a mapping of item keys to sealed values")),
+            _ => Err(reading.type_error(items, "a mapping of item keys to sealed values")),
         })
     })
 }
 
-/// Returns the types of sealed values that are not text, with their article, by item key.
+/// Returns the types of sealed values that are not text, such as `a list`, by item key.
 pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
     let items = node
         .field("spec")
@@ -125,10 +125,10 @@ pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
     let Some(Value::Map(items)) = items.map(|items| &items.value) else {
         return BTreeMap::new();
     };
-    let others = items
+    let not_text = items
         .iter()
         .filter(|(_, value)| !matches!(value.value, Value::Text(_) | Value::Null));
-    others
+    not_text
         .map(|(key, value)| (key.clone(), value.kind()))
         .collect()
 }
@@ -136,7 +136,7 @@ pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
 fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {
     match value.value {
         Value::Text(_) | Value::Null => Ok(()),
-        _ => Err(reading.wrong(value, "text, a sealed value in base64")),
+        _ => Err(reading.type_error(value, "text, a sealed value in base64")),
     }
 }
 
@@ -145,7 +145,7 @@ fn in_object(sealed: &SealedSecret, source: ShapeError) -> DocumentError {
     DocumentError::Items { place, source }
 }
 
-/// Checks the kind. Absent `kind` and `apiVersion` count as the expected ones, as for upstream.
+/// Checks the kind. An absent `kind` or `apiVersion` counts as the expected one, as in upstream.
 pub(crate) fn expect_kind(
     node: &Node,
     kind: &'static str,
@@ -204,11 +204,11 @@ pub enum DocumentError {
     Template {
         /// Item key.
         key: String,
-        /// Its line.
+        /// Line of the item.
         line: usize,
     },
     /// An item of `data` is not base64.
-    #[error("line {line}: data.{key} (plain text belongs in `stringData`)")]
+    #[error("line {line}: data.{key} is not base64 (plain text belongs in `stringData`)")]
     Base64 {
         /// Item key.
         key: String,
@@ -246,16 +246,16 @@ pub(crate) fn order_metadata(metadata: &mut Json) {
 /// Moves the named fields to the front, in this order.
 pub(crate) fn order(object: &mut Json, names: &[&str]) {
     let Json::Object(map) = object else { return };
-    let mut rest = std::mem::take(map);
+    let mut fields = std::mem::take(map);
     for name in names {
-        if let Some((key, value)) = rest.remove_entry(*name) {
+        if let Some((key, value)) = fields.remove_entry(*name) {
             map.insert(key, value);
         }
     }
-    map.extend(rest);
+    map.extend(fields);
 }
 
-/// The metadata fields for which upstream's types expect text.
+/// The metadata fields of upstream's types. Fields with [`Shape::Any`] are not checked here.
 pub(crate) const METADATA: Shape = Shape::Fields(&[
     ("name", Shape::Text),
     ("generateName", Shape::Text),
@@ -274,7 +274,7 @@ pub(crate) const METADATA: Shape = Shape::Fields(&[
     ("managedFields", Shape::Any),
 ]);
 
-const OBJECT: Shape = Shape::Fields(&[
+const SEALED_SECRET_SHAPE: Shape = Shape::Fields(&[
     ("apiVersion", Shape::Text),
     ("kind", Shape::Text),
     ("metadata", METADATA),
@@ -306,16 +306,16 @@ mod tests {
 
     fn read(yaml: &str) -> Result<SealedSecret, String> {
         let documents = manifest::read(yaml.as_bytes()).map_err(|e| e.to_string())?;
-        let (mut found, _) =
+        let (mut objects, _) =
             SealedSecret::all_from_document(&documents[0]).map_err(|e| crate::error_chain(&e))?;
-        found.pop().ok_or_else(|| "none".to_owned())
+        objects.pop().ok_or_else(|| "none".to_owned())
     }
 
     #[test]
     fn reads_as_leniently_as_upstream() {
         for (why, yaml, want) in [
             (
-                "nothing in it",
+                "an empty spec",
                 "kind: SealedSecret\napiVersion: bitnami.com/v1alpha1\nspec: {}",
                 json!({}),
             ),
@@ -330,7 +330,7 @@ mod tests {
                 json!({"a": ""}),
             ),
             (
-                "values that are no text",
+                "values that are not text",
                 "spec: {encryptedData: {a: 5, b: [x], c: z}}",
                 json!({"a": "", "b": "", "c": "z"}),
             ),
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Attack: the author of a file writes a time that Kubernetes accepts and that our types cannot represent.
+    /// Attack: the author of a file writes a time that Kubernetes accepts and that `jiff` cannot represent.
     #[test]
     fn reads_times_that_only_go_can_represent() {
         for time in [
@@ -369,7 +369,7 @@ mod tests {
         assert!(no_time.unwrap_err().contains("2006-01-02T15:04:05Z"));
     }
 
-    /// Attack: a client that may write statuses makes one that hides its object from the commands about keys.
+    /// Attack: a client that may write statuses hides an object from the key commands with a malformed status.
     #[test]
     fn a_malformed_status_leaves_the_object_readable() {
         for status in [

@@ -1,4 +1,4 @@
-//! The SealedSecret API type, as lenient as upstream; every annotation and label name.
+//! The SealedSecret API type, as lenient as upstream, and the names of annotations and labels.
 
 mod document;
 mod names;
@@ -116,10 +116,10 @@ pub struct Condition {
     /// When `status` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
-    /// The reason as one word, for programs.
+    /// Machine-readable reason, one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The reason as a sentence, for people.
+    /// Human-readable reason, one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -226,8 +226,8 @@ fn metadata_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Returns an instant as a Kubernetes time, truncated to seconds as the API does.
-pub fn time(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+pub fn time(instant: Timestamp) -> Time {
+    Time(Timestamp::from_second(instant.as_second()).unwrap_or(instant))
 }
 
 #[cfg(test)]

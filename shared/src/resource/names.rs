@@ -1,4 +1,4 @@
-//! Every label and annotation that the controller and the programs interpret.
+//! The labels and annotations that the controller and the command-line tools interpret.
 
 /// On an existing Secret: the controller may overwrite it and take ownership.
 pub const MANAGED_ANNOTATION: &str = "sealedsecrets.bitnami.com/managed";
@@ -10,18 +10,18 @@ pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owne
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
-/// Value of [`KEY_LABEL`] of a retired key: no value needs it.
+/// Value of [`KEY_LABEL`] of a retired key, which no sealed value needs.
 pub const KEY_RETIRED: &str = "retired";
-/// Value of [`KEY_LABEL`] by which upstream marks a key that others may know as not in use.
+/// Value of [`KEY_LABEL`] with which upstream takes a key that others may know out of use.
 pub const KEY_COMPROMISED: &str = "compromised";
 /// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";
-/// On a key Secret: the time since when others may know the key. It unseals and never seals again.
+/// On a key Secret: the time since which others may know the key. It unseals and never seals again.
 pub const COMPROMISED_ANNOTATION: &str = "sealedsecrets.bitnami.com/compromised";
 /// On a key Secret: the key unseals and does not seal, because it was restored and not chosen as a sealing
 /// key.
 pub const OPENING_ONLY_ANNOTATION: &str = "sealedsecrets.bitnami.com/opening-only";
-/// On the newest key Secret, with the value `true`: renew the key.
+/// On the newest key Secret, with the value `true`: requests a new key.
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// On a SealedSecret: which certificate sealed each item. See [`crate::hints`].
 pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";

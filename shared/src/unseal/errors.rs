@@ -13,24 +13,24 @@ use crate::scope::Scope;
 use crate::sealed_text::NotSealed;
 use crate::{error_chain, visible_line};
 
-/// Why a SealedSecret was not unsealed. It is all or nothing.
+/// Why a SealedSecret was not unsealed. No part of it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
-    /// Items that could not be unsealed.
+    /// Some items cannot be unsealed.
     #[error(transparent)]
     Items(#[from] ItemErrors),
-    /// Templates that are refused because of their text, regardless of the values.
+    /// Some templates are refused because of their text, regardless of the values.
     #[error(transparent)]
     Template(#[from] TemplateErrors),
-    /// Templates that cannot be rendered with the values of this object.
+    /// Some templates cannot be rendered with the values of this object.
     #[error(transparent)]
     Render(#[from] RenderErrors),
-    /// Both forms at once.
+    /// The object has items and the deprecated `spec.data`.
     #[error(
         "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
     )]
     BothForms,
-    /// The deprecated form, which the caller does not accept.
+    /// The object has the deprecated form, which the caller does not accept.
     #[error("using deprecated 'data' field, use 'encryptedData' or flip the feature flag")]
     LegacyRefused,
     /// `spec.data` is not a sealed value.
@@ -66,7 +66,7 @@ impl UnsealError {
         }
     }
 
-    /// Returns the message for people, with the likely cause first. `Display` begins with the text of Bitnami's
+    /// Returns the message for users, with the likely cause first. `Display` begins with the text of Bitnami's
     /// controller, for scripts.
     pub fn diagnosis(&self) -> String {
         match self {
@@ -91,7 +91,7 @@ pub enum ItemProblem {
     /// The text does not have the form of a sealed value, which is public.
     #[error(transparent)]
     NotSealed(#[from] NotSealed),
-    /// No key, wrong scope or damaged: these are indistinguishable.
+    /// The key is missing, the scope is wrong, or the value is damaged: these causes are indistinguishable.
     #[error(transparent)]
     NoKey(#[from] NoKey),
 }
@@ -107,7 +107,7 @@ impl ItemProblem {
 }
 
 /// The items that could not be unsealed, by key. Displayed as in upstream: each distinct problem once, with
-/// its keys in parentheses, one per line. Hints that upstream does not have follow.
+/// its keys in parentheses, one per line. Hints, which upstream does not have, follow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemErrors {
     /// Items that cannot be unsealed.
@@ -116,49 +116,51 @@ pub struct ItemErrors {
     /// unsealed.
     pub untried: usize,
     /// Set if the object may have been renamed or moved after it was sealed.
-    pub renamed: Option<Box<Renamed>>,
+    pub renamed: Option<Box<NameMismatch>>,
     /// The keys that the object's annotation names for items that no key unseals, and whether each is in the ring.
-    pub hinted: BTreeMap<Fingerprint, Hinted>,
+    pub hinted: BTreeMap<Fingerprint, HintedItems>,
 }
 
 /// Items that are sealed for one key according to an annotation, which anyone can forge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hinted {
+pub struct HintedItems {
     items: Vec<String>,
     is_in_ring: bool,
 }
 
-/// The template names another Secret than the object, and the values may be bound to that one.
+/// The name or namespace of the template differs from that of the object, and the values may be bound to the template's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renamed {
-    /// What differs: the name or the namespace.
-    what: &'static str,
+pub struct NameMismatch {
+    /// The field that differs: `name` or `namespace`.
+    field: &'static str,
     /// The template's name or namespace.
     template: String,
     /// The object's name or namespace.
     object: String,
-    /// A scope whose values could be unsealed here as well.
+    /// A scope with which the values could be unsealed here as well.
     scope: Scope,
 }
 
-impl Renamed {
+impl NameMismatch {
     /// Compares name and namespace of the template with those of the object, as far as the scope binds values
     /// to them.
     pub(super) fn of(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let (template, object) = (&sealed.spec.template.metadata, &sealed.metadata);
-        let differ = |what, one: &Option<String>, two: &Option<String>, scope| {
-            let (template, object) = (one.clone()?, two.clone()?);
-            let renamed = Self {
-                what,
-                template,
-                object,
-                scope,
+        let difference =
+            |field, template_value: &Option<String>, object_value: &Option<String>, scope| {
+                let (template, object) = (template_value.clone()?, object_value.clone()?);
+                let mismatch = Self {
+                    field,
+                    template,
+                    object,
+                    scope,
+                };
+                (!mismatch.template.is_empty() && mismatch.template != mismatch.object)
+                    .then_some(mismatch)
             };
-            (!renamed.template.is_empty() && renamed.template != renamed.object).then_some(renamed)
-        };
         let namespace = || {
-            differ(
+            difference(
                 "namespace",
                 &template.namespace,
                 &object.namespace,
@@ -169,25 +171,26 @@ impl Renamed {
             Scope::ClusterWide => None,
             Scope::NamespaceWide => namespace(),
             Scope::Strict => namespace()
-                .or_else(|| differ("name", &template.name, &object.name, Scope::NamespaceWide)),
+                .or_else(|| difference("name", &template.name, &object.name, Scope::NamespaceWide)),
         }
     }
 }
 
-impl fmt::Display for Renamed {
+impl fmt::Display for NameMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, scope, .. } = self;
+        let Self { field, scope, .. } = self;
         let (template, object) = (visible_line(&self.template), visible_line(&self.object));
         write!(
             f,
-            "the template has the {what} {template}, the object has the {what} {object}, and its values can be unsealed only under the {what} that they were sealed for: seal them for {object}, or with scope {scope} if a tool such as \
-             kustomize changes the {what}"
+            "the template has the {field} {template}, the object has the {field} {object}, and its values can be unsealed only under the {field} that they were sealed for: seal them for {object}, or with scope {scope} if a tool such as \
+             kustomize changes the {field}"
         )
     }
 }
 
 impl ItemErrors {
-    /// Names the type of items that are not text, which are read as empty ones: `types` has them by item key.
+    /// Replaces the errors of items that are not text, and were read as empty, by errors that name the type. `types`
+    /// contains the types by item key.
     pub fn name_types(&mut self, types: &BTreeMap<String, &'static str>) {
         for item in &mut self.items {
             if let Some(kind) = types.get(&item.key) {
@@ -207,8 +210,10 @@ impl ItemErrors {
                 hinted.items.push(key.clone());
             }
         }
-        let is_any = self.items.iter().any(|item| is_for_no_key(&item));
-        self.renamed = Renamed::of(sealed).filter(|_| is_any).map(Box::new);
+        let has_item_without_key = self.items.iter().any(|item| is_for_no_key(&item));
+        self.renamed = NameMismatch::of(sealed)
+            .filter(|_| has_item_without_key)
+            .map(Box::new);
     }
 
     /// Returns the message with the likely cause first. For text that is not a sealed value, it includes what the text
@@ -218,25 +223,29 @@ impl ItemErrors {
         if let Some(renamed) = &self.renamed {
             lines.push(format!("probably renamed or moved: {renamed}"));
         }
-        lines.extend(self.not_sealed());
-        let undecryptable = self.grouped(|problem| match problem {
+        lines.extend(self.not_sealed_lines());
+        let undecryptable = self.group_by_text(|problem| match problem {
             ItemProblem::NotSealed(_) => None,
             ItemProblem::NoKey(why) => Some(why.to_string()),
         });
         let with_keys =
             |(text, keys): (String, Vec<Cow<'_, str>>)| format!("{text} ({})", keys.join(", "));
         lines.extend(undecryptable.into_iter().map(with_keys));
-        lines.extend(self.hinted.iter().map(|(key, hinted)| hinted.line(key)));
-        lines.extend(self.not_tried());
+        lines.extend(
+            self.hinted
+                .iter()
+                .map(|(key, hinted)| hinted.hint_line(key)),
+        );
+        lines.extend(self.untried_line());
         lines.join("\n")
     }
 
-    fn not_sealed(&self) -> impl Iterator<Item = String> {
-        let found = self.grouped(|problem| match problem {
+    fn not_sealed_lines(&self) -> impl Iterator<Item = String> {
+        let groups = self.group_by_text(|problem| match problem {
             ItemProblem::NotSealed(why) => Some(why.finding()),
             ItemProblem::NoKey(_) => None,
         });
-        found.into_iter().map(|(finding, keys)| match &keys[..] {
+        groups.into_iter().map(|(finding, keys)| match &keys[..] {
             [key] => format!("item {key} is not a sealed value: {finding}; seal it again"),
             keys => format!(
                 "items {} are not sealed values: {finding}; seal them again",
@@ -245,7 +254,7 @@ impl ItemErrors {
         })
     }
 
-    fn not_tried(&self) -> Option<String> {
+    fn untried_line(&self) -> Option<String> {
         match self.untried {
             0 => None,
             1 => Some("1 more item was not tried".to_owned()),
@@ -254,7 +263,7 @@ impl ItemErrors {
     }
 
     /// Groups item keys by the text of their problem, in the order of first occurrence.
-    fn grouped(
+    fn group_by_text(
         &self,
         text: impl Fn(&ItemProblem) -> Option<String>,
     ) -> Vec<(String, Vec<Cow<'_, str>>)> {
@@ -275,8 +284,8 @@ impl ItemErrors {
     }
 }
 
-impl Hinted {
-    fn line(&self, key: &Fingerprint) -> String {
+impl HintedItems {
+    fn hint_line(&self, key: &Fingerprint) -> String {
         let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
         let conclusion = if self.is_in_ring {
             "which is in the key ring: the value was probably sealed for another name, namespace or scope, or changed since"
@@ -284,7 +293,7 @@ impl Hinted {
             "which is not in the key ring"
         };
         format!(
-            "hint: according to its annotation, this was sealed for {key} ({}), {conclusion}",
+            "hint: according to the key hints of the object, the sealing key was {key} ({}), {conclusion}",
             items.join(", ")
         )
     }
@@ -294,15 +303,15 @@ impl std::error::Error for ItemErrors {}
 
 impl fmt::Display for ItemErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problems = self.grouped(|problem| Some(problem.upstream()));
+        let problems = self.group_by_text(|problem| Some(problem.upstream()));
         for (i, (text, keys)) in problems.iter().enumerate() {
             let line_break = if i > 0 { "\n" } else { "" };
             write!(f, "{line_break}{text} ({})", keys.join(", "))?;
         }
-        if let Some(line) = self.not_tried() {
+        if let Some(line) = self.untried_line() {
             write!(f, "\n{line}")?;
         }
-        for line in self.not_sealed() {
+        for line in self.not_sealed_lines() {
             write!(f, "\nhint: {line}")?;
         }
         match &self.renamed {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
-use super::{Effort, Opened};
+use super::{Effort, OpenedItems};
 use crate::hints::Hints;
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, UnsealFailure};
@@ -12,8 +12,8 @@ use crate::plain::Plain;
 use crate::scope::Label;
 use crate::sealed_text;
 
-/// Number of keys that recently unsealed items of the same object and are tried first, so that items for a
-/// few alternating keys cost only a few operations each.
+/// Number of keys that are tried first because they recently unsealed items of the same object: items for a few
+/// alternating keys then cost only a few operations each.
 const MAX_RECENT: usize = 4;
 
 /// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
@@ -27,20 +27,20 @@ pub(super) fn open_items(
     label: &Label,
     advice: [&Hints; 2],
     effort: &mut Effort<'_>,
-) -> Result<Opened, UnsealError> {
-    let mut opened = Opened::default();
+) -> Result<OpenedItems, UnsealError> {
+    let mut opened = OpenedItems::default();
     let mut failures = ItemErrors::default();
     let mut recent: Vec<Fingerprint> = Vec::new();
-    let mut limited = Limited {
+    let mut limited = LimitedMeter {
         meter: &mut *effort.meter,
-        left: None,
+        remaining: None,
     };
     for (key, text) in items {
         let advice = advice.iter().filter_map(|hints| hints.get(key));
         let first: Vec<&Fingerprint> = advice.chain(&recent).collect();
         match open_item(text, ring, label, &first, &mut limited) {
             Ok((plain, fingerprint)) => {
-                note(&mut recent, &fingerprint);
+                move_to_front(&mut recent, &fingerprint);
                 opened.0.insert(key.clone(), plain);
                 opened.1.insert(key.clone(), fingerprint);
             }
@@ -51,7 +51,7 @@ pub(super) fn open_items(
             Err(Failure::Item(problem)) => {
                 let key = key.clone();
                 failures.items.push(ItemError { key, problem });
-                limited.left.get_or_insert(effort.after_failure);
+                limited.remaining.get_or_insert(effort.after_failure);
             }
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn open_items(
 }
 
 /// Moves a key to the front of the recent keys.
-fn note(recent: &mut Vec<Fingerprint>, opener: &Fingerprint) {
+fn move_to_front(recent: &mut Vec<Fingerprint>, opener: &Fingerprint) {
     recent.retain(|recent_key| recent_key != opener);
     recent.insert(0, opener.clone());
     recent.truncate(MAX_RECENT);
@@ -89,16 +89,16 @@ fn open_item(
     }
 }
 
-/// The meter of the whole work, with an additional limit on operations once one is set.
-struct Limited<'a> {
+/// The meter of the whole work. `remaining`, once set, also limits the number of operations.
+struct LimitedMeter<'a> {
     meter: &'a mut dyn Meter,
-    left: Option<u64>,
+    remaining: Option<u64>,
 }
 
-impl Meter for Limited<'_> {
+impl Meter for LimitedMeter<'_> {
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted> {
-        if let Some(left) = &mut self.left {
-            *left = left.checked_sub(1).ok_or(Interrupted)?;
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = remaining.checked_sub(1).ok_or(Interrupted)?;
         }
         self.meter.spend(microseconds)
     }
@@ -134,9 +134,9 @@ mod tests {
         Scope::Strict.label("ns", "n")
     }
 
-    /// Returns a value for the key at that index of the ring; the newest is at 0.
-    fn value(ring: &KeyRing, at: usize) -> String {
-        let key = ring.keys()[at].certificate().unwrap().public_key();
+    /// Returns a value for the key at this index of the ring; the newest key has index 0.
+    fn value(ring: &KeyRing, index: usize) -> String {
+        let key = ring.keys()[index].certificate().unwrap().public_key();
         let random = &mut StdRng::seed_from_u64(1);
         base64::encode(&envelope::seal(key, &label(), b"value", random).unwrap())
     }
@@ -170,12 +170,12 @@ mod tests {
         }
     }
 
-    fn opened(
+    fn open_counting(
         items: &BTreeMap<String, String>,
         ring: &KeyRing,
         remembered: &Hints,
         limit: u64,
-    ) -> (Result<Opened, UnsealError>, u64) {
+    ) -> (Result<OpenedItems, UnsealError>, u64) {
         let mut counter = Counter {
             operations: 0,
             limit,
@@ -184,9 +184,9 @@ mod tests {
             meter: &mut counter,
             after_failure: MAX_AFTER_FAILURE,
         };
-        let none = Hints::new();
-        let opened = open_items(items, ring, &label(), [&none, remembered], &mut effort);
-        (opened, counter.operations)
+        let no_hints = Hints::new();
+        let result = open_items(items, ring, &label(), [&no_hints, remembered], &mut effort);
+        (result, counter.operations)
     }
 
     /// Attack: an author creates an object with hundreds of well-formed values that no key can unseal, each
@@ -195,17 +195,23 @@ mod tests {
     fn hundreds_of_wrong_items_cost_a_bounded_number_of_operations_and_many_are_named() {
         let ring = ring();
         for wrong in [1, 3, 300, 1000] {
-            let good = (0..20).map(|_| value(&ring, 0));
-            let items = object(good.chain((0..wrong).map(garbage)));
-            let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
+            let valid = (0..20).map(|_| value(&ring, 0));
+            let items = object(valid.chain((0..wrong).map(garbage)));
+            let (result, operations) = open_counting(&items, &ring, &Hints::new(), u64::MAX);
             let Err(UnsealError::Items(errors)) = result else {
                 panic!("{wrong} wrong items were unsealed");
             };
             let limit = 20 + KEYS as u64 + MAX_AFTER_FAILURE;
             assert!(operations <= limit, "{wrong}: {operations} operations");
-            let named = errors.items.len();
-            assert_eq!(named + errors.untried, usize::try_from(wrong).unwrap());
-            assert_eq!(named, (1 + 500 / KEYS).min(named + errors.untried));
+            let named_count = errors.items.len();
+            assert_eq!(
+                named_count + errors.untried,
+                usize::try_from(wrong).unwrap()
+            );
+            assert_eq!(
+                named_count,
+                (1 + 500 / KEYS).min(named_count + errors.untried)
+            );
             let is_reported = errors.to_string().ends_with("more items were not tried");
             assert_eq!(is_reported, errors.untried > 0, "{errors}");
         }
@@ -218,7 +224,7 @@ mod tests {
         let ring = ring();
         for keys in 1..=MAX_RECENT {
             let items = object((0..200).map(|i| value(&ring, KEYS - 1 - i % keys)));
-            let (result, operations) = opened(&items, &ring, &Hints::new(), u64::MAX);
+            let (result, operations) = open_counting(&items, &ring, &Hints::new(), u64::MAX);
             assert_eq!(result.unwrap().0.len(), 200);
             let limit = (200 * keys + keys * KEYS) as u64;
             assert!(operations <= limit, "{keys} keys: {operations} operations");
@@ -230,12 +236,12 @@ mod tests {
     fn interrupted_work_resumes_and_finishes() {
         let ring = ring();
         let items = object((0..60).map(|i| value(&ring, i % KEYS)));
-        // At least what all items need, with every key tried for one of them.
+        // Each limit suffices for one operation for each item, and for every key for one of them.
         for limit in [66, 70, 100, 1000] {
             let (mut remembered, mut attempts) = (Hints::new(), 0);
             loop {
                 attempts += 1;
-                let (result, operations) = opened(&items, &ring, &remembered, limit);
+                let (result, operations) = open_counting(&items, &ring, &remembered, limit);
                 assert!(operations <= limit);
                 match result {
                     Ok(opened) => break assert_eq!(opened.0.len(), 60),
@@ -243,7 +249,7 @@ mod tests {
                         assert!(opened.len() > remembered.len(), "{limit}: no progress");
                         remembered = opened;
                     }
-                    Err(other) => panic!("{other}"),
+                    Err(error) => panic!("{error}"),
                 }
             }
             assert!(attempts <= 60, "{limit}: {attempts} attempts");
@@ -255,7 +261,11 @@ mod tests {
     fn the_error_of_an_interruption_does_not_depend_on_the_progress() {
         let ring = ring();
         let items = object((0..20).map(|_| value(&ring, 0)));
-        let error = |limit| opened(&items, &ring, &Hints::new(), limit).0.unwrap_err();
+        let error = |limit| {
+            open_counting(&items, &ring, &Hints::new(), limit)
+                .0
+                .unwrap_err()
+        };
         assert_eq!(error(0).to_string(), error(19).to_string());
     }
 }

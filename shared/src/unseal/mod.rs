@@ -21,7 +21,7 @@ use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::sealed_text;
 use crate::secret::Secret;
-pub use errors::{Hinted, ItemError, ItemErrors, ItemProblem, Renamed, UnsealError};
+pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, UnsealError};
 pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
@@ -55,15 +55,15 @@ pub struct Unsealed {
     pub random_items: BTreeSet<String>,
 }
 
-/// How many private-key operations are spent to name further failing items, after one has failed. With a few
-/// keys that names all of them; with 24 keys some twenty.
+/// Maximum number of private-key operations after the first failing item, to name other failing items. With a few keys,
+/// these suffice for all items; with 24 keys, for about twenty.
 pub const MAX_AFTER_FAILURE: u64 = 500;
 
 /// The limits on the cost of unsealing.
 pub(crate) struct Effort<'a> {
     /// The meter, which is called before each operation.
     pub(crate) meter: &'a mut dyn Meter,
-    /// Number of operations after the first failing item.
+    /// Maximum number of operations after the first failing item.
     pub(crate) after_failure: u64,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Effort<'a> {
 ///
 /// # Errors
 ///
-/// As [`unseal_within`].
+/// Returns the errors of [`unseal_within`].
 pub fn unseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -95,7 +95,7 @@ pub fn unseal(
 /// # Errors
 ///
 /// Returns the items that cannot be unsealed, or every template that fails, or the problem with the object.
-/// It is all or nothing.
+/// In each case, no part of the Secret is returned.
 pub fn unseal_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -104,8 +104,8 @@ pub fn unseal_within(
     remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let opened = unseal_items(sealed, ring, rules.accept_legacy, remembered, meter)?;
-    opened.render(sealed, rules.refuse_random, randomness, meter)
+    let unsealed_items = unseal_items(sealed, ring, rules.accept_legacy, remembered, meter)?;
+    unsealed_items.render(sealed, rules.refuse_random, randomness, meter)
 }
 
 /// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and its progress
@@ -113,7 +113,7 @@ pub fn unseal_within(
 ///
 /// # Errors
 ///
-/// As [`unseal_within`], without errors of templates.
+/// Returns the errors of [`unseal_within`], except those of templates.
 pub fn unseal_items(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -137,8 +137,8 @@ impl UnsealedItems {
     ///
     /// # Errors
     ///
-    /// Returns every template that fails. A template that the meter interrupts is one of them, since how long
-    /// it takes depends on the values too.
+    /// Returns every template that fails. A template that the meter interrupts counts as failing, since the
+    /// duration of rendering depends on the values too.
     pub fn render(
         self,
         sealed: &SealedSecret,
@@ -148,7 +148,9 @@ impl UnsealedItems {
     ) -> Result<Unsealed, UnsealError> {
         let template = &sealed.spec.template;
         let mut unsealed = match self.0 {
-            Contents::Items(opened) => fill(template, opened, refuse_random, randomness, meter)?,
+            Contents::Items(items) => {
+                build_secret(template, items, refuse_random, randomness, meter)?
+            }
             Contents::Legacy(unsealed) => *unsealed,
         };
         let metadata = &mut unsealed.secret.metadata;
@@ -163,7 +165,7 @@ impl UnsealedItems {
 ///
 /// # Errors
 ///
-/// As [`unseal`], without errors of templates.
+/// Returns the errors of [`unseal`], except those of templates.
 pub fn check(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -177,7 +179,7 @@ pub fn check(
 ///
 /// # Errors
 ///
-/// As [`check`], with at most one failing item.
+/// Returns the errors of [`check`], with at most one failing item.
 pub fn check_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -187,11 +189,11 @@ pub fn check_within(
     open_all_or_stop(sealed, ring, accept_legacy, meter).map(drop)
 }
 
-/// Returns the value of every item, without templates; also those of the deprecated form.
+/// Returns the value of every item, also of the deprecated form. Ignores templates.
 ///
 /// # Errors
 ///
-/// As [`unseal`], without errors of templates.
+/// Returns the errors of [`unseal`], except those of templates.
 pub fn unseal_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -208,8 +210,8 @@ pub fn unseal_values(
 
 /// The unsealed content of an object, and the key of each item.
 pub(crate) enum Contents {
-    /// Separate values.
-    Items(Opened),
+    /// The values of separate items.
+    Items(OpenedItems),
     /// A whole Secret, from the deprecated form.
     Legacy(Box<Unsealed>),
 }
@@ -242,9 +244,9 @@ fn open(
         None => {
             let hints = hints::read(sealed.metadata.annotations.as_ref());
             let advice = [&hints, remembered];
-            let opened = items::open_items(items, ring, &label, advice, &mut effort);
+            let result = items::open_items(items, ring, &label, advice, &mut effort);
             Ok(Contents::Items(
-                opened.map_err(|why| explained(why, sealed, ring))?,
+                result.map_err(|why| explain(why, sealed, ring))?,
             ))
         }
         Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
@@ -256,8 +258,8 @@ fn open(
     }
 }
 
-/// Adds the likely cause, if some values cannot be unsealed here.
-fn explained(mut why: UnsealError, sealed: &SealedSecret, ring: &KeyRing) -> UnsealError {
+/// Adds the likely cause to an error about items.
+fn explain(mut why: UnsealError, sealed: &SealedSecret, ring: &KeyRing) -> UnsealError {
     if let UnsealError::Items(errors) = &mut why {
         errors.explain(sealed, ring);
     }
@@ -271,9 +273,9 @@ pub(crate) fn label(sealed: &SealedSecret) -> Label {
     scope.label(sealed.namespace_or_empty(), sealed.name_or_empty())
 }
 
-fn fill(
+fn build_secret(
     template: &SecretTemplate,
-    (items, sealed_by): Opened,
+    (items, sealed_by): OpenedItems,
     refuse_random: bool,
     randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
@@ -295,7 +297,8 @@ fn fill(
     })
 }
 
-pub(crate) type Opened = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
+/// The values of the items, and the key of each, by item key.
+pub(crate) type OpenedItems = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
 
 pub(crate) fn open_item(
     text: &str,
@@ -320,8 +323,8 @@ fn unseal_legacy(
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
     let sealed = sealed_text::decode(data)?;
-    let opened = ring.open_within(label, &sealed, &[], meter);
-    let (plain, key) = opened.map_err(|why| match why {
+    let result = ring.open_within(label, &sealed, &[], meter);
+    let (plain, key) = result.map_err(|why| match why {
         UnsealFailure::NoKey(why) => UnsealError::from(why),
         UnsealFailure::Interrupted(_) => UnsealError::BudgetUsedUp {
             opened: Hints::new(),

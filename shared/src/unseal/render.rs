@@ -50,23 +50,23 @@ impl std::error::Error for TemplateErrors {}
 
 impl fmt::Display for TemplateErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        lines(&self.0, f)
+        write_lines(&self.0, f)
     }
 }
 
-fn lines<T: fmt::Display>(all: &[T], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (i, one) in all.iter().enumerate() {
+fn write_lines<T: fmt::Display>(items: &[T], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
         let line_break = if i > 0 { "\n" } else { "" };
-        write!(f, "{line_break}{one}")?;
+        write!(f, "{line_break}{item}")?;
     }
     Ok(())
 }
 
 /// At least one template cannot be rendered with the values of the object.
 ///
-/// Which one, where, why, and how many there are depends on the values: an author with 256 templates could
-/// read a byte from the name of the one that fails. So neither `Display` nor `Debug` reveals any of it;
-/// [`Self::exact`] does, for users who may read the values.
+/// Which templates fail, where and why depends on the values: an author with 256 templates could read a byte from the
+/// name of the one that fails. So neither `Display` nor `Debug` reveals any of that; [`Self::exact`] does, for users who
+/// may read the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a template cannot be rendered with the values of this object")]
 pub struct RenderErrors(Vec<RenderError>);
@@ -89,7 +89,7 @@ struct Exact<'a>(&'a [RenderError]);
 
 impl fmt::Display for Exact<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        lines(self.0, f)
+        write_lines(self.0, f)
     }
 }
 
@@ -115,7 +115,12 @@ pub fn failures_without_values(
         now,
         rng: &mut StdRng::seed_from_u64(0),
     };
-    match render_all(&templates, &dot(items, texts), &mut randomness, meter) {
+    match render_all(
+        &templates,
+        &template_data(items, texts),
+        &mut randomness,
+        meter,
+    ) {
         Ok(_) => Vec::new(),
         Err(RenderErrors(errors)) => errors,
     }
@@ -131,7 +136,7 @@ pub fn slow_work(sealed: &SealedSecret) -> u64 {
     })
 }
 
-/// The values of a Secret.
+/// The values of a Secret, with the results of templates.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) values: BTreeMap<String, Plain>,
@@ -148,8 +153,8 @@ impl From<BTreeMap<String, Plain>> for Rendered {
     }
 }
 
-/// Renders the templates. Each template sees the items, and the raw texts of all templates, except
-/// those that an item of the same key hides. An item also replaces the result of the template with its key,
+/// Renders the templates. Each template sees the items, and the raw texts of the templates that have no item
+/// of the same key. An item also replaces the result of the template with its key,
 /// but errors of that template still count. A `null` text removes the item from the Secret.
 pub(super) fn render(
     items: BTreeMap<String, Plain>,
@@ -162,7 +167,7 @@ pub(super) fn render(
     let values = items
         .iter()
         .map(|(key, value)| (key.as_str(), value.expose()));
-    let results = render_all(&templates, &dot(values, texts), randomness, meter)?;
+    let results = render_all(&templates, &template_data(values, texts), randomness, meter)?;
     let mut rendered = Rendered::from(items);
     rendered
         .values
@@ -180,7 +185,8 @@ pub(super) fn render(
     Ok(rendered)
 }
 
-fn dot<'a>(
+/// Returns what templates see as `.`: the items, and the raw texts of templates without an item of the same key.
+fn template_data<'a>(
     items: impl Iterator<Item = (&'a str, &'a [u8])>,
     texts: &BTreeMap<String, Option<String>>,
 ) -> Data {
@@ -216,8 +222,8 @@ fn parse_all(
 }
 
 /// Renders all templates with one shared budget, so that many small templates delay other objects no more
-/// than one large template. If a template uses the budget up, it is reported and the ones after it are not
-/// tried.
+/// than one large template. If a template uses up the budget, its error is reported and later templates
+/// are not rendered.
 fn render_all(
     templates: &[Template],
     dot: &Data,
@@ -246,9 +252,9 @@ fn render_all(
     all_or_errors(results, errors).map_err(RenderErrors)
 }
 
-fn all_or_errors<T, E>(all: Vec<T>, errors: Vec<E>) -> Result<Vec<T>, Vec<E>> {
+fn all_or_errors<T, E>(values: Vec<T>, errors: Vec<E>) -> Result<Vec<T>, Vec<E>> {
     if errors.is_empty() {
-        Ok(all)
+        Ok(values)
     } else {
         Err(errors)
     }
@@ -262,7 +268,7 @@ mod tests {
 
     type Texts<'a> = &'a [(&'a str, Option<&'a str>)];
 
-    fn rendered(
+    fn render_pairs(
         items: &[(&str, &[u8])],
         texts: Texts,
         refuse_random: bool,
@@ -300,13 +306,13 @@ mod tests {
                 &[("t", b"a: {b}\n")],
             ),
             (
-                "items are seen",
+                "templates see items",
                 &[("a", b"x")],
                 &[("t", Some("<{{ .a }}>"))],
                 &[("a", b"x"), ("t", b"<x>")],
             ),
             (
-                "bytes pass",
+                "values may be any bytes",
                 &[("a", b"\xff\x00")],
                 &[("t", Some("{{ .a }}"))],
                 &[("a", b"\xff\x00"), ("t", b"\xff\x00")],
@@ -318,7 +324,7 @@ mod tests {
                 &[("t", b"<no value>")],
             ),
             (
-                "other texts are seen unrendered",
+                "templates see the unrendered texts of others",
                 &[],
                 &[("t", Some("{{ .u }}")), ("u", Some("{{ 1 }}"))],
                 &[("t", b"{{ 1 }}"), ("u", b"1")],
@@ -344,13 +350,13 @@ mod tests {
             ("no templates", &[("a", b"x")], &[], &[("a", b"x")]),
         ];
         for (why, items, texts, want) in cases {
-            let rendered = rendered(items, texts, true).unwrap();
-            let got: Vec<(&str, &[u8])> = rendered
+            let rendered = render_pairs(items, texts, true).unwrap();
+            let values: Vec<(&str, &[u8])> = rendered
                 .values
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.expose()))
                 .collect();
-            assert_eq!(got, want, "{why}");
+            assert_eq!(values, want, "{why}");
             assert!(rendered.random_items.is_empty(), "{why}");
         }
     }
@@ -360,7 +366,7 @@ mod tests {
         let randomness = "uses the time, random values or new keys, which --refuse-random-templates refuses; seal a fixed value instead";
         for (why, texts, want) in [
             (
-                "failing",
+                "a failing template",
                 &[("t", Some("\n {{ fail .a }}"))][..],
                 "template \"t\", line 2, column 5, function fail: ".to_owned(),
             ),
@@ -370,23 +376,23 @@ mod tests {
                 "template \"t\", line 1, column ".to_owned(),
             ),
             (
-                "hidden by an item, and failing",
+                "a failing template with an item of the same key",
                 &[("a", Some("{{ fail .a }}"))],
                 "template \"a\", line 1, column 4, function fail: ".to_owned(),
             ),
             (
-                "random, although hidden by an item",
+                "a random template with an item of the same key",
                 &[("a", Some("{{ uuidv4 }}")), ("b", Some("{{ now }}"))],
                 format!("template \"a\" {randomness}\ntemplate \"b\" {randomness}"),
             ),
         ] {
-            let error = rendered(&[("a", b"hunter2")], texts, true).unwrap_err();
+            let error = render_pairs(&[("a", b"hunter2")], texts, true).unwrap_err();
             let message = error.exact();
             assert!(message.starts_with(&want), "{why}: {message}");
             assert!(!format!("{error:?} {message}").contains("hunter2"), "{why}");
         }
         let texts: Texts = &[("t", Some("{{ fail .a }}")), ("u", Some("{{ fail .a }}"))];
-        let error = rendered(&[], texts, true).unwrap_err();
+        let error = render_pairs(&[], texts, true).unwrap_err();
         assert_eq!(error.exact().lines().count(), 2, "{error}");
     }
 
@@ -398,7 +404,7 @@ mod tests {
             ("c", Some("{{ .x }}")),
             ("x", Some("{{ randAlpha 3 }}")),
         ];
-        let rendered = rendered(&[("x", b"item")], texts, false).unwrap();
+        let rendered = render_pairs(&[("x", b"item")], texts, false).unwrap();
         assert_eq!(
             rendered.random_items,
             BTreeSet::from(["a".into(), "b".into()]),
@@ -410,9 +416,9 @@ mod tests {
     #[test]
     fn all_templates_of_an_object_share_one_budget() {
         let half = "{{ repeat 600000 \"x\" }}";
-        assert!(rendered(&[], &[("a", Some(half))], true).is_ok());
+        assert!(render_pairs(&[], &[("a", Some(half))], true).is_ok());
         let texts: Texts = &[("a", Some(half)), ("b", Some(half)), ("c", Some(half))];
-        let error = rendered(&[], texts, true).unwrap_err().exact();
+        let error = render_pairs(&[], texts, true).unwrap_err().exact();
         assert!(error.starts_with("template \"b\", "), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
 
@@ -421,11 +427,11 @@ mod tests {
             .iter()
             .map(|key| (key.as_str(), Some("{{ genPrivateKey \"ed25519\" }}")))
             .collect();
-        let error = rendered(&[], &texts, false).unwrap_err().exact();
+        let error = render_pairs(&[], &texts, false).unwrap_err().exact();
         assert!(error.starts_with("template \"k8\", "), "{error}");
     }
 
-    /// Attack: an author adds 256 templates, of which the one fails whose number equals a byte of the value.
+    /// Attack: an author adds 256 templates; the template whose number equals a byte of the value fails.
     #[test]
     fn only_the_exact_report_names_the_failing_template() {
         let text = |byte: u8| {
@@ -438,16 +444,16 @@ mod tests {
             .zip(&texts)
             .map(|(key, text)| (key.as_str(), Some(text.as_str())))
             .collect();
-        let failure = |value: &[u8]| rendered(&[("a", value)], &texts, false).unwrap_err();
-        let (one, two) = (failure(b"A"), failure(b"B"));
-        assert!(one.exact().starts_with("template \"x065\", "));
-        assert!(two.exact().starts_with("template \"x066\", "));
-        assert_eq!(one.to_string(), two.to_string());
-        assert_eq!(format!("{one:?}"), format!("{two:?}"));
+        let failure = |value: &[u8]| render_pairs(&[("a", value)], &texts, false).unwrap_err();
+        let (first, second) = (failure(b"A"), failure(b"B"));
+        assert!(first.exact().starts_with("template \"x065\", "));
+        assert!(second.exact().starts_with("template \"x066\", "));
+        assert_eq!(first.to_string(), second.to_string());
+        assert_eq!(format!("{first:?}"), format!("{second:?}"));
     }
 
     #[test]
-    fn failures_without_values_are_those_of_placeholders() {
+    fn failures_without_values_depend_only_on_placeholders() {
         let failures = |items: &[&str], texts: Texts| {
             let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
             let items = items

@@ -87,15 +87,15 @@ fn values_ignore_templates() {
     assert_eq!(values.len(), 1);
     assert_eq!(values["a"].expose(), b"x");
     let mut legacy = object(&[]);
-    let whole = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
-    legacy.spec.data = Some(sealed_value(&ring, whole));
+    let secret_json = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
+    legacy.spec.data = Some(sealed_value(&ring, secret_json));
     let values = unseal_values(&legacy, &ring).unwrap();
     assert_eq!(values.len(), 1);
     assert_eq!(values["foo"].expose(), b"bar");
 }
 
 #[test]
-fn an_error_of_a_templates_text_names_its_key() {
+fn a_template_error_names_the_template() {
     let ring = ring();
     let rules = Rules {
         refuse_random: true,
@@ -131,7 +131,7 @@ fn a_false_key_hint_changes_nothing() {
 }
 
 #[test]
-fn errors_come_together_with_their_keys_sorted() {
+fn reports_all_failing_items_sorted_by_key() {
     let ring = ring();
     let sealed = object(&[
         ("good", sealed_value(&ring, b"x")),
@@ -167,12 +167,12 @@ fn a_diagnosis_begins_with_the_likely_cause() {
         ("c", String::new()),
         ("d", String::new()),
     ]);
-    let here = ring.keys()[0].fingerprint().clone();
-    let gone = new_test_key(9).pair.fingerprint().clone();
+    let key_in_ring = ring.keys()[0].fingerprint().clone();
+    let missing_key = new_test_key(9).pair.fingerprint().clone();
     let annotations = sealed.metadata.annotations.get_or_insert_default();
     let hints = [
-        ("a".to_owned(), here.clone()),
-        ("b".to_owned(), gone.clone()),
+        ("a".to_owned(), key_in_ring.clone()),
+        ("b".to_owned(), missing_key.clone()),
     ];
     hints::annotate(annotations, &hints.into());
     sealed.spec.template.metadata.name = Some("old".into());
@@ -185,15 +185,15 @@ fn a_diagnosis_begins_with_the_likely_cause() {
         "items c, d are not sealed values: it is empty, 0 bytes; seal them again"
     );
     assert_eq!(lines[2], "no key could decrypt secret (a, b)");
-    for (key, item, so) in [
-        (here, "(a)", "which is in the key ring"),
-        (gone, "(b)", "which is not in"),
+    for (key, item, conclusion) in [
+        (key_in_ring, "(a)", "which is in the key ring"),
+        (missing_key, "(b)", "which is not in"),
     ] {
         let line = lines[3..]
             .iter()
             .find(|line| line.contains(&key.to_string()));
         let line = line.unwrap();
-        assert!(line.contains(item) && line.contains(so), "{line}");
+        assert!(line.contains(item) && line.contains(conclusion), "{line}");
     }
     assert!(
         error
@@ -208,12 +208,12 @@ fn a_diagnosis_depends_only_on_public_data() {
     let ring = ring();
     let label = Scope::Strict.label("ns", "other");
     let key = ring.keys()[0].certificate().unwrap().public_key();
-    let elsewhere = envelope::seal(key, &label, b"x", &mut StdRng::seed_from_u64(5)).unwrap();
+    let other_name = envelope::seal(key, &label, b"x", &mut StdRng::seed_from_u64(5)).unwrap();
     let mut damaged = base64::decode(sealed_value(&ring, b"x").as_bytes()).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
     let message = [
         value_for_no_key(),
-        base64::encode(&elsewhere),
+        base64::encode(&other_name),
         base64::encode(&damaged),
     ]
     .map(|text| {
@@ -245,7 +245,7 @@ fn all_metadata() -> serde_json::Value {
 #[test]
 fn copies_only_labels_and_annotations_of_a_template() {
     let template: ObjectMeta = serde_json::from_value(all_metadata()).unwrap();
-    // If the type gets another field, it must be added above.
+    // A new field of `ObjectMeta` must be added to `all_metadata`.
     assert_eq!(all_metadata().as_object().unwrap().len(), 15);
     let ObjectMeta {
         annotations: Some(_),
@@ -268,11 +268,11 @@ fn copies_only_labels_and_annotations_of_a_template() {
         panic!("a field is not filled in: {template:?}")
     };
     let ring = ring();
-    let whole = json!({
+    let secret_json = json!({
         "kind": "Secret", "apiVersion": "v1", "metadata": all_metadata(), "data": {"a": "YQ=="},
     });
     let mut legacy = object(&[]);
-    legacy.spec.data = Some(sealed_value(&ring, whole.to_string().as_bytes()));
+    legacy.spec.data = Some(sealed_value(&ring, secret_json.to_string().as_bytes()));
     let mut sealed = object(&[]);
     sealed.spec.template.metadata = template;
     for sealed in [sealed, legacy] {
@@ -305,8 +305,8 @@ fn takes_type_and_immutable_from_the_template() {
 fn the_deprecated_form_reports_none_of_its_item_names() {
     let ring = ring();
     let mut sealed = object(&[]);
-    let whole = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
-    sealed.spec.data = Some(sealed_value(&ring, whole));
+    let secret_json = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;
+    sealed.spec.data = Some(sealed_value(&ring, secret_json));
     let sealed_by = open(&sealed, &ring).unwrap().sealed_by;
     assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
@@ -321,7 +321,7 @@ fn a_template_does_not_affect_the_scope() {
     sealed.spec.template.metadata.annotations = Some(cluster_wide.clone());
     assert!(
         open(&sealed, &ring).is_ok(),
-        "sealed strict, and strict by its own annotations"
+        "sealed with strict scope, and strict by the annotations of the object"
     );
     sealed.metadata.annotations = Some(cluster_wide);
     assert!(open(&sealed, &ring).is_err());
@@ -330,9 +330,9 @@ fn a_template_does_not_affect_the_scope() {
 #[test]
 fn the_deprecated_form_is_unsealed_only_if_accepted() {
     let ring = ring();
-    let whole = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","uid":"u","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
+    let secret_json = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","uid":"u","labels":{"l":"1"}},"data":{"foo":"YmFy"},"type":"Opaque"}"#;
     let mut sealed = object(&[]);
-    sealed.spec.data = Some(sealed_value(&ring, whole));
+    sealed.spec.data = Some(sealed_value(&ring, secret_json));
     let secret = open(&sealed, &ring).unwrap().secret;
     assert_eq!(secret.data["foo"].expose(), b"bar");
     assert_eq!(secret.metadata.name.as_deref(), Some("n"));

@@ -184,7 +184,7 @@ impl Survey {
             || (),
             |(), _, holder| {
                 let named = is_named
-                    .then(|| needs::named(&holder.sealed, ring))
+                    .then(|| needs::from_metadata(&holder.sealed, ring))
                     .flatten();
                 let is_unopened = named.is_some();
                 let needs = named.unwrap_or_else(|| needs(&holder.sealed, ring));
@@ -232,7 +232,7 @@ impl Survey {
         let mut dependents = Vec::new();
         for (origin, items) in &self.found {
             for (item, need) in items {
-                if need.may_be(key, modulus_len) {
+                if need.can_be(key, modulus_len) {
                     dependents.push(Dependent {
                         origin: origin.clone(),
                         item: item.clone(),

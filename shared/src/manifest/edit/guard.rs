@@ -6,45 +6,46 @@ use zeroize::Zeroizing;
 
 /// Applies an edit to a tree.
 pub(super) fn apply(root: &mut Node, edit: &Edit) {
-    let mut here = root;
+    let mut current = root;
     let Some((last, parents)) = edit.path.split_last() else {
         return;
     };
     for step in parents {
-        match step_into(here, step) {
-            Some(next) => here = next,
+        match step_into(current, step) {
+            Some(next) => current = next,
             None => return,
         }
     }
     match &edit.change {
         Change::Set(value) => {
-            if let Some(node) = step_into(here, last) {
+            if let Some(node) = step_into(current, last) {
                 node.value = Value::Text(Zeroizing::new(value.clone()));
                 node.source = None;
             }
         }
         Change::Remove => {
-            let name = name_in(here, last);
-            if let Value::Map(entries) = &mut here.value {
+            let name = key_in(current, last);
+            if let Value::Map(entries) = &mut current.value {
                 entries.retain(|(key, _)| Some(key) != name.as_ref());
             }
         }
     }
 }
 
-/// Returns the key of the mapping that a step selects.
-fn name_in(node: &Node, step: &Step) -> Option<String> {
+/// Returns the key that a step selects in a mapping: an existing key, or the name of a new one. Returns `None` if the
+/// node is not a mapping.
+fn key_in(node: &Node, step: &Step) -> Option<String> {
     let Value::Map(entries) = &node.value else {
         return None;
     };
     let name = step.name()?;
-    let same = |entry: &&(String, Node)| match step {
+    let is_match = |entry: &&(String, Node)| match step {
         Step::Field(name) => entry.0.eq_ignore_ascii_case(name),
         _ => false,
     };
     let exact = entries.iter().rev().find(|(key, _)| key == name);
-    let found = exact.or_else(|| entries.iter().rev().find(same));
-    Some(found.map_or_else(|| name.to_owned(), |(key, _)| key.clone()))
+    let selected = exact.or_else(|| entries.iter().rev().find(is_match));
+    Some(selected.map_or_else(|| name.to_owned(), |(key, _)| key.clone()))
 }
 
 fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
@@ -57,76 +58,78 @@ fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
     if matches!(node.value, Value::Null) {
         node.value = Value::Map(Vec::new());
     }
-    let name = name_in(node, step)?;
+    let name = key_in(node, step)?;
     let line = node.line;
     let Value::Map(entries) = &mut node.value else {
         return None;
     };
     let position = entries.iter().rposition(|(key, _)| *key == name);
-    let at = position.unwrap_or(entries.len());
+    let entry_index = position.unwrap_or(entries.len());
     if position.is_none() {
         entries.push((name, Node::new(Value::Null, line)));
     }
-    Some(&mut entries[at].1)
+    Some(&mut entries[entry_index].1)
 }
 
 /// Returns the path of the first difference between two trees. Of equal keys only the last counts; line
 /// numbers are ignored.
-pub(super) fn difference(wanted: &Node, found: &Node) -> Option<String> {
+pub(super) fn difference(expected: &Node, actual: &Node) -> Option<String> {
     let mut path = Vec::new();
-    differs(wanted, found, &mut path).then(|| path.join("."))
+    is_different(expected, actual, &mut path).then(|| path.join("."))
 }
 
-fn differs(wanted: &Node, found: &Node, path: &mut Vec<String>) -> bool {
-    let mut inside = |name: String, wanted: Option<&Node>, found: Option<&Node>| {
+fn is_different(expected: &Node, actual: &Node, path: &mut Vec<String>) -> bool {
+    let mut differs_inside = |name: String, expected: Option<&Node>, actual: Option<&Node>| {
         path.push(name);
-        let differ = match (wanted, found) {
-            (Some(wanted), Some(found)) => differs(wanted, found, path),
+        let has_difference = match (expected, actual) {
+            (Some(expected), Some(actual)) => is_different(expected, actual, path),
             _ => true,
         };
-        if !differ {
+        if !has_difference {
             path.pop();
         }
-        differ
+        has_difference
     };
-    match (&wanted.value, &found.value) {
-        (Value::List(wanted), Value::List(found)) => (0..wanted.len().max(found.len()))
-            .any(|i| inside(i.to_string(), wanted.get(i), found.get(i))),
-        (Value::Map(wanted), Value::Map(found)) => {
-            let (wanted, found) = (in_effect(wanted), in_effect(found));
-            let is_wanted = |name: &str| wanted.iter().any(|entry| entry.0 == name);
-            let one = |i: usize| {
-                let (wanted, found) = (wanted.get(i), found.get(i));
-                let name = found
-                    .filter(|entry| !is_wanted(entry.0))
-                    .or(wanted)
-                    .or(found);
+    match (&expected.value, &actual.value) {
+        (Value::List(expected), Value::List(actual)) => (0..expected.len().max(actual.len()))
+            .any(|i| differs_inside(i.to_string(), expected.get(i), actual.get(i))),
+        (Value::Map(expected), Value::Map(actual)) => {
+            let (expected, actual) = (effective_entries(expected), effective_entries(actual));
+            let is_expected = |name: &str| expected.iter().any(|entry| entry.0 == name);
+            let differs_at = |i: usize| {
+                let (expected, actual) = (expected.get(i), actual.get(i));
+                let name = actual
+                    .filter(|entry| !is_expected(entry.0))
+                    .or(expected)
+                    .or(actual);
                 let name = name.map_or("", |entry| entry.0);
-                let same = wanted.map(|entry| entry.0) == found.map(|entry| entry.0);
-                let found = found.filter(|_| same).map(|entry| entry.1);
-                inside(name.to_owned(), wanted.map(|entry| entry.1), found)
+                let has_same_name = expected.map(|entry| entry.0) == actual.map(|entry| entry.0);
+                let actual = actual.filter(|_| has_same_name).map(|entry| entry.1);
+                differs_inside(name.to_owned(), expected.map(|entry| entry.1), actual)
             };
-            (0..wanted.len().max(found.len())).any(one)
+            (0..expected.len().max(actual.len())).any(differs_at)
         }
-        (value, other) => !same_scalar(value, other) || wanted.source != found.source,
+        (expected_value, actual_value) => {
+            !is_same_scalar(expected_value, actual_value) || expected.source != actual.source
+        }
     }
 }
 
 /// Returns each key once, in the order of first occurrence, with its effective value.
-fn in_effect(entries: &[(String, Node)]) -> Vec<(&str, &Node)> {
-    let mut places = std::collections::HashMap::new();
-    let mut all: Vec<(&str, &Node)> = Vec::new();
+fn effective_entries(entries: &[(String, Node)]) -> Vec<(&str, &Node)> {
+    let mut positions = std::collections::HashMap::new();
+    let mut effective: Vec<(&str, &Node)> = Vec::new();
     for (name, node) in entries {
-        let at = *places.entry(name.as_str()).or_insert(all.len());
-        match all.get_mut(at) {
+        let position = *positions.entry(name.as_str()).or_insert(effective.len());
+        match effective.get_mut(position) {
             Some(entry) => entry.1 = node,
-            None => all.push((name, node)),
+            None => effective.push((name, node)),
         }
     }
-    all
+    effective
 }
 
-fn same_scalar(a: &Value, b: &Value) -> bool {
+fn is_same_scalar(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Null, Value::Null) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,

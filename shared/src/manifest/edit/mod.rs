@@ -17,7 +17,7 @@
 //! ```
 //!
 //! A parser finds the positions of values, the edits replace bytes there, and a **guard** parses the text
-//! before and after: unless the trees differ exactly in what was requested, the edit is refused. So a shared
+//! before and after: unless the trees differ exactly as requested, the edit is refused. So a shared
 //! anchor, a merge, a value that would run into its neighbor, or a bug in this module can refuse an edit,
 //! but never damage a file.
 //!
@@ -25,19 +25,19 @@
 //! at the end of a removed line is removed with it; comments on lines of their own stay.
 
 mod guard;
-mod json_places;
-mod place;
+mod json_spans;
 mod scalar_style;
 mod splice;
-mod yaml_places;
+mod value_span;
+mod yaml_spans;
 
 #[cfg(test)]
 mod tests;
 
 use super::error::ReadError;
 use super::{MAX_VALUES, Node, is_filled, is_json, roots, text};
-use place::Place;
 use splice::{Refusal, Splice, Text};
+use value_span::ValueSpan;
 
 /// One edit of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,10 +127,10 @@ pub enum Problem {
     /// The value to remove, or the mapping to add to, does not exist.
     #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
-    /// The value is the only one; removing it would leave nothing.
+    /// The value is the only entry of its mapping, and removing it would leave nothing.
     #[error("it is the only entry, and removing it would leave nothing")]
     Last,
-    /// A legal layout that this module cannot change.
+    /// This module cannot edit the layout, although it is valid YAML.
     #[error("its layout is not supported; edit it by hand")]
     Layout,
 }
@@ -139,66 +139,70 @@ pub enum Problem {
 ///
 /// # Errors
 ///
-/// Returns [`EditError`]; nothing is changed then.
+/// Returns [`EditError`] if one of the edits is not possible; no edit is applied then.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
-    let (encoding, whole) = text::decode_with_marks(bytes)?;
+    let (encoding, marked_text) = text::decode_with_marks(bytes)?;
     let before = roots(&text::decode(bytes)?, MAX_VALUES)?;
-    let mut source = Source::new(whole);
+    let mut source = Source::new(marked_text);
     let (simple, structural) = source.partition(edits)?;
     source.replace_all(&simple)?;
     for edit in structural {
         source.replace_all(&[edit])?;
     }
-    check(before, &source.clean, edits)?;
-    Ok(encoding.encode(&source.whole))
+    check_result(before, &source.text_without_marks, edits)?;
+    Ok(encoding.encode(&source.marked_text))
 }
 
-/// The text with and without the byte order marks inside it.
+/// A text, and the same text without the byte order marks after its line breaks.
 struct Source {
-    whole: String,
-    clean: String,
+    marked_text: String,
+    text_without_marks: String,
 }
 
 const INNER_MARK: &str = "\n\u{feff}";
 
 impl Source {
-    fn new(whole: String) -> Self {
-        let clean = whole.replace(INNER_MARK, "\n");
-        Self { whole, clean }
+    fn new(marked_text: String) -> Self {
+        let text_without_marks = marked_text.replace(INNER_MARK, "\n");
+        Self {
+            marked_text,
+            text_without_marks,
+        }
     }
 
-    fn places(&self) -> Result<Vec<Place>, EditError> {
-        let json = is_json(&self.clean);
-        let found = if json {
-            json_places::find(&self.clean)
+    fn spans(&self) -> Result<Vec<ValueSpan>, EditError> {
+        let is_json_text = is_json(&self.text_without_marks);
+        let roots = if is_json_text {
+            json_spans::find(&self.text_without_marks)
         } else {
             None
         };
-        let found = found.or_else(|| yaml_places::find(&self.clean));
-        let places = found.ok_or_else(|| self.refused(&[], place_zero()))?;
-        let is_filled = |place: &Place| !place.is_hollow(&self.clean);
-        Ok(places.into_iter().filter(is_filled).collect())
+        let roots = roots.or_else(|| yaml_spans::find(&self.text_without_marks));
+        let spans = roots.ok_or_else(|| self.refusal_error(&[], layout_refusal()))?;
+        let is_not_null = |value_span: &ValueSpan| !value_span.is_null(&self.text_without_marks);
+        Ok(spans.into_iter().filter(is_not_null).collect())
     }
 
     fn text(&self) -> Text<'_> {
         Text {
-            text: &self.clean,
-            json: is_json(&self.clean) && json_places::find(&self.clean).is_some(),
+            text: &self.text_without_marks,
+            json: is_json(&self.text_without_marks)
+                && json_spans::find(&self.text_without_marks).is_some(),
         }
     }
 
     /// Separates the edits that only replace a scalar. They can be applied together, because none moves a
-    /// value that another one has to find.
+    /// value that another edit has to find.
     fn partition<'a>(
         &self,
         edits: &'a [Edit],
     ) -> Result<(Vec<&'a Edit>, Vec<&'a Edit>), EditError> {
-        let (places, text) = (self.places()?, self.text());
-        let mut seen = std::collections::HashSet::new();
+        let (spans, text) = (self.spans()?, self.text());
+        let mut paths = std::collections::HashSet::new();
         Ok(edits.iter().partition(|edit| {
-            let root = edit.document.checked_sub(1).and_then(|i| places.get(i));
-            let first = seen.insert((edit.document, format!("{:?}", edit.path)));
-            first
+            let root = edit.document.checked_sub(1).and_then(|i| spans.get(i));
+            let is_first = paths.insert((edit.document, format!("{:?}", edit.path)));
+            is_first
                 && matches!(edit.change, Change::Set(_))
                 && root.is_some_and(|root| splice::has_scalar(text, root, &edit.path))
         }))
@@ -207,23 +211,23 @@ impl Source {
     fn replace_all(&mut self, edits: &[&Edit]) -> Result<(), EditError> {
         let mut splices = Vec::new();
         {
-            let (places, text) = (self.places()?, self.text());
+            let (spans, text) = (self.spans()?, self.text());
             for edit in edits {
-                let root = edit.document.checked_sub(1).and_then(|i| places.get(i));
+                let root = edit.document.checked_sub(1).and_then(|i| spans.get(i));
                 let root = root.ok_or(EditError::NoDocument(edit.document))?;
-                let done = match &edit.change {
+                let result = match &edit.change {
                     Change::Set(value) => splice::set(text, root, &edit.path, value),
                     Change::Remove => splice::remove(text, root, &edit.path),
                 };
-                splices.extend(done.map_err(|refusal| self.refused(&edit.path, refusal))?);
+                splices.extend(result.map_err(|refusal| self.refusal_error(&edit.path, refusal))?);
             }
         }
         splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
-        let apart = splices
+        let is_disjoint = splices
             .windows(2)
             .all(|w| w[0].range.end <= w[1].range.start);
-        if !apart {
-            return Err(self.refused(&[], place_zero()));
+        if !is_disjoint {
+            return Err(self.refusal_error(&[], layout_refusal()));
         }
         self.splice(&splices);
         Ok(())
@@ -231,30 +235,36 @@ impl Source {
 
     fn splice(&mut self, splices: &[Splice]) {
         let marks: Vec<usize> = self
-            .whole
+            .marked_text
             .match_indices(INNER_MARK)
             .enumerate()
-            .map(|(i, (at, _))| at + 1 - i * INNER_MARK.len() + i)
+            .map(|(i, (offset, _))| offset + 1 - i * INNER_MARK.len() + i)
             .collect();
-        let width = INNER_MARK.len() - 1;
+        let mark_len = INNER_MARK.len() - 1;
         for splice in splices.iter().rev() {
             let range = &splice.range;
-            let start = range.start + width * marks.iter().filter(|at| **at <= range.start).count();
-            let end = range.end + width * marks.iter().filter(|at| **at < range.end).count();
-            self.whole
+            let start = range.start
+                + mark_len
+                    * marks
+                        .iter()
+                        .filter(|offset| **offset <= range.start)
+                        .count();
+            let end =
+                range.end + mark_len * marks.iter().filter(|offset| **offset < range.end).count();
+            self.marked_text
                 .replace_range(start..end.max(start), &splice.text);
         }
-        self.clean = self.whole.replace(INNER_MARK, "\n");
+        self.text_without_marks = self.marked_text.replace(INNER_MARK, "\n");
     }
 
-    fn refused(&self, path: &[Step], Refusal { at, problem }: Refusal) -> EditError {
+    fn refusal_error(&self, path: &[Step], Refusal { offset, problem }: Refusal) -> EditError {
         let name = |step: &Step| match step {
             Step::Item(index) => index.to_string(),
             step => step.name().unwrap_or_default().to_owned(),
         };
         let path: Vec<String> = path.iter().map(name).collect();
         EditError::Refused {
-            line: 1 + self.clean[..at].matches('\n').count(),
+            line: 1 + self.text_without_marks[..offset].matches('\n').count(),
             path: if path.is_empty() {
                 "the file".to_owned()
             } else {
@@ -265,32 +275,36 @@ impl Source {
     }
 }
 
-fn place_zero() -> Refusal {
+fn layout_refusal() -> Refusal {
     Refusal {
-        at: 0,
+        offset: 0,
         problem: Problem::Layout,
     }
 }
 
-/// Runs the guard.
-fn check(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError> {
-    let mut wanted: Vec<_> = before.into_iter().filter(is_filled).collect();
+/// Checks with the guard that exactly the requested values changed.
+fn check_result(before: Vec<Node>, after: &str, edits: &[Edit]) -> Result<(), EditError> {
+    let mut expected: Vec<_> = before.into_iter().filter(is_filled).collect();
     for edit in edits {
-        if let Some(root) = edit.document.checked_sub(1).and_then(|i| wanted.get_mut(i)) {
+        if let Some(root) = edit
+            .document
+            .checked_sub(1)
+            .and_then(|i| expected.get_mut(i))
+        {
             guard::apply(root, edit);
         }
     }
-    let broken = |document| EditError::Guard {
+    let structure_error = |document| EditError::Guard {
         document,
         path: "the structure".to_owned(),
     };
-    let found = roots(after, MAX_VALUES).map_err(|_| broken(1))?;
-    let found: Vec<_> = found.into_iter().filter(is_filled).collect();
-    if wanted.len() != found.len() {
-        return Err(broken(wanted.len().min(found.len()) + 1));
+    let actual = roots(after, MAX_VALUES).map_err(|_| structure_error(1))?;
+    let actual: Vec<_> = actual.into_iter().filter(is_filled).collect();
+    if expected.len() != actual.len() {
+        return Err(structure_error(expected.len().min(actual.len()) + 1));
     }
-    for (i, (wanted, found)) in wanted.iter().zip(&found).enumerate() {
-        if let Some(path) = guard::difference(wanted, found) {
+    for (i, (expected, actual)) in expected.iter().zip(&actual).enumerate() {
+        if let Some(path) = guard::difference(expected, actual) {
             let document = i + 1;
             return Err(EditError::Guard { document, path });
         }

@@ -12,9 +12,9 @@ pub(super) enum ScalarStyle {
 }
 
 impl ScalarStyle {
-    /// Returns the style of a written scalar.
-    pub(super) fn of(written: &str) -> Self {
-        match written.as_bytes().first() {
+    /// Returns the style of a scalar in the source text.
+    pub(super) fn of(source: &str) -> Self {
+        match source.as_bytes().first() {
             Some(b'"') => Self::Double,
             Some(b'\'') => Self::Single,
             _ => Self::Plain,
@@ -25,14 +25,14 @@ impl ScalarStyle {
     pub(super) fn write(self, text: &str, in_flow: bool) -> String {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),
-            Self::Plain if needs_no_quotes(text, in_flow) => text.to_owned(),
+            Self::Plain if can_be_plain(text, in_flow) => text.to_owned(),
             Self::Plain if text.contains('"') && is_printable(text) => {
                 yaml_text::single_quoted(text)
             }
             Self::Single if is_printable(text) => yaml_text::single_quoted(text),
             _ => {
                 let mut out = String::new();
-                yaml_text::double_quoted(&mut out, text, None, yaml_text::is_printable);
+                yaml_text::write_double_quoted(&mut out, text, None, yaml_text::is_printable);
                 out
             }
         }
@@ -43,14 +43,14 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Returns whether the text needs no quotes. Old parsers treat any colon between braces as syntax.
-fn needs_no_quotes(text: &str, in_flow: bool) -> bool {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
+/// Returns whether the text can be written without quotes. Old parsers treat any colon between braces as syntax.
+fn can_be_plain(text: &str, in_flow: bool) -> bool {
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
         && !text.starts_with("...")
-        && text.chars().all(|c| harmless(c) || c == ':' && !in_flow)
+        && text.chars().all(|c| is_harmless(c) || c == ':' && !in_flow)
         && !text.ends_with(':')
-        && yaml_text::reads_as_text(text)
+        && yaml_text::is_read_as_text(text)
 }
 
 #[cfg(test)]
@@ -59,19 +59,19 @@ mod tests {
 
     #[test]
     fn detects_the_style_from_the_first_character() {
-        for (written, want) in [
+        for (source, want) in [
             ("\"a\"", ScalarStyle::Double),
             ("'a'", ScalarStyle::Single),
             ("a", ScalarStyle::Plain),
             ("", ScalarStyle::Plain),
         ] {
-            assert_eq!(ScalarStyle::of(written), want, "{written}");
+            assert_eq!(ScalarStyle::of(source), want, "{source}");
         }
     }
 
     #[test]
     fn keeps_the_style_if_it_can_represent_the_text() {
-        for (manner, text, want) in [
+        for (style, text, want) in [
             (ScalarStyle::Json, "ü\u{7}\"", r#""ü\u0007\"""#),
             (ScalarStyle::Single, "it's", "'it''s'"),
             (ScalarStyle::Single, "\u{7}", r#""\a""#),
@@ -87,7 +87,7 @@ mod tests {
             (ScalarStyle::Plain, "\u{7}\"b\"", r#""\a\"b\"""#),
             (ScalarStyle::Plain, "", r#""""#),
         ] {
-            assert_eq!(manner.write(text, false), want, "{manner:?}, {text:?}");
+            assert_eq!(style.write(text, false), want, "{style:?}, {text:?}");
         }
         assert_eq!(ScalarStyle::Plain.write("a:b", false), "a:b");
         assert_eq!(ScalarStyle::Plain.write("a:b", true), r#""a:b""#);

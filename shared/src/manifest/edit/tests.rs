@@ -3,9 +3,9 @@ mod refusals;
 
 use super::*;
 
-/// Joins lines of the form `|a: b|`, whose fences make white space visible. A last line without the closing
+/// Joins lines of the form `|a: b|`, whose bars make white space visible. A last line without the closing
 /// `|` has no line break.
-fn text(fenced: &str) -> String {
+fn join_fenced_lines(fenced: &str) -> String {
     let lines = fenced.lines().map(str::trim_start);
     let lines = lines.filter_map(|line| line.strip_prefix('|'));
     lines
@@ -16,7 +16,7 @@ fn text(fenced: &str) -> String {
         .collect()
 }
 
-fn path(text: &str) -> Vec<Step> {
+fn parse_path(text: &str) -> Vec<Step> {
     let step = |word: &str| match (word, word.parse()) {
         ("spec", _) => Step::Field("spec"),
         ("encryptedData", _) => Step::Field("encryptedData"),
@@ -26,48 +26,48 @@ fn path(text: &str) -> Vec<Step> {
     text.split('/').map(step).collect()
 }
 
-/// Parses `+path=value` or `-path`, with the prefix `2:` for another document.
-fn edits(edits_text: &str) -> Vec<Edit> {
-    let one = |word: &str| {
+/// Parses edits separated by spaces: `path=value` or `-path`, with a prefix such as `2:` for another document.
+fn parse_edits(edits_text: &str) -> Vec<Edit> {
+    let parse_edit = |word: &str| {
         let (document, word) = match word.split_once(':') {
-            Some((number, rest)) if number.parse::<usize>().is_ok() => {
-                (number.parse().unwrap(), rest)
+            Some((number, edit_text)) if number.parse::<usize>().is_ok() => {
+                (number.parse().unwrap(), edit_text)
             }
             _ => (1, word),
         };
         match (word.strip_prefix('-'), word.split_once('=')) {
-            (Some(gone), _) => Edit {
+            (Some(removed_path), _) => Edit {
                 document,
-                path: path(gone),
+                path: parse_path(removed_path),
                 change: Change::Remove,
             },
-            (None, Some((set, value))) => Edit {
+            (None, Some((set_path, value))) => Edit {
                 document,
-                path: path(set),
+                path: parse_path(set_path),
                 change: Change::Set(value.to_owned()),
             },
             _ => unreachable!("{word}"),
         }
     };
-    edits_text.split(' ').map(one).collect()
+    edits_text.split(' ').map(parse_edit).collect()
 }
 
-fn edited(before: &str, edits_text: &str) -> Result<String, String> {
-    let done = apply(before.as_bytes(), &edits(edits_text)).map_err(|e| e.to_string())?;
-    Ok(String::from_utf8(done).unwrap())
+fn apply_edits(before: &str, edits_text: &str) -> Result<String, String> {
+    let bytes = apply(before.as_bytes(), &parse_edits(edits_text)).map_err(|e| e.to_string())?;
+    Ok(String::from_utf8(bytes).unwrap())
 }
 
 #[track_caller]
 fn assert_edit(edits_text: &str, before: &str, after: &str) {
-    let (before, after) = (text(before), text(after));
+    let (before, after) = (join_fenced_lines(before), join_fenced_lines(after));
     assert_eq!(
-        edited(&before, edits_text),
+        apply_edits(&before, edits_text),
         Ok(after.clone()),
         "{edits_text}"
     );
     let crlf = |text: &str| text.replace('\n', "\r\n");
-    let done = edited(&crlf(&before), edits_text);
-    assert_eq!(done, Ok(crlf(&after)), "{edits_text} with CRLF");
+    let crlf_result = apply_edits(&crlf(&before), edits_text);
+    assert_eq!(crlf_result, Ok(crlf(&after)), "{edits_text} with CRLF");
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn a_json_list_is_also_json() {
     let before = r#"{"items": [[1, []], {"a": "A"}]}"#;
     let after = r#"{"items": [[1, []], {"a": "A", "b": "B"}]}"#;
     assert_eq!(
-        edited(before, "items/1/b=B").as_deref(),
+        apply_edits(before, "items/1/b=B").as_deref(),
         Ok(after),
         "with quotes"
     );
@@ -384,7 +384,7 @@ fn quotes_a_colon_that_old_parsers_treat_as_syntax() {
         ("{a: x}\n", "{a: \"SHA256:y\"}\n"),
         (r#"{"a": 1}"#, r#"{"a": "SHA256:y"}"#),
     ] {
-        assert_eq!(edited(before, "a=SHA256:y").as_deref(), Ok(after));
+        assert_eq!(apply_edits(before, "a=SHA256:y").as_deref(), Ok(after));
     }
 }
 
@@ -393,7 +393,7 @@ fn refuses_values_that_a_block_scalar_cannot_represent() {
     let set = |before: &str, value: &str| {
         let edit = Edit {
             document: 1,
-            path: path("a"),
+            path: parse_path("a"),
             change: Change::Set(value.to_owned()),
         };
         apply(before.as_bytes(), &[edit]).map_err(|e| e.to_string())
@@ -433,7 +433,7 @@ fn fills_braces_in_their_own_style() {
         ("{\n  a: 1}\n", "b=B", "{\n  a: 1,\n  b: B}\n"),
         ("{b: 2, \"a\":1}\n", "c=V", "{b: 2, \"a\":1, \"c\": V}\n"),
     ] {
-        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
+        assert_eq!(apply_edits(before, edits_text).as_deref(), Ok(after));
     }
 }
 
@@ -447,12 +447,12 @@ fn removing_a_key_from_braces_keeps_the_comment() {
         ("{a: 1 , b: 2}\n", "-b", "{a: 1}\n"),
         ("{? a : b, c: d}\n", "-a", "{c: d}\n"),
     ] {
-        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
+        assert_eq!(apply_edits(before, edits_text).as_deref(), Ok(after));
     }
 }
 
 #[test]
-fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
+fn removing_the_only_key_of_a_mapping_in_a_list_leaves_braces() {
     assert_edit(
         "-l/0/m/a",
         "
@@ -473,7 +473,7 @@ fn the_last_key_of_a_mapping_in_a_list_leaves_braces() {
 fn a_block_may_begin_with_what_looks_like_a_comment() {
     let before = "l:\n- |-\n  # x\n- b # c\n";
     let after = "l:\n- |-\n  # x\n- z # c\n";
-    assert_eq!(edited(before, "l/1=z").as_deref(), Ok(after));
+    assert_eq!(apply_edits(before, "l/1=z").as_deref(), Ok(after));
 }
 
 #[test]
@@ -486,7 +486,7 @@ fn values_may_be_empty_and_have_anchors_or_tags() {
         ("a: |-", "b=V", "a: |-\nb: V"),
     ] {
         assert_eq!(
-            edited(before, edits_text).as_deref(),
+            apply_edits(before, edits_text).as_deref(),
             Ok(after),
             "{before:?}"
         );
@@ -503,7 +503,7 @@ fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
         ("{&x 'a' : 1}\n", "b=V", "{&x 'a' : 1, b : V}\n"),
     ] {
         assert_eq!(
-            edited(before, edits_text).as_deref(),
+            apply_edits(before, edits_text).as_deref(),
             Ok(after),
             "{before:?}"
         );
@@ -511,7 +511,7 @@ fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
 }
 
 #[test]
-fn an_anchor_of_its_own_stays_and_an_alias_becomes_a_value() {
+fn keeps_an_anchor_and_replaces_an_alias_by_the_value() {
     assert_edit(
         "a=AgX b=AgY",
         "
@@ -541,24 +541,24 @@ fn keeps_byte_order_marks_and_encodings() {
     let before = "\u{feff}ü: AgA\n---\n\u{feff}b: AgB\n---\n\u{feff}c: ü\nd: AgD\n";
     let after = "\u{feff}ü: AgX\n---\n\u{feff}b: AgY\n---\n\u{feff}c: ü\nd: AgZ\n";
     assert_eq!(
-        edited(before, "ü=AgX 2:b=AgY 3:d=AgZ").as_deref(),
+        apply_edits(before, "ü=AgX 2:b=AgY 3:d=AgZ").as_deref(),
         Ok(after)
     );
     let utf16 = |text: &str| -> Vec<u8> {
         let text = text.replace("\n\u{feff}", "\n");
         text.encode_utf16().flat_map(u16::to_be_bytes).collect()
     };
-    let done = apply(&utf16(before), &edits("ü=AgX 2:b=AgY 3:d=AgZ"));
-    assert_eq!(done, Ok(utf16(after)));
+    let result = apply(&utf16(before), &parse_edits("ü=AgX 2:b=AgY 3:d=AgZ"));
+    assert_eq!(result, Ok(utf16(after)));
 }
 
-/// A file that was concatenated from several, with any content where one of them begins.
+/// Edits files that were concatenated, next to the mark where a later file begins.
 #[test]
 fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
     let mark = '\u{feff}';
     for (why, before, edits_text, after) in [
         (
-            "behind one of many",
+            "after one of several marks",
             format!("k: A\n---\n{mark}k: A\n---\n{mark}k: A\n---\n{mark}k: A\n"),
             "k=B 2:k=B 3:k=B 4:k=B",
             format!("k: B\n---\n{mark}k: B\n---\n{mark}k: B\n---\n{mark}k: B\n"),
@@ -570,7 +570,7 @@ fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
             format!("m:\n  a: B\n  b: C\n{mark}n: N\n"),
         ),
         (
-            "between two",
+            "between two marks",
             format!("l: L\n{mark}m: M\n{mark}n: N\n"),
             "m=X",
             format!("l: L\n{mark}m: X\n{mark}n: N\n"),
@@ -588,13 +588,13 @@ fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
             format!("l: L\n{mark}m: X\nn: N\n"),
         ),
     ] {
-        assert_eq!(edited(&before, edits_text), Ok(after), "{why}");
+        assert_eq!(apply_edits(&before, edits_text), Ok(after), "{why}");
     }
 }
 
 #[test]
 fn keeps_values_of_any_type_next_to_an_edit() {
-    for beside in [
+    for neighbor in [
         "null",
         "~",
         "true",
@@ -606,8 +606,8 @@ fn keeps_values_of_any_type_next_to_an_edit() {
         "[]",
         "{}",
     ] {
-        let file = |value: &str| format!("a: {value}\nb: {beside}\n");
-        assert_eq!(edited(&file("A"), "a=B"), Ok(file("B")), "{beside}");
+        let file = |value: &str| format!("a: {value}\nb: {neighbor}\n");
+        assert_eq!(apply_edits(&file("A"), "a=B"), Ok(file("B")), "{neighbor}");
     }
 }
 
@@ -619,16 +619,16 @@ fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
         ("{}\n---\na: A\n", "2:a=B", "{}\n---\na: B\n"),
         ("# c\n---\na: A\n", "a=B", "# c\n---\na: B\n"),
     ] {
-        assert_eq!(edited(before, edits_text).as_deref(), Ok(after));
+        assert_eq!(apply_edits(before, edits_text).as_deref(), Ok(after));
     }
 }
 
 #[test]
 fn a_lone_value_between_braces_is_not_json() {
     assert_eq!(
-        edited("{a: A}\n", "a=B c=D").as_deref(),
+        apply_edits("{a: A}\n", "a=B c=D").as_deref(),
         Ok("{a: B, c: D}\n")
     );
     let json = r#"{"a": "A"}"#;
-    assert_eq!(edited(json, "a=B").as_deref(), Ok(r#"{"a": "B"}"#));
+    assert_eq!(apply_edits(json, "a=B").as_deref(), Ok(r#"{"a": "B"}"#));
 }

@@ -6,21 +6,21 @@ mod replace;
 
 use std::ops::Range;
 
-use super::place::{Entry, Kind, Place, line_end};
 use super::scalar_style::ScalarStyle;
+use super::value_span::{Entry, Kind, ValueSpan, line_end};
 use super::{Problem, Step};
 
-/// Text that replaces a range, or is inserted before it if the range is empty.
+/// Text that replaces a range, or is inserted at its start if the range is empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Splice {
     pub(super) range: Range<usize>,
     pub(super) text: String,
 }
 
-/// Why and where an edit is not possible.
+/// The reason and the offset of an edit that is not possible.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) at: usize,
+    pub(super) offset: usize,
     pub(super) problem: Problem,
 }
 
@@ -31,50 +31,51 @@ fn splice(range: Range<usize>, text: impl Into<String>) -> Splice {
     Splice { range, text }
 }
 
-fn refuse<T>(at: usize, problem: Problem) -> Result<T, Refusal> {
-    Err(Refusal { at, problem })
+fn refuse<T>(offset: usize, problem: Problem) -> Result<T, Refusal> {
+    Err(Refusal { offset, problem })
 }
 
-/// A text and its style.
+/// A text, and whether it is JSON.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,
     pub(super) json: bool,
 }
 
-/// The result of following a path.
-enum Found<'a> {
+/// Where a path leads.
+enum Target<'a> {
     /// The value at the path.
-    Value(&'a Place),
-    /// The mappings on the path that exist, outermost first; the rest of the path is missing in the last one.
-    Missing(Vec<&'a Place>, Option<&'a Entry>, &'a [Step]),
+    Value(&'a ValueSpan),
+    /// The mappings on the path that exist, outermost first; the entry that contains the last of them, if any; and the
+    /// missing rest of the path.
+    Missing(Vec<&'a ValueSpan>, Option<&'a Entry>, &'a [Step]),
 }
 
 /// Returns whether the path leads to a scalar, which [`set`] would only replace.
-pub(super) fn has_scalar(text: Text<'_>, root: &Place, path: &[Step]) -> bool {
+pub(super) fn has_scalar(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> bool {
     match follow(text, root, path) {
-        Ok(Found::Value(place)) => !matches!(
-            place.kind,
+        Ok(Target::Value(span)) => !matches!(
+            span.kind,
             Kind::List(_) | Kind::Map { .. } | Kind::Pair | Kind::Empty
         ),
         _ => false,
     }
 }
 
-/// Sets the value at a path; adds the missing parts of the path.
-pub(super) fn set(text: Text<'_>, root: &Place, path: &[Step], value: &str) -> Splices {
+/// Sets the value at a path. Adds the mappings of the path that do not exist.
+pub(super) fn set(text: Text<'_>, root: &ValueSpan, path: &[Step], value: &str) -> Splices {
     match follow(text, root, path)? {
-        Found::Value(place) => text.replace(place, value),
-        Found::Missing(around, entry, missing) => text.add(&around, entry, missing, value),
+        Target::Value(span) => text.replace(span, value),
+        Target::Missing(ancestors, entry, missing) => text.add(&ancestors, entry, missing, value),
     }
 }
 
 /// Removes a key and its value.
-pub(super) fn remove(text: Text<'_>, root: &Place, path: &[Step]) -> Splices {
+pub(super) fn remove(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> Splices {
     let Some((last, parents)) = path.split_last() else {
         return refuse(root.start, Problem::NotThere);
     };
-    let Found::Value(map) = follow(text, root, parents)? else {
+    let Target::Value(map) = follow(text, root, parents)? else {
         return refuse(root.start, Problem::NotThere);
     };
     let Kind::Map { entries, flow } = &map.kind else {
@@ -90,58 +91,61 @@ pub(super) fn remove(text: Text<'_>, root: &Place, path: &[Step]) -> Splices {
     }
 }
 
-/// Returns the position of the exact key; for a field, otherwise of a key that differs only in case. Of equal keys the
-/// last one counts.
+/// Returns the index of the entry that a step selects: the exact key or, for a field, a key that differs only in case.
+/// Of equal keys, the last one counts.
 fn position(entries: &[Entry], step: &Step) -> Option<usize> {
-    let last = |same: &dyn Fn(&str) -> bool| {
+    let last_match = |is_match: &dyn Fn(&str) -> bool| {
         entries
             .iter()
-            .rposition(|entry| entry.key.as_deref().is_some_and(same))
+            .rposition(|entry| entry.key.as_deref().is_some_and(is_match))
     };
     match step {
         Step::Item(_) => None,
-        Step::Key(key) => last(&|name| name == key),
-        Step::Field(name) => {
-            last(&|key| key == *name).or_else(|| last(&|k| k.eq_ignore_ascii_case(name)))
-        }
+        Step::Key(key) => last_match(&|name| name == key),
+        Step::Field(name) => last_match(&|key| key == *name)
+            .or_else(|| last_match(&|k| k.eq_ignore_ascii_case(name))),
     }
 }
 
-fn follow<'a>(text: Text<'_>, root: &'a Place, path: &'a [Step]) -> Result<Found<'a>, Refusal> {
-    let (mut here, mut around, mut entry) = (root, Vec::new(), None);
+fn follow<'a>(
+    text: Text<'_>,
+    root: &'a ValueSpan,
+    path: &'a [Step],
+) -> Result<Target<'a>, Refusal> {
+    let (mut current, mut ancestors, mut entry) = (root, Vec::new(), None);
     for (depth, step) in path.iter().enumerate() {
-        if matches!(here.kind, Kind::Alias) {
-            return refuse(here.start, Problem::Alias);
+        if matches!(current.kind, Kind::Alias) {
+            return refuse(current.start, Problem::Alias);
         }
-        match (&here.kind, step) {
+        match (&current.kind, step) {
             (Kind::List(items), Step::Item(index)) => match items.get(*index) {
-                Some(item) => (here, entry) = (item, None),
-                None => return refuse(here.start, Problem::NotThere),
+                Some(item) => (current, entry) = (item, None),
+                None => return refuse(current.start, Problem::NotThere),
             },
             (Kind::Map { entries, .. }, _) if position(entries, step).is_some() => {
-                let found = position(entries, step).map_or(&entries[0], |at| &entries[at]);
-                around.push(here);
-                (here, entry) = (&found.value, Some(found));
+                let child = position(entries, step).map_or(&entries[0], |index| &entries[index]);
+                ancestors.push(current);
+                (current, entry) = (&child.value, Some(child));
             }
             (Kind::Map { .. }, _) => {
-                around.push(here);
-                return Ok(Found::Missing(around, entry, &path[depth..]));
+                ancestors.push(current);
+                return Ok(Target::Missing(ancestors, entry, &path[depth..]));
             }
-            _ if here.is_hollow(text.text) => {
-                around.push(here);
-                return Ok(Found::Missing(around, entry, &path[depth..]));
+            _ if current.is_null(text.text) => {
+                ancestors.push(current);
+                return Ok(Target::Missing(ancestors, entry, &path[depth..]));
             }
-            _ => return refuse(here.start, Problem::NoMapping),
+            _ => return refuse(current.start, Problem::NoMapping),
         }
     }
-    Ok(Found::Value(here))
+    Ok(Target::Value(current))
 }
 
 impl Text<'_> {
-    fn style(self, like: Option<&Place>) -> ScalarStyle {
+    fn style(self, like: Option<&ValueSpan>) -> ScalarStyle {
         match like {
             _ if self.json => ScalarStyle::Json,
-            Some(place) => match place.kind {
+            Some(span) => match span.kind {
                 Kind::SingleQuoted => ScalarStyle::Single,
                 Kind::DoubleQuoted => ScalarStyle::Double,
                 _ => ScalarStyle::Plain,
@@ -150,15 +154,15 @@ impl Text<'_> {
         }
     }
 
-    /// Returns the end of the line. A comment may follow the value, but no part of another value.
-    fn end_of_line_with_nothing_else(self, at: usize) -> Result<usize, Refusal> {
-        let end = line_end(self.text, at);
-        let rest = self.text[at..end].trim_start_matches([' ', '\t']);
-        let separated = rest.len() < end - at;
-        if rest.is_empty() || rest.starts_with('#') && separated {
+    /// Returns the end of the line on which a value ends. A comment may follow the value; anything else is refused.
+    fn end_of_line_after_value(self, offset: usize) -> Result<usize, Refusal> {
+        let end = line_end(self.text, offset);
+        let suffix = self.text[offset..end].trim_start_matches([' ', '\t']);
+        let has_space = suffix.len() < end - offset;
+        if suffix.is_empty() || suffix.starts_with('#') && has_space {
             Ok(end)
         } else {
-            refuse(at, Problem::Layout)
+            refuse(offset, Problem::Layout)
         }
     }
 }
@@ -177,7 +181,7 @@ mod tests {
             ("a: b c", None),
         ] {
             let text = Text { text, json: false };
-            assert_eq!(text.end_of_line_with_nothing_else(4).ok(), want);
+            assert_eq!(text.end_of_line_after_value(4).ok(), want);
         }
     }
 }

@@ -1,31 +1,31 @@
 //! Replaces an existing value with another one.
 
-use super::{Kind, Place, Problem, Splices, Text, refuse, splice};
+use super::{Kind, Problem, Splices, Text, ValueSpan, refuse, splice};
 
 impl Text<'_> {
-    pub(super) fn replace(self, place: &Place, value: &str) -> Splices {
-        let range = place.start..place.end;
-        match place.kind {
-            Kind::List(_) | Kind::Map { .. } | Kind::Pair => refuse(place.start, Problem::NoScalar),
+    pub(super) fn replace(self, span: &ValueSpan, value: &str) -> Splices {
+        let range = span.start..span.end;
+        match span.kind {
+            Kind::List(_) | Kind::Map { .. } | Kind::Pair => refuse(span.start, Problem::NoScalar),
             // Add a space: the position is directly after a colon, an anchor or a tag.
             Kind::Empty => {
-                let written = self.style(None).write(value, true);
-                Ok(vec![splice(range, format!(" {written}"))])
+                let value_text = self.style(None).write(value, true);
+                Ok(vec![splice(range, format!(" {value_text}"))])
             }
             Kind::Block {
                 header_end,
                 content,
-            } => self.replace_block(place, header_end, content, value),
+            } => self.replace_block(span, header_end, content, value),
             _ => {
-                let written = self.style(Some(place)).write(value, true);
-                let written = match place.kind {
-                    // A text that needs quotes only between braces needs none in a block.
+                let value_text = self.style(Some(span)).write(value, true);
+                let value_text = match span.kind {
+                    // A colon without quotes was accepted in the old value, so it needs no quotes in the new one.
                     Kind::Plain if self.text[range.clone()].contains(':') => {
-                        self.style(Some(place)).write(value, false)
+                        self.style(Some(span)).write(value, false)
                     }
-                    _ => written,
+                    _ => value_text,
                 };
-                Ok(vec![splice(range, written)])
+                Ok(vec![splice(range, value_text)])
             }
         }
     }
@@ -34,31 +34,31 @@ impl Text<'_> {
     /// line break.
     fn replace_block(
         self,
-        place: &Place,
+        span: &ValueSpan,
         header_end: usize,
         content: usize,
         value: &str,
     ) -> Splices {
-        let fits = !value.is_empty() && !value.starts_with([' ', '\t']);
-        if content >= place.end || !fits || value.chars().any(char::is_control) {
-            return refuse(place.start, Problem::Layout);
+        let is_supported = !value.is_empty() && !value.starts_with([' ', '\t']);
+        if content >= span.end || !is_supported || value.chars().any(char::is_control) {
+            return refuse(span.start, Problem::Layout);
         }
-        let header: String = self.text[place.start..header_end]
+        let header: String = self.text[span.start..header_end]
             .chars()
             .filter(|c| !"+-".contains(*c))
             .collect();
-        // Lines may be indented more than the value is.
-        let indent = least_indent(&self.text[content..place.end]);
+        // Use the least indentation: a line can be indented further, as part of the value.
+        let indent = least_indent(&self.text[content..span.end]);
         let line = format!("{}{value}", " ".repeat(indent));
         Ok(vec![
-            splice(place.start..header_end, format!("{header}-")),
-            splice(content..place.end, line),
+            splice(span.start..header_end, format!("{header}-")),
+            splice(content..span.end, line),
         ])
     }
 }
 
 fn least_indent(lines: &str) -> usize {
-    let filled = lines.lines().filter(|line| !line.trim().is_empty());
+    let non_blank = lines.lines().filter(|line| !line.trim().is_empty());
     let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
-    filled.map(indent).min().unwrap_or(0)
+    non_blank.map(indent).min().unwrap_or(0)
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Lines that combine to most layouts, and most mistakes.
+/// Generates lines that combine to most layouts, valid and malformed.
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["a", "b", "'c'", "\"d\"", "ü", "? e", "<<", "n"]);
     let value = prop::sample::select(vec![
@@ -50,7 +50,7 @@ fn document() -> impl Strategy<Value = String> {
 }
 
 /// Counts the lines that consist only of a comment.
-fn comments(text: &str) -> usize {
+fn count_comment_lines(text: &str) -> usize {
     text.lines()
         .filter(|line| line.trim_start().starts_with('#'))
         .count()
@@ -59,41 +59,40 @@ fn comments(text: &str) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// The test does not use the guard of the code under test: it determines independently what must stay the
-    /// same.
+    /// Does not use the guard of the tested code, but determines independently what must not change.
     #[test]
     fn sets_exactly_the_value_or_refuses(text in document(), key in "[abn]|ü|e|new") {
         let edits_text = format!("m/{key}=AgX=");
-        if let Ok(after) = edited(&text, &edits_text) {
-            let read = crate::manifest::read(after.as_bytes()).unwrap();
-            let map = read[0].root.field("m").unwrap();
+        if let Ok(after) = apply_edits(&text, &edits_text) {
+            let parsed = crate::manifest::read(after.as_bytes()).unwrap();
+            let map = parsed[0].root.field("m").unwrap();
             let crate::manifest::Value::Map(entries) = &map.value else { panic!("{after}") };
-            let found = entries.iter().rev().find(|(known, _)| *known == key).unwrap();
-            let crate::manifest::Value::Text(value) = &found.1.value else { panic!("{after}") };
+            let entry = entries.iter().rev().find(|(name, _)| *name == key).unwrap();
+            let crate::manifest::Value::Text(value) = &entry.1.value else { panic!("{after}") };
             prop_assert_eq!(value.as_str(), "AgX=");
-            prop_assert_eq!(comments(&after), comments(&text), "{}", after);
+            prop_assert_eq!(count_comment_lines(&after), count_comment_lines(&text), "{}", after);
             // Applying the edits again changes nothing.
-            prop_assert_eq!(edited(&after, &edits_text), Ok(after));
+            prop_assert_eq!(apply_edits(&after, &edits_text), Ok(after));
         }
     }
 
     #[test]
     fn removing_an_added_value_restores_the_text(text in document()) {
-        // A mapping that was empty is `{}` afterwards.
-        let is_hollow = text.contains("m:\nz") || text.contains("m:\r\nz");
-        if !is_hollow
-            && let Ok(with) = edited(&text, "m/new=AgX=")
-            && let Ok(without) = edited(&with, "-m/new") {
-            prop_assert_eq!(without, text);
+        // A mapping that was empty before is `{}` after the removal.
+        let is_empty = text.contains("m:\nz") || text.contains("m:\r\nz");
+        if !is_empty
+            && let Ok(with_value) = apply_edits(&text, "m/new=AgX=")
+            && let Ok(without_value) = apply_edits(&with_value, "-m/new") {
+            prop_assert_eq!(without_value, text);
         }
     }
 
     #[test]
     fn any_text_can_be_a_value(value in "\\PC*|[ \\t\\n\\r'\":#{}&*!|>%@`,\\[\\]-]{0,12}", flow in any::<bool>()) {
         let text = if flow { "m: {a: b}\n" } else { "m:\n  a: b # c\n" };
-        let edit = Edit { document: 1, path: path("m/a"), change: Change::Set(value.clone()) };
+        let edit = Edit { document: 1, path: parse_path("m/a"), change: Change::Set(value.clone()) };
         let after = apply(text.as_bytes(), &[edit]).unwrap();
-        let read = crate::manifest::read(&after).unwrap();
-        prop_assert_eq!(read[0].root.field("m").unwrap().text("a"), Some(value.as_str()));
+        let parsed = crate::manifest::read(&after).unwrap();
+        prop_assert_eq!(parsed[0].root.field("m").unwrap().text("a"), Some(value.as_str()));
     }
 }

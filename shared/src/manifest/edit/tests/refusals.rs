@@ -1,45 +1,45 @@
 use super::*;
 
-/// Name, text, edit, and the beginning of the error.
-const REFUSED: &[[&str; 4]] = &[
+/// Description, text, edit, and prefix of the error.
+const REFUSED_EDITS: &[[&str; 4]] = &[
     [
-        "an anchor that others share",
+        "an anchor with an alias",
         "a: &x AgA\nb: *x\n",
         "a=AgX",
         "cannot edit document 1 safely: b would not have the requested value",
     ],
     [
-        "a directive of more than ASCII",
+        "a directive with non-ASCII characters",
         "%ä ö\n---\na: AgA\n",
         "a=AgX",
         "line 1: the file cannot be edited: its layout is not supported",
     ],
     [
-        "a mapping that others share",
+        "a mapping with an alias",
         "a: &x {k: AgA}\nb: *x\n",
         "a/k=AgX",
         "cannot edit document 1 safely: b.k would",
     ],
     [
-        "a mapping from elsewhere",
+        "an aliased mapping",
         "a: &x {k: AgA}\nb: *x\n",
         "b/k=AgX",
         "line 2: b.k cannot be edited: it is an alias",
     ],
     [
-        "a key that a merge brings",
+        "a key from a merge",
         "a: &x {k: AgA}\nb:\n  <<: *x\n  l: m\n",
         "-b/k",
         "line 3: b.k cannot be edited: it does not exist",
     ],
     [
-        "a key that is there twice",
+        "a duplicate key",
         "a: 1\na: 2\nb: 3\n",
         "-a",
         "cannot edit document 1 safely: a would",
     ],
     [
-        "blank lines that would become a value's",
+        "blank lines that would become part of a value",
         "a:\n  b: |+\n    x\n  c: y\n\n\n",
         "-a/c",
         "cannot edit document 1 safely: a.b would",
@@ -69,7 +69,7 @@ const REFUSED: &[[&str; 4]] = &[
         "line 1: a.x cannot be edited: its layout",
     ],
     [
-        "an item of nothing",
+        "an item of a list that does not exist",
         "a: 1\n",
         "b/0=x",
         "line 1: b.0 cannot be edited: it does not exist",
@@ -104,7 +104,12 @@ const REFUSED: &[[&str; 4]] = &[
         "2:a=x",
         "document 2 does not exist",
     ],
-    ["no YAML", "a: [\n", "a=x", "document 1, line 2: malformed"],
+    [
+        "malformed YAML",
+        "a: [\n",
+        "a=x",
+        "document 1, line 2: malformed",
+    ],
     [
         "a line that ends with CR alone",
         "a: b\rc: d\n",
@@ -127,8 +132,8 @@ const REFUSED: &[[&str; 4]] = &[
 
 #[test]
 fn refuses_edits_that_would_change_more_than_requested() {
-    for [why, before, edits_text, want] in REFUSED {
-        let error = edited(before, edits_text).expect_err(why);
+    for [why, before, edits_text, want] in REFUSED_EDITS {
+        let error = apply_edits(before, edits_text).expect_err(why);
         assert!(error.starts_with(want), "{why}: {error}");
     }
 }

@@ -9,16 +9,16 @@ const MARKERS: [&str; 3] = ["<<<<<<<", ">>>>>>>", "|||||||"];
 /// Opening delimiters of template actions: of Go and Helm, of Jinja, of ERB.
 const ACTIONS: [&str; 4] = ["{{", "{%", "{#", "<%"];
 
-/// Returns the error, with the likely cause as its problem.
-pub(super) fn cause(text: &str, error: ReadError) -> ReadError {
-    let is_of_syntax = matches!(
+/// Returns the error with the likely cause as its problem, or unchanged if no cause is found.
+pub(super) fn with_likely_cause(text: &str, error: ReadError) -> ReadError {
+    let is_syntax_error = matches!(
         error.problem,
         ReadProblem::Yaml(_) | ReadProblem::Json(_) | ReadProblem::Key
     );
-    let Some((document, line)) = error.place.filter(|_| is_of_syntax) else {
+    let Some((document, line)) = error.place.filter(|_| is_syntax_error) else {
         return error;
     };
-    if let Some(line) = conflict(text) {
+    if let Some(line) = conflict_line(text) {
         return ReadError::at(document, line, ReadProblem::Conflict);
     }
     if !is_template(text, line) {
@@ -31,26 +31,26 @@ pub(super) fn cause(text: &str, error: ReadError) -> ReadError {
 }
 
 /// Returns the line of the first conflict marker, counted from one.
-fn conflict(text: &str) -> Option<usize> {
+fn conflict_line(text: &str) -> Option<usize> {
     let is_marker = |line: &str| {
-        let rest = MARKERS.iter().find_map(|marker| line.strip_prefix(marker));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\r']))
+        let suffix = MARKERS.iter().find_map(|marker| line.strip_prefix(marker));
+        suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with([' ', '\r']))
     };
     Some(text.lines().position(is_marker)? + 1)
 }
 
-/// Returns whether an action is where YAML allows none: on the line that cannot be parsed, or where a key or
+/// Returns whether a template action is where YAML allows none: on the line that cannot be parsed, or where a key or
 /// an unquoted value should begin.
-fn is_template(text: &str, malformed: usize) -> bool {
-    let opens = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));
+fn is_template(text: &str, malformed_line: usize) -> bool {
+    let is_action_start = |text: &str| ACTIONS.iter().any(|action| text.starts_with(action));
     let is_bare = |line: &str| {
         let line = line.trim_start().trim_start_matches("- ");
         let value = line.split_once(": ").map(|(_, value)| value.trim_start());
-        opens(line) || value.is_some_and(opens)
+        is_action_start(line) || value.is_some_and(is_action_start)
     };
-    let has_any = |line: &str| ACTIONS.iter().any(|action| line.contains(action));
+    let has_action = |line: &str| ACTIONS.iter().any(|action| line.contains(action));
     let mut lines = text.lines().enumerate();
-    lines.any(|(i, line)| is_bare(line) || i + 1 == malformed && has_any(line))
+    lines.any(|(i, line)| is_bare(line) || i + 1 == malformed_line && has_action(line))
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_templates_as_such_and_no_other_malformed_text() {
+    fn distinguishes_templates_from_other_malformed_text() {
         for (text, want) in [
             ("metadata:\n  name: {{ include \"a\" . }}\n", true),
             ("{{- if .Values.on }}\na: 1\n{{- end }}\n", true),

@@ -1,15 +1,15 @@
-//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; malformed text gives no
-//! positions.
+//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; for malformed text, no
+//! positions are returned.
 
-use super::place::{Entry, Kind, Place, quoted_end};
+use super::value_span::{Entry, Kind, ValueSpan, quoted_end};
 
 /// Returns the root of every object of a stream; `None` if the text is anything else.
-pub(super) fn find(text: &str) -> Option<Vec<Place>> {
+pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     let mut roots = Vec::new();
-    let mut finder = Finder { text, at: 0 };
+    let mut finder = Finder { text, offset: 0 };
     loop {
         finder.skip_space();
-        if finder.at == text.len() {
+        if finder.offset == text.len() {
             return Some(roots);
         }
         roots.push(finder.value(0)?);
@@ -21,31 +21,32 @@ const MAX_DEPTH: usize = 128;
 
 struct Finder<'a> {
     text: &'a str,
-    at: usize,
+    offset: usize,
 }
 
 impl Finder<'_> {
     fn skip_space(&mut self) {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len();
+        let remaining = &self.text[self.offset..];
+        self.offset +=
+            remaining.len() - remaining.trim_start_matches([' ', '\t', '\r', '\n']).len();
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.as_bytes().get(self.offset).copied()
     }
 
-    /// Consumes this character after optional space.
-    fn take(&mut self, wanted: u8) -> Option<()> {
+    /// Consumes the expected character after optional space; returns `None` for any other character.
+    fn take(&mut self, expected: u8) -> Option<()> {
         self.skip_space();
-        (self.peek() == Some(wanted)).then(|| self.at += 1)
+        (self.peek() == Some(expected)).then(|| self.offset += 1)
     }
 
-    fn value(&mut self, depth: usize) -> Option<Place> {
+    fn value(&mut self, depth: usize) -> Option<ValueSpan> {
         if depth == MAX_DEPTH {
             return None;
         }
         self.skip_space();
-        let start = self.at;
+        let start = self.offset;
         let kind = match self.peek()? {
             b'{' => Kind::Map {
                 flow: true,
@@ -53,61 +54,61 @@ impl Finder<'_> {
             },
             b'[' => Kind::List(self.sequence(b']', |finder| finder.value(depth + 1))?),
             b'"' => {
-                self.at = quoted_end(self.text, start);
+                self.offset = quoted_end(self.text, start);
                 Kind::DoubleQuoted
             }
             _ => self.keyword()?,
         };
-        Some(Place {
+        Some(ValueSpan {
             kind,
             start,
-            end: self.at,
+            end: self.offset,
         })
     }
 
     fn sequence<T>(
         &mut self,
         closing: u8,
-        mut one: impl FnMut(&mut Self) -> Option<T>,
+        mut parse_item: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let mut all = Vec::new();
-        self.at += 1;
+        let mut items = Vec::new();
+        self.offset += 1;
         if self.take(closing).is_some() {
-            return Some(all);
+            return Some(items);
         }
         loop {
-            all.push(one(self)?);
+            items.push(parse_item(self)?);
             if self.take(b',').is_none() {
                 self.take(closing)?;
-                return Some(all);
+                return Some(items);
             }
         }
     }
 
     fn entry(&mut self, depth: usize) -> Option<Entry> {
         self.skip_space();
-        let start = self.at;
+        let start = self.offset;
         if self.peek() != Some(b'"') {
             return None;
         }
         let key_end = quoted_end(self.text, start);
         let key: String = serde_json::from_str(&self.text[start..key_end]).ok()?;
-        self.at = key_end;
+        self.offset = key_end;
         self.take(b':')?;
         Some(Entry {
             key: Some(key),
             start,
             key_end,
-            colon: Some(self.at),
+            colon: Some(self.offset),
             value: self.value(depth + 1)?,
         })
     }
 
     fn keyword(&mut self) -> Option<Kind> {
-        let rest = &self.text[self.at..];
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
-        let len = end.unwrap_or(rest.len());
-        self.at += len;
+        let remaining = &self.text[self.offset..];
+        let end = remaining.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
+        let len = end.unwrap_or(remaining.len());
+        self.offset += len;
         (len > 0).then_some(Kind::Plain)
     }
 }

@@ -2,13 +2,16 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::place::{Entry, Kind, Place, line_end, quoted_end, skip_blank, skip_properties};
+use super::value_span::{
+    Entry, Kind, ValueSpan, line_end, quoted_end, skip_blank, skip_properties,
+};
 use crate::manifest::yaml_in;
 
-/// Returns the root of every document; `None` if the text is malformed, or contains a CR without LF, which is
-/// a line break only for the parser.
-pub(super) fn find(text: &str) -> Option<Vec<Place>> {
-    if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) || has_wide_directive(text) {
+/// Returns the root of every document. Returns `None` if the text is malformed, has a directive with non-ASCII
+/// characters, or contains a CR without LF, which is a line break only for the parser.
+pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
+    if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) || has_non_ascii_directive(text)
+    {
         return None;
     }
     let mut finder = Finder {
@@ -19,14 +22,14 @@ pub(super) fn find(text: &str) -> Option<Vec<Place>> {
     };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.ok()?;
-        finder.take(&event, span)?;
+        finder.process(&event, span)?;
     }
     Some(finder.roots)
 }
 
-/// Returns whether a directive contains a character outside ASCII. For an unknown directive the parser counts
-/// bytes, and misplaces all that follows.
-fn has_wide_directive(text: &str) -> bool {
+/// Returns whether a directive contains a character outside ASCII. For an unknown directive, the parser counts
+/// bytes instead of characters, so all later offsets are wrong.
+fn has_non_ascii_directive(text: &str) -> bool {
     let mut lines = text.lines();
     lines.any(|line| line.starts_with('%') && !line.is_ascii())
 }
@@ -36,8 +39,8 @@ struct Offsets(Option<Vec<usize>>);
 
 impl Offsets {
     fn of(text: &str) -> Self {
-        let all = || text.char_indices().map(|(at, _)| at);
-        Self((!text.is_ascii()).then(|| all().chain([text.len()]).collect()))
+        let offsets = || text.char_indices().map(|(offset, _)| offset);
+        Self((!text.is_ascii()).then(|| offsets().chain([text.len()]).collect()))
     }
 
     fn byte(&self, character: usize) -> usize {
@@ -55,13 +58,13 @@ impl Offsets {
 struct Finder<'a> {
     text: &'a str,
     bytes: Offsets,
-    roots: Vec<Place>,
+    roots: Vec<ValueSpan>,
     open: Vec<Open>,
 }
 
 /// A collection that has not ended yet.
 struct Open {
-    place: Place,
+    value: ValueSpan,
     /// A key whose value has not been read yet.
     key: Option<Key>,
 }
@@ -74,33 +77,33 @@ struct Key {
 }
 
 impl Finder<'_> {
-    fn take(&mut self, event: &Event<'_>, span: Span) -> Option<()> {
+    fn process(&mut self, event: &Event<'_>, span: Span) -> Option<()> {
         let (from, to) = (
             self.bytes.byte(span.start.index()),
             self.bytes.byte(span.end.index()),
         );
         match event {
-            Event::Scalar(text, style, _, tag) if self.key_is_next() => {
+            Event::Scalar(text, style, _, tag) if self.is_key_next() => {
                 let name = yaml_in::key_name(text, *style, tag.as_deref());
                 let end = match style {
                     ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
-                        quoted_end(self.text, self.behind_properties(from))
+                        quoted_end(self.text, self.after_properties(from))
                     }
                     _ => to,
                 };
                 self.begin_entry(name, from, end)
             }
-            Event::Alias(_) if self.key_is_next() => self.begin_entry(None, from, to),
+            Event::Alias(_) if self.is_key_next() => self.begin_entry(None, from, to),
             Event::Scalar(text, style, anchor, tag) => {
-                let empty = *style == ScalarStyle::Plain && text.is_empty();
-                let place = if empty {
-                    self.empty(from, *anchor != 0, tag.as_deref())
+                let is_empty = *style == ScalarStyle::Plain && text.is_empty();
+                let value = if is_empty {
+                    self.empty_value(from, *anchor != 0, tag.as_deref())
                 } else {
                     self.scalar(*style, from, to)
                 };
-                self.put(place)
+                self.add(value)
             }
-            Event::Alias(_) => self.put(Place {
+            Event::Alias(_) => self.add(ValueSpan {
                 kind: Kind::Alias,
                 start: from,
                 end: to,
@@ -116,23 +119,23 @@ impl Finder<'_> {
                 Some(())
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let mut done = self.open.pop()?.place;
-                self.close(&mut done)?;
-                self.put(done)
+                let mut collection = self.open.pop()?.value;
+                self.close(&mut collection)?;
+                self.add(collection)
             }
             _ => Some(()),
         }
     }
 
-    fn key_is_next(&self) -> bool {
+    fn is_key_next(&self) -> bool {
         self.open
             .last()
-            .is_some_and(|open| open.key.is_none() && matches!(open.place.kind, Kind::Map { .. }))
+            .is_some_and(|open| open.key.is_none() && matches!(open.value.kind, Kind::Map { .. }))
     }
 
-    fn behind_properties(&self, at: usize) -> usize {
-        match skip_properties(self.text, at) {
-            end if end == at => at,
+    fn after_properties(&self, offset: usize) -> usize {
+        match skip_properties(self.text, offset) {
+            end if end == offset => offset,
             end => skip_blank(self.text, end),
         }
     }
@@ -142,8 +145,8 @@ impl Finder<'_> {
     fn value_start(&self, from: usize) -> usize {
         let key = self.open.last().and_then(|open| open.key.as_ref());
         match key.and_then(|key| key.colon) {
-            Some(colon) => self.behind_properties(skip_blank(self.text, colon)),
-            None => self.behind_properties(from),
+            Some(colon) => self.after_properties(skip_blank(self.text, colon)),
+            None => self.after_properties(from),
         }
     }
 
@@ -165,22 +168,22 @@ impl Finder<'_> {
         Some(())
     }
 
-    fn empty(&self, from: usize, anchored: bool, tag: Option<&Tag>) -> Place {
+    fn empty_value(&self, from: usize, has_anchor: bool, tag: Option<&Tag>) -> ValueSpan {
         let key = self.open.last().and_then(|open| open.key.as_ref());
         let colon = key.and_then(|key| key.colon).unwrap_or(from);
-        let at = if anchored || tag.is_some() {
+        let offset = if has_anchor || tag.is_some() {
             skip_properties(self.text, skip_blank(self.text, colon))
         } else {
             colon
         };
-        Place {
+        ValueSpan {
             kind: Kind::Empty,
-            start: at,
-            end: at,
+            start: offset,
+            end: offset,
         }
     }
 
-    fn scalar(&self, style: ScalarStyle, from: usize, to: usize) -> Place {
+    fn scalar(&self, style: ScalarStyle, from: usize, to: usize) -> ValueSpan {
         let start = self.value_start(from);
         let (kind, end) = match style {
             ScalarStyle::Plain => (Kind::Plain, to),
@@ -188,7 +191,7 @@ impl Finder<'_> {
             ScalarStyle::DoubleQuoted => (Kind::DoubleQuoted, quoted_end(self.text, start)),
             ScalarStyle::Literal | ScalarStyle::Folded => self.block(start, to),
         };
-        Place { kind, start, end }
+        ValueSpan { kind, start, end }
     }
 
     /// Finds the end of a block scalar. Line breaks at its end belong to the value only if the header has a
@@ -203,9 +206,9 @@ impl Finder<'_> {
         } else {
             content
         };
-        let keeps = text[start..header_end].contains('+');
+        let keeps_line_breaks = text[start..header_end].contains('+');
         let body = &text[content.min(to)..to];
-        let body = if keeps {
+        let body = if keeps_line_breaks {
             body.strip_suffix('\n').unwrap_or(body)
         } else {
             body.trim_end()
@@ -223,53 +226,54 @@ impl Finder<'_> {
 
     fn begin(&mut self, kind: Kind, from: usize) {
         let start = self.value_start(from);
-        let place = Place {
+        let value = ValueSpan {
             kind,
             start,
             end: start,
         };
-        self.open.push(Open { place, key: None });
+        self.open.push(Open { value, key: None });
     }
 
-    fn close(&self, place: &mut Place) -> Option<()> {
+    fn close(&self, value: &mut ValueSpan) -> Option<()> {
         let text = self.text;
-        let last = match &place.kind {
+        let last = match &value.kind {
             Kind::List(items) => items.last(),
             Kind::Map { entries, .. } => entries.last().map(|entry| &entry.value),
             _ => None,
         };
         let last_end = last.map(|last| last.end);
-        let closing = match text.as_bytes().get(place.start) {
+        let closing = match text.as_bytes().get(value.start) {
             Some(b'{') => b'}',
             Some(b'[') => b']',
             _ => {
                 let in_flow = self.open.last().is_some_and(|parent| {
-                    matches!(parent.place.kind, Kind::List(_))
-                        && text[parent.place.start..].starts_with('[')
+                    matches!(parent.value.kind, Kind::List(_))
+                        && text[parent.value.start..].starts_with('[')
                 });
-                place.end = last_end?;
+                value.end = last_end?;
                 if in_flow {
-                    place.kind = Kind::Pair;
+                    value.kind = Kind::Pair;
                 }
                 return Some(());
             }
         };
-        let mut at = skip_blank(text, last_end.unwrap_or(place.start + 1));
-        if last_end.is_some() && text[at..].starts_with(',') {
-            at = skip_blank(text, at + 1);
+        let mut offset = skip_blank(text, last_end.unwrap_or(value.start + 1));
+        if last_end.is_some() && text[offset..].starts_with(',') {
+            offset = skip_blank(text, offset + 1);
         }
-        place.end = at + 1;
-        (text.as_bytes().get(at) == Some(&closing)).then_some(())
+        value.end = offset + 1;
+        (text.as_bytes().get(offset) == Some(&closing)).then_some(())
     }
 
-    /// Returns `None` for an invalid position, instead of panicking when the text is sliced there.
-    fn put(&mut self, value: Place) -> Option<()> {
+    /// Adds a value to the innermost collection. Returns `None` for an invalid position, so that slicing the text there
+    /// never panics.
+    fn add(&mut self, value: ValueSpan) -> Option<()> {
         self.text.get(value.start..value.end)?;
         let Some(parent) = self.open.last_mut() else {
             self.roots.push(value);
             return Some(());
         };
-        match &mut parent.place.kind {
+        match &mut parent.value.kind {
             Kind::List(items) => items.push(value),
             Kind::Map { entries, .. } => {
                 // `None` for a key that is a collection, which `read` refuses.

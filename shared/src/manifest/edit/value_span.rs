@@ -3,7 +3,7 @@
 
 /// A value and its position.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ValueSpan {
     pub(super) kind: Kind,
     /// Start of the value, after anchor and tag; for a block scalar, start of its header.
     pub(super) start: usize,
@@ -18,13 +18,13 @@ pub(super) enum Kind {
     Plain,
     SingleQuoted,
     DoubleQuoted,
-    /// `|` or `>`: the end of the header, and the start of the first content line.
+    /// A literal (`|`) or folded (`>`) scalar: the end of its header, and the start of its first content line.
     Block {
         header_end: usize,
         content: usize,
     },
     Alias,
-    List(Vec<Place>),
+    List(Vec<ValueSpan>),
     Map {
         flow: bool,
         entries: Vec<Entry>,
@@ -43,12 +43,12 @@ pub(super) struct Entry {
     pub(super) key_end: usize,
     /// Offset after the colon; `None` if there is no colon.
     pub(super) colon: Option<usize>,
-    pub(super) value: Place,
+    pub(super) value: ValueSpan,
 }
 
-impl Place {
-    /// Returns whether the value is absent or `null`.
-    pub(super) fn is_hollow(&self, text: &str) -> bool {
+impl ValueSpan {
+    /// Returns whether the value is absent, or a plain `null` or `~`.
+    pub(super) fn is_null(&self, text: &str) -> bool {
         match &self.kind {
             Kind::Empty => true,
             Kind::Plain => matches!(&text[self.start..self.end], "~" | "null" | "Null" | "NULL"),
@@ -58,33 +58,33 @@ impl Place {
 }
 
 /// Skips spaces, line breaks and comments.
-pub(super) fn skip_blank(text: &str, mut at: usize) -> usize {
+pub(super) fn skip_blank(text: &str, mut offset: usize) -> usize {
     let bytes = text.as_bytes();
     loop {
-        match bytes.get(at) {
-            Some(b' ' | b'\t' | b'\r' | b'\n') => at += 1,
-            Some(b'#') if at == 0 || bytes[at - 1].is_ascii_whitespace() => {
-                at = line_end(text, at);
+        match bytes.get(offset) {
+            Some(b' ' | b'\t' | b'\r' | b'\n') => offset += 1,
+            Some(b'#') if offset == 0 || bytes[offset - 1].is_ascii_whitespace() => {
+                offset = line_end(text, offset);
             }
-            _ => return at,
+            _ => return offset,
         }
     }
 }
 
-/// Skips anchor and tag, and the space between them; returns the offset after the last of them.
+/// Skips an anchor, a tag and the space between them; returns the offset after the last of them.
 pub(super) fn skip_properties(text: &str, start: usize) -> usize {
     let mut end = start;
     loop {
-        let at = if end == start {
+        let offset = if end == start {
             start
         } else {
             skip_blank(text, end)
         };
-        if !text[at..].starts_with(['&', '!']) {
+        if !text[offset..].starts_with(['&', '!']) {
             return end;
         }
-        let len = text[at..].find(|c: char| c.is_ascii_whitespace() || ",[]{}".contains(c));
-        end = at + len.unwrap_or(text.len() - at);
+        let len = text[offset..].find(|c: char| c.is_ascii_whitespace() || ",[]{}".contains(c));
+        end = offset + len.unwrap_or(text.len() - offset);
     }
 }
 
@@ -92,51 +92,53 @@ pub(super) fn skip_properties(text: &str, start: usize) -> usize {
 pub(super) fn quoted_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let quote = bytes.get(start).copied();
-    let mut at = start + 1;
-    while let Some(byte) = bytes.get(at) {
+    let mut offset = start + 1;
+    while let Some(byte) = bytes.get(offset) {
         match byte {
-            b'\\' if quote == Some(b'"') => at += 1,
-            b'\'' if quote == Some(b'\'') && bytes.get(at + 1) == Some(&b'\'') => at += 1,
-            _ if Some(*byte) == quote => return at + 1,
+            b'\\' if quote == Some(b'"') => offset += 1,
+            b'\'' if quote == Some(b'\'') && bytes.get(offset + 1) == Some(&b'\'') => offset += 1,
+            _ if Some(*byte) == quote => return offset + 1,
             _ => {}
         }
-        at += 1;
+        offset += 1;
     }
     text.len()
 }
 
-/// Returns the start of the line that contains `at`.
-pub(super) fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind('\n').map_or(0, |found| found + 1)
+/// Returns the start of the line that contains `offset`.
+pub(super) fn line_start(text: &str, offset: usize) -> usize {
+    text[..offset].rfind('\n').map_or(0, |index| index + 1)
 }
 
-/// Returns the end of the line, before its line break, CR included.
-pub(super) fn line_end(text: &str, at: usize) -> usize {
-    let end = text[at..].find('\n').map_or(text.len(), |found| at + found);
-    if end > at && text.as_bytes()[end - 1] == b'\r' {
+/// Returns the end of the line that contains `offset`, before its LF or CRLF.
+pub(super) fn line_end(text: &str, offset: usize) -> usize {
+    let end = text[offset..]
+        .find('\n')
+        .map_or(text.len(), |index| offset + index);
+    if end > offset && text.as_bytes()[end - 1] == b'\r' {
         end - 1
     } else {
         end
     }
 }
 
-/// Returns the column, counted in characters.
-pub(super) fn column(text: &str, at: usize) -> usize {
-    text[line_start(text, at)..at].chars().count()
+/// Returns the column of `offset`, counted in characters.
+pub(super) fn column(text: &str, offset: usize) -> usize {
+    text[line_start(text, offset)..offset].chars().count()
 }
 
-/// Returns whether only space precedes `at` on its line.
-pub(super) fn begins_line(text: &str, at: usize) -> bool {
-    text[line_start(text, at)..at]
+/// Returns whether only spaces precede `offset` on its line.
+pub(super) fn is_first_on_line(text: &str, offset: usize) -> bool {
+    text[line_start(text, offset)..offset]
         .trim_start_matches(' ')
         .is_empty()
 }
 
-/// Returns the line break in use around `at`.
-pub(super) fn line_break(text: &str, at: usize) -> &'static str {
-    let found = text[..at].rfind('\n').or_else(|| text.find('\n'));
-    match found {
-        Some(found) if text[..found].ends_with('\r') => "\r\n",
+/// Returns the last line break before `offset`, or else the first of the text; LF if the text has none.
+pub(super) fn line_break(text: &str, offset: usize) -> &'static str {
+    let index = text[..offset].rfind('\n').or_else(|| text.find('\n'));
+    match index {
+        Some(index) if text[..index].ends_with('\r') => "\r\n",
         _ => "\n",
     }
 }
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_comment_counts_as_blank_only_after_white_space() {
-        for (text, at, want) in [
+        for (text, offset, want) in [
             ("", 0, 0),
             (" \t\r\n x", 0, 5),
             ("# c\n x", 0, 5),
@@ -156,7 +158,7 @@ mod tests {
             ("a# b", 1, 1),
             ("a # to the end", 1, 14),
         ] {
-            assert_eq!(skip_blank(text, at), want, "{text:?}");
+            assert_eq!(skip_blank(text, offset), want, "{text:?}");
         }
     }
 
@@ -197,16 +199,16 @@ mod tests {
     #[test]
     fn finds_lines_and_columns() {
         let text = "ü: a\r\n  b\nc";
-        let lines = |find: fn(&str, usize) -> usize| [0, 3, 9, 11].map(|at| find(text, at));
+        let lines = |find: fn(&str, usize) -> usize| [0, 3, 9, 11].map(|offset| find(text, offset));
         assert_eq!(lines(line_start), [0, 0, 7, 11]);
         assert_eq!(lines(line_end), [5, 5, 10, 12]);
         assert_eq!(lines(column), [0, 2, 2, 0]);
         assert_eq!(
-            [0, 3, 9, 10, 11].map(|at| begins_line(text, at)),
+            [0, 3, 9, 10, 11].map(|offset| is_first_on_line(text, offset)),
             [true, false, true, false, true]
         );
         assert_eq!(
-            [0, 9, 11].map(|at| line_break(text, at)),
+            [0, 9, 11].map(|offset| line_break(text, offset)),
             ["\r\n", "\r\n", "\n"]
         );
         assert_eq!(line_end("\r\n", 0), 0);
