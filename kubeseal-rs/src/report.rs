@@ -138,7 +138,7 @@ impl Paint {
         let dumb = environment
             .variable("TERM")
             .is_none_or(|term| term == "dumb");
-        let unwanted = environment.filled_variable("NO_COLOR").is_some();
+        let unwanted = environment.nonempty_variable("NO_COLOR").is_some();
         Self {
             on: environment.stdout_is_terminal && !dumb && !unwanted,
         }

@@ -192,7 +192,7 @@ impl<'a> Walk<'a> {
             if !is_wanted || entry.file_name() == ".git" {
                 continue;
             }
-            if self.ignores(&entry.path(), kind.is_dir()) {
+            if self.is_ignored(&entry.path(), kind.is_dir()) {
                 self.has_ignored = true;
             } else if kind.is_dir() {
                 folders.push(path);
@@ -203,7 +203,7 @@ impl<'a> Walk<'a> {
         Ok(folders)
     }
 
-    fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+    fn is_ignored(&self, path: &Path, is_folder: bool) -> bool {
         let rules = self.rules.iter().flatten().rev();
         let matches = rules.map(|rules| rules.matched(path, is_folder));
         let decided = matches.into_iter().find(|found| !found.is_none());

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use kubeseal_library::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
+use kubeseal_library::certificate::{
+    self, AcceptedFingerprint, CertificateQuery, ObtainedCertificate, Origin, SettingSource,
+};
 use kubeseal_library::cluster::{Access, Clusters, Overrides};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::marked;
@@ -27,7 +29,12 @@ const CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 /// The key of the certificate cache: source, the rules' folder for relative paths, who named the
 /// source, and accepted fingerprints. A cached certificate is reused only for an equal key.
 /// Otherwise one that a rule accepts could be used where the rule does not apply.
-type CacheKey = (Source, Option<PathBuf>, By, Vec<Vouched>);
+type CacheKey = (
+    Source,
+    Option<PathBuf>,
+    SettingSource,
+    Vec<AcceptedFingerprint>,
+);
 
 /// Which certificates a run may encrypt for.
 #[derive(Clone, Copy)]
@@ -90,7 +97,7 @@ impl<'a> Session<'a> {
             .as_ref()
             .and_then(|file| file.rule_for(&path))
             .cloned();
-        let variable = |name: &str| self.environment.filled_variable(name);
+        let variable = |name: &str| self.environment.nonempty_variable(name);
         Ok(settings::decide(rules, rule, self.args, variable)?)
     }
 
@@ -126,7 +133,7 @@ impl<'a> Session<'a> {
         let cache_key = (
             source,
             folder,
-            By::from(settings.certificate.by),
+            SettingSource::from(settings.certificate.by),
             self.fingerprints(settings),
         );
         let cached = known.iter().find(|(known, _)| *known == cache_key);
@@ -145,7 +152,7 @@ impl<'a> Session<'a> {
     }
 
     /// Returns the fingerprints that make a certificate trusted.
-    fn fingerprints(&self, settings: &Settings) -> Vec<Vouched> {
+    fn fingerprints(&self, settings: &Settings) -> Vec<AcceptedFingerprint> {
         match self.recipients {
             Recipients::OfSettings => settings.fingerprints(),
             Recipients::OfUser(_) => settings.user_pins(),
@@ -173,7 +180,7 @@ impl<'a> Session<'a> {
             report::warn(remark);
         }
         let now = self.environment.now;
-        let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
+        let parsed = certificate::parse_from(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
             Source::At(at) => parsed
                 .with_context(|| format!("cannot use the certificate {}", redacted_source(at)))?,
@@ -187,30 +194,30 @@ impl<'a> Session<'a> {
         Ok(certificate)
     }
 
-    fn obtain(&self, source: &Source, settings: &Settings) -> Result<Obtained> {
+    fn obtain(&self, source: &Source, settings: &Settings) -> Result<ObtainedCertificate> {
         let wanted = match source {
             Source::At(at) if let Some(rules) = of_rule(settings) => {
-                let rule = certificate::OfRule {
+                let rule = certificate::RuleContext {
                     folder: rules.folder(),
                     tree: rules.tree(),
                     is_pinned: !self.fingerprints(settings).is_empty(),
                 };
-                return Ok(Obtained {
+                return Ok(ObtainedCertificate {
                     pem: certificate::read_named_by_rule(at, rule)?,
                     origin: Origin::Local,
                     remarks: Vec::new(),
                 });
             }
-            Source::At(at) => Wanted {
+            Source::At(at) => CertificateQuery {
                 source: at.clone(),
-                ..Wanted::default()
+                ..CertificateQuery::default()
             },
             // A certificate that is found by labels or published has to match a known fingerprint.
-            Source::Controller { .. } => Wanted {
+            Source::Controller { .. } => CertificateQuery {
                 access: self.access(source),
                 named_by: settings.certificate.by.into(),
                 fingerprints: self.fingerprints(settings),
-                ..Wanted::default()
+                ..CertificateQuery::default()
             },
         };
         Ok(certificate::obtain(&wanted, &self.clusters)?)
@@ -251,7 +258,7 @@ impl<'a> Session<'a> {
             return false;
         };
         let chosen = |flag: &Option<String>, variable: &str, default: &str| {
-            let variable = || self.environment.filled_variable(variable);
+            let variable = || self.environment.nonempty_variable(variable);
             flag.clone()
                 .or_else(variable)
                 .unwrap_or_else(|| default.to_owned())
@@ -275,7 +282,7 @@ impl<'a> Session<'a> {
     fn kubeconfig(&self) -> Option<PathBuf> {
         let variable = || {
             self.environment
-                .filled_variable("SEALED_SECRETS_KUBECONFIG")
+                .nonempty_variable("SEALED_SECRETS_KUBECONFIG")
         };
         self.args
             .cluster

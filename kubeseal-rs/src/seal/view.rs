@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::{Format, write};
-use kubeseal_library::git::{self, Dated};
+use kubeseal_library::git::{self, SealedValue};
 use kubeseal_library::walk::{self, Candidate, Kind, Skipped};
 use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
@@ -146,13 +146,13 @@ fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<V
 fn date(seen: &mut [Seen], now: Timestamp) {
     let items = seen.iter().flat_map(|seen| {
         let texts = seen.object.texts();
-        let of = move |item: &Item| Dated {
+        let of = move |item: &Item| SealedValue {
             file: &seen.path,
             text: texts.get(&item.key).map_or("", String::as_str),
         };
         seen.object.items.iter().map(of)
     });
-    let mut times = git::ages(&items.collect::<Vec<_>>()).into_iter();
+    let mut times = git::commit_times(&items.collect::<Vec<_>>()).into_iter();
     for seen in seen {
         let times = times.by_ref().take(seen.object.items.len());
         seen.ages = times.map(|time| Some(days(time?, now))).collect();

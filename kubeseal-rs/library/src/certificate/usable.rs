@@ -45,15 +45,15 @@ fn advice(origin: Origin) -> &'static str {
 ///
 /// Fails if the certificate is unusable or has expired.
 pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
-    parse_of(Origin::Local, pem, now)
+    parse_from(Origin::Local, pem, now)
 }
 
-/// Like [`parse`], for a certificate of any origin.
+/// Like [`parse`], for a certificate from any origin.
 ///
 /// # Errors
 ///
 /// Fails if the certificate is unusable or has expired.
-pub fn parse_of(
+pub fn parse_from(
     origin: Origin,
     pem: &[u8],
     now: Timestamp,
@@ -63,20 +63,20 @@ pub fn parse_of(
     match certificate.validity(now) {
         Validity::Expired => {
             return Err(UseError::Expired {
-                date: day(certificate.not_after()),
+                date: format_date(certificate.not_after()),
                 origin,
             });
         }
         Validity::NotYet => remarks.push(format!(
             "the certificate is not valid before {}; check the clock of this machine",
-            day(certificate.not_before())
+            format_date(certificate.not_before())
         )),
         Validity::Valid => {}
     }
     if contains_private_key(pem) {
         remarks.push(
-            "the file of the certificate also contains a private key, which must not be given away; pass a file with \
-             the certificate alone"
+            "the certificate file also contains a private key, which must be kept secret; pass a file that contains only \
+             the certificate"
                 .to_owned(),
         );
     }
@@ -90,8 +90,8 @@ pub fn parse_of(
 }
 
 /// Formats a date as `January 2, 2006`, in UTC.
-fn day(at: Timestamp) -> String {
-    at.strftime("%B %-d, %Y").to_string()
+fn format_date(time: Timestamp) -> String {
+    time.strftime("%B %-d, %Y").to_string()
 }
 
 #[cfg(test)]
@@ -101,6 +101,6 @@ mod tests {
     #[test]
     fn formats_dates_like_upstream() {
         let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
-        assert_eq!(day(at), "January 2, 2006");
+        assert_eq!(format_date(at), "January 2, 2006");
     }
 }

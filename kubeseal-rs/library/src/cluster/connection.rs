@@ -143,7 +143,7 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
 fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
-        let variable = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
+        let variable = environment.nonempty_variable("SEALED_SECRETS_KUBECONFIG");
         let is_by_variable = variable.is_some_and(|named| Path::new(&named) == path);
         files.add(path, is_by_variable)?;
         return Ok(files);
@@ -205,7 +205,7 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
 fn in_cluster(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
     // Without this variable, the most likely cause is that there is no cluster at all.
     if environment
-        .filled_variable("KUBERNETES_SERVICE_HOST")
+        .nonempty_variable("KUBERNETES_SERVICE_HOST")
         .is_none()
     {
         return Err(ClusterError::NoCluster);

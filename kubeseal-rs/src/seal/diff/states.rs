@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
-use kubeseal_library::git::{Differing, GitError, Repository, Submodule};
+use kubeseal_library::git::{Differences, GitError, Repository, Submodule};
 use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
 use zeroize::Zeroizing;
@@ -48,11 +48,11 @@ impl<'a> Comparison<'a> {
         to: Option<ObjectId>,
     ) -> Result<Vec<Changed>, GitError> {
         let differing = match to {
-            Some(to) => repository.differing(from, to)?,
-            None => repository.differing_from_work_tree(from)?,
+            Some(to) => repository.differences(from, to)?,
+            None => repository.differences_from_work_tree(from)?,
         };
         self.name_nested(repository, &differing);
-        let Differing {
+        let Differences {
             files,
             unlisted,
             skipped,
@@ -95,7 +95,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Names the other repositories in the work tree that are passed over.
-    fn name_nested(&self, repository: &Repository, differing: &Differing) {
+    fn name_nested(&self, repository: &Repository, differing: &Differences) {
         let nested = differing.nested.iter();
         let nested = nested.map(|folder| repository.root().join(folder));
         for folder in nested.filter(|folder| self.includes(folder)) {

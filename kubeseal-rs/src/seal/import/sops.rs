@@ -42,7 +42,7 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
     };
     args.destination.check()?;
     let trusted = Trusted {
-        vault: environment.filled_variable("VAULT_ADDR"),
+        vault: environment.nonempty_variable("VAULT_ADDR"),
         named: &args.key_service,
     };
     let secrets = match name {

@@ -130,9 +130,9 @@ fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
 pub fn access(place: &Place, environment: &Environment) -> Access {
     let setting = |arg: &Option<String>, variable: &str| {
         arg.clone()
-            .or_else(|| environment.filled_variable(variable))
+            .or_else(|| environment.nonempty_variable(variable))
     };
-    let kubeconfig = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
+    let kubeconfig = environment.nonempty_variable("SEALED_SECRETS_KUBECONFIG");
     Access {
         kubeconfig: place
             .cluster
