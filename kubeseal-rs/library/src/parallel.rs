@@ -19,7 +19,7 @@ pub fn map<T: Sync, S, R: Send>(
         _ => std::thread::available_parallelism().map_or(1, usize::from),
     };
     let next = AtomicUsize::new(0);
-    let take = || {
+    let process_items = || {
         let (mut state, mut done) = (start(), Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -30,12 +30,12 @@ pub fn map<T: Sync, S, R: Send>(
         }
     };
     let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..processors.min(items.len()))
-            .map(|_| scope.spawn(take))
+        let threads: Vec<_> = (1..processors.min(items.len()))
+            .map(|_| scope.spawn(process_items))
             .collect();
-        let mut done = take();
-        for other in others {
-            match other.join() {
+        let mut done = process_items();
+        for thread in threads {
+            match thread.join() {
                 Ok(results) => done.extend(results),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
@@ -55,8 +55,8 @@ mod tests {
         for count in [0, 1, 2, 1000] {
             let items: Vec<usize> = (0..count).collect();
             let results = map(&items, || (), |(), index, item| (index, item * 2));
-            let wanted: Vec<_> = items.iter().map(|item| (*item, item * 2)).collect();
-            assert_eq!(results, wanted);
+            let expected: Vec<_> = items.iter().map(|item| (*item, item * 2)).collect();
+            assert_eq!(results, expected);
         }
     }
 }

@@ -97,7 +97,7 @@ pub fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
 /// # Errors
 ///
 /// Fails if the folder, or one below it, cannot be read.
-pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
+pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     // Every error ends the walk, so there are no notices.
     let mut notices = |_| ();
     let mut walk = Walk::new(folder, None, &mut notices)?;
@@ -701,7 +701,7 @@ mod tests {
         for name in ["a.yaml", "sub/b.yml", "c.txt"] {
             fs::write(inner.join(name), SEALED).unwrap();
         }
-        let found = everything(&inner).unwrap();
+        let found = all_manifests(&inner).unwrap();
         let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
         assert_eq!(paths, [inner.join("a.yaml"), inner.join("sub/b.yml")]);
     }

@@ -11,7 +11,7 @@ use kubeseal_library::certificate::{
 };
 use kubeseal_library::cluster::{Access, Clusters, Overrides};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::marked;
+use kubeseal_library::keys::compromised;
 use kubeseal_library::kubeconfig;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
         };
         settings.check_certificate(&certificate)?;
         let cache = self.environment.cache_folder();
-        marked::check(cache.as_deref(), certificate.fingerprint())?;
+        compromised::check(cache.as_deref(), certificate.fingerprint())?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
     }

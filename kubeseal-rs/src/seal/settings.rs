@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kubeseal_library::certificate::{AcceptedFingerprint, SettingSource, is_url};
 use kubeseal_library::files;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::rules::{Broken, Rule, RulesFile, Source};
+use kubeseal_library::rules::{Rule, RulesFile, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::{Scope, UnknownScope};
 
@@ -85,7 +85,7 @@ const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
 pub enum SettingsError {
     /// A rule is violated.
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Broken(#[from] Violation),
     /// The variable for the scope is not a scope.
     #[error("SEALED_SECRETS_SCOPE: {0}")]
     Variable(UnknownScope),

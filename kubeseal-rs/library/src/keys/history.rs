@@ -31,7 +31,7 @@ pub struct Commit {
 ///
 /// Fails if a path is not in a repository.
 pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
+    let mut roots = BTreeSet::new();
     for path in paths {
         let path = std::path::absolute(path)?;
         let folder = if path.is_dir() {
@@ -40,14 +40,14 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
             path.parent().unwrap_or(Path::new("/"))
         };
         match git::work_tree(folder) {
-            Some(root) => found.insert(root),
+            Some(root) => roots.insert(root),
             None => bail!(
                 "{} is not in a Git repository, so it has no branches",
                 path.shown()
             ),
         };
     }
-    Ok(found)
+    Ok(roots)
 }
 
 /// Returns the SealedSecrets in every local and remote branch of a repository.
@@ -89,7 +89,7 @@ pub fn in_branches(root: &Path) -> Result<Found> {
 pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
-    let mut found = Vec::new();
+    let mut commits = Vec::new();
     for version in repository.versions(is_manifest)? {
         let contents = blobs.read(version.blob, &version.path)?;
         if !contents.sealed.is_empty() || !contents.unread.is_empty() {
@@ -99,10 +99,10 @@ pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
                 at: version.at,
                 path: version.path,
             };
-            found.push((commit, contents.clone()));
+            commits.push((commit, contents.clone()));
         }
     }
-    Ok(found)
+    Ok(commits)
 }
 
 fn is_manifest(path: &str) -> bool {

@@ -2,7 +2,7 @@
 //! SIGNERS").
 //!
 //! A line that cannot be parsed is an error with its line number. Skipping an unknown restriction
-//! would accept signers that it excludes.
+//! would accept signers that the restriction excludes.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -33,7 +33,7 @@ pub struct Signers(Vec<Signer>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
-    #[error("not a UTF-8 text of at most 1 MiB")]
+    #[error("not UTF-8 text of at most 1 MiB")]
     NoText,
     /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
@@ -129,8 +129,8 @@ impl Signer {
         let is_new = match (name.to_ascii_lowercase().as_str(), value) {
             ("cert-authority", None) => !std::mem::replace(&mut self.is_authority, true),
             ("namespaces", Some(value)) => self.namespaces.replace(value.to_owned()).is_none(),
-            ("valid-after", Some(value)) => self.after.replace(time(value)?).is_none(),
-            ("valid-before", Some(value)) => self.before.replace(time(value)?).is_none(),
+            ("valid-after", Some(value)) => self.after.replace(parse_time(value)?).is_none(),
+            ("valid-before", Some(value)) => self.before.replace(parse_time(value)?).is_none(),
             _ => return Err("unknown option"),
         };
         if is_new {
@@ -142,11 +142,11 @@ impl Signer {
 }
 
 /// Splits a line outside quotes. Like `ssh-keygen`, supports no escapes inside quotes.
-fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
+fn split(text: &str, is_separator: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
     let mut is_quoted = false;
     let parts = text.split(|c: char| {
         is_quoted ^= c == '"';
-        !is_quoted && is_between(c)
+        !is_quoted && is_separator(c)
     });
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     if is_quoted {
@@ -173,16 +173,16 @@ fn unquoted(text: &str) -> &str {
 /// Parses `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, followed by `Z`. Without `Z`,
 /// `ssh-keygen` uses the machine's time zone, so the same file would have another meaning on
 /// another machine.
-fn time(text: &str) -> Result<Timestamp, &'static str> {
-    const FORM: &str = "invalid time: expected YYYYMMDD or YYYYMMDDHHMM[SS], followed by Z";
-    let digits = text.strip_suffix(['Z', 'z']).ok_or(FORM)?;
+fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
+    const INVALID: &str = "invalid time: expected YYYYMMDD or YYYYMMDDHHMM[SS], followed by Z";
+    let digits = text.strip_suffix(['Z', 'z']).ok_or(INVALID)?;
     if ![8, 12, 14].contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(FORM);
+        return Err(INVALID);
     }
-    let whole = format!("{digits:0<14}");
-    let part = |from: usize, to: usize| whole[from..to].parse::<i8>().map_err(|_| FORM);
-    let year = whole[..4].parse::<i16>().map_err(|_| FORM)?;
-    let at = DateTime::new(
+    let padded = format!("{digits:0<14}");
+    let part = |from: usize, to: usize| padded[from..to].parse::<i8>().map_err(|_| INVALID);
+    let year = padded[..4].parse::<i16>().map_err(|_| INVALID)?;
+    let time = DateTime::new(
         year,
         part(4, 6)?,
         part(6, 8)?,
@@ -191,23 +191,23 @@ fn time(text: &str) -> Result<Timestamp, &'static str> {
         part(12, 14)?,
         0,
     );
-    let at = at.and_then(|at| TimeZone::UTC.to_timestamp(at));
-    at.map_err(|_| FORM)
+    let time = time.and_then(|time| TimeZone::UTC.to_timestamp(time));
+    time.map_err(|_| INVALID)
 }
 
 /// Returns whether a pattern of the list matches and none that begins with `!` does.
 fn matches(list: &str, namespace: &str) -> bool {
-    let mut is_in = false;
+    let mut is_match = false;
     for pattern in list.split(',') {
         match pattern.strip_prefix('!') {
             Some(pattern) if matches_pattern(pattern.as_bytes(), namespace.as_bytes()) => {
                 return false;
             }
             Some(_) => {}
-            None => is_in |= matches_pattern(pattern.as_bytes(), namespace.as_bytes()),
+            None => is_match |= matches_pattern(pattern.as_bytes(), namespace.as_bytes()),
         }
     }
-    is_in
+    is_match
 }
 
 /// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracks only to the
@@ -321,20 +321,20 @@ mod tests {
             let _ = Signers::parse(text.as_bytes());
             let _ = Signers::parse(format!("{text} {KEY}").as_bytes());
             let _ = Signers::parse(format!("jane {text} {KEY}").as_bytes());
-            let _ = (time(&text), matches(&text, &text), split(&text, |c| c == ','));
+            let _ = (parse_time(&text), matches(&text, &text), split(&text, |c| c == ','));
         }
 
         #[test]
         fn matches_like_an_exhaustive_search(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
-            fn slow(pattern: &[u8], text: &[u8]) -> bool {
+            fn matches_exhaustively(pattern: &[u8], text: &[u8]) -> bool {
                 match (pattern.first(), text.first()) {
                     (None, end) => end.is_none(),
-                    (Some(b'*'), end) => slow(&pattern[1..], text) || end.is_some() && slow(pattern, &text[1..]),
+                    (Some(b'*'), end) => matches_exhaustively(&pattern[1..], text) || end.is_some() && matches_exhaustively(pattern, &text[1..]),
                     (Some(_), None) => false,
-                    (Some(p), Some(t)) => (*p == b'?' || p == t) && slow(&pattern[1..], &text[1..]),
+                    (Some(p), Some(t)) => (*p == b'?' || p == t) && matches_exhaustively(&pattern[1..], &text[1..]),
                 }
             }
-            proptest::prop_assert_eq!(matches_pattern(pattern.as_bytes(), text.as_bytes()), slow(pattern.as_bytes(), text.as_bytes()));
+            proptest::prop_assert_eq!(matches_pattern(pattern.as_bytes(), text.as_bytes()), matches_exhaustively(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

@@ -197,7 +197,7 @@ impl KeyStore {
         match self {
             // The API server refuses to create an object that exists.
             Self::Cluster { .. } => Ok(()),
-            Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
+            Self::Folder { keys, .. } => folder::path_for_new_key(keys, name).map(drop),
         }
     }
 

@@ -359,7 +359,7 @@ fn candidates(
     });
     let mut found = Vec::new();
     for folder in of_controllers {
-        found.extend(walk::everything(&folder)?);
+        found.extend(walk::all_manifests(&folder)?);
     }
     // Without paths, `candidates` would search the current folder.
     if !others.is_empty() {

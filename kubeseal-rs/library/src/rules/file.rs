@@ -40,7 +40,7 @@ pub enum RulesFileError {
     /// The file belongs to another user, who could choose the certificate.
     #[error(
         "{}, or the file that it links to, belongs neither to you nor to the owner of the sealed file's folder; \
-         its author would choose the certificate\nhint: if the file is right, name it with \
+         its author would choose the certificate\nhint: if the file is right, pass it with \
          --config",
         .0.shown()
     )]
@@ -48,7 +48,7 @@ pub enum RulesFileError {
 }
 
 impl RulesFileError {
-    /// Returns the file and the line of the error.
+    /// Returns the file and the line of the error; line 1 if the error has no line.
     pub fn file(&self) -> (PathBuf, usize) {
         match self {
             Self::File(error) => (error.path().to_owned(), 1),
@@ -70,8 +70,8 @@ impl RulesFile {
             path: path.to_owned(),
             source,
         })?;
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let folder = whole.parent().unwrap_or(Path::new("/"));
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = absolute.parent().unwrap_or(Path::new("/"));
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let tree = git::work_tree(&folder).filter(|tree| folder.starts_with(tree));
         Ok(Self {
@@ -118,8 +118,8 @@ impl RulesFile {
         &self.folder
     }
 
-    /// Returns the Git work tree around the folder, or the folder itself. Its author also wrote the
-    /// rules.
+    /// Returns the Git work tree around the folder, or the folder itself. The author of the tree also
+    /// wrote the rules.
     pub fn tree(&self) -> &Path {
         &self.tree
     }
