@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
 use kubeseal_library::certificate::{AcceptedFingerprint, CertificateQuery, SettingSource};
-use kubeseal_library::cluster::{Access, ByToken, Hidden, Overrides, Timeout};
+use kubeseal_library::cluster::{Access, Hidden, Overrides, Timeout, TokenAccess};
 use kubeseal_library::kubeconfig::Choice;
 use shared::scope::Scope;
 
@@ -406,7 +406,7 @@ fn access(flags: &Flags) -> Access {
             Some(text) if flags.is_set("request-timeout") => Timeout::of(timeout(text)),
             _ => Timeout::default(),
         },
-        by_token: ByToken {
+        by_token: TokenAccess {
             url: text("authorized"),
             token_file: file("token-file"),
             authority: file("authority"),

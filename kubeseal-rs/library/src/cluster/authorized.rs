@@ -72,7 +72,7 @@ pub enum AuthorizedError {
          hint: check that the address is the controller's TLS port, and that controller and client have the \
          same version"
     )]
-    Nonsense,
+    MalformedResponse,
 }
 
 /// A connection to the port, with the caller's token.
@@ -148,7 +148,7 @@ impl Authorized {
         match self.post("rotate", sealed)? {
             (StatusCode::OK, text) => serde_json::from_str(&text)
                 .map(Some)
-                .map_err(|_| AuthorizedError::Nonsense),
+                .map_err(|_| AuthorizedError::MalformedResponse),
             (StatusCode::CONFLICT, _) => Ok(None),
             (code, text) => Err(error_of_status(code, "rotate", &text)),
         }
@@ -197,7 +197,9 @@ fn is_token(text: &str) -> bool {
 
 fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorizedError> {
     match code {
-        StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorizedError::Nonsense),
+        StatusCode::OK | StatusCode::CONFLICT => {
+            keys_in(text).ok_or(AuthorizedError::MalformedResponse)
+        }
         code => Err(error_of_status(code, "verify", text)),
     }
 }
@@ -250,7 +252,10 @@ mod tests {
         assert_eq!(found["b"], None);
         for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
             let error = understood(StatusCode::OK, text).unwrap_err();
-            assert!(matches!(error, AuthorizedError::Nonsense), "{text}");
+            assert!(
+                matches!(error, AuthorizedError::MalformedResponse),
+                "{text}"
+            );
         }
     }
 }

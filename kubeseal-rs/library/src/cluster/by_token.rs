@@ -26,7 +26,7 @@ const ACCOUNT: &str = "system:serviceaccount:";
 
 /// The flags about the TLS port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ByToken {
+pub struct TokenAccess {
     /// The port's address, instead of the one derived from the Service.
     pub url: Option<String>,
     /// A file with a token, instead of a newly requested one.

@@ -145,7 +145,7 @@ pub enum ClusterError {
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
     #[error("{what}: cannot parse the response\nhint: check that the Service is the controller's")]
-    Nonsense {
+    MalformedResponse {
         /// The request that failed.
         what: &'static str,
     },

@@ -29,7 +29,7 @@ use shared::key::{Certificate, Fingerprint};
 use crate::environment::Environment;
 use api::{Answer, Api};
 pub use authorized::{Authorized, AuthorizedError, KeysOfItems};
-pub use by_token::{ByToken, NoToken};
+pub use by_token::{NoToken, TokenAccess};
 pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
@@ -57,7 +57,7 @@ pub struct Access {
     /// Time limits for requests.
     pub timeout: Timeout,
     /// How to reach the controller's TLS port.
-    pub by_token: ByToken,
+    pub by_token: TokenAccess,
 }
 
 /// How long to wait for the controller. `None` waits without limit, which only a flag can request.
@@ -119,7 +119,7 @@ pub struct Controller {
     port: String,
     /// The number of the Service's TLS port, if the Service has one.
     authorized_port: Option<u16>,
-    by_token: ByToken,
+    by_token: TokenAccess,
     authorized: OnceLock<Authorized>,
 }
 
@@ -329,7 +329,7 @@ impl Controller {
         };
         serde_json::from_slice(&body)
             .map(Some)
-            .map_err(|_| ClusterError::Nonsense { what: ROTATE })
+            .map_err(|_| ClusterError::MalformedResponse { what: ROTATE })
     }
 
     /// Returns the connection to the TLS port, if the user named that port or an earlier

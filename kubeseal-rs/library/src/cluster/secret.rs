@@ -17,6 +17,6 @@ impl Cluster {
         let what = "cannot read the Secret";
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
         let body = Zeroizing::new(self.api.get(&path)?.success(what)?);
-        super::parse(&body).map_err(|_| ClusterError::Nonsense { what })
+        super::parse(&body).map_err(|_| ClusterError::MalformedResponse { what })
     }
 }

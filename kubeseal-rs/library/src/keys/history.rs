@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use gix::ObjectId;
 
-use super::survey::{Contents, Found, Origin, rule_namespace};
+use super::survey::{Contents, Inventory, Origin, rule_namespace};
 use crate::git::{self, Repository};
 use crate::shown::ShowPath as _;
 use crate::walk::{Kind, may_hide_kind, mentions};
@@ -55,10 +55,10 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
 /// # Errors
 ///
 /// Fails if the repository cannot be read.
-pub fn in_branches(root: &Path) -> Result<Found> {
+pub fn in_branches(root: &Path) -> Result<Inventory> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
-    let mut found = Found::default();
+    let mut found = Inventory::default();
     for branch in repository.branches()? {
         for (path, blob) in repository.files(branch.commit)? {
             if !is_manifest(&path) {
@@ -140,7 +140,7 @@ fn read_blob(repository: &Repository, blob: ObjectId, path: &str) -> Result<Cont
     if !mentions(&bytes, Kind::SealedSecret) && !may_hide_kind(&bytes) {
         return Ok(Contents::default());
     }
-    Ok(Contents::of_found(Path::new(path), bytes))
+    Ok(Contents::parse_found(Path::new(path), bytes))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -27,4 +27,4 @@ pub mod survey;
 
 pub use record::KeyRecord;
 pub use store::KeyStore;
-pub use survey::{Found, Holder, Origin, Survey, Unread};
+pub use survey::{Holder, Inventory, Origin, Survey, Unread};

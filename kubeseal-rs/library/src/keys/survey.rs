@@ -88,27 +88,27 @@ pub struct Holder {
 pub struct Unread {
     /// The location, for messages.
     pub place: String,
-    /// Why it cannot be read.
+    /// Why the file or object cannot be read.
     pub why: String,
 }
 
-/// Everything that may need a key.
+/// The SealedSecrets that may need a key, and what could not be read.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Inventory {
     /// The SealedSecrets that can be read.
     pub holders: Vec<Holder>,
     /// Files and objects that cannot be read.
     pub unread: BTreeSet<Unread>,
 }
 
-impl Found {
+impl Inventory {
     /// Adds the contents of `other`.
     pub fn extend(&mut self, other: Self) {
         self.holders.extend(other.holders);
         self.unread.extend(other.unread);
     }
 
-    /// Adds the contents of a file. SealedSecrets without a namespace get this one.
+    /// Adds the contents of a file. SealedSecrets without a namespace get `namespace`.
     pub(super) fn add(
         &mut self,
         contents: Contents,
@@ -175,8 +175,8 @@ pub struct Dependent {
 }
 
 impl Survey {
-    /// Tries items with the keys, on all processors.
-    pub fn of(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
+    /// Determines which key of the ring each item needs, on all processors.
+    pub fn run(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
         let is_named = depth == Depth::Unnamed && holders.len() > MAX_TO_DECRYPT;
         let progress = Progress::new("objects", holders.len(), line);
         let found = parallel::map(
@@ -202,8 +202,8 @@ impl Survey {
         }
     }
 
-    /// Queries a controller about items that no local key decrypts. `holders` must be those of the
-    /// survey. Returns the objects that the caller may not verify; these remain undecided.
+    /// Asks a controller which key decrypts the items that no local key decrypts. `holders` must be those of
+    /// the survey. Returns the objects that RBAC does not allow the caller to verify; they remain undecided.
     ///
     /// # Errors
     ///
@@ -213,18 +213,20 @@ impl Survey {
         holders: &[Holder],
         controller: &Authorized,
     ) -> Result<Vec<(Origin, AuthorizedError)>, AuthorizedError> {
-        let mut unknown = Vec::new();
+        let mut forbidden = Vec::new();
         for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
             if !needs.values().any(is_undecided) {
                 continue;
             }
             match controller.keys(&holder.sealed) {
-                Ok(keys) => learn(needs, keys),
-                Err(error @ AuthorizedError::Forbidden(_)) => unknown.push((origin.clone(), error)),
+                Ok(keys) => apply_keys(needs, keys),
+                Err(error @ AuthorizedError::Forbidden(_)) => {
+                    forbidden.push((origin.clone(), error))
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(unknown)
+        Ok(forbidden)
     }
 
     /// Returns the items that need this key, or may need it.
@@ -280,7 +282,7 @@ fn is_undecided(need: &Need) -> bool {
     matches!(need, Need::Undecided(_))
 }
 
-fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
+fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     for (item, key) in keys {
         if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
             && is_undecided(need)
@@ -290,14 +292,14 @@ fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     }
 }
 
-/// Returns the SealedSecrets in files and below folders. One without a namespace gets the namespace
-/// of the rule for its file.
+/// Returns the SealedSecrets in files and below folders. A SealedSecret without a namespace gets
+/// the namespace of the rule for its file.
 ///
 /// # Errors
 ///
 /// Fails if a named file cannot be read or is not a manifest, or if its rules cannot be read.
-pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
-    let mut found = Found::default();
+pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
+    let mut found = Inventory::default();
     if paths.is_empty() {
         return Ok(found);
     }
@@ -314,9 +316,9 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
         };
         let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
         let contents = if named {
-            Contents::of(&path, bytes.clone())
+            Contents::parse(&path, bytes.clone())
         } else if is_mentioned || walk::may_hide_kind(&bytes) {
-            Contents::of_found(&path, bytes.clone())
+            Contents::parse_found(&path, bytes.clone())
         } else {
             Contents::default()
         };
@@ -325,7 +327,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
             let why = if contents.unread.is_empty() {
                 loose::remark(&bytes, line)
             } else {
-                // It may belong to the SealedSecret that cannot be read.
+                // The value may belong to the SealedSecret that cannot be read.
                 format!("line {line}: sealed value outside the SealedSecrets that can be read")
             };
             let place = place.clone();
@@ -353,19 +355,19 @@ fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    let (of_controllers, others): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
+    let (sealed_folders, other_paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
         let name = path.file_name();
         name.is_some_and(|name| name == "sealed") && path.is_dir()
     });
-    let mut found = Vec::new();
-    for folder in of_controllers {
-        found.extend(walk::all_manifests(&folder)?);
+    let mut candidates = Vec::new();
+    for folder in sealed_folders {
+        candidates.extend(walk::all_manifests(&folder)?);
     }
     // Without paths, `candidates` would search the current folder.
-    if !others.is_empty() {
-        found.extend(walk::candidates(&others, notices)?);
+    if !other_paths.is_empty() {
+        candidates.extend(walk::candidates(&other_paths, notices)?);
     }
-    Ok(walk::in_order(found))
+    Ok(walk::in_order(candidates))
 }
 
 /// Returns the namespace that the rule in `.seal.yaml` for a file sets, if any.
@@ -383,7 +385,7 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 
 impl Contents {
     /// Parses the bytes of a file.
-    pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+    pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         // The content is unknown until the template is rendered.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
         let why = |error: &dyn std::error::Error| {
@@ -412,14 +414,13 @@ impl Contents {
     }
 
     /// Parses the bytes of a file that was found, not named by the user. Many templates contain a
-    /// backslash or an exclamation mark, so these alone do not make a malformed file worth
-    /// reporting.
-    pub fn of_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+    /// backslash or an exclamation mark, so a malformed file is not reported because of these alone.
+    pub fn parse_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
         let doubtful = (!is_mentioned).then(|| bytes.clone());
-        let contents = Self::of(path, bytes);
-        let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
-        if contents.is_malformed && !may_hold() {
+        let contents = Self::parse(path, bytes);
+        let may_contain = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+        if contents.is_malformed && !may_contain() {
             return Self::default();
         }
         contents
@@ -454,14 +455,14 @@ mod tests {
             common_name: String::new(),
         };
         let now = Timestamp::UNIX_EPOCH;
-        let new = spec.generate(now, &mut shared::random::system()).unwrap();
-        let fingerprint = new.pair.fingerprint().clone();
-        let key = RingKey::new("k".into(), now, new.pair);
+        let generated = spec.generate(now, &mut shared::random::system()).unwrap();
+        let fingerprint = generated.pair.fingerprint().clone();
+        let key = RingKey::new("k".into(), now, generated.pair);
         (KeyRing::new([Arc::new(key)]), fingerprint)
     }
 
-    /// Returns a SealedSecret with a value in the form of a sealed one for 2048 bits, which no key
-    /// decrypts.
+    /// Returns a SealedSecret that names this key. Its value has the form of one sealed for 2048 bits, but no
+    /// key decrypts it.
     fn holder(key: &Fingerprint) -> Holder {
         let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let text = shared::base64::encode(&bytes);
@@ -489,7 +490,7 @@ mod tests {
             (MAX_TO_DECRYPT + 1, Depth::All, 0),
         ] {
             let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
-            let survey = Survey::of(&holders, &ring, depth, None);
+            let survey = Survey::run(&holders, &ring, depth, None);
             assert_eq!(survey.unopened, unopened, "{count} {depth:?}");
             let undecided = survey.undecided().len();
             assert_eq!(undecided, count - unopened, "{count} {depth:?}");
@@ -497,7 +498,7 @@ mod tests {
     }
 
     fn contents(text: &str) -> Contents {
-        Contents::of(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
+        Contents::parse(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
     }
 
     #[test]
@@ -505,7 +506,7 @@ mod tests {
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
         for (why, text, sealed, unread) in [
             (
-                "sound",
+                "well-formed",
                 "metadata: {name: a}\nspec: {encryptedData: {a: AAAA}}",
                 1,
                 "",

@@ -103,7 +103,7 @@ struct Signing {
 impl Signing {
     /// Reads the signing key before anything is written.
     fn of(args: &KeysBackup) -> Result<Self> {
-        let place = signature::place(&args.archive);
+        let place = signature::default_path(&args.archive);
         let Some(path) = &args.sign else {
             return Ok(Self { place, key: None });
         };

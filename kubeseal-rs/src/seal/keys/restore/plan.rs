@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use kubeseal_library::keys::KeyRecord;
-use kubeseal_library::keys::restored::{Restored, Use};
+use kubeseal_library::keys::restored::{KeyUse, RestoredSecret};
 use shared::key::Fingerprint;
 use shared::key_marks::{KeyProperties, KeyState, states};
 use shared::resource::COMPROMISED_ANNOTATION;
@@ -93,9 +93,9 @@ impl<'a> Plan<'a> {
         let mut steps: Vec<Step<'a>> = Vec::new();
         for record in &records {
             let key_use = if chosen.is_some() && record.fingerprint() == chosen {
-                Use::Sealing
+                KeyUse::Sealing
             } else {
-                Use::UnsealOnly(now)
+                KeyUse::UnsealOnly(now)
             };
             steps.push(step(record, there, &mut after, key_use)?);
         }
@@ -163,7 +163,7 @@ fn step<'a>(
     record: &KeyRecord,
     there: &'a [KeyRecord],
     after: &mut Vec<After>,
-    key_use: Use,
+    key_use: KeyUse,
 ) -> Result<Step<'a>> {
     let mut step = Step {
         name: record.name().to_owned(),
@@ -180,7 +180,7 @@ fn step<'a>(
         let waits = |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
         let waiting: Vec<&KeyRecord> = there.iter().filter(waits).collect();
         step.action = Action::Exists(name);
-        if key_use == Use::Sealing && !waiting.is_empty() {
+        if key_use == KeyUse::Sealing && !waiting.is_empty() {
             for same in after.iter_mut().filter(|after| after.is(key)) {
                 same.facts.marks.is_opening_only = false;
             }
@@ -189,10 +189,10 @@ fn step<'a>(
         return Ok(step);
     }
     let name = name_for(record, key, after)?;
-    if key_use == Use::Sealing {
+    if key_use == KeyUse::Sealing {
         check_marks(record)?;
     }
-    let mut restored = Restored::new(record, key, key_use);
+    let mut restored = RestoredSecret::new(record, key, key_use);
     restored.secret.metadata.name = Some(name);
     let stored = KeyRecord::new(restored.secret, None);
     after.push(After::of(&stored));
