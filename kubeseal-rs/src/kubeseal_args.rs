@@ -403,7 +403,7 @@ fn access(flags: &Flags) -> Access {
         namespace: flags.text("controller-namespace").to_owned(),
         is_unnamed: !flags.is_set("controller-name") && !flags.is_set("controller-namespace"),
         timeout: match flags.text_if_any("request-timeout") {
-            Some(text) if flags.is_set("request-timeout") => Timeout::of(timeout(text)),
+            Some(text) if flags.is_set("request-timeout") => Timeout::from_flag(timeout(text)),
             _ => Timeout::default(),
         },
         by_token: TokenAccess {

@@ -27,7 +27,7 @@ pub enum Kind {
     /// A kubeconfig or a rules file.
     Settings,
     /// A response of a controller.
-    Answer,
+    Response,
     /// A page of a list from the API server.
     List,
 }
@@ -41,7 +41,7 @@ impl Kind {
             Self::Certificate => 10,
             Self::Keys => 64,
             Self::Credential => 1,
-            Self::Answer => 32,
+            Self::Response => 32,
             Self::List => 512,
         }
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Kind {
             Self::Keys => "keys",
             Self::Credential => "a token, passphrase or identity",
             Self::Settings => "settings",
-            Self::Answer => "a response",
+            Self::Response => "a response",
             Self::List => "a list",
         })
     }

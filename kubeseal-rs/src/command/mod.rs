@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use kubeseal_library::certificate::{self, CertificateQuery, ObtainError, UseError};
-use kubeseal_library::cluster::rotated::NotRotated;
+use kubeseal_library::cluster::rotated::RotationError;
 use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files::{self, FileError};
@@ -241,7 +241,7 @@ pub enum CommandError {
         /// The name of the SealedSecret.
         name: String,
         /// The problem with the answer.
-        problem: NotRotated,
+        problem: RotationError,
     },
 }
 

@@ -109,7 +109,10 @@ fn find_without_service(
     accepted: &[AcceptedFingerprint],
     cache: &Cache,
 ) -> Result<Offer, ObtainError> {
-    let candidates = missing.candidates.iter().filter(|_| missing.may_be_another);
+    let candidates = missing
+        .candidates
+        .iter()
+        .filter(|_| missing.can_use_candidate);
     for service in candidates {
         let pin = cache.pin(service).map(|seen| seen.fingerprint);
         if accepted.is_empty() && pin.is_none() {
@@ -139,7 +142,7 @@ fn find_without_service(
 /// is about neither the service proxy nor the Service.
 fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -> Option<Offer> {
     match error {
-        ClusterError::Refused { problem, .. } if problem.is_in_the_way() => {}
+        ClusterError::Refused { problem, .. } if problem.is_unreachable() => {}
         ClusterError::NoService(_) => {}
         _ => return None,
     }

@@ -266,7 +266,7 @@ mod tests {
     fn generates_values_in_the_format_of_the_recipe() {
         assert_eq!(secret_text(&generate("hex:8", None), 0).len(), 16);
         let uuid = generate("uuid", None);
-        let uuid = text(&uuid, 0);
+        let uuid = secret_text(&uuid, 0);
         assert_eq!((uuid.len(), &uuid[14..15], &uuid[8..9]), (36, "4", "-"));
         assert!("89ab".contains(&uuid[19..20]));
         let bytes = base64::decode(secret_text(&generate("base64:9", None), 0).as_bytes()).unwrap();
