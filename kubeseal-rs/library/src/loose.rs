@@ -79,7 +79,7 @@ impl SealedValues {
 
 /// Returns the message for a sealed value on this line of a file.
 pub fn remark(bytes: &[u8], line: usize) -> String {
-    if let Some((at, version)) = walk::misversioned(bytes) {
+    if let Some((at, version)) = walk::first_with_wrong_version(bytes) {
         return format!(
             "line {at}: the object of kind SealedSecret has {version}, so it is not read as a SealedSecret, and its sealed values \
              stay unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"

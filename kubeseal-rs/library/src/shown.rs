@@ -12,7 +12,7 @@ use shared::manifest;
 use shared::{visible, visible_line};
 use zeroize::Zeroizing;
 
-/// Escapes a text of one line for display: control characters, line breaks, bidirectional marks,
+/// Escapes a text for display on one line: control characters, line breaks, bidirectional marks,
 /// and commands to the GitHub Actions runner.
 pub fn shown(text: &str) -> Cow<'_, str> {
     without_commands(visible_line(text))
@@ -60,15 +60,15 @@ pub fn path_text(path: &OsStr) -> Cow<'_, str> {
 /// Formats paths for messages. [`Path::display`] would print line breaks in a name.
 pub trait ShowPath {
     /// Escapes the [`path_text`] of a path like [`shown`]. A relative path that begins like a workflow
-    /// command gets the prefix `./`, which leads to the same file.
+    /// command gets the prefix `./`, which does not change the file that it names.
     fn shown(&self) -> String;
 }
 
 impl<P: AsRef<Path> + ?Sized> ShowPath for P {
     fn shown(&self) -> String {
         let path = path_text(self.as_ref().as_os_str());
-        let begins_a_command = path.trim_start().starts_with("::") || path.starts_with('#');
-        if begins_a_command {
+        let is_like_command = path.trim_start().starts_with("::") || path.starts_with('#');
+        if is_like_command {
             return shown(&format!("./{path}")).into_owned();
         }
         shown(&path).into_owned()
