@@ -153,16 +153,16 @@ fn parse_line(text: &str) -> Result<(ParsedLine<'_>, &str), DotenvProblem> {
     let equals = text[..line_end].find('=').ok_or(DotenvProblem::NoValue)?;
     let name = text[..equals].trim_ascii();
     let name = match name.strip_prefix("export") {
-        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        Some(remaining) if remaining.starts_with([' ', '\t']) => remaining.trim_start(),
         _ => name,
     };
     check_name(name)?;
     let value = text[equals + 1..].trim_start_matches([' ', '\t']);
-    let (value, has_dollar, rest) = match value.chars().next() {
+    let (value, has_dollar, remaining) = match value.chars().next() {
         Some(quote @ ('\'' | '"')) => quoted(&value[1..], quote)?,
         _ => unquoted(value),
     };
-    Ok((Some((name, value, has_dollar)), rest))
+    Ok((Some((name, value, has_dollar)), remaining))
 }
 
 fn check_name(name: &str) -> Result<(), DotenvProblem> {
@@ -178,13 +178,13 @@ fn check_name(name: &str) -> Result<(), DotenvProblem> {
 /// value, whether it contains a dollar sign, and the text after the line.
 fn unquoted(value: &str) -> (Plain, bool, &str) {
     let end = value.find('\n').unwrap_or(value.len());
-    let rest = value.get(end + 1..).unwrap_or_default();
+    let remaining = value.get(end + 1..).unwrap_or_default();
     let line = &value[..end];
     let comment = line
         .char_indices()
         .find(|(at, c)| *c == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
     let text = line[..comment.map_or(end, |(at, _)| at)].trim_ascii_end();
-    (Plain::from(text.to_owned()), text.contains('$'), rest)
+    (Plain::from(text.to_owned()), text.contains('$'), remaining)
 }
 
 /// Parses a quoted value up to the closing quote, which only a comment may follow. Returns the same as
@@ -196,8 +196,12 @@ fn quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem>
     while let Some((at, c)) = characters.next() {
         match c {
             _ if c == quote => {
-                let rest = after_quotes(&text[at + 1..])?;
-                return Ok((Plain::from(value.as_bytes().to_vec()), has_dollar, rest));
+                let remaining = after_quotes(&text[at + 1..])?;
+                return Ok((
+                    Plain::from(value.as_bytes().to_vec()),
+                    has_dollar,
+                    remaining,
+                ));
             }
             '\\' if quote == '"' => match characters.next() {
                 Some((_, 'n')) => value.push('\n'),

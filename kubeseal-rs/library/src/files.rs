@@ -40,9 +40,9 @@ pub(crate) fn system_text(error: &io::Error) -> String {
         None if error.kind() == io::ErrorKind::NotFound => "no such file or directory",
         None => &text,
     };
-    let mut rest = text.chars();
-    let first = rest.next().map(|first| first.to_ascii_lowercase());
-    first.into_iter().chain(rest).collect()
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
 }
 
 impl FileError {
@@ -473,15 +473,15 @@ mod tests {
     #[test]
     fn reads_only_regular_files_of_limited_size() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let path_of = |name: &str| folder.path().join(name);
         let status = std::process::Command::new("mkfifo")
-            .arg(at("pipe"))
+            .arg(path_of("pipe"))
             .status();
         assert!(status.unwrap().success());
-        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
-        fs::write(at("fits"), "12345678").unwrap();
-        fs::write(at("large"), "123456789").unwrap();
-        assert_eq!(*read_regular(&at("fits"), 8).unwrap(), b"12345678");
+        std::os::unix::fs::symlink("/dev/zero", path_of("zero")).unwrap();
+        fs::write(path_of("fits"), "12345678").unwrap();
+        fs::write(path_of("large"), "123456789").unwrap();
+        assert_eq!(*read_regular(&path_of("fits"), 8).unwrap(), b"12345678");
         for (name, why) in [
             ("pipe", "not a regular file"),
             ("zero", "not a regular file"),
@@ -489,7 +489,7 @@ mod tests {
             (".", "directory"),
             ("missing", "No such file"),
         ] {
-            let error = read_regular(&at(name), 8).unwrap_err();
+            let error = read_regular(&path_of(name), 8).unwrap_err();
             assert!(
                 error.cause.to_string().contains(why),
                 "{name}: {:?}",

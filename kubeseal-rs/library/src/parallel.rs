@@ -20,30 +20,30 @@ pub fn map<T: Sync, S, R: Send>(
     };
     let next = AtomicUsize::new(0);
     let process_items = || {
-        let (mut state, mut done) = (start(), Vec::new());
+        let (mut state, mut results) = (start(), Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else {
-                return done;
+                return results;
             };
-            done.push((index, work(&mut state, index, item)));
+            results.push((index, work(&mut state, index, item)));
         }
     };
-    let mut done = std::thread::scope(|scope| {
+    let mut results = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..processors.min(items.len()))
             .map(|_| scope.spawn(process_items))
             .collect();
-        let mut done = process_items();
+        let mut results = process_items();
         for thread in threads {
             match thread.join() {
-                Ok(results) => done.extend(results),
+                Ok(thread_results) => results.extend(thread_results),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        done
+        results
     });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

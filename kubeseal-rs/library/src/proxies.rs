@@ -123,8 +123,8 @@ mod tests {
 
     fn proxy(server: &str, variables: &[(&str, &str)]) -> Option<String> {
         proxy_for(&server.parse().unwrap(), |name| {
-            let found = variables.iter().find(|(set, _)| *set == name);
-            found.map(|(_, value)| (*value).to_owned())
+            let entry = variables.iter().find(|(set, _)| *set == name);
+            entry.map(|(_, value)| (*value).to_owned())
         })
     }
 

@@ -163,11 +163,11 @@ mod tests {
             for document in [json!({text: 1}), json!([text]), json!({"a": {"b": text}})] {
                 let yaml = yaml_shown(&document);
                 assert_eq!(lines_shown(&yaml), yaml);
-                let read = manifest::read(yaml.as_bytes()).unwrap();
-                let read = manifest::Reading::default()
-                    .json(&read[0].root, manifest::Shape::Any)
+                let parsed = manifest::read(yaml.as_bytes()).unwrap();
+                let parsed = manifest::Reading::default()
+                    .json(&parsed[0].root, manifest::Shape::Any)
                     .unwrap();
-                assert_eq!(read, document);
+                assert_eq!(parsed, document);
             }
         }
         assert_eq!(yaml_shown(&json!({"a": "b::c"})), "a: b::c\n");

@@ -252,7 +252,7 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         let committed = repository.files(head)?.into_iter();
         tracked.extend(committed.map(|(path, _)| repository.root().join(path)));
     }
-    let below = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
+    let relative = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
     let is_regular = |path: &PathBuf| {
         is_manifest_name(path)
             && path.is_file()
@@ -261,7 +261,7 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
     Ok(tracked
         .iter()
         .filter(|path| is_regular(path))
-        .filter_map(below)
+        .filter_map(relative)
         .collect())
 }
 
@@ -289,8 +289,8 @@ fn rules_above(
     rules
 }
 
-/// Returns the rules of a folder's `.gitignore`; `None`, with a warning, if the file cannot be used. As in
-/// Git, a symbolic link is not followed.
+/// Returns the rules of a folder's `.gitignore`; `None` if there is none or, with a warning, if the file
+/// cannot be used. As in Git, a symbolic link is not followed.
 fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     let file = folder.join(".gitignore");
     if file.is_symlink() {
@@ -301,8 +301,8 @@ fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore>
     rules_of(folder, &file, notices)
 }
 
-/// Returns the rules of an ignore file for a folder; `None`, with a warning, if it is not a regular
-/// file within the size limit.
+/// Returns the rules of an ignore file for a folder; `None` if there is none or, with a warning, if it is not
+/// a regular file within the size limit.
 fn rules_of(folder: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     if !file.exists() {
         return None;
@@ -676,8 +676,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let found = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
-        let names: Vec<_> = found
+        let manifests = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let names: Vec<_> = manifests
             .iter()
             .map(|c| {
                 c.path
@@ -688,7 +688,7 @@ mod tests {
             })
             .collect();
         assert_eq!(names, ["a.yaml", "b/.hidden/d.json", "b/c.yml"]);
-        let with_sealed_secret = found
+        let with_sealed_secret = manifests
             .iter()
             .filter(|c| read(c, Kind::SealedSecret).unwrap().is_some());
         assert_eq!(with_sealed_secret.count(), 2);
@@ -700,16 +700,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         fs::create_dir_all(inner.join("sub")).unwrap();
-        for above in [folder.path(), &inner] {
+        for folder in [folder.path(), &inner] {
             for list in [".gitignore", ".ignore"] {
-                fs::write(above.join(list), "*\n").unwrap();
+                fs::write(folder.join(list), "*\n").unwrap();
             }
         }
         for name in ["a.yaml", "sub/b.yml", "c.txt"] {
             fs::write(inner.join(name), SEALED).unwrap();
         }
-        let found = all_manifests(&inner).unwrap();
-        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        let manifests = all_manifests(&inner).unwrap();
+        let paths: Vec<_> = manifests
+            .into_iter()
+            .map(|candidate| candidate.path)
+            .collect();
         assert_eq!(paths, [inner.join("a.yaml"), inner.join("sub/b.yml")]);
     }
 
@@ -722,8 +725,11 @@ mod tests {
         for name in ["a.yaml", "b.yaml", "sub/a.yaml", "sub/b.yaml", "sub/c.yaml"] {
             fs::write(folder.path().join(name), SEALED).unwrap();
         }
-        let found = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
-        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        let manifests = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let paths: Vec<_> = manifests
+            .into_iter()
+            .map(|candidate| candidate.path)
+            .collect();
         let want = ["b.yaml", "sub/a.yaml"].map(|name| folder.path().join(name));
         assert_eq!(paths, want);
     }
@@ -741,8 +747,8 @@ mod tests {
             let path = folder.path().join("x.yaml");
             fs::write(&path, format!("apiVersion: v1\nkind: {kind}\n")).unwrap();
             let candidate = Candidate { path, named: false };
-            let found = read(&candidate, Kind::Secret).unwrap();
-            assert_eq!(found.is_some(), is_secret, "{kind}");
+            let file = read(&candidate, Kind::Secret).unwrap();
+            assert_eq!(file.is_some(), is_secret, "{kind}");
         }
     }
 
@@ -751,9 +757,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.txt");
         fs::write(&file, "a: [").unwrap();
-        let found = candidates(&[file.clone(), file.clone()], &mut |_| ()).unwrap();
-        assert_eq!(found.len(), 1);
-        assert!(read(&found[0], Kind::Secret).is_err());
+        let manifests = candidates(&[file.clone(), file.clone()], &mut |_| ()).unwrap();
+        assert_eq!(manifests.len(), 1);
+        assert!(read(&manifests[0], Kind::Secret).is_err());
         assert!(candidates(&[folder.path().join("none")], &mut |_| ()).is_err());
     }
 

@@ -143,14 +143,14 @@ pub(super) fn change_warning(
     service: &Service,
     now: Timestamp,
 ) -> Option<String> {
-    let (old, found) = (&last.fingerprint, new.fingerprint());
-    if old == found {
+    let (old_fingerprint, new_fingerprint) = (&last.fingerprint, new.fingerprint());
+    if old_fingerprint == new_fingerprint {
         return None;
     }
     let created = age(new.not_before(), now);
     let seen = age(last.since, now);
     Some(format!(
-        "the certificate of {service} has changed to {found}, created {created}; the previous one was {old}, first seen {seen}. \
+        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {seen}. \
          Controllers generate a new key every 30 days; if yours did not, check which server responds at this address"
     ))
 }
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn formats_an_age_rounded_down_to_one_unit() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let timestamp = |second| Timestamp::from_second(second).unwrap();
         for (seconds, want) in [
             (-5, "just now"),
             (59, "just now"),
@@ -311,7 +311,7 @@ mod tests {
             (7200, "2 hours ago"),
             (86_400 * 31, "31 days ago"),
         ] {
-            assert_eq!(age(at(0), at(seconds)), want);
+            assert_eq!(age(timestamp(0), timestamp(seconds)), want);
         }
     }
 }

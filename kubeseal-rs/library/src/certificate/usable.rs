@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn formats_dates_like_upstream() {
-        let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
-        assert_eq!(format_date(at), "January 2, 2006");
+        let time: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
+        assert_eq!(format_date(time), "January 2, 2006");
     }
 }

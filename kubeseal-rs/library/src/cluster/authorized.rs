@@ -250,9 +250,9 @@ mod tests {
     fn rejects_a_response_without_keys() {
         let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         let text = format!(r#"{{"items":{{"a":"{key}","b":null}}}}"#);
-        let found = parse_keys(StatusCode::CONFLICT, &text).unwrap();
-        assert_eq!(found["a"], Some(key.parse().unwrap()));
-        assert_eq!(found["b"], None);
+        let keys = parse_keys(StatusCode::CONFLICT, &text).unwrap();
+        assert_eq!(keys["a"], Some(key.parse().unwrap()));
+        assert_eq!(keys["b"], None);
         for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
             let error = parse_keys(StatusCode::OK, text).unwrap_err();
             assert!(

@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn distinguishes_final_responses_from_those_to_retry() {
         let broken = "error trying to reach service: http: server closed idle connection";
-        let refused = "error trying to reach service: dial tcp: connection refused";
+        let not_connected = "error trying to reach service: dial tcp: connection refused";
         let second = Some("1");
         for (code, after, body, want) in [
             (429, second, "", Some(Retry::Busy(Duration::from_secs(1)))),
@@ -242,7 +242,7 @@ mod tests {
             (429, Some("soon"), "", None),
             (200, second, broken, None),
             (503, None, broken, Some(Retry::Broken)),
-            (503, None, refused, None),
+            (503, None, not_connected, None),
             (404, None, "EOF", None),
         ] {
             let mut headers = HeaderMap::new();

@@ -273,13 +273,13 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
         (None, Some(path)) => {
             let path = PathBuf::from(path);
             let file = File::open(&path);
-            let read = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
-            let read = read.map_err(|source| ClusterError::Unreadable {
+            let bytes = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
+            let bytes = bytes.map_err(|source| ClusterError::Unreadable {
                 what: "certificate-authority",
                 path,
                 source,
             })?;
-            (Some(read.to_vec()), "certificate-authority")
+            (Some(bytes.to_vec()), "certificate-authority")
         }
         (None, None) => return Ok(None),
     };
@@ -345,10 +345,10 @@ mod tests {
 
     #[test]
     fn impersonation_becomes_headers_and_needs_a_user() {
-        let all = serde_json::json!({
+        let every_field = serde_json::json!({
             "as": "jane", "as-uid": "7", "as-groups": ["a", "b"], "as-user-extra": { "Scopes": ["view"] },
         });
-        let headers = impersonation(&auth(all)).unwrap();
+        let headers = impersonation(&auth(every_field)).unwrap();
         let texts: Vec<String> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -393,8 +393,8 @@ mod tests {
             (cluster("https://", false), None),
             (cluster("", false), None),
         ] {
-            let found = server(&cluster).ok().map(|uri| uri.to_string());
-            assert_eq!(found.as_deref(), want);
+            let uri = server(&cluster).ok().map(|uri| uri.to_string());
+            assert_eq!(uri.as_deref(), want);
         }
     }
 }

@@ -338,13 +338,13 @@ mod tests {
              echo \"status: {{token: t$n, expirationTimestamp: '1970-01-01T01:00:00Z'}}\""
         );
         let login = Login::new(&mut user(&script), NOW).unwrap().unwrap();
-        let at = |minutes: i64| {
+        let header_after = |minutes: i64| {
             let now = NOW + SignedDuration::from_mins(minutes);
             let header = login.header(now).unwrap().unwrap();
             header.to_str().unwrap().replace(' ', "")
         };
         assert_eq!(
-            [at(0), at(58), at(59)],
+            [header_after(0), header_after(58), header_after(59)],
             ["Bearert1", "Bearert1", "Bearert2"]
         );
     }

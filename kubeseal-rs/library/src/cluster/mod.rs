@@ -205,8 +205,10 @@ impl Cluster {
         let ports = body["spec"]["ports"].as_array();
         let first = ports.and_then(|ports| ports.first());
         let first = first.ok_or_else(|| ClusterError::NoPorts(service.clone()))?;
-        let mut named = ports.into_iter().flatten();
-        let authorized = named.find(|port| port["name"] == AUTHORIZED_PORT);
+        let authorized = ports
+            .into_iter()
+            .flatten()
+            .find(|port| port["name"] == AUTHORIZED_PORT);
         Ok(Ports {
             first: first["name"].as_str().unwrap_or_default().to_owned(),
             authorized: authorized.and_then(|port| port["port"].as_u64()?.try_into().ok()),

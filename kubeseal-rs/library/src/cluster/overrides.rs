@@ -74,10 +74,10 @@ impl Overrides {
             None => find_cluster(kubeconfig, &context.cluster).unwrap_or_default(),
         };
         let name = self.user.clone().or(context.user);
-        let found = name.as_deref().and_then(|name| find_user(kubeconfig, name));
-        let mut user = match (&self.user, found) {
+        let entry = name.as_deref().and_then(|name| find_user(kubeconfig, name));
+        let mut user = match (&self.user, entry) {
             (Some(name), None) => return Err(ClusterError::NoSuchEntry("user", name.clone())),
-            (_, found) => found.unwrap_or_default(),
+            (_, entry) => entry.unwrap_or_default(),
         };
         self.change_cluster(&mut cluster)?;
         self.change_user(&mut user)?;

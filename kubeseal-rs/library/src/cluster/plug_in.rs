@@ -32,8 +32,8 @@ pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<()
                 file: file.to_owned(),
             });
         }
-        let found = programs::find(name).and_then(|path| path.into_os_string().into_string().ok());
-        *name = found.ok_or_else(|| ClusterError::NoPlugIn(name.clone()))?;
+        let path = programs::find(name).and_then(|path| path.into_os_string().into_string().ok());
+        *name = path.ok_or_else(|| ClusterError::NoPlugIn(name.clone()))?;
     }
     Ok(())
 }
@@ -67,8 +67,8 @@ mod tests {
     #[test]
     fn finds_a_plug_in_only_in_absolute_folders() {
         for entry in [exec, provider] {
-            let found = resolve_user(entry("sh"), None).unwrap().to_string();
-            assert!(found.contains("/sh\""), "{found}");
+            let resolved = resolve_user(entry("sh"), None).unwrap().to_string();
+            assert!(resolved.contains("/sh\""), "{resolved}");
             for name in ["./sh", "bin/sh", "no-such-program-anywhere", ""] {
                 let error = resolve_user(entry(name), None).unwrap_err();
                 assert!(error.contains("absolute"), "{name}: {error}");

@@ -82,18 +82,18 @@ impl Temporary {
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
         let mut is_unchanged = true;
         loop {
-            let found = match fs::read(&temporary) {
-                Ok(found) => found,
+            let displaced = match fs::read(&temporary) {
+                Ok(displaced) => displaced,
                 Err(error) => return Err(restore_displaced(temporary, path, error)),
             };
-            if found == expected {
+            if displaced == expected {
                 return Ok(is_unchanged);
             }
             is_unchanged = false;
             if let Err(error) = platform::exchange(&temporary, path) {
                 return Err(restore_displaced(temporary, path, error));
             }
-            expected = std::mem::replace(&mut in_place, found);
+            expected = std::mem::replace(&mut in_place, displaced);
         }
     }
 
@@ -208,8 +208,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "theirs").unwrap();
-        let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
-        let error = ours.create(&path).unwrap_err();
+        let temporary = Temporary::write(folder.path(), b"ours", None).unwrap();
+        let error = temporary.create(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -221,8 +221,10 @@ mod tests {
         let path = folder.path().join("file");
         for (content, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
             fs::write(&path, content).unwrap();
-            let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
-            let is_unchanged = ours.replace_if_unchanged(&path, b"read", b"ours").unwrap();
+            let temporary = Temporary::write(folder.path(), b"ours", None).unwrap();
+            let is_unchanged = temporary
+                .replace_if_unchanged(&path, b"read", b"ours")
+                .unwrap();
             assert_eq!(
                 (is_unchanged, fs::read_to_string(&path).unwrap()),
                 (want.0, want.1.to_owned())

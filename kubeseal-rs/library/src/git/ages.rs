@@ -114,8 +114,8 @@ impl Search<'_> {
         let mut committed = Undated::new();
         for (path, blob) in files {
             if let Some(values) = undated.remove(&path) {
-                let (found, _) = self.split(values, blob)?;
-                add(&mut committed, [(path, found)]);
+                let (contained, _) = self.split(values, blob)?;
+                add(&mut committed, [(path, contained)]);
             }
         }
         Ok(committed)
@@ -151,9 +151,9 @@ impl Search<'_> {
                 continue;
             };
             for (path, blob) in before {
-                let (found, rest) = self.split(values, blob)?;
-                for_parent.push((path.to_owned(), found));
-                values = rest;
+                let (contained, missing) = self.split(values, blob)?;
+                for_parent.push((path.to_owned(), contained));
+                values = missing;
             }
             remaining.insert(path.clone(), values);
         }
@@ -189,8 +189,8 @@ impl Search<'_> {
             return Ok(());
         }
         let to_error = |error| self.repository.read_error(&to, error);
-        let found = self.repository.git.find_commit(to).map_err(to_error)?;
-        let seconds = found.time().map_err(to_error)?.seconds;
+        let commit = self.repository.git.find_commit(to).map_err(to_error)?;
+        let seconds = commit.time().map_err(to_error)?.seconds;
         self.queue.push((seconds, to));
         self.undated.insert(to, values);
         Ok(())
@@ -222,10 +222,10 @@ fn add(undated: &mut Undated, more: impl IntoIterator<Item = (BString, Vec<usize
 /// Returns whether the path is a file with undated values, or a folder above one.
 fn leads_to_values(undated: &Undated, path: &BStr) -> bool {
     let is_above = || {
-        let below = [path, "/".as_bytes()].concat();
-        let mut next = undated.range(BString::from(below.clone())..);
+        let prefix = [path, "/".as_bytes()].concat();
+        let mut next = undated.range(BString::from(prefix.clone())..);
         next.next()
-            .is_some_and(|(file, _)| file.starts_with(&below))
+            .is_some_and(|(file, _)| file.starts_with(&prefix))
     };
     undated.contains_key(path) || is_above()
 }
@@ -255,8 +255,8 @@ impl<'a> RemovedFiles<'a> {
             {
                 let path = path.as_bstr();
                 by_blob.entry(before.id).or_insert_with(Vec::new).push(path);
-                let named = by_name.entry(name(path)).or_insert_with(Vec::new);
-                named.push((path, before.id));
+                let same_name = by_name.entry(name(path)).or_insert_with(Vec::new);
+                same_name.push((path, before.id));
             }
         }
         Self { by_blob, by_name }

@@ -76,9 +76,9 @@ impl Repository {
         let committed = committed.unwrap_or_default();
         let unchanged = self.unchanged()?;
         let skipped = self.skipped()?;
-        let found = self.files_of_work_tree()?;
+        let content = self.files_of_work_tree()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
-        paths.extend(found.files);
+        paths.extend(content.files);
         paths.extend(skipped.keys().cloned());
         paths.retain(|path| {
             let before = committed.get(path);
@@ -92,9 +92,9 @@ impl Repository {
         let by_path = |(path, id): (BString, _)| (to_path(path.as_bstr()), id);
         Ok(Differences {
             files: paths.filter(|path| is_inside(path)).collect(),
-            unlisted: found.unlisted,
+            unlisted: content.unlisted,
             skipped: skipped.into_iter().map(by_path).collect(),
-            nested: found.nested,
+            nested: content.nested,
         })
     }
 
@@ -177,7 +177,7 @@ impl Repository {
     /// repositories. The files in the folder of a submodule never belong to this repository.
     fn files_of_work_tree(&self) -> Result<WorkTreeContent, GitError> {
         let index = self.index()?;
-        let mut found = WorkTreeContent {
+        let mut content = WorkTreeContent {
             files: index::tracked(&index).map(|(path, _)| path).collect(),
             ..WorkTreeContent::default()
         };
@@ -205,24 +205,24 @@ impl Repository {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    found.unlisted.extend(self.unlisted(&error));
+                    content.unlisted.extend(self.unlisted(&error));
                     continue;
                 }
             };
             let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
             let path = entry.path().strip_prefix(&self.root);
             let path = path.ok().filter(|_| is_file).and_then(to_git_path);
-            found.files.extend(path);
+            content.files.extend(path);
         }
         let nested = nested.lock().map(|mut nested| std::mem::take(&mut *nested));
         let nested = nested.unwrap_or_default().into_iter();
         let from_root = |path: PathBuf| Some(path.strip_prefix(&self.root).ok()?.to_owned());
-        found.nested = nested.filter_map(from_root).collect();
+        content.nested = nested.filter_map(from_root).collect();
         let walk_error = walk_error
             .lock()
             .ok()
             .and_then(|mut walk_error| walk_error.take());
-        walk_error.map_or(Ok(found), Err)
+        walk_error.map_or(Ok(content), Err)
     }
 
     /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed

@@ -58,17 +58,17 @@ impl Repository {
     fn references(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
         let to_error = |error| self.read_error(&"references", error);
         let references = self.git.references().map_err(to_error)?;
-        let mut found = Vec::new();
+        let mut commits = Vec::new();
         for reference in references.all().map_err(to_error)? {
             let mut reference = reference.map_err(to_error)?;
             let name = reference.name().as_bstr().to_string();
             let is_symbolic = matches!(reference.target(), TargetRef::Symbolic(_));
             if name.starts_with(prefix) && !is_symbolic {
                 let commit = reference.peel_to_commit().ok();
-                found.extend(commit.map(|commit| (name, commit.id)));
+                commits.extend(commit.map(|commit| (name, commit.id)));
             }
         }
-        Ok(found)
+        Ok(commits)
     }
 
     /// Returns paths and hashes of the files in a commit.
@@ -147,13 +147,13 @@ impl Repository {
     /// Returns the parents of a commit that the repository contains. A shallow clone lacks older
     /// commits.
     pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
-        let found = self.git.find_commit(commit);
-        let found = found.map_err(|error| self.read_error(&commit, error))?;
+        let found_commit = self.git.find_commit(commit);
+        let found_commit = found_commit.map_err(|error| self.read_error(&commit, error))?;
         let shallow = self.git.shallow_commits().ok().flatten();
         if shallow.is_some_and(|ends| ends.contains(&commit)) {
             return Ok(Vec::new());
         }
-        Ok(found.parent_ids().map(gix::Id::detach).collect())
+        Ok(found_commit.parent_ids().map(gix::Id::detach).collect())
     }
 
     /// Returns the differences between a commit and each of its parents.

@@ -69,8 +69,11 @@ impl Repository {
     fn configured_work_tree(&self) -> Option<PathBuf> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;
-        let own = sections.filter(|section| matches!(section.meta().source, Source::Local));
-        let path = own.filter_map(|section| section.value("worktree")).last()?;
+        let own_sections =
+            sections.filter(|section| matches!(section.meta().source, Source::Local));
+        let path = own_sections
+            .filter_map(|section| section.value("worktree"))
+            .last()?;
         Some(to_path(path.as_bstr()))
     }
 
@@ -78,11 +81,11 @@ impl Repository {
     fn configured_hooks(&self) -> Option<(BString, Source)> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;
-        let named = sections.filter(|section| section.header().subsection_name().is_none());
-        let named = named.filter_map(|section| {
+        let values = sections.filter(|section| section.header().subsection_name().is_none());
+        let values = values.filter_map(|section| {
             let value = section.value("hooksPath")?;
             Some((value.as_bstr().to_owned(), section.meta().source))
         });
-        named.last()
+        values.last()
     }
 }

@@ -45,14 +45,14 @@ impl Repository {
             return Ok(false);
         }
         let file = to_path(path.as_bstr());
-        for above in file.ancestors().skip(1) {
-            folder::check_ignored(&self.root.join(above))?;
+        for folder in file.ancestors().skip(1) {
+            folder::check_ignored(&self.root.join(folder))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);
         let ignored = ignored.and_then(|mut lists| {
-            let at = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
-            Ok(at.is_excluded())
+            let platform = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
+            Ok(platform.is_excluded())
         });
         ignored.map_err(|error| self.read_error(&"lists of ignored files", error))
     }

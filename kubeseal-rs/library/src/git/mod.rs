@@ -170,11 +170,12 @@ impl Repository {
         reason = "Git passes its arguments to a hook in variables"
     )]
     pub fn of_hook() -> Result<Self, GitError> {
-        let here = Path::new(".");
+        let current = Path::new(".");
         let Some(git_dir) = std::env::var_os("GIT_DIR").filter(|path| !path.is_empty()) else {
-            return Self::around(here);
+            return Self::around(current);
         };
-        let root = std::env::var_os("GIT_WORK_TREE").map_or_else(|| here.to_owned(), PathBuf::from);
+        let root =
+            std::env::var_os("GIT_WORK_TREE").map_or_else(|| current.to_owned(), PathBuf::from);
         let no_repository = |_| GitError::NoRepository(root.clone());
         let git_dir = std::path::absolute(git_dir).map_err(no_repository)?;
         Self::open(&git_dir, root.canonicalize().map_err(no_repository)?)
@@ -235,8 +236,8 @@ impl Repository {
         commit: ObjectId,
         path: &Path,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, GitError> {
-        let found = self.entry_at(commit, path)?;
-        match found.filter(|(mode, _)| mode.is_blob()) {
+        let entry = self.entry_at(commit, path)?;
+        match entry.filter(|(mode, _)| mode.is_blob()) {
             Some((_, id)) => self.blob(id).map(Some),
             None => Ok(None),
         }
@@ -250,11 +251,11 @@ impl Repository {
     ) -> Result<Option<(EntryMode, ObjectId)>, GitError> {
         let tree = self.tree_of(commit)?;
         let is_submodule = |above: &Path| {
-            let found = tree.lookup_entry_by_path(above).ok().flatten();
-            found.is_some_and(|entry| entry.mode().is_commit())
+            let entry = tree.lookup_entry_by_path(above).ok().flatten();
+            entry.is_some_and(|entry| entry.mode().is_commit())
         };
         match tree.lookup_entry_by_path(path) {
-            Ok(found) => Ok(found.map(|entry| (entry.mode(), entry.object_id()))),
+            Ok(entry) => Ok(entry.map(|entry| (entry.mode(), entry.object_id()))),
             Err(_) if path.ancestors().skip(1).any(is_submodule) => Ok(None),
             Err(error) => Err(self.read_error(&path.shown(), error)),
         }

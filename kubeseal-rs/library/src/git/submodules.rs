@@ -99,8 +99,8 @@ impl Repository {
             let committed = self.submodules_in_commit(head)?;
             folders.extend(committed.keys().map(|path| self.absolute_path(path)));
         }
-        let around = path.ancestors().find(|above| folders.contains(*above));
-        let from_root = around.and_then(|folder| folder.strip_prefix(&self.root).ok());
+        let submodule = path.ancestors().find(|above| folders.contains(*above));
+        let from_root = submodule.and_then(|folder| folder.strip_prefix(&self.root).ok());
         Ok(from_root.map(Path::to_owned))
     }
 

@@ -712,8 +712,8 @@ fn installs_no_hook_in_another_repository() {
     let trap = TestRepository::new();
     fs::write(trap.root().join(".git/commondir"), &git_dir).unwrap();
     assert_refused(trap.root());
-    let own = format!("{}/.git\n", trap.root().display());
-    fs::write(trap.root().join(".git/gitdir"), own).unwrap();
+    let own_git_file = format!("{}/.git\n", trap.root().display());
+    fs::write(trap.root().join(".git/gitdir"), own_git_file).unwrap();
     assert_refused(trap.root());
     let trap = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(&git_dir, trap.path().join(".git")).unwrap();

@@ -141,8 +141,11 @@ mod tests {
         let mut reader = WholeHeaderReader::new(file, 8);
         let mut first = Vec::new();
         assert_eq!(reader.read_until(b'\n', &mut first).unwrap(), 8);
-        let mut rest = Vec::new();
-        reader.read_to_end(&mut rest).unwrap();
-        assert_eq!((&first[..], &rest[..]), (&b"age\n---\n"[..], &b"rest"[..]));
+        let mut payload = Vec::new();
+        reader.read_to_end(&mut payload).unwrap();
+        assert_eq!(
+            (&first[..], &payload[..]),
+            (&b"age\n---\n"[..], &b"rest"[..])
+        );
     }
 }

@@ -337,10 +337,10 @@ mod tests {
     /// Attack: decrypts an archive with a wrong passphrase, or damages the archive.
     #[test]
     fn distinguishes_a_wrong_passphrase_from_damage() {
-        let right = passphrase("correct horse");
-        let lock = Lock::Passphrase(right.passphrase.clone().unwrap());
+        let correct = passphrase("correct horse");
+        let lock = Lock::Passphrase(correct.passphrase.clone().unwrap());
         let archive = encrypt(b"keys", &lock).unwrap();
-        assert_eq!(**decrypt(&archive, &right).unwrap(), *b"keys");
+        assert_eq!(**decrypt(&archive, &correct).unwrap(), *b"keys");
         let error_text =
             |archive: &[u8], unlock: &Unlock| decrypt(archive, unlock).unwrap_err().to_string();
         assert_eq!(
@@ -350,7 +350,7 @@ mod tests {
         assert!(error_text(&archive, &Unlock::default()).contains("--passphrase-file"));
         let mut changed = archive.clone();
         *changed.last_mut().unwrap() ^= 1;
-        assert!(error_text(&changed, &right).contains("truncated or was changed"));
+        assert!(error_text(&changed, &correct).contains("truncated or was changed"));
     }
 
     /// Attack: truncates an archive at every byte.
@@ -376,11 +376,11 @@ mod tests {
         write(&path, b"one", &lock, &identity(&recipient), false).unwrap();
         let result = write(&path, b"two", &lock, &identity(&recipient), false);
         assert!(matches!(result, Err(ArchiveError::Exists(_))));
-        let read = std::fs::read(&path).unwrap();
-        assert_eq!(**decrypt(&read, &identity(&recipient)).unwrap(), *b"one");
+        let archive = std::fs::read(&path).unwrap();
+        assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"one");
         write(&path, b"two", &lock, &identity(&recipient), true).unwrap();
-        let read = std::fs::read(&path).unwrap();
-        assert_eq!(**decrypt(&read, &identity(&recipient)).unwrap(), *b"two");
+        let archive = std::fs::read(&path).unwrap();
+        assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
 
     /// Returns an archive with many stanzas or with long ones, as anyone who knows a recipient can create.

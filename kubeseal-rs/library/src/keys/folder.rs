@@ -25,8 +25,8 @@ pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
     for candidate in walk::all_manifests(folder)? {
         let bytes = files::read(&candidate.path)?;
-        let found = secrets(&bytes).with_context(|| candidate.path.shown())?;
-        for mut secret in found {
+        let secrets = secrets(&bytes).with_context(|| candidate.path.shown())?;
+        for mut secret in secrets {
             if secret.metadata.name.is_none() {
                 secret.metadata.name = Some(stem(&candidate.path));
             }
@@ -73,10 +73,10 @@ fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zer
         documents.push(Reading::default().json(&document.root, Shape::Any)?);
     }
     let default_name = stem(path);
-    let found = documents
+    let is_found = documents
         .iter_mut()
         .any(|document| change_in(document, name, &default_name, change));
-    if !found {
+    if !is_found {
         bail!("{} no longer contains the Secret {name}", path.shown());
     }
     let format = if manifest::begins_like_json(bytes) {
@@ -93,8 +93,8 @@ fn change_in(object: &mut Json, name: &str, default_name: &str, change: &Change)
             .iter_mut()
             .any(|item| change_in(item, name, default_name, change));
     }
-    let own = object["metadata"]["name"].as_str().unwrap_or(default_name);
-    if own != name {
+    let object_name = object["metadata"]["name"].as_str().unwrap_or(default_name);
+    if object_name != name {
         return false;
     }
     change.apply(&mut object["metadata"]);
@@ -199,9 +199,9 @@ mod tests {
                 format!(r#"{{"items":[{{"kind":"ConfigMap","data":{{"a":"b"}}}},{{{key}}}]}}"#),
             ),
         ] {
-            let found = secrets(text.as_bytes()).unwrap();
-            assert_eq!(found.len(), 1, "{name}");
-            assert!(found[0].data.contains_key("tls.key"), "{name}");
+            let secrets = secrets(text.as_bytes()).unwrap();
+            assert_eq!(secrets.len(), 1, "{name}");
+            assert!(secrets[0].data.contains_key("tls.key"), "{name}");
         }
         for (name, text) in [
             ("an empty list", r#"{"metadata":{},"items":[]}"#),

@@ -58,7 +58,7 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
 pub fn in_branches(root: &Path) -> Result<Inventory> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
-    let mut found = Inventory::default();
+    let mut inventory = Inventory::default();
     for branch in repository.branches()? {
         for (path, blob) in repository.files(branch.commit)? {
             if !is_manifest(&path) {
@@ -66,8 +66,8 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
             }
             let contents = blobs.read(blob, &path)?.clone();
             let namespace = rule_namespace(&root.join(&path))?;
-            let place = format!("{}:{path}", branch.name);
-            found.add(contents, &place, namespace.as_ref(), |name| {
+            let location = format!("{}:{path}", branch.name);
+            inventory.add(contents, &location, namespace.as_ref(), |name| {
                 Origin::Branch {
                     repository: root.to_owned(),
                     branch: branch.name.clone(),
@@ -77,7 +77,7 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
             });
         }
     }
-    Ok(found)
+    Ok(inventory)
 }
 
 /// Returns every commit of a repository that introduced a version of a file with SealedSecrets,

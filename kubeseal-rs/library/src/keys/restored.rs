@@ -106,23 +106,24 @@ fn annotations(
         .annotations
         .as_ref()
         .unwrap_or(&empty);
-    let mut kept = BTreeMap::new();
-    if let Some(at) = record.facts.marks.backed_up {
-        kept.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, at));
+    let mut annotations = BTreeMap::new();
+    if let Some(time) = record.facts.marks.backed_up {
+        annotations.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, time));
     }
     if let Some(since) = before.get(COMPROMISED_ANNOTATION) {
         let since = since.parse::<Timestamp>().map(|since| since.to_string());
-        kept.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
+        annotations.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
     }
-    let is_other =
-        |name: &&String| !kept.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION;
+    let is_other = |name: &&String| {
+        !annotations.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION
+    };
     let other_annotations = before.keys().filter(is_other);
     left_out.extend(other_annotations.map(|name| format!("annotation {name}")));
     if let KeyUse::UnsealOnly(since) = key_use {
         let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        kept.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
+        annotations.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
     }
-    kept
+    annotations
 }
 
 /// Returns further properties of the Secret that would have an effect after the restore.

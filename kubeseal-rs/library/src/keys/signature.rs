@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn returns_the_signer_of_an_archive() {
         let signature = sign_archive(b"archive");
-        let signed = verify_archive(b"archive", signature.as_bytes()).unwrap();
-        assert_eq!(signed.principals, "jane@example.com");
-        assert!(signed.key.starts_with("SHA256:"), "{}", signed.key);
+        let signer = verify_archive(b"archive", signature.as_bytes()).unwrap();
+        assert_eq!(signer.principals, "jane@example.com");
+        assert!(signer.key.starts_with("SHA256:"), "{}", signer.key);
         assert_eq!(
             default_path(Path::new("a/keys.age")),
             Path::new("a/keys.age.sig")
@@ -233,8 +233,8 @@ mod tests {
             let index = index % signature.len();
             signature[index] ^= 1 << bit;
             // A change of the armor's line breaks alone leaves the same signature.
-            if let Ok(signed) = verify_archive(b"archive", &signature) {
-                proptest::prop_assert_eq!(signed.principals, "jane@example.com");
+            if let Ok(signer) = verify_archive(b"archive", &signature) {
+                proptest::prop_assert_eq!(signer.principals, "jane@example.com");
                 let (expected, actual) = (SshSig::from_pem(self::sign_archive(b"archive")), SshSig::from_pem(&signature));
                 proptest::prop_assert_eq!(expected.unwrap(), actual.unwrap());
             }

@@ -250,8 +250,8 @@ mod tests {
     fn principals(line: &str) -> Result<Option<String>, SignersError> {
         let now = "2026-06-15T12:00:00Z".parse().unwrap();
         let signers = Signers::parse(line.as_bytes())?;
-        let found = signers.principals(&key(), "sealed-secrets-backup", now);
-        Ok(found.map(str::to_owned))
+        let principals = signers.principals(&key(), "sealed-secrets-backup", now);
+        Ok(principals.map(str::to_owned))
     }
 
     #[test]
@@ -281,8 +281,8 @@ mod tests {
         }
         let quoted = format!("\"jane doe\" {KEY}");
         assert_eq!(principals(&quoted), Ok(Some("jane doe".to_owned())));
-        let other = KEY.replace("FSqti", "FSqtj");
-        assert_eq!(principals(&format!("jane {other}")), Ok(None));
+        let other_key = KEY.replace("FSqti", "FSqtj");
+        assert_eq!(principals(&format!("jane {other_key}")), Ok(None));
     }
 
     /// Attack: relies on a restriction being ignored because of an unsupported spelling.

@@ -308,13 +308,13 @@ fn parse_record(node: &Node) -> KeyRecord {
 }
 
 fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
-    let mut found = super::survey::in_files(&[folder.to_owned()], notices)?;
-    for holder in &mut found.holders {
+    let mut inventory = super::survey::in_files(&[folder.to_owned()], notices)?;
+    for holder in &mut inventory.holders {
         if let Origin::File { path, name } = holder.origin.clone() {
             holder.origin = Origin::Folder { path, name };
         }
     }
-    Ok(found)
+    Ok(inventory)
 }
 
 /// Returns the SealedSecrets of the cluster. A malformed object is recorded, so that it does not stop the survey.
@@ -326,27 +326,27 @@ fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Invento
         let path = |namespace| format!("{api}/namespaces/{namespace}/sealedsecrets");
         namespaces.iter().map(path).collect()
     };
-    let mut found = Inventory::default();
+    let mut inventory = Inventory::default();
     for path in paths {
         for page in objects.list("cannot list the SealedSecrets", &path)? {
             for document in manifest::read(&page)? {
                 for node in document.root.list_items(&["SealedSecretList"]) {
-                    add_sealed_secret(node, &mut found);
+                    add_sealed_secret(node, &mut inventory);
                 }
             }
         }
     }
-    Ok(found)
+    Ok(inventory)
 }
 
-fn add_sealed_secret(node: &Node, found: &mut Inventory) {
+fn add_sealed_secret(node: &Node, inventory: &mut Inventory) {
     match SealedSecret::from_node(node, &mut Reading::default()) {
         Ok(sealed) => {
             let origin = Origin::Cluster {
                 namespace: sealed.namespace_or_empty().to_owned(),
                 name: sealed.name_or_empty().to_owned(),
             };
-            found.holders.push(Holder { origin, sealed });
+            inventory.holders.push(Holder { origin, sealed });
         }
         Err(error) => {
             let field = |name| {
@@ -360,7 +360,7 @@ fn add_sealed_secret(node: &Node, found: &mut Inventory) {
                 name.unwrap_or_default()
             );
             let why = error_chain(&error);
-            found.unread.insert(Unread { place, why });
+            inventory.unread.insert(Unread { place, why });
         }
     }
 }
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn records_a_malformed_object_of_the_cluster() {
-        let mut found = Inventory::default();
+        let mut inventory = Inventory::default();
         for spec in [
             "{encryptedData: {a: AgB}}",
             "{encryptedData: [x]}",
@@ -383,10 +383,10 @@ mod tests {
                 spec.len()
             );
             let documents = manifest::read(text.as_bytes()).unwrap();
-            add_sealed_secret(&documents[0].root, &mut found);
+            add_sealed_secret(&documents[0].root, &mut inventory);
         }
-        assert_eq!(found.holders.len(), 1);
-        let places: Vec<&str> = found
+        assert_eq!(inventory.holders.len(), 1);
+        let places: Vec<&str> = inventory
             .unread
             .iter()
             .map(|unread| unread.place.as_str())

@@ -179,24 +179,27 @@ impl Survey {
     pub fn run(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
         let is_named = depth == Depth::Unnamed && holders.len() > MAX_TO_DECRYPT;
         let progress = Progress::new("objects", holders.len(), line);
-        let found = parallel::map(
+        let needs_of_holders = parallel::map(
             holders,
             || (),
             |(), _, holder| {
-                let named = is_named
+                let named_needs = is_named
                     .then(|| needs::named(&holder.sealed, ring))
                     .flatten();
-                let is_unopened = named.is_some();
-                let needs = named.unwrap_or_else(|| needs(&holder.sealed, ring));
+                let is_unopened = named_needs.is_some();
+                let needs = named_needs.unwrap_or_else(|| needs(&holder.sealed, ring));
                 progress.step();
                 (is_unopened, needs)
             },
         );
-        let unopened = found.iter().filter(|(is_unopened, _)| *is_unopened).count();
+        let unopened = needs_of_holders
+            .iter()
+            .filter(|(is_unopened, _)| *is_unopened)
+            .count();
         let origins = holders.iter().map(|holder| holder.origin.clone());
         Self {
             found: origins
-                .zip(found.into_iter().map(|(_, needs)| needs))
+                .zip(needs_of_holders.into_iter().map(|(_, needs)| needs))
                 .collect(),
             unopened,
         }
@@ -299,9 +302,9 @@ fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
 ///
 /// Fails if a named file cannot be read or is not a manifest, or if its rules cannot be read.
 pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
-    let mut found = Inventory::default();
+    let mut inventory = Inventory::default();
     if paths.is_empty() {
-        return Ok(found);
+        return Ok(inventory);
     }
     for Candidate { path, named } in candidates(paths, notices)? {
         let place = path.shown();
@@ -310,7 +313,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
             Err(error) if named => return Err(error.into()),
             Err(error) => {
                 let why = error_chain(&error);
-                found.unread.insert(Unread { place, why });
+                inventory.unread.insert(Unread { place, why });
                 continue;
             }
         };
@@ -331,7 +334,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
                 format!("line {line}: sealed value outside the SealedSecrets that can be read")
             };
             let place = place.clone();
-            found.unread.insert(Unread { place, why });
+            inventory.unread.insert(Unread { place, why });
         }
         // Other unreadable parts of a file are recorded, and do not stop the command.
         if let Some(why) = contents.unread.first()
@@ -341,12 +344,12 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
             bail!("{place}: {why}");
         }
         let namespace = rule_namespace(&path)?;
-        found.add(contents, &place, namespace.as_ref(), |name| Origin::File {
+        inventory.add(contents, &place, namespace.as_ref(), |name| Origin::File {
             path: path.clone(),
             name,
         });
     }
-    Ok(found)
+    Ok(inventory)
 }
 
 /// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
@@ -532,16 +535,16 @@ mod tests {
                 TEMPLATE,
             ),
         ] {
-            let found = contents(&format!("{head}{text}\n"));
-            assert_eq!(found.sealed.len(), sealed, "{why}");
+            let contents = contents(&format!("{head}{text}\n"));
+            assert_eq!(contents.sealed.len(), sealed, "{why}");
             assert_eq!(
-                found.unread.len(),
+                contents.unread.len(),
                 usize::from(!unread.is_empty()),
-                "{why}: {found:?}"
+                "{why}: {contents:?}"
             );
             assert!(
-                found.unread.iter().all(|why| why.contains(unread)),
-                "{why}: {found:?}"
+                contents.unread.iter().all(|why| why.contains(unread)),
+                "{why}: {contents:?}"
             );
         }
     }
@@ -561,8 +564,12 @@ mod tests {
         ] {
             let path = folder.path().join("db.yaml");
             std::fs::write(&path, format!("{head}{text}\n")).unwrap();
-            let found = in_files(&[path], &mut |_| ()).ok();
-            assert_eq!(found.map(|found| found.unread.len()), unread, "{why}");
+            let inventory = in_files(&[path], &mut |_| ()).ok();
+            assert_eq!(
+                inventory.map(|inventory| inventory.unread.len()),
+                unread,
+                "{why}"
+            );
         }
     }
 }

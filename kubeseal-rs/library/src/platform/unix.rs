@@ -246,8 +246,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         fs::create_dir(root.join("other")).unwrap();
-        let at = |name: &str| root.join(name);
-        fs::write(at("other/file"), "").unwrap();
+        let path_of = |name: &str| root.join(name);
+        fs::write(path_of("other/file"), "").unwrap();
         for (link, to) in [
             ("first", "folder/second"),
             ("folder", "other"),
@@ -255,18 +255,21 @@ mod tests {
             ("circle", "circle"),
             ("nowhere", "other/missing"),
         ] {
-            std::os::unix::fs::symlink(to, at(link)).unwrap();
+            std::os::unix::fs::symlink(to, path_of(link)).unwrap();
         }
         let names = ["first", "other/second", "other/file"];
-        assert_eq!(link_chain(&at("first")), Some(names.map(at).into()));
-        assert_eq!(link_chain(&at("circle")), None);
+        assert_eq!(
+            link_chain(&path_of("first")),
+            Some(names.map(path_of).into())
+        );
+        assert_eq!(link_chain(&path_of("circle")), None);
         for (name, is_trusted_link) in [("first", true), ("circle", false), ("nowhere", false)] {
-            assert_eq!(is_trusted(&at(name), &root), is_trusted_link, "{name}");
+            assert_eq!(is_trusted(&path_of(name), &root), is_trusted_link, "{name}");
         }
         if rustix::process::geteuid().is_root() {
             let other_user = Some(rustix::fs::Uid::from_raw(12345));
-            rustix::fs::chown(at("other/file"), other_user, None).unwrap();
-            assert!(!is_trusted(&at("first"), &root));
+            rustix::fs::chown(path_of("other/file"), other_user, None).unwrap();
+            assert!(!is_trusted(&path_of("first"), &root));
         }
     }
 

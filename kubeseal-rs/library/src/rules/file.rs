@@ -92,24 +92,24 @@ impl RulesFile {
     /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
     /// created a work tree around the folder.
     pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
-        let here = std::env::current_dir().and_then(|here| here.canonicalize());
-        let here = || here.ok().filter(|here| folder.starts_with(here));
-        let root = git::work_tree(folder).or_else(here);
+        let current = std::env::current_dir().and_then(|current| current.canonicalize());
+        let current = || current.ok().filter(|current| folder.starts_with(current));
+        let root = git::work_tree(folder).or_else(current);
         let root = root.as_deref().unwrap_or(folder);
         let mut upward = folder
             .ancestors()
             .take_while(|above| above.starts_with(root));
         // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
         // missing.
-        let found = upward.find_map(|above| {
+        let path = upward.find_map(|above| {
             let path = above.join(FILE_NAME);
             path.symlink_metadata().is_ok().then_some(path)
         });
-        match found {
+        match path {
             Some(path) if path.exists() && !platform::is_trusted(&path, folder) => {
                 Err(RulesFileError::NotOwned(path))
             }
-            found => Ok(found),
+            path => Ok(path),
         }
     }
 
