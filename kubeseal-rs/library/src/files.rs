@@ -281,7 +281,7 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Creates a file for this user only. Its name appears only when the content is complete.
+/// Creates a file for this user only. The file appears in its folder only when its content is complete.
 ///
 /// # Errors
 ///

@@ -60,7 +60,7 @@ pub struct Candidate {
 /// Returns the named files and, below folders, every `.yaml`, `.yml` and `.json` that Git sees,
 /// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user.
 /// Without paths, searches the current folder. Links below folders are not followed. A folder that
-/// cannot be read is an error notice, and the rest is searched.
+/// cannot be read is reported as an error notice, and the search continues.
 ///
 /// # Errors
 ///
@@ -544,7 +544,7 @@ impl Skipped {
     ///
     /// # Errors
     ///
-    /// Fails if the number is not zero.
+    /// Fails if `count` is not zero.
     pub fn check(count: usize) -> Result<(), Self> {
         match count {
             0 => Ok(()),

@@ -78,7 +78,7 @@ impl Cache {
         self.read(CacheKind::Pin, service)
     }
 
-    /// Returns the last certificate seen of this controller, to detect a change.
+    /// Returns the last certificate seen of this controller, or its pin, to detect a change.
     pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<Seen> {
         self.read(kind, service).or_else(|| self.pin(service))
     }

@@ -37,7 +37,7 @@ pub struct CertificateQuery {
     /// The accepted certificates, from `--cert-fingerprint` or a rule; if empty, any trusted
     /// certificate is accepted.
     pub fingerprints: Vec<AcceptedFingerprint>,
-    /// Use the cached certificate of the controller, without network access.
+    /// Whether to use the cached certificate of the controller, without network access.
     pub offline: bool,
 }
 

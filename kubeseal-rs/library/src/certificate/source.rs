@@ -45,7 +45,7 @@ pub enum SourceError {
         /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
-    /// The server redirects to a location that may not provide a certificate.
+    /// The server redirects to a location that is not allowed to provide a certificate.
     #[error("cannot fetch {uri:?}: it redirects to {to:?}, {why}")]
     Redirect {
         /// The URL, without credentials.
@@ -126,7 +126,7 @@ fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
 /// Where a rule that names a certificate applies, and whether the rule pins the certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleContext<'a> {
-    /// The folder of the rule's file, which relative paths start from.
+    /// The folder of the rule's file. Relative paths start there.
     pub folder: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
@@ -182,7 +182,7 @@ fn is_this_machine(url: &str) -> bool {
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
-/// Returns whether this is a URL rather than a file name.
+/// Returns whether the text is a URL rather than a file name.
 pub fn is_url(source: &OsStr) -> bool {
     url(source).is_some()
 }

@@ -12,7 +12,7 @@ pub enum Discovery {
     /// At the address that the user named, or at the controller's default address. Trusted without
     /// a pin.
     Named,
-    /// Where other accounts than the controller's can write: a Service found by its labels, or a
+    /// Where accounts other than the controller's can write: a Service found by its labels, or a
     /// `ConfigMap`.
     Found,
 }
@@ -108,7 +108,7 @@ pub enum TrustError {
     },
 }
 
-/// Decides whether a certificate may be used. If fingerprints are `accepted`, only they count.
+/// Decides whether a certificate may be used. If `accepted` contains fingerprints, only they count.
 /// Otherwise, a certificate that the user did not name has to be `pinned` for the Service where it
 /// was found.
 ///

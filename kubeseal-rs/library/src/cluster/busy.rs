@@ -29,7 +29,7 @@ pub(super) enum Retry {
 }
 
 impl Retry {
-    /// Decides from a response's status code, headers and body.
+    /// Decides from a response's status code, headers and body; `None` if the response is final.
     pub(super) fn from_response(
         code: StatusCode,
         headers: &HeaderMap,
@@ -45,7 +45,7 @@ impl Retry {
         is_broken.then_some(Self::Broken)
     }
 
-    /// Returns how long the server asks to wait.
+    /// Returns how long the server asks to wait; `None` for a broken connection.
     pub(super) fn wait(self) -> Option<Duration> {
         match self {
             Self::Busy(wait) => Some(wait),

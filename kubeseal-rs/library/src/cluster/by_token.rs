@@ -24,7 +24,7 @@ const TOKEN_SECONDS: u32 = 600;
 /// The prefix of a service account's user name.
 const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
-/// The flags about the TLS port.
+/// How to reach the controller's TLS port, according to the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenAccess {
     /// The port's address, instead of the one derived from the Service.

@@ -14,7 +14,7 @@ const SELECTORS: [&str; 3] = [
 /// The maximum number of candidates that are listed. No ordinary cluster has more.
 const MAX_CANDIDATES: usize = 10;
 
-/// Returns candidates sorted by name, at most ten. Empty if the caller may not list Services.
+/// Returns candidates sorted by name, at most ten. Empty if RBAC does not allow the caller to list Services.
 pub(super) fn find(api: &Api) -> Vec<Service> {
     let mut services: Vec<Service> = SELECTORS
         .iter()

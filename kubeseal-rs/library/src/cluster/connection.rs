@@ -3,7 +3,8 @@
 //!
 //! `kube` reads and merges the files. This module selects the entries and determines the proxy and
 //! the headers: `kube` supports only three of the overrides, compares `NO_PROXY` with the proxy
-//! instead of the server, and reads impersonation without sending it.
+//! instead of the server, and reads the impersonation settings without sending
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -97,7 +97,7 @@ pub enum ClusterError {
     /// The operating system refuses to create an event loop.
     #[error("cannot create an event loop")]
     System(#[source] std::io::Error),
-    /// The Service does not exist, or the caller may not read it.
+    /// The Service does not exist, or RBAC does not allow the caller to read it.
     #[error(
         "cannot get sealed secret service: {}.\nPlease, use the flag --controller-name and \
          --controller-namespace to set up the name and namespace of the sealed secrets controller{}",
@@ -166,7 +166,7 @@ fn unreachable_hint(why: &str) -> &'static str {
 pub struct NoService {
     /// The Service that was requested.
     pub service: Service,
-    /// Whether the caller may not read the Service, so that its existence is unknown.
+    /// Whether RBAC does not allow the caller to read the Service, so that its existence is unknown.
     pub is_forbidden: bool,
     /// The message of the API server.
     pub why: String,

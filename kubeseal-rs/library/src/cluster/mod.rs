@@ -223,8 +223,8 @@ impl Cluster {
         response.code.is_success().then_some(response.body)
     }
 
-    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or the caller may not read
-    /// it.
+    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or RBAC does not allow
+    /// the caller to read it.
     pub fn config_map_item(&self, namespace: &str, name: &str, item: &str) -> Option<String> {
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
         let response = self.api.get(&path).ok()?;

@@ -73,8 +73,9 @@ pub fn check(
     check_object(sent, response)
 }
 
-/// Like [`check`], for any controller that upstream's `kubeseal` works with. Bitnami's turns
-/// templates into items or drops them, and replaces the deprecated form by items.
+/// Like [`check`], for any controller that upstream's `kubeseal` works with. Bitnami's
+/// controller turns templates into items or drops them, and replaces the deprecated `spec.data` with
+/// items.
 ///
 /// # Errors
 ///
@@ -185,7 +186,8 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
     Ok(())
 }
 
-/// Removes the key hints, which change with the ciphertexts. They contain only fingerprints of items.
+/// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints
+/// of items.
 fn take_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
     let items = &response.spec.encrypted_data;
     let annotations = response.metadata.annotations.as_mut();

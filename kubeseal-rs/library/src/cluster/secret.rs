@@ -12,7 +12,7 @@ impl Cluster {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the request fails, for example because the Secret does not
-    /// exist or the caller may not read it.
+    /// exist or RBAC does not allow the caller to read it.
     pub fn secret(&self, namespace: &str, name: &str) -> Result<Json, ClusterError> {
         let what = "cannot read the Secret";
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");

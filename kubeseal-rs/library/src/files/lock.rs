@@ -1,7 +1,7 @@
 //! Ensures that only one run of this program changes a file at a time.
 //!
-//! The lock is on the file itself, so no lock file appears in the user's repository. It only avoids
-//! repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.
+//! The lock is on the file itself, so no lock file appears in the user's repository. The lock only
+//! avoids repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

@@ -109,7 +109,7 @@ impl Temporary {
 }
 
 /// Restores a file that another program wrote and this process cannot read, so that it is not
-/// deleted with the temporary file. If that fails, it stays under the temporary name.
+/// deleted with the temporary file. If that fails, the file stays under the temporary name.
 fn restore_displaced(temporary: TempPath, path: &Path, error: io::Error) -> io::Error {
     if !matches!(platform::exchange(&temporary, path), Ok(true)) {
         let _ = temporary.keep();

@@ -230,7 +230,7 @@ fn leads_to_values(undated: &Undated, path: &BStr) -> bool {
     undated.contains_key(path) || is_above()
 }
 
-/// Returns the longest line of a value, to search for: a file may wrap it over several lines.
+/// Returns the longest line of a value, to search for: a file may wrap a value over several lines.
 fn longest_line(text: &str) -> &str {
     let lines = text.split_ascii_whitespace();
     lines.max_by_key(|line| line.len()).unwrap_or_default()

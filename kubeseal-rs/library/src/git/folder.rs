@@ -195,7 +195,7 @@ fn check_file(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<()
 }
 
 /// Returns whether this is a pipe or a device. Sockets are allowed, for example that of a file
-/// system monitor: opening one fails at once.
+/// system monitor: opening a socket fails at once.
 fn is_special(kind: FileType) -> bool {
     #[cfg(unix)]
     let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&kind);

@@ -10,7 +10,7 @@ use super::{GitError, Repository, to_path};
 
 impl Repository {
     /// Returns the hooks folder: in the repository, or where the user's or the system's
-    /// configuration sets it. Both may set a path relative to the root, where hooks run.
+    /// configuration sets it. Such a path may be relative to the root, where hooks run.
     ///
     /// # Errors
     ///

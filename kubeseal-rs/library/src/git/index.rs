@@ -35,7 +35,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the index or a list is malformed.
+    /// Fails if the index or an ignore list is malformed.
     pub fn is_ignored(&self, file: &Path) -> Result<bool, GitError> {
         let Some(path) = self.inside(file) else {
             return Ok(false);

@@ -520,7 +520,7 @@ fn limits_the_memory_for_repeated_trees() {
     assert!(is_too_many(error.unwrap_err()));
 }
 
-/// Attack: commits trees that contain themselves many times, to hide the age of a value in another file.
+/// Attack: commits trees that contain the same subtree many times, to hide the age of a value in another file.
 #[test]
 fn dates_a_value_in_a_history_with_repeated_trees() {
     let fixture = repository_with_bomb();

@@ -3,14 +3,14 @@
 //! The crate `age` parses a header from its start again each time it needs more bytes. The cost is
 //! quadratic in the header's length, so a small file with many stanzas would stall the program
 //! before any recipient is tried. This module finds the end of the header in one pass, refuses a
-//! long one, and passes the rest to the crate in one piece.
+//! long one, and passes any other header to the crate in one piece.
 
 use std::io::{self, BufRead, Read};
 
 /// The size limit for a header. One stanza for an X25519 recipient has 97 bytes.
 pub const MAX_LEN: usize = 64 * 1024;
 
-/// The limit for stanzas, one for each recipient. Every identity is tried with each of them.
+/// The limit for stanzas, one for each recipient. Every identity is tried with each stanza.
 pub const MAX_STANZAS: usize = 256;
 
 /// Why a header is not parsed.

@@ -353,7 +353,7 @@ mod tests {
         assert!(error_text(&changed, &correct).contains("truncated or was changed"));
     }
 
-    /// Attack: truncates an archive at every byte.
+    /// Attack: truncates an archive anywhere.
     #[test]
     fn refuses_an_archive_truncated_anywhere() {
         let recipient = age::x25519::Identity::generate();

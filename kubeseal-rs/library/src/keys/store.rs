@@ -187,11 +187,11 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Checks whether a key of this name can be stored, as far as this can be checked in advance.
+    /// Checks, as far as possible in advance, whether a key of this name can be stored.
     ///
     /// # Errors
     ///
-    /// Fails if another object has this name, or the name is not valid.
+    /// Fails if a file of this name exists, or the name is not valid.
     pub fn check_place(&self, name: &str) -> Result<()> {
         names::check_object(name)?;
         match self {

@@ -271,7 +271,7 @@ impl Survey {
         (objects, files.len())
     }
 
-    /// Returns the items that no key decrypts.
+    /// Returns the items whose key is unknown.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
             let open = items.iter().filter(|(_, need)| is_undecided(need));

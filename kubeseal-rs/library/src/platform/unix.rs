@@ -100,7 +100,7 @@ pub fn unnamed_file(_: &Path) -> Option<File> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Always fails.
 #[cfg(not(target_os = "linux"))]
 pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -110,7 +110,7 @@ pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Never fails.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
@@ -138,8 +138,8 @@ pub fn for_this_user_only(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Returns whether a file was created by this user, by root, or by the owner of the folder that
-/// this user works in. The owner of a link decides where it points, and the owner of its target
+/// Returns whether a file belongs to this user, to root, or to the owner of the folder that this user
+/// works in. The owner of a link decides where it points, and the owner of its target
 /// decides the content, so each of them is checked.
 pub fn is_trusted(file: &Path, folder: &Path) -> bool {
     // The folder may not exist yet.

@@ -66,7 +66,7 @@ pub fn unnamed_file(_: &Path) -> Option<File> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Always fails.
 pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -75,7 +75,7 @@ pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Never fails.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
@@ -96,7 +96,7 @@ pub fn for_this_user_only(_: &mut DirBuilder) {}
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Never fails.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())

@@ -28,9 +28,9 @@ pub struct Random<'a, R> {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// Generating a key or certificate failed.
-    #[error("cannot generate the key")]
+    #[error("cannot generate the key or certificate")]
     Key(#[from] rcgen::Error),
-    /// The password cannot be hashed: bcrypt accepts at most 72 bytes.
+    /// The password cannot be hashed: bcrypt accepts 1 to 72 bytes without zero bytes.
     #[error("cannot hash the password: bcrypt accepts 1 to 72 bytes without zero bytes")]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
