@@ -159,8 +159,8 @@ fn parse_line(text: &str) -> Result<(ParsedLine<'_>, &str), DotenvProblem> {
     check_name(name)?;
     let value = text[equals + 1..].trim_start_matches([' ', '\t']);
     let (value, has_dollar, remaining) = match value.chars().next() {
-        Some(quote @ ('\'' | '"')) => quoted(&value[1..], quote)?,
-        _ => unquoted(value),
+        Some(quote @ ('\'' | '"')) => parse_quoted(&value[1..], quote)?,
+        _ => parse_unquoted(value),
     };
     Ok((Some((name, value, has_dollar)), remaining))
 }
@@ -176,7 +176,7 @@ fn check_name(name: &str) -> Result<(), DotenvProblem> {
 
 /// Parses an unquoted value, which ends at the end of the line or at a comment after a blank. Returns the
 /// value, whether it contains a dollar sign, and the text after the line.
-fn unquoted(value: &str) -> (Plain, bool, &str) {
+fn parse_unquoted(value: &str) -> (Plain, bool, &str) {
     let end = value.find('\n').unwrap_or(value.len());
     let remaining = value.get(end + 1..).unwrap_or_default();
     let line = &value[..end];
@@ -188,8 +188,8 @@ fn unquoted(value: &str) -> (Plain, bool, &str) {
 }
 
 /// Parses a quoted value up to the closing quote, which only a comment may follow. Returns the same as
-/// [`unquoted`].
-fn quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem> {
+/// [`parse_unquoted`].
+fn parse_quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let mut has_dollar = false;
     let mut characters = text.char_indices();

@@ -80,11 +80,11 @@ pub fn candidates(
             found.push(Candidate { path, named });
         }
     }
-    Ok(in_order(found))
+    Ok(sort_candidates(found))
 }
 
 /// Sorts candidates by path and removes duplicates.
-pub fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
+pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
     found.dedup_by(|later, first| later.path == first.path);
     found
@@ -517,7 +517,7 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
         return Ok(None);
     }
     let doubtful = (!is_wanted).then(|| bytes.clone());
-    let is_wanted = || doubtful.is_none_or(|bytes| hides(&bytes, kind));
+    let is_wanted = || doubtful.is_none_or(|bytes| has_well_formed_object(&bytes, kind));
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
         Err(error) if is_wanted() => Err(error),
@@ -645,7 +645,7 @@ pub fn first_with_wrong_version(bytes: &[u8]) -> Option<(usize, String)> {
 
 /// Returns whether a well-formed document of a malformed file contains an object of this kind. A cluster
 /// applies the documents one by one.
-pub fn hides(bytes: &[u8], kind: Kind) -> bool {
+pub fn has_well_formed_object(bytes: &[u8], kind: Kind) -> bool {
     let is_of_kind = |node: &&Node| Kind::of(node) == Some(kind);
     manifest::read_well_formed(bytes)
         .iter()

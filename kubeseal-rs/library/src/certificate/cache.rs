@@ -36,7 +36,7 @@ pub(super) struct Cache {
 
 /// A certificate seen before.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenCertificate {
     /// The content of the file.
     pub(super) pem: Vec<u8>,
     /// The fingerprint of the certificate's key.
@@ -74,16 +74,16 @@ impl Cache {
     }
 
     /// Returns the pinned certificate of this controller. It is trusted for no other controller.
-    pub(super) fn pin(&self, service: &Service) -> Option<Seen> {
+    pub(super) fn pin(&self, service: &Service) -> Option<SeenCertificate> {
         self.read(CacheKind::Pin, service)
     }
 
     /// Returns the last certificate seen of this controller, or its pin, to detect a change.
-    pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<Seen> {
+    pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
         self.read(kind, service).or_else(|| self.pin(service))
     }
 
-    fn read(&self, kind: CacheKind, service: &Service) -> Option<Seen> {
+    fn read(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
         read(&self.file(kind, service)?)
     }
 
@@ -134,11 +134,11 @@ fn in_file_name(text: &str) -> String {
     name.replace("..", "__")
 }
 
-fn read(path: &Path) -> Option<Seen> {
+fn read(path: &Path) -> Option<SeenCertificate> {
     let pem = files::read_as(path, Kind::Certificate).ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
     let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
-    Some(Seen {
+    Some(SeenCertificate {
         pem,
         fingerprint: certificate.fingerprint().clone(),
         since: since.try_into().ok()?,

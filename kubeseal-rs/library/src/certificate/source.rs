@@ -210,11 +210,11 @@ fn file_path(uri: &str) -> PathBuf {
         .map_or(uri, |(_, location)| location)
         .trim_start_matches("//");
     let path = location.find('/').map_or(location, |at| &location[at..]);
-    PathBuf::from(percent_decoded(path))
+    PathBuf::from(percent_decode(path))
 }
 
 /// Decodes percent escapes. Keeps a percent sign that begins no valid escape.
-fn percent_decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut remaining = text;
     while let Some(start) = remaining.find('%') {
@@ -256,7 +256,7 @@ fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
         let Some(location) = location.and_then(|location| location.to_str().ok()) else {
             return content(&current, response);
         };
-        let target = joined(&current, location);
+        let target = join_location(&current, location);
         if let Err(why) = check_redirect(&current, &target, redirects) {
             return Err(SourceError::Redirect {
                 uri: redacted(&current).into_owned(),
@@ -274,7 +274,7 @@ fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
 }
 
 /// Returns the target of a redirect, which may be relative (RFC 3986 §5.2).
-fn joined(from: &str, location: &str) -> String {
+fn join_location(from: &str, location: &str) -> String {
     let (scheme, rest) = from.split_once("://").unwrap_or(("http", from));
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if is_url(location.as_ref()) {
@@ -503,7 +503,7 @@ mod tests {
             ("http://a/x", "http://b/y", true, false),
             ("http://a/x", "https://b/y", true, false),
         ] {
-            let to = joined(from, location);
+            let to = join_location(from, location);
             for (redirects, want) in [
                 (Redirects::Anywhere, for_user),
                 (Redirects::SameHost, for_rule),
@@ -523,7 +523,7 @@ mod tests {
             ("https://a:1/b", "//c/d", "https://c/d"),
             ("https://a/b", "https://c/d", "https://c/d"),
         ] {
-            assert_eq!(joined(from, location), want, "{from} {location}");
+            assert_eq!(join_location(from, location), want, "{from} {location}");
         }
     }
 

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, Fingerprint};
 
-use super::cache::Seen;
+use super::cache::SeenCertificate;
 use crate::cluster::Service;
 
 /// How a certificate was found.
@@ -138,7 +138,7 @@ pub fn judge(
 
 /// Returns the warning for a controller whose certificate differs from the last one seen.
 pub(super) fn change_warning(
-    last: &Seen,
+    last: &SeenCertificate,
     new: &Certificate,
     service: &Service,
     now: Timestamp,

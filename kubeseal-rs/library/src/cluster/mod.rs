@@ -33,7 +33,7 @@ pub use by_token::{NoToken, TokenAccess};
 pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
-pub use objects::{Created, Objects, parse};
+pub use objects::{CreateOutcome, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";
@@ -219,7 +219,7 @@ impl Cluster {
     /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
-        let response = self.api.get(&proxied(service, &port, "cert.pem")).ok()?;
+        let response = self.api.get(&proxy_path(service, &port, "cert.pem")).ok()?;
         response.code.is_success().then_some(response.body)
     }
 
@@ -352,7 +352,7 @@ impl Controller {
     }
 
     fn path(&self, endpoint: &str) -> String {
-        proxied(&self.service, &self.port, endpoint)
+        proxy_path(&self.service, &self.port, endpoint)
     }
 
     fn success(&self, what: &'static str, response: Response) -> Result<Response, ClusterError> {
@@ -363,7 +363,7 @@ impl Controller {
     }
 }
 
-fn proxied(Service { namespace, name }: &Service, port: &str, endpoint: &str) -> String {
+fn proxy_path(Service { namespace, name }: &Service, port: &str, endpoint: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/v1/{endpoint}")
 }
 

@@ -21,7 +21,7 @@ pub struct Objects {
 
 /// The outcome of creating an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Created {
+pub enum CreateOutcome {
     /// The object was created.
     Created,
     /// An object of that name existed and is unchanged.
@@ -107,12 +107,12 @@ impl Objects {
         what: &'static str,
         path: &str,
         body: Vec<u8>,
-    ) -> Result<Created, ClusterError> {
+    ) -> Result<CreateOutcome, ClusterError> {
         let response = self.send(&Method::POST, path, Some((body, "application/json")))?;
         if response.code == StatusCode::CONFLICT {
-            return Ok(Created::Exists);
+            return Ok(CreateOutcome::Exists);
         }
-        response.success(what).map(|_| Created::Created)
+        response.success(what).map(|_| CreateOutcome::Created)
     }
 
     /// Sends a GET request and returns the status code, of success or failure, and the body.

@@ -101,7 +101,7 @@ pub fn check_like_upstream(
     check_items(sent, response, &MODULI, |item| !is_template(item))?;
     if let Some(data) = &response.spec.data {
         let is_same = sent.spec.data.as_ref() == Some(data);
-        let is_valid = is_same || problem_of(data, None, &MODULI).is_none();
+        let is_valid = is_same || ciphertext_problem(data, None, &MODULI).is_none();
         is_valid
             .then_some(())
             .ok_or(RotationError::Other("the deprecated spec.data"))?;
@@ -121,7 +121,7 @@ fn check_items(
             continue;
         }
         let old = old.filter(|_| keeps_length(item));
-        if let Some(problem) = problem_of(text, old, moduli) {
+        if let Some(problem) = ciphertext_problem(text, old, moduli) {
             let item = item.clone();
             return Err(RotationError::Item { item, problem });
         }
@@ -131,7 +131,7 @@ fn check_items(
 
 /// Returns why a text is not a ciphertext for a key with one of the lengths `moduli`, or not of a
 /// value of the same length as in `old`; `None` if it is both.
-fn problem_of(
+fn ciphertext_problem(
     text: &str,
     old: Option<&String>,
     moduli: &RangeInclusive<usize>,

@@ -13,7 +13,7 @@ use gix::bstr::{BStr, BString, ByteSlice as _};
 use jiff::Timestamp;
 use memchr::memmem;
 
-use super::trees::{Change, Pair};
+use super::trees::{Change, EntryPair};
 use super::{GitError, Repository, work_tree};
 
 /// A sealed value and the file that contains it.
@@ -63,7 +63,7 @@ fn by_work_tree(values: &[SealedValue<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
 }
 
 /// Values whose commit has not been found yet, by the path of their file.
-type Undated = BTreeMap<BString, Vec<usize>>;
+type UndatedValues = BTreeMap<BString, Vec<usize>>;
 
 struct Search<'a> {
     repository: &'a Repository,
@@ -71,7 +71,7 @@ struct Search<'a> {
     /// The commits to visit, newest first.
     queue: BinaryHeap<(i64, ObjectId)>,
     /// The values that each commit in the queue contains.
-    undated: BTreeMap<ObjectId, Undated>,
+    undated: BTreeMap<ObjectId, UndatedValues>,
     times: &'a mut [Option<Timestamp>],
 }
 
@@ -80,7 +80,7 @@ impl Search<'_> {
         let Some(head) = self.repository.commit("HEAD") else {
             return Ok(());
         };
-        let undated = self.committed(head, indices)?;
+        let undated = self.committed_values(head, indices)?;
         self.pass_to(undated, head)?;
         while let Some((seconds, commit)) = self.queue.pop() {
             // A commit with a wrong date can be queued twice.
@@ -101,17 +101,21 @@ impl Search<'_> {
     }
 
     /// Returns the values that the commit contains.
-    fn committed(&self, head: ObjectId, indices: &[usize]) -> Result<Undated, GitError> {
-        let mut undated = Undated::new();
+    fn committed_values(
+        &self,
+        head: ObjectId,
+        indices: &[usize],
+    ) -> Result<UndatedValues, GitError> {
+        let mut undated = UndatedValues::new();
         for i in indices {
-            if let Some(path) = self.repository.inside(self.values[*i].file) {
+            if let Some(path) = self.repository.git_path(self.values[*i].file) {
                 undated.entry(path).or_default().push(*i);
             }
         }
         let files = self
             .repository
             .blobs(head, &|path, _| leads_to_values(&undated, path))?;
-        let mut committed = Undated::new();
+        let mut committed = UndatedValues::new();
         for (path, blob) in files {
             if let Some(values) = undated.remove(&path) {
                 let (contained, _) = self.split(values, blob)?;
@@ -124,15 +128,15 @@ impl Search<'_> {
     /// Passes values that the parent contains to the parent, and returns the others.
     fn pass_on(
         &mut self,
-        mut undated: Undated,
+        mut undated: UndatedValues,
         parent: ObjectId,
         commit: ObjectId,
-    ) -> Result<Undated, GitError> {
+    ) -> Result<UndatedValues, GitError> {
         let is_wanted = |path: &BStr, _: &_| leads_to_values(&undated, path);
         let changes = self.repository.changes(Some(parent), commit, &is_wanted)?;
-        let removed_changes = self.removed(&changes, parent, commit)?;
+        let removed_changes = self.removed_files(&changes, parent, commit)?;
         let removed = RemovedFiles::from_changes(&removed_changes);
-        let (mut for_parent, mut remaining) = (Vec::new(), Undated::new());
+        let (mut for_parent, mut remaining) = (Vec::new(), UndatedValues::new());
         for Change {
             path,
             before,
@@ -167,7 +171,7 @@ impl Search<'_> {
 
     /// Returns the files that a commit removed, if the commit also added a file that one of them
     /// may have become.
-    fn removed(
+    fn removed_files(
         &self,
         changes: &[Change],
         parent: ObjectId,
@@ -176,11 +180,11 @@ impl Search<'_> {
         if changes.iter().all(|change| change.before.is_some()) {
             return Ok(Vec::new());
         }
-        let is_removed = |_: &BStr, pair: &Pair| pair.before.is_some();
+        let is_removed = |_: &BStr, pair: &EntryPair| pair.before.is_some();
         self.repository.changes(Some(parent), commit, &is_removed)
     }
 
-    fn pass_to(&mut self, values: Undated, to: ObjectId) -> Result<(), GitError> {
+    fn pass_to(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -211,7 +215,7 @@ impl Search<'_> {
     }
 }
 
-fn add(undated: &mut Undated, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
+fn add(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
     for (path, values) in more {
         if !values.is_empty() {
             undated.entry(path).or_default().extend(values);
@@ -220,7 +224,7 @@ fn add(undated: &mut Undated, more: impl IntoIterator<Item = (BString, Vec<usize
 }
 
 /// Returns whether the path is a file with undated values, or a folder above one.
-fn leads_to_values(undated: &Undated, path: &BStr) -> bool {
+fn leads_to_values(undated: &UndatedValues, path: &BStr) -> bool {
     let is_above = || {
         let prefix = [path, "/".as_bytes()].concat();
         let mut next = undated.range(BString::from(prefix.clone())..);

@@ -72,10 +72,10 @@ impl Repository {
         &self,
         from: Option<ObjectId>,
     ) -> Result<Differences, GitError> {
-        let committed = from.map(|from| self.committed(from)).transpose()?;
+        let committed = from.map(|from| self.committed_files(from)).transpose()?;
         let committed = committed.unwrap_or_default();
-        let unchanged = self.unchanged()?;
-        let skipped = self.skipped()?;
+        let unchanged = self.unchanged_files()?;
+        let skipped = self.skipped_files()?;
         let content = self.files_of_work_tree()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
         paths.extend(content.files);
@@ -99,7 +99,7 @@ impl Repository {
     }
 
     /// Returns the files that Git does not check out and that are missing in the work tree.
-    fn skipped(&self) -> Result<Files, GitError> {
+    fn skipped_files(&self) -> Result<Files, GitError> {
         let mut skipped = self.not_checked_out()?;
         let is_missing = |path: &BString| {
             let file = self.root.join(to_path(path.as_bstr()));
@@ -116,7 +116,7 @@ impl Repository {
     /// # Errors
     ///
     /// Fails with the reason if the file cannot be read, or is a pipe, a device or too large.
-    pub fn in_work_tree(&self, file: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+    pub fn read_in_work_tree(&self, file: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
         if !self.is_without_link(file) {
             return Ok(None);
         }
@@ -139,7 +139,7 @@ impl Repository {
     ///
     /// Fails if the repository is malformed.
     pub fn has_history(&self, file: &Path) -> Result<bool, GitError> {
-        let (Some(path), Some(head)) = (self.inside(file), self.commit("HEAD")) else {
+        let (Some(path), Some(head)) = (self.git_path(file), self.commit("HEAD")) else {
             return Ok(false);
         };
         for commit in self.history([head])? {
@@ -151,12 +151,12 @@ impl Repository {
         Ok(false)
     }
 
-    fn committed(&self, commit: ObjectId) -> Result<Files, GitError> {
+    fn committed_files(&self, commit: ObjectId) -> Result<Files, GitError> {
         Ok(self.blobs(commit, &|_, _| true)?.into_iter().collect())
     }
 
     /// Returns the tracked files whose size and timestamps are the same as when Git hashed them.
-    fn unchanged(&self) -> Result<Files, GitError> {
+    fn unchanged_files(&self) -> Result<Files, GitError> {
         let index = self.index()?;
         let options = stat::Options::default();
         let is_same = |path: &BString, seen: &Stat| {
@@ -169,7 +169,8 @@ impl Repository {
                 metadata.matches(seen, options) && !seen.is_racy(index.timestamp(), options)
             })
         };
-        let unchanged = index::tracked(&index).filter(|(path, entry)| is_same(path, &entry.stat));
+        let unchanged =
+            index::tracked_files(&index).filter(|(path, entry)| is_same(path, &entry.stat));
         Ok(unchanged.map(|(path, entry)| (path, entry.id)).collect())
     }
 
@@ -178,7 +179,7 @@ impl Repository {
     fn files_of_work_tree(&self) -> Result<WorkTreeContent, GitError> {
         let index = self.index()?;
         let mut content = WorkTreeContent {
-            files: index::tracked(&index).map(|(path, _)| path).collect(),
+            files: index::tracked_files(&index).map(|(path, _)| path).collect(),
             ..WorkTreeContent::default()
         };
         let modules: BTreeSet<PathBuf> = self.submodule_folders()?;
@@ -205,7 +206,7 @@ impl Repository {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    content.unlisted.extend(self.unlisted(&error));
+                    content.unlisted.extend(self.unlisted_folder(&error));
                     continue;
                 }
             };
@@ -227,10 +228,10 @@ impl Repository {
 
     /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed
     /// meanwhile, and for an error without a path.
-    fn unlisted(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
+    fn unlisted_folder(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
         use ignore::Error::{WithDepth, WithPath};
         let path = match error {
-            WithDepth { err, .. } => return self.unlisted(err),
+            WithDepth { err, .. } => return self.unlisted_folder(err),
             WithPath { path, .. } => path.strip_prefix(&self.root).ok()?,
             _ => return None,
         };
@@ -242,7 +243,7 @@ impl Repository {
 
     /// Returns the hash of a file; `None` if it does not exist.
     fn hash_in_work_tree(&self, path: &BString) -> Result<Option<ObjectId>, String> {
-        let Some(bytes) = self.in_work_tree(&to_path(path.as_bstr()))? else {
+        let Some(bytes) = self.read_in_work_tree(&to_path(path.as_bstr()))? else {
             return Ok(None);
         };
         let hash = gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes);

@@ -8,7 +8,7 @@ use gix::refs::TargetRef;
 use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
-use super::trees::{Change, Entry, MAX_ENTRIES, Pair};
+use super::trees::{Change, Entry, EntryPair, MAX_ENTRIES};
 use super::{GitError, Repository};
 
 /// A local or remote branch.
@@ -87,7 +87,7 @@ impl Repository {
     pub(super) fn blobs(
         &self,
         commit: ObjectId,
-        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+        is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<(BString, ObjectId)>, GitError> {
         let files = self.changes(None, commit, is_wanted)?.into_iter();
         let blob = |entry: Entry| entry.mode.is_blob().then_some(entry.id);
@@ -175,7 +175,7 @@ impl Repository {
         &self,
         from: Option<ObjectId>,
         to: ObjectId,
-        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+        is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let from = from.map(|from| self.tree_of(from)).transpose()?;
         let to = self.tree_of(to)?;

@@ -14,10 +14,10 @@ use crate::files;
 const MIB: u64 = 1 << 20;
 
 /// The size limit for a file with settings, a path or a reference.
-const SMALL: u64 = MIB;
+const SMALL_LIMIT: u64 = MIB;
 
 /// The size limit for an index or a list of references.
-const LARGE: u64 = 64 * MIB;
+const LARGE_LIMIT: u64 = 64 * MIB;
 
 /// The limit for files and folders to check. After `git gc` there are a few thousand.
 const MAX_FILES: usize = 1_000_000;
@@ -47,7 +47,7 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     let private = if metadata.is_dir() {
         git_dir.to_owned()
     } else {
-        check_file(git_dir, &metadata, Some(SMALL))?;
+        check_file(git_dir, &metadata, Some(SMALL_LIMIT))?;
         read_path_file(git_dir, "gitdir:").unwrap_or_else(|| git_dir.to_owned())
     };
     check.check_below(&private, FolderKind::Repository)?;
@@ -60,7 +60,7 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
 /// Reads the path in a small file, after a prefix. The path is relative to the file's folder. `None` if the
 /// file cannot be read.
 pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
-    let bytes = files::read_regular(file, SMALL).ok()?;
+    let bytes = files::read_regular(file, SMALL_LIMIT).ok()?;
     let path = bytes.strip_prefix(prefix.as_bytes())?.trim_ascii();
     let path = gix::path::from_byte_slice(path).ok()?;
     Some(file.parent()?.join(path))
@@ -71,7 +71,7 @@ pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
 pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
     let list = folder.join(".gitignore");
     match fs::symlink_metadata(&list) {
-        Ok(metadata) if !metadata.is_symlink() => check_file(&list, &metadata, Some(SMALL)),
+        Ok(metadata) if !metadata.is_symlink() => check_file(&list, &metadata, Some(SMALL_LIMIT)),
         _ => Ok(()),
     }
 }
@@ -92,7 +92,10 @@ impl FolderCheck {
             for entry in entries.into_iter().flatten().flatten() {
                 self.remaining = self.remaining.saturating_sub(1);
                 if self.remaining == 0 {
-                    return Err(irregular(&folder, &format!("more than {MAX_FILES} files")));
+                    return Err(irregular_error(
+                        &folder,
+                        &format!("more than {MAX_FILES} files"),
+                    ));
                 }
                 if let Some(kind) = check_entry(&entry, kind)? {
                     folders.push((entry.path(), kind));
@@ -107,7 +110,7 @@ impl FolderCheck {
         let mut folders = vec![objects.to_owned()];
         while let Some(folder) = folders.pop() {
             let list = folder.join("info/alternates");
-            let Ok(text) = files::read_regular(&list, SMALL) else {
+            let Ok(text) = files::read_regular(&list, SMALL_LIMIT) else {
                 continue;
             };
             for borrowed in gix::odb::alternate::parse(&text).unwrap_or_default() {
@@ -163,19 +166,19 @@ fn limit(name: &OsStr, kind: FolderKind) -> Option<u64> {
     let name = name.to_str().unwrap_or_default();
     match (kind, name) {
         (FolderKind::References, _)
-        | (FolderKind::Objects, "alternates" | "commit-graph-chain") => Some(SMALL),
+        | (FolderKind::Objects, "alternates" | "commit-graph-chain") => Some(SMALL_LIMIT),
         (
             FolderKind::Repository,
             "HEAD" | "config" | "config.worktree" | "commondir" | "gitdir" | "shallow" | "exclude"
             | "attributes" | "grafts" | "sparse-checkout",
-        ) => Some(SMALL),
+        ) => Some(SMALL_LIMIT),
         // The index, and references such as `FETCH_HEAD`, are read completely too.
         (FolderKind::Repository, _) => {
             let is_reference = name
                 .bytes()
                 .all(|byte| byte.is_ascii_uppercase() || byte == b'_');
             let is_large = name == "packed-refs" || name.ends_with("index") || is_reference;
-            is_large.then_some(LARGE)
+            is_large.then_some(LARGE_LIMIT)
         }
         _ => None,
     }
@@ -183,12 +186,12 @@ fn limit(name: &OsStr, kind: FolderKind) -> Option<u64> {
 
 fn check_file(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<(), GitError> {
     if is_special(metadata.file_type()) {
-        return Err(irregular(path, "not a regular file"));
+        return Err(irregular_error(path, "not a regular file"));
     }
     match limit {
         Some(limit) if metadata.len() > limit => {
             let why = format!("larger than {limit} bytes");
-            Err(irregular(path, &why))
+            Err(irregular_error(path, &why))
         }
         _ => Ok(()),
     }
@@ -204,7 +207,7 @@ fn is_special(kind: FileType) -> bool {
     !kind.is_file() && !kind.is_dir() && !is_socket
 }
 
-fn irregular(path: &Path, why: &str) -> GitError {
+fn irregular_error(path: &Path, why: &str) -> GitError {
     GitError::Irregular {
         file: path.to_owned(),
         why: why.to_owned(),

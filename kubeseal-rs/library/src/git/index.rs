@@ -23,7 +23,7 @@ impl Repository {
     ///
     /// Fails if the index is malformed.
     pub fn is_tracked(&self, file: &Path) -> Result<bool, GitError> {
-        let Some(path) = self.inside(file) else {
+        let Some(path) = self.git_path(file) else {
             return Ok(false);
         };
         let index = self.index()?;
@@ -37,7 +37,7 @@ impl Repository {
     ///
     /// Fails if the index or an ignore list is malformed.
     pub fn is_ignored(&self, file: &Path) -> Result<bool, GitError> {
-        let Some(path) = self.inside(file) else {
+        let Some(path) = self.git_path(file) else {
             return Ok(false);
         };
         let index = self.index()?;
@@ -65,7 +65,7 @@ impl Repository {
     /// Fails if the file is not staged, or the repository is malformed.
     pub fn staged_content(&self, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
         let index = self.index()?;
-        let path = self.inside(file);
+        let path = self.git_path(file);
         let entry = path.and_then(|path| {
             let stage = Stage::Unconflicted;
             let entry = index.entry_by_path_and_stage(path.as_bstr(), stage)?;
@@ -208,7 +208,7 @@ fn is_same(committed: &State, path: &BStr, entry: &Entry) -> bool {
 }
 
 /// Returns paths and entries of the tracked files.
-pub(super) fn tracked(index: &State) -> impl Iterator<Item = (BString, &Entry)> {
+pub(super) fn tracked_files(index: &State) -> impl Iterator<Item = (BString, &Entry)> {
     let entries = index.entries().iter().filter(|entry| is_file(entry));
     entries.map(|entry| (entry.path(index).to_owned(), entry))
 }

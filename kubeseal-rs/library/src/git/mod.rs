@@ -311,12 +311,12 @@ impl Repository {
     /// Returns the path of a file from the root, or `None` if it is outside the work tree. The file
     /// need not exist.
     pub fn inside_work_tree(&self, file: &Path) -> Option<PathBuf> {
-        Some(to_path(self.inside(file)?.as_ref()))
+        Some(to_path(self.git_path(file)?.as_ref()))
     }
 
     /// Returns the path of a file from the root as Git stores it. Resolves symbolic links in its
     /// folder; the file need not exist.
-    fn inside(&self, file: &Path) -> Option<BString> {
+    fn git_path(&self, file: &Path) -> Option<BString> {
         let file = std::path::absolute(file).ok()?;
         let mut above = file.parent()?.ancestors();
         let (above, resolved) =

@@ -76,7 +76,7 @@ impl Repository {
             let Some(outer) = folder.parent().and_then(|above| Self::around(above).ok()) else {
                 return false;
             };
-            let path = outer.inside(folder);
+            let path = outer.git_path(folder);
             let submodules = outer.submodules_in_index().unwrap_or_default();
             let is_submodule = path.is_some_and(|path| submodules.contains_key(&path));
             match folder.ancestors().find(|above| *above == outer.root) {

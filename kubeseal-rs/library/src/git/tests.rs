@@ -616,7 +616,9 @@ fn does_not_wait_for_a_pipe_in_the_work_tree() {
     let head = repository.commit("HEAD").unwrap();
     let differing = repository.differences_from_work_tree(Some(head)).unwrap();
     assert_eq!(differing.files, [PathBuf::from("a.yaml")].into());
-    let why = repository.in_work_tree(Path::new("a.yaml")).unwrap_err();
+    let why = repository
+        .read_in_work_tree(Path::new("a.yaml"))
+        .unwrap_err();
     assert!(why.contains("not a regular file"), "{why}");
     for list in [".gitignore", "sub/.gitignore"] {
         create_special_file(&fixture.root().join(list), true);
@@ -648,12 +650,16 @@ fn does_not_read_a_path_outside_the_work_tree() {
         "/etc/hostname",
         ".git/config",
     ] {
-        assert_eq!(repository.in_work_tree(Path::new(path)), Ok(None), "{path}");
+        assert_eq!(
+            repository.read_in_work_tree(Path::new(path)),
+            Ok(None),
+            "{path}"
+        );
     }
     let folder = outer.path().canonicalize().unwrap();
     std::os::unix::fs::symlink(folder, fixture.root().join("link")).unwrap();
     assert_eq!(
-        repository.in_work_tree(Path::new("link/secret.yaml")),
+        repository.read_in_work_tree(Path::new("link/secret.yaml")),
         Ok(None)
     );
     fs::remove_file(fixture.root().join("link")).unwrap();

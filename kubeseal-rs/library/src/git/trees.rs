@@ -36,7 +36,7 @@ pub(super) struct Entry {
 
 /// An entry as it is in two trees; `None` for a tree without it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pair {
+pub(super) struct EntryPair {
     pub(super) before: Option<Entry>,
     pub(super) after: Option<Entry>,
 }
@@ -64,7 +64,7 @@ impl Repository {
         &self,
         before: Option<ObjectId>,
         after: Option<ObjectId>,
-        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+        is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let path = BString::default();
         let mut folders = vec![Folder {
@@ -139,7 +139,7 @@ impl Repository {
         &self,
         before: &mut Peekable<TreeRefIter<'a>>,
         after: &mut Peekable<TreeRefIter<'a>>,
-    ) -> Result<Option<(&'a BStr, Pair)>, GitError> {
+    ) -> Result<Option<(&'a BStr, EntryPair)>, GitError> {
         let order = match (before.peek(), after.peek()) {
             (None, None) => return Ok(None),
             (Some(Ok(old)), Some(Ok(new))) => order(old, new),
@@ -152,7 +152,7 @@ impl Repository {
         let new = order.is_ge().then(|| after.next()).flatten();
         let new = new.transpose().map_err(to_error)?;
         let name = old.as_ref().or(new.as_ref()).map(|entry| entry.filename);
-        let pair = Pair {
+        let pair = EntryPair {
             before: old.map(entry),
             after: new.map(entry),
         };
@@ -173,7 +173,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
 }
 
 /// Adds the folders of a pair to the folders to visit, and any other entry to the changes.
-fn classify(path: BString, pair: Pair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
+fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());
     let (before, after) = (file(pair.before), file(pair.after));

@@ -393,7 +393,7 @@ mod tests {
         [parts.concat().as_bytes(), &[0; 64]].concat()
     }
 
-    fn armored(archive: &[u8]) -> Vec<u8> {
+    fn with_armor(archive: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let format = age::armor::Format::AsciiArmor;
         let mut writer = age::armor::ArmoredWriter::wrap_output(&mut out, format).unwrap();
@@ -423,7 +423,7 @@ mod tests {
             ("a longer body", archive_with_header(1, 1_100), true),
             ("several long bodies", archive_with_header(5, 900), true),
         ] {
-            for bytes in [armored(&archive), archive] {
+            for bytes in [with_armor(&archive), archive] {
                 let error = decrypt(&bytes, &identity(&recipient)).unwrap_err();
                 assert_eq!(matches!(error, ArchiveError::LongHeader), is_long, "{why}");
                 let error = decrypt(&bytes, &Unlock::default()).unwrap_err();

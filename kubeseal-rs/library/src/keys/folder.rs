@@ -64,10 +64,15 @@ pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
 pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
     // Temporary files of a killed run contain private keys.
     files::remove_leftovers_beside(path);
-    files::update(path, |bytes| changed(path, bytes, name, change))
+    files::update(path, |bytes| change_manifests(path, bytes, name, change))
 }
 
-fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zeroizing<Vec<u8>>> {
+fn change_manifests(
+    path: &Path,
+    bytes: &[u8],
+    name: &str,
+    change: &Change,
+) -> Result<Zeroizing<Vec<u8>>> {
     let mut documents = Vec::new();
     for document in manifest::read(bytes)? {
         documents.push(Reading::default().json(&document.root, Shape::Any)?);
@@ -75,7 +80,7 @@ fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zer
     let default_name = stem(path);
     let is_found = documents
         .iter_mut()
-        .any(|document| change_in(document, name, &default_name, change));
+        .any(|document| change_object(document, name, &default_name, change));
     if !is_found {
         bail!("{} no longer contains the Secret {name}", path.shown());
     }
@@ -87,11 +92,11 @@ fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zer
     Ok(crate::format::write(&documents, format))
 }
 
-fn change_in(object: &mut Json, name: &str, default_name: &str, change: &Change) -> bool {
+fn change_object(object: &mut Json, name: &str, default_name: &str, change: &Change) -> bool {
     if let Some(items) = object.get_mut("items").and_then(Json::as_array_mut) {
         return items
             .iter_mut()
-            .any(|item| change_in(item, name, default_name, change));
+            .any(|item| change_object(item, name, default_name, change));
     }
     let object_name = object["metadata"]["name"].as_str().unwrap_or(default_name);
     if object_name != name {

@@ -108,7 +108,7 @@ impl Signer {
             (None, []) => return Err("no public key"),
         };
         let mut signer = Self {
-            principals: unquoted(principals).to_owned(),
+            principals: without_quotes(principals).to_owned(),
             key: key.key_data().clone(),
             namespaces: None,
             after: None,
@@ -123,7 +123,7 @@ impl Signer {
 
     fn restrict(&mut self, option: &str) -> Result<(), &'static str> {
         let (name, value) = match option.split_once('=') {
-            Some((name, value)) => (name, Some(quoted(value)?)),
+            Some((name, value)) => (name, Some(require_quotes(value)?)),
             None => (option, None),
         };
         let is_new = match (name.to_ascii_lowercase().as_str(), value) {
@@ -156,14 +156,14 @@ fn split(text: &str, is_separator: impl Fn(char) -> bool) -> Result<Vec<&str>, &
     }
 }
 
-fn quoted(value: &str) -> Result<&str, &'static str> {
+fn require_quotes(value: &str) -> Result<&str, &'static str> {
     let inside = value
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'));
     inside.ok_or("the value of an option must be in quotes")
 }
 
-fn unquoted(text: &str) -> &str {
+fn without_quotes(text: &str) -> &str {
     let inside = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'));

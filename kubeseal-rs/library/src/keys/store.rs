@@ -13,7 +13,7 @@ use shared::secret::Secret;
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Holder, Inventory, Origin, Unread};
-use crate::cluster::{Access, Clusters, Created, Objects};
+use crate::cluster::{Access, Clusters, CreateOutcome, Objects};
 use crate::files;
 use crate::notice::Notice;
 use crate::shown::ShowPath as _;
@@ -214,8 +214,8 @@ impl KeyStore {
                 let body = secret.to_document().to_string().into_bytes();
                 let path = secrets_path(namespace);
                 match objects.create("cannot store the key", &path, body)? {
-                    Created::Created => Ok(RestoreOutcome::Restored),
-                    Created::Exists => Ok(RestoreOutcome::Existed),
+                    CreateOutcome::Created => Ok(RestoreOutcome::Restored),
+                    CreateOutcome::Exists => Ok(RestoreOutcome::Existed),
                 }
             }
             Self::Folder { keys, .. } => {

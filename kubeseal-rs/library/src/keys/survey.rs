@@ -370,7 +370,7 @@ fn candidates(
     if !other_paths.is_empty() {
         candidates.extend(walk::candidates(&other_paths, notices)?);
     }
-    Ok(walk::in_order(candidates))
+    Ok(walk::sort_candidates(candidates))
 }
 
 /// Returns the namespace that the rule in `.seal.yaml` for a file sets, if any.
@@ -422,7 +422,9 @@ impl Contents {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
         let doubtful = (!is_mentioned).then(|| bytes.clone());
         let contents = Self::parse(path, bytes);
-        let may_contain = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+        let may_contain = || {
+            doubtful.is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
+        };
         if contents.is_malformed && !may_contain() {
             return Self::default();
         }

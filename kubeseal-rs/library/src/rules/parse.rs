@@ -104,7 +104,7 @@ pub enum RuleProblem {
     KeySize,
 }
 
-type Parsed<T> = Result<T, RulesError>;
+type ParseResult<T> = Result<T, RulesError>;
 
 /// Parses rules. An empty text contains no rules.
 ///
@@ -112,7 +112,7 @@ type Parsed<T> = Result<T, RulesError>;
 ///
 /// Returns the first error, with its line. Unknown fields are errors, so that a misspelled rule is
 /// not silently ignored.
-pub fn parse(bytes: &[u8]) -> Parsed<Rules> {
+pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     let documents = manifest::read(bytes)?;
     let root = match documents.as_slice() {
         [] => return Ok(Rules::default()),
@@ -124,7 +124,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<Rules> {
         return Ok(Rules::default());
     };
     let rules = list(rules, "rules")?.iter().enumerate();
-    let rules: Parsed<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
+    let rules: ParseResult<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
     Ok(Rules(rules?))
 }
 
@@ -142,7 +142,7 @@ const RULE_FIELDS: [&str; 11] = [
     "ignore",
 ];
 
-fn rule(number: usize, node: &Node) -> Parsed<Rule> {
+fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
     let fields = Fields::parse(node, "a rule", &RULE_FIELDS)?;
     let path = fields.get("path");
     let path = path.ok_or_else(|| line_error(node, RuleProblem::NoPath))?;
@@ -192,7 +192,7 @@ fn matcher(pattern: &str) -> Result<GlobMatcher, RuleProblem> {
         .map_err(|error| RuleProblem::Pattern(error.kind().to_string()))
 }
 
-fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
+fn source(rule: &Node, fields: &Fields<'_>) -> ParseResult<Option<Source>> {
     let controller = fields.get("controller");
     let controller = controller
         .map(|node| Fields::parse(node, "controller", &["name", "namespace"]))
@@ -205,7 +205,7 @@ fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
         (Some(at), None) => Ok(Some(Source::At(at.into()))),
         (None, None) if controller.is_none() => Ok(None),
         (None, context) => {
-            let part = |name| -> Parsed<Option<String>> {
+            let part = |name| -> ParseResult<Option<String>> {
                 match &controller {
                     Some(fields) => Ok(fields.text(name)?.map(str::to_owned)),
                     None => Ok(None),
@@ -220,19 +220,19 @@ fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
     }
 }
 
-fn scope(node: &Node, field: &'static str) -> Parsed<Scope> {
+fn scope(node: &Node, field: &'static str) -> ParseResult<Scope> {
     let word = text(node, field)?;
     word.parse()
         .map_err(|source| line_error(node, RuleProblem::Scope { field, source }))
 }
 
-fn fingerprint(node: &Node, field: &'static str) -> Parsed<Fingerprint> {
+fn fingerprint(node: &Node, field: &'static str) -> ParseResult<Fingerprint> {
     let word = text(node, field)?;
     word.parse()
         .map_err(|source| line_error(node, RuleProblem::Fingerprint { field, source }))
 }
 
-fn key_size(node: &Node) -> Parsed<usize> {
+fn key_size(node: &Node) -> ParseResult<usize> {
     match node.value {
         Value::Int(bits @ 2048..=8192) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
         _ => Err(line_error(node, RuleProblem::KeySize)),
@@ -240,7 +240,7 @@ fn key_size(node: &Node) -> Parsed<usize> {
 }
 
 /// Parses the rules of `seal lint` to ignore, with reasons.
-fn ignored_rules(node: &Node) -> Parsed<Vec<(String, String)>> {
+fn ignored_rules(node: &Node) -> ParseResult<Vec<(String, String)>> {
     let rules = RULES.iter().filter(|rule| !NEVER_EXEMPT.contains(rule));
     let names: Vec<&str> = rules.map(|rule| rule.name).collect();
     let fields = Fields::parse(node, "ignore", &names)?;
@@ -258,7 +258,7 @@ fn ignored_rules(node: &Node) -> Parsed<Vec<(String, String)>> {
 struct Fields<'a>(&'a [(String, Node)]);
 
 impl<'a> Fields<'a> {
-    fn parse(node: &'a Node, what: &'static str, names: &[&'static str]) -> Parsed<Self> {
+    fn parse(node: &'a Node, what: &'static str, names: &[&'static str]) -> ParseResult<Self> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
@@ -284,7 +284,7 @@ impl<'a> Fields<'a> {
             .filter(|node| !matches!(node.value, Value::Null))
     }
 
-    fn text(&self, name: &'static str) -> Parsed<Option<&'a str>> {
+    fn text(&self, name: &'static str) -> ParseResult<Option<&'a str>> {
         self.get(name).map(|node| text(node, name)).transpose()
     }
 
@@ -293,8 +293,8 @@ impl<'a> Fields<'a> {
     fn limit<T>(
         &self,
         name: &'static str,
-        read: fn(&Node, &'static str) -> Parsed<T>,
-    ) -> Parsed<Vec<T>> {
+        read: fn(&Node, &'static str) -> ParseResult<T>,
+    ) -> ParseResult<Vec<T>> {
         let items = self.each(name, read)?;
         match self.0.iter().find(|(field, _)| field == name) {
             Some((_, node)) if items.is_empty() => Err(line_error(node, RuleProblem::Empty(name))),
@@ -306,8 +306,8 @@ impl<'a> Fields<'a> {
     fn each<T>(
         &self,
         name: &'static str,
-        read: fn(&Node, &'static str) -> Parsed<T>,
-    ) -> Parsed<Vec<T>> {
+        read: fn(&Node, &'static str) -> ParseResult<T>,
+    ) -> ParseResult<Vec<T>> {
         match self.get(name) {
             None => Ok(Vec::new()),
             Some(node) => match &node.value {
@@ -318,14 +318,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn text<'a>(node: &'a Node, field: &'static str) -> Parsed<&'a str> {
+fn text<'a>(node: &'a Node, field: &'static str) -> ParseResult<&'a str> {
     match &node.value {
         Value::Text(text) if !text.is_empty() => Ok(text),
         _ => Err(type_error(node, field, "text")),
     }
 }
 
-fn list<'a>(node: &'a Node, field: &'static str) -> Parsed<&'a [Node]> {
+fn list<'a>(node: &'a Node, field: &'static str) -> ParseResult<&'a [Node]> {
     match &node.value {
         Value::List(items) => Ok(items),
         _ => Err(type_error(node, field, "a list")),

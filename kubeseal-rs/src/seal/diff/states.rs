@@ -63,7 +63,7 @@ impl<'a> Comparison<'a> {
                 .blob(*id)
                 .map(Some)
                 .map_err(|error| error_chain(&error)),
-            None => repository.in_work_tree(file),
+            None => repository.read_in_work_tree(file),
         };
         let mut found = Vec::new();
         for file in files {
@@ -225,7 +225,8 @@ fn objects(
     }
     let is_sure = is_mentioned && walk::is_manifest_name(file);
     let doubtful = (!is_sure).then(|| bytes.clone());
-    let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+    let may_hold =
+        || doubtful.is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret));
     let file = match ManifestFile::parse(file, bytes) {
         Ok(file) => file,
         Err(WalkError::Malformed { source, .. }) if may_hold() => return Err(source.to_string()),
