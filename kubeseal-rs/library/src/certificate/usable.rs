@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use shared::key::{Certificate, CertificateError, Validity, contains_private_key};
 
-/// The source of the certificate. It determines the advice when the certificate cannot be used.
+/// The source of the certificate. It determines the hint for an expired certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// A file, a URL or the cache.
@@ -19,7 +19,7 @@ pub enum UseError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The certificate has expired.
-    #[error("failed to encrypt using an expired certificate on {date}; {}", advice(*origin))]
+    #[error("failed to encrypt using an expired certificate on {date}\nhint: {}", hint(*origin))]
     Expired {
         /// The last day of validity.
         date: String,
@@ -28,11 +28,11 @@ pub enum UseError {
     },
 }
 
-fn advice(origin: Origin) -> &'static str {
+fn hint(origin: Origin) -> &'static str {
     match origin {
         Origin::Local => "fetch the current one, for example with `kubeseal --fetch-cert`",
         Origin::Controller => {
-            "the newest key of the controller has expired; request a new one with the annotation \
+            "the newest key of the controller has expired: request a new one with the annotation \
              sealedsecrets.bitnami.com/renew=true on the newest key Secret, or let the controller renew keys \
              automatically (--key-renew-period)"
         }
