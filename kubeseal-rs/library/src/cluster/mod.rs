@@ -315,12 +315,12 @@ impl Controller {
         let response = self.cluster.api.post(&self.path("rotate"), sealed)?;
         // Bitnami's controller responds with 500 to every failure. `verify` shows whether it cannot
         // decrypt the object.
-        let is_undecryptable = match response.code {
+        let cannot_decrypt = match response.code {
             StatusCode::CONFLICT => true,
             StatusCode::INTERNAL_SERVER_ERROR => matches!(self.verify(sealed), Ok(false)),
             _ => false,
         };
-        if is_undecryptable {
+        if cannot_decrypt {
             return Ok(None);
         }
         let body = match self.success(ROTATE, response) {
