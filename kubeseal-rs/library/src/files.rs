@@ -289,8 +289,8 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let temporary = Temporary::write(folder_of(path), bytes, None);
-    let created = temporary.and_then(|temporary| temporary.create(path));
-    created.map_err(|cause| FileError::new("cannot create", path, cause))
+    let result = temporary.and_then(|temporary| temporary.create(path));
+    result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
 /// Updates a file: `change` maps the old content to the new. A lock excludes other runs of this
@@ -388,11 +388,11 @@ mod tests {
     #[test]
     fn formats_read_errors_like_go() {
         let folder = tempfile::tempdir().unwrap();
-        let (missing, beneath) = (folder.path().join("missing"), folder.path().join("file/x"));
+        let (missing, below_file) = (folder.path().join("missing"), folder.path().join("file/x"));
         fs::write(folder.path().join("file"), "").unwrap();
         for (path, verb, text) in [
             (missing.as_path(), "open", "no such file or directory"),
-            (beneath.as_path(), "open", "not a directory"),
+            (below_file.as_path(), "open", "not a directory"),
             (folder.path(), "read", "is a directory"),
         ] {
             let error = read(path).unwrap_err();

@@ -69,19 +69,21 @@ impl SealedValues {
     /// Returns whether this text is a prefix of a value: a file may wrap values over several lines. Uses
     /// a binary search, since a file can contain tens of thousands of values.
     fn has_prefix(&self, text: &[u8]) -> bool {
-        let at = self.values.partition_point(|one| {
+        let index = self.values.partition_point(|one| {
             self.comparisons.set(self.comparisons.get() + 1);
             one.as_slice() < text
         });
-        self.values.get(at).is_some_and(|one| one.starts_with(text))
+        self.values
+            .get(index)
+            .is_some_and(|one| one.starts_with(text))
     }
 }
 
 /// Returns the message for a sealed value on this line of a file.
 pub fn remark(bytes: &[u8], line: usize) -> String {
-    if let Some((at, version)) = walk::first_with_wrong_version(bytes) {
+    if let Some((object_line, version)) = walk::first_with_wrong_version(bytes) {
         return format!(
-            "line {at}: the object of kind SealedSecret has {version}, so it is not read as a SealedSecret, and its sealed values \
+            "line {object_line}: the object of kind SealedSecret has {version}, so it is not read as a SealedSecret, and its sealed values \
              stay unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"
         );
     }

@@ -31,12 +31,12 @@ fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     }
     let lines = text.split_inclusive('\n').map(|line| {
         let line = line.replace("##[", "#\\u{23}[");
-        let rest = line.trim_start();
-        if !rest.starts_with("::") {
+        let trimmed = line.trim_start();
+        if !trimmed.starts_with("::") {
             return line;
         }
-        let indent = &line[..line.len() - rest.len()];
-        format!("{indent}\\u{{3a}}{}", &rest[1..])
+        let indent = &line[..line.len() - trimmed.len()];
+        format!("{indent}\\u{{3a}}{}", &trimmed[1..])
     });
     Cow::Owned(lines.collect())
 }

@@ -70,8 +70,8 @@ pub fn candidates(
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
     let mut found = Vec::new();
-    let here = [PathBuf::from(".")];
-    for path in if paths.is_empty() { &here } else { paths } {
+    let default = [PathBuf::from(".")];
+    for path in if paths.is_empty() { &default } else { paths } {
         if path.is_dir() {
             collect_below(path, &mut found, notices)?;
         } else {
@@ -516,8 +516,8 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
     if !is_wanted && !may_hide_kind(&bytes) {
         return Ok(None);
     }
-    let doubtful = (!is_wanted).then(|| bytes.clone());
-    let is_wanted = || doubtful.is_none_or(|bytes| has_well_formed_object(&bytes, kind));
+    let bytes_to_check = (!is_wanted).then(|| bytes.clone());
+    let is_wanted = || bytes_to_check.is_none_or(|bytes| has_well_formed_object(&bytes, kind));
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
         Err(error) if is_wanted() => Err(error),

@@ -275,8 +275,9 @@ fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
 
 /// Returns the target of a redirect, which may be relative (RFC 3986 §5.2).
 fn join_location(from: &str, location: &str) -> String {
-    let (scheme, rest) = from.split_once("://").unwrap_or(("http", from));
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (scheme, address) = from.split_once("://").unwrap_or(("http", from));
+    let (authority, path) =
+        address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
     if is_url(location.as_ref()) {
         location.to_owned()
     } else if location.starts_with("//") {

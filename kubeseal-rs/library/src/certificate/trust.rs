@@ -224,8 +224,8 @@ mod tests {
                 .into_iter()
                 .map(|fingerprint| accepted_fingerprint(fingerprint, SettingSource::Flag))
                 .collect();
-            let judged = judge(&a, "x", discovery, &accepted, pinned);
-            assert_eq!(judged.is_ok(), want, "{why}");
+            let verdict = judge(&a, "x", discovery, &accepted, pinned);
+            assert_eq!(verdict.is_ok(), want, "{why}");
         }
     }
 

@@ -248,8 +248,8 @@ mod tests {
             (Some(Always), true, Ok(true)),
             (Some(Always), false, Err(())),
         ] {
-            let got = is_interactive(mode.as_ref(), is_terminal).map_err(drop);
-            assert_eq!(got, want, "{mode:?} {is_terminal}");
+            let actual = is_interactive(mode.as_ref(), is_terminal).map_err(drop);
+            assert_eq!(actual, want, "{mode:?} {is_terminal}");
         }
     }
 

@@ -180,8 +180,8 @@ mod tests {
             .unwrap()
             .into_temp_path();
         fs::write(&displaced, "theirs").unwrap();
-        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = restore_displaced(displaced, &path, denied);
+        let permission_error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = restore_displaced(displaced, &path, permission_error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -237,8 +237,8 @@ impl Repository {
         };
         // The text of the error repeats the path.
         let kind = error.io_error()?.kind();
-        let is_gone = kind == std::io::ErrorKind::NotFound;
-        (!is_gone).then(|| (path.to_owned(), files::system_text(&kind.into())))
+        let is_missing = kind == std::io::ErrorKind::NotFound;
+        (!is_missing).then(|| (path.to_owned(), files::system_text(&kind.into())))
     }
 
     /// Returns the hash of a file; `None` if it does not exist.

@@ -199,9 +199,9 @@ fn agrees_with_git_on_ignored_and_tracked_files() {
         assert_eq!(is_ignored(&file), ignored, "{path}");
         assert_eq!(is_tracked(&file), path == "tracked.key", "{path}");
     }
-    let nowhere = tempfile::tempdir().unwrap();
-    assert!(!is_ignored(&nowhere.path().join("a.key")));
-    assert!(!is_tracked(&nowhere.path().join("a.key")));
+    let outside = tempfile::tempdir().unwrap();
+    assert!(!is_ignored(&outside.path().join("a.key")));
+    assert!(!is_tracked(&outside.path().join("a.key")));
 }
 
 #[test]
@@ -424,11 +424,11 @@ fn ignores_the_work_tree_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     fixture.write("a.yaml", "x");
     fixture.commit("one");
-    let elsewhere = tempfile::tempdir().unwrap();
+    let other_folder = tempfile::tempdir().unwrap();
     fixture.git(&[
         "config",
         "core.worktree",
-        elsewhere.path().to_str().unwrap(),
+        other_folder.path().to_str().unwrap(),
     ]);
     fixture.git(&["config", "core.bare", "false"]);
     assert_eq!(
@@ -614,8 +614,8 @@ fn does_not_wait_for_a_pipe_in_the_work_tree() {
     create_special_file(&fixture.root().join("a.yaml"), true);
     let repository = fixture.open();
     let head = repository.commit("HEAD").unwrap();
-    let differing = repository.differences_from_work_tree(Some(head)).unwrap();
-    assert_eq!(differing.files, [PathBuf::from("a.yaml")].into());
+    let differences = repository.differences_from_work_tree(Some(head)).unwrap();
+    assert_eq!(differences.files, [PathBuf::from("a.yaml")].into());
     let why = repository
         .read_in_work_tree(Path::new("a.yaml"))
         .unwrap_err();
@@ -668,8 +668,8 @@ fn does_not_read_a_path_outside_the_work_tree() {
     let tree = write_tree(&fixture, &list);
     let commit = fixture.git(&["commit-tree", "-m", "x", &tree]);
     let commit = ObjectId::from_hex(commit.trim().as_bytes()).unwrap();
-    let differing = repository.differences_from_work_tree(Some(commit)).unwrap();
-    assert_eq!(differing.files, [PathBuf::from("a.yaml")].into());
+    let differences = repository.differences_from_work_tree(Some(commit)).unwrap();
+    assert_eq!(differences.files, [PathBuf::from("a.yaml")].into());
 }
 
 /// Writes a tree object, whose entries may have any names.

@@ -173,11 +173,11 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     };
     let encryptor = encryptor.map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
     let write = || -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        let mut writer = encryptor.wrap_output(&mut out)?;
+        let mut archive = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut archive)?;
         writer.write_all(plain)?;
         writer.finish()?;
-        Ok(out)
+        Ok(archive)
     };
     write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
 }
@@ -394,12 +394,12 @@ mod tests {
     }
 
     fn with_armor(archive: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut armored = Vec::new();
         let format = age::armor::Format::AsciiArmor;
-        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut out, format).unwrap();
+        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut armored, format).unwrap();
         writer.write_all(archive).unwrap();
         writer.finish().unwrap();
-        out
+        armored
     }
 
     /// Attack: presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to

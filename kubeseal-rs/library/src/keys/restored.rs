@@ -129,12 +129,12 @@ fn annotations(
 /// Returns further properties of the Secret that would have an effect after the restore.
 fn other_properties(backup: &Secret) -> impl Iterator<Item = String> {
     let metadata = &backup.metadata;
-    let is_some = |list: Option<usize>| list.is_some_and(|len| len > 0);
+    let is_nonempty = |list: Option<usize>| list.is_some_and(|len| len > 0);
     let type_ = backup.type_.as_deref().filter(|type_| *type_ != TYPE);
     [
-        is_some(metadata.owner_references.as_ref().map(Vec::len))
+        is_nonempty(metadata.owner_references.as_ref().map(Vec::len))
             .then(|| "ownerReferences".to_owned()),
-        is_some(metadata.finalizers.as_ref().map(Vec::len)).then(|| "finalizers".to_owned()),
+        is_nonempty(metadata.finalizers.as_ref().map(Vec::len)).then(|| "finalizers".to_owned()),
         (backup.immutable == Some(true)).then(|| "immutable".to_owned()),
         type_.map(|type_| format!("type {type_}")),
     ]

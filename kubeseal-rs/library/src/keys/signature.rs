@@ -135,8 +135,8 @@ pub fn verify(
     }
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let public_key = PublicKey::from(key.clone());
-    let verified = public_key.verify(NAMESPACE, archive, &signature);
-    verified.map_err(|_| SignatureError::OtherArchive)?;
+    let result = public_key.verify(NAMESPACE, archive, &signature);
+    result.map_err(|_| SignatureError::OtherArchive)?;
     match signers.principals(key, NAMESPACE, now) {
         Some(principals) => Ok(VerifiedSigner {
             principals: principals.to_owned(),

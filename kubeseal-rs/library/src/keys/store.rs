@@ -399,20 +399,24 @@ mod tests {
     /// Attack: a client that may write key Secrets makes one of them unreadable.
     #[test]
     fn an_unreadable_key_secret_is_named_beside_the_others() {
-        let odd = [
+        let metadata = [
             "{name: odd, creationTimestamp: soon}",
             "{name: odd, finalizers: 5}",
             "{name: odd, ownerReferences: [5]}",
             "{name: odd, labels: [5]}",
         ];
-        for odd in odd {
+        for metadata in metadata {
             let page = format!(
-                "kind: SecretList\nitems:\n- {{metadata: {{name: a}}, data: {{}}}}\n- {{metadata: {odd}, data: {{}}}}\n\
+                "kind: SecretList\nitems:\n- {{metadata: {{name: a}}, data: {{}}}}\n- {{metadata: {metadata}, data: {{}}}}\n\
                  - {{metadata: {{name: z, creationTimestamp: '9999-12-31T23:59:59Z'}}, data: {{}}}}"
             );
             let records = parse_records(page.as_bytes()).unwrap();
             let names: Vec<_> = records.iter().map(|r| (r.name(), r.is_readable)).collect();
-            assert_eq!(names, [("a", true), ("odd", false), ("z", true)], "{odd}");
+            assert_eq!(
+                names,
+                [("a", true), ("odd", false), ("z", true)],
+                "{metadata}"
+            );
         }
     }
 

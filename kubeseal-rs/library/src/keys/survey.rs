@@ -252,12 +252,12 @@ impl Survey {
 
     /// Returns the numbers of objects and of files that certainly need this key.
     pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
-        let needed = self
+        let dependents = self
             .found
             .iter()
             .filter(|(_, items)| items.values().any(|need| *need == Need::Key(key.clone())));
         let (mut objects, mut files) = (0, BTreeSet::new());
-        for (origin, _) in needed {
+        for (origin, _) in dependents {
             match origin {
                 Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
                 Origin::File { path, .. } => {
@@ -420,10 +420,11 @@ impl Contents {
     /// backslash or an exclamation mark, so a malformed file is not reported because of these alone.
     pub fn parse_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
-        let doubtful = (!is_mentioned).then(|| bytes.clone());
+        let bytes_to_check = (!is_mentioned).then(|| bytes.clone());
         let contents = Self::parse(path, bytes);
         let may_contain = || {
-            doubtful.is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
+            bytes_to_check
+                .is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
         };
         if contents.is_malformed && !may_contain() {
             return Self::default();

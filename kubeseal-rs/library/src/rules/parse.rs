@@ -221,14 +221,16 @@ fn source(rule: &Node, fields: &Fields<'_>) -> ParseResult<Option<Source>> {
 }
 
 fn scope(node: &Node, field: &'static str) -> ParseResult<Scope> {
-    let word = text(node, field)?;
-    word.parse()
+    let value = text(node, field)?;
+    value
+        .parse()
         .map_err(|source| line_error(node, RuleProblem::Scope { field, source }))
 }
 
 fn fingerprint(node: &Node, field: &'static str) -> ParseResult<Fingerprint> {
-    let word = text(node, field)?;
-    word.parse()
+    let value = text(node, field)?;
+    value
+        .parse()
         .map_err(|source| line_error(node, RuleProblem::Fingerprint { field, source }))
 }
 
@@ -514,8 +516,8 @@ mod tests {
             ("a: b\n---\na: b\n", "the file contains 2 documents"),
             ("a: [", "document 1, line 2: malformed YAML"),
         ] {
-            let got = error_text(text);
-            assert!(got.starts_with(want), "{text:?}: {got}");
+            let actual = error_text(text);
+            assert!(actual.starts_with(want), "{text:?}: {actual}");
         }
     }
 
