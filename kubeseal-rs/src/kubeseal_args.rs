@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
-use kubeseal_library::certificate::{By, Vouched, Wanted};
-use kubeseal_library::cluster::{Access, ByToken, Hidden, Overrides, Timeout};
+use kubeseal_library::certificate::{AcceptedFingerprint, CertificateQuery, SettingSource};
+use kubeseal_library::cluster::{Access, Hidden, Overrides, Timeout, TokenAccess};
 use kubeseal_library::kubeconfig::Choice;
 use shared::scope::Scope;
 
@@ -282,14 +282,14 @@ fn scope(flags: &Flags) -> Option<Scope> {
         .then(|| flags.text("scope").parse().unwrap_or_default())
 }
 
-fn fingerprints(flags: &Flags) -> Result<Vec<Vouched>, Stop> {
+fn fingerprints(flags: &Flags) -> Result<Vec<AcceptedFingerprint>, Stop> {
     let read = |text: &String| {
         let fingerprint = text
             .trim()
             .parse()
             .map_err(|error| Stop::Refused(format!("--cert-fingerprint {text}: {error}")))?;
-        let by = By::Flag;
-        Ok(Vouched { fingerprint, by })
+        let by = SettingSource::Flag;
+        Ok(AcceptedFingerprint { fingerprint, by })
     };
     flags.list("cert-fingerprint").iter().map(read).collect()
 }
@@ -308,7 +308,7 @@ fn flag_warnings(flags: &Flags) -> Vec<String> {
 }
 
 /// Returns the command. If several are requested, the first one in upstream's order wins.
-fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> Command {
+fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<AcceptedFingerprint>) -> Command {
     if flags.switch("version") {
         return Command::Version;
     }
@@ -339,12 +339,12 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<Vouched>) -> C
         };
     }
     let access = access(flags);
-    let certificate = Wanted {
+    let certificate = CertificateQuery {
         source: flags.path_if_any("cert").unwrap_or_default().to_owned(),
         named_by: if access.is_unnamed {
-            By::Default
+            SettingSource::Default
         } else {
-            By::Flag
+            SettingSource::Flag
         },
         access,
         fingerprints,
@@ -406,10 +406,10 @@ fn access(flags: &Flags) -> Access {
         namespace: flags.text("controller-namespace").to_owned(),
         is_unnamed: !flags.is_set("controller-name") && !flags.is_set("controller-namespace"),
         timeout: match flags.text_if_any("request-timeout") {
-            Some(text) if flags.is_set("request-timeout") => Timeout::of(timeout(text)),
+            Some(text) if flags.is_set("request-timeout") => Timeout::from_flag(timeout(text)),
             _ => Timeout::default(),
         },
-        by_token: ByToken {
+        by_token: TokenAccess {
             url: text("authorized"),
             token_file: file("token-file"),
             authority: file("authority"),

@@ -138,7 +138,7 @@ impl Paint {
         let is_dumb = environment
             .variable("TERM")
             .is_none_or(|term| term == "dumb");
-        let is_refused = environment.filled_variable("NO_COLOR").is_some();
+        let is_refused = environment.nonempty_variable("NO_COLOR").is_some();
         Self {
             enabled: environment.stdout_is_terminal && !is_dumb && !is_refused,
         }

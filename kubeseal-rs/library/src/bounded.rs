@@ -1,4 +1,4 @@
-//! Bounded reads: every file, stream and response has a size limit that depends on its content.
+//! Bounded reads: every file, stream and response has a size limit that depends on the kind of content.
 //!
 //! A path may be a link to `/dev/zero`, and a server may send endless data. The limits are far above
 //! any legitimate size.
@@ -13,7 +13,7 @@ const MIB: u64 = 1024 * 1024;
 /// The kind of content that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Manifests; one file may contain those of a whole tree.
+    /// Manifests; one file may contain those of a whole directory tree.
     Manifests,
     /// A value of a Secret, or a file of such values. An API server accepts 1 MiB for a whole
     /// Secret.
@@ -27,7 +27,7 @@ pub enum Kind {
     /// A kubeconfig or a rules file.
     Settings,
     /// A response of a controller.
-    Answer,
+    Response,
     /// A page of a list from the API server.
     List,
 }
@@ -41,7 +41,7 @@ impl Kind {
             Self::Certificate => 10,
             Self::Keys => 64,
             Self::Credential => 1,
-            Self::Answer => 32,
+            Self::Response => 32,
             Self::List => 512,
         }
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Kind {
             Self::Keys => "keys",
             Self::Credential => "a token, passphrase or identity",
             Self::Settings => "settings",
-            Self::Answer => "a response",
+            Self::Response => "a response",
             Self::List => "a list",
         })
     }
@@ -82,7 +82,7 @@ pub struct TooLarge {
 ///
 /// Returns the error of the source, or an [`io::Error`] with [`TooLarge`] if the content is above
 /// the limit.
-pub fn read(from: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<Vec<u8>>> {
     let limit = kind.limit();
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, TooLarge { kind });
     if expected > limit {
@@ -90,7 +90,7 @@ pub fn read(from: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<
     }
     let capacity = usize::try_from(expected).unwrap_or(0);
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity + 1));
-    from.take(limit + 1).read_to_end(&mut bytes)?;
+    source.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(too_large());
     }

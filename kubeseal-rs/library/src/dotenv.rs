@@ -48,10 +48,12 @@ pub enum DotenvProblem {
     )]
     CarriageReturn,
     /// The line has no equals sign.
-    #[error("neither NAME=value nor a comment")]
+    #[error("the line is neither NAME=value nor a comment")]
     NoValue,
-    /// The name has invalid characters.
-    #[error("the name before `=` contains other characters than letters, digits, `_`, `-` and `.`")]
+    /// The name is empty or has invalid characters.
+    #[error(
+        "the name before `=` is empty or contains characters other than letters, digits, `_`, `-` and `.`"
+    )]
     Name,
     /// Quotes are not closed.
     #[error("the quotes are never closed")]
@@ -67,12 +69,13 @@ pub enum DotenvProblem {
 ///
 /// Fails at the first line that cannot be parsed.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
-    let text = text_of_any_lines(bytes)?;
-    let mut rest = text.as_str();
+    let text = text_with_line_feeds(bytes)?;
+    let mut remaining = text.as_str();
     let (mut variables, mut line) = (Vec::new(), 1);
-    while !rest.is_empty() {
-        let (found, after) = next(rest).map_err(|problem| DotenvError { line, problem })?;
-        if let Some((name, value, has_dollar)) = found {
+    while !remaining.is_empty() {
+        let (variable, after) =
+            parse_line(remaining).map_err(|problem| DotenvError { line, problem })?;
+        if let Some((name, value, has_dollar)) = variable {
             variables.push(Variable {
                 name: name.to_owned(),
                 value,
@@ -80,9 +83,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
                 has_dollar,
             });
         }
-        let read = &rest[..rest.len() - after.len()];
-        line += read.matches('\n').count();
-        rest = after;
+        let consumed = &remaining[..remaining.len() - after.len()];
+        line += consumed.matches('\n').count();
+        remaining = after;
     }
     Ok(variables)
 }
@@ -101,11 +104,13 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        let wrong = |problem| DotenvError { line, problem };
-        let (name, value) = text.split_once('=').ok_or(wrong(DotenvProblem::NoValue))?;
-        check_name(name).map_err(wrong)?;
+        let to_error = |problem| DotenvError { line, problem };
+        let (name, value) = text
+            .split_once('=')
+            .ok_or(to_error(DotenvProblem::NoValue))?;
+        check_name(name).map_err(to_error)?;
         if value.contains('\r') {
-            return Err(wrong(DotenvProblem::CarriageReturn));
+            return Err(to_error(DotenvProblem::CarriageReturn));
         }
         variables.push(Variable {
             name: name.to_owned(),
@@ -117,8 +122,7 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     Ok(variables)
 }
 
-/// Decodes the text, with line feeds as the only line ends, also inside quotes, like the dotenv
-/// libraries.
+/// Decodes the text, and converts CRLF to line feeds, also inside quotes, like the dotenv libraries.
 fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     let bytes = manifest::as_utf8(bytes);
     if let Some(problem) = manifest::wrong_encoding(&bytes) {
@@ -133,14 +137,14 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
 }
 
 /// Like [`text`], but a carriage return alone also ends a line, as in the dotenv libraries.
-fn text_of_any_lines(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
+fn text_with_line_feeds(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     Ok(Zeroizing::new(text(bytes)?.replace('\r', "\n")))
 }
 
-type Found<'a> = Option<(&'a str, Plain, bool)>;
+type ParsedLine<'a> = Option<(&'a str, Plain, bool)>;
 
 /// Parses the first line. Returns its variable, if it has one, and the text after it.
-fn next(text: &str) -> Result<(Found<'_>, &str), DotenvProblem> {
+fn parse_line(text: &str) -> Result<(ParsedLine<'_>, &str), DotenvProblem> {
     let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
     let line = text[..line_end].trim_ascii();
     if line.is_empty() || line.starts_with('#') {
@@ -149,16 +153,16 @@ fn next(text: &str) -> Result<(Found<'_>, &str), DotenvProblem> {
     let equals = text[..line_end].find('=').ok_or(DotenvProblem::NoValue)?;
     let name = text[..equals].trim_ascii();
     let name = match name.strip_prefix("export") {
-        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        Some(remaining) if remaining.starts_with([' ', '\t']) => remaining.trim_start(),
         _ => name,
     };
     check_name(name)?;
     let value = text[equals + 1..].trim_start_matches([' ', '\t']);
-    let (value, has_dollar, rest) = match value.chars().next() {
-        Some(quote @ ('\'' | '"')) => quoted(&value[1..], quote)?,
-        _ => unquoted(value),
+    let (value, has_dollar, remaining) = match value.chars().next() {
+        Some(quote @ ('\'' | '"')) => parse_quoted(&value[1..], quote)?,
+        _ => parse_unquoted(value),
     };
-    Ok((Some((name, value, has_dollar)), rest))
+    Ok((Some((name, value, has_dollar)), remaining))
 }
 
 fn check_name(name: &str) -> Result<(), DotenvProblem> {
@@ -170,28 +174,34 @@ fn check_name(name: &str) -> Result<(), DotenvProblem> {
     }
 }
 
-/// Parses an unquoted value, which ends at the end of the line or at a comment after a blank.
-fn unquoted(value: &str) -> (Plain, bool, &str) {
+/// Parses an unquoted value, which ends at the end of the line or at a comment after a blank. Returns the
+/// value, whether it contains a dollar sign, and the text after the line.
+fn parse_unquoted(value: &str) -> (Plain, bool, &str) {
     let end = value.find('\n').unwrap_or(value.len());
-    let rest = value.get(end + 1..).unwrap_or_default();
+    let remaining = value.get(end + 1..).unwrap_or_default();
     let line = &value[..end];
     let comment = line
         .char_indices()
         .find(|(at, c)| *c == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])));
     let text = line[..comment.map_or(end, |(at, _)| at)].trim_ascii_end();
-    (Plain::from(text.to_owned()), text.contains('$'), rest)
+    (Plain::from(text.to_owned()), text.contains('$'), remaining)
 }
 
-/// Parses a quoted value up to the closing quote, which only a comment may follow.
-fn quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem> {
+/// Parses a quoted value up to the closing quote, which only a comment may follow. Returns the same as
+/// [`parse_unquoted`].
+fn parse_quoted(text: &str, quote: char) -> Result<(Plain, bool, &str), DotenvProblem> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let mut has_dollar = false;
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
         match c {
             _ if c == quote => {
-                let rest = after_quotes(&text[at + 1..])?;
-                return Ok((Plain::from(value.as_bytes().to_vec()), has_dollar, rest));
+                let remaining = after_quotes(&text[at + 1..])?;
+                return Ok((
+                    Plain::from(value.as_bytes().to_vec()),
+                    has_dollar,
+                    remaining,
+                ));
             }
             '\\' if quote == '"' => match characters.next() {
                 Some((_, 'n')) => value.push('\n'),
@@ -316,22 +326,22 @@ mod tests {
 
     #[test]
     fn names_an_unsupported_encoding() {
-        let little =
+        let utf16_le =
             |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
-        let mut cut = little("A=1\n");
-        cut.pop();
-        let mut marked = little("\u{feff}A=1\n");
-        marked.pop();
-        let wide = |text: &str, unit: fn(u32) -> [u8; 4]| -> Vec<u8> {
+        let mut truncated = utf16_le("A=1\n");
+        truncated.pop();
+        let mut truncated_with_mark = utf16_le("\u{feff}A=1\n");
+        truncated_with_mark.pop();
+        let utf32 = |text: &str, unit: fn(u32) -> [u8; 4]| -> Vec<u8> {
             text.chars().flat_map(|c| unit(u32::from(c))).collect()
         };
         for (bytes, want) in [
-            (cut, "UTF-16"),
-            (marked, "UTF-16"),
-            (wide("A=1\n", u32::to_le_bytes), "UTF-32"),
-            (wide("\u{feff}A=1\n", u32::to_le_bytes), "UTF-32"),
-            (wide("\u{feff}A=1\n", u32::to_be_bytes), "UTF-32"),
-            (wide("\u{feff}A=\u{fc}\n", u32::to_le_bytes), "UTF-32"),
+            (truncated, "UTF-16"),
+            (truncated_with_mark, "UTF-16"),
+            (utf32("A=1\n", u32::to_le_bytes), "UTF-32"),
+            (utf32("\u{feff}A=1\n", u32::to_le_bytes), "UTF-32"),
+            (utf32("\u{feff}A=1\n", u32::to_be_bytes), "UTF-32"),
+            (utf32("\u{feff}A=\u{fc}\n", u32::to_le_bytes), "UTF-32"),
         ] {
             for read in [parse, parse_plain] {
                 let error = read(&bytes).unwrap_err().to_string();

@@ -19,13 +19,13 @@ pub struct Environment {
     pub stdout_is_terminal: bool,
     /// Whether stderr is a terminal.
     pub stderr_is_terminal: bool,
-    /// Where a long wait is shown, if anywhere.
+    /// The line that shows a long wait; `None` if waits are not shown.
     pub status_line: Option<StatusLine>,
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "this module reads them for the whole program"
+    reason = "this module reads the environment for the whole program"
 )]
 impl Environment {
     /// Returns the environment of this process.
@@ -45,7 +45,7 @@ impl Environment {
     }
 
     /// Returns an environment variable that is set and not empty.
-    pub fn filled_variable(&self, name: &str) -> Option<String> {
+    pub fn nonempty_variable(&self, name: &str) -> Option<String> {
         self.variable(name).filter(|value| !value.is_empty())
     }
 
@@ -62,11 +62,11 @@ impl Environment {
     /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
     /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
-        let named = |name: &str| self.filled_variable(name).map(PathBuf::from);
+        let folder_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
         if cfg!(windows) {
-            return named("LOCALAPPDATA");
+            return folder_in("LOCALAPPDATA");
         }
-        named("XDG_CACHE_HOME")
+        folder_in("XDG_CACHE_HOME")
             .filter(|path| path.is_absolute())
             .or_else(|| Some(self.home()?.join(".cache")))
     }

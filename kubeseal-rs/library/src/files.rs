@@ -20,8 +20,8 @@ pub use temporary::remove_leftovers;
 use temporary::{Temporary, folder_of};
 pub use temporary::{has_ended, process_of};
 
-/// A file could not be read or written. Errors of opening and reading are formatted as Go does, and
-/// so upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
+/// A file could not be read or written. Errors of opening and reading are formatted as in Go, and thus
+/// in upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {}: {}", path.shown(), system_text(cause))]
 pub struct FileError {
@@ -40,9 +40,9 @@ pub(crate) fn system_text(error: &io::Error) -> String {
         None if error.kind() == io::ErrorKind::NotFound => "no such file or directory",
         None => &text,
     };
-    let mut rest = text.chars();
-    let first = rest.next().map(|first| first.to_ascii_lowercase());
-    first.into_iter().chain(rest).collect()
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
 }
 
 impl FileError {
@@ -215,11 +215,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// Fails if a symbolic link on the way points outside the work tree that contains it.
 pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
-    let Some(target) = outside_of_the_tree(path) else {
+    let Some(target) = target_outside_tree(path) else {
         return Ok(());
     };
     let why = format!(
-        "a symbolic link in the work tree points outside it, to {0}; if that is intended, pass {0} itself",
+        "a symbolic link in the work tree points outside it, to {0}\nhint: if that is intended, pass {0} itself",
         target.shown()
     );
     Err(FileError::new("cannot write", path, io::Error::other(why)))
@@ -228,22 +228,22 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
 /// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points
 /// outside it. A missing file counts as one in its folder. `..` in the path is not a link, and is the
 /// user's own choice.
-fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
-    let (mut place, mut trees) = (PathBuf::new(), Vec::new());
+fn target_outside_tree(path: &Path) -> Option<PathBuf> {
+    let (mut resolved, mut trees) = (PathBuf::new(), Vec::new());
     for component in std::path::absolute(path).ok()?.components() {
         if component == Component::ParentDir {
-            place.pop();
+            resolved.pop();
             continue;
         }
-        let next = place.join(component);
+        let next = resolved.join(component);
         let target = fs::canonicalize(&next).unwrap_or_else(|_| next.clone());
         if next.is_symlink() {
-            trees.extend(git::work_tree(&place));
+            trees.extend(git::work_tree(&resolved));
         }
-        place = target;
+        resolved = target;
     }
-    let leaves = trees.iter().any(|tree| !place.starts_with(tree));
-    leaves.then_some(place)
+    let is_outside = trees.iter().any(|tree| !resolved.starts_with(tree));
+    is_outside.then_some(resolved)
 }
 
 /// Replaces a file atomically: readers see either the old content or the new. A new file has mode
@@ -254,26 +254,26 @@ fn outside_of_the_tree(path: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// Fails if the folder is missing or not writable, or the disk is full.
+/// Fails if the path is a folder or a link to a missing file, or if the file cannot be written.
 pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
-        let there = fs::metadata(path);
-        match &there {
-            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        let existing = fs::metadata(path);
+        match &existing {
+            Ok(existing) if existing.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
                 let why = "symbolic link to a file that does not exist\nhint: remove the link";
                 return Err(io::Error::other(why));
             }
             // Open the given path: the target of `/dev/stdout` may have no other name.
-            Ok(there) if !there.is_file() => {
+            Ok(existing) if !existing.is_file() => {
                 let mut file = fs::OpenOptions::new().write(true).open(path)?;
                 return file.write_all(bytes);
             }
             _ => {}
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let temporary = Temporary::write(folder_of(&path), bytes, there.as_ref().ok())?;
-        match there {
+        let temporary = Temporary::write(folder_of(&path), bytes, existing.as_ref().ok())?;
+        match existing {
             Ok(_) => temporary.replace(&path),
             Err(_) => temporary.create(&path),
         }
@@ -281,16 +281,16 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Creates a file for this user only. Its name appears only when the content is complete.
+/// Creates a file for this user only. The file appears in its folder only when its content is complete.
 ///
 /// # Errors
 ///
-/// Fails if the name exists, or like [`replace`].
+/// Fails if the file exists, and like [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let temporary = Temporary::write(folder_of(path), bytes, None);
-    let created = temporary.and_then(|temporary| temporary.create(path));
-    created.map_err(|cause| FileError::new("cannot create", path, cause))
+    let result = temporary.and_then(|temporary| temporary.create(path));
+    result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
 /// Updates a file: `change` maps the old content to the new. A lock excludes other runs of this
@@ -306,15 +306,15 @@ pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
 ) -> Result<(), E> {
-    // Before the lock, which opens the file for writing.
+    // Check before locking, which opens the file for writing.
     check_inside_tree(path)?;
     let mut attempts = 0;
     loop {
-        let lock = lock::hold(path);
+        let lock = lock::acquire(path);
         let before = read_to_change(path)?;
         let after = change(&before)?;
         match replace_if_unchanged(path, &before, after.as_ref()) {
-            Err(error) if error.is_changed() && attempts < ATTEMPTS => attempts += 1,
+            Err(error) if error.is_changed() && attempts < MAX_ATTEMPTS => attempts += 1,
             result => return Ok(result?),
         }
         drop(lock);
@@ -322,7 +322,7 @@ pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     }
 }
 
-const ATTEMPTS: u32 = 100;
+const MAX_ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 const CHANGED: &str = "did not write";
 
@@ -331,18 +331,18 @@ const CHANGED: &str = "did not write";
 ///
 /// # Errors
 ///
-/// Fails if the content changed, or like [`replace`].
+/// Fails if the content changed, and like [`replace`].
 pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
-    let failed = |cause| FileError::new("cannot write", path, cause);
-    let there = fs::metadata(path).map_err(failed)?;
-    if !there.is_file() {
-        return Err(failed(io::Error::other("not a regular file")));
+    let to_error = |cause| FileError::new("cannot write", path, cause);
+    let metadata = fs::metadata(path).map_err(to_error)?;
+    if !metadata.is_file() {
+        return Err(to_error(io::Error::other("not a regular file")));
     }
-    let whole = fs::canonicalize(path).map_err(failed)?;
-    let temporary = Temporary::write(folder_of(&whole), bytes, Some(&there));
-    let replaced = temporary.and_then(|new| new.replace_if_unchanged(&whole, before, bytes));
-    if replaced.map_err(failed)? {
+    let resolved = fs::canonicalize(path).map_err(to_error)?;
+    let temporary = Temporary::write(folder_of(&resolved), bytes, Some(&metadata));
+    let replaced = temporary.and_then(|new| new.replace_if_unchanged(&resolved, before, bytes));
+    if replaced.map_err(to_error)? {
         return Ok(());
     }
     let changed = io::Error::other("another program changed the file\nhint: run the command again");
@@ -356,11 +356,11 @@ pub fn remove_leftovers_beside(path: &Path) {
 
 /// Returns the path relative to the current folder if it is inside that folder, or the path itself.
 pub fn from_here(path: &Path) -> PathBuf {
-    let here = std::env::current_dir().and_then(|here| here.canonicalize());
-    let below = here
+    let current = std::env::current_dir().and_then(|current| current.canonicalize());
+    let relative = current
         .ok()
-        .and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
-    below.unwrap_or_else(|| path.to_owned())
+        .and_then(|current| path.strip_prefix(current).ok().map(Path::to_owned));
+    relative.unwrap_or_else(|| path.to_owned())
 }
 
 /// Creates a folder for this user only, including missing parents.
@@ -388,11 +388,11 @@ mod tests {
     #[test]
     fn formats_read_errors_like_go() {
         let folder = tempfile::tempdir().unwrap();
-        let (missing, beneath) = (folder.path().join("missing"), folder.path().join("file/x"));
+        let (missing, below_file) = (folder.path().join("missing"), folder.path().join("file/x"));
         fs::write(folder.path().join("file"), "").unwrap();
         for (path, verb, text) in [
             (missing.as_path(), "open", "no such file or directory"),
-            (beneath.as_path(), "open", "not a directory"),
+            (below_file.as_path(), "open", "not a directory"),
             (folder.path(), "read", "is a directory"),
         ] {
             let error = read(path).unwrap_err();
@@ -457,8 +457,8 @@ mod tests {
         use std::os::unix::fs::FileTypeExt as _;
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.unwrap().success());
+        let status = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(status.unwrap().success());
         let reader = std::thread::spawn({
             let pipe = pipe.clone();
             move || fs::read(pipe).unwrap()
@@ -473,15 +473,15 @@ mod tests {
     #[test]
     fn reads_only_regular_files_of_limited_size() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let made = std::process::Command::new("mkfifo")
-            .arg(at("pipe"))
+        let path_of = |name: &str| folder.path().join(name);
+        let status = std::process::Command::new("mkfifo")
+            .arg(path_of("pipe"))
             .status();
-        assert!(made.unwrap().success());
-        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
-        fs::write(at("fits"), "12345678").unwrap();
-        fs::write(at("large"), "123456789").unwrap();
-        assert_eq!(*read_regular(&at("fits"), 8).unwrap(), b"12345678");
+        assert!(status.unwrap().success());
+        std::os::unix::fs::symlink("/dev/zero", path_of("zero")).unwrap();
+        fs::write(path_of("fits"), "12345678").unwrap();
+        fs::write(path_of("large"), "123456789").unwrap();
+        assert_eq!(*read_regular(&path_of("fits"), 8).unwrap(), b"12345678");
         for (name, why) in [
             ("pipe", "not a regular file"),
             ("zero", "not a regular file"),
@@ -489,7 +489,7 @@ mod tests {
             (".", "directory"),
             ("missing", "No such file"),
         ] {
-            let error = read_regular(&at(name), 8).unwrap_err();
+            let error = read_regular(&path_of(name), 8).unwrap_err();
             assert!(
                 error.cause.to_string().contains(why),
                 "{name}: {:?}",

@@ -67,7 +67,7 @@ rules! {
     MISSING_ITEM "missing-item" Error "A template inserts an item that does not exist, and so renders `<no value>`.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
     DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
-    REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree which one counts.";
+    REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree on which one counts.";
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
@@ -135,16 +135,16 @@ mod tests {
         for rule in RULES {
             let row = format!("\n| `{}` | ", rule.name);
             let row = page.split(&row).nth(1).unwrap();
-            let by = row.lines().next().unwrap().trim_end_matches(" |");
-            let by = by.rsplit("| ").next().unwrap();
-            let is_never = NEVER_EXEMPT.contains(rule);
+            let exemption = row.lines().next().unwrap().trim_end_matches(" |");
+            let exemption = exemption.rsplit("| ").next().unwrap();
+            let is_never_exempt = NEVER_EXEMPT.contains(rule);
             let is_by_comment = [PLAIN_SECRET, MALFORMED_FILE].contains(rule);
-            let want = match (is_never, is_by_comment) {
+            let want = match (is_never_exempt, is_by_comment) {
                 (true, _) => "no",
                 (_, true) => "comment, rule",
                 _ => "rule",
             };
-            assert_eq!(by, want, "{}", rule.name);
+            assert_eq!(exemption, want, "{}", rule.name);
         }
     }
 }

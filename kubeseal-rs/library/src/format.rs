@@ -15,19 +15,19 @@ pub enum Format {
     Yaml,
 }
 
-/// Formats documents one after the other, with terminal control characters escaped. They may
-/// contain plain values.
+/// Formats documents one after the other, with terminal control characters escaped. The
+/// result may contain plain values.
 pub fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for (i, document) in documents.iter().enumerate() {
-        let one = Zeroizing::new(match format {
+        let formatted = Zeroizing::new(match format {
             Format::Json => json_shown(&manifest::to_json(document)),
             Format::Yaml => yaml_shown(document),
         });
         if i > 0 && format == Format::Yaml {
             text.extend_from_slice(b"---\n");
         }
-        text.extend_from_slice(one.as_bytes());
+        text.extend_from_slice(formatted.as_bytes());
     }
     text
 }

@@ -1,8 +1,8 @@
 //! Reads the namespace from the user's kubeconfig, without a Kubernetes client. Sealing needs
-//! nothing else from it.
+//! nothing else from the kubeconfig.
 //!
 //! Files and precedence are those of client-go: `--kubeconfig`, else the list in `KUBECONFIG`, else
-//! `~/.kube/config`, else the Pod's service account. In a list, the first file with a value counts.
+//! `~/.kube/config`, else the Pod's service account. If several files set a value, the first one applies.
 //! Clusters and users are not read.
 
 use std::path::{Path, PathBuf};
@@ -59,8 +59,8 @@ pub fn namespace(
     environment: &Environment,
 ) -> Result<Option<String>, KubeconfigError> {
     let configs = load(choice, environment)?;
-    let named = namespace_in(&configs, choice.context.as_deref())?;
-    Ok(named.or_else(|| in_cluster(environment)))
+    let from_context = namespace_in(&configs, choice.context.as_deref())?;
+    Ok(from_context.or_else(|| pod_namespace(environment)))
 }
 
 /// Returns the namespace from parsed kubeconfigs, or `None` if no context is chosen.
@@ -71,7 +71,7 @@ fn namespace_in(
     let current = || {
         configs
             .iter()
-            .find_map(|config| filled(config, "current-context"))
+            .find_map(|config| nonempty_text(config, "current-context"))
     };
     let Some(name) = context.or_else(current) else {
         return Ok(None);
@@ -80,7 +80,7 @@ fn namespace_in(
     let context = context.ok_or_else(|| KubeconfigError::NoSuchContext(name.to_owned()))?;
     let namespace = context
         .field("context")
-        .and_then(|c| filled(c, "namespace"));
+        .and_then(|c| nonempty_text(c, "namespace"));
     Ok(Some(namespace.unwrap_or("default").to_owned()))
 }
 
@@ -109,7 +109,7 @@ fn load(choice: &Choice, environment: &Environment) -> Result<Vec<Node>, Kubecon
 
 /// Returns the kubeconfig files that apply without `--kubeconfig`: those of `$KUBECONFIG`, else `~/.kube/config`.
 pub fn default_files(environment: &Environment) -> Vec<PathBuf> {
-    match environment.filled_variable("KUBECONFIG") {
+    match environment.nonempty_variable("KUBECONFIG") {
         Some(list) => std::env::split_paths(&list)
             .filter(|p| !p.as_os_str().is_empty())
             .collect(),
@@ -151,16 +151,16 @@ fn find_context<'a>(config: &'a Node, name: &str) -> Option<&'a Node> {
     }
 }
 
-fn filled<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
+fn nonempty_text<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
     node.text(field).filter(|text| !text.is_empty())
 }
 
 /// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
 /// `default`.
-fn in_cluster(environment: &Environment) -> Option<String> {
+fn pod_namespace(environment: &Environment) -> Option<String> {
     let folder = environment.service_account_folder();
-    environment.filled_variable("KUBERNETES_SERVICE_HOST")?;
-    environment.filled_variable("KUBERNETES_SERVICE_PORT")?;
+    environment.nonempty_variable("KUBERNETES_SERVICE_HOST")?;
+    environment.nonempty_variable("KUBERNETES_SERVICE_PORT")?;
     if !folder.join("token").exists() {
         return None;
     }
@@ -169,10 +169,10 @@ fn in_cluster(environment: &Environment) -> Option<String> {
         let text = std::str::from_utf8(&text).ok()?;
         Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
     };
-    let named = environment
-        .filled_variable("POD_NAMESPACE")
+    let namespace = environment
+        .nonempty_variable("POD_NAMESPACE")
         .or_else(from_file);
-    Some(named.unwrap_or_else(|| "default".into()))
+    Some(namespace.unwrap_or_else(|| "default".into()))
 }
 
 #[cfg(test)]
@@ -211,7 +211,7 @@ contexts:
                 Some("b"),
                 Some("default"),
             ),
-            ("nothing in it", "", None, None),
+            ("an empty file", "", None, None),
             ("no current context", "contexts: []", None, None),
         ] {
             assert_eq!(find(text, context), Ok(want.map(str::to_owned)), "{why}");

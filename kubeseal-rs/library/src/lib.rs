@@ -1,7 +1,7 @@
 //! The functions of `kubeseal` and `seal`, without a command line.
 //!
-//! The library never prints and does not depend on clap. The crate `kubeseal-rs` parses arguments, calls it and
-//! prints the results.
+//! The library never prints and does not depend on clap. The crate `kubeseal-rs` parses arguments, calls the
+//! library and prints the results.
 //!
 //! The calling program decides what to show. For example, the values of a dotenv file:
 //!
@@ -20,7 +20,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`recipe`], [`dotenv`] | random values; files of variables |
+//! | [`recipe`], [`dotenv`] | random values; dotenv files |
 //! | [`rules`] | `.seal.yaml`: how files that match a path are sealed |
 //! | [`certificate`] | the source of the certificate, and whether it is trusted |
 //! | [`cluster`] | the controller, through the API server |

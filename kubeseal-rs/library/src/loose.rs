@@ -9,9 +9,9 @@ use shared::{base64, envelope};
 use crate::walk;
 
 /// The length of the shortest sealed value, for a key of 2048 bits, in characters.
-const SHORTEST: usize = 366;
+const MIN_LEN: usize = 366;
 /// The length of an AES-GCM tag, in bytes.
-const TAG: usize = 16;
+const TAG_LEN: usize = 16;
 
 /// Returns the line of the first text that looks like a sealed value, counted from one.
 pub fn first_line(bytes: &[u8]) -> Option<usize> {
@@ -20,66 +20,71 @@ pub fn first_line(bytes: &[u8]) -> Option<usize> {
 
 /// Like [`first_line`], but skips the values of these SealedSecrets, which are in the same file.
 pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize> {
-    first_line_except(bytes, &SealedValues::of(sealed))
+    first_line_except(bytes, &SealedValues::from_objects(sealed))
 }
 
 fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
-    let is_of_text = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
-    let mut rest = bytes;
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let mut remaining = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
     // begins with `A`.
-    while let Some(at) = memchr::memchr(b'A', rest) {
-        let begins = at == 0 || !is_of_text(rest[at - 1]);
-        let tail = &rest[at..];
-        let end = tail.iter().position(|byte| !is_of_text(*byte));
+    while let Some(start) = memchr::memchr(b'A', remaining) {
+        let is_start = start == 0 || !is_base64(remaining[start - 1]);
+        let tail = &remaining[start..];
+        let end = tail.iter().position(|byte| !is_base64(*byte));
         let end = end.unwrap_or(tail.len());
-        if begins && is_sealed(&tail[..end]) && !values.begins_with(&tail[..end]) {
+        if is_start && is_sealed(&tail[..end]) && !values.has_prefix(&tail[..end]) {
             let before = bytes.len() - tail.len();
             return Some(1 + memchr::memchr_iter(b'\n', &bytes[..before]).count());
         }
-        rest = &tail[end..];
+        remaining = &tail[end..];
     }
     None
 }
 
-/// The values of SealedSecrets, without white space, in order.
+/// The values of SealedSecrets, without white space, sorted.
 struct SealedValues {
     values: Vec<Vec<u8>>,
     /// The number of comparisons so far, for a test.
-    compared: Cell<usize>,
+    comparisons: Cell<usize>,
 }
 
 impl SealedValues {
-    fn of(sealed: &[&SealedSecret]) -> Self {
+    fn from_objects(sealed: &[&SealedSecret]) -> Self {
         let items = sealed
             .iter()
             .flat_map(|one| one.spec.encrypted_data.values());
-        let whole = sealed.iter().filter_map(|one| one.spec.data.as_ref());
-        let is_kept = |byte: &u8| !byte.is_ascii_whitespace();
-        let value = |value: &String| value.bytes().filter(is_kept).collect();
-        let mut values: Vec<Vec<u8>> = items.chain(whole).map(value).collect();
+        let deprecated = sealed.iter().filter_map(|one| one.spec.data.as_ref());
+        let is_not_space = |byte: &u8| !byte.is_ascii_whitespace();
+        let value = |value: &String| value.bytes().filter(is_not_space).collect();
+        let mut values: Vec<Vec<u8>> = items.chain(deprecated).map(value).collect();
         values.sort_unstable();
-        let compared = Cell::new(0);
-        Self { values, compared }
+        let comparisons = Cell::new(0);
+        Self {
+            values,
+            comparisons,
+        }
     }
 
-    /// Returns whether a value begins with this text, since a file may wrap values. Uses a binary
-    /// search, since a file can contain tens of thousands of values.
-    fn begins_with(&self, text: &[u8]) -> bool {
-        let at = self.values.partition_point(|one| {
-            self.compared.set(self.compared.get() + 1);
+    /// Returns whether this text is a prefix of a value: a file may wrap values over several lines. Uses
+    /// a binary search, since a file can contain tens of thousands of values.
+    fn has_prefix(&self, text: &[u8]) -> bool {
+        let index = self.values.partition_point(|one| {
+            self.comparisons.set(self.comparisons.get() + 1);
             one.as_slice() < text
         });
-        self.values.get(at).is_some_and(|one| one.starts_with(text))
+        self.values
+            .get(index)
+            .is_some_and(|one| one.starts_with(text))
     }
 }
 
 /// Returns the message for a sealed value on this line of a file.
 pub fn remark(bytes: &[u8], line: usize) -> String {
-    if let Some((at, version)) = walk::misversioned(bytes) {
+    if let Some((object_line, version)) = walk::first_with_wrong_version(bytes) {
         return format!(
-            "line {at}: an object of kind SealedSecret has {version}, so it is not read as one, and its sealed values stay \
-             unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"
+            "line {object_line}: the object of kind SealedSecret has {version}, so it is not read as a SealedSecret, and its sealed values \
+             stay unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"
         );
     }
     format!(
@@ -89,14 +94,14 @@ pub fn remark(bytes: &[u8], line: usize) -> String {
 }
 
 fn is_sealed(text: &[u8]) -> bool {
-    if text.len() < SHORTEST {
+    if text.len() < MIN_LEN {
         return false;
     }
     let Ok(bytes) = base64::decode(text) else {
         return false;
     };
     let len = envelope::modulus_len(&bytes).unwrap_or_default();
-    (256..=2048).contains(&len) && len.is_multiple_of(64) && bytes.len() >= 2 + len + TAG
+    (256..=2048).contains(&len) && len.is_multiple_of(64) && bytes.len() >= 2 + len + TAG_LEN
 }
 
 #[cfg(test)]
@@ -107,21 +112,24 @@ mod tests {
     #[test]
     fn finds_a_value_beside_a_sealed_secret_in_the_same_file() {
         let value = |byte: u8| {
-            let body = vec![byte; 256 + TAG + 300];
+            let body = vec![byte; 256 + TAG_LEN + 300];
             base64::encode(&[&256_u16.to_be_bytes()[..], &body].concat())
         };
-        let (own, other) = (value(7), value(8));
+        let (object_value, loose_value) = (value(7), value(8));
         let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
-        sealed.spec.encrypted_data.insert("a".into(), own.clone());
-        let wrapped = format!("{}\n    {}", &own[..372], &own[372..]);
+        sealed
+            .spec
+            .encrypted_data
+            .insert("a".into(), object_value.clone());
+        let wrapped = format!("{}\n    {}", &object_value[..372], &object_value[372..]);
         for (text, want) in [
-            (format!("kind: SealedSecret\na: {own}\n"), None),
+            (format!("kind: SealedSecret\na: {object_value}\n"), None),
             (format!("kind: SealedSecret\na: |\n    {wrapped}\n"), None),
             (
-                format!("kind: SealedSecret\na: {own}\n---\nb: {other}\n"),
+                format!("kind: SealedSecret\na: {object_value}\n---\nb: {loose_value}\n"),
                 Some(4),
             ),
-            (format!("# SealedSecret\nb: {other}\n"), Some(2)),
+            (format!("# SealedSecret\nb: {loose_value}\n"), Some(2)),
         ] {
             assert_eq!(
                 first_line_beside(text.as_bytes(), &[&sealed]),
@@ -136,9 +144,9 @@ mod tests {
     fn many_values_take_few_comparisons_each() {
         const COUNT: usize = 20_000;
         let value = |number: usize, is_first: bool| {
-            let mut body = vec![7; 256 + TAG + 90];
-            let at = if is_first { 0 } else { body.len() - 8 };
-            body[at..at + 8].copy_from_slice(&number.to_be_bytes());
+            let mut body = vec![7; 256 + TAG_LEN + 90];
+            let offset = if is_first { 0 } else { body.len() - 8 };
+            body[offset..offset + 8].copy_from_slice(&number.to_be_bytes());
             base64::encode(&[&256_u16.to_be_bytes()[..], &body].concat())
         };
         let object = |values: &[String]| {
@@ -166,9 +174,9 @@ mod tests {
             } else {
                 values.join("\n")
             };
-            let values = SealedValues::of(&objects);
+            let values = SealedValues::from_objects(&objects);
             assert_eq!(first_line_except(text.as_bytes(), &values), None, "{why}");
-            let per_value = values.compared.get() / COUNT;
+            let per_value = values.comparisons.get() / COUNT;
             assert!((1..=20).contains(&per_value), "{why}: {per_value}");
         }
     }
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn finds_texts_in_the_form_of_a_sealed_value() {
         let sealed = |len: u16| {
-            let body = vec![7; usize::from(len) + TAG];
+            let body = vec![7; usize::from(len) + TAG_LEN];
             base64::encode(&[&len.to_be_bytes()[..], &body].concat())
         };
         for (text, want) in [

@@ -3,9 +3,9 @@
 /// A message for the user, which the caller prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The run succeeds, with a restriction.
+    /// A problem that does not make the run fail.
     Warning(String),
-    /// A part of the run failed, so the run fails at its end.
+    /// A failure of one part: the other parts continue, and the run fails at its end.
     Error(String),
 }
 

@@ -19,31 +19,31 @@ pub fn map<T: Sync, S, R: Send>(
         _ => std::thread::available_parallelism().map_or(1, usize::from),
     };
     let next = AtomicUsize::new(0);
-    let take = || {
-        let (mut state, mut done) = (start(), Vec::new());
+    let process_items = || {
+        let (mut state, mut results) = (start(), Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else {
-                return done;
+                return results;
             };
-            done.push((index, work(&mut state, index, item)));
+            results.push((index, work(&mut state, index, item)));
         }
     };
-    let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..processors.min(items.len()))
-            .map(|_| scope.spawn(take))
+    let mut results = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..processors.min(items.len()))
+            .map(|_| scope.spawn(process_items))
             .collect();
-        let mut done = take();
-        for other in others {
-            match other.join() {
-                Ok(results) => done.extend(results),
+        let mut results = process_items();
+        for thread in threads {
+            match thread.join() {
+                Ok(thread_results) => results.extend(thread_results),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        done
+        results
     });
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]
@@ -55,8 +55,8 @@ mod tests {
         for count in [0, 1, 2, 1000] {
             let items: Vec<usize> = (0..count).collect();
             let results = map(&items, || (), |(), index, item| (index, item * 2));
-            let wanted: Vec<_> = items.iter().map(|item| (*item, item * 2)).collect();
-            assert_eq!(results, wanted);
+            let expected: Vec<_> = items.iter().map(|item| (*item, item * 2)).collect();
+            assert_eq!(results, expected);
         }
     }
 }

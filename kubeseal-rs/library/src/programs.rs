@@ -1,12 +1,13 @@
 //! Finds external programs, in absolute folders of `PATH` only. A program in the current folder or
-//! in a relative one may come from an untrusted repository and is never run.
+//! in a relative folder may come from an untrusted repository and is never run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::platform;
 
-/// Returns the absolute path of a program. A name that contains a folder has to be absolute.
+/// Returns the absolute path of a program; `None` if it does not exist. A name that contains a folder has
+/// to be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if path.components().count() > 1 {
@@ -31,8 +32,8 @@ pub fn first_line(stderr: &[u8]) -> String {
     line.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Returns the first lines of a program's error output that are not blank, at most 12 and 1500
-/// characters; `…` stands for the rest. The caller escapes them for display.
+/// Returns the first lines of a program's error output that are not blank, at most 12 lines
+/// and 1500 characters; `…` stands for what is left out. The caller escapes them for display.
 pub fn first_lines(stderr: &[u8]) -> String {
     let stderr = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = stderr.lines().map(str::trim_end).collect();

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::notice::StatusLine;
 
 /// The shortest time between two updates.
-const PAUSE: Duration = Duration::from_millis(100);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The width of the bar, in characters.
 const WIDTH: usize = 30;
 
-/// Counts steps, from any thread.
+/// Counts the completed steps of a run, from any thread.
 pub struct Progress {
-    what: &'static str,
+    unit: &'static str,
     total: usize,
     status_line: Option<StatusLine>,
     state: Mutex<State>,
@@ -20,18 +20,18 @@ pub struct Progress {
 
 struct State {
     done: usize,
-    shown: Option<Instant>,
+    updated: Option<Instant>,
 }
 
 impl Progress {
-    /// Starts at zero of `total` steps. `what` is a plural noun, such as `files`.
-    pub fn new(what: &'static str, total: usize, status_line: Option<StatusLine>) -> Self {
-        let (done, shown) = (0, None);
+    /// Starts at zero of `total` steps. `unit` is a plural noun, such as `files`.
+    pub fn new(unit: &'static str, total: usize, status_line: Option<StatusLine>) -> Self {
+        let (done, updated) = (0, None);
         Self {
-            what,
+            unit,
             total,
             status_line,
-            state: Mutex::new(State { done, shown }),
+            state: Mutex::new(State { done, updated }),
         }
     }
 
@@ -40,10 +40,12 @@ impl Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.done += 1;
         if let Some(show) = self.status_line
-            && state.shown.is_none_or(|shown| shown.elapsed() >= PAUSE)
+            && state
+                .updated
+                .is_none_or(|updated| updated.elapsed() >= MIN_INTERVAL)
         {
-            state.shown = Some(Instant::now());
-            show(&line(self.what, state.done, self.total));
+            state.updated = Some(Instant::now());
+            show(&line(self.unit, state.done, self.total));
         }
     }
 }
@@ -51,16 +53,16 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(show) = self.status_line.filter(|_| state.shown.is_some()) {
+        if let Some(show) = self.status_line.filter(|_| state.updated.is_some()) {
             show("");
         }
     }
 }
 
-fn line(what: &str, done: usize, total: usize) -> String {
+fn line(unit: &str, done: usize, total: usize) -> String {
     let filled = (done * WIDTH).checked_div(total).unwrap_or(0).min(WIDTH);
-    let (full, rest) = ("#".repeat(filled), "-".repeat(WIDTH - filled));
-    format!("[{full}{rest}] {done}/{total} {what}")
+    let (full, empty) = ("#".repeat(filled), "-".repeat(WIDTH - filled));
+    format!("[{full}{empty}] {done}/{total} {unit}")
 }
 
 #[cfg(test)]

@@ -12,17 +12,17 @@ use http::Uri;
 /// (including their subdomains), `.domains` (subdomains only), addresses, each with an optional
 /// `:port`, and CIDR blocks; `*` matches everything. Malformed entries match nothing.
 pub fn proxy_for(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let either = |capital: &str| {
-        let filled = |name: &str| variable(name).filter(|value| !value.is_empty());
-        filled(capital).or_else(|| filled(&capital.to_lowercase()))
+    let variable_in_any_case = |capital: &str| {
+        let nonempty = |name: &str| variable(name).filter(|value| !value.is_empty());
+        nonempty(capital).or_else(|| nonempty(&capital.to_lowercase()))
     };
-    let target = Target::of(server)?;
-    let proxy = either(if target.is_https {
+    let target = Target::from_uri(server)?;
+    let proxy = variable_in_any_case(if target.is_https {
         "HTTPS_PROXY"
     } else {
         "HTTP_PROXY"
     })?;
-    let exempt = either("NO_PROXY").unwrap_or_default();
+    let exempt = variable_in_any_case("NO_PROXY").unwrap_or_default();
     if target.is_loopback() || exempt.split(',').any(|entry| target.matches(entry.trim())) {
         return None;
     }
@@ -41,7 +41,7 @@ struct Target {
 }
 
 impl Target {
-    fn of(server: &Uri) -> Option<Self> {
+    fn from_uri(server: &Uri) -> Option<Self> {
         let host = server.host()?.trim_matches(['[', ']']).to_lowercase();
         let is_https = server.scheme_str() != Some("http");
         Some(Self {
@@ -123,28 +123,28 @@ mod tests {
 
     fn proxy(server: &str, variables: &[(&str, &str)]) -> Option<String> {
         proxy_for(&server.parse().unwrap(), |name| {
-            let found = variables.iter().find(|(set, _)| *set == name);
-            found.map(|(_, value)| (*value).to_owned())
+            let entry = variables.iter().find(|(set, _)| *set == name);
+            entry.map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn uses_the_variable_of_the_scheme() {
-        let both = [
+        let upper_case = [
             ("HTTPS_PROXY", "http://secure:1"),
             ("HTTP_PROXY", "http://plain:1"),
         ];
         assert_eq!(
-            proxy("https://a.example", &both).as_deref(),
+            proxy("https://a.example", &upper_case).as_deref(),
             Some("http://secure:1")
         );
         assert_eq!(
-            proxy("http://a.example", &both).as_deref(),
+            proxy("http://a.example", &upper_case).as_deref(),
             Some("http://plain:1")
         );
-        let small = [("https_proxy", "small:1"), ("HTTPS_PROXY", "")];
+        let lower_case = [("https_proxy", "small:1"), ("HTTPS_PROXY", "")];
         assert_eq!(
-            proxy("https://a.example", &small).as_deref(),
+            proxy("https://a.example", &lower_case).as_deref(),
             Some("http://small:1")
         );
         assert_eq!(proxy("https://a.example", &[]), None);

@@ -40,29 +40,29 @@ pub fn redacted_source(source: &OsStr) -> Cow<'_, str> {
     }
 }
 
-/// Splits a URL before its address. A URL begins with `https://`, with a scheme, a colon and any
-/// number of slashes, or with slashes alone. A text with a user and a password is a URL too,
+/// Splits a URL before its address; `None` for a text that is not a URL. A URL begins with a scheme, a colon
+/// and any number of slashes, or with slashes alone. A text with a user and a password is a URL too,
 /// however it begins. A single letter before a colon is a Windows drive.
 fn after_scheme(text: &str) -> Option<(&str, &str)> {
     let is_slash = |c| c == '/' || c == '\\';
     let Some((before, after)) = text.split_once(':') else {
-        let rest = text.strip_prefix("//")?.trim_start_matches(is_slash);
-        return Some(text.split_at(text.len() - rest.len()));
+        let address = text.strip_prefix("//")?.trim_start_matches(is_slash);
+        return Some(text.split_at(text.len() - address.len()));
     };
     let scheme = before.trim_start();
-    let is_sign = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    let is_scheme = scheme.len() > 1 && scheme.chars().all(is_sign);
-    let rest = if is_scheme || after.starts_with("//") {
+    let is_scheme_char = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let is_scheme = scheme.len() > 1 && scheme.chars().all(is_scheme_char);
+    let address = if is_scheme || after.starts_with("//") {
         after.trim_start_matches(is_slash)
     } else if text.starts_with("//") || after.contains('@') && !is_drive(before, after) {
         text.trim_start_matches(is_slash)
     } else {
         return None;
     };
-    Some(text.split_at(text.len() - rest.len()))
+    Some(text.split_at(text.len() - address.len()))
 }
 
-/// Returns whether this is a path on a Windows drive, which contains no further colon.
+/// Returns whether the text is a path on a Windows drive, which contains no further colon.
 fn is_drive(before: &str, after: &str) -> bool {
     before.len() == 1 && after.starts_with(['/', '\\']) && !after.contains(':')
 }

@@ -12,7 +12,7 @@ use shared::manifest;
 use shared::{visible, visible_line};
 use zeroize::Zeroizing;
 
-/// Escapes a text of one line for display: control characters, line breaks, bidirectional marks,
+/// Escapes a text for display on one line: control characters, line breaks, bidirectional marks,
 /// and commands to the GitHub Actions runner.
 pub fn shown(text: &str) -> Cow<'_, str> {
     without_commands(visible_line(text))
@@ -31,12 +31,12 @@ fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     }
     let lines = text.split_inclusive('\n').map(|line| {
         let line = line.replace("##[", "#\\u{23}[");
-        let rest = line.trim_start();
-        if !rest.starts_with("::") {
+        let trimmed = line.trim_start();
+        if !trimmed.starts_with("::") {
             return line;
         }
-        let indent = &line[..line.len() - rest.len()];
-        format!("{indent}\\u{{3a}}{}", &rest[1..])
+        let indent = &line[..line.len() - trimmed.len()];
+        format!("{indent}\\u{{3a}}{}", &trimmed[1..])
     });
     Cow::Owned(lines.collect())
 }
@@ -60,15 +60,15 @@ pub fn path_text(path: &OsStr) -> Cow<'_, str> {
 /// Formats paths for messages. [`Path::display`] would print line breaks in a name.
 pub trait ShowPath {
     /// Escapes the [`path_text`] of a path like [`shown`]. A relative path that begins like a workflow
-    /// command gets the prefix `./`, which leads to the same file.
+    /// command gets the prefix `./`, which does not change the file that it names.
     fn shown(&self) -> String;
 }
 
 impl<P: AsRef<Path> + ?Sized> ShowPath for P {
     fn shown(&self) -> String {
         let path = path_text(self.as_ref().as_os_str());
-        let begins_a_command = path.trim_start().starts_with("::") || path.starts_with('#');
-        if begins_a_command {
+        let is_like_command = path.trim_start().starts_with("::") || path.starts_with('#');
+        if is_like_command {
             return shown(&format!("./{path}")).into_owned();
         }
         shown(&path).into_owned()
@@ -163,11 +163,11 @@ mod tests {
             for document in [json!({text: 1}), json!([text]), json!({"a": {"b": text}})] {
                 let yaml = yaml_shown(&document);
                 assert_eq!(lines_shown(&yaml), yaml);
-                let read = manifest::read(yaml.as_bytes()).unwrap();
-                let read = manifest::Reading::default()
-                    .json(&read[0].root, manifest::Shape::Any)
+                let parsed = manifest::read(yaml.as_bytes()).unwrap();
+                let parsed = manifest::Reading::default()
+                    .json(&parsed[0].root, manifest::Shape::Any)
                     .unwrap();
-                assert_eq!(read, document);
+                assert_eq!(parsed, document);
             }
         }
         assert_eq!(yaml_shown(&json!({"a": "b::c"})), "a: b::c\n");

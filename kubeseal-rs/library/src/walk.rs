@@ -58,9 +58,9 @@ pub struct Candidate {
 }
 
 /// Returns the named files and, below folders, every `.yaml`, `.yml` and `.json` that Git sees,
-/// sorted by path: files that it tracks, or that no ignore rule of the work tree or the user names.
+/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user.
 /// Without paths, searches the current folder. Links below folders are not followed. A folder that
-/// cannot be read is an error notice, and the rest is searched.
+/// cannot be read is reported as an error notice, and the search continues.
 ///
 /// # Errors
 ///
@@ -70,21 +70,21 @@ pub fn candidates(
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
     let mut found = Vec::new();
-    let here = [PathBuf::from(".")];
-    for path in if paths.is_empty() { &here } else { paths } {
+    let default = [PathBuf::from(".")];
+    for path in if paths.is_empty() { &default } else { paths } {
         if path.is_dir() {
-            below(path, &mut found, notices)?;
+            collect_below(path, &mut found, notices)?;
         } else {
             files::check(path)?;
             let (path, named) = (path.clone(), true);
             found.push(Candidate { path, named });
         }
     }
-    Ok(in_order(found))
+    Ok(sort_candidates(found))
 }
 
 /// Sorts candidates by path and removes duplicates.
-pub fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
+pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
     found.dedup_by(|later, first| later.path == first.path);
     found
@@ -97,7 +97,7 @@ pub fn in_order(mut found: Vec<Candidate>) -> Vec<Candidate> {
 /// # Errors
 ///
 /// Fails if the folder, or one below it, cannot be read.
-pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
+pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     // Every error ends the walk, so there are no notices.
     let mut notices = |_| ();
     let mut walk = Walk::new(folder, None, &mut notices)?;
@@ -105,15 +105,15 @@ pub fn everything(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     Ok(walk.candidates().collect())
 }
 
-fn below(
+fn collect_below(
     folder: &Path,
     found: &mut Vec<Candidate>,
     notices: &mut dyn FnMut(Notice),
 ) -> Result<(), WalkError> {
     let mut walk = Walk::new(folder, Some(Vec::new()), notices)?;
-    let root = git::work_tree(&walk.whole)
-        .filter(|root| platform::is_trusted(&root.join(".git"), &walk.whole));
-    walk.rules = Some(rules_above(&walk.whole, root.as_deref(), walk.notices));
+    let root = git::work_tree(&walk.resolved)
+        .filter(|root| platform::is_trusted(&root.join(".git"), &walk.resolved));
+    walk.rules = Some(rules_above(&walk.resolved, root.as_deref(), walk.notices));
     walk.enter(Path::new(""))?;
     if walk.has_ignored && root.is_some() {
         walk.add_tracked();
@@ -127,7 +127,7 @@ struct Walk<'a> {
     /// The folder as the user named it.
     folder: &'a Path,
     /// The folder with symbolic links resolved.
-    whole: PathBuf,
+    resolved: PathBuf,
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
     /// effect.
     rules: Option<Vec<Gitignore>>,
@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Self, WalkError> {
         Ok(Self {
             folder,
-            whole: folder.canonicalize().map_err(failed(folder))?,
+            resolved: folder.canonicalize().map_err(folder_error(folder))?,
             rules,
             has_ignored: false,
             found: BTreeSet::new(),
@@ -155,16 +155,16 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Collects the manifests in and below a folder, by its path below the walk's folder.
+    /// Collects the manifests in and below a folder. `below` is relative to the walk's folder.
     fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
-        let whole = self.whole.join(below);
+        let resolved = self.resolved.join(below);
         let outer = self.rules.as_ref().map(Vec::len);
         if let Some(rules) = &mut self.rules {
-            rules.extend(rules_in(&whole, self.notices));
+            rules.extend(rules_in(&resolved, self.notices));
         }
-        // Close the folder before entering those in it: a deep tree would exhaust the limit of open
+        // Close the folder before entering its subfolders: a deep tree would exhaust the limit of open
         // files.
-        let folders = match self.files_and_folders(below, &whole) {
+        let folders = match self.files_and_folders(below, &resolved) {
             // In a folder that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
                 (self.notices)(Notice::Error(error_chain(&error)));
@@ -182,17 +182,21 @@ impl<'a> Walk<'a> {
     }
 
     /// Collects the manifests of one folder, and returns its subfolders.
-    fn files_and_folders(&mut self, below: &Path, whole: &Path) -> Result<Vec<PathBuf>, WalkError> {
+    fn files_and_folders(
+        &mut self,
+        below: &Path,
+        resolved: &Path,
+    ) -> Result<Vec<PathBuf>, WalkError> {
         let mut folders = Vec::new();
-        for entry in fs::read_dir(whole).map_err(failed(whole))? {
-            let entry = entry.map_err(failed(whole))?;
-            let kind = entry.file_type().map_err(failed(whole))?;
+        for entry in fs::read_dir(resolved).map_err(folder_error(resolved))? {
+            let entry = entry.map_err(folder_error(resolved))?;
+            let kind = entry.file_type().map_err(folder_error(resolved))?;
             let path = below.join(entry.file_name());
             let is_wanted = kind.is_dir() || kind.is_file() && is_manifest_name(&path);
             if !is_wanted || entry.file_name() == ".git" {
                 continue;
             }
-            if self.ignores(&entry.path(), kind.is_dir()) {
+            if self.is_ignored(&entry.path(), kind.is_dir()) {
                 self.has_ignored = true;
             } else if kind.is_dir() {
                 folders.push(path);
@@ -203,17 +207,17 @@ impl<'a> Walk<'a> {
         Ok(folders)
     }
 
-    fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+    fn is_ignored(&self, path: &Path, is_folder: bool) -> bool {
         let rules = self.rules.iter().flatten().rev();
         let matches = rules.map(|rules| rules.matched(path, is_folder));
-        let decided = matches.into_iter().find(|found| !found.is_none());
-        matches!(decided, Some(Match::Ignore(_)))
+        let deciding = matches.into_iter().find(|found| !found.is_none());
+        matches!(deciding, Some(Match::Ignore(_)))
     }
 
-    /// Adds files that Git tracks although an ignore rule names them. If the repository cannot be
+    /// Adds files that Git tracks although they match an ignore rule. If the repository cannot be
     /// read, the rules alone decide.
     fn add_tracked(&mut self) {
-        match tracked_below(&self.whole) {
+        match tracked_below(&self.resolved) {
             Ok(tracked) => self.found.extend(tracked),
             Err(error) => (self.notices)(Notice::Warning(format!(
                 "tracked files that match an ignore rule are skipped: {}",
@@ -232,15 +236,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn failed(folder: &Path) -> impl Fn(io::Error) -> WalkError {
+fn folder_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
     move |source| WalkError::Folder {
         path: folder.to_owned(),
         source,
     }
 }
 
-/// Returns the committed or staged manifests below a folder, by path below it. Files that are no
-/// longer regular files, or are reached through a link, are left out.
+/// Returns the committed or staged manifests below a folder, by their path relative to the folder. Paths that
+/// are no longer regular files, or that lead through a link, are left out.
 fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
     let repository = Repository::around(folder)?;
     let mut tracked = repository.staged_files()?;
@@ -248,16 +252,16 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         let committed = repository.files(head)?.into_iter();
         tracked.extend(committed.map(|(path, _)| repository.root().join(path)));
     }
-    let below = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
-    let is_there = |path: &PathBuf| {
+    let relative = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
+    let is_regular = |path: &PathBuf| {
         is_manifest_name(path)
             && path.is_file()
-            && path.canonicalize().is_ok_and(|whole| whole == *path)
+            && path.canonicalize().is_ok_and(|resolved| resolved == *path)
     };
     Ok(tracked
         .iter()
-        .filter(|path| is_there(path))
-        .filter_map(below)
+        .filter(|path| is_regular(path))
+        .filter_map(relative)
         .collect())
 }
 
@@ -269,8 +273,8 @@ fn rules_above(
     root: Option<&Path>,
     notices: &mut dyn FnMut(Notice),
 ) -> Vec<Gitignore> {
-    let (of_user, _) = GitignoreBuilder::new(root.unwrap_or(folder)).build_global();
-    let mut rules = vec![of_user];
+    let (user_rules, _) = GitignoreBuilder::new(root.unwrap_or(folder)).build_global();
+    let mut rules = vec![user_rules];
     if let Some(root) = root {
         rules.extend(rules_of(root, &root.join(".git/info/exclude"), notices));
         let above = folder.ancestors().skip(1);
@@ -285,26 +289,29 @@ fn rules_above(
     rules
 }
 
-/// Returns the rules of a folder's `.gitignore`. As in Git, a symbolic link has none.
+/// Returns the rules of a folder's `.gitignore`; `None` if there is none or, with a warning, if the file
+/// cannot be used. As in Git, a symbolic link is not followed.
 fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     let file = folder.join(".gitignore");
     if file.is_symlink() {
         let why = "Git does not follow a symbolic link here";
-        notices(without_rules(&file, why));
+        notices(no_effect_notice(&file, why));
         return None;
     }
     rules_of(folder, &file, notices)
 }
 
-/// Returns the rules of an ignore file for a folder; `None`, with a warning, if it is not a regular
-/// file within the size limit.
+/// Returns the rules of an ignore file for a folder; `None` if there is none or, with a warning, if it is not
+/// a regular file within the size limit.
 fn rules_of(folder: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     if !file.exists() {
         return None;
     }
     let bytes = files::read_regular(file, MAX_IGNORE_FILE).map_err(|error| error.to_string());
     let rules = bytes.and_then(|bytes| parse_rules(folder, &bytes).map_err(|e| e.to_string()));
-    rules.map_err(|why| notices(without_rules(file, &why))).ok()
+    rules
+        .map_err(|why| notices(no_effect_notice(file, &why)))
+        .ok()
 }
 
 fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> {
@@ -320,7 +327,7 @@ fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> 
     builder.build()
 }
 
-fn without_rules(file: &Path, why: &str) -> Notice {
+fn no_effect_notice(file: &Path, why: &str) -> Notice {
     Notice::Warning(format!("ignore file {} has no effect: {why}", file.shown()))
 }
 
@@ -365,7 +372,7 @@ pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
 /// Sets the kind of the items of a `SecretList` or `SealedSecretList`, as the API server does: they
 /// may omit it.
-fn name_kinds(node: &mut Node) {
+fn set_item_kinds(node: &mut Node) {
     let of_items = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
         Some("SealedSecretList") => Some(("bitnami.com/v1alpha1", "SealedSecret")),
@@ -383,15 +390,15 @@ fn name_kinds(node: &mut Node) {
             continue;
         };
         for item in items {
-            name_kinds(item);
+            set_item_kinds(item);
             if let Some((version, kind)) = of_items {
-                name_kind(item, version, kind);
+                set_kind(item, version, kind);
             }
         }
     }
 }
 
-fn name_kind(item: &mut Node, version: &str, kind: &str) {
+fn set_kind(item: &mut Node, version: &str, kind: &str) {
     if item.text("kind").is_some_and(|kind| !kind.is_empty()) {
         return;
     }
@@ -452,7 +459,7 @@ impl ManifestFile {
     /// Creates a file from parsed documents, and sets the kind of the items of typed lists.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
         for document in &mut documents {
-            name_kinds(&mut document.root);
+            set_item_kinds(&mut document.root);
         }
         Self {
             path: path.to_owned(),
@@ -487,13 +494,13 @@ impl ManifestFile {
 ///
 /// Fails if the file cannot be read, contains no SealedSecret, or contains a malformed one.
 pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
-    let found = ManifestFile::read(path)?.sealed().collect();
-    let found: Result<Vec<_>, DocumentError> = found;
-    let found = found.with_context(|| path.shown())?;
-    if found.is_empty() {
+    let sealed = ManifestFile::read(path)?.sealed().collect();
+    let sealed: Result<Vec<_>, DocumentError> = sealed;
+    let sealed = sealed.with_context(|| path.shown())?;
+    if sealed.is_empty() {
         anyhow::bail!("{} contains no SealedSecret", path.shown());
     }
-    Ok(found)
+    Ok(sealed)
 }
 
 /// Reads a candidate if it can contain an object of that kind. A found file that cannot contain the
@@ -501,16 +508,16 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read. Fails too if it is malformed, and was named or may contain
-/// such an object: the contents of a template, or of text after a syntax error, are unknown.
+/// Fails if the file cannot be read. Fails too if the file is malformed, and was named or may contain
+/// an object of that kind: the contents of a template, or of text after a syntax error, are unknown.
 pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, WalkError> {
     let bytes = files::read(&candidate.path)?;
-    let is_wanted = candidate.named || could_hold(&bytes, kind);
+    let is_wanted = candidate.named || may_contain(&bytes, kind);
     if !is_wanted && !may_hide_kind(&bytes) {
         return Ok(None);
     }
-    let doubtful = (!is_wanted).then(|| bytes.clone());
-    let is_wanted = || doubtful.is_none_or(|bytes| hides(&bytes, kind));
+    let bytes_to_check = (!is_wanted).then(|| bytes.clone());
+    let is_wanted = || bytes_to_check.is_none_or(|bytes| has_well_formed_object(&bytes, kind));
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
         Err(error) if is_wanted() => Err(error),
@@ -520,11 +527,11 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
 }
 
 /// Formats an error and its causes without the file's path at its start, for a line that already
-/// begins with it.
+/// begins with the path.
 pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
     let text = error_chain(error.as_ref());
-    let rest = text.strip_prefix(&format!("{}: ", path.shown()));
-    rest.map(str::to_owned).unwrap_or(text)
+    let stripped = text.strip_prefix(&format!("{}: ", path.shown()));
+    stripped.map(str::to_owned).unwrap_or(text)
 }
 
 /// Files that were skipped, each reported with its reason.
@@ -537,7 +544,7 @@ impl Skipped {
     ///
     /// # Errors
     ///
-    /// Fails if the number is not zero.
+    /// Fails if `count` is not zero.
     pub fn check(count: usize) -> Result<(), Self> {
         match count {
             0 => Ok(()),
@@ -547,31 +554,31 @@ impl Skipped {
     }
 }
 
-/// Returns whether a file that cannot be parsed may contain such an object. Many templates mention
-/// Secrets, so for these the text needs a `kind`; for SealedSecrets a mention is enough.
-fn could_hold(bytes: &[u8], kind: Kind) -> bool {
+/// Returns whether a file that cannot be parsed may contain an object of this kind. Many templates mention
+/// Secrets, so a Secret needs a `kind` in the text; for a SealedSecret, a mention is enough.
+fn may_contain(bytes: &[u8], kind: Kind) -> bool {
     mentions(bytes, kind)
         && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
 }
 
-/// Returns whether a text contains the `kind` of one of these objects. Always true for UTF-16 with a
+/// Returns whether a text contains a `kind` field with one of these kinds. Always true for UTF-16 with a
 /// byte order mark, which is not searched.
 pub fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
     let text = &*without_nulls(text);
     is_utf16(text)
         || memmem::find_iter(text, b"kind").any(|at| {
             let (before, rest) = text.split_at(at);
-            let word = word_behind(&rest[b"kind".len()..]);
-            before.last().is_none_or(|byte| !is_of_word(*byte))
+            let word = word_after(&rest[b"kind".len()..]);
+            before.last().is_none_or(|byte| !is_word_byte(*byte))
                 && word.is_some_and(|word| kinds.iter().any(|kind| kind.as_bytes() == word))
         })
 }
 
 /// Returns the value after a key, if it is a word. Key and value may be quoted.
-fn word_behind(key: &[u8]) -> Option<&[u8]> {
+fn word_after(key: &[u8]) -> Option<&[u8]> {
     let value = without_quote(key).trim_ascii_start().strip_prefix(b":")?;
     let word = without_quote(value.trim_ascii_start());
-    let end = word.iter().position(|byte| !is_of_word(*byte));
+    let end = word.iter().position(|byte| !is_word_byte(*byte));
     Some(&word[..end.unwrap_or(word.len())])
 }
 
@@ -582,7 +589,7 @@ fn without_quote(text: &[u8]) -> &[u8] {
     }
 }
 
-fn is_of_word(byte: u8) -> bool {
+fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
@@ -614,19 +621,19 @@ pub fn may_hide_kind(bytes: &[u8]) -> bool {
     memchr::memchr2(b'\\', b'!', bytes).is_some()
 }
 
-/// Returns the line and the version of the first object of kind `SealedSecret` with another version, such as an item of a
-/// `List` without one.
-pub fn misversioned(bytes: &[u8]) -> Option<(usize, String)> {
+/// Returns the line and the version of the first object of kind `SealedSecret` that is not of the version
+/// `bitnami.com/v1alpha1`, such as an item of a `List` without a version; `None` if there is none.
+pub fn first_with_wrong_version(bytes: &[u8]) -> Option<(usize, String)> {
     let mut documents = manifest::read_well_formed(bytes);
     for document in &mut documents {
-        name_kinds(&mut document.root);
+        set_item_kinds(&mut document.root);
     }
     let objects = documents
         .iter()
         .flat_map(|document| document.root.list_items(&LISTS));
-    let mut others = objects
+    let mut wrong_versions = objects
         .filter(|node| node.text("kind") == Some("SealedSecret") && Kind::of(node).is_none());
-    others.next().map(|node| {
+    wrong_versions.next().map(|node| {
         let version = node.text("apiVersion").unwrap_or_default();
         let version = match version {
             "" => "no apiVersion".to_owned(),
@@ -636,9 +643,9 @@ pub fn misversioned(bytes: &[u8]) -> Option<(usize, String)> {
     })
 }
 
-/// Returns whether a well-formed document of a malformed file contains such an object. A cluster
-/// reads documents one by one.
-pub fn hides(bytes: &[u8], kind: Kind) -> bool {
+/// Returns whether a well-formed document of a malformed file contains an object of this kind. A cluster
+/// applies the documents one by one.
+pub fn has_well_formed_object(bytes: &[u8], kind: Kind) -> bool {
     let is_of_kind = |node: &&Node| Kind::of(node) == Some(kind);
     manifest::read_well_formed(bytes)
         .iter()
@@ -669,8 +676,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let found = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
-        let names: Vec<_> = found
+        let manifests = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let names: Vec<_> = manifests
             .iter()
             .map(|c| {
                 c.path
@@ -681,10 +688,10 @@ mod tests {
             })
             .collect();
         assert_eq!(names, ["a.yaml", "b/.hidden/d.json", "b/c.yml"]);
-        let holding = found
+        let with_sealed_secret = manifests
             .iter()
             .filter(|c| read(c, Kind::SealedSecret).unwrap().is_some());
-        assert_eq!(holding.count(), 2);
+        assert_eq!(with_sealed_secret.count(), 2);
     }
 
     /// Attack: uses an ignore file to hide keys and objects that a controller reads.
@@ -693,16 +700,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         fs::create_dir_all(inner.join("sub")).unwrap();
-        for above in [folder.path(), &inner] {
+        for folder in [folder.path(), &inner] {
             for list in [".gitignore", ".ignore"] {
-                fs::write(above.join(list), "*\n").unwrap();
+                fs::write(folder.join(list), "*\n").unwrap();
             }
         }
         for name in ["a.yaml", "sub/b.yml", "c.txt"] {
             fs::write(inner.join(name), SEALED).unwrap();
         }
-        let found = everything(&inner).unwrap();
-        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        let manifests = all_manifests(&inner).unwrap();
+        let paths: Vec<_> = manifests
+            .into_iter()
+            .map(|candidate| candidate.path)
+            .collect();
         assert_eq!(paths, [inner.join("a.yaml"), inner.join("sub/b.yml")]);
     }
 
@@ -715,8 +725,11 @@ mod tests {
         for name in ["a.yaml", "b.yaml", "sub/a.yaml", "sub/b.yaml", "sub/c.yaml"] {
             fs::write(folder.path().join(name), SEALED).unwrap();
         }
-        let found = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
-        let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+        let manifests = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let paths: Vec<_> = manifests
+            .into_iter()
+            .map(|candidate| candidate.path)
+            .collect();
         let want = ["b.yaml", "sub/a.yaml"].map(|name| folder.path().join(name));
         assert_eq!(paths, want);
     }
@@ -734,8 +747,8 @@ mod tests {
             let path = folder.path().join("x.yaml");
             fs::write(&path, format!("apiVersion: v1\nkind: {kind}\n")).unwrap();
             let candidate = Candidate { path, named: false };
-            let found = read(&candidate, Kind::Secret).unwrap();
-            assert_eq!(found.is_some(), is_secret, "{kind}");
+            let file = read(&candidate, Kind::Secret).unwrap();
+            assert_eq!(file.is_some(), is_secret, "{kind}");
         }
     }
 
@@ -744,9 +757,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.txt");
         fs::write(&file, "a: [").unwrap();
-        let found = candidates(&[file.clone(), file.clone()], &mut |_| ()).unwrap();
-        assert_eq!(found.len(), 1);
-        assert!(read(&found[0], Kind::Secret).is_err());
+        let manifests = candidates(&[file.clone(), file.clone()], &mut |_| ()).unwrap();
+        assert_eq!(manifests.len(), 1);
+        assert!(read(&manifests[0], Kind::Secret).is_err());
         assert!(candidates(&[folder.path().join("none")], &mut |_| ()).is_err());
     }
 

@@ -13,8 +13,8 @@ mod secrets;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use kubeseal_library::certificate::{self, ObtainError, UseError, Wanted};
-use kubeseal_library::cluster::rotated::NotRotated;
+use kubeseal_library::certificate::{self, CertificateQuery, ObtainError, UseError};
+use kubeseal_library::cluster::rotated::RotationError;
 use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files::{self, FileError};
@@ -74,7 +74,7 @@ pub enum Command {
         from_files: Vec<OsString>,
     },
     /// Print the certificate without checking it.
-    FetchCertificate(Wanted),
+    FetchCertificate(CertificateQuery),
     /// Decrypt with backup keys.
     Recover {
         /// The values of `--recovery-private-key`.
@@ -100,7 +100,7 @@ pub enum Command {
 #[derive(Debug, Clone, Default)]
 pub struct SealOptions {
     /// The certificate to seal with.
-    pub certificate: Wanted,
+    pub certificate: CertificateQuery,
     /// The value of `--name`.
     pub name: Option<String>,
     /// The value of `--namespace`.
@@ -241,7 +241,7 @@ pub enum CommandError {
         /// The name of the SealedSecret.
         name: String,
         /// The problem with the answer.
-        problem: NotRotated,
+        problem: RotationError,
     },
 }
 
@@ -377,9 +377,9 @@ fn check_input(request: &Request) -> Result<(), CommandError> {
 }
 
 fn obtain(
-    wanted: &Wanted,
+    wanted: &CertificateQuery,
     environment: &Environment,
-) -> Result<certificate::Obtained, CommandError> {
+) -> Result<certificate::ObtainedCertificate, CommandError> {
     let obtained = certificate::obtain(wanted, &Clusters::new(environment))?;
     for remark in &obtained.remarks {
         report::warn(remark);
@@ -392,7 +392,7 @@ fn sealing_certificate(
     environment: &Environment,
 ) -> Result<Certificate, CommandError> {
     let obtained = obtain(&options.certificate, environment)?;
-    let parsed = certificate::parse_of(obtained.origin, &obtained.pem, environment.now);
+    let parsed = certificate::parse_from(obtained.origin, &obtained.pem, environment.now);
     let (certificate, remarks) = parsed?;
     for remark in &remarks {
         report::warn(remark);

@@ -106,7 +106,7 @@ pub(super) fn rotate(
 /// times.
 fn tidy(rotated: Json) -> Result<SealedSecret, CommandError> {
     let what = "cannot re-encrypt secret";
-    let malformed = |_| kubeseal_library::cluster::ClusterError::Nonsense { what };
+    let malformed = |_| kubeseal_library::cluster::ClusterError::MalformedResponse { what };
     let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(malformed)?;
     sealed.metadata.creation_timestamp = None;
     sealed.metadata.deletion_timestamp = None;

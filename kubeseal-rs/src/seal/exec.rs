@@ -180,7 +180,7 @@ fn pass_values(
     {
         let value = &values[&item];
         if args.files {
-            let file = memory::file(value.expose())
+            let file = memory::create_file(value.expose())
                 .with_context(|| format!("cannot create an in-memory file for {item}"))?;
             command.env(variable, memory::path(&file));
             files.push(file);

@@ -265,7 +265,7 @@ fn check_not_in_git(plain: &Path) -> Result<()> {
     let canonical = plain.canonicalize().unwrap_or_else(|_| plain.to_owned());
     let tree = canonical.parent().and_then(git::work_tree);
     match tree {
-        Some(tree) if !git::ignores(&canonical) => Err(FilesError::PlainInGit {
+        Some(tree) if !git::is_ignored(&canonical) => Err(FilesError::PlainInGit {
             file: plain.to_owned(),
             tree,
         }
@@ -292,7 +292,7 @@ fn carry_out(plan: &Plan) -> Result<()> {
     let is_tracked = plan
         .plain
         .canonicalize()
-        .is_ok_and(|plain| git::work_tree(&plain).is_some() && git::tracks(&plain));
+        .is_ok_and(|plain| git::work_tree(&plain).is_some() && git::is_tracked(&plain));
     files::replace(to, &plan.text)?;
     if plan.remove {
         std::fs::remove_file(&plan.plain)

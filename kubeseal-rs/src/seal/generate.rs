@@ -96,7 +96,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
         let generated = recipe
             .generate(key, password.as_ref(), &mut random)
             .with_context(|| format!("the item {key:?}"))?;
-        for (key, value) in generated.sealed {
+        for (key, value) in generated.secret {
             items.add(&key, value)?;
         }
         public.extend(generated.public);

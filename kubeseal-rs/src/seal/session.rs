@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use kubeseal_library::certificate::{self, By, Obtained, Origin, Vouched, Wanted};
+use kubeseal_library::certificate::{
+    self, AcceptedFingerprint, CertificateQuery, ObtainedCertificate, Origin, SettingSource,
+};
 use kubeseal_library::cluster::{Access, Clusters, Overrides};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::marked;
+use kubeseal_library::keys::compromised;
 use kubeseal_library::kubeconfig;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
@@ -27,7 +29,7 @@ const DEFAULT_CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-sys
 /// The key of the certificate cache: the source, the rules' folder for relative paths, what named the
 /// source, and the accepted fingerprints. A cached certificate is reused only for an equal key.
 /// Otherwise a certificate that a rule accepts could be used where the rule does not apply.
-type CacheKey = (Source, Option<PathBuf>, By, Vec<Vouched>);
+type CacheKey = ( Source, Option<PathBuf>, SettingSource, Vec<AcceptedFingerprint>, );
 
 /// Which certificates a run may encrypt for.
 #[derive(Clone, Copy)]
@@ -90,7 +92,7 @@ impl<'a> Session<'a> {
             .as_ref()
             .and_then(|file| file.rule_for(&path))
             .cloned();
-        let variable = |name: &str| self.environment.filled_variable(name);
+        let variable = |name: &str| self.environment.nonempty_variable(name);
         Ok(settings::decide(rules, rule, self.args, variable)?)
     }
 
@@ -126,7 +128,7 @@ impl<'a> Session<'a> {
         let cache_key = (
             source,
             folder,
-            By::from(settings.certificate.by),
+            SettingSource::from(settings.certificate.by),
             self.fingerprints(settings),
         );
         let cached = certificates.iter().find(|(key, _)| *key == cache_key);
@@ -139,13 +141,13 @@ impl<'a> Session<'a> {
         };
         settings.check_certificate(&certificate)?;
         let cache = self.environment.cache_folder();
-        marked::check(cache.as_deref(), certificate.fingerprint())?;
+        compromised::check(cache.as_deref(), certificate.fingerprint())?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
     }
 
     /// Returns the fingerprints that make a certificate trusted.
-    fn fingerprints(&self, settings: &Settings) -> Vec<Vouched> {
+    fn fingerprints(&self, settings: &Settings) -> Vec<AcceptedFingerprint> {
         match self.recipients {
             Recipients::OfSettings => settings.fingerprints(),
             Recipients::OfUser(_) => settings.user_pins(),
@@ -173,7 +175,7 @@ impl<'a> Session<'a> {
             report::warn(remark);
         }
         let now = self.environment.now;
-        let parsed = certificate::parse_of(obtained.origin, &obtained.pem, now);
+        let parsed = certificate::parse_from(obtained.origin, &obtained.pem, now);
         let (certificate, remarks) = match source {
             Source::At(at) => parsed
                 .with_context(|| format!("cannot use the certificate {}", redacted_source(at)))?,
@@ -187,30 +189,30 @@ impl<'a> Session<'a> {
         Ok(certificate)
     }
 
-    fn obtain(&self, source: &Source, settings: &Settings) -> Result<Obtained> {
+    fn obtain(&self, source: &Source, settings: &Settings) -> Result<ObtainedCertificate> {
         let request = match source {
             Source::At(at) if let Some(rules) = rules_naming_certificate(settings) => {
-                let rule = certificate::OfRule {
+                let rule = certificate::RuleContext {
                     folder: rules.folder(),
                     tree: rules.tree(),
                     is_pinned: !self.fingerprints(settings).is_empty(),
                 };
-                return Ok(Obtained {
+                return Ok(ObtainedCertificate {
                     pem: certificate::read_named_by_rule(at, rule)?,
                     origin: Origin::Local,
                     remarks: Vec::new(),
                 });
             }
-            Source::At(at) => Wanted {
+            Source::At(at) => CertificateQuery {
                 source: at.clone(),
-                ..Wanted::default()
+                ..CertificateQuery::default()
             },
             // A certificate that is found by labels or published has to match a known fingerprint.
-            Source::Controller { .. } => Wanted {
+            Source::Controller { .. } => CertificateQuery {
                 access: self.access(source),
                 named_by: settings.certificate.by.into(),
                 fingerprints: self.fingerprints(settings),
-                ..Wanted::default()
+                ..CertificateQuery::default()
             },
         };
         Ok(certificate::obtain(&request, &self.clusters)?)
@@ -251,7 +253,7 @@ impl<'a> Session<'a> {
             return false;
         };
         let chosen = |flag: &Option<String>, variable: &str, default: &str| {
-            let variable = || self.environment.filled_variable(variable);
+            let variable = || self.environment.nonempty_variable(variable);
             flag.clone()
                 .or_else(variable)
                 .unwrap_or_else(|| default.to_owned())
@@ -279,7 +281,7 @@ impl<'a> Session<'a> {
     fn kubeconfig(&self) -> Option<PathBuf> {
         let variable = || {
             self.environment
-                .filled_variable("SEALED_SECRETS_KUBECONFIG")
+                .nonempty_variable("SEALED_SECRETS_KUBECONFIG")
         };
         self.args
             .cluster

@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kubeseal_library::certificate::{By, Vouched, is_url};
+use kubeseal_library::certificate::{AcceptedFingerprint, SettingSource, is_url};
 use kubeseal_library::files;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::rules::{Broken, Rule, RulesFile, Source};
+use kubeseal_library::rules::{Rule, RulesFile, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::{Scope, UnknownScope};
 
@@ -37,7 +37,7 @@ pub enum Origin {
     Default,
 }
 
-impl From<Origin> for By {
+impl From<Origin> for SettingSource {
     fn from(origin: Origin) -> Self {
         match origin {
             Origin::Flag(_) => Self::Flag,
@@ -85,7 +85,7 @@ const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
 pub enum SettingsError {
     /// A rule is violated.
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Broken(#[from] Violation),
     /// The variable for the scope is not a scope.
     #[error("SEALED_SECRETS_SCOPE: {0}")]
     Variable(UnknownScope),
@@ -273,22 +273,22 @@ impl Settings {
     }
 
     /// Returns the accepted fingerprints with their source; empty if any certificate is accepted.
-    pub fn fingerprints(&self) -> Vec<Vouched> {
-        let vouched = |fingerprint| Vouched {
+    pub fn fingerprints(&self) -> Vec<AcceptedFingerprint> {
+        let vouched = |fingerprint| AcceptedFingerprint {
             fingerprint,
-            by: By::Rule,
+            by: SettingSource::Rule,
         };
         let rule = self.rule.iter().flat_map(|rule| rule.fingerprints.clone());
         rule.map(vouched).chain(self.user_pins()).collect()
     }
 
     /// Returns the accepted fingerprints that the user has set.
-    pub fn user_pins(&self) -> Vec<Vouched> {
+    pub fn user_pins(&self) -> Vec<AcceptedFingerprint> {
         let pins = self.pins.iter();
         let vouched = pins.flat_map(|setting| {
             let by = setting.by.into();
             let fingerprints = setting.value.iter().cloned();
-            fingerprints.map(move |fingerprint| Vouched { fingerprint, by })
+            fingerprints.map(move |fingerprint| AcceptedFingerprint { fingerprint, by })
         });
         vouched.collect()
     }

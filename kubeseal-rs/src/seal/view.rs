@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::{Format, write};
-use kubeseal_library::git::{self, Dated};
+use kubeseal_library::git::{self, SealedValue};
 use kubeseal_library::walk::{self, Candidate, Kind, Skipped};
 use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
@@ -146,13 +146,13 @@ fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<V
 fn set_ages(views: &mut [ObjectView], now: Timestamp) {
     let items = views.iter().flat_map(|view| {
         let texts = view.object.texts();
-        let dated = move |item: &Item| Dated {
+        let dated = move |item: &Item| SealedValue {
             file: &view.path,
             text: texts.get(&item.key).map_or("", String::as_str),
         };
         view.object.items.iter().map(dated)
     });
-    let mut times = git::ages(&items.collect::<Vec<_>>()).into_iter();
+    let mut times = git::commit_times(&items.collect::<Vec<_>>()).into_iter();
     for view in views {
         let times = times.by_ref().take(view.object.items.len());
         view.ages = times.map(|time| Some(days(time?, now))).collect();

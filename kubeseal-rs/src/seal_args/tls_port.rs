@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use kubeseal_library::cluster::ByToken;
+use kubeseal_library::cluster::TokenAccess;
 
 /// The controller's TLS port, which reports to callers with a token which key can unseal each item.
 #[derive(Debug, Clone, Default, Args)]
@@ -25,9 +25,9 @@ pub struct TlsPort {
 }
 
 impl TlsPort {
-    /// Converts these flags to a [`ByToken`] for the client.
-    pub fn by_token(&self) -> ByToken {
-        ByToken {
+    /// Converts these flags to a [`TokenAccess`] for the client.
+    pub fn by_token(&self) -> TokenAccess {
+        TokenAccess {
             url: self.authorized.clone(),
             token_file: self.token_file.clone(),
             authority: self.authority.clone(),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kubeseal_library::cluster::{self, Hidden, Overrides};
 use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::keys::archive::{self, Unlock};
-use kubeseal_library::keys::restored::{Restored, Use};
+use kubeseal_library::keys::restored::{KeyUse, RestoredSecret};
 use kubeseal_library::keys::signature;
 use kubeseal_library::keys::signers::Signers;
 use kubeseal_library::recipe::Recipe;
@@ -109,7 +109,7 @@ pub fn backup_text(bytes: &[u8]) {
         let Some(key) = record.fingerprint() else {
             continue;
         };
-        let restored = Restored::new(&record, key, Use::UnsealOnly(Timestamp::UNIX_EPOCH));
+        let restored = RestoredSecret::new(&record, key, KeyUse::UnsealOnly(Timestamp::UNIX_EPOCH));
         let metadata = restored.secret.metadata;
         let names = metadata
             .labels

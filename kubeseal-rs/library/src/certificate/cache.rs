@@ -7,7 +7,7 @@
 //!
 //! A pin makes the certificate trusted when the client finds its Service without the user naming
 //! it. Certificates of controllers that only a rule names are kept separately: they serve to report
-//! a change and never become a pin. See [`Memory`](super::trust::Memory).
+//! a change and never become a pin. See [`CacheKind`](super::trust::CacheKind).
 //!
 //! Each file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
 //! too. It is rewritten only when the certificate changes, so its modification time is when that
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use shared::key::{Certificate, Fingerprint};
 
-use super::trust::Memory;
+use super::trust::CacheKind;
 use crate::bounded::Kind;
 use crate::cluster::{Address, Service};
 use crate::files::{self, FileError};
@@ -36,7 +36,7 @@ pub(super) struct Cache {
 
 /// A certificate seen before.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenCertificate {
     /// The content of the file.
     pub(super) pem: Vec<u8>,
     /// The fingerprint of the certificate's key.
@@ -48,7 +48,7 @@ pub(super) struct Seen {
 impl Cache {
     /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA
     /// certificates, since an address such as 127.0.0.1 is different on every machine.
-    pub(super) fn of(folder: Option<&Path>, cluster: &Address) -> Self {
+    pub(super) fn for_cluster(folder: Option<&Path>, cluster: &Address) -> Self {
         Self::new(folder, &cluster.server, &cluster.authorities)
     }
 
@@ -64,7 +64,7 @@ impl Cache {
         let digest = digest
             .iter()
             .take(8)
-            .fold(0, |all, byte| all << 8 | u64::from(*byte));
+            .fold(0, |number, byte| number << 8 | u64::from(*byte));
         let name = format!("{}-{digest:016x}", in_file_name(host.trim_end_matches('/')));
         Self {
             folder: folder.map(Path::to_owned),
@@ -74,17 +74,17 @@ impl Cache {
     }
 
     /// Returns the pinned certificate of this controller. It is trusted for no other controller.
-    pub(super) fn pin(&self, service: &Service) -> Option<Seen> {
-        self.read(Memory::Pin, service)
+    pub(super) fn pin(&self, service: &Service) -> Option<SeenCertificate> {
+        self.read(CacheKind::Pin, service)
     }
 
-    /// Returns the last certificate seen of this controller, to detect a change.
-    pub(super) fn last(&self, memory: Memory, service: &Service) -> Option<Seen> {
-        self.read(memory, service).or_else(|| self.pin(service))
+    /// Returns the last certificate seen of this controller, or its pin, to detect a change.
+    pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
+        self.read(kind, service).or_else(|| self.pin(service))
     }
 
-    fn read(&self, memory: Memory, service: &Service) -> Option<Seen> {
-        read(&self.file(memory, service)?)
+    fn read(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
+        read(&self.file(kind, service)?)
     }
 
     /// Saves a certificate and replaces the controller's previous one.
@@ -94,11 +94,11 @@ impl Cache {
     /// Fails if the folder cannot be used.
     pub(super) fn remember(
         &self,
-        memory: Memory,
+        kind: CacheKind,
         service: &Service,
         certificate: &Certificate,
     ) -> Result<(), FileError> {
-        let Some(path) = self.file(memory, service) else {
+        let Some(path) = self.file(kind, service) else {
             return Ok(());
         };
         if let Some(folder) = path.parent() {
@@ -111,13 +111,13 @@ impl Cache {
     }
 
     /// Returns the path of the controller's file in the cache.
-    fn file(&self, memory: Memory, Service { namespace, name }: &Service) -> Option<PathBuf> {
-        let kind = match memory {
-            Memory::Pin => "pins",
-            Memory::Announcement => "seen-by-rules",
+    fn file(&self, kind: CacheKind, Service { namespace, name }: &Service) -> Option<PathBuf> {
+        let subfolder = match kind {
+            CacheKind::Pin => "pins",
+            CacheKind::SeenByRule => "seen-by-rules",
         };
         let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
-        let folder = self.folder.as_ref()?.join("sealed-secrets").join(kind);
+        let folder = self.folder.as_ref()?.join("sealed-secrets").join(subfolder);
         Some(folder.join(&self.cluster).join(name))
     }
 }
@@ -134,11 +134,11 @@ fn in_file_name(text: &str) -> String {
     name.replace("..", "__")
 }
 
-fn read(path: &Path) -> Option<Seen> {
+fn read(path: &Path) -> Option<SeenCertificate> {
     let pem = files::read_as(path, Kind::Certificate).ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
     let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
-    Some(Seen {
+    Some(SeenCertificate {
         pem,
         fingerprint: certificate.fingerprint().clone(),
         since: since.try_into().ok()?,
@@ -156,30 +156,30 @@ mod tests {
         }
     }
 
-    const BOTH: [Memory; 2] = [Memory::Pin, Memory::Announcement];
+    const KINDS: [CacheKind; 2] = [CacheKind::Pin, CacheKind::SeenByRule];
 
     #[test]
     fn clusters_differ_by_address_and_authority() {
         let cluster = |server: &str, authorities: &[Vec<u8>]| {
             Cache::new(Some(Path::new("/c")), server, authorities).cluster
         };
-        let one = cluster("https://127.0.0.1:6443/", &[vec![1]]);
-        assert_eq!(one, cluster("https://127.0.0.1:6443/", &[vec![1]]));
-        assert_ne!(one, cluster("https://127.0.0.1:6443/", &[vec![2]]));
-        assert_ne!(one, cluster("https://127.0.0.1:6443/", &[]));
-        assert_ne!(one, cluster("https://127.0.0.1:6444/", &[vec![1]]));
+        let expected = cluster("https://127.0.0.1:6443/", &[vec![1]]);
+        assert_eq!(expected, cluster("https://127.0.0.1:6443/", &[vec![1]]));
+        assert_ne!(expected, cluster("https://127.0.0.1:6443/", &[vec![2]]));
+        assert_ne!(expected, cluster("https://127.0.0.1:6443/", &[]));
+        assert_ne!(expected, cluster("https://127.0.0.1:6444/", &[vec![1]]));
     }
 
     #[test]
     fn every_name_stays_in_the_folder() {
         let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
-        for (memory, above) in BOTH.into_iter().zip(["pins", "seen-by-rules"]) {
+        for (kind, subfolder) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
             let folder = Path::new("/c/sealed-secrets")
-                .join(above)
+                .join(subfolder)
                 .join(&cache.cluster);
             assert_eq!(folder.components().count(), 5);
             for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
-                let file = cache.file(memory, &service(name)).unwrap();
+                let file = cache.file(kind, &service(name)).unwrap();
                 assert_eq!(file.parent(), Some(folder.as_path()), "{name}");
             }
         }
@@ -189,14 +189,14 @@ mod tests {
     fn ignores_a_file_without_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(Some(folder.path()), "https://x", &[]);
-        for memory in BOTH {
-            let file = cache.file(memory, &service("a")).unwrap();
-            assert!(cache.last(memory, &service("a")).is_none());
+        for kind in KINDS {
+            let file = cache.file(kind, &service("a")).unwrap();
+            assert!(cache.last_seen(kind, &service("a")).is_none());
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, "half a fi").unwrap();
-            assert!(cache.last(memory, &service("a")).is_none());
-            let none = Cache::new(None, "https://x", &[]);
-            assert!(none.last(memory, &service("a")).is_none());
+            assert!(cache.last_seen(kind, &service("a")).is_none());
+            let disabled = Cache::new(None, "https://x", &[]);
+            assert!(disabled.last_seen(kind, &service("a")).is_none());
         }
     }
 
@@ -210,20 +210,24 @@ mod tests {
         let pem = include_bytes!("../../../tests/seal/exec.fixtures/key-2025.pem");
         let certificate = Certificate::from_pem(pem).unwrap();
         cache
-            .remember(Memory::Pin, &service("a"), &certificate)
+            .remember(CacheKind::Pin, &service("a"), &certificate)
             .unwrap();
         cache
-            .remember(Memory::Announcement, &service("b"), &certificate)
+            .remember(CacheKind::SeenByRule, &service("b"), &certificate)
             .unwrap();
         assert!(cache.pin(&service("a")).is_some());
-        let elsewhere = Service {
+        let in_other_namespace = Service {
             namespace: "b".into(),
             name: "a".into(),
         };
-        for service in [service("b"), service("c"), elsewhere] {
+        for service in [service("b"), service("c"), in_other_namespace] {
             assert!(cache.pin(&service).is_none(), "{service}");
         }
         assert!(other_cluster.pin(&service("a")).is_none());
-        assert!(cache.last(Memory::Announcement, &service("b")).is_some());
+        assert!(
+            cache
+                .last_seen(CacheKind::SeenByRule, &service("b"))
+                .is_some()
+        );
     }
 }

@@ -3,13 +3,13 @@
 //! | module | owns |
 //! |---|---|
 //! | `source` | `--cert`: a file or a URL |
-//! | `of_cluster` | the certificate of a cluster's controller, and fallbacks |
+//! | `from_cluster` | the certificate of a cluster's controller, and fallbacks |
 //! | `cache` | certificates seen before, in the cache folder |
 //! | `trust` | whether a certificate may be used |
 //! | `usable` | parsing PEM; expired and not yet valid certificates |
 
 mod cache;
-mod of_cluster;
+mod from_cluster;
 mod source;
 mod trust;
 mod usable;
@@ -21,30 +21,30 @@ use shared::key::{Certificate, CertificateError};
 use crate::cluster::{Access, ClusterError, Clusters, Service};
 use crate::redacted::redacted_source;
 
-pub use source::{OfRule, SourceError, is_url, read, read_named_by_rule};
-pub use trust::{By, TrustError, Vouched, Way, judge};
-pub use usable::{Origin, UseError, parse, parse_of};
+pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
+pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
+pub use usable::{Origin, UseError, parse, parse_from};
 
-/// Which certificate to get.
+/// Which certificate to get, and from where.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct CertificateQuery {
     /// The file or URL of `--cert`; empty for the controller's certificate.
     pub source: OsString,
     /// How to reach the controller.
     pub access: Access,
     /// The source of the controller's name.
-    pub named_by: By,
+    pub named_by: SettingSource,
     /// The accepted certificates, from `--cert-fingerprint` or a rule; if empty, any trusted
     /// certificate is accepted.
-    pub fingerprints: Vec<Vouched>,
-    /// Use the cached certificate of the controller, without network access.
+    pub fingerprints: Vec<AcceptedFingerprint>,
+    /// Whether to use the cached certificate of the controller, without network access.
     pub offline: bool,
 }
 
-/// A certificate as received.
+/// A certificate as received, not parsed yet.
 #[derive(Debug)]
-pub struct Obtained {
-    /// The bytes, which [`parse_of`] parses.
+pub struct ObtainedCertificate {
+    /// The bytes, which [`parse_from`] parses.
     pub pem: Vec<u8>,
     /// The source of the certificate.
     pub origin: Origin,
@@ -55,10 +55,10 @@ pub struct Obtained {
 /// No certificate was found, or it is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObtainError {
-    /// The source of `--cert` yields no certificate.
+    /// The source of `--cert` provides no certificate.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The controller yields no certificate.
+    /// The controller provides no certificate.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The certificate must not be used.
@@ -90,36 +90,42 @@ pub enum ObtainError {
 /// # Errors
 ///
 /// Returns an [`ObtainError`] if no certificate is found, or it is not trusted.
-pub fn obtain(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, ObtainError> {
-    let Wanted {
+pub fn obtain(
+    query: &CertificateQuery,
+    clusters: &Clusters<'_>,
+) -> Result<ObtainedCertificate, ObtainError> {
+    let CertificateQuery {
         source,
         access,
         fingerprints,
         offline,
         ..
-    } = wanted;
+    } = query;
     match (source.is_empty(), offline) {
         (false, _) => from_source(source, fingerprints),
-        (true, false) => of_cluster::fetch(wanted, clusters),
+        (true, false) => from_cluster::fetch(query, clusters),
         (true, true) => {
-            let seen = of_cluster::last(access, clusters.environment)?;
-            check(&seen.pem, "the cache", fingerprints)?;
-            Ok(seen)
+            let cached = from_cluster::cached_certificate(access, clusters.environment)?;
+            check(&cached.pem, "the cache", fingerprints)?;
+            Ok(cached)
         }
     }
 }
 
-fn from_source(source: &OsStr, fingerprints: &[Vouched]) -> Result<Obtained, ObtainError> {
+fn from_source(
+    source: &OsStr,
+    fingerprints: &[AcceptedFingerprint],
+) -> Result<ObtainedCertificate, ObtainError> {
     let pem = read(source)?;
     check(&pem, &redacted_source(source), fingerprints)?;
-    Ok(Obtained {
+    Ok(ObtainedCertificate {
         pem,
         origin: Origin::Local,
         remarks: Vec::new(),
     })
 }
 
-fn check(pem: &[u8], place: &str, fingerprints: &[Vouched]) -> Result<(), ObtainError> {
+fn check(pem: &[u8], place: &str, fingerprints: &[AcceptedFingerprint]) -> Result<(), ObtainError> {
     if fingerprints.is_empty() {
         return Ok(());
     }
@@ -127,6 +133,12 @@ fn check(pem: &[u8], place: &str, fingerprints: &[Vouched]) -> Result<(), Obtain
         place: place.to_owned(),
         source,
     })?;
-    let found = certificate.fingerprint();
-    Ok(judge(found, place, Way::Named, fingerprints, None)?)
+    let fingerprint = certificate.fingerprint();
+    Ok(judge(
+        fingerprint,
+        place,
+        Discovery::Named,
+        fingerprints,
+        None,
+    )?)
 }

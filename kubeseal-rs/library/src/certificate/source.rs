@@ -45,14 +45,14 @@ pub enum SourceError {
         /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
-    /// The server redirects to a location that may not provide a certificate.
+    /// The server redirects to a location that is not allowed to provide a certificate.
     #[error("cannot fetch {uri:?}: it redirects to {to:?}, {why}")]
     Redirect {
         /// The URL, without credentials.
         uri: String,
         /// The target, without credentials.
         to: String,
-        /// Why that is refused.
+        /// Why the redirect is refused.
         why: &'static str,
     },
     /// A rule names a file outside its tree.
@@ -123,10 +123,10 @@ fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// The position of a rule that names a certificate.
+/// Where a rule that names a certificate applies, and whether the rule pins the certificate.
 #[derive(Debug, Clone, Copy)]
-pub struct OfRule<'a> {
-    /// The folder of the rule's file, which relative paths start from.
+pub struct RuleContext<'a> {
+    /// The folder of the rule's file. Relative paths start there.
     pub folder: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
@@ -140,9 +140,9 @@ pub struct OfRule<'a> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`]; and for a file elsewhere, a pipe, a device or a huge file, for `file://`,
-/// and for `http://` unless the certificate is pinned or the server is this machine.
-pub fn read_named_by_rule(source: &OsStr, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+/// Fails like [`read`]; and for a file outside the tree, a pipe, a device or a huge file, for
+/// `file://`, and for `http://` unless the certificate is pinned or the server is this machine.
+pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let Some((scheme, source)) = url(source) else {
         return read_in_tree(source, rule);
     };
@@ -156,19 +156,19 @@ pub fn read_named_by_rule(source: &OsStr, rule: OfRule<'_>) -> Result<Vec<u8>, S
     }
 }
 
-fn read_in_tree(source: &OsStr, rule: OfRule<'_>) -> Result<Vec<u8>, SourceError> {
+fn read_in_tree(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let path = rule.folder.join(source);
     let name = redacted_source(path.as_os_str());
     // Check the target of a symbolic link. A missing file is reported by the read below.
-    let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let resolved = path.canonicalize().unwrap_or_else(|_| path.clone());
     let tree = rule.tree.canonicalize();
-    if !tree.is_ok_and(|tree| whole.starts_with(tree)) {
+    if !tree.is_ok_and(|tree| resolved.starts_with(tree)) {
         return Err(SourceError::OutsideTree {
             path: name.into_owned().into(),
             tree: rule.tree.to_owned(),
         });
     }
-    match files::read_regular(&whole, Kind::Certificate.limit()) {
+    match files::read_regular(&resolved, Kind::Certificate.limit()) {
         Ok(bytes) => Ok(files::text(bytes).to_vec()),
         Err(error) => Err(error.shown_as(&name).into()),
     }
@@ -182,7 +182,7 @@ fn is_this_machine(url: &str) -> bool {
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
-/// Returns whether this is a URL rather than a file name.
+/// Returns whether the text is a URL rather than a file name.
 pub fn is_url(source: &OsStr) -> bool {
     url(source).is_some()
 }
@@ -205,31 +205,31 @@ fn scheme(source: &str) -> Option<String> {
 
 /// Returns the path of a `file://` URL. As upstream does, ignores a host.
 fn file_path(uri: &str) -> PathBuf {
-    let rest = uri
+    let location = uri
         .split_once(':')
-        .map_or(uri, |(_, rest)| rest)
+        .map_or(uri, |(_, location)| location)
         .trim_start_matches("//");
-    let path = rest.find('/').map_or(rest, |at| &rest[at..]);
-    PathBuf::from(percent_decoded(path))
+    let path = location.find('/').map_or(location, |at| &location[at..]);
+    PathBuf::from(percent_decode(path))
 }
 
 /// Decodes percent escapes. Keeps a percent sign that begins no valid escape.
-fn percent_decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        let escape = rest
-            .get(at + 1..at + 3)
+    let mut remaining = text;
+    while let Some(start) = remaining.find('%') {
+        let escape = remaining
+            .get(start + 1..start + 3)
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        bytes.extend_from_slice(&remaining.as_bytes()[..start]);
         bytes.push(escape.unwrap_or(b'%'));
-        rest = &rest[at + if escape.is_some() { 3 } else { 1 }..];
+        remaining = &remaining[start + if escape.is_some() { 3 } else { 1 }..];
     }
-    bytes.extend_from_slice(rest.as_bytes());
+    bytes.extend_from_slice(remaining.as_bytes());
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Where redirects may lead. From https:// they never lead to http://.
+/// Which redirects are followed. A redirect from https:// to http:// never is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Redirects {
     /// Any host: the user named the URL.
@@ -238,45 +238,46 @@ enum Redirects {
     SameHost,
 }
 
-/// The limit of upstream's HTTP client.
+/// The maximum number of redirects, as in upstream's HTTP client.
 const MAX_REDIRECTS: usize = 10;
 
 fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
-    let mut at = uri.to_owned();
+    let mut current = uri.to_owned();
     for _ in 0..=MAX_REDIRECTS {
-        let failed = |source| SourceError::Fetch {
-            uri: redacted(&at).into_owned(),
+        let to_error = |source| SourceError::Fetch {
+            uri: redacted(&current).into_owned(),
             source: Box::new(web::without_url(source)),
         };
-        let request = web::agent(&at, RootCerts::PlatformVerifier).get(&at);
+        let request = web::agent(&current, RootCerts::PlatformVerifier).get(&current);
         let request = request.config().max_redirects(0).build();
-        let response = request.call().map_err(failed)?;
+        let response = request.call().map_err(to_error)?;
         let location = response.headers().get(http::header::LOCATION);
         let location = location.filter(|_| response.status().is_redirection());
         let Some(location) = location.and_then(|location| location.to_str().ok()) else {
-            return content(&at, response);
+            return content(&current, response);
         };
-        let to = joined(&at, location);
-        if let Err(why) = check_redirect(&at, &to, redirects) {
+        let target = join_location(&current, location);
+        if let Err(why) = check_redirect(&current, &target, redirects) {
             return Err(SourceError::Redirect {
-                uri: redacted(&at).into_owned(),
-                to: redacted(&to).into_owned(),
+                uri: redacted(&current).into_owned(),
+                to: redacted(&target).into_owned(),
                 why,
             });
         }
-        at = to;
+        current = target;
     }
     Err(SourceError::Redirect {
         uri: redacted(uri).into_owned(),
-        to: redacted(&at).into_owned(),
+        to: redacted(&current).into_owned(),
         why: "which exceeds the limit of 10 redirects",
     })
 }
 
 /// Returns the target of a redirect, which may be relative (RFC 3986 §5.2).
-fn joined(from: &str, location: &str) -> String {
-    let (scheme, rest) = from.split_once("://").unwrap_or(("http", from));
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+fn join_location(from: &str, location: &str) -> String {
+    let (scheme, address) = from.split_once("://").unwrap_or(("http", from));
+    let (authority, path) =
+        address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
     if is_url(location.as_ref()) {
         location.to_owned()
     } else if location.starts_with("//") {
@@ -304,15 +305,15 @@ fn check_redirect(from: &str, to: &str, redirects: Redirects) -> Result<(), &'st
         }
         _ => return Err("which is neither an http:// nor an https:// URL"),
     }
-    let is_same = host(from).is_some() && host(from) == host(to);
-    if redirects == Redirects::SameHost && !is_same {
+    let is_same_host = host(from).is_some() && host(from) == host(to);
+    if redirects == Redirects::SameHost && !is_same_host {
         return Err("which is not the host that the rule names");
     }
     Ok(())
 }
 
 fn content(uri: &str, mut response: http::Response<ureq::Body>) -> Result<Vec<u8>, SourceError> {
-    let failed = |source| SourceError::Fetch {
+    let to_error = |source| SourceError::Fetch {
         uri: redacted(uri).into_owned(),
         source: Box::new(web::without_url(source)),
     };
@@ -325,7 +326,7 @@ fn content(uri: &str, mut response: http::Response<ureq::Body>) -> Result<Vec<u8
     }
     let body = response.body_mut().with_config();
     let bytes = body.limit(Kind::Certificate.limit()).read_to_vec();
-    Ok(files::text(Zeroizing::new(bytes.map_err(failed)?)).to_vec())
+    Ok(files::text(Zeroizing::new(bytes.map_err(to_error)?)).to_vec())
 }
 
 /// Returns the first line of a text body; empty for an HTML page.
@@ -366,33 +367,36 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let folder = tree.path().join("apps");
         std::fs::create_dir(&folder).unwrap();
-        let foreign = outside.path().join("cert.pem");
+        let outside_cert = outside.path().join("cert.pem");
         for path in [
-            &foreign,
+            &outside_cert,
             &tree.path().join("cert.pem"),
             &folder.join("own.pem"),
         ] {
             std::fs::write(path, "x").unwrap();
         }
         #[cfg(unix)]
-        for (link, to) in [("link.pem", foreign.as_path()), ("way", outside.path())] {
+        for (link, to) in [
+            ("link.pem", outside_cert.as_path()),
+            ("way", outside.path()),
+        ] {
             std::os::unix::fs::symlink(to, folder.join(link)).unwrap();
         }
-        let foreign = foreign.display().to_string();
-        let up = format!(
+        let outside_cert = outside_cert.display().to_string();
+        let relative = format!(
             "../../{}/cert.pem",
             outside.path().file_name().unwrap().display()
         );
-        let url = format!("file://{foreign}");
+        let url = format!("file://{outside_cert}");
         for is_pinned in [false, true] {
-            let rule = OfRule {
+            let rule = RuleContext {
                 folder: &folder,
                 tree: tree.path(),
                 is_pinned,
             };
             for source in [
-                foreign.as_str(),
-                &up,
+                outside_cert.as_str(),
+                &relative,
                 "link.pem",
                 "way/cert.pem",
                 &url,
@@ -409,7 +413,7 @@ mod tests {
                 );
             }
             // No server listens on this port.
-            for (source, is_asked) in [
+            for (source, may_fetch) in [
                 ("http://127.0.0.1:1/cert.pem", true),
                 ("http://[::1]:1/cert.pem", true),
                 ("http://localhost:1/cert.pem", true),
@@ -418,22 +422,22 @@ mod tests {
                 ("http://localhost@sealer.invalid/cert.pem", is_pinned),
             ] {
                 let error = read_named_by_rule(source.as_ref(), rule).unwrap_err();
-                let asked = matches!(error, SourceError::Fetch { .. });
-                assert_eq!(asked, is_asked, "{source}: {error}");
+                let is_fetched = matches!(error, SourceError::Fetch { .. });
+                assert_eq!(is_fetched, may_fetch, "{source}: {error}");
             }
         }
     }
 
     /// Serves the same response to every request, and returns the server's address.
-    fn serve(host: &str, answer: String) -> String {
+    fn serve(host: &str, response: String) -> String {
         use std::io::{BufRead as _, BufReader, Write as _};
         let listener = std::net::TcpListener::bind((host, 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
-            for mut caller in listener.incoming().flatten() {
-                let head = BufReader::new(caller.try_clone().unwrap()).lines();
+            for mut stream in listener.incoming().flatten() {
+                let head = BufReader::new(stream.try_clone().unwrap()).lines();
                 head.map_while(Result::ok).find(String::is_empty);
-                let _ = caller.write_all(answer.as_bytes());
+                let _ = stream.write_all(response.as_bytes());
             }
         });
         address
@@ -445,32 +449,32 @@ mod tests {
         )
     }
 
-    /// Attack: a rule names a server that a rule may name, which redirects to another host.
+    /// Attack: a rule names a permitted server, which redirects to another host.
     #[cfg(target_os = "linux")]
     #[test]
     fn refuses_a_redirect_of_a_rules_url_to_another_host() {
         let body = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
-        let other = format!("http://{}/cert.pem", serve("127.0.0.2", body.into()));
-        let near = format!("http://{}/cert.pem", serve("127.0.0.1", body.into()));
+        let other_host = format!("http://{}/cert.pem", serve("127.0.0.2", body.into()));
+        let same_host = format!("http://{}/cert.pem", serve("127.0.0.1", body.into()));
         let folder = tempfile::tempdir().unwrap();
         for is_pinned in [false, true] {
-            let rule = OfRule {
+            let rule = RuleContext {
                 folder: folder.path(),
                 tree: folder.path(),
                 is_pinned,
             };
-            for (target, is_taken) in [(&other, false), (&near, true)] {
-                let first = serve("127.0.0.1", redirect(target));
-                let second = serve("127.0.0.1", redirect(&format!("http://{first}/")));
-                for server in [first, second] {
+            for (target, is_followed) in [(&other_host, false), (&same_host, true)] {
+                let direct = serve("127.0.0.1", redirect(target));
+                let indirect = serve("127.0.0.1", redirect(&format!("http://{direct}/")));
+                for server in [direct, indirect] {
                     let source = format!("http://{server}/cert.pem");
                     let read_by_rule = read_named_by_rule(source.as_ref(), rule);
                     assert_eq!(
                         read_by_rule.is_ok(),
-                        is_taken,
+                        is_followed,
                         "{source} to {target}: {read_by_rule:?}"
                     );
-                    assert_eq!(read(source.as_ref()).unwrap(), b"x", "the user names it");
+                    assert_eq!(read(source.as_ref()).unwrap(), b"x", "the user may name it");
                 }
             }
         }
@@ -480,7 +484,7 @@ mod tests {
     /// certificate.
     #[test]
     fn refuses_redirects_to_http_and_those_of_a_rule_to_another_host() {
-        for (from, location, user, rule) in [
+        for (from, location, for_user, for_rule) in [
             ("https://a/x", "http://a/x", false, false),
             ("https://a/x", "HTTP://a/x", false, false),
             ("HTTPS://a/x", "http://a/x", false, false),
@@ -500,10 +504,13 @@ mod tests {
             ("http://a/x", "http://b/y", true, false),
             ("http://a/x", "https://b/y", true, false),
         ] {
-            let to = joined(from, location);
-            for (redirects, want) in [(Redirects::Anywhere, user), (Redirects::SameHost, rule)] {
-                let got = check_redirect(from, &to, redirects).is_ok();
-                assert_eq!(got, want, "{from} to {location} ({redirects:?})");
+            let to = join_location(from, location);
+            for (redirects, want) in [
+                (Redirects::Anywhere, for_user),
+                (Redirects::SameHost, for_rule),
+            ] {
+                let is_followed = check_redirect(from, &to, redirects).is_ok();
+                assert_eq!(is_followed, want, "{from} to {location} ({redirects:?})");
             }
         }
     }
@@ -517,7 +524,7 @@ mod tests {
             ("https://a:1/b", "//c/d", "https://c/d"),
             ("https://a/b", "https://c/d", "https://c/d"),
         ] {
-            assert_eq!(joined(from, location), want, "{from} {location}");
+            assert_eq!(join_location(from, location), want, "{from} {location}");
         }
     }
 

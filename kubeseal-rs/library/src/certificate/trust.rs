@@ -3,23 +3,23 @@
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, Fingerprint};
 
-use super::cache::Seen;
+use super::cache::SeenCertificate;
 use crate::cluster::Service;
 
 /// How a certificate was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Discovery {
     /// At the address that the user named, or at the controller's default address. Trusted without
     /// a pin.
     Named,
-    /// Where other accounts than the controller's can write: a Service found by its labels, or a
+    /// Where accounts other than the controller's can write: a Service found by its labels, or a
     /// `ConfigMap`.
     Found,
 }
 
 /// The source of a controller's name or of a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum By {
+pub enum SettingSource {
     /// A flag of the user.
     Flag,
     /// An environment variable of the user.
@@ -33,73 +33,82 @@ pub enum By {
 
 /// An accepted fingerprint and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vouched {
+pub struct AcceptedFingerprint {
     /// The fingerprint.
     pub fingerprint: Fingerprint,
     /// The source of the fingerprint.
-    pub by: By,
+    pub by: SettingSource,
 }
 
 /// How to cache a certificate that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memory {
+pub(super) enum CacheKind {
     /// As a pin: trust it when its Service is found without the user naming it, and report a
     /// change.
     Pin,
-    /// Only to report a change under rules.
-    Announcement,
+    /// As seen by a rule: only to report a change.
+    SeenByRule,
 }
 
 /// Decides how to cache a certificate. Only the user's own choice creates a pin: of the controller,
 /// or of the fingerprint of a found certificate. A rule's choice applies to the rule's files only.
-pub(super) fn memory(named_by: By, way: Way, vouched_by: Option<By>) -> Memory {
-    let rests_on_rule = named_by == By::Rule || way == Way::Found && vouched_by == Some(By::Rule);
-    if rests_on_rule {
-        Memory::Announcement
+pub(super) fn cache_kind(
+    named_by: SettingSource,
+    discovery: Discovery,
+    accepted_by: Option<SettingSource>,
+) -> CacheKind {
+    let depends_on_rule = named_by == SettingSource::Rule
+        || discovery == Discovery::Found && accepted_by == Some(SettingSource::Rule);
+    if depends_on_rule {
+        CacheKind::SeenByRule
     } else {
-        Memory::Pin
+        CacheKind::Pin
     }
 }
 
-/// Returns the source that vouches for a fingerprint. The user takes precedence over a rule.
-pub(super) fn vouched_by(found: &Fingerprint, accepted: &[Vouched]) -> Option<By> {
-    let voices = accepted
+/// Returns the source of the accepted fingerprint that equals this one; `None` if none does. The user
+/// takes precedence over a rule.
+pub(super) fn accepted_by(
+    found: &Fingerprint,
+    accepted: &[AcceptedFingerprint],
+) -> Option<SettingSource> {
+    let matching = accepted
         .iter()
         .filter(|accepted| accepted.fingerprint == *found);
-    voices
+    matching
         .map(|accepted| accepted.by)
-        .min_by_key(|by| *by == By::Rule)
+        .min_by_key(|by| *by == SettingSource::Rule)
 }
 
 /// The certificate must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
-    /// The certificate has none of the required fingerprints.
+    /// The certificate has none of the accepted fingerprints.
     #[error(
-        "the certificate of {of} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
+        "the certificate of {place} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
          hint: if the key was renewed, confirm the new fingerprint with the administrator of the controller; \
          otherwise do not seal with this certificate"
     )]
-    Other {
-        /// The controller that the certificate belongs to.
-        of: String,
+    NotAccepted {
+        /// Where the certificate was found.
+        place: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
     },
-    /// No fingerprint or pin vouches for the certificate.
+    /// The certificate needs an accepted fingerprint or a pin, and has neither.
     #[error(
-        "the certificate of {of}, with the fingerprint {found}, is not trusted\n\
+        "the certificate of {place}, with the fingerprint {found}, is not trusted\n\
          hint: confirm the fingerprint with the administrator of the controller, then pass --cert-fingerprint {found} once"
     )]
-    Unknown {
-        /// The controller that the certificate belongs to.
-        of: String,
+    NotTrusted {
+        /// Where the certificate was found.
+        place: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
     },
 }
 
-/// Decides whether a certificate may be used. If fingerprints are `accepted`, only they count.
+/// Decides whether a certificate may be used. If `accepted` contains fingerprints, only they count.
 /// Otherwise, a certificate that the user did not name has to be `pinned` for the Service where it
 /// was found.
 ///
@@ -108,41 +117,41 @@ pub enum TrustError {
 /// Returns a [`TrustError`] if the certificate must not be used.
 pub fn judge(
     found: &Fingerprint,
-    of: &str,
-    way: Way,
-    accepted: &[Vouched],
+    place: &str,
+    discovery: Discovery,
+    accepted: &[AcceptedFingerprint],
     pinned: Option<&Fingerprint>,
 ) -> Result<(), TrustError> {
-    if vouched_by(found, accepted).is_some() {
+    if accepted_by(found, accepted).is_some() {
         return Ok(());
     }
     let is_pinned = pinned == Some(found);
-    let (found, of) = (found.clone(), of.to_owned());
+    let (found, place) = (found.clone(), place.to_owned());
     if !accepted.is_empty() {
-        return Err(TrustError::Other { of, found });
+        return Err(TrustError::NotAccepted { place, found });
     }
-    if way == Way::Found && !is_pinned {
-        return Err(TrustError::Unknown { of, found });
+    if discovery == Discovery::Found && !is_pinned {
+        return Err(TrustError::NotTrusted { place, found });
     }
     Ok(())
 }
 
 /// Returns the warning for a controller whose certificate differs from the last one seen.
-pub(super) fn change(
-    last: &Seen,
+pub(super) fn change_warning(
+    last: &SeenCertificate,
     new: &Certificate,
-    of: &Service,
+    service: &Service,
     now: Timestamp,
 ) -> Option<String> {
-    let (old, found) = (&last.fingerprint, new.fingerprint());
-    if old == found {
+    let (old_fingerprint, new_fingerprint) = (&last.fingerprint, new.fingerprint());
+    if old_fingerprint == new_fingerprint {
         return None;
     }
     let created = age(new.not_before(), now);
     let seen = age(last.since, now);
     Some(format!(
-        "the certificate of {of} has changed to {found}, created {created}; the previous one was {old}, first seen {seen}. \
-         Controllers generate a new key every 30 days; if yours did not, check which server answers at this address"
+        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {seen}. \
+         Controllers generate a new key every 30 days; if yours did not, check which server responds at this address"
     ))
 }
 
@@ -170,95 +179,130 @@ mod tests {
     #[test]
     fn accepts_named_certificates_and_found_ones_only_with_a_pin() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
-        for (why, way, accepted, pinned, want) in [
-            ("named", Way::Named, vec![], None, true),
-            ("named and changed", Way::Named, vec![], Some(&b), true),
-            ("named, and accepted", Way::Named, vec![&b, &a], None, true),
+        for (why, discovery, accepted, pinned, want) in [
+            ("named", Discovery::Named, vec![], None, true),
+            (
+                "named and changed",
+                Discovery::Named,
+                vec![],
+                Some(&b),
+                true,
+            ),
+            (
+                "named, and accepted",
+                Discovery::Named,
+                vec![&b, &a],
+                None,
+                true,
+            ),
             (
                 "named, another accepted",
-                Way::Named,
+                Discovery::Named,
                 vec![&b],
                 Some(&a),
                 false,
             ),
-            ("found", Way::Found, vec![], None, false),
-            ("found, another pinned", Way::Found, vec![], Some(&b), false),
-            ("found and pinned", Way::Found, vec![], Some(&a), true),
-            ("found and accepted", Way::Found, vec![&a], None, true),
+            ("found", Discovery::Found, vec![], None, false),
+            (
+                "found, another pinned",
+                Discovery::Found,
+                vec![],
+                Some(&b),
+                false,
+            ),
+            ("found and pinned", Discovery::Found, vec![], Some(&a), true),
+            ("found and accepted", Discovery::Found, vec![&a], None, true),
             (
                 "found, another accepted",
-                Way::Found,
+                Discovery::Found,
                 vec![&b],
                 Some(&a),
                 false,
             ),
         ] {
-            let accepted: Vec<Vouched> = accepted
+            let accepted: Vec<AcceptedFingerprint> = accepted
                 .into_iter()
-                .map(|one| vouched(one, By::Flag))
+                .map(|fingerprint| accepted_fingerprint(fingerprint, SettingSource::Flag))
                 .collect();
-            let judged = judge(&a, "x", way, &accepted, pinned);
-            assert_eq!(judged.is_ok(), want, "{why}");
+            let verdict = judge(&a, "x", discovery, &accepted, pinned);
+            assert_eq!(verdict.is_ok(), want, "{why}");
         }
     }
 
-    fn vouched(fingerprint: &Fingerprint, by: By) -> Vouched {
+    fn accepted_fingerprint(fingerprint: &Fingerprint, by: SettingSource) -> AcceptedFingerprint {
         let fingerprint = fingerprint.clone();
-        Vouched { fingerprint, by }
+        AcceptedFingerprint { fingerprint, by }
     }
 
     /// Attack: a rule in a repository names a controller or a fingerprint, so that its certificate
     /// is trusted later where neither the rule nor the user names it.
     #[test]
     fn a_rule_never_creates_a_pin() {
-        use Memory::{Announcement, Pin};
-        let everyone = [By::Flag, By::Environment, By::Rule, By::Default];
+        use CacheKind::{Pin, SeenByRule};
+        let sources = [
+            SettingSource::Flag,
+            SettingSource::Environment,
+            SettingSource::Rule,
+            SettingSource::Default,
+        ];
         // Columns: the source of the controller's name; how a served certificate is cached; how a
         // found certificate is cached without a fingerprint (it was pinned), with one from the
         // user, and with one from a rule.
-        for (named_by, served, found, vouched_by_user, vouched_by_rule) in [
-            (By::Flag, Pin, Pin, Pin, Announcement),
-            (By::Environment, Pin, Pin, Pin, Announcement),
-            (By::Default, Pin, Pin, Pin, Announcement),
+        for (named_by, served, found, with_user_fingerprint, with_rule_fingerprint) in [
+            (SettingSource::Flag, Pin, Pin, Pin, SeenByRule),
+            (SettingSource::Environment, Pin, Pin, Pin, SeenByRule),
+            (SettingSource::Default, Pin, Pin, Pin, SeenByRule),
             (
-                By::Rule,
-                Announcement,
-                Announcement,
-                Announcement,
-                Announcement,
+                SettingSource::Rule,
+                SeenByRule,
+                SeenByRule,
+                SeenByRule,
+                SeenByRule,
             ),
         ] {
-            for voice in everyone.map(Some).into_iter().chain([None]) {
+            for source in sources.map(Some).into_iter().chain([None]) {
                 assert_eq!(
-                    memory(named_by, Way::Named, voice),
+                    cache_kind(named_by, Discovery::Named, source),
                     served,
-                    "{named_by:?} {voice:?}"
+                    "{named_by:?} {source:?}"
                 );
             }
-            let of = |voice| memory(named_by, Way::Found, voice);
-            assert_eq!(of(None), found, "{named_by:?}");
-            assert_eq!(of(Some(By::Flag)), vouched_by_user, "{named_by:?}");
-            assert_eq!(of(Some(By::Environment)), vouched_by_user, "{named_by:?}");
-            assert_eq!(of(Some(By::Rule)), vouched_by_rule, "{named_by:?}");
+            let kind_if_found = |source| cache_kind(named_by, Discovery::Found, source);
+            assert_eq!(kind_if_found(None), found, "{named_by:?}");
+            assert_eq!(
+                kind_if_found(Some(SettingSource::Flag)),
+                with_user_fingerprint,
+                "{named_by:?}"
+            );
+            assert_eq!(
+                kind_if_found(Some(SettingSource::Environment)),
+                with_user_fingerprint,
+                "{named_by:?}"
+            );
+            assert_eq!(
+                kind_if_found(Some(SettingSource::Rule)),
+                with_rule_fingerprint,
+                "{named_by:?}"
+            );
         }
     }
 
     #[test]
     fn the_user_takes_precedence_over_a_rule() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
-        let both = [
-            vouched(&a, By::Rule),
-            vouched(&a, By::Environment),
-            vouched(&b, By::Rule),
+        let accepted = [
+            accepted_fingerprint(&a, SettingSource::Rule),
+            accepted_fingerprint(&a, SettingSource::Environment),
+            accepted_fingerprint(&b, SettingSource::Rule),
         ];
-        assert_eq!(vouched_by(&a, &both), Some(By::Environment));
-        assert_eq!(vouched_by(&b, &both), Some(By::Rule));
-        assert_eq!(vouched_by(&fingerprint('c'), &both), None);
+        assert_eq!(accepted_by(&a, &accepted), Some(SettingSource::Environment));
+        assert_eq!(accepted_by(&b, &accepted), Some(SettingSource::Rule));
+        assert_eq!(accepted_by(&fingerprint('c'), &accepted), None);
     }
 
     #[test]
     fn formats_an_age_rounded_down_to_one_unit() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let timestamp = |second| Timestamp::from_second(second).unwrap();
         for (seconds, want) in [
             (-5, "just now"),
             (59, "just now"),
@@ -267,7 +311,7 @@ mod tests {
             (7200, "2 hours ago"),
             (86_400 * 31, "31 days ago"),
         ] {
-            assert_eq!(age(at(0), at(seconds)), want);
+            assert_eq!(age(timestamp(0), timestamp(seconds)), want);
         }
     }
 }

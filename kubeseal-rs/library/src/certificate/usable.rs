@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use shared::key::{Certificate, CertificateError, Validity, contains_private_key};
 
-/// The source of the certificate. It determines the advice when the certificate cannot be used.
+/// The source of the certificate. It determines the hint for an expired certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// A file, a URL or the cache.
@@ -19,7 +19,7 @@ pub enum UseError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The certificate has expired.
-    #[error("failed to encrypt using an expired certificate on {date}; {}", advice(*origin))]
+    #[error("failed to encrypt using an expired certificate on {date}\nhint: {}", hint(*origin))]
     Expired {
         /// The last day of validity.
         date: String,
@@ -28,11 +28,11 @@ pub enum UseError {
     },
 }
 
-fn advice(origin: Origin) -> &'static str {
+fn hint(origin: Origin) -> &'static str {
     match origin {
         Origin::Local => "fetch the current one, for example with `kubeseal --fetch-cert`",
         Origin::Controller => {
-            "the newest key of the controller has expired; request a new one with the annotation \
+            "the newest key of the controller has expired: request a new one with the annotation \
              sealedsecrets.bitnami.com/renew=true on the newest key Secret, or let the controller renew keys \
              automatically (--key-renew-period)"
         }
@@ -45,15 +45,15 @@ fn advice(origin: Origin) -> &'static str {
 ///
 /// Fails if the certificate is unusable or has expired.
 pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
-    parse_of(Origin::Local, pem, now)
+    parse_from(Origin::Local, pem, now)
 }
 
-/// Like [`parse`], for a certificate of any origin.
+/// Like [`parse`], for a certificate from any origin.
 ///
 /// # Errors
 ///
 /// Fails if the certificate is unusable or has expired.
-pub fn parse_of(
+pub fn parse_from(
     origin: Origin,
     pem: &[u8],
     now: Timestamp,
@@ -63,20 +63,20 @@ pub fn parse_of(
     match certificate.validity(now) {
         Validity::Expired => {
             return Err(UseError::Expired {
-                date: day(certificate.not_after()),
+                date: format_date(certificate.not_after()),
                 origin,
             });
         }
         Validity::NotYet => remarks.push(format!(
             "the certificate is not valid before {}; check the clock of this machine",
-            day(certificate.not_before())
+            format_date(certificate.not_before())
         )),
         Validity::Valid => {}
     }
     if contains_private_key(pem) {
         remarks.push(
-            "the file of the certificate also contains a private key, which must not be given away; pass a file with \
-             the certificate alone"
+            "the certificate file also contains a private key, which must be kept secret; pass a file that contains only \
+             the certificate"
                 .to_owned(),
         );
     }
@@ -90,8 +90,8 @@ pub fn parse_of(
 }
 
 /// Formats a date as `January 2, 2006`, in UTC.
-fn day(at: Timestamp) -> String {
-    at.strftime("%B %-d, %Y").to_string()
+fn format_date(time: Timestamp) -> String {
+    time.strftime("%B %-d, %Y").to_string()
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn formats_dates_like_upstream() {
-        let at: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
-        assert_eq!(day(at), "January 2, 2006");
+        let time: Timestamp = "2006-01-02T15:04:05Z".parse().unwrap();
+        assert_eq!(format_date(time), "January 2, 2006");
     }
 }

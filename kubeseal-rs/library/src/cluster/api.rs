@@ -8,7 +8,7 @@ use kube::client::Body;
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
-use super::busy::{Again, Attempts};
+use super::busy::{Attempts, Retry};
 use super::connection::Address;
 use super::error::one_line;
 use super::error_text::error_text;
@@ -31,10 +31,10 @@ pub(super) struct Api {
 }
 
 /// An HTTP response, successful or not.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) code: StatusCode,
-    /// Why the request has to be sent again, if it does.
-    pub(super) again: Option<Again>,
+    /// Why the request has to be sent again; `None` if the response is final.
+    pub(super) retry: Option<Retry>,
     /// The number of times the request was sent.
     pub(super) attempts: u32,
     pub(super) body: Vec<u8>,
@@ -51,7 +51,7 @@ impl Api {
         let login = Login::new(&mut config.auth_info, environment.now)?;
         let guard = runtime.enter();
         let api = Self {
-            address: Address::of(&config),
+            address: Address::from_config(&config),
             client: Client::try_from(config)
                 .map_err(|error| ClusterError::Client(error_text(&error)))?,
             login,
@@ -65,65 +65,68 @@ impl Api {
         Ok(api)
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Answer, ClusterError> {
-        self.ask(&Method::GET, path, None)
+    pub(super) fn get(&self, path: &str) -> Result<Response, ClusterError> {
+        self.send_with_retries(&Method::GET, path, None)
     }
 
-    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Answer, ClusterError> {
-        self.ask(&Method::POST, path, Some(body.to_string().as_bytes()))
+    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Response, ClusterError> {
+        self.send_with_retries(&Method::POST, path, Some(body.to_string().as_bytes()))
     }
 
-    /// Sends any request once, without retries.
+    /// Sends a request once, without retries.
     pub(super) fn send_once(
         &self,
         method: &Method,
         path: &str,
         body: Vec<u8>,
         kind: &'static str,
-        most: Kind,
-    ) -> Result<Answer, ClusterError> {
+        content_kind: Kind,
+    ) -> Result<Response, ClusterError> {
         self.runtime
-            .block_on(self.ask_once(method, path, Some((body, kind)), most))
+            .block_on(self.try_once(method, path, Some((body, kind)), content_kind))
     }
 
     /// Sends a request, and sends it again while the server asks to wait and the time limit allows.
-    /// Only for requests that are safe to repeat.
-    fn ask(
+    /// Use it only for requests that are safe to repeat.
+    fn send_with_retries(
         &self,
         method: &Method,
         path: &str,
         body: Option<&[u8]>,
-    ) -> Result<Answer, ClusterError> {
+    ) -> Result<Response, ClusterError> {
         let mut attempts = Attempts::new(self.timeout, self.status_line);
         self.runtime.block_on(async {
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
-                let answer = self.ask_once(method, path, body, Kind::Answer).await?;
-                let Some(wait) = attempts.next(answer.again) else {
+                let response = self.try_once(method, path, body, Kind::Response).await?;
+                let Some(wait) = attempts.next(response.retry) else {
                     let attempts = attempts.done;
-                    return Ok(Answer { attempts, ..answer });
+                    return Ok(Response {
+                        attempts,
+                        ..response
+                    });
                 };
                 tokio::time::sleep(wait).await;
             }
         })
     }
 
-    async fn ask_once(
+    async fn try_once(
         &self,
         method: &Method,
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
-        most: Kind,
-    ) -> Result<Answer, ClusterError> {
+        content_kind: Kind,
+    ) -> Result<Response, ClusterError> {
         let unreachable = |why: String| ClusterError::Unreachable {
             server: self.address.server.clone(),
             why,
         };
-        let answer = self.send(method, path, body, most);
-        match self.timeout.answer {
-            None => answer.await.map_err(unreachable),
-            Some(timeout) => match tokio::time::timeout(timeout, answer).await {
-                Ok(answer) => answer.map_err(unreachable),
+        let response = self.send(method, path, body, content_kind);
+        match self.timeout.response {
+            None => response.await.map_err(unreachable),
+            Some(timeout) => match tokio::time::timeout(timeout, response).await {
+                Ok(response) => response.map_err(unreachable),
                 Err(_) => Err(unreachable(format!(
                     "no response within {timeout:?} (set by --request-timeout of kubeseal)"
                 ))),
@@ -140,8 +143,8 @@ impl Api {
         method: &Method,
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
-        most: Kind,
-    ) -> Result<Answer, String> {
+        content_kind: Kind,
+    ) -> Result<Response, String> {
         let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
         let mut request = Request::builder();
         if let Some(login) = &self.login
@@ -156,28 +159,28 @@ impl Api {
             .header(header::CONTENT_TYPE, kind)
             .body(Body::from(body))
             .map_err(|error| error.to_string())?;
-        let sent = self.client.send(request).await;
-        let (head, body) = sent.map_err(|error| error_text(&error))?.into_parts();
-        let limit = usize::try_from(most.limit()).unwrap_or(usize::MAX);
+        let response = self.client.send(request).await;
+        let (head, body) = response.map_err(|error| error_text(&error))?.into_parts();
+        let limit = usize::try_from(content_kind.limit()).unwrap_or(usize::MAX);
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                format!("the response: {}", TooLarge { kind: most })
+                format!("the response: {}", TooLarge { kind: content_kind })
             } else {
                 error.to_string()
             }
         })?;
         let body = body.to_bytes().to_vec();
-        Ok(Answer {
+        Ok(Response {
             code: head.status,
-            again: Again::of(head.status, &head.headers, &body),
+            retry: Retry::from_response(head.status, &head.headers, &body),
             attempts: 1,
             body,
         })
     }
 }
 
-impl Answer {
+impl Response {
     /// Returns the body if the request succeeded.
     pub(super) fn success(self, what: &'static str) -> Result<Vec<u8>, ClusterError> {
         if self.code.is_success() {

@@ -14,7 +14,7 @@ use ureq::tls::{Certificate, RootCerts};
 use zeroize::Zeroizing;
 
 use super::Timeout;
-use super::busy::{Again, Attempts};
+use super::busy::{Attempts, Retry};
 use super::error::one_line;
 use crate::bounded::Kind;
 use crate::notice::StatusLine;
@@ -29,7 +29,7 @@ pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 pub enum AuthorizedError {
     /// The address is not HTTPS, so the token would be sent unencrypted.
     #[error("{0:?} does not begin with https://, so the token would be sent unencrypted")]
-    Clear(String),
+    Unencrypted(String),
     /// The file contains no token.
     #[error(
         "the file contains no token\n\
@@ -53,8 +53,8 @@ pub enum AuthorizedError {
     },
     /// The controller does not accept the token.
     #[error(
-        "the controller does not know the token: it has to be for the audience sealed-secrets.bitnami.com, and may \
-         have expired"
+        "the controller rejected the token\n\
+         hint: pass a token for the audience sealed-secrets.bitnami.com that has not expired"
     )]
     Unauthorized,
     /// RBAC does not allow the caller this verb on the object.
@@ -72,7 +72,7 @@ pub enum AuthorizedError {
          hint: check that the address is the controller's TLS port, and that controller and client have the \
          same version"
     )]
-    Nonsense,
+    MalformedResponse,
 }
 
 /// A connection to the port, with the caller's token.
@@ -92,7 +92,7 @@ impl Authorized {
     /// Returns an [`AuthorizedError`] if the address, token or CA certificate cannot be used.
     pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorizedError> {
         if !url.starts_with("https://") {
-            return Err(AuthorizedError::Clear(redacted(url).into_owned()));
+            return Err(AuthorizedError::Unencrypted(redacted(url).into_owned()));
         }
         let token = std::str::from_utf8(token).map_err(|_| AuthorizedError::NoToken)?;
         let token = Some(token.trim()).filter(|token| is_token(token));
@@ -122,7 +122,7 @@ impl Authorized {
     /// Returns an [`AuthorizedError`] if the request fails.
     pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorizedError> {
         let (code, text) = self.post("verify", &sealed.to_document())?;
-        understood(code, &text)
+        parse_keys(code, &text)
     }
 
     /// Returns whether the controller can decrypt this SealedSecret.
@@ -148,7 +148,7 @@ impl Authorized {
         match self.post("rotate", sealed)? {
             (StatusCode::OK, text) => serde_json::from_str(&text)
                 .map(Some)
-                .map_err(|_| AuthorizedError::Nonsense),
+                .map_err(|_| AuthorizedError::MalformedResponse),
             (StatusCode::CONFLICT, _) => Ok(None),
             (code, text) => Err(error_of_status(code, "rotate", &text)),
         }
@@ -160,20 +160,20 @@ impl Authorized {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
         let mut attempts = Attempts::new(Timeout::default(), self.status_line);
         loop {
-            let (code, headers, text) = self.ask(&url, &body)?;
-            match attempts.next(Again::of(code, &headers, text.as_bytes())) {
+            let (code, headers, text) = self.send(&url, &body)?;
+            match attempts.next(Retry::from_response(code, &headers, text.as_bytes())) {
                 Some(wait) => sleep(wait),
                 None => return Ok((code, text)),
             }
         }
     }
 
-    fn ask(
+    fn send(
         &self,
         url: &str,
         body: &str,
     ) -> Result<(StatusCode, HeaderMap, String), AuthorizedError> {
-        let failed = |source| AuthorizedError::Unreachable {
+        let to_error = |source| AuthorizedError::Unreachable {
             url: redacted(url).into_owned(),
             source: Box::new(web::without_url(source)),
         };
@@ -182,10 +182,13 @@ impl Authorized {
         let request = request
             .header(header::AUTHORIZATION, self.bearer.as_str())
             .header(header::CONTENT_TYPE, "application/json");
-        let mut answer = request.send(body).map_err(failed)?;
-        let text = answer.body_mut().with_config().limit(Kind::Answer.limit());
-        let text = text.read_to_string().map_err(failed)?;
-        Ok((answer.status(), answer.headers().clone(), text))
+        let mut response = request.send(body).map_err(to_error)?;
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(Kind::Response.limit());
+        let text = text.read_to_string().map_err(to_error)?;
+        Ok((response.status(), response.headers().clone(), text))
     }
 }
 
@@ -195,9 +198,11 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn understood(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorizedError> {
+fn parse_keys(code: StatusCode, text: &str) -> Result<KeysOfItems, AuthorizedError> {
     match code {
-        StatusCode::OK | StatusCode::CONFLICT => keys_in(text).ok_or(AuthorizedError::Nonsense),
+        StatusCode::OK | StatusCode::CONFLICT => {
+            keys_of_items(text).ok_or(AuthorizedError::MalformedResponse)
+        }
         code => Err(error_of_status(code, "verify", text)),
     }
 }
@@ -210,17 +215,17 @@ fn error_of_status(code: StatusCode, verb: &'static str, text: &str) -> Authoriz
     }
 }
 
-fn keys_in(text: &str) -> Option<KeysOfItems> {
+fn keys_of_items(text: &str) -> Option<KeysOfItems> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Response {
         items: BTreeMap<String, Option<String>>,
     }
-    let answer: Answer = serde_json::from_str(text).ok()?;
+    let response: Response = serde_json::from_str(text).ok()?;
     let key = |(item, key): (String, Option<String>)| match key {
         Some(key) => Some((item, Some(key.parse().ok()?))),
         None => Some((item, None)),
     };
-    answer.items.into_iter().map(key).collect()
+    response.items.into_iter().map(key).collect()
 }
 
 #[cfg(test)]
@@ -245,12 +250,15 @@ mod tests {
     fn rejects_a_response_without_keys() {
         let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         let text = format!(r#"{{"items":{{"a":"{key}","b":null}}}}"#);
-        let found = understood(StatusCode::CONFLICT, &text).unwrap();
-        assert_eq!(found["a"], Some(key.parse().unwrap()));
-        assert_eq!(found["b"], None);
+        let keys = parse_keys(StatusCode::CONFLICT, &text).unwrap();
+        assert_eq!(keys["a"], Some(key.parse().unwrap()));
+        assert_eq!(keys["b"], None);
         for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
-            let error = understood(StatusCode::OK, text).unwrap_err();
-            assert!(matches!(error, AuthorizedError::Nonsense), "{text}");
+            let error = parse_keys(StatusCode::OK, text).unwrap_err();
+            assert!(
+                matches!(error, AuthorizedError::MalformedResponse),
+                "{text}"
+            );
         }
     }
 }

@@ -21,18 +21,22 @@ pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 
 /// Why a request has to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Again {
+pub(super) enum Retry {
     /// The server asks to wait this long.
     Busy(Duration),
     /// The connection behind a proxy ended before the response.
     Broken,
 }
 
-impl Again {
-    /// Decides from a response's status code, headers and body.
-    pub(super) fn of(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
-        let asks = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
-        let seconds = headers.get("retry-after").filter(|_| asks);
+impl Retry {
+    /// Decides from a response's status code, headers and body; `None` if the response is final.
+    pub(super) fn from_response(
+        code: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<Self> {
+        let may_retry = code == StatusCode::TOO_MANY_REQUESTS || code.is_server_error();
+        let seconds = headers.get("retry-after").filter(|_| may_retry);
         let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(seconds) = seconds {
             return Some(Self::Busy(Duration::from_secs(seconds)));
@@ -41,7 +45,7 @@ impl Again {
         is_broken.then_some(Self::Broken)
     }
 
-    /// Returns how long the server asks to wait.
+    /// Returns how long the server asks to wait; `None` for a broken connection.
     pub(super) fn wait(self) -> Option<Duration> {
         match self {
             Self::Busy(wait) => Some(wait),
@@ -65,67 +69,69 @@ pub(super) fn is_broken(text: &str) -> bool {
 /// Counts the attempts of one request.
 pub(super) struct Attempts {
     start: Instant,
-    patience: Option<Duration>,
+    limit: Option<Duration>,
     /// The number of responses received.
     pub(super) done: u32,
     broken: u32,
-    note: Note,
+    wait_line: WaitLine,
 }
 
 impl Attempts {
     pub(super) fn new(timeout: Timeout, line: Option<StatusLine>) -> Self {
         Self {
             start: Instant::now(),
-            patience: timeout.busy,
+            limit: timeout.busy,
             done: 0,
             broken: 0,
-            note: Note {
+            wait_line: WaitLine {
                 line,
-                is_there: false,
+                is_shown: false,
             },
         }
     }
 
     /// Returns how long to wait before the request is sent again, or `None` if this response is
     /// final.
-    pub(super) fn next(&mut self, again: Option<Again>) -> Option<Duration> {
+    pub(super) fn next(&mut self, retry: Option<Retry>) -> Option<Duration> {
         self.done += 1;
-        let wait = match again? {
-            Again::Busy(wait) => {
+        let wait = match retry? {
+            Retry::Busy(wait) => {
                 wait.min(LONGEST_WAIT) + spread(self.done, shared::random::system().random())
             }
-            Again::Broken => {
+            Retry::Broken => {
                 self.broken += 1;
                 (self.broken < BROKEN_ATTEMPTS).then(|| spread(self.done, 1.0))?
             }
         };
-        let end = self.start.elapsed() + wait;
-        if self.patience.is_some_and(|patience| end > patience) {
+        let elapsed_after_wait = self.start.elapsed() + wait;
+        if self.limit.is_some_and(|limit| elapsed_after_wait > limit) {
             return None;
         }
-        self.note.show(wait, self.done);
+        self.wait_line.show(wait, self.done);
         Some(wait)
     }
 }
 
-/// Returns the random extra wait after an attempt. `part` is a random number between 0 and 1.
-fn spread(attempt: u32, part: f64) -> Duration {
+/// Returns the random extra wait after an attempt. `fraction` is a random number between 0 and 1.
+fn spread(attempt: u32, fraction: f64) -> Duration {
     let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
-    doubled.min(LONGEST_SPREAD).mul_f64(part.clamp(0.0, 1.0))
+    doubled
+        .min(LONGEST_SPREAD)
+        .mul_f64(fraction.clamp(0.0, 1.0))
 }
 
 /// A line on the terminal that shows what the command waits for.
-struct Note {
+struct WaitLine {
     line: Option<StatusLine>,
-    is_there: bool,
+    is_shown: bool,
 }
 
-impl Note {
+impl WaitLine {
     fn show(&mut self, wait: Duration, attempts: u32) {
         let Some(line) = self.line else {
             return;
         };
-        self.is_there = true;
+        self.is_shown = true;
         let seconds = wait.as_secs_f64().ceil();
         line(&format!(
             "the controller is busy: retrying in {seconds} s (attempt {})",
@@ -134,9 +140,9 @@ impl Note {
     }
 }
 
-impl Drop for Note {
+impl Drop for WaitLine {
     fn drop(&mut self) {
-        if let Some(line) = self.line.filter(|_| self.is_there) {
+        if let Some(line) = self.line.filter(|_| self.is_shown) {
             line("");
         }
     }
@@ -147,27 +153,33 @@ mod tests {
     use super::*;
 
     fn attempts(busy: Option<Duration>) -> Attempts {
-        Attempts::new(Timeout { answer: None, busy }, None)
+        Attempts::new(
+            Timeout {
+                response: None,
+                busy,
+            },
+            None,
+        )
     }
 
     #[test]
     fn waits_at_least_as_long_as_the_server_asks_and_not_beyond_the_time_limit() {
         let second = Duration::from_secs(1);
-        let mut few = attempts(Some(Duration::from_millis(900)));
-        assert_eq!(few.next(Some(Again::Busy(second))), None);
-        let mut many = attempts(Some(Duration::from_mins(1)));
+        let mut short_limit = attempts(Some(Duration::from_millis(900)));
+        assert_eq!(short_limit.next(Some(Retry::Busy(second))), None);
+        let mut long_limit = attempts(Some(Duration::from_mins(1)));
         for _ in 0..20 {
-            let wait = many.next(Some(Again::Busy(second))).unwrap();
+            let wait = long_limit.next(Some(Retry::Busy(second))).unwrap();
             assert!(
                 (second..=second + LONGEST_SPREAD).contains(&wait),
                 "{wait:?}"
             );
         }
-        assert_eq!(many.next(None), None);
-        assert_eq!(many.done, 21);
-        let mut endless = attempts(None);
-        let hour = Again::Busy(Duration::from_hours(1));
-        assert!(endless.next(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
+        assert_eq!(long_limit.next(None), None);
+        assert_eq!(long_limit.done, 21);
+        let mut no_limit = attempts(None);
+        let hour = Retry::Busy(Duration::from_hours(1));
+        assert!(no_limit.next(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
     }
 
     #[test]
@@ -177,7 +189,7 @@ mod tests {
         }
         let show: StatusLine = |line| SHOWN.with_borrow_mut(|shown| shown.push(line.to_owned()));
         let timeout = Timeout {
-            answer: None,
+            response: None,
             busy: Some(Duration::from_secs(20)),
         };
         let line = |seconds, attempt| {
@@ -198,7 +210,7 @@ mod tests {
         ] {
             let mut attempts = Attempts::new(timeout, Some(show));
             for seconds in waits {
-                let wait = Again::Busy(Duration::from_secs(*seconds));
+                let wait = Retry::Busy(Duration::from_secs(*seconds));
                 let _ = attempts.next((*seconds > 0).then_some(wait));
             }
             drop(attempts);
@@ -209,28 +221,28 @@ mod tests {
     #[test]
     fn retries_a_broken_connection_a_few_times() {
         let mut attempts = attempts(None);
-        let waits = std::iter::from_fn(|| attempts.next(Some(Again::Broken)));
+        let waits = std::iter::from_fn(|| attempts.next(Some(Retry::Broken)));
         assert_eq!(waits.take(100).count(), 3);
     }
 
     #[test]
     fn distinguishes_final_responses_from_those_to_retry() {
         let broken = "error trying to reach service: http: server closed idle connection";
-        let refused = "error trying to reach service: dial tcp: connection refused";
+        let not_connected = "error trying to reach service: dial tcp: connection refused";
         let second = Some("1");
         for (code, after, body, want) in [
-            (429, second, "", Some(Again::Busy(Duration::from_secs(1)))),
+            (429, second, "", Some(Retry::Busy(Duration::from_secs(1)))),
             (
                 503,
                 second,
                 broken,
-                Some(Again::Busy(Duration::from_secs(1))),
+                Some(Retry::Busy(Duration::from_secs(1))),
             ),
             (429, None, "", None),
             (429, Some("soon"), "", None),
             (200, second, broken, None),
-            (503, None, broken, Some(Again::Broken)),
-            (503, None, refused, None),
+            (503, None, broken, Some(Retry::Broken)),
+            (503, None, not_connected, None),
             (404, None, "EOF", None),
         ] {
             let mut headers = HeaderMap::new();
@@ -238,8 +250,8 @@ mod tests {
                 headers.insert("retry-after", after.parse().unwrap());
             }
             let code = StatusCode::from_u16(code).unwrap();
-            let found = Again::of(code, &headers, body.as_bytes());
-            assert_eq!(found, want, "{code} {after:?} {body}");
+            let retry = Retry::from_response(code, &headers, body.as_bytes());
+            assert_eq!(retry, want, "{code} {after:?} {body}");
         }
     }
 }

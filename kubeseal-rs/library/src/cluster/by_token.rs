@@ -2,7 +2,7 @@
 //!
 //! The port is used if the user names it, or if the unauthenticated port does not serve verify and
 //! rotate. A token is valid only for the controller (its audience) and is created for each run. For
-//! ten minutes it grants whatever the account may do with SealedSecrets. So it is sent only to a
+//! ten minutes, the token grants whatever the account may do with SealedSecrets. So it is sent only to a
 //! controller that the user named, never to one that only a file of the repository names.
 
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use crate::files;
 /// The audience of a token for the controller.
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 /// The shortest lifetime of a token that an API server accepts, in seconds.
-const SECONDS: u32 = 600;
+const TOKEN_SECONDS: u32 = 600;
 /// The prefix of a service account's user name.
-const ACCOUNT: &str = "system:serviceaccount:";
+const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
-/// The flags about the TLS port.
+/// How to reach the controller's TLS port, according to the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ByToken {
+pub struct TokenAccess {
     /// The port's address, instead of the one derived from the Service.
     pub url: Option<String>,
     /// A file with a token, instead of a newly requested one.
@@ -45,8 +45,9 @@ pub struct ByToken {
 pub enum NoToken {
     /// A rule names the controller, so the token would go to a server that the rule's author chose.
     #[error(
-        "a rule names this controller, and tokens are never sent to such a controller: name it with --controller-name and \
-         --controller-namespace if you trust it, or its port with --authorized"
+        "a rule names this controller, and tokens are sent only to a controller that you name\n\
+         hint: if you trust the controller, pass --controller-name and --controller-namespace, or its TLS port with \
+         --authorized"
     )]
     ByRule,
     /// The Service does not name the port.
@@ -106,21 +107,21 @@ impl Controller {
     }
 
     fn connect(&self) -> Result<Authorized, ClusterError> {
-        let way = &self.by_token;
-        if way.is_by_rule && way.url.is_none() {
+        let flags = &self.by_token;
+        if flags.is_by_rule && flags.url.is_none() {
             return Err(NoToken::ByRule.into());
         }
-        let url = match &way.url {
+        let url = match &flags.url {
             Some(url) => url.clone(),
-            None => self.found_url()?,
+            None => self.service_url()?,
         };
-        let authority = match &way.authority {
+        let authority = match &flags.authority {
             Some(path) => files::read_as(path, Kind::Certificate)
                 .map_err(NoToken::from)?
                 .to_vec(),
             None => self.authority()?,
         };
-        let token = match &way.token_file {
+        let token = match &flags.token_file {
             Some(path) => files::read_as(path, Kind::Credential).map_err(NoToken::from)?,
             None => self.new_token()?,
         };
@@ -130,7 +131,7 @@ impl Controller {
 
     /// Returns the port's address with the DNS name of its certificate, which resolves only inside
     /// the cluster.
-    fn found_url(&self) -> Result<String, NoToken> {
+    fn service_url(&self) -> Result<String, NoToken> {
         let service = &self.service;
         let port = self
             .authorized_port
@@ -146,19 +147,19 @@ impl Controller {
         };
         let (namespace, name) = account
             .split_once('/')
-            .filter(|(namespace, name)| is_label(namespace) && is_label(name))
+            .filter(|(namespace, name)| is_path_segment(namespace) && is_path_segment(name))
             .ok_or_else(|| NoToken::Malformed(account.clone()))?;
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-            "spec": { "audiences": [AUDIENCE], "expirationSeconds": SECONDS },
+            "spec": { "audiences": [AUDIENCE], "expirationSeconds": TOKEN_SECONDS },
         });
-        let (code, answer) = self.post_once(&path, &request)?;
-        let token = answer["status"]["token"].as_str();
+        let (code, response) = self.post_once(&path, &request)?;
+        let token = response["status"]["token"].as_str();
         if let (true, Some(token)) = (code.is_success(), token) {
             return Ok(Zeroizing::new(token.as_bytes().to_vec()));
         }
-        let why = answer["message"].as_str().map(one_line);
+        let why = response["message"].as_str().map(one_line);
         Err(NoToken::Refused {
             account,
             why: why.unwrap_or_else(|| code.to_string()),
@@ -172,11 +173,11 @@ impl Controller {
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
         });
-        let (_, answer) = self.post_once(path, &request)?;
-        let user = answer["status"]["userInfo"]["username"].as_str();
+        let (_, response) = self.post_once(path, &request)?;
+        let user = response["status"]["userInfo"]["username"].as_str();
         let user = user.unwrap_or_default();
         let account = user
-            .strip_prefix(ACCOUNT)
+            .strip_prefix(ACCOUNT_PREFIX)
             .and_then(|rest| rest.split_once(':'));
         match account {
             Some((namespace, name)) => Ok(format!("{namespace}/{name}")),
@@ -190,22 +191,22 @@ impl Controller {
         request: &serde_json::Value,
     ) -> Result<(StatusCode, serde_json::Value), ClusterError> {
         let body = request.to_string().into_bytes();
-        let answer = self.cluster.api.send_once(
+        let response = self.cluster.api.send_once(
             &Method::POST,
             path,
             body,
             "application/json",
-            Kind::Answer,
+            Kind::Response,
         )?;
-        Ok((answer.code, answer.json()))
+        Ok((response.code, response.json()))
     }
 }
 
 /// Returns whether the text is safe as one segment of a URL path.
-fn is_label(text: &str) -> bool {
-    let is_part =
+fn is_path_segment(text: &str) -> bool {
+    let is_allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    !text.is_empty() && !text.starts_with('.') && text.bytes().all(is_part)
+    !text.is_empty() && !text.starts_with('.') && text.bytes().all(is_allowed)
 }
 
 impl From<NoToken> for ClusterError {
@@ -236,7 +237,7 @@ mod tests {
             ("a?b", false),
             ("A", false),
         ] {
-            assert_eq!(is_label(text), want, "{text}");
+            assert_eq!(is_path_segment(text), want, "{text}");
         }
     }
 }

@@ -14,9 +14,9 @@ const SELECTORS: [&str; 3] = [
 /// The maximum number of candidates that are listed. No ordinary cluster has more.
 const MAX_CANDIDATES: usize = 10;
 
-/// Returns candidates sorted by name, at most ten. Empty if the caller may not list Services.
+/// Returns candidates sorted by name, at most ten. Empty if RBAC does not allow the caller to list Services.
 pub(super) fn find(api: &Api) -> Vec<Service> {
-    let mut found: Vec<Service> = SELECTORS
+    let mut services: Vec<Service> = SELECTORS
         .iter()
         .filter_map(|selector| {
             api.get(&format!(
@@ -24,12 +24,12 @@ pub(super) fn find(api: &Api) -> Vec<Service> {
             ))
             .ok()
         })
-        .flat_map(|answer| services(&answer.json()))
+        .flat_map(|response| services(&response.json()))
         .collect();
-    found.sort();
-    found.dedup();
-    found.truncate(MAX_CANDIDATES);
-    found
+    services.sort();
+    services.dedup();
+    services.truncate(MAX_CANDIDATES);
+    services
 }
 
 fn services(list: &Json) -> Vec<Service> {
@@ -47,8 +47,7 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// Returns whether this is the metrics Service, which has the same labels in the chart and one
-/// more.
+/// Returns whether this is the metrics Service, on which the chart puts the same labels and one more.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
     component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"

@@ -44,9 +44,9 @@ impl<'a> Clusters<'a> {
             overrides: access.overrides.clone(),
             timeout: access.timeout,
         };
-        // Locked while it connects, so that two threads do not run the plug-in twice.
+        // Keep the lock while connecting, so that two threads do not run the plug-in twice.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, cluster)) = open.iter().find(|(used, _)| *used == key) {
+        if let Some((_, cluster)) = open.iter().find(|(existing, _)| *existing == key) {
             return Ok(cluster.clone());
         }
         let cluster = Cluster::new(access, self.environment)?;

@@ -3,7 +3,8 @@
 //!
 //! `kube` reads and merges the files. This module selects the entries and determines the proxy and
 //! the headers: `kube` supports only three of the overrides, compares `NO_PROXY` with the proxy
-//! instead of the server, and reads impersonation without sending it.
+//! instead of the server, and reads the impersonation settings without sending
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -46,10 +47,10 @@ impl Address {
     /// Returns a [`ClusterError`] if the settings cannot be used.
     pub fn find(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
         let (config, _) = without_programs(access, environment)?;
-        Ok(Self::of(&config))
+        Ok(Self::from_config(&config))
     }
 
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn from_config(config: &Config) -> Self {
         Self {
             server: redacted(&config.cluster_url.to_string()).into_owned(),
             authorities: config.root_cert.clone().unwrap_or_default(),
@@ -75,7 +76,7 @@ fn without_programs(
     let is_empty = files.merged.contexts.is_empty() && files.merged.clusters.is_empty();
     let (mut config, by_relative_path) =
         if is_empty && overrides.server.is_none() && overrides.context.is_none() {
-            (in_cluster(access, environment)?, None)
+            (in_cluster_config(access, environment)?, None)
         } else {
             from_kubeconfig(&files, overrides)?
         };
@@ -123,7 +124,7 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
         ("client-key", &user.client_key),
         ("tokenFile", &user.token_file),
     ] {
-        let Some(path) = filled(path.as_ref()).map(PathBuf::from) else {
+        let Some(path) = nonempty(path.as_ref()).map(PathBuf::from) else {
             continue;
         };
         // `kube` reports missing files. A token file may be created later.
@@ -139,12 +140,12 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
 }
 
 /// Reads the file of `--kubeconfig`, or the existing files of `KUBECONFIG`. If several files
-/// contain an entry, the first one counts.
+/// contain an entry, the first one applies.
 fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
-        let variable = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
-        let is_by_variable = variable.is_some_and(|named| Path::new(&named) == path);
+        let variable = environment.nonempty_variable("SEALED_SECRETS_KUBECONFIG");
+        let is_by_variable = variable.is_some_and(|value| Path::new(&value) == path);
         files.add(path, is_by_variable)?;
         return Ok(files);
     }
@@ -171,11 +172,11 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let text = text.map_err(unreadable)?;
     if is_file {
         // Use an absolute path: relative paths in the file are relative to its folder.
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        return Kubeconfig::read_from(whole).map_err(|error| kubeconfig_error(path, error));
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        return Kubeconfig::read_from(absolute).map_err(|error| kubeconfig_error(path, error));
     }
-    let read = Kubeconfig::from_yaml(&String::from_utf8_lossy(&text));
-    read.map_err(|error| kubeconfig_error(path, error))
+    let parsed = Kubeconfig::from_yaml(&String::from_utf8_lossy(&text));
+    parsed.map_err(|error| kubeconfig_error(path, error))
 }
 
 /// Returns the address of the API server that this kubeconfig text names, with the flags applied.
@@ -183,10 +184,10 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
 ///
 /// # Errors
 ///
-/// Returns the same [`ClusterError`] as [`Cluster`](super::Cluster).
+/// Returns a [`ClusterError`] like [`Clusters::connect`](super::Clusters::connect).
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
-    let read = Kubeconfig::from_yaml(text);
-    let mut merged = read.map_err(|error| kubeconfig_error("-".as_ref(), error))?;
+    let parsed = Kubeconfig::from_yaml(text);
+    let mut merged = parsed.map_err(|error| kubeconfig_error("-".as_ref(), error))?;
     for cluster in merged
         .clusters
         .iter_mut()
@@ -202,10 +203,10 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
     Ok(config.cluster_url)
 }
 
-fn in_cluster(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
+fn in_cluster_config(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
     // Without this variable, the most likely cause is that there is no cluster at all.
     if environment
-        .filled_variable("KUBERNETES_SERVICE_HOST")
+        .nonempty_variable("KUBERNETES_SERVICE_HOST")
         .is_none()
     {
         return Err(ClusterError::NoCluster);
@@ -226,13 +227,13 @@ fn from_kubeconfig(
     config.root_cert = authorities(&cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
     config.disable_compression = cluster.disable_compression.unwrap_or(false);
-    config.tls_server_name = filled(cluster.tls_server_name.as_ref()).cloned();
-    config.proxy_url = filled(cluster.proxy_url.as_ref())
+    config.tls_server_name = nonempty(cluster.tls_server_name.as_ref()).cloned();
+    config.proxy_url = nonempty(cluster.proxy_url.as_ref())
         .map(|url| proxy(url))
         .transpose()?;
     if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
-        let about = (&cluster).try_into();
-        exec.cluster = Some(about.map_err(|e| ClusterError::Kubeconfig(Box::new(e)))?);
+        let cluster_info = (&cluster).try_into();
+        exec.cluster = Some(cluster_info.map_err(|e| ClusterError::Kubeconfig(Box::new(e)))?);
     }
     config.headers = impersonation(&user)?;
     config.auth_info = user;
@@ -242,7 +243,7 @@ fn from_kubeconfig(
 /// Returns the server's URL. As in kubectl, a server without scheme is https if the entry has
 /// settings for its certificate.
 fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
-    let server = filled(cluster.server.as_ref()).ok_or(ClusterError::NoServer)?;
+    let server = nonempty(cluster.server.as_ref()).ok_or(ClusterError::NoServer)?;
     let has_authority =
         cluster.certificate_authority.is_some() || cluster.certificate_authority_data.is_some();
     let url = match server.contains("://") {
@@ -264,8 +265,8 @@ fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
 /// Returns the trusted CA certificates, or `None` for those of the operating system. Inline data
 /// takes precedence over a file.
 fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> {
-    let data = filled(cluster.certificate_authority_data.as_ref());
-    let (pem, origin) = match (data, filled(cluster.certificate_authority.as_ref())) {
+    let data = nonempty(cluster.certificate_authority_data.as_ref());
+    let (pem, origin) = match (data, nonempty(cluster.certificate_authority.as_ref())) {
         (Some(data), _) => (
             STANDARD.decode(data.trim()).ok(),
             "certificate-authority-data",
@@ -273,13 +274,13 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
         (None, Some(path)) => {
             let path = PathBuf::from(path);
             let file = File::open(&path);
-            let read = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
-            let read = read.map_err(|source| ClusterError::Unreadable {
+            let bytes = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
+            let bytes = bytes.map_err(|source| ClusterError::Unreadable {
                 what: "certificate-authority",
                 path,
                 source,
             })?;
-            (Some(read.to_vec()), "certificate-authority")
+            (Some(bytes.to_vec()), "certificate-authority")
         }
         (None, None) => return Ok(None),
     };
@@ -301,13 +302,13 @@ fn proxy(url: &str) -> Result<Uri, ClusterError> {
     parsed.filter(is_supported).ok_or(ClusterError::Proxy)
 }
 
-/// Returns the impersonation headers: `Impersonate-User` and its companions.
+/// Returns the impersonation headers: `Impersonate-User`, `-Uid`, `-Group` and `-Extra-…`.
 fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, ClusterError> {
     let mut texts: Vec<(String, &str)> = Vec::new();
-    if let Some(user) = filled(auth.impersonate.as_ref()) {
+    if let Some(user) = nonempty(auth.impersonate.as_ref()) {
         texts.push(("impersonate-user".into(), user));
     }
-    if let Some(uid) = filled(auth.impersonate_uid.as_ref()) {
+    if let Some(uid) = nonempty(auth.impersonate_uid.as_ref()) {
         texts.push(("impersonate-uid".into(), uid));
     }
     for group in auth.impersonate_groups.iter().flatten() {
@@ -317,7 +318,7 @@ fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Clus
         let name = format!("impersonate-extra-{}", key.to_lowercase());
         texts.extend(values.iter().map(|value| (name.clone(), value.as_str())));
     }
-    if !texts.is_empty() && filled(auth.impersonate.as_ref()).is_none() {
+    if !texts.is_empty() && nonempty(auth.impersonate.as_ref()).is_none() {
         return Err(ClusterError::NoImpersonatedUser);
     }
     let header = |(name, value): (String, &str)| {
@@ -331,7 +332,7 @@ fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Clus
     texts.into_iter().map(header).collect()
 }
 
-fn filled(text: Option<&String>) -> Option<&String> {
+fn nonempty(text: Option<&String>) -> Option<&String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -345,10 +346,10 @@ mod tests {
 
     #[test]
     fn impersonation_becomes_headers_and_needs_a_user() {
-        let all = serde_json::json!({
+        let every_field = serde_json::json!({
             "as": "jane", "as-uid": "7", "as-groups": ["a", "b"], "as-user-extra": { "Scopes": ["view"] },
         });
-        let headers = impersonation(&auth(all)).unwrap();
+        let headers = impersonation(&auth(every_field)).unwrap();
         let texts: Vec<String> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -393,8 +394,8 @@ mod tests {
             (cluster("https://", false), None),
             (cluster("", false), None),
         ] {
-            let found = server(&cluster).ok().map(|uri| uri.to_string());
-            assert_eq!(found.as_deref(), want);
+            let uri = server(&cluster).ok().map(|uri| uri.to_string());
+            assert_eq!(uri.as_deref(), want);
         }
     }
 }

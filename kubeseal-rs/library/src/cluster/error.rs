@@ -9,8 +9,8 @@ use http::StatusCode;
 use kube::config::KubeconfigError;
 
 use super::Service;
-use super::api::Answer;
-use super::busy::{Again, BROKEN_ATTEMPTS, is_broken};
+use super::api::Response;
+use super::busy::{BROKEN_ATTEMPTS, Retry, is_broken};
 use super::by_token::NoToken;
 use crate::shown::ShowPath as _;
 
@@ -97,7 +97,7 @@ pub enum ClusterError {
     /// The operating system refuses to create an event loop.
     #[error("cannot create an event loop")]
     System(#[source] std::io::Error),
-    /// The Service does not exist, or the caller may not read it.
+    /// The Service does not exist, or RBAC does not allow the caller to read it.
     #[error(
         "cannot get sealed secret service: {}.\nPlease, use the flag --controller-name and \
          --controller-namespace to set up the name and namespace of the sealed secrets controller{}",
@@ -110,7 +110,7 @@ pub enum ClusterError {
          hint: if it is not the controller's Service, pass --controller-name and --controller-namespace"
     )]
     NoPorts(Service),
-    /// The API server does not respond in time.
+    /// The API server cannot be reached, or does not respond in time.
     #[error(
         "cannot reach the API server at {server}: {why}\nhint: {}\n\
          hint: to seal without it, pass --cert FILE, or --offline for the cached certificate",
@@ -145,7 +145,7 @@ pub enum ClusterError {
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
     #[error("{what}: cannot parse the response\nhint: check that the Service is the controller's")]
-    Nonsense {
+    MalformedResponse {
         /// The request that failed.
         what: &'static str,
     },
@@ -166,28 +166,28 @@ fn unreachable_hint(why: &str) -> &'static str {
 pub struct NoService {
     /// The Service that was requested.
     pub service: Service,
-    /// Whether the caller may not read the Service, so that its existence is unknown.
+    /// Whether RBAC does not allow the caller to read the Service, so that its existence is unknown.
     pub is_forbidden: bool,
     /// The message of the API server.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
     /// Whether the user named no controller, so that a candidate may be used instead.
-    pub may_be_another: bool,
+    pub can_use_candidate: bool,
 }
 
 fn candidates_text(missing: &NoService) -> String {
     let NoService {
         service,
         candidates,
-        may_be_another,
+        can_use_candidate,
         ..
     } = missing;
     let mut text = format!("\nThe requested Service is {service}");
     if candidates.is_empty() {
         let _ = write!(
             text,
-            "\nhint: find it with `kubectl get service -A -l app.kubernetes.io/name=sealed-secrets`"
+            "\nhint: find the Service with `kubectl get service -A -l app.kubernetes.io/name=sealed-secrets`"
         );
         return text;
     }
@@ -198,7 +198,7 @@ fn candidates_text(missing: &NoService) -> String {
             "\n  --controller-name {name} --controller-namespace {namespace}"
         );
     }
-    if *may_be_another {
+    if *can_use_candidate {
         let _ = write!(
             text,
             "\nNone was chosen automatically: anyone can set these labels, and no certificate is pinned for them\n\
@@ -242,30 +242,30 @@ pub enum Cause {
 impl Problem {
     /// Classifies a response. Only the API server's own responses are `Status` objects, never the
     /// controller's.
-    pub(super) fn of(answer: &Answer, service: &Service, port: &str) -> Self {
-        let status = answer.json();
+    pub(super) fn from_response(response: &Response, service: &Service, port: &str) -> Self {
+        let status = response.json();
         let is_status = status["kind"] == "Status";
         let message = match status["message"].as_str() {
             Some(message) if is_status => message.to_owned(),
-            _ => String::from_utf8_lossy(&answer.body).into_owned(),
+            _ => String::from_utf8_lossy(&response.body).into_owned(),
         };
-        let cause = match answer.code.as_u16() {
+        let cause = match response.code.as_u16() {
             401 if is_status => Cause::Unauthorized,
             403 if is_status => Cause::Forbidden,
-            429 => Cause::TooMany(answer.attempts, answer.again.and_then(Again::wait)),
+            429 => Cause::TooMany(response.attempts, response.retry.and_then(Retry::wait)),
             503 if is_status && message.contains("no endpoints available") => Cause::NoPod,
             500..=504 if message.contains("trying to reach service") && is_broken(&message) => {
                 Cause::Broken
             }
             // A response of the controller itself. Responses of the API server or of a proxy mention
             // the Service, or are empty.
-            503 if !is_status && is_of_controller(&message) => Cause::Other(answer.code),
+            503 if !is_status && is_from_controller(&message) => Cause::Other(response.code),
             502..=504 => Cause::Blocked,
             // The Service was found just before this request, so its Pods are gone.
             404 if is_status => Cause::NoPod,
             404 | 405 => Cause::NoEndpoint,
             _ if message.contains("trying to reach service") => Cause::Blocked,
-            _ => Cause::Other(answer.code),
+            _ => Cause::Other(response.code),
         };
         Self {
             cause,
@@ -275,8 +275,9 @@ impl Problem {
         }
     }
 
-    /// Returns whether a certificate published elsewhere may help.
-    pub fn is_in_the_way(&self) -> bool {
+    /// Returns whether the caller cannot reach the controller through the service proxy, so that a certificate
+    /// published elsewhere may help.
+    pub fn is_unreachable(&self) -> bool {
         matches!(
             self.cause,
             Cause::Forbidden | Cause::NoPod | Cause::Blocked | Cause::Broken
@@ -286,7 +287,7 @@ impl Problem {
 
 /// Returns whether the text is a line of plain text, as the controller sends, and not a proxy's
 /// HTML page.
-fn is_of_controller(text: &str) -> bool {
+fn is_from_controller(text: &str) -> bool {
     let text = text.trim();
     let is_line = !text.is_empty() && !text.contains('\n') && !text.starts_with('<');
     is_line && !text.contains("trying to reach service")
@@ -408,9 +409,9 @@ mod tests {
     use super::*;
 
     fn problem(code: u16, body: &str) -> Problem {
-        let answer = Answer {
+        let response = Response {
             code: StatusCode::from_u16(code).unwrap(),
-            again: None,
+            retry: None,
             attempts: 1,
             body: body.into(),
         };
@@ -418,7 +419,7 @@ mod tests {
             namespace: "ops".into(),
             name: "seals".into(),
         };
-        Problem::of(&answer, &service, "http")
+        Problem::from_response(&response, &service, "http")
     }
 
     fn status(message: &str) -> String {

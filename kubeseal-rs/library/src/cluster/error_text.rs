@@ -16,8 +16,8 @@ use crate::programs::first_line;
 pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(about_user) = error.downcast_ref::<AuthError>() {
-            return auth_failure(about_user);
+        if let Some(auth_error) = error.downcast_ref::<AuthError>() {
+            return auth_failure(auth_error);
         }
         cause = error.source();
     }

@@ -21,7 +21,7 @@ use super::ClusterError;
 use super::error_text::plug_in_failure;
 use crate::bounded::{self, Kind};
 
-/// How long before its expiry a token is renewed.
+/// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// The number of bytes read from a failing plug-in's stderr; only one line is shown.
 const MAX_STDERR: u64 = 64 * 1024;
@@ -113,11 +113,11 @@ fn header(token: &str) -> Result<HeaderValue, &'static str> {
 const PLUG_IN: &str = "the exec plug-in of the kubeconfig";
 
 fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
-    let (status, output, stderr) = output_of(plug_in)?;
+    let (status, output, stderr) = run_command(plug_in)?;
     if !status.success() {
         return Err(plug_in_failure(status, &stderr));
     }
-    let credential = read(&output).unwrap_or_default();
+    let credential = parse_output(&output).unwrap_or_default();
     let status = &credential["status"];
     let text = |field: &str| status[field].as_str().map(str::to_owned);
     let token = text("token").map(Zeroizing::new);
@@ -129,7 +129,10 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
     }
     let header = token.map(|token| header(&token)).transpose();
     let header = header.map_err(|why| format!("the token of {PLUG_IN} {why}"))?;
-    let until = status["expirationTimestamp"].as_str().map(time).transpose();
+    let until = status["expirationTimestamp"]
+        .as_str()
+        .map(parse_time)
+        .transpose();
     let until = until.map_err(|_| format!("{PLUG_IN} output an invalid expirationTimestamp"))?;
     // Ignore an expiry in the past: it would run the plug-in before each request.
     let until = until.filter(|until| now + MARGIN < *until);
@@ -139,15 +142,16 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
     })
 }
 
-/// Parses a time. One that only Go can represent, such as the end of the year 9999, becomes the nearest one.
-fn time(text: &str) -> Result<Timestamp, jiff::Error> {
+/// Parses a time. A time that only Go can represent, such as the end of the year 9999, becomes the nearest time that
+/// [`Timestamp`] can represent.
+fn parse_time(text: &str) -> Result<Timestamp, jiff::Error> {
     let mut time = Json::from(text);
     readable::adapt_time(&mut time);
     time.as_str().unwrap_or(text).parse()
 }
 
 /// Parses JSON, or YAML, which some plug-ins write.
-fn read(output: &[u8]) -> Option<Json> {
+fn parse_output(output: &[u8]) -> Option<Json> {
     let documents = manifest::read(output).ok()?;
     let root = &documents.first()?.root;
     Reading::default().json(root, Shape::Any).ok()
@@ -156,7 +160,7 @@ fn read(output: &[u8]) -> Option<Json> {
 /// The exit status, stdout and stderr of a plug-in.
 type Output = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
 
-fn output_of(plug_in: &ExecConfig) -> Result<Output, String> {
+fn run_command(plug_in: &ExecConfig) -> Result<Output, String> {
     let not_started = |cause: io::Error| format!("cannot start {PLUG_IN}: {cause}");
     let mut child = command(plug_in)?.spawn().map_err(not_started)?;
     let stderr = child.stderr.take();
@@ -170,19 +174,19 @@ fn output_of(plug_in: &ExecConfig) -> Result<Output, String> {
         None => Ok(Zeroizing::default()),
     };
     let output = output.map_err(|why| {
-        end(&mut child);
+        kill(&mut child);
         format!("the output of {PLUG_IN}: {why}")
     })?;
     let status = child.wait().map_err(not_started)?;
     Ok((status, output, stderr.join().unwrap_or_default()))
 }
 
-fn end(child: &mut Child) {
+fn kill(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Returns whether a plug-in may ask the user. Only on a terminal, as in client-go: piped input is
+/// Returns whether a plug-in may prompt the user: only on a terminal, as in client-go, since piped input is
 /// the value to seal.
 fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Result<bool, String> {
     match mode {
@@ -199,7 +203,7 @@ fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Resu
 fn command(plug_in: &ExecConfig) -> Result<Command, String> {
     let mode = plug_in.interactive_mode.as_ref();
     let is_interactive = is_interactive(mode, io::stdin().is_terminal())?;
-    let about = json!({
+    let exec_info = json!({
         "apiVersion": plug_in.api_version,
         "kind": "ExecCredential",
         "spec": match &plug_in.cluster {
@@ -214,7 +218,7 @@ fn command(plug_in: &ExecConfig) -> Result<Command, String> {
     let variables = plug_in.env.iter().flatten();
     let variables = variables.filter_map(|pair| Some((pair.get("name")?, pair.get("value")?)));
     command.envs(variables);
-    command.env("KUBERNETES_EXEC_INFO", about.to_string());
+    command.env("KUBERNETES_EXEC_INFO", exec_info.to_string());
     command.stdout(Stdio::piped());
     if is_interactive {
         command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
@@ -244,8 +248,8 @@ mod tests {
             (Some(Always), true, Ok(true)),
             (Some(Always), false, Err(())),
         ] {
-            let got = is_interactive(mode.as_ref(), is_terminal).map_err(drop);
-            assert_eq!(got, want, "{mode:?} {is_terminal}");
+            let actual = is_interactive(mode.as_ref(), is_terminal).map_err(drop);
+            assert_eq!(actual, want, "{mode:?} {is_terminal}");
         }
     }
 
@@ -321,7 +325,7 @@ mod tests {
             ("0001-01-01T00:00:00Z", true),
             ("tomorrow", false),
         ] {
-            assert_eq!(time(text).is_ok(), is_valid, "{text}");
+            assert_eq!(parse_time(text).is_ok(), is_valid, "{text}");
         }
     }
 
@@ -334,13 +338,13 @@ mod tests {
              echo \"status: {{token: t$n, expirationTimestamp: '1970-01-01T01:00:00Z'}}\""
         );
         let login = Login::new(&mut user(&script), NOW).unwrap().unwrap();
-        let at = |minutes: i64| {
+        let header_after = |minutes: i64| {
             let now = NOW + SignedDuration::from_mins(minutes);
             let header = login.header(now).unwrap().unwrap();
             header.to_str().unwrap().replace(' ', "")
         };
         assert_eq!(
-            [at(0), at(58), at(59)],
+            [header_after(0), header_after(58), header_after(59)],
             ["Bearert1", "Bearert1", "Bearert2"]
         );
     }

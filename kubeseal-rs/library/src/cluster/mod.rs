@@ -27,13 +27,13 @@ use serde_json::Value as Json;
 use shared::key::{Certificate, Fingerprint};
 
 use crate::environment::Environment;
-use api::{Answer, Api};
+use api::{Api, Response};
 pub use authorized::{Authorized, AuthorizedError, KeysOfItems};
-pub use by_token::{ByToken, NoToken};
+pub use by_token::{NoToken, TokenAccess};
 pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
-pub use objects::{Created, Objects, parse};
+pub use objects::{CreateOutcome, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";
@@ -52,19 +52,19 @@ pub struct Access {
     pub name: String,
     /// The namespace of the controller's Service (`--controller-namespace`).
     pub namespace: String,
-    /// Whether name and namespace are the defaults because the user gave neither.
+    /// Whether name and namespace are the defaults because the user set neither.
     pub is_unnamed: bool,
     /// Time limits for requests.
     pub timeout: Timeout,
     /// How to reach the controller's TLS port.
-    pub by_token: ByToken,
+    pub by_token: TokenAccess,
 }
 
 /// How long to wait for the controller. `None` waits without limit, which only a flag can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
     /// The limit for one response, from connecting to the last byte.
-    pub answer: Option<Duration>,
+    pub response: Option<Duration>,
     /// The limit for retrying while the controller reports that it is busy, including the waits
     /// between attempts.
     pub busy: Option<Duration>,
@@ -72,9 +72,9 @@ pub struct Timeout {
 
 impl Timeout {
     /// Returns the limits that `--request-timeout` sets.
-    pub fn of(flag: Option<Duration>) -> Self {
+    pub fn from_flag(flag: Option<Duration>) -> Self {
         Self {
-            answer: flag,
+            response: flag,
             busy: flag,
         }
     }
@@ -85,7 +85,7 @@ impl Default for Timeout {
     /// each address, so a hundred concurrent jobs take about a minute.
     fn default() -> Self {
         Self {
-            answer: Some(Duration::from_mins(1)),
+            response: Some(Duration::from_mins(1)),
             busy: Some(Duration::from_mins(5)),
         }
     }
@@ -119,7 +119,7 @@ pub struct Controller {
     port: String,
     /// The number of the Service's TLS port, if the Service has one.
     authorized_port: Option<u16>,
-    by_token: ByToken,
+    by_token: TokenAccess,
     authorized: OnceLock<Authorized>,
 }
 
@@ -155,7 +155,7 @@ impl Cluster {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the request fails; [`ClusterError::NoService`] lists Services
-    /// that may be meant.
+    /// that the user may have meant.
     pub fn controller(&self, access: &Access) -> Result<Controller, ClusterError> {
         let service = Service {
             namespace: access.namespace.clone(),
@@ -172,7 +172,7 @@ impl Cluster {
             }),
             Err(ClusterError::NoService(mut missing)) => {
                 missing.candidates = candidates::find(&self.api);
-                missing.may_be_another = access.is_unnamed;
+                missing.can_use_candidate = access.is_unnamed;
                 Err(ClusterError::NoService(missing))
             }
             Err(error) => Err(error),
@@ -182,22 +182,22 @@ impl Cluster {
     fn ports(&self, service: &Service) -> Result<Ports, ClusterError> {
         let Service { namespace, name } = service;
         let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
-        let answer = self.api.get(&path)?;
-        let body = answer.json();
-        if answer.code == StatusCode::NOT_FOUND || answer.code == StatusCode::FORBIDDEN {
+        let response = self.api.get(&path)?;
+        let body = response.json();
+        if response.code == StatusCode::NOT_FOUND || response.code == StatusCode::FORBIDDEN {
             let message = body["message"].as_str().map(str::to_owned);
             return Err(ClusterError::NoService(Box::new(NoService {
                 service: service.clone(),
-                is_forbidden: answer.code == StatusCode::FORBIDDEN,
-                why: message.unwrap_or_else(|| answer.code.to_string()),
+                is_forbidden: response.code == StatusCode::FORBIDDEN,
+                why: message.unwrap_or_else(|| response.code.to_string()),
                 candidates: Vec::new(),
-                may_be_another: false,
+                can_use_candidate: false,
             })));
         }
-        if !answer.code.is_success() {
+        if !response.code.is_success() {
             return Err(refusal(
                 "cannot get sealed secret service",
-                &answer,
+                &response,
                 service,
                 "",
             ));
@@ -205,8 +205,10 @@ impl Cluster {
         let ports = body["spec"]["ports"].as_array();
         let first = ports.and_then(|ports| ports.first());
         let first = first.ok_or_else(|| ClusterError::NoPorts(service.clone()))?;
-        let mut named = ports.into_iter().flatten();
-        let authorized = named.find(|port| port["name"] == AUTHORIZED_PORT);
+        let authorized = ports
+            .into_iter()
+            .flatten()
+            .find(|port| port["name"] == AUTHORIZED_PORT);
         Ok(Ports {
             first: first["name"].as_str().unwrap_or_default().to_owned(),
             authorized: authorized.and_then(|port| port["port"].as_u64()?.try_into().ok()),
@@ -217,16 +219,16 @@ impl Cluster {
     /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
-        let answer = self.api.get(&proxied(service, &port, "cert.pem")).ok()?;
-        answer.code.is_success().then_some(answer.body)
+        let response = self.api.get(&proxy_path(service, &port, "cert.pem")).ok()?;
+        response.code.is_success().then_some(response.body)
     }
 
-    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or the caller may not read
-    /// it.
+    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or RBAC does not allow
+    /// the caller to read it.
     pub fn config_map_item(&self, namespace: &str, name: &str, item: &str) -> Option<String> {
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        let answer = self.api.get(&path).ok()?;
-        let object = answer.code.is_success().then(|| answer.json())?;
+        let response = self.api.get(&path).ok()?;
+        let object = response.code.is_success().then(|| response.json())?;
         object["data"][item].as_str().map(str::to_owned)
     }
 }
@@ -252,8 +254,8 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if the request fails.
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
-        let answer = self.cluster.api.get(&self.path("cert.pem"))?;
-        Ok(self.success(FETCH, answer)?.body)
+        let response = self.cluster.api.get(&self.path("cert.pem"))?;
+        Ok(self.success(FETCH, response)?.body)
     }
 
     /// Fetches the CA certificate, as PEM, of the TLS port.
@@ -263,20 +265,21 @@ impl Controller {
     /// Returns a [`ClusterError`] if the request fails, for example because the controller has no
     /// such port.
     pub fn authority(&self) -> Result<Vec<u8>, ClusterError> {
-        let answer = self.cluster.api.get(&self.path("ca.pem"))?;
-        Ok(self.success(AUTHORITY, answer)?.body)
+        let response = self.cluster.api.get(&self.path("ca.pem"))?;
+        Ok(self.success(AUTHORITY, response)?.body)
     }
 
     /// Returns the fingerprints of the certificates that the controller publishes, newest first.
     /// Bitnami's controller publishes only that of its newest key. Empty if the controller
     /// publishes none.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
-        let shown = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
-            let answer = self.cluster.api.get(&self.path(endpoint)).ok()?;
-            let fingerprints = fingerprints(&String::from_utf8_lossy(&answer.body));
-            Some(fingerprints).filter(|found| answer.code.is_success() && !found.is_empty())
+        let published = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
+            let response = self.cluster.api.get(&self.path(endpoint)).ok()?;
+            let fingerprints = fingerprints(&String::from_utf8_lossy(&response.body));
+            Some(fingerprints)
+                .filter(|fingerprints| response.code.is_success() && !fingerprints.is_empty())
         });
-        shown.unwrap_or_default()
+        published.unwrap_or_default()
     }
 
     /// Returns whether the controller can decrypt this SealedSecret.
@@ -288,11 +291,11 @@ impl Controller {
         if let Some(port) = self.authorized_in_use()? {
             return Ok(port.verify(sealed)?);
         }
-        let answer = self.cluster.api.post(&self.path("verify"), sealed)?;
-        if answer.code == StatusCode::CONFLICT {
+        let response = self.cluster.api.post(&self.path("verify"), sealed)?;
+        if response.code == StatusCode::CONFLICT {
             return Ok(false);
         }
-        match self.success(VERIFY, answer) {
+        match self.success(VERIFY, response) {
             Ok(_) => Ok(true),
             Err(error) if self.requires_token(&error) => Ok(self.authorized()?.verify(sealed)?),
             Err(error) => Err(error),
@@ -309,19 +312,19 @@ impl Controller {
         if let Some(port) = self.authorized_in_use()? {
             return Ok(port.rotate(sealed)?);
         }
-        let answer = self.cluster.api.post(&self.path("rotate"), sealed)?;
+        let response = self.cluster.api.post(&self.path("rotate"), sealed)?;
         // Bitnami's controller responds with 500 to every failure. `verify` shows whether it cannot
         // decrypt the object.
-        let closed = match answer.code {
+        let cannot_decrypt = match response.code {
             StatusCode::CONFLICT => true,
             StatusCode::INTERNAL_SERVER_ERROR => matches!(self.verify(sealed), Ok(false)),
             _ => false,
         };
-        if closed {
+        if cannot_decrypt {
             return Ok(None);
         }
-        let body = match self.success(ROTATE, answer) {
-            Ok(answer) => answer.body,
+        let body = match self.success(ROTATE, response) {
+            Ok(response) => response.body,
             Err(error) if self.requires_token(&error) => {
                 return Ok(self.authorized()?.rotate(sealed)?);
             }
@@ -329,7 +332,7 @@ impl Controller {
         };
         serde_json::from_slice(&body)
             .map(Some)
-            .map_err(|_| ClusterError::Nonsense { what: ROTATE })
+            .map_err(|_| ClusterError::MalformedResponse { what: ROTATE })
     }
 
     /// Returns the connection to the TLS port, if the user named that port or an earlier
@@ -349,23 +352,23 @@ impl Controller {
     }
 
     fn path(&self, endpoint: &str) -> String {
-        proxied(&self.service, &self.port, endpoint)
+        proxy_path(&self.service, &self.port, endpoint)
     }
 
-    fn success(&self, what: &'static str, answer: Answer) -> Result<Answer, ClusterError> {
-        if answer.code.is_success() {
-            return Ok(answer);
+    fn success(&self, what: &'static str, response: Response) -> Result<Response, ClusterError> {
+        if response.code.is_success() {
+            return Ok(response);
         }
-        Err(refusal(what, &answer, &self.service, &self.port))
+        Err(refusal(what, &response, &self.service, &self.port))
     }
 }
 
-fn proxied(Service { namespace, name }: &Service, port: &str, endpoint: &str) -> String {
+fn proxy_path(Service { namespace, name }: &Service, port: &str, endpoint: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/v1/{endpoint}")
 }
 
-fn refusal(what: &'static str, answer: &Answer, service: &Service, port: &str) -> ClusterError {
-    let problem = Box::new(Problem::of(answer, service, port));
+fn refusal(what: &'static str, response: &Response, service: &Service, port: &str) -> ClusterError {
+    let problem = Box::new(Problem::from_response(response, service, port));
     ClusterError::Refused { what, problem }
 }
 

@@ -1,4 +1,4 @@
-//! Reads and writes objects of the API server as JSON bytes, for the commands about keys.
+//! Reads and writes objects of the API server as JSON bytes, for the commands that manage keys.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use shared::readable::Object;
 use zeroize::Zeroizing;
 
-use super::api::{Answer, Api};
+use super::api::{Api, Response};
 use super::{Access, ClusterError, Clusters};
 use crate::bounded::Kind;
 
@@ -21,7 +21,7 @@ pub struct Objects {
 
 /// The outcome of creating an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Created {
+pub enum CreateOutcome {
     /// The object was created.
     Created,
     /// An object of that name existed and is unchanged.
@@ -45,7 +45,7 @@ impl Objects {
         &self.api.address.server
     }
 
-    /// Reads one object, as [`Object`] keeps it. Returns `None` if it does not exist.
+    /// Reads the parts of an object that [`Object`] keeps. Returns `None` if the object does not exist.
     ///
     /// # Errors
     ///
@@ -55,15 +55,15 @@ impl Objects {
         what: &'static str,
         path: &str,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, ClusterError> {
-        let answer = self.ask(&Method::GET, path, None)?;
-        if answer.code == StatusCode::NOT_FOUND {
+        let response = self.send(&Method::GET, path, None)?;
+        if response.code == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let body = answer.success(what).map(Zeroizing::new)?;
-        Ok(Some(as_read(body)))
+        let body = response.success(what).map(Zeroizing::new)?;
+        Ok(Some(kept_part(body)))
     }
 
-    /// Reads a list in pages and returns the JSON of each page, as [`Object`] keeps it. `path` may contain a query.
+    /// Reads a list in pages and returns, for each page, the JSON that [`Object`] keeps. `path` may contain a query.
     ///
     /// # Errors
     ///
@@ -73,15 +73,15 @@ impl Objects {
         what: &'static str,
         path: &str,
     ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
-        let joint = if path.contains('?') { '&' } else { '?' };
+        let separator = if path.contains('?') { '&' } else { '?' };
         let mut pages = Vec::new();
-        let mut next = format!("{path}{joint}limit={PAGE}");
+        let mut next = format!("{path}{separator}limit={PAGE}");
         loop {
-            let page = Zeroizing::new(self.ask(&Method::GET, &next, None)?.success(what)?);
+            let page = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
             let token = continuation(&page);
-            pages.push(as_read(page));
+            pages.push(kept_part(page));
             let Some(token) = token else { return Ok(pages) };
-            next = format!("{path}{joint}limit={PAGE}&continue={token}");
+            next = format!("{path}{separator}limit={PAGE}&continue={token}");
         }
     }
 
@@ -93,8 +93,8 @@ impl Objects {
     pub fn merge(&self, what: &'static str, path: &str, change: &Json) -> Result<(), ClusterError> {
         let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
-        let answer = self.ask(&Method::PATCH, path, Some((body, kind)))?;
-        answer.success(what).map(drop)
+        let response = self.send(&Method::PATCH, path, Some((body, kind)))?;
+        response.success(what).map(drop)
     }
 
     /// Creates an object.
@@ -107,12 +107,12 @@ impl Objects {
         what: &'static str,
         path: &str,
         body: Vec<u8>,
-    ) -> Result<Created, ClusterError> {
-        let answer = self.ask(&Method::POST, path, Some((body, "application/json")))?;
-        if answer.code == StatusCode::CONFLICT {
-            return Ok(Created::Exists);
+    ) -> Result<CreateOutcome, ClusterError> {
+        let response = self.send(&Method::POST, path, Some((body, "application/json")))?;
+        if response.code == StatusCode::CONFLICT {
+            return Ok(CreateOutcome::Exists);
         }
-        answer.success(what).map(|_| Created::Created)
+        response.success(what).map(|_| CreateOutcome::Created)
     }
 
     /// Sends a GET request and returns the status code, of success or failure, and the body.
@@ -121,43 +121,47 @@ impl Objects {
     ///
     /// Returns a [`ClusterError`] if there is no response.
     pub fn get_raw(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
-        let none = (Vec::new(), "application/json");
-        let answer = self
-            .api
-            .send_once(&Method::GET, path, none.0, none.1, Kind::Answer)?;
-        Ok((answer.code.as_u16(), answer.body))
+        let empty_body = (Vec::new(), "application/json");
+        let response = self.api.send_once(
+            &Method::GET,
+            path,
+            empty_body.0,
+            empty_body.1,
+            Kind::Response,
+        )?;
+        Ok((response.code.as_u16(), response.body))
     }
 
-    fn ask(
+    fn send(
         &self,
         method: &Method,
         path: &str,
         body: Option<(Vec<u8>, &'static str)>,
-    ) -> Result<Answer, ClusterError> {
+    ) -> Result<Response, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
         self.api.send_once(method, path, bytes, kind, Kind::List)
     }
 }
 
-/// Parses an answer of the API server.
+/// Parses a response of the API server.
 ///
 /// # Errors
 ///
-/// Fails if it is not JSON.
+/// Fails if the response is not JSON.
 pub fn parse(body: &[u8]) -> serde_json::Result<Json> {
     serde_json::from_slice(body).map(|Object(json)| json)
 }
 
-/// Returns the part of an answer that is read, so that one object, whatever it contains, does not make a list unreadable.
-/// Leaves what is not JSON to the reader's error message.
-fn as_read(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+/// Returns the parts of a response that [`Object`] keeps, so that no object can make a list unreadable. Returns a body
+/// that is not JSON unchanged, since the caller's parser reports it.
+fn kept_part(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     match parse(&body) {
         Ok(json) => Zeroizing::new(json.to_string().into_bytes()),
         Err(_) => body,
     }
 }
 
-/// Returns the token of the next page. It is base64 of a form that needs no escaping in a query.
+/// Returns the token of the next page. The token is base64 that needs no escaping in a query.
 fn continuation(page: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct List {

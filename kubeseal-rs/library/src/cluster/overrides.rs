@@ -67,45 +67,45 @@ impl Overrides {
         &self,
         kubeconfig: &Kubeconfig,
     ) -> Result<(Cluster, Option<String>, AuthInfo), ClusterError> {
-        let context = self.chosen_context(kubeconfig)?;
+        let context = self.selected_context(kubeconfig)?;
         let mut cluster = match &self.cluster {
-            Some(name) => cluster_of(kubeconfig, name)
+            Some(name) => find_cluster(kubeconfig, name)
                 .ok_or_else(|| ClusterError::NoSuchEntry("cluster", name.clone()))?,
-            None => cluster_of(kubeconfig, &context.cluster).unwrap_or_default(),
+            None => find_cluster(kubeconfig, &context.cluster).unwrap_or_default(),
         };
         let name = self.user.clone().or(context.user);
-        let found = name.as_deref().and_then(|name| user_of(kubeconfig, name));
-        let mut user = match (&self.user, found) {
+        let entry = name.as_deref().and_then(|name| find_user(kubeconfig, name));
+        let mut user = match (&self.user, entry) {
             (Some(name), None) => return Err(ClusterError::NoSuchEntry("user", name.clone())),
-            (_, found) => found.unwrap_or_default(),
+            (_, entry) => entry.unwrap_or_default(),
         };
         self.change_cluster(&mut cluster)?;
         self.change_user(&mut user)?;
         Ok((cluster, name, user))
     }
 
-    fn chosen_context(&self, kubeconfig: &Kubeconfig) -> Result<Context, ClusterError> {
+    fn selected_context(&self, kubeconfig: &Kubeconfig) -> Result<Context, ClusterError> {
         let current = kubeconfig.current_context.as_ref();
         let current = current.filter(|name| !name.is_empty());
         let Some(name) = self.context.as_ref().or(current) else {
             return Ok(Context::default());
         };
-        let named = kubeconfig.contexts.iter().find(|named| &named.name == name);
-        named
-            .map(|named| named.context.clone().unwrap_or_default())
+        let entry = kubeconfig.contexts.iter().find(|entry| &entry.name == name);
+        entry
+            .map(|entry| entry.context.clone().unwrap_or_default())
             .ok_or_else(|| ClusterError::NoSuchEntry("context", name.clone()))
     }
 
     fn change_cluster(&self, cluster: &mut Cluster) -> Result<(), ClusterError> {
-        put(&mut cluster.server, self.server.as_ref());
-        put_file(
+        set(&mut cluster.server, self.server.as_ref());
+        set_file(
             "certificate-authority",
             self.certificate_authority.as_deref(),
             &mut cluster.certificate_authority,
             &mut cluster.certificate_authority_data,
         )?;
-        put(&mut cluster.tls_server_name, self.tls_server_name.as_ref());
-        put(&mut cluster.proxy_url, self.proxy_url.as_ref());
+        set(&mut cluster.tls_server_name, self.tls_server_name.as_ref());
+        set(&mut cluster.proxy_url, self.proxy_url.as_ref());
         if self.insecure {
             cluster.insecure_skip_tls_verify = Some(true);
             cluster.certificate_authority = None;
@@ -124,17 +124,17 @@ impl Overrides {
             auth.exec = None;
             auth.auth_provider = None;
         }
-        put(&mut auth.username, self.username.as_ref());
+        set(&mut auth.username, self.username.as_ref());
         if let Some(Hidden(password)) = &self.password {
             auth.password = Some(password.clone().into());
         }
-        put_file(
+        set_file(
             "client-certificate",
             self.client_certificate.as_deref(),
             &mut auth.client_certificate,
             &mut auth.client_certificate_data,
         )?;
-        put_file(
+        set_file(
             "client-key",
             self.client_key.as_deref(),
             &mut auth.client_key,
@@ -146,17 +146,17 @@ impl Overrides {
 
     /// Applies the impersonation flags.
     pub(super) fn impersonate(&self, auth: &mut AuthInfo) {
-        put(&mut auth.impersonate, self.impersonate.as_ref());
-        put(&mut auth.impersonate_uid, self.impersonate_uid.as_ref());
+        set(&mut auth.impersonate, self.impersonate.as_ref());
+        set(&mut auth.impersonate_uid, self.impersonate_uid.as_ref());
         if !self.impersonate_groups.is_empty() {
             auth.impersonate_groups = Some(self.impersonate_groups.clone());
         }
     }
 }
 
-/// Replaces the kubeconfig's file or data by the file of a flag. A kubeconfig contains paths as
-/// UTF-8, so for any other path it gets the content of the file.
-fn put_file<D: From<String>>(
+/// Replaces the kubeconfig's file or data by the file of a flag. A kubeconfig can contain only
+/// paths in UTF-8, so for any other path, the content of the file is set.
+fn set_file<D: From<String>>(
     what: &'static str,
     path: Option<&Path>,
     file: &mut Option<String>,
@@ -178,21 +178,21 @@ fn put_file<D: From<String>>(
     Ok(())
 }
 
-fn put(field: &mut Option<String>, value: Option<&String>) {
+fn set(field: &mut Option<String>, value: Option<&String>) {
     if let Some(value) = value {
         *field = Some(value.clone());
     }
 }
 
-fn cluster_of(kubeconfig: &Kubeconfig, name: &str) -> Option<Cluster> {
-    let named = kubeconfig.clusters.iter().find(|named| named.name == name);
-    named.map(|named| named.cluster.clone().unwrap_or_default())
+fn find_cluster(kubeconfig: &Kubeconfig, name: &str) -> Option<Cluster> {
+    let entry = kubeconfig.clusters.iter().find(|entry| entry.name == name);
+    entry.map(|entry| entry.cluster.clone().unwrap_or_default())
 }
 
-fn user_of(kubeconfig: &Kubeconfig, name: &str) -> Option<AuthInfo> {
-    let named = kubeconfig
+fn find_user(kubeconfig: &Kubeconfig, name: &str) -> Option<AuthInfo> {
+    let entry = kubeconfig
         .auth_infos
         .iter()
-        .find(|named| named.name == name);
-    named.map(|named| named.auth_info.clone().unwrap_or_default())
+        .find(|entry| entry.name == name);
+    entry.map(|entry| entry.auth_info.clone().unwrap_or_default())
 }

@@ -32,8 +32,8 @@ pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<()
                 file: file.to_owned(),
             });
         }
-        let found = programs::find(name).and_then(|path| path.into_os_string().into_string().ok());
-        *name = found.ok_or_else(|| ClusterError::NoPlugIn(name.clone()))?;
+        let path = programs::find(name).and_then(|path| path.into_os_string().into_string().ok());
+        *name = path.ok_or_else(|| ClusterError::NoPlugIn(name.clone()))?;
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ mod tests {
 
     use super::*;
 
-    fn settled(user: Value, relative: Option<&str>) -> Result<Value, String> {
+    fn resolve_user(user: Value, relative: Option<&str>) -> Result<Value, String> {
         let mut user: AuthInfo = serde_json::from_value(user).unwrap();
         resolve(&mut user, relative.map(Path::new)).map_err(|error| error.to_string())?;
         let provider = user
@@ -67,10 +67,10 @@ mod tests {
     #[test]
     fn finds_a_plug_in_only_in_absolute_folders() {
         for entry in [exec, provider] {
-            let found = settled(entry("sh"), None).unwrap().to_string();
-            assert!(found.contains("/sh\""), "{found}");
+            let resolved = resolve_user(entry("sh"), None).unwrap().to_string();
+            assert!(resolved.contains("/sh\""), "{resolved}");
             for name in ["./sh", "bin/sh", "no-such-program-anywhere", ""] {
-                let error = settled(entry(name), None).unwrap_err();
+                let error = resolve_user(entry(name), None).unwrap_err();
                 assert!(error.contains("absolute"), "{name}: {error}");
             }
         }
@@ -80,11 +80,11 @@ mod tests {
     #[test]
     fn refuses_the_plug_in_of_a_kubeconfig_with_a_relative_path() {
         for entry in [exec("/bin/sh"), provider("sh")] {
-            let error = settled(entry, Some("kubeconfig")).unwrap_err();
+            let error = resolve_user(entry, Some("kubeconfig")).unwrap_err();
             assert!(error.contains("--kubeconfig"), "{error}");
         }
         assert_eq!(
-            settled(json!({"token": "x"}), Some("kubeconfig")),
+            resolve_user(json!({"token": "x"}), Some("kubeconfig")),
             Ok(json!([null, null]))
         );
     }

@@ -17,7 +17,7 @@ const MODULI: RangeInclusive<usize> = 256..=2048;
 /// The response is not the object with new ciphertexts. The message never quotes the response,
 /// which could contain a plain value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotRotated {
+pub enum RotationError {
     /// The response is not a SealedSecret.
     #[error("the controller's response is not a SealedSecret")]
     NoObject,
@@ -46,93 +46,98 @@ pub enum NotRotated {
 ///
 /// # Errors
 ///
-/// Returns [`NotRotated::NoObject`].
-pub fn parse(answer: Json) -> Result<SealedSecret, NotRotated> {
-    serde_json::from_value(answer).map_err(|_| NotRotated::NoObject)
+/// Returns [`RotationError::NoObject`].
+pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
+    serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }
 
 /// Checks a response that is encrypted for this key: it has the same items, and only ciphertexts
-/// are new. Whether they can be unsealed is known only to the controller.
+/// are new. Whether these can be unsealed, only the controller knows.
 ///
 /// # Errors
 ///
 /// Returns what is wrong with the response.
 pub fn check(
     sent: &SealedSecret,
-    answer: &SealedSecret,
+    response: &SealedSecret,
     key: &PublicKey,
-) -> Result<(), NotRotated> {
+) -> Result<(), RotationError> {
     let items = |sealed: &SealedSecret| -> Vec<String> {
         sealed.spec.encrypted_data.keys().cloned().collect()
     };
-    if items(sent) != items(answer) || answer.spec.data.is_some() {
-        return Err(NotRotated::Items);
+    if items(sent) != items(response) || response.spec.data.is_some() {
+        return Err(RotationError::Items);
     }
     let modulus = key.modulus_len();
-    check_items(sent, answer, &(modulus..=modulus), |_| true)?;
-    check_object(sent, answer)
+    check_items(sent, response, &(modulus..=modulus), |_| true)?;
+    check_object(sent, response)
 }
 
-/// Like [`check`], for any controller that upstream's `kubeseal` works with. Bitnami's turns
-/// templates into items or drops them, and replaces the deprecated form by items.
+/// Like [`check`], for any controller that upstream's `kubeseal` works with. Bitnami's
+/// controller turns templates into items or drops them, and replaces the deprecated `spec.data` with
+/// items.
 ///
 /// # Errors
 ///
 /// Returns what is wrong with the response.
-pub fn check_like_upstream(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRotated> {
+pub fn check_like_upstream(
+    sent: &SealedSecret,
+    response: &SealedSecret,
+) -> Result<(), RotationError> {
     let templates = sent.spec.template.data.as_ref();
     let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));
     let is_deprecated = sent.spec.data.is_some();
-    let (old, new) = (&sent.spec.encrypted_data, &answer.spec.encrypted_data);
+    let (old, new) = (&sent.spec.encrypted_data, &response.spec.encrypted_data);
     let has_all = old
         .keys()
         .all(|item| new.contains_key(item) || is_template(item));
     let has_no_more = new
         .keys()
         .all(|item| old.contains_key(item) || is_template(item));
-    let is_same = has_all && has_no_more && answer.spec.data.is_none();
+    let is_same = has_all && has_no_more && response.spec.data.is_none();
     if !is_deprecated && !is_same {
-        return Err(NotRotated::Items);
+        return Err(RotationError::Items);
     }
-    check_items(sent, answer, &MODULI, |item| !is_template(item))?;
-    if let Some(data) = &answer.spec.data {
+    check_items(sent, response, &MODULI, |item| !is_template(item))?;
+    if let Some(data) = &response.spec.data {
         let is_same = sent.spec.data.as_ref() == Some(data);
-        let fits = is_same || problem_of(data, None, &MODULI).is_none();
-        fits.then_some(())
-            .ok_or(NotRotated::Other("the deprecated spec.data"))?;
+        let is_valid = is_same || ciphertext_problem(data, None, &MODULI).is_none();
+        is_valid
+            .then_some(())
+            .ok_or(RotationError::Other("the deprecated spec.data"))?;
     }
-    check_object(sent, answer)
+    check_object(sent, response)
 }
 
 fn check_items(
     sent: &SealedSecret,
-    answer: &SealedSecret,
+    response: &SealedSecret,
     moduli: &RangeInclusive<usize>,
     keeps_length: impl Fn(&String) -> bool,
-) -> Result<(), NotRotated> {
-    for (item, text) in &answer.spec.encrypted_data {
+) -> Result<(), RotationError> {
+    for (item, text) in &response.spec.encrypted_data {
         let old = sent.spec.encrypted_data.get(item);
         if old == Some(text) {
             continue;
         }
         let old = old.filter(|_| keeps_length(item));
-        if let Some(problem) = problem_of(text, old, moduli) {
+        if let Some(problem) = ciphertext_problem(text, old, moduli) {
             let item = item.clone();
-            return Err(NotRotated::Item { item, problem });
+            return Err(RotationError::Item { item, problem });
         }
     }
     Ok(())
 }
 
 /// Returns why a text is not a ciphertext for a key with one of the lengths `moduli`, or not of a
-/// value of the same length as in `old`.
-fn problem_of(
+/// value of the same length as in `old`; `None` if it is both.
+fn ciphertext_problem(
     text: &str,
     old: Option<&String>,
     moduli: &RangeInclusive<usize>,
 ) -> Option<&'static str> {
     let bytes = base64::decode(text.as_bytes()).ok();
-    // Only the canonical form, so that the text has no line breaks.
+    // Accept only the canonical form, so that the text has no line breaks.
     let Some(bytes) = bytes.filter(|bytes| base64::encode(bytes) == text) else {
         return Some("is not base64");
     };
@@ -147,25 +152,25 @@ fn problem_of(
     let old_len = old.and_then(|old| envelope::plain_len(&old));
     old_len
         .is_some_and(|old| old != len)
-        .then_some("has another length than the value that it was sent")
+        .then_some("has another length than the value that was sent")
 }
 
 /// Checks everything but the ciphertexts. Missing content is not an error: Bitnami's controller
 /// drops labels and annotations.
-fn check_object(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRotated> {
-    let place = |sealed: &SealedSecret| {
+fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
+    let identity = |sealed: &SealedSecret| {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
         (namespace.to_owned(), name.to_owned(), scope)
     };
-    if place(sent) != place(answer) {
-        return Err(NotRotated::Object);
+    if identity(sent) != identity(response) {
+        return Err(RotationError::Object);
     }
-    let mut rest = answer.clone();
-    take_hints(&mut rest)?;
-    let (before, after) = (sent.to_document(), rest.to_document());
+    let mut without_hints = response.clone();
+    take_hints(&mut without_hints)?;
+    let (before, after) = (sent.to_document(), without_hints.to_document());
     if !is_from(&after["metadata"], &[&before["metadata"]]) {
-        return Err(NotRotated::Other("the metadata"));
+        return Err(RotationError::Other("the metadata"));
     }
     if sent.spec.data.is_some() {
         // The deprecated form contains the template, encrypted.
@@ -176,15 +181,16 @@ fn check_object(sent: &SealedSecret, answer: &SealedSecret) -> Result<(), NotRot
     let metadata = template["metadata"].take();
     let is_same = is_from(&metadata, &[&old["metadata"], &before["metadata"]]);
     if !is_same || !is_from(&template, &[old]) {
-        return Err(NotRotated::Other("the template"));
+        return Err(RotationError::Other("the template"));
     }
     Ok(())
 }
 
-/// Removes the key hints, which change with the ciphertexts. They contain only fingerprints of items.
-fn take_hints(answer: &mut SealedSecret) -> Result<(), NotRotated> {
-    let items = &answer.spec.encrypted_data;
-    let annotations = answer.metadata.annotations.as_mut();
+/// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints
+/// of items.
+fn take_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
+    let items = &response.spec.encrypted_data;
+    let annotations = response.metadata.annotations.as_mut();
     let Some(text) = annotations.and_then(|texts| texts.remove(KEY_HINTS_ANNOTATION)) else {
         return Ok(());
     };
@@ -192,7 +198,7 @@ fn take_hints(answer: &mut SealedSecret) -> Result<(), NotRotated> {
     let is_of_items = parsed.keys().all(|item| items.contains_key(item));
     let raw: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
     if !is_of_items || raw.len() != parsed.len() || parsed.is_empty() {
-        return Err(NotRotated::Other("the key hints"));
+        return Err(RotationError::Other("the key hints"));
     }
     Ok(())
 }

@@ -12,11 +12,11 @@ impl Cluster {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the request fails, for example because the Secret does not
-    /// exist or the caller may not read it.
+    /// exist or RBAC does not allow the caller to read it.
     pub fn secret(&self, namespace: &str, name: &str) -> Result<Json, ClusterError> {
         let what = "cannot read the Secret";
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
         let body = Zeroizing::new(self.api.get(&path)?.success(what)?);
-        super::parse(&body).map_err(|_| ClusterError::Nonsense { what })
+        super::parse(&body).map_err(|_| ClusterError::MalformedResponse { what })
     }
 }

@@ -1,7 +1,7 @@
 //! Ensures that only one run of this program changes a file at a time.
 //!
-//! The lock is on the file itself, so no lock file appears in the user's repository. It only avoids
-//! repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.
+//! The lock is on the file itself, so no lock file appears in the user's repository. The lock only
+//! avoids repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -12,21 +12,21 @@ use crate::platform;
 
 /// How long to wait for the lock. Runs of this program hold it for milliseconds; another program
 /// that holds it longer does not block them.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Waits until no other run holds the lock on the file. Returns `None` where a file cannot be
 /// locked or, as on Windows, a locked file cannot be replaced.
-pub(super) fn hold(path: &Path) -> Option<File> {
+pub(super) fn acquire(path: &Path) -> Option<File> {
     if cfg!(windows) {
         return None;
     }
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let file = open(path).ok()?;
         match file.try_lock() {
             // The previous holder has replaced the file, so the lock must be on the new one.
-            Ok(()) if is_at(&file, path) => return Some(file),
+            Ok(()) if is_file_at(&file, path) => return Some(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(PAUSE),
             Err(_) => return None,
@@ -45,9 +45,9 @@ fn open(path: &Path) -> io::Result<File> {
     options.write(true).open(path).or_else(|_| File::open(path))
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+fn is_file_at(file: &File, path: &Path) -> bool {
     let metadata = file
         .metadata()
-        .and_then(|ours| Ok((ours, fs::metadata(path)?)));
-    metadata.is_ok_and(|(ours, there)| platform::is_same_file(&ours, &there))
+        .and_then(|locked| Ok((locked, fs::metadata(path)?)));
+    metadata.is_ok_and(|(locked, current)| platform::is_same_file(&locked, &current))
 }

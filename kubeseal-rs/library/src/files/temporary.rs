@@ -1,6 +1,6 @@
 //! A temporary file, which becomes a new file or replaces an existing one.
 //!
-//! On Linux the file has no name until then, so a killed run leaves nothing behind. Replacing a
+//! On Linux the file has no name until that moment, so a killed run leaves nothing behind. Replacing a
 //! file requires a name for a moment, and a killed run may leave that file; see
 //! [`remove_leftovers`].
 
@@ -16,7 +16,7 @@ use crate::platform;
 const PREFIX: &str = ".seal-";
 const SUFFIX: &str = ".tmp";
 
-/// A completely written file that is not in its final place yet.
+/// A completely written file that does not have its final name yet.
 pub(super) enum Temporary {
     Unnamed(File),
     Named(NamedTempFile),
@@ -69,31 +69,31 @@ impl Temporary {
         before: &[u8],
         bytes: &[u8],
     ) -> io::Result<bool> {
-        let beside = self.with_name(path)?;
+        let temporary = self.with_name(path)?;
         if fs::read(path)? != before {
             return Ok(false);
         }
-        if !platform::exchange(&beside, path)? {
-            beside.persist(path)?;
+        if !platform::exchange(&temporary, path)? {
+            temporary.persist(path)?;
             return Ok(true);
         }
         // The previous file is now under the temporary name. If its content is not the one that was
         // read, exchange the files again.
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
-        let mut is_trusted = true;
+        let mut is_unchanged = true;
         loop {
-            let found = match fs::read(&beside) {
-                Ok(found) => found,
-                Err(error) => return Err(give_back(beside, path, error)),
+            let displaced = match fs::read(&temporary) {
+                Ok(displaced) => displaced,
+                Err(error) => return Err(restore_displaced(temporary, path, error)),
             };
-            if found == expected {
-                return Ok(is_trusted);
+            if displaced == expected {
+                return Ok(is_unchanged);
             }
-            is_trusted = false;
-            if let Err(error) = platform::exchange(&beside, path) {
-                return Err(give_back(beside, path, error));
+            is_unchanged = false;
+            if let Err(error) = platform::exchange(&temporary, path) {
+                return Err(restore_displaced(temporary, path, error));
             }
-            expected = std::mem::replace(&mut in_place, found);
+            expected = std::mem::replace(&mut in_place, displaced);
         }
     }
 
@@ -109,10 +109,10 @@ impl Temporary {
 }
 
 /// Restores a file that another program wrote and this process cannot read, so that it is not
-/// deleted with the temporary file. If that fails, it stays under the temporary name.
-fn give_back(beside: TempPath, path: &Path, error: io::Error) -> io::Error {
-    if !matches!(platform::exchange(&beside, path), Ok(true)) {
-        let _ = beside.keep();
+/// deleted with the temporary file. If that fails, the file stays under the temporary name.
+fn restore_displaced(temporary: TempPath, path: &Path, error: io::Error) -> io::Error {
+    if !matches!(platform::exchange(&temporary, path), Ok(true)) {
+        let _ = temporary.keep();
     }
     error
 }
@@ -153,7 +153,7 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Returns the process id in a name with this prefix.
+/// Returns the process id in a name with this prefix; `None` for any other name.
 pub fn process_of(name: &str, prefix: &str) -> Option<u32> {
     let (process, _) = name.strip_prefix(prefix)?.split_once('-')?;
     process.parse().ok()
@@ -176,12 +176,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         fs::write(&path, "ours").unwrap();
-        let theirs = NamedTempFile::new_in(folder.path())
+        let displaced = NamedTempFile::new_in(folder.path())
             .unwrap()
             .into_temp_path();
-        fs::write(&theirs, "theirs").unwrap();
-        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = give_back(theirs, &path, denied);
+        fs::write(&displaced, "theirs").unwrap();
+        let permission_error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = restore_displaced(displaced, &path, permission_error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -198,8 +198,8 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         remove_leftovers(folder.path());
-        let left = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, 3);
+        let count = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(count, 3);
         assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
     }
 
@@ -208,8 +208,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "theirs").unwrap();
-        let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
-        let error = ours.create(&path).unwrap_err();
+        let temporary = Temporary::write(folder.path(), b"ours", None).unwrap();
+        let error = temporary.create(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -219,12 +219,14 @@ mod tests {
     fn keeps_concurrent_changes_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        for (there, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
-            fs::write(&path, there).unwrap();
-            let ours = Temporary::write(folder.path(), b"ours", None).unwrap();
-            let is_trusted = ours.replace_if_unchanged(&path, b"read", b"ours").unwrap();
+        for (content, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
+            fs::write(&path, content).unwrap();
+            let temporary = Temporary::write(folder.path(), b"ours", None).unwrap();
+            let is_unchanged = temporary
+                .replace_if_unchanged(&path, b"read", b"ours")
+                .unwrap();
             assert_eq!(
-                (is_trusted, fs::read_to_string(&path).unwrap()),
+                (is_unchanged, fs::read_to_string(&path).unwrap()),
                 (want.0, want.1.to_owned())
             );
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -13,12 +13,12 @@ use gix::bstr::{BStr, BString, ByteSlice as _};
 use jiff::Timestamp;
 use memchr::memmem;
 
-use super::trees::{Change, Pair};
+use super::trees::{Change, EntryPair};
 use super::{GitError, Repository, work_tree};
 
 /// A sealed value and the file that contains it.
 #[derive(Debug, Clone, Copy)]
-pub struct Dated<'a> {
+pub struct SealedValue<'a> {
     /// The path of the file.
     pub file: &'a Path,
     /// The ciphertext of the value.
@@ -27,7 +27,7 @@ pub struct Dated<'a> {
 
 /// Returns when each value was committed; `None` if a value is not committed, or its repository
 /// cannot be read.
-pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
+pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
         let Ok(repository) = Repository::around(&root) else {
@@ -46,32 +46,32 @@ pub fn ages(values: &[Dated<'_>]) -> Vec<Option<Timestamp>> {
     times
 }
 
-fn by_work_tree(values: &[Dated<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
+fn by_work_tree(values: &[SealedValue<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
     let mut roots = BTreeMap::new();
-    let mut found: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    let mut by_root: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
     for (i, value) in values.iter().enumerate() {
         let folder = value.file.parent().unwrap_or(Path::new(""));
         let root = roots.entry(folder).or_insert_with(|| {
-            let whole = Path::new(".").join(folder).canonicalize().ok()?;
-            work_tree(&whole)
+            let resolved = Path::new(".").join(folder).canonicalize().ok()?;
+            work_tree(&resolved)
         });
         if let Some(root) = root {
-            found.entry(root.clone()).or_default().push(i);
+            by_root.entry(root.clone()).or_default().push(i);
         }
     }
-    found
+    by_root
 }
 
 /// Values whose commit has not been found yet, by the path of their file.
-type Undated = BTreeMap<BString, Vec<usize>>;
+type UndatedValues = BTreeMap<BString, Vec<usize>>;
 
 struct Search<'a> {
     repository: &'a Repository,
-    values: &'a [Dated<'a>],
+    values: &'a [SealedValue<'a>],
     /// The commits to visit, newest first.
     queue: BinaryHeap<(i64, ObjectId)>,
     /// The values that each commit in the queue contains.
-    undated: BTreeMap<ObjectId, Undated>,
+    undated: BTreeMap<ObjectId, UndatedValues>,
     times: &'a mut [Option<Timestamp>],
 }
 
@@ -80,10 +80,10 @@ impl Search<'_> {
         let Some(head) = self.repository.commit("HEAD") else {
             return Ok(());
         };
-        let undated = self.committed(head, indices)?;
+        let undated = self.committed_values(head, indices)?;
         self.pass_to(undated, head)?;
         while let Some((seconds, commit)) = self.queue.pop() {
-            // A commit with a wrong date can come up twice.
+            // A commit with a wrong date can be queued twice.
             let Some(mut undated) = self.undated.remove(&commit) else {
                 continue;
             };
@@ -101,21 +101,25 @@ impl Search<'_> {
     }
 
     /// Returns the values that the commit contains.
-    fn committed(&self, head: ObjectId, indices: &[usize]) -> Result<Undated, GitError> {
-        let mut undated = Undated::new();
+    fn committed_values(
+        &self,
+        head: ObjectId,
+        indices: &[usize],
+    ) -> Result<UndatedValues, GitError> {
+        let mut undated = UndatedValues::new();
         for i in indices {
-            if let Some(path) = self.repository.inside(self.values[*i].file) {
+            if let Some(path) = self.repository.git_path(self.values[*i].file) {
                 undated.entry(path).or_default().push(*i);
             }
         }
         let files = self
             .repository
             .blobs(head, &|path, _| leads_to_values(&undated, path))?;
-        let mut committed = Undated::new();
+        let mut committed = UndatedValues::new();
         for (path, blob) in files {
             if let Some(values) = undated.remove(&path) {
-                let (found, _) = self.split(values, blob)?;
-                add(&mut committed, [(path, found)]);
+                let (contained, _) = self.split(values, blob)?;
+                add(&mut committed, [(path, contained)]);
             }
         }
         Ok(committed)
@@ -124,15 +128,15 @@ impl Search<'_> {
     /// Passes values that the parent contains to the parent, and returns the others.
     fn pass_on(
         &mut self,
-        mut undated: Undated,
+        mut undated: UndatedValues,
         parent: ObjectId,
         commit: ObjectId,
-    ) -> Result<Undated, GitError> {
+    ) -> Result<UndatedValues, GitError> {
         let is_wanted = |path: &BStr, _: &_| leads_to_values(&undated, path);
         let changes = self.repository.changes(Some(parent), commit, &is_wanted)?;
-        let gone = self.removed(&changes, parent, commit)?;
-        let removed = Removed::of(&gone);
-        let (mut theirs, mut others) = (Vec::new(), Undated::new());
+        let removed_changes = self.removed_files(&changes, parent, commit)?;
+        let removed = RemovedFiles::from_changes(&removed_changes);
+        let (mut for_parent, mut remaining) = (Vec::new(), UndatedValues::new());
         for Change {
             path,
             before,
@@ -141,7 +145,7 @@ impl Search<'_> {
         {
             let before: Vec<_> = match (before, after) {
                 (_, None) => continue,
-                (None, Some(after)) => removed.like(path.as_bstr(), after.id),
+                (None, Some(after)) => removed.sources_of_rename(path.as_bstr(), after.id),
                 (Some(before), Some(_)) if before.mode.is_blob() => {
                     vec![(path.as_bstr(), before.id)]
                 }
@@ -151,23 +155,23 @@ impl Search<'_> {
                 continue;
             };
             for (path, blob) in before {
-                let (found, rest) = self.split(values, blob)?;
-                theirs.push((path.to_owned(), found));
-                values = rest;
+                let (contained, missing) = self.split(values, blob)?;
+                for_parent.push((path.to_owned(), contained));
+                values = missing;
             }
-            others.insert(path.clone(), values);
+            remaining.insert(path.clone(), values);
         }
         // The remaining values are in unchanged files. These are the majority, and are passed on
         // together.
-        add(&mut undated, theirs);
+        add(&mut undated, for_parent);
         self.pass_to(undated, parent)?;
-        others.retain(|_, values| !values.is_empty());
-        Ok(others)
+        remaining.retain(|_, values| !values.is_empty());
+        Ok(remaining)
     }
 
     /// Returns the files that a commit removed, if the commit also added a file that one of them
     /// may have become.
-    fn removed(
+    fn removed_files(
         &self,
         changes: &[Change],
         parent: ObjectId,
@@ -176,11 +180,11 @@ impl Search<'_> {
         if changes.iter().all(|change| change.before.is_some()) {
             return Ok(Vec::new());
         }
-        let is_removed = |_: &BStr, pair: &Pair| pair.before.is_some();
+        let is_removed = |_: &BStr, pair: &EntryPair| pair.before.is_some();
         self.repository.changes(Some(parent), commit, &is_removed)
     }
 
-    fn pass_to(&mut self, values: Undated, to: ObjectId) -> Result<(), GitError> {
+    fn pass_to(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -188,9 +192,9 @@ impl Search<'_> {
             add(undated, values);
             return Ok(());
         }
-        let failed = |error| self.repository.failed(&to, error);
-        let found = self.repository.git.find_commit(to).map_err(failed)?;
-        let seconds = found.time().map_err(failed)?.seconds;
+        let to_error = |error| self.repository.read_error(&to, error);
+        let commit = self.repository.git.find_commit(to).map_err(to_error)?;
+        let seconds = commit.time().map_err(to_error)?.seconds;
         self.queue.push((seconds, to));
         self.undated.insert(to, values);
         Ok(())
@@ -203,15 +207,15 @@ impl Search<'_> {
         blob: ObjectId,
     ) -> Result<(Vec<usize>, Vec<usize>), GitError> {
         let bytes = self.repository.blob(blob)?;
-        let stands = |i: &usize| {
-            let text = line(self.values[*i].text);
+        let is_contained = |i: &usize| {
+            let text = longest_line(self.values[*i].text);
             !text.is_empty() && memmem::find(&bytes, text.as_bytes()).is_some()
         };
-        Ok(values.into_iter().partition(stands))
+        Ok(values.into_iter().partition(is_contained))
     }
 }
 
-fn add(undated: &mut Undated, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
+fn add(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
     for (path, values) in more {
         if !values.is_empty() {
             undated.entry(path).or_default().extend(values);
@@ -220,30 +224,30 @@ fn add(undated: &mut Undated, more: impl IntoIterator<Item = (BString, Vec<usize
 }
 
 /// Returns whether the path is a file with undated values, or a folder above one.
-fn leads_to_values(undated: &Undated, path: &BStr) -> bool {
+fn leads_to_values(undated: &UndatedValues, path: &BStr) -> bool {
     let is_above = || {
-        let below = [path, "/".as_bytes()].concat();
-        let mut next = undated.range(BString::from(below.clone())..);
+        let prefix = [path, "/".as_bytes()].concat();
+        let mut next = undated.range(BString::from(prefix.clone())..);
         next.next()
-            .is_some_and(|(file, _)| file.starts_with(&below))
+            .is_some_and(|(file, _)| file.starts_with(&prefix))
     };
     undated.contains_key(path) || is_above()
 }
 
-/// Returns the longest line of a value, to search for: a file may wrap it over several lines.
-fn line(text: &str) -> &str {
+/// Returns the longest line of a value, to search for: a file may wrap a value over several lines.
+fn longest_line(text: &str) -> &str {
     let lines = text.split_ascii_whitespace();
     lines.max_by_key(|line| line.len()).unwrap_or_default()
 }
 
 /// The files that a commit removed. An added file may be a renamed one of these.
-struct Removed<'a> {
+struct RemovedFiles<'a> {
     by_blob: BTreeMap<ObjectId, Vec<&'a BStr>>,
     by_name: BTreeMap<&'a [u8], Vec<(&'a BStr, ObjectId)>>,
 }
 
-impl<'a> Removed<'a> {
-    fn of(changes: &'a [Change]) -> Self {
+impl<'a> RemovedFiles<'a> {
+    fn from_changes(changes: &'a [Change]) -> Self {
         let (mut by_blob, mut by_name) = (BTreeMap::new(), BTreeMap::new());
         for change in changes {
             if let Change {
@@ -255,8 +259,8 @@ impl<'a> Removed<'a> {
             {
                 let path = path.as_bstr();
                 by_blob.entry(before.id).or_insert_with(Vec::new).push(path);
-                let named = by_name.entry(name(path)).or_insert_with(Vec::new);
-                named.push((path, before.id));
+                let same_name = by_name.entry(name(path)).or_insert_with(Vec::new);
+                same_name.push((path, before.id));
             }
         }
         Self { by_blob, by_name }
@@ -264,7 +268,7 @@ impl<'a> Removed<'a> {
 
     /// Returns removed files with the same bytes or, if there are none, with the same name in
     /// another folder.
-    fn like(&self, path: &BStr, blob: ObjectId) -> Vec<(&'a BStr, ObjectId)> {
+    fn sources_of_rename(&self, path: &BStr, blob: ObjectId) -> Vec<(&'a BStr, ObjectId)> {
         if let Some(paths) = self.by_blob.get(&blob) {
             return paths.iter().map(|path| (*path, blob)).collect();
         }
@@ -283,11 +287,12 @@ mod tests {
     use super::super::tests::TestRepository;
     use super::*;
 
-    /// With one pass for each value, the time would grow with the product of values and commits.
+    /// Guards against one pass for each value, which would take time proportional to the product of values
+    /// and commits.
     #[test]
     fn dates_all_values_of_a_tree_in_one_pass() {
-        let made = TestRepository::new();
-        let folder = made.root().join("folder");
+        let fixture = TestRepository::new();
+        let folder = fixture.root().join("folder");
         fs::create_dir(&folder).unwrap();
         let (files, texts): (Vec<_>, Vec<_>) = (0..50)
             .map(|i| (folder.join(format!("{i}.yaml")), format!("sealed-{i}")))
@@ -296,12 +301,14 @@ mod tests {
             for (file, text) in files.iter().zip(&texts) {
                 fs::write(file, format!("a: {text}\ncommit: {commit}\n")).unwrap();
             }
-            made.commit("x");
+            fixture.commit("x");
         }
         let values = files.iter().zip(&texts);
-        let values: Vec<_> = values.map(|(file, text)| Dated { file, text }).collect();
+        let values: Vec<_> = values
+            .map(|(file, text)| SealedValue { file, text })
+            .collect();
         let visited = |count: usize| {
-            let repository = Repository::around(made.root()).unwrap();
+            let repository = Repository::around(fixture.root()).unwrap();
             let mut times = vec![None; count];
             let mut search = Search {
                 repository: &repository,
@@ -314,10 +321,10 @@ mod tests {
             assert!(times.iter().all(Option::is_some), "{count}");
             repository.visited.get()
         };
-        let one = visited(1);
-        assert!(one > 0);
+        let visited_for_one = visited(1);
+        assert!(visited_for_one > 0);
         for count in [10, 50] {
-            assert_eq!(visited(count), one, "{count}");
+            assert_eq!(visited(count), visited_for_one, "{count}");
         }
     }
 }

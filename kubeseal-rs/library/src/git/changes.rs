@@ -11,7 +11,7 @@ use gix::objs::Kind;
 use ignore::{DirEntry, WalkBuilder};
 use zeroize::Zeroizing;
 
-use super::{GitError, Repository, folder, index, of_path, to_path};
+use super::{GitError, Repository, folder, index, to_git_path, to_path};
 use crate::files;
 
 /// The size limit, in bytes, for reading a file of the work tree.
@@ -22,56 +22,63 @@ type Files = BTreeMap<BString, ObjectId>;
 
 /// The differences between two states of a repository.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Differing {
+pub struct Differences {
     /// The paths of the files, from the root.
     pub files: BTreeSet<PathBuf>,
     /// Folders that cannot be listed, by their path from the root, with the reason. Untracked files in
     /// them are unknown.
     pub unlisted: BTreeMap<PathBuf, String>,
-    /// The hashes of files that the index has and Git does not check out, by their path from the root.
+    /// The hashes of files in the index that Git does not check out, by their path from the root.
     pub skipped: BTreeMap<PathBuf, ObjectId>,
-    /// Other repositories in the work tree, which are no submodules, by their path from the root.
+    /// Other repositories in the work tree that are not submodules, by their path from the root.
     pub nested: BTreeSet<PathBuf>,
 }
 
-/// What the work tree contains.
+/// The content of the work tree.
 #[derive(Default)]
-struct Found {
+struct WorkTreeContent {
     files: BTreeSet<BString>,
     unlisted: BTreeMap<PathBuf, String>,
     nested: BTreeSet<PathBuf>,
 }
 
 impl Repository {
-    /// Returns the files that differ between two commits, or all files of the second one if there is no first one.
+    /// Returns the files that differ between two commits, or all files of the second commit if there is no first one.
     ///
     /// # Errors
     ///
     /// Fails if the repository is malformed.
-    pub fn differing(&self, from: Option<ObjectId>, to: ObjectId) -> Result<Differing, GitError> {
+    pub fn differences(
+        &self,
+        from: Option<ObjectId>,
+        to: ObjectId,
+    ) -> Result<Differences, GitError> {
         let changes = self.changes(from, to, &|_, _| true)?;
         let paths = changes.iter().map(|change| to_path(change.path.as_bstr()));
-        Ok(Differing {
+        Ok(Differences {
             files: paths.collect(),
-            ..Differing::default()
+            ..Differences::default()
         })
     }
 
     /// Returns the files that differ between a commit and the work tree, or all files if there is no commit. Untracked
-    /// files that are not ignored count as added. A file that cannot be read counts as different. A file outside a sparse
-    /// checkout is as in the index.
+    /// files that are not ignored count as added. A file that cannot be read counts as different. For a file outside a
+    /// sparse checkout, the version in the index counts.
     ///
     /// # Errors
     ///
     /// Fails if the repository is malformed.
-    pub fn differing_from_work_tree(&self, from: Option<ObjectId>) -> Result<Differing, GitError> {
-        let committed = from.map(|from| self.committed(from)).transpose()?;
+    pub fn differences_from_work_tree(
+        &self,
+        from: Option<ObjectId>,
+    ) -> Result<Differences, GitError> {
+        let committed = from.map(|from| self.committed_files(from)).transpose()?;
         let committed = committed.unwrap_or_default();
-        let unchanged = self.unchanged()?;
-        let skipped = self.skipped()?;
-        let found = self.files_of_work_tree()?;
+        let unchanged = self.unchanged_files()?;
+        let skipped = self.skipped_files()?;
+        let content = self.files_of_work_tree()?;
         let mut paths: BTreeSet<BString> = committed.keys().cloned().collect();
-        paths.extend(found.files);
+        paths.extend(content.files);
         paths.extend(skipped.keys().cloned());
         paths.retain(|path| {
             let before = committed.get(path);
@@ -83,16 +90,16 @@ impl Repository {
         });
         let paths = paths.iter().map(|path| to_path(path.as_bstr()));
         let by_path = |(path, id): (BString, _)| (to_path(path.as_bstr()), id);
-        Ok(Differing {
+        Ok(Differences {
             files: paths.filter(|path| is_inside(path)).collect(),
-            unlisted: found.unlisted,
+            unlisted: content.unlisted,
             skipped: skipped.into_iter().map(by_path).collect(),
-            nested: found.nested,
+            nested: content.nested,
         })
     }
 
-    /// Returns the files that Git does not check out, and that are not in the work tree.
-    fn skipped(&self) -> Result<Files, GitError> {
+    /// Returns the files that Git does not check out and that are missing in the work tree.
+    fn skipped_files(&self) -> Result<Files, GitError> {
         let mut skipped = self.not_checked_out()?;
         let is_missing = |path: &BString| {
             let file = self.root.join(to_path(path.as_bstr()));
@@ -109,7 +116,7 @@ impl Repository {
     /// # Errors
     ///
     /// Fails with the reason if the file cannot be read, or is a pipe, a device or too large.
-    pub fn in_work_tree(&self, file: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+    pub fn read_in_work_tree(&self, file: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
         if !self.is_without_link(file) {
             return Ok(None);
         }
@@ -132,50 +139,51 @@ impl Repository {
     ///
     /// Fails if the repository is malformed.
     pub fn has_history(&self, file: &Path) -> Result<bool, GitError> {
-        let (Some(path), Some(head)) = (self.inside(file), self.commit("HEAD")) else {
+        let (Some(path), Some(head)) = (self.git_path(file), self.commit("HEAD")) else {
             return Ok(false);
         };
         for commit in self.history([head])? {
-            let found = self.entry_at(commit, &to_path(path.as_bstr()))?;
-            if found.is_some() {
+            let entry = self.entry_at(commit, &to_path(path.as_bstr()))?;
+            if entry.is_some() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn committed(&self, commit: ObjectId) -> Result<Files, GitError> {
+    fn committed_files(&self, commit: ObjectId) -> Result<Files, GitError> {
         Ok(self.blobs(commit, &|_, _| true)?.into_iter().collect())
     }
 
     /// Returns the tracked files whose size and timestamps are the same as when Git hashed them.
-    fn unchanged(&self) -> Result<Files, GitError> {
+    fn unchanged_files(&self) -> Result<Files, GitError> {
         let index = self.index()?;
-        let exactly = stat::Options::default();
+        let options = stat::Options::default();
         let is_same = |path: &BString, seen: &Stat| {
-            let there = gix::index::fs::Metadata::from_path_no_follow(
+            let metadata = gix::index::fs::Metadata::from_path_no_follow(
                 &self.root.join(to_path(path.as_bstr())),
             );
-            let there = there.ok().filter(gix::index::fs::Metadata::is_file);
-            let there = there.and_then(|there| Stat::from_fs(&there).ok());
-            there.is_some_and(|there| {
-                there.matches(seen, exactly) && !seen.is_racy(index.timestamp(), exactly)
+            let metadata = metadata.ok().filter(gix::index::fs::Metadata::is_file);
+            let metadata = metadata.and_then(|metadata| Stat::from_fs(&metadata).ok());
+            metadata.is_some_and(|metadata| {
+                metadata.matches(seen, options) && !seen.is_racy(index.timestamp(), options)
             })
         };
-        let same = index::tracked(&index).filter(|(path, entry)| is_same(path, &entry.stat));
-        Ok(same.map(|(path, entry)| (path, entry.id)).collect())
+        let unchanged =
+            index::tracked_files(&index).filter(|(path, entry)| is_same(path, &entry.stat));
+        Ok(unchanged.map(|(path, entry)| (path, entry.id)).collect())
     }
 
     /// Returns the tracked files and the untracked files that are not ignored, the folders that cannot be listed, and other
     /// repositories. The files in the folder of a submodule never belong to this repository.
-    fn files_of_work_tree(&self) -> Result<Found, GitError> {
+    fn files_of_work_tree(&self) -> Result<WorkTreeContent, GitError> {
         let index = self.index()?;
-        let mut found = Found {
-            files: index::tracked(&index).map(|(path, _)| path).collect(),
-            ..Found::default()
+        let mut content = WorkTreeContent {
+            files: index::tracked_files(&index).map(|(path, _)| path).collect(),
+            ..WorkTreeContent::default()
         };
         let modules: BTreeSet<PathBuf> = self.submodule_folders()?;
-        let failed = Arc::new(Mutex::new(None));
+        let walk_error = Arc::new(Mutex::new(None));
         let nested = Arc::new(Mutex::new(BTreeSet::new()));
         folder::check_ignored(&self.root)?;
         let walk = WalkBuilder::new(&self.root)
@@ -183,14 +191,14 @@ impl Repository {
             .ignore(false)
             .parents(false)
             .filter_entry({
-                let (failed, nested) = (Arc::clone(&failed), Arc::clone(&nested));
+                let (walk_error, nested) = (Arc::clone(&walk_error), Arc::clone(&nested));
                 move |entry| {
                     let is_module = modules.contains(entry.path());
                     let is_nested = !is_module && is_nested(entry);
                     if let (true, Ok(mut nested)) = (is_nested, nested.lock()) {
                         nested.insert(entry.path().to_owned());
                     }
-                    !is_module && !is_nested && is_visited(entry, &failed)
+                    !is_module && !is_nested && is_visited(entry, &walk_error)
                 }
             })
             .build();
@@ -198,41 +206,44 @@ impl Repository {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    found.unlisted.extend(self.unlisted(&error));
+                    content.unlisted.extend(self.unlisted_folder(&error));
                     continue;
                 }
             };
             let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
             let path = entry.path().strip_prefix(&self.root);
-            let path = path.ok().filter(|_| is_file).and_then(of_path);
-            found.files.extend(path);
+            let path = path.ok().filter(|_| is_file).and_then(to_git_path);
+            content.files.extend(path);
         }
         let nested = nested.lock().map(|mut nested| std::mem::take(&mut *nested));
         let nested = nested.unwrap_or_default().into_iter();
         let from_root = |path: PathBuf| Some(path.strip_prefix(&self.root).ok()?.to_owned());
-        found.nested = nested.filter_map(from_root).collect();
-        let failed = failed.lock().ok().and_then(|mut failed| failed.take());
-        failed.map_or(Ok(found), Err)
+        content.nested = nested.filter_map(from_root).collect();
+        let walk_error = walk_error
+            .lock()
+            .ok()
+            .and_then(|mut walk_error| walk_error.take());
+        walk_error.map_or(Ok(content), Err)
     }
 
     /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed
-    /// meanwhile.
-    fn unlisted(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
+    /// meanwhile, and for an error without a path.
+    fn unlisted_folder(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
         use ignore::Error::{WithDepth, WithPath};
         let path = match error {
-            WithDepth { err, .. } => return self.unlisted(err),
+            WithDepth { err, .. } => return self.unlisted_folder(err),
             WithPath { path, .. } => path.strip_prefix(&self.root).ok()?,
             _ => return None,
         };
         // The text of the error repeats the path.
         let kind = error.io_error()?.kind();
-        let is_gone = kind == std::io::ErrorKind::NotFound;
-        (!is_gone).then(|| (path.to_owned(), files::system_text(&kind.into())))
+        let is_missing = kind == std::io::ErrorKind::NotFound;
+        (!is_missing).then(|| (path.to_owned(), files::system_text(&kind.into())))
     }
 
     /// Returns the hash of a file; `None` if it does not exist.
     fn hash_in_work_tree(&self, path: &BString) -> Result<Option<ObjectId>, String> {
-        let Some(bytes) = self.in_work_tree(&to_path(path.as_bstr()))? else {
+        let Some(bytes) = self.read_in_work_tree(&to_path(path.as_bstr()))? else {
             return Ok(None);
         };
         let hash = gix::objs::compute_hash(self.git.object_hash(), Kind::Blob, &bytes);
@@ -241,8 +252,8 @@ impl Repository {
 }
 
 /// Returns whether the walk visits this entry: it belongs to this repository, and its `.gitignore` is
-/// safe to read.
-fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
+/// safe to read. Stores the error of an unsafe one in `walk_error`.
+fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;
     }
@@ -251,19 +262,19 @@ fn is_visited(entry: &DirEntry, failed: &Mutex<Option<GitError>>) -> bool {
     }
     let checked = folder::check_ignored(entry.path());
     let is_safe = checked.is_ok();
-    if let (Err(error), Ok(mut failed)) = (checked, failed.lock()) {
-        *failed = Some(error);
+    if let (Err(error), Ok(mut walk_error)) = (checked, walk_error.lock()) {
+        *walk_error = Some(error);
     }
     is_safe
 }
 
 /// Returns whether a path stays below the root. A tree object can contain any name, such as `..`.
 fn is_inside(path: &Path) -> bool {
-    let is_plain = |part| match part {
+    let is_normal = |part| match part {
         Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
         _ => false,
     };
-    path.components().all(is_plain)
+    path.components().all(is_normal)
 }
 
 /// Returns whether the entry is the work tree of another repository.

@@ -8,7 +8,7 @@ use gix::refs::TargetRef;
 use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
-use super::trees::{Change, Entry, MAX_ENTRIES, Pair};
+use super::trees::{Change, Entry, EntryPair, MAX_ENTRIES};
 use super::{GitError, Repository};
 
 /// A local or remote branch.
@@ -43,32 +43,32 @@ impl Repository {
     ///
     /// Fails if a reference is malformed.
     pub fn branches(&self) -> Result<Vec<Branch>, GitError> {
-        let mut found = Vec::new();
+        let mut branches = Vec::new();
         for prefix in ["refs/heads/", "refs/remotes/"] {
             for (name, commit) in self.references(prefix)? {
                 let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
-                found.push(Branch { name, commit });
+                branches.push(Branch { name, commit });
             }
         }
-        Ok(found)
+        Ok(branches)
     }
 
     /// Returns names and commits of the references with this prefix. Symbolic references, and
     /// references to anything but a commit, are left out.
     fn references(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
-        let failed = |error| self.failed(&"references", error);
-        let references = self.git.references().map_err(failed)?;
-        let mut found = Vec::new();
-        for reference in references.all().map_err(failed)? {
-            let mut reference = reference.map_err(failed)?;
+        let to_error = |error| self.read_error(&"references", error);
+        let references = self.git.references().map_err(to_error)?;
+        let mut commits = Vec::new();
+        for reference in references.all().map_err(to_error)? {
+            let mut reference = reference.map_err(to_error)?;
             let name = reference.name().as_bstr().to_string();
             let is_symbolic = matches!(reference.target(), TargetRef::Symbolic(_));
             if name.starts_with(prefix) && !is_symbolic {
                 let commit = reference.peel_to_commit().ok();
-                found.extend(commit.map(|commit| (name, commit.id)));
+                commits.extend(commit.map(|commit| (name, commit.id)));
             }
         }
-        Ok(found)
+        Ok(commits)
     }
 
     /// Returns paths and hashes of the files in a commit.
@@ -78,16 +78,16 @@ impl Repository {
     /// Fails if the repository is malformed.
     pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
         let files = self.blobs(commit, &|_, _| true)?.into_iter();
-        let mut found: Vec<_> = files.map(|(path, id)| (path.to_string(), id)).collect();
-        found.sort();
-        Ok(found)
+        let mut paths: Vec<_> = files.map(|(path, id)| (path.to_string(), id)).collect();
+        paths.sort();
+        Ok(paths)
     }
 
-    /// Returns paths and hashes of the wanted files in a commit, without symbolic links.
+    /// Returns paths and hashes of the files in a commit that `is_wanted` selects, without symbolic links.
     pub(super) fn blobs(
         &self,
         commit: ObjectId,
-        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+        is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<(BString, ObjectId)>, GitError> {
         let files = self.changes(None, commit, is_wanted)?.into_iter();
         let blob = |entry: Entry| entry.mode.is_blob().then_some(entry.id);
@@ -95,7 +95,7 @@ impl Repository {
         Ok(blobs.collect())
     }
 
-    /// Returns every version of every file that is reachable from any reference, with the commit
+    /// Returns every version of every file that is reachable from HEAD or any reference, with the commit
     /// that introduced it, newest first. `is_wanted` selects files by path.
     ///
     /// # Errors
@@ -110,24 +110,24 @@ impl Repository {
             .into_iter()
             .collect();
         tips.extend(self.references("refs/")?.into_iter().map(|(_, id)| id));
-        let mut found = Vec::new();
+        let mut versions = Vec::new();
         for id in self.history(tips)? {
-            let mut brought = BTreeSet::new();
+            let mut introduced = BTreeSet::new();
             for change in self.changes_of(id)? {
                 if let Some((path, blob)) = introduced_by(&change)
                     && is_wanted(&path)
                 {
-                    brought.insert((path, blob));
+                    introduced.insert((path, blob));
                 }
             }
-            if !brought.is_empty() {
-                self.describe(id, brought, &mut found)?;
+            if !introduced.is_empty() {
+                self.add_versions(id, introduced, &mut versions)?;
             }
-            if found.len() > MAX_ENTRIES {
+            if versions.len() > MAX_ENTRIES {
                 return Err(self.too_many_entries(&BString::default()));
             }
         }
-        Ok(found)
+        Ok(versions)
     }
 
     /// Returns these commits and all their ancestors, newest first.
@@ -141,19 +141,19 @@ impl Repository {
             let ids = commits.map(|commit| Ok(commit?.id));
             ids.collect::<Result<Vec<_>, gix::Error>>()
         });
-        commits.map_err(|error| self.failed(&"history", error))
+        commits.map_err(|error| self.read_error(&"history", error))
     }
 
     /// Returns the parents of a commit that the repository contains. A shallow clone lacks older
     /// commits.
     pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
-        let found = self.git.find_commit(commit);
-        let found = found.map_err(|error| self.failed(&commit, error))?;
+        let found_commit = self.git.find_commit(commit);
+        let found_commit = found_commit.map_err(|error| self.read_error(&commit, error))?;
         let shallow = self.git.shallow_commits().ok().flatten();
         if shallow.is_some_and(|ends| ends.contains(&commit)) {
             return Ok(Vec::new());
         }
-        Ok(found.parent_ids().map(gix::Id::detach).collect())
+        Ok(found_commit.parent_ids().map(gix::Id::detach).collect())
     }
 
     /// Returns the differences between a commit and each of its parents.
@@ -162,11 +162,11 @@ impl Repository {
         if parents.is_empty() {
             return self.changes(None, commit, &|_, _| true);
         }
-        let mut found = Vec::new();
+        let mut changes = Vec::new();
         for parent in parents {
-            found.extend(self.changes(Some(parent), commit, &|_, _| true)?);
+            changes.extend(self.changes(Some(parent), commit, &|_, _| true)?);
         }
-        Ok(found)
+        Ok(changes)
     }
 
     /// Returns the files that differ between two commits, or all files of the second commit if
@@ -175,25 +175,27 @@ impl Repository {
         &self,
         from: Option<ObjectId>,
         to: ObjectId,
-        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+        is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let from = from.map(|from| self.tree_of(from)).transpose()?;
         let to = self.tree_of(to)?;
         self.compare_trees(from.map(|tree| tree.id), Some(to.id), is_wanted)
     }
 
-    fn describe(
+    fn add_versions(
         &self,
         id: ObjectId,
-        brought: BTreeSet<(String, ObjectId)>,
-        found: &mut Vec<Version>,
+        introduced: BTreeSet<(String, ObjectId)>,
+        versions: &mut Vec<Version>,
     ) -> Result<(), GitError> {
         let commit = self.git.find_commit(id);
-        let commit = commit.map_err(|error| self.failed(&id, error))?;
-        let author = commit.author().map_err(|error| self.failed(&id, error))?;
+        let commit = commit.map_err(|error| self.read_error(&id, error))?;
+        let author = commit
+            .author()
+            .map_err(|error| self.read_error(&id, error))?;
         let time = author.time().unwrap_or_default();
-        for (path, blob) in brought {
-            found.push(Version {
+        for (path, blob) in introduced {
+            versions.push(Version {
                 commit: id.to_string(),
                 author: format!(
                     "{} <{}>",
@@ -212,6 +214,6 @@ impl Repository {
 /// Returns the path and hash of a file or symbolic link that a change adds or modifies.
 fn introduced_by(change: &Change) -> Option<(String, ObjectId)> {
     let after = change.after?;
-    let is_brought = after.mode.is_blob_or_symlink();
-    is_brought.then(|| (change.path.to_string(), after.id))
+    let is_file = after.mode.is_blob_or_symlink();
+    is_file.then(|| (change.path.to_string(), after.id))
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use gix::bstr::{BString, ByteSlice as _};
 use gix::config::Source;
 
-use super::folder::leads_to;
+use super::folder::read_path_file;
 use super::{GitError, Repository, to_path};
 
 impl Repository {
     /// Returns the hooks folder: in the repository, or where the user's or the system's
-    /// configuration sets it. Both may set a path relative to the root, where hooks run.
+    /// configuration sets it. Such a path may be relative to the root, where hooks run.
     ///
     /// # Errors
     ///
@@ -18,30 +18,30 @@ impl Repository {
     /// another repository: the author of the repository may have written either, so that an
     /// executable file is written elsewhere.
     pub fn hooks(&self) -> Result<PathBuf, GitError> {
-        let usual = self.git.common_dir().join("hooks");
-        let Some((named, by)) = self.named_hooks() else {
-            return self.own(usual);
+        let default = self.git.common_dir().join("hooks");
+        let Some((path, source)) = self.configured_hooks() else {
+            return self.require_own(default);
         };
-        if matches!(by, Source::Local | Source::Worktree) {
-            return Err(GitError::HooksElsewhere(named.to_string()));
+        if matches!(source, Source::Local | Source::Worktree) {
+            return Err(GitError::HooksElsewhere(path.to_string()));
         }
         let home = gix::path::env::home_dir();
         let context = gix::config::path::interpolate::Context {
             home_dir: home.as_deref(),
             ..Default::default()
         };
-        let path = gix::config::Path::from(std::borrow::Cow::Owned(named));
+        let path = gix::config::Path::from(std::borrow::Cow::Owned(path));
         let path = path.interpolate(context);
-        let path = path.map_err(|error| self.failed(&"core.hooksPath", error))?;
+        let path = path.map_err(|error| self.read_error(&"core.hooksPath", error))?;
         Ok(self.root.join(path))
     }
 
     /// Returns the hooks folder if it is below the root, or in a repository that names this work
     /// tree.
-    fn own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
+    fn require_own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
         let common = self.git.common_dir().canonicalize().ok();
         let is_own = common.is_some_and(|common| {
-            common.starts_with(&self.root) || self.names_this(&common) == Some(true)
+            common.starts_with(&self.root) || self.has_this_work_tree(&common) == Some(true)
         });
         if is_own {
             Ok(hooks)
@@ -51,14 +51,16 @@ impl Repository {
     }
 
     /// Returns whether a repository elsewhere names this work tree, as a linked work tree or as the
-    /// work tree of a submodule.
-    fn names_this(&self, common: &Path) -> Option<bool> {
+    /// work tree of a submodule; `None` if its files cannot be read.
+    fn has_this_work_tree(&self, common: &Path) -> Option<bool> {
         let private = self.git.git_dir().canonicalize().ok()?;
         if private == common {
             let root = private.join(self.configured_work_tree()?).canonicalize();
             return Some(root.ok()? == self.root);
         }
-        let file = leads_to(&private.join("gitdir"), "")?.canonicalize().ok()?;
+        let file = read_path_file(&private.join("gitdir"), "")?
+            .canonicalize()
+            .ok()?;
         let is_listed = private.parent()? == common.join("worktrees");
         Some(is_listed && file == self.root.join(".git"))
     }
@@ -67,20 +69,23 @@ impl Repository {
     fn configured_work_tree(&self) -> Option<PathBuf> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;
-        let own = sections.filter(|section| matches!(section.meta().source, Source::Local));
-        let path = own.filter_map(|section| section.value("worktree")).last()?;
+        let own_sections =
+            sections.filter(|section| matches!(section.meta().source, Source::Local));
+        let path = own_sections
+            .filter_map(|section| section.value("worktree"))
+            .last()?;
         Some(to_path(path.as_bstr()))
     }
 
     /// Returns the last value of `core.hooksPath`, and which configuration file it comes from.
-    fn named_hooks(&self) -> Option<(BString, Source)> {
+    fn configured_hooks(&self) -> Option<(BString, Source)> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;
-        let named = sections.filter(|section| section.header().subsection_name().is_none());
-        let named = named.filter_map(|section| {
+        let values = sections.filter(|section| section.header().subsection_name().is_none());
+        let values = values.filter_map(|section| {
             let value = section.value("hooksPath")?;
             Some((value.as_bstr().to_owned(), section.meta().source))
         });
-        named.last()
+        values.last()
     }
 }

@@ -17,27 +17,27 @@ use super::{GitError, Repository, folder, to_path};
 pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
 
 impl Repository {
-    /// Returns whether the file is committed or staged.
+    /// Returns whether the file is in the index.
     ///
     /// # Errors
     ///
     /// Fails if the index is malformed.
-    pub fn tracks(&self, file: &Path) -> Result<bool, GitError> {
-        let Some(path) = self.inside(file) else {
+    pub fn is_tracked(&self, file: &Path) -> Result<bool, GitError> {
+        let Some(path) = self.git_path(file) else {
             return Ok(false);
         };
         let index = self.index()?;
         Ok(index.entry_by_path(path.as_bstr()).is_some())
     }
 
-    /// Returns whether the file is untracked and a `.gitignore` or another ignore list of the user
-    /// names it.
+    /// Returns whether the file is untracked and matches a `.gitignore` or another ignore list of
+    /// the user.
     ///
     /// # Errors
     ///
-    /// Fails if the index or a list is malformed.
-    pub fn ignores(&self, file: &Path) -> Result<bool, GitError> {
-        let Some(path) = self.inside(file) else {
+    /// Fails if the index or an ignore list is malformed.
+    pub fn is_ignored(&self, file: &Path) -> Result<bool, GitError> {
+        let Some(path) = self.git_path(file) else {
             return Ok(false);
         };
         let index = self.index()?;
@@ -45,16 +45,16 @@ impl Repository {
             return Ok(false);
         }
         let file = to_path(path.as_bstr());
-        for above in file.ancestors().skip(1) {
-            folder::check_ignored(&self.root.join(above))?;
+        for folder in file.ancestors().skip(1) {
+            folder::check_ignored(&self.root.join(folder))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);
         let ignored = ignored.and_then(|mut lists| {
-            let at = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
-            Ok(at.is_excluded())
+            let platform = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
+            Ok(platform.is_excluded())
         });
-        ignored.map_err(|error| self.failed(&"lists of ignored files", error))
+        ignored.map_err(|error| self.read_error(&"lists of ignored files", error))
     }
 
     /// Returns the staged content of a file, not the one in the work tree. The content may be a plain
@@ -63,9 +63,9 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if the file is not staged, or the repository is malformed.
-    pub fn staged(&self, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
+    pub fn staged_content(&self, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
         let index = self.index()?;
-        let path = self.inside(file);
+        let path = self.git_path(file);
         let entry = path.and_then(|path| {
             let stage = Stage::Unconflicted;
             let entry = index.entry_by_path_and_stage(path.as_bstr(), stage)?;
@@ -82,47 +82,47 @@ impl Repository {
     /// Fails if the repository is malformed.
     pub fn staged_files(&self) -> Result<Vec<PathBuf>, GitError> {
         let index = self.index()?;
-        let committed = self.committed_tree()?;
-        let mut found = Vec::new();
+        let committed = self.committed_index()?;
+        let mut files = Vec::new();
         for entry in index.entries() {
             let path = entry.path(&index);
             if entry.mode == Mode::DIR {
                 // A sparse index has one entry for a whole folder that is not checked out.
-                self.files_of_sparse(entry, path, &committed, &mut found)?;
+                self.add_sparse_folder(entry, path, &committed, &mut files)?;
             } else if is_file(entry) && !is_same(&committed, path, entry) {
-                found.push(self.root.join(to_path(path)));
+                files.push(self.root.join(to_path(path)));
             }
         }
-        Ok(found)
+        Ok(files)
     }
 
-    /// Returns the absolute paths and contents of the wanted files of the index, staged or committed. The
+    /// Returns the absolute paths and contents of the files in the index that `is_wanted` selects. The
     /// contents may be plain values. Skips files that a partial clone has not fetched.
     ///
     /// # Errors
     ///
     /// Fails if the repository is malformed.
-    pub fn indexed(&self, is_wanted: impl Fn(&Path) -> bool) -> Result<Contents, GitError> {
-        let mut found = Vec::new();
+    pub fn indexed_files(&self, is_wanted: impl Fn(&Path) -> bool) -> Result<Contents, GitError> {
+        let mut entries = Vec::new();
         self.visit_index(&mut |path, entry, _| {
             let path = self.root.join(to_path(path));
             if is_file(entry) && is_wanted(&path) && self.git.has_object(entry.id) {
-                found.push((path, entry.id));
+                entries.push((path, entry.id));
             }
         })?;
         let read = |(path, id)| Ok((path, self.blob(id)?));
-        found.into_iter().map(read).collect()
+        entries.into_iter().map(read).collect()
     }
 
     /// Returns paths and hashes of the regular files that Git does not check out, such as those outside a sparse checkout.
     pub(super) fn not_checked_out(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
-        let mut found = BTreeMap::new();
+        let mut files = BTreeMap::new();
         self.visit_index(&mut |path, entry, is_skipped| {
             if is_skipped && is_file(entry) && entry.mode != Mode::SYMLINK {
-                found.insert(path.to_owned(), entry.id);
+                files.insert(path.to_owned(), entry.id);
             }
         })?;
-        Ok(found)
+        Ok(files)
     }
 
     /// Visits all entries of the index with their path, and whether Git does not check them out. A sparse index has one
@@ -135,56 +135,56 @@ impl Repository {
                 visit(entry.path(&index), entry, is_skipped);
                 continue;
             }
-            let below = self.index_of(entry.id)?;
-            for inner in below.entries() {
-                let mut whole = entry.path(&index).to_owned();
-                whole.extend_from_slice(inner.path(&below));
-                visit(whole.as_bstr(), inner, true);
+            let folder_index = self.index_from_tree(entry.id)?;
+            for inner_entry in folder_index.entries() {
+                let mut path = entry.path(&index).to_owned();
+                path.extend_from_slice(inner_entry.path(&folder_index));
+                visit(path.as_bstr(), inner_entry, true);
             }
         }
         Ok(())
     }
 
-    fn files_of_sparse(
+    fn add_sparse_folder(
         &self,
         entry: &Entry,
         path: &BStr,
         committed: &State,
-        found: &mut Vec<PathBuf>,
+        files: &mut Vec<PathBuf>,
     ) -> Result<(), GitError> {
-        let staged = self.index_of(entry.id)?;
+        let staged = self.index_from_tree(entry.id)?;
         for entry in staged.entries() {
-            let mut whole = path.to_owned();
-            whole.extend_from_slice(entry.path(&staged));
-            if is_file(entry) && !is_same(committed, whole.as_bstr(), entry) {
-                found.push(self.root.join(to_path(whole.as_bstr())));
+            let mut full_path = path.to_owned();
+            full_path.extend_from_slice(entry.path(&staged));
+            if is_file(entry) && !is_same(committed, full_path.as_bstr(), entry) {
+                files.push(self.root.join(to_path(full_path.as_bstr())));
             }
         }
         Ok(())
     }
 
     /// Returns the last commit as an index; empty if there is no commit.
-    fn committed_tree(&self) -> Result<gix::index::File, GitError> {
+    fn committed_index(&self) -> Result<gix::index::File, GitError> {
         let tree = self.git.head_tree_id_or_empty();
-        let tree = tree.map_err(|error| self.failed(&"the last commit", error))?;
-        self.index_of(tree.detach())
+        let tree = tree.map_err(|error| self.read_error(&"the last commit", error))?;
+        self.index_from_tree(tree.detach())
     }
 
     /// Returns a tree as an index, if it is within the limits.
-    fn index_of(&self, tree: ObjectId) -> Result<gix::index::File, GitError> {
+    fn index_from_tree(&self, tree: ObjectId) -> Result<gix::index::File, GitError> {
         self.compare_trees(None, Some(tree), &|_, pair| {
             pair.after.is_some_and(|entry| entry.mode.is_tree())
         })?;
         let index = self.git.index_from_tree(&tree);
-        index.map_err(|error| self.failed(&tree, error))
+        index.map_err(|error| self.read_error(&tree, error))
     }
 
     /// Returns the index. In a hook, that is the one of `GIT_INDEX_FILE`.
     pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
         let index = self.git.try_index();
-        match index.map_err(|error| self.failed(&"the index", error))? {
+        match index.map_err(|error| self.read_error(&"the index", error))? {
             Some(shared) => Ok(gix::index::File::clone(&shared)),
-            None => self.committed_tree(),
+            None => self.committed_index(),
         }
     }
 }
@@ -192,13 +192,13 @@ impl Repository {
 /// Returns whether the entry is a file or symbolic link that would be committed: not a submodule,
 /// and not an entry of `git add --intent-to-add`.
 fn is_file(entry: &Entry) -> bool {
-    let is_planned = entry.flags.contains(Flags::INTENT_TO_ADD);
+    let is_intent_to_add = entry.flags.contains(Flags::INTENT_TO_ADD);
     let kind = entry.mode.to_tree_entry_mode().map(|mode| mode.kind());
     let is_file = matches!(
         kind,
         Some(EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link)
     );
-    is_file && !is_planned && entry.stage() == Stage::Unconflicted
+    is_file && !is_intent_to_add && entry.stage() == Stage::Unconflicted
 }
 
 fn is_same(committed: &State, path: &BStr, entry: &Entry) -> bool {
@@ -208,7 +208,7 @@ fn is_same(committed: &State, path: &BStr, entry: &Entry) -> bool {
 }
 
 /// Returns paths and entries of the tracked files.
-pub(super) fn tracked(index: &State) -> impl Iterator<Item = (BString, &Entry)> {
+pub(super) fn tracked_files(index: &State) -> impl Iterator<Item = (BString, &Entry)> {
     let entries = index.entries().iter().filter(|entry| is_file(entry));
     entries.map(|entry| (entry.path(index).to_owned(), entry))
 }

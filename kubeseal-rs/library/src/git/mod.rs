@@ -29,8 +29,8 @@ use gix::objs::tree::EntryMode;
 use zeroize::Zeroizing;
 
 use crate::shown::ShowPath as _;
-pub use ages::{Dated, ages};
-pub use changes::Differing;
+pub use ages::{SealedValue, commit_times};
+pub use changes::Differences;
 pub use commits::{Branch, Version};
 pub use index::Contents;
 pub use submodules::Submodule;
@@ -87,7 +87,7 @@ pub enum GitError {
     /// The file is not staged.
     #[error("{} is not staged", .0.shown())]
     NotStaged(PathBuf),
-    /// The `.git` of the work tree points to a repository that may be another one.
+    /// The `.git` of the work tree points to a repository that does not name this work tree.
     #[error(
         "the hooks of this repository are outside it, in {}, and nothing there names this work tree\n\
          hint: add the output of `seal hook install --print` to the hook yourself, or run `git worktree repair` if you moved the work \
@@ -110,17 +110,27 @@ pub fn work_tree(folder: &Path) -> Option<PathBuf> {
     root.map(Path::to_owned)
 }
 
-/// Returns whether Git ignores this file: a `.gitignore` names it and it is not committed. `false`
+/// Returns whether Git ignores this file: an ignore rule matches it and Git does not track it. `false`
 /// if the repository cannot be read.
-pub fn ignores(file: &Path) -> bool {
-    let ignores = || Repository::around(file.parent()?).ok()?.ignores(file).ok();
-    ignores().unwrap_or(false)
+pub fn is_ignored(file: &Path) -> bool {
+    let is_ignored = || {
+        Repository::around(file.parent()?)
+            .ok()?
+            .is_ignored(file)
+            .ok()
+    };
+    is_ignored().unwrap_or(false)
 }
 
-/// Returns whether the file is committed or staged. `false` if the repository cannot be read.
-pub fn tracks(file: &Path) -> bool {
-    let tracks = || Repository::around(file.parent()?).ok()?.tracks(file).ok();
-    tracks().unwrap_or(false)
+/// Returns whether the file is in Git's index. `false` if the repository cannot be read.
+pub fn is_tracked(file: &Path) -> bool {
+    let is_tracked = || {
+        Repository::around(file.parent()?)
+            .ok()?
+            .is_tracked(file)
+            .ok()
+    };
+    is_tracked().unwrap_or(false)
 }
 
 /// A repository with a work tree.
@@ -143,8 +153,8 @@ impl Repository {
     ///
     /// Fails if there is no repository, or it is malformed.
     pub fn around(folder: &Path) -> Result<Self, GitError> {
-        let whole = folder.canonicalize().ok();
-        let root = whole.as_deref().and_then(work_tree);
+        let resolved = folder.canonicalize().ok();
+        let root = resolved.as_deref().and_then(work_tree);
         let root = root.ok_or_else(|| GitError::NoRepository(folder.to_owned()))?;
         Self::open(&root.join(".git"), root)
     }
@@ -160,14 +170,15 @@ impl Repository {
         reason = "Git passes its arguments to a hook in variables"
     )]
     pub fn of_hook() -> Result<Self, GitError> {
-        let here = Path::new(".");
+        let current = Path::new(".");
         let Some(git_dir) = std::env::var_os("GIT_DIR").filter(|path| !path.is_empty()) else {
-            return Self::around(here);
+            return Self::around(current);
         };
-        let root = std::env::var_os("GIT_WORK_TREE").map_or_else(|| here.to_owned(), PathBuf::from);
-        let none = |_| GitError::NoRepository(root.clone());
-        let git_dir = std::path::absolute(git_dir).map_err(none)?;
-        Self::open(&git_dir, root.canonicalize().map_err(none)?)
+        let root =
+            std::env::var_os("GIT_WORK_TREE").map_or_else(|| current.to_owned(), PathBuf::from);
+        let no_repository = |_| GitError::NoRepository(root.clone());
+        let git_dir = std::path::absolute(git_dir).map_err(no_repository)?;
+        Self::open(&git_dir, root.canonicalize().map_err(no_repository)?)
     }
 
     /// Opens a repository without trusting its own configuration: only the repository format is
@@ -183,13 +194,13 @@ impl Repository {
             .with(gix::sec::Trust::Reduced)
             .open_path_as_is(true)
             .config_overrides([LARGEST_OBJECT]);
-        let opened = options.open(git_dir).and_then(|git| {
+        let repository = options.open(git_dir).and_then(|git| {
             let mut git = git.to_thread_local();
             git.set_workdir(root.clone())?;
             git.object_cache_size_if_unset(16 << 20);
             Ok(git)
         });
-        match opened {
+        match repository {
             Ok(git) => Ok(Self {
                 git,
                 root,
@@ -208,13 +219,14 @@ impl Repository {
         &self.root
     }
 
-    /// Returns the commit that a revision such as `HEAD~1` names.
+    /// Returns the commit that a revision such as `HEAD~1` names; `None` if there is no such commit.
     pub fn commit(&self, revision: &str) -> Option<ObjectId> {
         let object = self.git.rev_parse_single(revision).ok()?.object().ok()?;
         Some(object.peel_to_commit().ok()?.id)
     }
 
-    /// Returns the content of a file in a commit. It may be a plain value.
+    /// Returns the content of a file in a commit, which may be a plain value; `None` if the commit has no
+    /// regular file at this path.
     ///
     /// # Errors
     ///
@@ -224,8 +236,8 @@ impl Repository {
         commit: ObjectId,
         path: &Path,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, GitError> {
-        let found = self.entry_at(commit, path)?;
-        match found.filter(|(mode, _)| mode.is_blob()) {
+        let entry = self.entry_at(commit, path)?;
+        match entry.filter(|(mode, _)| mode.is_blob()) {
             Some((_, id)) => self.blob(id).map(Some),
             None => Ok(None),
         }
@@ -239,13 +251,13 @@ impl Repository {
     ) -> Result<Option<(EntryMode, ObjectId)>, GitError> {
         let tree = self.tree_of(commit)?;
         let is_submodule = |above: &Path| {
-            let found = tree.lookup_entry_by_path(above).ok().flatten();
-            found.is_some_and(|entry| entry.mode().is_commit())
+            let entry = tree.lookup_entry_by_path(above).ok().flatten();
+            entry.is_some_and(|entry| entry.mode().is_commit())
         };
         match tree.lookup_entry_by_path(path) {
-            Ok(found) => Ok(found.map(|entry| (entry.mode(), entry.object_id()))),
+            Ok(entry) => Ok(entry.map(|entry| (entry.mode(), entry.object_id()))),
             Err(_) if path.ancestors().skip(1).any(is_submodule) => Ok(None),
-            Err(error) => Err(self.failed(&path.shown(), error)),
+            Err(error) => Err(self.read_error(&path.shown(), error)),
         }
     }
 
@@ -255,7 +267,7 @@ impl Repository {
         shallow.is_some_and(|ends| !ends.is_empty())
     }
 
-    /// Returns the content of a blob. It may be a plain value.
+    /// Returns the content of a blob, which may be a plain value.
     ///
     /// # Errors
     ///
@@ -265,7 +277,7 @@ impl Repository {
             return Err(self.not_fetched(id));
         }
         let blob = self.git.find_blob(id);
-        let mut blob = blob.map_err(|error| self.failed(&id, error))?;
+        let mut blob = blob.map_err(|error| self.read_error(&id, error))?;
         Ok(Zeroizing::new(blob.take_data()))
     }
 
@@ -275,7 +287,7 @@ impl Repository {
             if self.is_partial() {
                 self.not_fetched(commit)
             } else {
-                self.failed(&commit, error)
+                self.read_error(&commit, error)
             }
         })
     }
@@ -299,20 +311,21 @@ impl Repository {
     /// Returns the path of a file from the root, or `None` if it is outside the work tree. The file
     /// need not exist.
     pub fn inside_work_tree(&self, file: &Path) -> Option<PathBuf> {
-        Some(to_path(self.inside(file)?.as_ref()))
+        Some(to_path(self.git_path(file)?.as_ref()))
     }
 
     /// Returns the path of a file from the root as Git stores it. Resolves symbolic links in its
     /// folder; the file need not exist.
-    fn inside(&self, file: &Path) -> Option<BString> {
+    fn git_path(&self, file: &Path) -> Option<BString> {
         let file = std::path::absolute(file).ok()?;
         let mut above = file.parent()?.ancestors();
-        let (above, whole) = above.find_map(|above| Some((above, above.canonicalize().ok()?)))?;
-        let whole = whole.join(file.strip_prefix(above).ok()?);
-        of_path(whole.strip_prefix(&self.root).ok()?)
+        let (above, resolved) =
+            above.find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+        let resolved = resolved.join(file.strip_prefix(above).ok()?);
+        to_git_path(resolved.strip_prefix(&self.root).ok()?)
     }
 
-    fn failed(&self, what: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
+    fn read_error(&self, what: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
         GitError::Read {
             what: what.to_string(),
             root: self.root.clone(),
@@ -322,7 +335,7 @@ impl Repository {
 }
 
 /// Converts a path to the form that Git stores; `None` for a name that Git cannot store.
-fn of_path(path: &Path) -> Option<BString> {
+fn to_git_path(path: &Path) -> Option<BString> {
     let path = gix::path::into_bstr(path).ok()?;
     Some(gix::path::to_unix_separators_on_windows(path).into_owned())
 }

@@ -1,4 +1,4 @@
-//! Finds the submodules of a repository. Git stores only the commit of each; its files are in another repository.
+//! Finds the submodules of a repository. Git stores only the commit of a submodule, whose files are in another repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use super::{GitError, Repository, to_path};
 pub struct Submodule {
     /// The path from the root of the repository that contains it.
     pub path: PathBuf,
-    /// Its commit in the older state; `None` if it is new.
+    /// The commit in the older state; `None` if the submodule is new.
     pub before: Option<ObjectId>,
-    /// Its commit in the newer state, or in the index if that is the work tree; `None` if it was removed.
+    /// The commit in the newer state; for the work tree, the one in the index. `None` if the submodule was removed.
     pub after: Option<ObjectId>,
 }
 
@@ -32,27 +32,27 @@ impl Repository {
         to: Option<ObjectId>,
     ) -> Result<Vec<Submodule>, GitError> {
         let mut before = match from {
-            Some(from) => self.submodules_of(from)?,
+            Some(from) => self.submodules_in_commit(from)?,
             None => BTreeMap::new(),
         };
         let after = match to {
-            Some(to) => self.submodules_of(to)?,
-            None => self.submodules_of_index()?,
+            Some(to) => self.submodules_in_commit(to)?,
+            None => self.submodules_in_index()?,
         };
-        let both = after.into_iter().map(|(path, after)| Submodule {
+        let in_new_state = after.into_iter().map(|(path, after)| Submodule {
             before: before.remove(&path),
             path: to_path(path.as_bstr()),
             after: Some(after),
         });
-        let mut found: Vec<_> = both.collect();
-        found.retain(|one| to.is_none() || one.before != one.after);
-        found.extend(before.into_iter().map(|(path, before)| Submodule {
+        let mut submodules: Vec<_> = in_new_state.collect();
+        submodules.retain(|submodule| to.is_none() || submodule.before != submodule.after);
+        submodules.extend(before.into_iter().map(|(path, before)| Submodule {
             path: to_path(path.as_bstr()),
             before: Some(before),
             after: None,
         }));
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(found)
+        submodules.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(submodules)
     }
 
     /// Opens the repository of a submodule by its path from the root; `None` if it is not checked out. Never follows a
@@ -63,8 +63,8 @@ impl Repository {
     /// Fails if the repository of the submodule is malformed.
     pub fn submodule(&self, path: &Path) -> Result<Option<Self>, GitError> {
         let root = self.root.join(path);
-        let is_there = self.is_without_link(path) && root.join(".git").exists();
-        is_there
+        let is_checked_out = self.is_without_link(path) && root.join(".git").exists();
+        is_checked_out
             .then(|| Self::open(&root.join(".git"), root))
             .transpose()
     }
@@ -76,11 +76,11 @@ impl Repository {
             let Some(outer) = folder.parent().and_then(|above| Self::around(above).ok()) else {
                 return false;
             };
-            let path = outer.inside(folder);
-            let submodules = outer.submodules_of_index().unwrap_or_default();
-            let is_known = path.is_some_and(|path| submodules.contains_key(&path));
+            let path = outer.git_path(folder);
+            let submodules = outer.submodules_in_index().unwrap_or_default();
+            let is_submodule = path.is_some_and(|path| submodules.contains_key(&path));
             match folder.ancestors().find(|above| *above == outer.root) {
-                Some(above) if is_known => folder = above,
+                Some(above) if is_submodule => folder = above,
                 _ => return false,
             }
         }
@@ -96,37 +96,43 @@ impl Repository {
     pub fn submodule_around(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
         let mut folders = self.submodule_folders()?;
         if let Some(head) = self.commit("HEAD") {
-            let committed = self.submodules_of(head)?;
-            folders.extend(committed.keys().map(|path| self.folder(path)));
+            let committed = self.submodules_in_commit(head)?;
+            folders.extend(committed.keys().map(|path| self.absolute_path(path)));
         }
-        let around = path.ancestors().find(|above| folders.contains(*above));
-        let from_root = around.and_then(|folder| folder.strip_prefix(&self.root).ok());
+        let submodule = path.ancestors().find(|above| folders.contains(*above));
+        let from_root = submodule.and_then(|folder| folder.strip_prefix(&self.root).ok());
         Ok(from_root.map(Path::to_owned))
     }
 
     /// Returns the absolute paths of the submodules in the index.
     pub(super) fn submodule_folders(&self) -> Result<BTreeSet<PathBuf>, GitError> {
-        let modules = self.submodules_of_index()?;
-        Ok(modules.keys().map(|path| self.folder(path)).collect())
+        let modules = self.submodules_in_index()?;
+        Ok(modules
+            .keys()
+            .map(|path| self.absolute_path(path))
+            .collect())
     }
 
-    fn folder(&self, path: &BString) -> PathBuf {
+    fn absolute_path(&self, path: &BString) -> PathBuf {
         self.root.join(to_path(path.as_bstr()))
     }
 
-    /// Returns whether the repository contains this commit. A submodule's commit may not be fetched.
+    /// Returns whether the repository contains this commit. A submodule's commit might not have been fetched.
     pub fn has_commit(&self, id: ObjectId) -> bool {
         self.git.find_commit(id).is_ok()
     }
 
-    fn submodules_of(&self, commit: ObjectId) -> Result<BTreeMap<BString, ObjectId>, GitError> {
+    fn submodules_in_commit(
+        &self,
+        commit: ObjectId,
+    ) -> Result<BTreeMap<BString, ObjectId>, GitError> {
         let entries = self.changes(None, commit, &|_, _| true)?.into_iter();
-        let module = entries.filter_map(|entry| Some((entry.path, entry.after?)));
-        let module = module.filter(|(_, entry)| entry.mode.is_commit());
-        Ok(module.map(|(path, entry)| (path, entry.id)).collect())
+        let submodules = entries.filter_map(|entry| Some((entry.path, entry.after?)));
+        let submodules = submodules.filter(|(_, entry)| entry.mode.is_commit());
+        Ok(submodules.map(|(path, entry)| (path, entry.id)).collect())
     }
 
-    fn submodules_of_index(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
+    fn submodules_in_index(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
         let index = self.index()?;
         let is_module = |entry: &&gix::index::Entry| {
             entry.mode == Mode::COMMIT && entry.stage() == Stage::Unconflicted

@@ -21,11 +21,11 @@ pub(super) const MAX_ENTRIES: usize = if cfg!(test) { 10_000 } else { 1_000_000 
 /// The maximum number of entries that all comparisons of a repository visit.
 const MAX_ENTRIES_IN_TOTAL: usize = 5 * MAX_ENTRIES;
 
-/// The length of a path, in bytes, that counts as one more entry.
-const BYTES_OF_PATH: usize = 256;
+/// The number of bytes of a path that count as one more entry.
+const PATH_BYTES_PER_ENTRY: usize = 256;
 
-/// The size of a tree object, in bytes, that counts as one more entry.
-const BYTES_OF_TREE: usize = 64 << 10;
+/// The number of bytes of a tree object that count as one more entry.
+const TREE_BYTES_PER_ENTRY: usize = 64 << 10;
 
 /// A file, symbolic link, submodule or folder in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) struct Entry {
 
 /// An entry as it is in two trees; `None` for a tree without it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pair {
+pub(super) struct EntryPair {
     pub(super) before: Option<Entry>,
     pub(super) after: Option<Entry>,
 }
@@ -64,7 +64,7 @@ impl Repository {
         &self,
         before: Option<ObjectId>,
         after: Option<ObjectId>,
-        is_wanted: &dyn Fn(&BStr, &Pair) -> bool,
+        is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let path = BString::default();
         let mut folders = vec![Folder {
@@ -74,10 +74,13 @@ impl Repository {
         }];
         let (mut changes, mut visited) = (Vec::new(), 0);
         while let Some(folder) = folders.pop() {
-            let (before, after) = (self.entries(folder.before)?, self.entries(folder.after)?);
+            let (before, after) = (
+                self.tree_bytes(folder.before)?,
+                self.tree_bytes(folder.after)?,
+            );
             self.count(
                 &mut visited,
-                (before.len() + after.len()) / BYTES_OF_TREE,
+                (before.len() + after.len()) / TREE_BYTES_PER_ENTRY,
                 &folder.path,
             )?;
             let kind = self.git.object_hash();
@@ -88,7 +91,11 @@ impl Repository {
                     continue;
                 }
                 let path = join(&folder.path, name);
-                self.count(&mut visited, 1 + path.len() / BYTES_OF_PATH, &folder.path)?;
+                self.count(
+                    &mut visited,
+                    1 + path.len() / PATH_BYTES_PER_ENTRY,
+                    &folder.path,
+                )?;
                 if is_wanted(path.as_ref(), &pair) {
                     classify(path, pair, &mut folders, &mut changes);
                 }
@@ -114,8 +121,8 @@ impl Repository {
         }
     }
 
-    /// Returns the content of a tree object.
-    fn entries(&self, tree: Option<ObjectId>) -> Result<Vec<u8>, GitError> {
+    /// Returns the content of a tree object; empty for no tree.
+    fn tree_bytes(&self, tree: Option<ObjectId>) -> Result<Vec<u8>, GitError> {
         let Some(id) = tree.filter(|id| !id.is_empty_tree()) else {
             return Ok(Vec::new());
         };
@@ -123,7 +130,7 @@ impl Repository {
             return Err(self.not_fetched(id));
         }
         let tree = self.git.find_tree(id);
-        let mut tree = tree.map_err(|error| self.failed(&id, error))?;
+        let mut tree = tree.map_err(|error| self.read_error(&id, error))?;
         Ok(tree.take_data())
     }
 
@@ -132,20 +139,20 @@ impl Repository {
         &self,
         before: &mut Peekable<TreeRefIter<'a>>,
         after: &mut Peekable<TreeRefIter<'a>>,
-    ) -> Result<Option<(&'a BStr, Pair)>, GitError> {
+    ) -> Result<Option<(&'a BStr, EntryPair)>, GitError> {
         let order = match (before.peek(), after.peek()) {
             (None, None) => return Ok(None),
             (Some(Ok(old)), Some(Ok(new))) => order(old, new),
             (Some(Err(_)), _) | (_, None) => Ordering::Less,
             (_, Some(_)) => Ordering::Greater,
         };
-        let failed = |error| self.failed(&"a tree", error);
+        let to_error = |error| self.read_error(&"a tree", error);
         let old = order.is_le().then(|| before.next()).flatten();
-        let old = old.transpose().map_err(failed)?;
+        let old = old.transpose().map_err(to_error)?;
         let new = order.is_ge().then(|| after.next()).flatten();
-        let new = new.transpose().map_err(failed)?;
+        let new = new.transpose().map_err(to_error)?;
         let name = old.as_ref().or(new.as_ref()).map(|entry| entry.filename);
-        let pair = Pair {
+        let pair = EntryPair {
             before: old.map(entry),
             after: new.map(entry),
         };
@@ -166,7 +173,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
 }
 
 /// Adds the folders of a pair to the folders to visit, and any other entry to the changes.
-fn classify(path: BString, pair: Pair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
+fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());
     let (before, after) = (file(pair.before), file(pair.after));

@@ -3,43 +3,43 @@
 //! The crate `age` parses a header from its start again each time it needs more bytes. The cost is
 //! quadratic in the header's length, so a small file with many stanzas would stall the program
 //! before any recipient is tried. This module finds the end of the header in one pass, refuses a
-//! long one, and passes the rest to the crate in one piece.
+//! long one, and passes any other header to the crate in one piece.
 
 use std::io::{self, BufRead, Read};
 
 /// The size limit for a header. One stanza for an X25519 recipient has 97 bytes.
 pub const MAX_LEN: usize = 64 * 1024;
 
-/// The limit for stanzas, one for each recipient. Every identity is tried with each of them.
+/// The limit for stanzas, one for each recipient. Every identity is tried with each stanza.
 pub const MAX_STANZAS: usize = 256;
 
 /// Why a header is not parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unparsed {
+pub(super) enum HeaderError {
     /// The file ends inside the header.
-    CutOff,
+    Truncated,
     /// The header is longer than [`MAX_LEN`], or has more stanzas than [`MAX_STANZAS`].
     TooLong,
 }
 
 /// Returns the length of a header, including the line of its MAC. Does not check whether the header
 /// is well formed.
-pub(super) fn len(file: &[u8]) -> Result<usize, Unparsed> {
+pub(super) fn len(file: &[u8]) -> Result<usize, HeaderError> {
     let (mut len, mut stanzas) = (0, 0);
     for line in file[..file.len().min(MAX_LEN)].split_inclusive(|byte| *byte == b'\n') {
         len += line.len();
         stanzas += usize::from(line.starts_with(b"-> "));
         if stanzas > MAX_STANZAS {
-            return Err(Unparsed::TooLong);
+            return Err(HeaderError::TooLong);
         }
         if line.starts_with(b"---") && line.ends_with(b"\n") {
             return Ok(len);
         }
     }
     Err(if file.len() > MAX_LEN {
-        Unparsed::TooLong
+        HeaderError::TooLong
     } else {
-        Unparsed::CutOff
+        HeaderError::Truncated
     })
 }
 
@@ -48,24 +48,24 @@ pub(super) fn len(file: &[u8]) -> Result<usize, Unparsed> {
 /// `age` reads from a buffered reader until it can parse the header, and parses all of it again
 /// after each read. It treats everything it reads as header, so more than the header would break
 /// its MAC, and `age` would refuse the file.
-pub(super) struct HeaderAtOnce<'a> {
+pub(super) struct WholeHeaderReader<'a> {
     file: &'a [u8],
     header: usize,
 }
 
-impl<'a> HeaderAtOnce<'a> {
+impl<'a> WholeHeaderReader<'a> {
     pub(super) fn new(file: &'a [u8], header: usize) -> Self {
         Self { file, header }
     }
 }
 
-impl Read for HeaderAtOnce<'_> {
+impl Read for WholeHeaderReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.file.read(buf)
     }
 }
 
-impl BufRead for HeaderAtOnce<'_> {
+impl BufRead for WholeHeaderReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         Ok(self.file)
     }
@@ -98,29 +98,37 @@ mod tests {
     #[test]
     fn finds_the_end_of_a_header_and_refuses_a_long_one() {
         let ordinary = header(3, "AAAA");
-        let most = header(MAX_STANZAS, "AAAA");
-        let rest = |header: &[u8]| [header, b"nonce and payload\n--- not a mac\n"].concat();
+        let longest = header(MAX_STANZAS, "AAAA");
+        let with_payload = |header: &[u8]| [header, b"nonce and payload\n--- not a mac\n"].concat();
         let lines = format!("{}\n", "A".repeat(64)).repeat(MAX_LEN / 65 + 1);
         for (why, file, want) in [
-            ("nothing", Vec::new(), Err(Unparsed::CutOff)),
+            ("nothing", Vec::new(), Err(HeaderError::Truncated)),
             ("a header alone", ordinary.clone(), Ok(ordinary.len())),
-            ("a payload after it", rest(&ordinary), Ok(ordinary.len())),
-            ("as many as allowed", most.clone(), Ok(most.len())),
             (
-                "one more",
-                header(MAX_STANZAS + 1, "AAAA"),
-                Err(Unparsed::TooLong),
+                "a header and a payload",
+                with_payload(&ordinary),
+                Ok(ordinary.len()),
             ),
-            ("a long body", header(1, &lines), Err(Unparsed::TooLong)),
+            (
+                "as many stanzas as allowed",
+                longest.clone(),
+                Ok(longest.len()),
+            ),
+            (
+                "one stanza too many",
+                header(MAX_STANZAS + 1, "AAAA"),
+                Err(HeaderError::TooLong),
+            ),
+            ("a long body", header(1, &lines), Err(HeaderError::TooLong)),
             (
                 "one long line",
                 [b"-> ", &vec![b'A'; MAX_LEN][..]].concat(),
-                Err(Unparsed::TooLong),
+                Err(HeaderError::TooLong),
             ),
             (
-                "cut off",
+                "truncated",
                 ordinary[..ordinary.len() - 1].to_vec(),
-                Err(Unparsed::CutOff),
+                Err(HeaderError::Truncated),
             ),
         ] {
             assert_eq!(len(&file), want, "{why}");
@@ -130,11 +138,14 @@ mod tests {
     #[test]
     fn returns_the_header_in_one_piece_and_then_the_rest() {
         let file = b"age\n---\nrest";
-        let mut reader = HeaderAtOnce::new(file, 8);
+        let mut reader = WholeHeaderReader::new(file, 8);
         let mut first = Vec::new();
         assert_eq!(reader.read_until(b'\n', &mut first).unwrap(), 8);
-        let mut rest = Vec::new();
-        reader.read_to_end(&mut rest).unwrap();
-        assert_eq!((&first[..], &rest[..]), (&b"age\n---\n"[..], &b"rest"[..]));
+        let mut payload = Vec::new();
+        reader.read_to_end(&mut payload).unwrap();
+        assert_eq!(
+            (&first[..], &payload[..]),
+            (&b"age\n---\n"[..], &b"rest"[..])
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
 //! (age-encryption.org/v1), which the `age` program can decrypt too.
 //!
-//! The crate `age` brings its own cipher implementations besides those of aws-lc-rs. So would any
-//! format that other tools can decrypt.
+//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. A crate for any other format
+//! that existing tools can decrypt would too.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -14,7 +14,7 @@ use shared::manifest;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::age_header::{self, HeaderAtOnce, MAX_STANZAS, Unparsed};
+use super::age_header::{self, HeaderError, MAX_STANZAS, WholeHeaderReader};
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
@@ -23,12 +23,12 @@ use crate::shown::ShowPath as _;
 /// about a second and 256 MiB. Fixed, so that a slow machine can decrypt an archive created on a
 /// fast one.
 const WORK: u8 = 18;
-/// The largest accepted work factor: four times the work, and 1 GiB.
+/// The largest accepted work factor: four times the work of [`WORK`], and 1 GiB of memory.
 const MAX_WORK: u8 = 20;
 const _: () = assert!(WORK <= MAX_WORK);
 
 /// The first bytes of every archive, without and with armor.
-const BEGINNINGS: [&[u8]; 2] = [
+const PREFIXES: [&[u8]; 2] = [
     b"age-encryption.org/",
     b"-----BEGIN AGE ENCRYPTED FILE-----",
 ];
@@ -84,7 +84,9 @@ pub enum ArchiveError {
     #[error("the passphrase is wrong")]
     Passphrase,
     /// The archive needs a passphrase.
-    #[error("the archive is encrypted with a passphrase\nhint: pass --passphrase-file")]
+    #[error(
+        "the archive is encrypted with a passphrase\nhint: pass it with --passphrase-file FILE"
+    )]
     NeedsPassphrase,
     /// The archive needs an identity.
     #[error(
@@ -123,16 +125,14 @@ const MAX_IDENTITIES: usize = 64 * 1024;
 /// Parses a file with one identity per line. Returns `None` for any other file.
 pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
-    let found = age::IdentityFile::from_buffer(file).ok()?;
-    let found = found.into_identities().ok()?;
-    (!found.is_empty()).then_some(found)
+    let identities = age::IdentityFile::from_buffer(file).ok()?;
+    let identities = identities.into_identities().ok()?;
+    (!identities.is_empty()).then_some(identities)
 }
 
 /// Returns whether the bytes are an age file.
 pub fn is_archive(bytes: &[u8]) -> bool {
-    BEGINNINGS
-        .iter()
-        .any(|beginning| bytes.starts_with(beginning))
+    PREFIXES.iter().any(|prefix| bytes.starts_with(prefix))
 }
 
 /// Returns the manifests for an archive, one document per Secret. **The result contains private
@@ -143,8 +143,8 @@ pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec
         if i > 0 {
             text.extend_from_slice(b"---\n");
         }
-        let one = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
-        text.extend_from_slice(one.as_bytes());
+        let document = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
+        text.extend_from_slice(document.as_bytes());
     }
     text
 }
@@ -173,11 +173,11 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     };
     let encryptor = encryptor.map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
     let write = || -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        let mut writer = encryptor.wrap_output(&mut out)?;
+        let mut archive = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut archive)?;
         writer.write_all(plain)?;
         writer.finish()?;
-        Ok(out)
+        Ok(archive)
     };
     write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
 }
@@ -192,7 +192,7 @@ pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, Ar
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
     let is_passphrase = decryptor.is_scrypt();
-    let opened = if is_passphrase {
+    let reader = if is_passphrase {
         let passphrase = unlock.passphrase.clone();
         let passphrase = passphrase.ok_or(ArchiveError::NeedsPassphrase)?;
         let mut identity = age::scrypt::Identity::new(passphrase);
@@ -204,7 +204,7 @@ pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, Ar
         }
         decryptor.decrypt(unlock.identities.iter().map(|identity| &**identity))
     };
-    let mut reader = opened.map_err(|error| match error {
+    let mut reader = reader.map_err(|error| match error {
         DecryptError::ExcessiveWork { required, .. } => ArchiveError::Work(required),
         DecryptError::InvalidHeader | DecryptError::InvalidMac => ArchiveError::Header,
         _ if is_passphrase => ArchiveError::Passphrase,
@@ -227,7 +227,7 @@ pub fn needs_passphrase(archive: &[u8]) -> bool {
 
 /// Removes the armor, if there is any. The result is still encrypted.
 fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
-    if !archive.starts_with(BEGINNINGS[1]) {
+    if !archive.starts_with(PREFIXES[1]) {
         return Ok(Cow::Borrowed(archive));
     }
     let mut file = Vec::with_capacity(archive.len());
@@ -237,18 +237,18 @@ fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
     }
 }
 
-fn decryptor(file: &[u8]) -> Result<Decryptor<HeaderAtOnce<'_>>, ArchiveError> {
-    if !file.starts_with(BEGINNINGS[0]) {
+fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveError> {
+    if !file.starts_with(PREFIXES[0]) {
         return Err(ArchiveError::Header);
     }
     if !file.starts_with(VERSION) && file.len() >= VERSION.len() {
         return Err(ArchiveError::Version);
     }
-    let header = age_header::len(file).map_err(|unparsed| match unparsed {
-        Unparsed::CutOff => ArchiveError::Damaged,
-        Unparsed::TooLong => ArchiveError::LongHeader,
+    let header = age_header::len(file).map_err(|error| match error {
+        HeaderError::Truncated => ArchiveError::Damaged,
+        HeaderError::TooLong => ArchiveError::LongHeader,
     })?;
-    let parsed = Decryptor::new_buffered(HeaderAtOnce::new(file, header));
+    let parsed = Decryptor::new_buffered(WholeHeaderReader::new(file, header));
     parsed.map_err(|error| match error {
         DecryptError::UnknownFormat => ArchiveError::Version,
         DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -258,13 +258,14 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<HeaderAtOnce<'_>>, ArchiveError> {
     })
 }
 
-/// Writes an archive in one step, reads it back, and returns the bytes written. The file is
-/// compared with what was written and, if `unlock` allows, decrypted too. A file that differs is
-/// removed.
+/// Writes an archive in one step, reads the file back, and returns the bytes written. If `unlock` allows,
+/// the archive is decrypted and compared with `plain` before it is written. A file that differs from
+/// what was written is removed.
 ///
 /// # Errors
 ///
-/// Returns an [`ArchiveError`]. Then no new file exists.
+/// Returns an [`ArchiveError`] if the archive cannot be created, written or read back. In that case no new
+/// archive exists.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -276,7 +277,7 @@ pub fn write(
         return Err(ArchiveError::Exists(path.to_owned()));
     }
     let archive = encrypt(plain, lock)?;
-    if can_open(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
+    if can_decrypt(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
         return Err(ArchiveError::NotAsWritten(path.to_owned()));
     }
     files::replace(path, &archive)?;
@@ -289,7 +290,7 @@ pub fn write(
     }
 }
 
-fn can_open(lock: &Lock, unlock: &Unlock) -> bool {
+fn can_decrypt(lock: &Lock, unlock: &Unlock) -> bool {
     match lock {
         Lock::Passphrase(_) => unlock.passphrase.is_some(),
         Lock::Recipients(_) => !unlock.identities.is_empty(),
@@ -320,43 +321,49 @@ mod tests {
     /// Attack: decrypts an archive with an identity that is not a recipient.
     #[test]
     fn only_recipients_can_decrypt() {
-        let [own, other] = [(); 2].map(|()| age::x25519::Identity::generate());
-        let archive = encrypt(b"keys", &Lock::Recipients(vec![own.to_public()])).unwrap();
+        let [recipient, stranger] = [(); 2].map(|()| age::x25519::Identity::generate());
+        let archive = encrypt(b"keys", &Lock::Recipients(vec![recipient.to_public()])).unwrap();
         assert!(is_archive(&archive));
-        assert_eq!(**decrypt(&archive, &identity(&own)).unwrap(), *b"keys");
-        let refused = |unlock: &Unlock| decrypt(&archive, unlock).unwrap_err().to_string();
-        assert!(refused(&identity(&other)).contains("none of the identities"));
-        assert!(refused(&passphrase("x")).contains("--identity"));
+        assert_eq!(
+            **decrypt(&archive, &identity(&recipient)).unwrap(),
+            *b"keys"
+        );
+        let error_text = |unlock: &Unlock| decrypt(&archive, unlock).unwrap_err().to_string();
+        assert!(error_text(&identity(&stranger)).contains("none of the identities"));
+        assert!(error_text(&passphrase("x")).contains("--identity"));
         assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
     }
 
-    /// Attack: decrypts an archive with a wrong passphrase, or damages it.
+    /// Attack: decrypts an archive with a wrong passphrase, or damages the archive.
     #[test]
     fn distinguishes_a_wrong_passphrase_from_damage() {
-        let right = passphrase("correct horse");
-        let lock = Lock::Passphrase(right.passphrase.clone().unwrap());
+        let correct = passphrase("correct horse");
+        let lock = Lock::Passphrase(correct.passphrase.clone().unwrap());
         let archive = encrypt(b"keys", &lock).unwrap();
-        assert_eq!(**decrypt(&archive, &right).unwrap(), *b"keys");
-        let refused =
+        assert_eq!(**decrypt(&archive, &correct).unwrap(), *b"keys");
+        let error_text =
             |archive: &[u8], unlock: &Unlock| decrypt(archive, unlock).unwrap_err().to_string();
         assert_eq!(
-            refused(&archive, &passphrase("wrong")),
+            error_text(&archive, &passphrase("wrong")),
             "the passphrase is wrong"
         );
-        assert!(refused(&archive, &Unlock::default()).contains("--passphrase-file"));
+        assert!(error_text(&archive, &Unlock::default()).contains("--passphrase-file"));
         let mut changed = archive.clone();
         *changed.last_mut().unwrap() ^= 1;
-        assert!(refused(&changed, &right).contains("truncated or was changed"));
+        assert!(error_text(&changed, &correct).contains("truncated or was changed"));
     }
 
-    /// Attack: truncates an archive at every byte.
+    /// Attack: truncates an archive anywhere.
     #[test]
     fn refuses_an_archive_truncated_anywhere() {
-        let own = age::x25519::Identity::generate();
+        let recipient = age::x25519::Identity::generate();
         let plain = vec![b'k'; 100_000];
-        let archive = encrypt(&plain, &Lock::Recipients(vec![own.to_public()])).unwrap();
+        let archive = encrypt(&plain, &Lock::Recipients(vec![recipient.to_public()])).unwrap();
         for len in (0..archive.len()).step_by(997) {
-            assert!(decrypt(&archive[..len], &identity(&own)).is_err(), "{len}");
+            assert!(
+                decrypt(&archive[..len], &identity(&recipient)).is_err(),
+                "{len}"
+            );
         }
     }
 
@@ -364,21 +371,20 @@ mod tests {
     fn refuses_to_overwrite_a_backup() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.age");
-        let own = age::x25519::Identity::generate();
-        let lock = Lock::Recipients(vec![own.to_public()]);
-        write(&path, b"one", &lock, &identity(&own), false).unwrap();
-        let refused = write(&path, b"two", &lock, &identity(&own), false);
-        assert!(matches!(refused, Err(ArchiveError::Exists(_))));
-        let read = std::fs::read(&path).unwrap();
-        assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"one");
-        write(&path, b"two", &lock, &identity(&own), true).unwrap();
-        let read = std::fs::read(&path).unwrap();
-        assert_eq!(**decrypt(&read, &identity(&own)).unwrap(), *b"two");
+        let recipient = age::x25519::Identity::generate();
+        let lock = Lock::Recipients(vec![recipient.to_public()]);
+        write(&path, b"one", &lock, &identity(&recipient), false).unwrap();
+        let result = write(&path, b"two", &lock, &identity(&recipient), false);
+        assert!(matches!(result, Err(ArchiveError::Exists(_))));
+        let archive = std::fs::read(&path).unwrap();
+        assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"one");
+        write(&path, b"two", &lock, &identity(&recipient), true).unwrap();
+        let archive = std::fs::read(&path).unwrap();
+        assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
 
-    /// Returns an archive that anyone who knows a recipient can create: stanzas for other
-    /// recipients, or one with a long body.
-    fn hostile(stanzas: usize, lines: usize) -> Vec<u8> {
+    /// Returns an archive with many stanzas or with long ones, as anyone who knows a recipient can create.
+    fn archive_with_header(stanzas: usize, lines: usize) -> Vec<u8> {
         let line = format!("{}\n", "A".repeat(64));
         let name = "A".repeat(43);
         let stanza = format!("-> X25519 {name}\n{}{name}\n", line.repeat(lines));
@@ -387,56 +393,56 @@ mod tests {
         [parts.concat().as_bytes(), &[0; 64]].concat()
     }
 
-    fn armored(archive: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+    fn with_armor(archive: &[u8]) -> Vec<u8> {
+        let mut armored = Vec::new();
         let format = age::armor::Format::AsciiArmor;
-        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut out, format).unwrap();
+        let mut writer = age::armor::ArmoredWriter::wrap_output(&mut armored, format).unwrap();
         writer.write_all(archive).unwrap();
         writer.finish().unwrap();
-        out
+        armored
     }
 
     /// Attack: presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to
     /// keep restore and doctor busy.
     #[test]
     fn refuses_a_long_header_before_parsing_it() {
-        let own = age::x25519::Identity::generate();
+        let recipient = age::x25519::Identity::generate();
         for (why, archive, is_long) in [
-            ("most stanzas", hostile(MAX_STANZAS, 0), false),
-            ("one more", hostile(MAX_STANZAS + 1, 0), true),
-            ("many more", hostile(10_000, 0), true),
-            ("a long body", hostile(1, 1_000), false),
-            ("a longer body", hostile(1, 1_100), true),
-            ("several long bodies", hostile(5, 900), true),
+            (
+                "as many stanzas as allowed",
+                archive_with_header(MAX_STANZAS, 0),
+                false,
+            ),
+            (
+                "one stanza too many",
+                archive_with_header(MAX_STANZAS + 1, 0),
+                true,
+            ),
+            ("thousands more", archive_with_header(10_000, 0), true),
+            ("a long body", archive_with_header(1, 1_000), false),
+            ("a longer body", archive_with_header(1, 1_100), true),
+            ("several long bodies", archive_with_header(5, 900), true),
         ] {
-            for bytes in [armored(&archive), archive] {
-                let refused = decrypt(&bytes, &identity(&own)).unwrap_err();
-                assert_eq!(
-                    matches!(refused, ArchiveError::LongHeader),
-                    is_long,
-                    "{why}"
-                );
-                let refused = decrypt(&bytes, &Unlock::default()).unwrap_err();
-                assert_eq!(
-                    matches!(refused, ArchiveError::LongHeader),
-                    is_long,
-                    "{why}"
-                );
+            for bytes in [with_armor(&archive), archive] {
+                let error = decrypt(&bytes, &identity(&recipient)).unwrap_err();
+                assert_eq!(matches!(error, ArchiveError::LongHeader), is_long, "{why}");
+                let error = decrypt(&bytes, &Unlock::default()).unwrap_err();
+                assert_eq!(matches!(error, ArchiveError::LongHeader), is_long, "{why}");
                 assert!(!needs_passphrase(&bytes), "{why}");
             }
         }
     }
 
     /// Counts how often the parser reads more of the header, and so parses it from the start again.
-    struct Counted<'a>(HeaderAtOnce<'a>, &'a Cell<usize>);
+    struct ReadCounter<'a>(WholeHeaderReader<'a>, &'a Cell<usize>);
 
-    impl io::Read for Counted<'_> {
+    impl io::Read for ReadCounter<'_> {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
             self.0.read(buf)
         }
     }
 
-    impl BufRead for Counted<'_> {
+    impl BufRead for ReadCounter<'_> {
         fn fill_buf(&mut self) -> io::Result<&[u8]> {
             self.0.fill_buf()
         }
@@ -456,18 +462,18 @@ mod tests {
     #[test]
     fn parses_a_header_once() {
         for (stanzas, lines) in [(1, 0), (32, 0), (256, 0), (1, 120), (1, 960), (8, 100)] {
-            let archive = hostile(stanzas, lines);
+            let archive = archive_with_header(stanzas, lines);
             let header = age_header::len(&archive).unwrap();
             let count = Cell::new(0);
-            let reader = Counted(HeaderAtOnce::new(&archive, header), &count);
+            let reader = ReadCounter(WholeHeaderReader::new(&archive, header), &count);
             assert!(Decryptor::new_buffered(reader).is_ok());
             assert_eq!(count.get(), 1, "{stanzas} of {lines} lines");
-            let by_line = Counted(HeaderAtOnce::new(&archive, 0), &count);
-            assert!(Decryptor::new_buffered(by_line).is_ok());
+            let line_reader = ReadCounter(WholeHeaderReader::new(&archive, 0), &count);
+            assert!(Decryptor::new_buffered(line_reader).is_ok());
             assert_eq!(
                 count.get() - 1,
                 2 + stanzas * (2 + lines),
-                "as the crate reads by itself"
+                "the crate alone reads line by line"
             );
         }
     }
@@ -478,14 +484,15 @@ mod tests {
         let with_work = |work: u8| {
             let mut recipient = age::scrypt::Recipient::new(SecretString::from("x".to_owned()));
             recipient.set_work_factor(1);
-            let made = Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient));
+            let encryptor =
+                Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient));
             let mut archive = Vec::new();
-            let mut writer = made.unwrap().wrap_output(&mut archive).unwrap();
+            let mut writer = encryptor.unwrap().wrap_output(&mut archive).unwrap();
             writer.write_all(b"keys").unwrap();
             writer.finish().unwrap();
             let (before, after) = (b" 1\n".as_slice(), format!(" {work}\n"));
-            let at = archive.windows(3).position(|w| w == before).unwrap();
-            drop(archive.splice(at..at + 3, after.into_bytes()));
+            let start = archive.windows(3).position(|w| w == before).unwrap();
+            drop(archive.splice(start..start + 3, after.into_bytes()));
             archive
         };
         assert_eq!(
@@ -493,10 +500,10 @@ mod tests {
             *b"keys"
         );
         for work in MAX_WORK + 1..64 {
-            let refused = decrypt(&with_work(work), &passphrase("x")).unwrap_err();
+            let error = decrypt(&with_work(work), &passphrase("x")).unwrap_err();
             assert!(
-                matches!(refused, ArchiveError::Work(w) if w == work),
-                "{refused}"
+                matches!(error, ArchiveError::Work(w) if w == work),
+                "{error}"
             );
         }
     }
@@ -504,11 +511,14 @@ mod tests {
     #[test]
     fn refuses_to_write_an_archive_that_it_would_not_read() {
         let recipient = age::x25519::Identity::generate();
-        let of = |count| Lock::Recipients(vec![recipient.to_public(); count]);
-        let most = encrypt(b"keys", &of(MAX_RECIPIENTS)).unwrap();
-        assert_eq!(**decrypt(&most, &identity(&recipient)).unwrap(), *b"keys");
-        let refused = encrypt(b"keys", &of(MAX_RECIPIENTS + 1)).unwrap_err();
-        assert!(refused.to_string().contains("at most 255"), "{refused}");
+        let lock_for = |count| Lock::Recipients(vec![recipient.to_public(); count]);
+        let archive = encrypt(b"keys", &lock_for(MAX_RECIPIENTS)).unwrap();
+        assert_eq!(
+            **decrypt(&archive, &identity(&recipient)).unwrap(),
+            *b"keys"
+        );
+        let error = encrypt(b"keys", &lock_for(MAX_RECIPIENTS + 1)).unwrap_err();
+        assert!(error.to_string().contains("at most 255"), "{error}");
     }
 
     proptest::proptest! {

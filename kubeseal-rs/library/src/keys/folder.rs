@@ -15,18 +15,18 @@ use crate::files;
 use crate::shown::ShowPath as _;
 use crate::walk;
 
-/// Returns the key Secrets in the files of a folder, in order of file name. Other objects are
-/// skipped. Ignore files have no effect, since the controller uses keys that they name.
+/// Returns the key Secrets in the files of a folder, sorted by path. Other objects are skipped.
+/// Ignore files have no effect, since the controller reads the files that they exclude.
 ///
 /// # Errors
 ///
 /// Fails if the folder or a file cannot be read, or a file is malformed.
 pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
-    for candidate in walk::everything(folder)? {
+    for candidate in walk::all_manifests(folder)? {
         let bytes = files::read(&candidate.path)?;
-        let found = secrets(&bytes).with_context(|| candidate.path.shown())?;
-        for mut secret in found {
+        let secrets = secrets(&bytes).with_context(|| candidate.path.shown())?;
+        for mut secret in secrets {
             if secret.metadata.name.is_none() {
                 secret.metadata.name = Some(stem(&candidate.path));
             }
@@ -42,17 +42,17 @@ pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
 ///
 /// Fails if a manifest or a Secret is malformed.
 pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
-    let mut found = Vec::new();
+    let mut secrets = Vec::new();
     for document in manifest::read(bytes)? {
         for node in key_secret::objects(&document.root) {
             // Items of a list from the API have no `kind` of their own.
             let is_secret = matches!(node.text("kind"), None | Some("" | "Secret"));
             if is_secret && node.field("data").is_some() {
-                found.push(Secret::from_node(node, &mut Reading::default())?);
+                secrets.push(Secret::from_node(node, &mut Reading::default())?);
             }
         }
     }
-    Ok(found)
+    Ok(secrets)
 }
 
 /// Changes the metadata of one Secret in its file. Other content is kept, but the layout may
@@ -64,19 +64,24 @@ pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
 pub fn change(path: &Path, name: &str, change: &Change) -> Result<()> {
     // Temporary files of a killed run contain private keys.
     files::remove_leftovers_beside(path);
-    files::update(path, |bytes| changed(path, bytes, name, change))
+    files::update(path, |bytes| change_manifests(path, bytes, name, change))
 }
 
-fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zeroizing<Vec<u8>>> {
+fn change_manifests(
+    path: &Path,
+    bytes: &[u8],
+    name: &str,
+    change: &Change,
+) -> Result<Zeroizing<Vec<u8>>> {
     let mut documents = Vec::new();
     for document in manifest::read(bytes)? {
         documents.push(Reading::default().json(&document.root, Shape::Any)?);
     }
-    let of_file = stem(path);
-    let found = documents
+    let default_name = stem(path);
+    let is_found = documents
         .iter_mut()
-        .any(|document| change_in(document, name, &of_file, change));
-    if !found {
+        .any(|document| change_object(document, name, &default_name, change));
+    if !is_found {
         bail!("{} no longer contains the Secret {name}", path.shown());
     }
     let format = if manifest::begins_like_json(bytes) {
@@ -87,14 +92,14 @@ fn changed(path: &Path, bytes: &[u8], name: &str, change: &Change) -> Result<Zer
     Ok(crate::format::write(&documents, format))
 }
 
-fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> bool {
+fn change_object(object: &mut Json, name: &str, default_name: &str, change: &Change) -> bool {
     if let Some(items) = object.get_mut("items").and_then(Json::as_array_mut) {
         return items
             .iter_mut()
-            .any(|item| change_in(item, name, of_file, change));
+            .any(|item| change_object(item, name, default_name, change));
     }
-    let own = object["metadata"]["name"].as_str().unwrap_or(of_file);
-    if own != name {
+    let object_name = object["metadata"]["name"].as_str().unwrap_or(default_name);
+    if object_name != name {
         return false;
     }
     change.apply(&mut object["metadata"]);
@@ -105,9 +110,9 @@ fn change_in(object: &mut Json, name: &str, of_file: &str, change: &Change) -> b
 ///
 /// # Errors
 ///
-/// Fails if no file can have that name, or if the file exists: then it does not contain the key,
-/// which would have been found under this name.
-pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
+/// Fails if no file can have that name, or if the file exists: it contains something else, since callers
+/// look for an existing key first.
+pub fn path_for_new_key(folder: &Path, name: &str) -> Result<PathBuf> {
     if !is_file_name(name) {
         bail!(
             "the name of the key {name:?} cannot be the name of a file in {}: it must not begin with a dot or contain \
@@ -125,15 +130,15 @@ pub fn place_for(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns whether a key can have this name. Keys in a folder are named after their files. Such a
-/// name need not be a valid Kubernetes name, but must not lead to another folder or a hidden file.
+/// Returns whether a key in a folder can have this name. The name need not be a valid Kubernetes name, but
+/// becomes a file name, so it must not lead to another folder or a hidden file.
 fn is_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    let is_one = matches!(
+    let is_single = matches!(
         (parts.next(), parts.next()),
         (Some(Component::Normal(part)), None) if part == name
     );
-    is_one && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+    is_single && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 /// Writes a key to a new file.
@@ -142,7 +147,7 @@ fn is_file_name(name: &str) -> bool {
 ///
 /// Fails if the file exists or cannot be written.
 pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
-    let path = place_for(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
+    let path = path_for_new_key(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
     let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
     files::remove_leftovers_beside(&path);
     Ok(files::create(&path, text.as_bytes())?)
@@ -163,13 +168,13 @@ mod tests {
         for (name, text) in [
             ("as client-go marshals", format!(r#"{{"metadata":{{}},"items":[{{{key}}}]}}"#)),
             (
-                "the same in YAML",
+                "as client-go marshals, in YAML",
                 "metadata: {resourceVersion: '42'}\nitems:\n- metadata: {creationTimestamp: null}\n  \
                  data: {tls.key: eA==}\n"
                     .to_owned(),
             ),
             (
-                "without kind, its items have both",
+                "without kind, with items that have both fields",
                 format!(r#"{{"items":[{{"kind":"Secret","apiVersion":"v1",{key}}}]}}"#),
             ),
             (
@@ -199,9 +204,9 @@ mod tests {
                 format!(r#"{{"items":[{{"kind":"ConfigMap","data":{{"a":"b"}}}},{{{key}}}]}}"#),
             ),
         ] {
-            let found = secrets(text.as_bytes()).unwrap();
-            assert_eq!(found.len(), 1, "{name}");
-            assert!(found[0].data.contains_key("tls.key"), "{name}");
+            let secrets = secrets(text.as_bytes()).unwrap();
+            assert_eq!(secrets.len(), 1, "{name}");
+            assert!(secrets[0].data.contains_key("tls.key"), "{name}");
         }
         for (name, text) in [
             ("an empty list", r#"{"metadata":{},"items":[]}"#),
@@ -238,7 +243,11 @@ mod tests {
             ("a\\b", false),
             ("a\0b", false),
         ] {
-            assert_eq!(place_for(folder.path(), name).is_ok(), want, "{name:?}");
+            assert_eq!(
+                path_for_new_key(folder.path(), name).is_ok(),
+                want,
+                "{name:?}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use gix::ObjectId;
 
-use super::survey::{Contents, Found, Origin, rule_namespace};
+use super::survey::{Contents, Inventory, Origin, rule_namespace};
 use crate::git::{self, Repository};
 use crate::shown::ShowPath as _;
 use crate::walk::{Kind, may_hide_kind, mentions};
@@ -31,7 +31,7 @@ pub struct Commit {
 ///
 /// Fails if a path is not in a repository.
 pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
+    let mut roots = BTreeSet::new();
     for path in paths {
         let path = std::path::absolute(path)?;
         let folder = if path.is_dir() {
@@ -40,14 +40,14 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
             path.parent().unwrap_or(Path::new("/"))
         };
         match git::work_tree(folder) {
-            Some(root) => found.insert(root),
+            Some(root) => roots.insert(root),
             None => bail!(
                 "{} is not in a Git repository, so it has no branches",
                 path.shown()
             ),
         };
     }
-    Ok(found)
+    Ok(roots)
 }
 
 /// Returns the SealedSecrets in every local and remote branch of a repository.
@@ -55,10 +55,10 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
 /// # Errors
 ///
 /// Fails if the repository cannot be read.
-pub fn in_branches(root: &Path) -> Result<Found> {
+pub fn in_branches(root: &Path) -> Result<Inventory> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
-    let mut found = Found::default();
+    let mut inventory = Inventory::default();
     for branch in repository.branches()? {
         for (path, blob) in repository.files(branch.commit)? {
             if !is_manifest(&path) {
@@ -66,8 +66,8 @@ pub fn in_branches(root: &Path) -> Result<Found> {
             }
             let contents = blobs.read(blob, &path)?.clone();
             let namespace = rule_namespace(&root.join(&path))?;
-            let place = format!("{}:{path}", branch.name);
-            found.add(contents, &place, namespace.as_ref(), |name| {
+            let location = format!("{}:{path}", branch.name);
+            inventory.add(contents, &location, namespace.as_ref(), |name| {
                 Origin::Branch {
                     repository: root.to_owned(),
                     branch: branch.name.clone(),
@@ -77,7 +77,7 @@ pub fn in_branches(root: &Path) -> Result<Found> {
             });
         }
     }
-    Ok(found)
+    Ok(inventory)
 }
 
 /// Returns every commit of a repository that introduced a version of a file with SealedSecrets,
@@ -89,7 +89,7 @@ pub fn in_branches(root: &Path) -> Result<Found> {
 pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
     let repository = Repository::around(root)?;
     let mut blobs = Blobs::new(&repository);
-    let mut found = Vec::new();
+    let mut commits = Vec::new();
     for version in repository.versions(is_manifest)? {
         let contents = blobs.read(version.blob, &version.path)?;
         if !contents.sealed.is_empty() || !contents.unread.is_empty() {
@@ -99,10 +99,10 @@ pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
                 at: version.at,
                 path: version.path,
             };
-            found.push((commit, contents.clone()));
+            commits.push((commit, contents.clone()));
         }
     }
-    Ok(found)
+    Ok(commits)
 }
 
 fn is_manifest(path: &str) -> bool {
@@ -140,7 +140,7 @@ fn read_blob(repository: &Repository, blob: ObjectId, path: &str) -> Result<Cont
     if !mentions(&bytes, Kind::SealedSecret) && !may_hide_kind(&bytes) {
         return Ok(Contents::default());
     }
-    Ok(Contents::of_found(Path::new(path), bytes))
+    Ok(Contents::parse_found(Path::new(path), bytes))
 }
 
 #[cfg(all(test, target_os = "linux"))]

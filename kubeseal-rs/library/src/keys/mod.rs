@@ -9,14 +9,15 @@
 //! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
 //! | [`restored`] | the Secret that is stored for a key of a backup |
 //! | [`signature`], [`signers`] | who created a backup |
+//! | [`compromised`] | keys that this machine marked as compromised |
 //! | [`survey`] | which objects and files need which key |
 //! | [`history`] | files of other branches and earlier commits |
 
 pub mod age_header;
 pub mod archive;
+pub mod compromised;
 pub mod folder;
 pub mod history;
-pub mod marked;
 pub mod record;
 pub mod restored;
 pub mod signature;
@@ -26,4 +27,4 @@ pub mod survey;
 
 pub use record::KeyRecord;
 pub use store::KeyStore;
-pub use survey::{Found, Holder, Origin, Survey, Unread};
+pub use survey::{Holder, Inventory, Origin, Survey, Unread};

@@ -1,8 +1,8 @@
 //! Builds the Secret that is stored for a key of a backup: key, certificate, and the marks listed
 //! here.
 //!
-//! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata triggers other
-//! programs; a replicator, for example, copies a Secret into other namespaces. So only the metadata
+//! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata can trigger
+//! other programs: a replicator, for example, copies a Secret into other namespaces. So only the metadata
 //! listed here is restored.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,9 @@ use super::record::{KeyRecord, LEGACY_NAME};
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// The permitted use of a restored key, which the operator chooses.
+/// What a restored key may be used for, as the operator chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum KeyUse {
     /// Unsealing only, since this time.
     UnsealOnly(Timestamp),
     /// Sealing too: the operator chose the key by its fingerprint.
@@ -33,17 +33,17 @@ pub enum Use {
 
 /// A key Secret that is ready to be stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Restored {
+pub struct RestoredSecret {
     /// The Secret, without a namespace.
     pub secret: Secret,
     /// What was dropped from the backup, for display. Contains names from the backup.
     pub left_out: Vec<String>,
 }
 
-impl Restored {
+impl RestoredSecret {
     /// Builds the Secret for a key of a backup. Metadata about where the Secret was before, such as
     /// its namespace and `uid`, is dropped without being listed.
-    pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: Use) -> Self {
+    pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> Self {
         let backup = &record.secret;
         let mut left_out = Vec::new();
         let mut secret = Secret {
@@ -54,7 +54,7 @@ impl Restored {
         secret.metadata.labels = Some(labels(record, key_use, &mut left_out));
         let annotations = annotations(record, key, key_use, &mut left_out);
         secret.metadata.annotations = Some(annotations).filter(|all| !all.is_empty());
-        left_out.extend(others(backup));
+        left_out.extend(other_properties(backup));
         for (item, value) in &backup.data {
             if [PRIVATE_KEY_ITEM, CERTIFICATE_ITEM].contains(&item.as_str()) {
                 secret.data.insert(item.clone(), value.clone());
@@ -68,7 +68,7 @@ impl Restored {
 
 fn labels(
     record: &KeyRecord,
-    key_use: Use,
+    key_use: KeyUse,
     left_out: &mut Vec<String>,
 ) -> BTreeMap<String, String> {
     let empty = BTreeMap::new();
@@ -82,7 +82,7 @@ fn labels(
     );
     let state = before.get(KEY_LABEL).map(String::as_str);
     let state = match state {
-        _ if key_use == Use::Sealing => KEY_ACTIVE,
+        _ if key_use == KeyUse::Sealing => KEY_ACTIVE,
         Some(KEY_COMPROMISED) => KEY_COMPROMISED,
         // Controllers read this key regardless of its label.
         None if record.name() == LEGACY_NAME => KEY_ACTIVE,
@@ -96,7 +96,7 @@ fn labels(
 fn annotations(
     record: &KeyRecord,
     key: &Fingerprint,
-    key_use: Use,
+    key_use: KeyUse,
     left_out: &mut Vec<String>,
 ) -> BTreeMap<String, String> {
     let empty = BTreeMap::new();
@@ -106,34 +106,35 @@ fn annotations(
         .annotations
         .as_ref()
         .unwrap_or(&empty);
-    let mut kept = BTreeMap::new();
-    if let Some(at) = record.facts.marks.backed_up {
-        kept.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, at));
+    let mut annotations = BTreeMap::new();
+    if let Some(time) = record.facts.marks.backed_up {
+        annotations.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, time));
     }
     if let Some(since) = before.get(COMPROMISED_ANNOTATION) {
         let since = since.parse::<Timestamp>().map(|since| since.to_string());
-        kept.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
+        annotations.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
     }
-    let is_other =
-        |name: &&String| !kept.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION;
-    let others = before.keys().filter(is_other);
-    left_out.extend(others.map(|name| format!("annotation {name}")));
-    if let Use::UnsealOnly(since) = key_use {
+    let is_other = |name: &&String| {
+        !annotations.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION
+    };
+    let other_annotations = before.keys().filter(is_other);
+    left_out.extend(other_annotations.map(|name| format!("annotation {name}")));
+    if let KeyUse::UnsealOnly(since) = key_use {
         let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        kept.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
+        annotations.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
     }
-    kept
+    annotations
 }
 
 /// Returns further properties of the Secret that would have an effect after the restore.
-fn others(backup: &Secret) -> impl Iterator<Item = String> {
+fn other_properties(backup: &Secret) -> impl Iterator<Item = String> {
     let metadata = &backup.metadata;
-    let is_some = |list: Option<usize>| list.is_some_and(|len| len > 0);
+    let is_nonempty = |list: Option<usize>| list.is_some_and(|len| len > 0);
     let type_ = backup.type_.as_deref().filter(|type_| *type_ != TYPE);
     [
-        is_some(metadata.owner_references.as_ref().map(Vec::len))
+        is_nonempty(metadata.owner_references.as_ref().map(Vec::len))
             .then(|| "ownerReferences".to_owned()),
-        is_some(metadata.finalizers.as_ref().map(Vec::len)).then(|| "finalizers".to_owned()),
+        is_nonempty(metadata.finalizers.as_ref().map(Vec::len)).then(|| "finalizers".to_owned()),
         (backup.immutable == Some(true)).then(|| "immutable".to_owned()),
         type_.map(|type_| format!("type {type_}")),
     ]
@@ -157,13 +158,13 @@ mod tests {
         found.unwrap().remove(0)
     }
 
-    fn restored(secret: Secret, key_use: Use) -> Restored {
+    fn restore(secret: Secret, key_use: KeyUse) -> RestoredSecret {
         let record = KeyRecord::new(secret, None);
         let key = record.fingerprint().unwrap().clone();
-        Restored::new(&record, &key, key_use)
+        RestoredSecret::new(&record, &key, key_use)
     }
 
-    const NOW: Use = Use::UnsealOnly(Timestamp::UNIX_EPOCH);
+    const UNSEAL_ONLY: KeyUse = KeyUse::UnsealOnly(Timestamp::UNIX_EPOCH);
 
     /// Annotations and labels that trigger widely used programs.
     const TRIGGERS: [&str; 14] = [
@@ -196,31 +197,31 @@ mod tests {
                 .labels
                 .get_or_insert_default()
                 .extend([entry]);
-            let restored = restored(secret, NOW);
+            let restored = restore(secret, UNSEAL_ONLY);
             assert_eq!(
                 restored.left_out,
                 [format!("label {name}"), format!("annotation {name}")]
             );
-            only_ours(&restored.secret);
+            assert_no_other_metadata(&restored.secret);
         }
     }
 
-    fn only_ours(secret: &Secret) {
+    fn assert_no_other_metadata(secret: &Secret) {
         let metadata = secret.metadata.clone();
         let keys = |map: Option<BTreeMap<String, String>>| map.unwrap_or_default().into_keys();
         let mut names = keys(metadata.annotations.clone());
-        let ours = [
+        let allowed = [
             BACKED_UP_ANNOTATION,
             COMPROMISED_ANNOTATION,
             OPENING_ONLY_ANNOTATION,
         ];
-        assert!(names.all(|name| ours.contains(&name.as_str())));
+        assert!(names.all(|name| allowed.contains(&name.as_str())));
         assert!(keys(metadata.labels.clone()).eq([KEY_LABEL.to_owned()]));
-        let mut rest = Secret::default().metadata;
-        rest.name.clone_from(&metadata.name);
-        rest.labels.clone_from(&metadata.labels);
-        rest.annotations.clone_from(&metadata.annotations);
-        assert_eq!(metadata, rest);
+        let mut expected = Secret::default().metadata;
+        expected.name.clone_from(&metadata.name);
+        expected.labels.clone_from(&metadata.labels);
+        expected.annotations.clone_from(&metadata.annotations);
+        assert_eq!(metadata, expected);
         assert_eq!(secret.type_.as_deref(), Some(TYPE));
         assert_eq!(secret.immutable, None);
         assert!(secret.data.keys().eq(["tls.crt", "tls.key"]));
@@ -241,8 +242,8 @@ mod tests {
         secret.type_ = Some("kubernetes.io/service-account-token".into());
         secret.immutable = Some(true);
         secret.data.insert("token".into(), Plain::from(vec![1]));
-        let restored = restored(secret, NOW);
-        only_ours(&restored.secret);
+        let restored = restore(secret, UNSEAL_ONLY);
+        assert_no_other_metadata(&restored.secret);
         assert_eq!(
             restored.left_out,
             [
@@ -262,19 +263,19 @@ mod tests {
             .unwrap()
             .clone();
         let backed_up = backed_up_text(&key, Timestamp::UNIX_EPOCH);
-        let foreign = backed_up.replace("SHA256:", "SHA256:x");
+        let of_other_key = backed_up.replace("SHA256:", "SHA256:x");
         for (why, name, value, want, left_out) in [
             (
-                "its backup",
+                "a backup of this key",
                 BACKED_UP_ANNOTATION,
                 backed_up.as_str(),
                 Some(backed_up.as_str()),
                 0,
             ),
             (
-                "another key's backup",
+                "a backup of another key",
                 BACKED_UP_ANNOTATION,
-                foreign.as_str(),
+                of_other_key.as_str(),
                 None,
                 1,
             ),
@@ -286,7 +287,7 @@ mod tests {
                 0,
             ),
             (
-                "since any text",
+                "since an invalid time",
                 COMPROMISED_ANNOTATION,
                 "\u{1b}[2J",
                 Some(""),
@@ -296,7 +297,7 @@ mod tests {
         ] {
             let mut secret = backup();
             secret.metadata.annotations = Some(BTreeMap::from([(name.into(), value.into())]));
-            let restored = restored(secret, NOW);
+            let restored = restore(secret, UNSEAL_ONLY);
             let annotations = restored.secret.metadata.annotations.unwrap();
             assert_eq!(annotations.get(name).map(String::as_str), want, "{why}");
             assert_eq!(restored.left_out.len(), left_out, "{why}");
@@ -306,27 +307,27 @@ mod tests {
     #[test]
     fn restores_a_supported_label_and_a_mark_that_prevents_sealing() {
         for (name, label, key_use, want) in [
-            ("k", Some("active"), NOW, "active"),
-            ("k", Some("compromised"), NOW, "compromised"),
-            ("k", Some("retired"), NOW, "retired"),
-            ("k", Some("anything"), NOW, "retired"),
-            ("k", None, NOW, "retired"),
-            (LEGACY_NAME, None, NOW, "active"),
-            ("k", Some("active"), Use::Sealing, "active"),
+            ("k", Some("active"), UNSEAL_ONLY, "active"),
+            ("k", Some("compromised"), UNSEAL_ONLY, "compromised"),
+            ("k", Some("retired"), UNSEAL_ONLY, "retired"),
+            ("k", Some("anything"), UNSEAL_ONLY, "retired"),
+            ("k", None, UNSEAL_ONLY, "retired"),
+            (LEGACY_NAME, None, UNSEAL_ONLY, "active"),
+            ("k", Some("active"), KeyUse::Sealing, "active"),
         ] {
             let mut secret = backup();
             secret.metadata.name = Some(name.into());
             let entry = |label: &str| BTreeMap::from([(KEY_LABEL.to_owned(), label.to_owned())]);
             secret.metadata.labels = label.map(entry);
-            let restored = restored(secret, key_use);
+            let restored = restore(secret, key_use);
             assert_eq!(
                 restored.secret.metadata.labels,
                 Some(entry(want)),
                 "{label:?}"
             );
-            let read = key_secret::parse(&restored.secret, OrderPriority::CertNotBefore);
-            let marks = read.unwrap().marks();
-            assert_eq!(marks.is_opening_only, key_use == NOW, "{label:?}");
+            let parsed = key_secret::parse(&restored.secret, OrderPriority::CertNotBefore);
+            let marks = parsed.unwrap().marks();
+            assert_eq!(marks.is_opening_only, key_use == UNSEAL_ONLY, "{label:?}");
         }
     }
 
@@ -342,7 +343,7 @@ mod tests {
             for item in items {
                 secret.data.entry(item).or_insert_with(|| Plain::from(vec![0]));
             }
-            only_ours(&restored(secret, NOW).secret);
+            assert_no_other_metadata(&restore(secret, UNSEAL_ONLY).secret);
         }
     }
 }

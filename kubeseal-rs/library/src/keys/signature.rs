@@ -60,9 +60,9 @@ pub enum SignatureError {
     UnknownSigner(String),
 }
 
-/// The signer of an archive.
+/// The signer of an archive, whose signature is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed {
+pub struct VerifiedSigner {
     /// The signer's names in the file of allowed signers.
     pub principals: String,
     /// The key's fingerprint, as `ssh-keygen -l` shows it.
@@ -70,7 +70,7 @@ pub struct Signed {
 }
 
 /// Returns the default path of an archive's signature, which is the one that `ssh-keygen` uses.
-pub fn place(archive: &Path) -> PathBuf {
+pub fn default_path(archive: &Path) -> PathBuf {
     let mut path = archive.as_os_str().to_owned();
     path.push(".sig");
     path.into()
@@ -119,7 +119,7 @@ pub fn verify(
     signature: &[u8],
     signers: &Signers,
     now: Timestamp,
-) -> Result<Signed, SignatureError> {
+) -> Result<VerifiedSigner, SignatureError> {
     let signature = Some(signature).filter(|signature| signature.len() <= MAX_LEN);
     let signature = signature.and_then(|pem| SshSig::from_pem(pem).ok());
     // The version is not covered by the signature, and the crate accepts older versions, which do
@@ -133,16 +133,16 @@ pub fn verify(
     if !is_supported(key) {
         return Err(SignatureError::Unsupported(key.algorithm().to_string()));
     }
-    let shown = key.fingerprint(HashAlg::Sha256).to_string();
-    let public = PublicKey::from(key.clone());
-    let verified = public.verify(NAMESPACE, archive, &signature);
-    verified.map_err(|_| SignatureError::OtherArchive)?;
+    let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+    let public_key = PublicKey::from(key.clone());
+    let result = public_key.verify(NAMESPACE, archive, &signature);
+    result.map_err(|_| SignatureError::OtherArchive)?;
     match signers.principals(key, NAMESPACE, now) {
-        Some(principals) => Ok(Signed {
+        Some(principals) => Ok(VerifiedSigner {
             principals: principals.to_owned(),
-            key: shown,
+            key: fingerprint,
         }),
-        None => Err(SignatureError::UnknownSigner(shown)),
+        None => Err(SignatureError::UnknownSigner(fingerprint)),
     }
 }
 
@@ -160,53 +160,61 @@ mod tests {
     const KEY: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/id_ed25519");
     const SIGNERS: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/allowed_signers");
 
-    fn signed(archive: &[u8]) -> String {
+    fn sign_archive(archive: &[u8]) -> String {
         sign(archive, &signing_key(KEY).unwrap()).unwrap()
     }
 
-    fn verified(archive: &[u8], signature: &[u8]) -> Result<Signed, SignatureError> {
+    fn verify_archive(archive: &[u8], signature: &[u8]) -> Result<VerifiedSigner, SignatureError> {
         let signers = Signers::parse(SIGNERS).unwrap();
         verify(archive, signature, &signers, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn returns_the_signer_of_an_archive() {
-        let signature = signed(b"archive");
-        let signed = verified(b"archive", signature.as_bytes()).unwrap();
-        assert_eq!(signed.principals, "jane@example.com");
-        assert!(signed.key.starts_with("SHA256:"), "{}", signed.key);
-        assert_eq!(place(Path::new("a/keys.age")), Path::new("a/keys.age.sig"));
+        let signature = sign_archive(b"archive");
+        let signer = verify_archive(b"archive", signature.as_bytes()).unwrap();
+        assert_eq!(signer.principals, "jane@example.com");
+        assert!(signer.key.starts_with("SHA256:"), "{}", signer.key);
+        assert_eq!(
+            default_path(Path::new("a/keys.age")),
+            Path::new("a/keys.age.sig")
+        );
     }
 
     #[test]
     fn errors_name_why_a_signature_is_invalid() {
         let key = signing_key(KEY).unwrap();
-        let of_git = key.sign("git", HashAlg::Sha512, b"archive").unwrap();
-        let of_git = of_git.to_pem(LineEnding::LF).unwrap();
-        let good = signed(b"archive");
-        let long = format!("{good}{}", "x".repeat(MAX_LEN));
+        let git_signature = key.sign("git", HashAlg::Sha512, b"archive").unwrap();
+        let git_signature = git_signature.to_pem(LineEnding::LF).unwrap();
+        let valid = sign_archive(b"archive");
+        let long = format!("{valid}{}", "x".repeat(MAX_LEN));
         for (archive, signature, want) in [
             ("archive", "", "not a signature"),
             ("archive", long.as_str(), "not a signature"),
             (
                 "archive",
-                of_git.as_str(),
+                git_signature.as_str(),
                 "the signature has the namespace \"git\"",
             ),
             (
                 "Archive",
-                good.as_str(),
+                valid.as_str(),
                 "the signature does not match the archive",
             ),
         ] {
-            let error = verified(archive.as_bytes(), signature.as_bytes()).unwrap_err();
+            let error = verify_archive(archive.as_bytes(), signature.as_bytes()).unwrap_err();
             assert!(error.to_string().starts_with(want), "{error}");
         }
-        let others =
+        let other_signers =
             "jane ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
-        let others = Signers::parse(others.as_bytes()).unwrap();
-        let error =
-            verify(b"archive", good.as_bytes(), &others, Timestamp::UNIX_EPOCH).unwrap_err();
+        let other_signers = Signers::parse(other_signers.as_bytes()).unwrap();
+        let error = verify(
+            b"archive",
+            valid.as_bytes(),
+            &other_signers,
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap_err();
         assert!(matches!(error, SignatureError::UnknownSigner(_)), "{error}");
     }
 
@@ -220,22 +228,22 @@ mod tests {
     proptest::proptest! {
         /// Attack: changes any byte of a signature or an archive.
         #[test]
-        fn refuses_a_signature_with_one_changed_byte(at in 0_usize..300, bit in 0_u8..8) {
-            let mut signature = signed(b"archive").into_bytes();
-            let at = at % signature.len();
-            signature[at] ^= 1 << bit;
-            // A change that only wraps the armor differently leaves the same signature.
-            if let Ok(signed) = verified(b"archive", &signature) {
-                proptest::prop_assert_eq!(signed.principals, "jane@example.com");
-                let (was, is) = (SshSig::from_pem(self::signed(b"archive")), SshSig::from_pem(&signature));
-                proptest::prop_assert_eq!(was.unwrap(), is.unwrap());
+        fn refuses_a_signature_with_one_changed_byte(index in 0_usize..300, bit in 0_u8..8) {
+            let mut signature = sign_archive(b"archive").into_bytes();
+            let index = index % signature.len();
+            signature[index] ^= 1 << bit;
+            // A change of the armor's line breaks alone leaves the same signature.
+            if let Ok(signer) = verify_archive(b"archive", &signature) {
+                proptest::prop_assert_eq!(signer.principals, "jane@example.com");
+                let (expected, actual) = (SshSig::from_pem(self::sign_archive(b"archive")), SshSig::from_pem(&signature));
+                proptest::prop_assert_eq!(expected.unwrap(), actual.unwrap());
             }
         }
 
         #[test]
         fn never_panics_on_any_bytes(bytes: Vec<u8>) {
             let _ = signing_key(&bytes);
-            let _ = verified(b"archive", &bytes);
+            let _ = verify_archive(b"archive", &bytes);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! SIGNERS").
 //!
 //! A line that cannot be parsed is an error with its line number. Skipping an unknown restriction
-//! would accept signers that it excludes.
+//! would accept signers that the restriction excludes.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -33,7 +33,7 @@ pub struct Signers(Vec<Signer>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
-    #[error("not a UTF-8 text of at most 1 MiB")]
+    #[error("not UTF-8 text of at most 1 MiB")]
     NoText,
     /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
@@ -108,7 +108,7 @@ impl Signer {
             (None, []) => return Err("no public key"),
         };
         let mut signer = Self {
-            principals: unquoted(principals).to_owned(),
+            principals: without_quotes(principals).to_owned(),
             key: key.key_data().clone(),
             namespaces: None,
             after: None,
@@ -123,14 +123,14 @@ impl Signer {
 
     fn restrict(&mut self, option: &str) -> Result<(), &'static str> {
         let (name, value) = match option.split_once('=') {
-            Some((name, value)) => (name, Some(quoted(value)?)),
+            Some((name, value)) => (name, Some(require_quotes(value)?)),
             None => (option, None),
         };
         let is_new = match (name.to_ascii_lowercase().as_str(), value) {
             ("cert-authority", None) => !std::mem::replace(&mut self.is_authority, true),
             ("namespaces", Some(value)) => self.namespaces.replace(value.to_owned()).is_none(),
-            ("valid-after", Some(value)) => self.after.replace(time(value)?).is_none(),
-            ("valid-before", Some(value)) => self.before.replace(time(value)?).is_none(),
+            ("valid-after", Some(value)) => self.after.replace(parse_time(value)?).is_none(),
+            ("valid-before", Some(value)) => self.before.replace(parse_time(value)?).is_none(),
             _ => return Err("unknown option"),
         };
         if is_new {
@@ -142,11 +142,11 @@ impl Signer {
 }
 
 /// Splits a line outside quotes. Like `ssh-keygen`, supports no escapes inside quotes.
-fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
+fn split(text: &str, is_separator: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
     let mut is_quoted = false;
     let parts = text.split(|c: char| {
         is_quoted ^= c == '"';
-        !is_quoted && is_between(c)
+        !is_quoted && is_separator(c)
     });
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     if is_quoted {
@@ -156,14 +156,14 @@ fn split(text: &str, is_between: impl Fn(char) -> bool) -> Result<Vec<&str>, &'s
     }
 }
 
-fn quoted(value: &str) -> Result<&str, &'static str> {
+fn require_quotes(value: &str) -> Result<&str, &'static str> {
     let inside = value
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'));
     inside.ok_or("the value of an option must be in quotes")
 }
 
-fn unquoted(text: &str) -> &str {
+fn without_quotes(text: &str) -> &str {
     let inside = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'));
@@ -173,16 +173,16 @@ fn unquoted(text: &str) -> &str {
 /// Parses `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, followed by `Z`. Without `Z`,
 /// `ssh-keygen` uses the machine's time zone, so the same file would have another meaning on
 /// another machine.
-fn time(text: &str) -> Result<Timestamp, &'static str> {
-    const FORM: &str = "invalid time: expected YYYYMMDD or YYYYMMDDHHMM[SS], followed by Z";
-    let digits = text.strip_suffix(['Z', 'z']).ok_or(FORM)?;
+fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
+    const INVALID: &str = "invalid time: expected YYYYMMDD or YYYYMMDDHHMM[SS], followed by Z";
+    let digits = text.strip_suffix(['Z', 'z']).ok_or(INVALID)?;
     if ![8, 12, 14].contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(FORM);
+        return Err(INVALID);
     }
-    let whole = format!("{digits:0<14}");
-    let part = |from: usize, to: usize| whole[from..to].parse::<i8>().map_err(|_| FORM);
-    let year = whole[..4].parse::<i16>().map_err(|_| FORM)?;
-    let at = DateTime::new(
+    let padded = format!("{digits:0<14}");
+    let part = |from: usize, to: usize| padded[from..to].parse::<i8>().map_err(|_| INVALID);
+    let year = padded[..4].parse::<i16>().map_err(|_| INVALID)?;
+    let time = DateTime::new(
         year,
         part(4, 6)?,
         part(6, 8)?,
@@ -191,23 +191,23 @@ fn time(text: &str) -> Result<Timestamp, &'static str> {
         part(12, 14)?,
         0,
     );
-    let at = at.and_then(|at| TimeZone::UTC.to_timestamp(at));
-    at.map_err(|_| FORM)
+    let time = time.and_then(|time| TimeZone::UTC.to_timestamp(time));
+    time.map_err(|_| INVALID)
 }
 
 /// Returns whether a pattern of the list matches and none that begins with `!` does.
 fn matches(list: &str, namespace: &str) -> bool {
-    let mut is_in = false;
+    let mut is_match = false;
     for pattern in list.split(',') {
         match pattern.strip_prefix('!') {
             Some(pattern) if matches_pattern(pattern.as_bytes(), namespace.as_bytes()) => {
                 return false;
             }
             Some(_) => {}
-            None => is_in |= matches_pattern(pattern.as_bytes(), namespace.as_bytes()),
+            None => is_match |= matches_pattern(pattern.as_bytes(), namespace.as_bytes()),
         }
     }
-    is_in
+    is_match
 }
 
 /// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracks only to the
@@ -250,8 +250,8 @@ mod tests {
     fn principals(line: &str) -> Result<Option<String>, SignersError> {
         let now = "2026-06-15T12:00:00Z".parse().unwrap();
         let signers = Signers::parse(line.as_bytes())?;
-        let found = signers.principals(&key(), "sealed-secrets-backup", now);
-        Ok(found.map(str::to_owned))
+        let principals = signers.principals(&key(), "sealed-secrets-backup", now);
+        Ok(principals.map(str::to_owned))
     }
 
     #[test]
@@ -281,8 +281,8 @@ mod tests {
         }
         let quoted = format!("\"jane doe\" {KEY}");
         assert_eq!(principals(&quoted), Ok(Some("jane doe".to_owned())));
-        let other = KEY.replace("FSqti", "FSqtj");
-        assert_eq!(principals(&format!("jane {other}")), Ok(None));
+        let other_key = KEY.replace("FSqti", "FSqtj");
+        assert_eq!(principals(&format!("jane {other_key}")), Ok(None));
     }
 
     /// Attack: relies on a restriction being ignored because of an unsupported spelling.
@@ -321,20 +321,20 @@ mod tests {
             let _ = Signers::parse(text.as_bytes());
             let _ = Signers::parse(format!("{text} {KEY}").as_bytes());
             let _ = Signers::parse(format!("jane {text} {KEY}").as_bytes());
-            let _ = (time(&text), matches(&text, &text), split(&text, |c| c == ','));
+            let _ = (parse_time(&text), matches(&text, &text), split(&text, |c| c == ','));
         }
 
         #[test]
         fn matches_like_an_exhaustive_search(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
-            fn slow(pattern: &[u8], text: &[u8]) -> bool {
+            fn matches_exhaustively(pattern: &[u8], text: &[u8]) -> bool {
                 match (pattern.first(), text.first()) {
                     (None, end) => end.is_none(),
-                    (Some(b'*'), end) => slow(&pattern[1..], text) || end.is_some() && slow(pattern, &text[1..]),
+                    (Some(b'*'), end) => matches_exhaustively(&pattern[1..], text) || end.is_some() && matches_exhaustively(pattern, &text[1..]),
                     (Some(_), None) => false,
-                    (Some(p), Some(t)) => (*p == b'?' || p == t) && slow(&pattern[1..], &text[1..]),
+                    (Some(p), Some(t)) => (*p == b'?' || p == t) && matches_exhaustively(&pattern[1..], &text[1..]),
                 }
             }
-            proptest::prop_assert_eq!(matches_pattern(pattern.as_bytes(), text.as_bytes()), slow(pattern.as_bytes(), text.as_bytes()));
+            proptest::prop_assert_eq!(matches_pattern(pattern.as_bytes(), text.as_bytes()), matches_exhaustively(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

@@ -12,15 +12,15 @@ use shared::secret::Secret;
 
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
-use super::survey::{Found, Holder, Origin, Unread};
-use crate::cluster::{Access, Clusters, Created, Objects};
+use super::survey::{Holder, Inventory, Origin, Unread};
+use crate::cluster::{Access, Clusters, CreateOutcome, Objects};
 use crate::files;
 use crate::notice::Notice;
 use crate::shown::ShowPath as _;
 use shared::names;
 
 /// Where the keys are stored.
-#[allow(clippy::large_enum_variant, reason = "a run has one")]
+#[allow(clippy::large_enum_variant, reason = "a run has only one store")]
 pub enum KeyStore {
     /// Secrets in the controller's namespace.
     Cluster {
@@ -80,8 +80,8 @@ impl Change {
         }
     }
 
-    /// Returns the change as a merge patch. It fails if the object was modified or recreated since
-    /// it was read.
+    /// Returns the change as a merge patch. The API server rejects the patch if the object was
+    /// modified or recreated since it was read.
     fn patch(&self, record: &KeyRecord) -> Json {
         let map = |entries: &[(&'static str, Option<String>)]| -> Map<String, Json> {
             let entry =
@@ -99,7 +99,7 @@ impl Change {
 
 /// The outcome of restoring a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum RestoreOutcome {
     /// The key was stored.
     Restored,
     /// The key existed already.
@@ -134,7 +134,7 @@ impl KeyStore {
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {
-            keys: if keys.is_dir() || sealed.is_dir() || is_new(folder) {
+            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_folder(folder) {
                 keys
             } else {
                 folder.to_owned()
@@ -187,17 +187,17 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Checks whether a key of this name can be stored, as far as this can be checked in advance.
+    /// Checks, as far as possible in advance, whether a key of this name can be stored.
     ///
     /// # Errors
     ///
-    /// Fails if another object has this name, or the name is not valid.
+    /// Fails if a file of this name exists, or the name is not valid.
     pub fn check_place(&self, name: &str) -> Result<()> {
         names::check_object(name)?;
         match self {
             // The API server refuses to create an object that exists.
             Self::Cluster { .. } => Ok(()),
-            Self::Folder { keys, .. } => folder::place_for(keys, name).map(drop),
+            Self::Folder { keys, .. } => folder::path_for_new_key(keys, name).map(drop),
         }
     }
 
@@ -206,7 +206,7 @@ impl KeyStore {
     /// # Errors
     ///
     /// Fails if the key cannot be written.
-    pub fn put(&self, secret: &Secret) -> Result<Put> {
+    pub fn put(&self, secret: &Secret) -> Result<RestoreOutcome> {
         match self {
             Self::Cluster { objects, namespace } => {
                 let mut secret = secret.clone();
@@ -214,8 +214,8 @@ impl KeyStore {
                 let body = secret.to_document().to_string().into_bytes();
                 let path = secrets_path(namespace);
                 match objects.create("cannot store the key", &path, body)? {
-                    Created::Created => Ok(Put::Restored),
-                    Created::Exists => Ok(Put::Existed),
+                    CreateOutcome::Created => Ok(RestoreOutcome::Restored),
+                    CreateOutcome::Exists => Ok(RestoreOutcome::Existed),
                 }
             }
             Self::Folder { keys, .. } => {
@@ -223,13 +223,13 @@ impl KeyStore {
                 std::fs::create_dir_all(keys)
                     .with_context(|| format!("cannot create {}", keys.shown()))?;
                 folder::write(keys, secret)?;
-                Ok(Put::Restored)
+                Ok(RestoreOutcome::Restored)
             }
         }
     }
 
-    /// Returns whether the store also contains the SealedSecrets of these keys. A folder of key
-    /// manifests only does not.
+    /// Returns whether the store also contains the SealedSecrets of these keys. `false` for a
+    /// folder that contains only key manifests.
     pub fn has_sealed(&self) -> bool {
         !matches!(self, Self::Folder { sealed: None, .. })
     }
@@ -239,22 +239,26 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if one of them cannot be read.
-    pub fn sealed(&self, namespaces: &[String], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
+    /// Fails if the cluster or a folder cannot be read.
+    pub fn sealed(
+        &self,
+        namespaces: &[String],
+        notices: &mut dyn FnMut(Notice),
+    ) -> Result<Inventory> {
         match self {
             Self::Cluster { objects, .. } => sealed_in_cluster(objects, namespaces),
             Self::Folder {
                 sealed: Some(sealed),
                 ..
             } => sealed_in_folder(sealed, notices),
-            Self::Folder { sealed: None, .. } => Ok(Found::default()),
+            Self::Folder { sealed: None, .. } => Ok(Inventory::default()),
         }
     }
 }
 
 /// Returns whether the folder is empty and not named `keys`. A folder named `keys` is the one
 /// inside a controller's folder.
-fn is_new(folder: &Path) -> bool {
+fn is_new_controller_folder(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     is_empty && folder.file_name().is_none_or(|name| name != "keys")
 }
@@ -267,11 +271,11 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
     let path = format!("{}?labelSelector={KEY_LABEL}", secrets_path(namespace));
     let mut records = Vec::new();
     for page in objects.list(READ_KEYS, &path)? {
-        records.extend(records_of_cluster(&page)?);
+        records.extend(parse_records(&page)?);
     }
     let legacy = format!("{}/{LEGACY_NAME}", secrets_path(namespace));
     if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
-        let legacy = records_of_cluster(&bytes)?;
+        let legacy = parse_records(&bytes)?;
         let is_new = |record: &KeyRecord| records.iter().all(|r| r.name() != record.name());
         let new: Vec<KeyRecord> = legacy.into_iter().filter(is_new).collect();
         records.extend(new);
@@ -279,20 +283,20 @@ fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
     Ok(records)
 }
 
-/// Returns the key Secrets of an answer. One that cannot be read does not hide the others.
-fn records_of_cluster(page: &[u8]) -> Result<Vec<KeyRecord>> {
+/// Returns the key Secrets of a response. A Secret that cannot be read is recorded as unreadable.
+fn parse_records(page: &[u8]) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
     for document in manifest::read(page)? {
         for node in key_secret::objects(&document.root) {
             if node.field("data").is_some() {
-                records.push(record_of_cluster(node));
+                records.push(parse_record(node));
             }
         }
     }
     Ok(records)
 }
 
-fn record_of_cluster(node: &Node) -> KeyRecord {
+fn parse_record(node: &Node) -> KeyRecord {
     match Secret::from_node(node, &mut Reading::default()) {
         Ok(secret) => KeyRecord::new(secret, None),
         Err(error) => {
@@ -303,18 +307,18 @@ fn record_of_cluster(node: &Node) -> KeyRecord {
     }
 }
 
-fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Found> {
-    let mut found = super::survey::in_files(&[folder.to_owned()], notices)?;
-    for holder in &mut found.holders {
+fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
+    let mut inventory = super::survey::in_files(&[folder.to_owned()], notices)?;
+    for holder in &mut inventory.holders {
         if let Origin::File { path, name } = holder.origin.clone() {
             holder.origin = Origin::Folder { path, name };
         }
     }
-    Ok(found)
+    Ok(inventory)
 }
 
-/// Returns the SealedSecrets of the cluster. A malformed one is recorded, since one of many must not stop the survey.
-fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Found> {
+/// Returns the SealedSecrets of the cluster. A malformed object is recorded, so that it does not stop the survey.
+fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Inventory> {
     let api = "/apis/bitnami.com/v1alpha1";
     let paths = if namespaces.is_empty() {
         vec![format!("{api}/sealedsecrets")]
@@ -322,27 +326,27 @@ fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Found> 
         let path = |namespace| format!("{api}/namespaces/{namespace}/sealedsecrets");
         namespaces.iter().map(path).collect()
     };
-    let mut found = Found::default();
+    let mut inventory = Inventory::default();
     for path in paths {
         for page in objects.list("cannot list the SealedSecrets", &path)? {
             for document in manifest::read(&page)? {
                 for node in document.root.list_items(&["SealedSecretList"]) {
-                    add_of_cluster(node, &mut found);
+                    add_sealed_secret(node, &mut inventory);
                 }
             }
         }
     }
-    Ok(found)
+    Ok(inventory)
 }
 
-fn add_of_cluster(node: &Node, found: &mut Found) {
+fn add_sealed_secret(node: &Node, inventory: &mut Inventory) {
     match SealedSecret::from_node(node, &mut Reading::default()) {
         Ok(sealed) => {
             let origin = Origin::Cluster {
                 namespace: sealed.namespace_or_empty().to_owned(),
                 name: sealed.name_or_empty().to_owned(),
             };
-            found.holders.push(Holder { origin, sealed });
+            inventory.holders.push(Holder { origin, sealed });
         }
         Err(error) => {
             let field = |name| {
@@ -356,7 +360,7 @@ fn add_of_cluster(node: &Node, found: &mut Found) {
                 name.unwrap_or_default()
             );
             let why = error_chain(&error);
-            found.unread.insert(Unread { place, why });
+            inventory.unread.insert(Unread { place, why });
         }
     }
 }
@@ -367,7 +371,7 @@ mod tests {
 
     #[test]
     fn records_a_malformed_object_of_the_cluster() {
-        let mut found = Found::default();
+        let mut inventory = Inventory::default();
         for spec in [
             "{encryptedData: {a: AgB}}",
             "{encryptedData: [x]}",
@@ -379,10 +383,10 @@ mod tests {
                 spec.len()
             );
             let documents = manifest::read(text.as_bytes()).unwrap();
-            add_of_cluster(&documents[0].root, &mut found);
+            add_sealed_secret(&documents[0].root, &mut inventory);
         }
-        assert_eq!(found.holders.len(), 1);
-        let places: Vec<&str> = found
+        assert_eq!(inventory.holders.len(), 1);
+        let places: Vec<&str> = inventory
             .unread
             .iter()
             .map(|unread| unread.place.as_str())
@@ -395,20 +399,24 @@ mod tests {
     /// Attack: a client that may write key Secrets makes one of them unreadable.
     #[test]
     fn an_unreadable_key_secret_is_named_beside_the_others() {
-        let odd = [
+        let metadata = [
             "{name: odd, creationTimestamp: soon}",
             "{name: odd, finalizers: 5}",
             "{name: odd, ownerReferences: [5]}",
             "{name: odd, labels: [5]}",
         ];
-        for odd in odd {
+        for metadata in metadata {
             let page = format!(
-                "kind: SecretList\nitems:\n- {{metadata: {{name: a}}, data: {{}}}}\n- {{metadata: {odd}, data: {{}}}}\n\
+                "kind: SecretList\nitems:\n- {{metadata: {{name: a}}, data: {{}}}}\n- {{metadata: {metadata}, data: {{}}}}\n\
                  - {{metadata: {{name: z, creationTimestamp: '9999-12-31T23:59:59Z'}}, data: {{}}}}"
             );
-            let records = records_of_cluster(page.as_bytes()).unwrap();
-            let found: Vec<_> = records.iter().map(|r| (r.name(), r.is_readable)).collect();
-            assert_eq!(found, [("a", true), ("odd", false), ("z", true)], "{odd}");
+            let records = parse_records(page.as_bytes()).unwrap();
+            let names: Vec<_> = records.iter().map(|r| (r.name(), r.is_readable)).collect();
+            assert_eq!(
+                names,
+                [("a", true), ("odd", false), ("z", true)],
+                "{metadata}"
+            );
         }
     }
 

@@ -88,27 +88,27 @@ pub struct Holder {
 pub struct Unread {
     /// The location, for messages.
     pub place: String,
-    /// Why it cannot be read.
+    /// Why the file or object cannot be read.
     pub why: String,
 }
 
-/// Everything that may need a key.
+/// The SealedSecrets that may need a key, and what could not be read.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Inventory {
     /// The SealedSecrets that can be read.
     pub holders: Vec<Holder>,
     /// Files and objects that cannot be read.
     pub unread: BTreeSet<Unread>,
 }
 
-impl Found {
+impl Inventory {
     /// Adds the contents of `other`.
     pub fn extend(&mut self, other: Self) {
         self.holders.extend(other.holders);
         self.unread.extend(other.unread);
     }
 
-    /// Adds the contents of a file. SealedSecrets without a namespace get this one.
+    /// Adds the contents of a file. SealedSecrets without a namespace get `namespace`.
     pub(super) fn add(
         &mut self,
         contents: Contents,
@@ -175,35 +175,38 @@ pub struct Dependent {
 }
 
 impl Survey {
-    /// Tries items with the keys, on all processors.
-    pub fn of(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
+    /// Determines which key of the ring each item needs, on all processors.
+    pub fn run(holders: &[Holder], ring: &KeyRing, depth: Depth, line: Option<StatusLine>) -> Self {
         let is_named = depth == Depth::Unnamed && holders.len() > MAX_TO_DECRYPT;
         let progress = Progress::new("objects", holders.len(), line);
-        let found = parallel::map(
+        let needs_of_holders = parallel::map(
             holders,
             || (),
             |(), _, holder| {
-                let named = is_named
+                let named_needs = is_named
                     .then(|| needs::from_metadata(&holder.sealed, ring))
                     .flatten();
-                let is_unopened = named.is_some();
-                let needs = named.unwrap_or_else(|| needs(&holder.sealed, ring));
+                let is_unopened = named_needs.is_some();
+                let needs = named_needs.unwrap_or_else(|| needs(&holder.sealed, ring));
                 progress.step();
                 (is_unopened, needs)
             },
         );
-        let unopened = found.iter().filter(|(is_unopened, _)| *is_unopened).count();
+        let unopened = needs_of_holders
+            .iter()
+            .filter(|(is_unopened, _)| *is_unopened)
+            .count();
         let origins = holders.iter().map(|holder| holder.origin.clone());
         Self {
             found: origins
-                .zip(found.into_iter().map(|(_, needs)| needs))
+                .zip(needs_of_holders.into_iter().map(|(_, needs)| needs))
                 .collect(),
             unopened,
         }
     }
 
-    /// Queries a controller about items that no local key decrypts. `holders` must be those of the
-    /// survey. Returns the objects that the caller may not verify; these remain undecided.
+    /// Asks a controller which key decrypts the items that no local key decrypts. `holders` must be those of
+    /// the survey. Returns the objects that RBAC does not allow the caller to verify; they remain undecided.
     ///
     /// # Errors
     ///
@@ -213,18 +216,20 @@ impl Survey {
         holders: &[Holder],
         controller: &Authorized,
     ) -> Result<Vec<(Origin, AuthorizedError)>, AuthorizedError> {
-        let mut unknown = Vec::new();
+        let mut forbidden = Vec::new();
         for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
             if !needs.values().any(is_undecided) {
                 continue;
             }
             match controller.keys(&holder.sealed) {
-                Ok(keys) => learn(needs, keys),
-                Err(error @ AuthorizedError::Forbidden(_)) => unknown.push((origin.clone(), error)),
+                Ok(keys) => apply_keys(needs, keys),
+                Err(error @ AuthorizedError::Forbidden(_)) => {
+                    forbidden.push((origin.clone(), error))
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(unknown)
+        Ok(forbidden)
     }
 
     /// Returns the items that need this key, or may need it.
@@ -247,12 +252,12 @@ impl Survey {
 
     /// Returns the numbers of objects and of files that certainly need this key.
     pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
-        let needed = self
+        let dependents = self
             .found
             .iter()
             .filter(|(_, items)| items.values().any(|need| *need == Need::Key(key.clone())));
         let (mut objects, mut files) = (0, BTreeSet::new());
-        for (origin, _) in needed {
+        for (origin, _) in dependents {
             match origin {
                 Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
                 Origin::File { path, .. } => {
@@ -266,7 +271,7 @@ impl Survey {
         (objects, files.len())
     }
 
-    /// Returns the items that no key decrypts.
+    /// Returns the items whose key is unknown.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
             let open = items.iter().filter(|(_, need)| is_undecided(need));
@@ -280,7 +285,7 @@ fn is_undecided(need: &Need) -> bool {
     matches!(need, Need::Undecided(_))
 }
 
-fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
+fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     for (item, key) in keys {
         if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
             && is_undecided(need)
@@ -290,16 +295,16 @@ fn learn(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     }
 }
 
-/// Returns the SealedSecrets in files and below folders. One without a namespace gets the namespace
-/// of the rule for its file.
+/// Returns the SealedSecrets in files and below folders. A SealedSecret without a namespace gets
+/// the namespace of the rule for its file.
 ///
 /// # Errors
 ///
 /// Fails if a named file cannot be read or is not a manifest, or if its rules cannot be read.
-pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Found> {
-    let mut found = Found::default();
+pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
+    let mut inventory = Inventory::default();
     if paths.is_empty() {
-        return Ok(found);
+        return Ok(inventory);
     }
     for Candidate { path, named } in candidates(paths, notices)? {
         let place = path.shown();
@@ -308,15 +313,15 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
             Err(error) if named => return Err(error.into()),
             Err(error) => {
                 let why = error_chain(&error);
-                found.unread.insert(Unread { place, why });
+                inventory.unread.insert(Unread { place, why });
                 continue;
             }
         };
         let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
         let contents = if named {
-            Contents::of(&path, bytes.clone())
+            Contents::parse(&path, bytes.clone())
         } else if is_mentioned || walk::may_hide_kind(&bytes) {
-            Contents::of_found(&path, bytes.clone())
+            Contents::parse_found(&path, bytes.clone())
         } else {
             Contents::default()
         };
@@ -325,11 +330,11 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
             let why = if contents.unread.is_empty() {
                 loose::remark(&bytes, line)
             } else {
-                // It may belong to the SealedSecret that cannot be read.
+                // The value may belong to the SealedSecret that cannot be read.
                 format!("line {line}: sealed value outside the SealedSecrets that can be read")
             };
             let place = place.clone();
-            found.unread.insert(Unread { place, why });
+            inventory.unread.insert(Unread { place, why });
         }
         // Other unreadable parts of a file are recorded, and do not stop the command.
         if let Some(why) = contents.unread.first()
@@ -339,12 +344,12 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Fo
             bail!("{place}: {why}");
         }
         let namespace = rule_namespace(&path)?;
-        found.add(contents, &place, namespace.as_ref(), |name| Origin::File {
+        inventory.add(contents, &place, namespace.as_ref(), |name| Origin::File {
             path: path.clone(),
             name,
         });
     }
-    Ok(found)
+    Ok(inventory)
 }
 
 /// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
@@ -353,19 +358,19 @@ fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    let (of_controllers, others): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
+    let (sealed_folders, other_paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
         let name = path.file_name();
         name.is_some_and(|name| name == "sealed") && path.is_dir()
     });
-    let mut found = Vec::new();
-    for folder in of_controllers {
-        found.extend(walk::everything(&folder)?);
+    let mut candidates = Vec::new();
+    for folder in sealed_folders {
+        candidates.extend(walk::all_manifests(&folder)?);
     }
     // Without paths, `candidates` would search the current folder.
-    if !others.is_empty() {
-        found.extend(walk::candidates(&others, notices)?);
+    if !other_paths.is_empty() {
+        candidates.extend(walk::candidates(&other_paths, notices)?);
     }
-    Ok(walk::in_order(found))
+    Ok(walk::sort_candidates(candidates))
 }
 
 /// Returns the namespace that the rule in `.seal.yaml` for a file sets, if any.
@@ -383,7 +388,7 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 
 impl Contents {
     /// Parses the bytes of a file.
-    pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+    pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         // The content is unknown until the template is rendered.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();
         let why = |error: &dyn std::error::Error| {
@@ -412,14 +417,16 @@ impl Contents {
     }
 
     /// Parses the bytes of a file that was found, not named by the user. Many templates contain a
-    /// backslash or an exclamation mark, so these alone do not make a malformed file worth
-    /// reporting.
-    pub fn of_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+    /// backslash or an exclamation mark, so a malformed file is not reported because of these alone.
+    pub fn parse_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
-        let doubtful = (!is_mentioned).then(|| bytes.clone());
-        let contents = Self::of(path, bytes);
-        let may_hold = || doubtful.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
-        if contents.is_malformed && !may_hold() {
+        let bytes_to_check = (!is_mentioned).then(|| bytes.clone());
+        let contents = Self::parse(path, bytes);
+        let may_contain = || {
+            bytes_to_check
+                .is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
+        };
+        if contents.is_malformed && !may_contain() {
             return Self::default();
         }
         contents
@@ -454,14 +461,14 @@ mod tests {
             common_name: String::new(),
         };
         let now = Timestamp::UNIX_EPOCH;
-        let new = spec.generate(now, &mut shared::random::system()).unwrap();
-        let fingerprint = new.pair.fingerprint().clone();
-        let key = RingKey::new("k".into(), now, new.pair);
+        let generated = spec.generate(now, &mut shared::random::system()).unwrap();
+        let fingerprint = generated.pair.fingerprint().clone();
+        let key = RingKey::new("k".into(), now, generated.pair);
         (KeyRing::new([Arc::new(key)]), fingerprint)
     }
 
-    /// Returns a SealedSecret with a value in the form of a sealed one for 2048 bits, which no key
-    /// decrypts.
+    /// Returns a SealedSecret that names this key. Its value has the form of one sealed for 2048 bits, but no
+    /// key decrypts it.
     fn holder(key: &Fingerprint) -> Holder {
         let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let text = shared::base64::encode(&bytes);
@@ -489,7 +496,7 @@ mod tests {
             (MAX_TO_DECRYPT + 1, Depth::All, 0),
         ] {
             let holders: Vec<_> = (0..count).map(|_| holder(&key)).collect();
-            let survey = Survey::of(&holders, &ring, depth, None);
+            let survey = Survey::run(&holders, &ring, depth, None);
             assert_eq!(survey.unopened, unopened, "{count} {depth:?}");
             let undecided = survey.undecided().len();
             assert_eq!(undecided, count - unopened, "{count} {depth:?}");
@@ -497,7 +504,7 @@ mod tests {
     }
 
     fn contents(text: &str) -> Contents {
-        Contents::of(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
+        Contents::parse(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec()))
     }
 
     #[test]
@@ -505,7 +512,7 @@ mod tests {
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
         for (why, text, sealed, unread) in [
             (
-                "sound",
+                "well-formed",
                 "metadata: {name: a}\nspec: {encryptedData: {a: AAAA}}",
                 1,
                 "",
@@ -531,16 +538,16 @@ mod tests {
                 TEMPLATE,
             ),
         ] {
-            let found = contents(&format!("{head}{text}\n"));
-            assert_eq!(found.sealed.len(), sealed, "{why}");
+            let contents = contents(&format!("{head}{text}\n"));
+            assert_eq!(contents.sealed.len(), sealed, "{why}");
             assert_eq!(
-                found.unread.len(),
+                contents.unread.len(),
                 usize::from(!unread.is_empty()),
-                "{why}: {found:?}"
+                "{why}: {contents:?}"
             );
             assert!(
-                found.unread.iter().all(|why| why.contains(unread)),
-                "{why}: {found:?}"
+                contents.unread.iter().all(|why| why.contains(unread)),
+                "{why}: {contents:?}"
             );
         }
     }
@@ -560,8 +567,12 @@ mod tests {
         ] {
             let path = folder.path().join("db.yaml");
             std::fs::write(&path, format!("{head}{text}\n")).unwrap();
-            let found = in_files(&[path], &mut |_| ()).ok();
-            assert_eq!(found.map(|found| found.unread.len()), unread, "{why}");
+            let inventory = in_files(&[path], &mut |_| ()).ok();
+            assert_eq!(
+                inventory.map(|inventory| inventory.unread.len()),
+                unread,
+                "{why}"
+            );
         }
     }
 }

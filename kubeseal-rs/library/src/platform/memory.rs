@@ -1,4 +1,4 @@
-//! Files in memory, for plain values. Only Linux has them: the temporary folders of macOS and
+//! Files in memory, for plain values. Only Linux supports them: the temporary folders of macOS and
 //! Windows are on disk.
 
 pub use imp::*;
@@ -24,7 +24,7 @@ mod imp {
     /// # Errors
     ///
     /// Returns the error of the operating system.
-    pub fn file(bytes: &[u8]) -> io::Result<File> {
+    pub fn create_file(bytes: &[u8]) -> io::Result<File> {
         let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
         file.write_all(bytes)?;
         Ok(file)
@@ -48,7 +48,7 @@ mod imp {
 
     pub const IS_SUPPORTED: bool = false;
 
-    pub fn file(_: &[u8]) -> io::Result<File> {
+    pub fn create_file(_: &[u8]) -> io::Result<File> {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
 

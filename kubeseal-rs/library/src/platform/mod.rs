@@ -1,5 +1,4 @@
-//! Differences between operating systems: `unix` and `windows` export the same names. What a system
-//! cannot do safely is refused, never replaced by something weaker.
+//! Differences between operating systems: `unix` and `windows` export the same functions.
 
 pub mod memory;
 #[cfg(unix)]

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use signal_hook::flag::register_conditional_default;
 
-/// While a value of this type exists, its signals do not end the process. Several may exist at
-/// once.
+/// While a value of this type exists, its signals do not end the process. Several values may exist
+/// at once.
 ///
 /// `signal_hook` never restores the system's handler of a signal. So a handler is registered once
 /// for each signal, and performs the default action while no value holds the signal.
@@ -34,14 +34,14 @@ impl HeldSignals {
         for signal in signals {
             register(&mut handlers, *signal)?;
         }
-        change(&mut handlers, signals, |holders| holders + 1);
+        update_holders(&mut handlers, signals, |holders| holders + 1);
         Ok(Self(signals))
     }
 }
 
 impl Drop for HeldSignals {
     fn drop(&mut self) {
-        change(&mut handlers(), self.0, |holders| holders.saturating_sub(1));
+        update_holders(&mut handlers(), self.0, |holders| holders.saturating_sub(1));
     }
 }
 
@@ -61,7 +61,11 @@ fn register(handlers: &mut BTreeMap<i32, Handler>, signal: i32) -> io::Result<()
     Ok(())
 }
 
-fn change(handlers: &mut BTreeMap<i32, Handler>, signals: &[i32], count: impl Fn(usize) -> usize) {
+fn update_holders(
+    handlers: &mut BTreeMap<i32, Handler>,
+    signals: &[i32],
+    count: impl Fn(usize) -> usize,
+) {
     for signal in signals {
         if let Some(handler) = handlers.get_mut(signal) {
             handler.holders = count(handler.holders);
@@ -85,7 +89,7 @@ mod tests {
     const CHILD: &str = "SEAL_TEST_OF_SIGNALS";
 
     /// Runs one test of this file in a child process, which may be killed.
-    fn in_a_child(test: &str) -> io::Result<ExitStatus> {
+    fn run_in_child(test: &str) -> io::Result<ExitStatus> {
         let mut command = Command::new(std::env::current_exe()?);
         let name = format!("platform::signals::tests::{test}");
         command.args(["--exact", &name]).env(CHILD, "1");
@@ -97,7 +101,7 @@ mod tests {
     fn a_released_signal_ends_the_process_again() {
         if std::env::var_os(CHILD).is_none() {
             let test = "a_released_signal_ends_the_process_again";
-            assert_eq!(in_a_child(test).unwrap().signal(), Some(SIGINT));
+            assert_eq!(run_in_child(test).unwrap().signal(), Some(SIGINT));
             return;
         }
         let outer = HeldSignals::new(&[SIGINT, SIGTERM]).unwrap();
@@ -112,8 +116,8 @@ mod tests {
 
     #[test]
     fn held_signals_do_not_end_the_process() {
-        let held = HeldSignals::new(&[SIGTERM]).unwrap();
+        let signals = HeldSignals::new(&[SIGTERM]).unwrap();
         raise(SIGTERM).unwrap();
-        drop(held);
+        drop(signals);
     }
 }

@@ -56,7 +56,7 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
 pub fn unnamed_file(folder: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
-    // Required later to give the file a name.
+    // `give_name` requires it.
     Path::new("/proc/self/fd")
         .exists()
         .then(|| File::from(file))
@@ -100,7 +100,7 @@ pub fn unnamed_file(_: &Path) -> Option<File> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Always fails.
 #[cfg(not(target_os = "linux"))]
 pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -110,14 +110,14 @@ pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Never fails.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Gives a file the owner and group of another one, as far as this user may.
+/// Gives a file the owner and group of another file, as far as the user's permissions allow.
 pub fn give_to_owner_of(file: &File, like: &fs::Metadata) {
     use std::os::unix::fs::fchown;
     let is_same = file
@@ -138,31 +138,32 @@ pub fn for_this_user_only(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Returns whether a file was created by this user, by root, or by the owner of the folder that
-/// this user works in. The owner of a link decides where it leads, and the owner of its target
+/// Returns whether a file belongs to this user, to root, or to the owner of the folder that this user
+/// works in. The owner of a link decides where it points, and the owner of its target
 /// decides the content, so each of them is checked.
 pub fn is_trusted(file: &Path, folder: &Path) -> bool {
     // The folder may not exist yet.
-    let mut there = folder
+    let mut existing = folder
         .ancestors()
         .filter_map(|folder| fs::metadata(folder).ok());
-    let owner = there.next().map(|folder| folder.uid());
+    let owner = existing.next().map(|folder| folder.uid());
     let user = rustix::process::geteuid().as_raw();
-    way_to(file).is_some_and(|way| {
-        way.iter().all(|path| {
+    link_chain(file).is_some_and(|chain| {
+        chain.iter().all(|path| {
             let metadata = fs::symlink_metadata(path);
             metadata.is_ok_and(|metadata| is_trusted_owner(metadata.uid(), user, owner))
         })
     })
 }
 
-/// Returns the file and every link target on the way; `None` for a cycle of links.
-fn way_to(file: &Path) -> Option<Vec<PathBuf>> {
+/// Returns the file and the target of each link in the chain that starts at it; `None` for more than 40
+/// links, for example in a cycle.
+fn link_chain(file: &Path) -> Option<Vec<PathBuf>> {
     // Linux follows 40 links.
-    let way = std::iter::successors(Some(file.to_owned()), |path| next_link(path)).take(41);
-    let way: Vec<PathBuf> = way.collect();
-    way.last().filter(|end| !end.is_symlink())?;
-    Some(way)
+    let chain = std::iter::successors(Some(file.to_owned()), |path| next_link(path)).take(41);
+    let chain: Vec<PathBuf> = chain.collect();
+    chain.last().filter(|end| !end.is_symlink())?;
+    Some(chain)
 }
 
 /// Returns the target of a link, with links in its folder resolved.
@@ -172,8 +173,8 @@ fn next_link(path: &Path) -> Option<PathBuf> {
     Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
-/// Returns whether an owner is trusted. The owner of the folder is: in a container, another user
-/// than the current one often owns the work tree.
+/// Returns whether an owner is trusted. The folder's owner is trusted because in a container, another
+/// user than the current one often owns the work tree.
 fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }
@@ -190,42 +191,42 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
 /// The terminal, with echo turned off until the value is dropped.
 ///
 /// The echo stays off between questions, since pasted text may arrive before a prompt turns it off,
-/// or after one turns it on again. Input from before is discarded.
+/// or after it turns the echo on again. Input that arrived earlier is discarded.
 pub struct QuietTerminal {
     terminal: File,
-    before: Termios,
+    original: Termios,
     /// `rpassword` sends SIGINT to this process when it reads Ctrl-C. The process must not end
     /// before the terminal is restored.
     _interrupt: HeldSignals,
 }
 
 impl QuietTerminal {
-    /// Turns the echo off, if there is a terminal.
+    /// Opens the terminal and turns its echo off.
     ///
     /// # Errors
     ///
-    /// Returns the error of the operating system.
+    /// Fails if there is no terminal.
     pub fn open() -> io::Result<Self> {
         let terminal = File::open("/dev/tty")?;
-        let before = tcgetattr(&terminal)?;
-        let mut quiet = before.clone();
+        let original = tcgetattr(&terminal)?;
+        let mut quiet = original.clone();
         // Ctrl-C becomes a character that `rpassword` reads, instead of a signal.
         quiet
             .local_modes
             .remove(LocalModes::ECHO | LocalModes::ISIG);
-        let opened = Self {
+        let quiet_terminal = Self {
             _interrupt: HeldSignals::new(&[SIGINT])?,
             terminal,
-            before,
+            original,
         };
-        tcsetattr(&opened.terminal, OptionalActions::Flush, &quiet)?;
-        Ok(opened)
+        tcsetattr(&quiet_terminal.terminal, OptionalActions::Flush, &quiet)?;
+        Ok(quiet_terminal)
     }
 
     /// Restores the terminal's settings.
     pub fn restore(&self) {
         // A terminal that is closed needs no restoring.
-        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.original);
     }
 }
 
@@ -243,10 +244,10 @@ mod tests {
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let whole = folder.path().canonicalize().unwrap();
-        fs::create_dir(whole.join("other")).unwrap();
-        let at = |name: &str| whole.join(name);
-        fs::write(at("other/file"), "").unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir(root.join("other")).unwrap();
+        let path_of = |name: &str| root.join(name);
+        fs::write(path_of("other/file"), "").unwrap();
         for (link, to) in [
             ("first", "folder/second"),
             ("folder", "other"),
@@ -254,18 +255,21 @@ mod tests {
             ("circle", "circle"),
             ("nowhere", "other/missing"),
         ] {
-            std::os::unix::fs::symlink(to, at(link)).unwrap();
+            std::os::unix::fs::symlink(to, path_of(link)).unwrap();
         }
         let names = ["first", "other/second", "other/file"];
-        assert_eq!(way_to(&at("first")), Some(names.map(at).into()));
-        assert_eq!(way_to(&at("circle")), None);
-        for (name, ours) in [("first", true), ("circle", false), ("nowhere", false)] {
-            assert_eq!(is_trusted(&at(name), &whole), ours, "{name}");
+        assert_eq!(
+            link_chain(&path_of("first")),
+            Some(names.map(path_of).into())
+        );
+        assert_eq!(link_chain(&path_of("circle")), None);
+        for (name, is_trusted_link) in [("first", true), ("circle", false), ("nowhere", false)] {
+            assert_eq!(is_trusted(&path_of(name), &root), is_trusted_link, "{name}");
         }
         if rustix::process::geteuid().is_root() {
             let other_user = Some(rustix::fs::Uid::from_raw(12345));
-            rustix::fs::chown(at("other/file"), other_user, None).unwrap();
-            assert!(!is_trusted(&at("first"), &whole));
+            rustix::fs::chown(path_of("other/file"), other_user, None).unwrap();
+            assert!(!is_trusted(&path_of("first"), &root));
         }
     }
 
@@ -278,7 +282,7 @@ mod tests {
             ("a checkout in a container", 1000, 0, Some(1000), true),
             ("another user's in /tmp", 1001, 1000, Some(0), false),
             (
-                "another user's above the own folder",
+                "another user's, above a folder of this user",
                 1001,
                 1000,
                 Some(1000),

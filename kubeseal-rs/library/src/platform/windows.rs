@@ -10,12 +10,15 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::SIGINT;
 
-/// Returns the program of that path, with or without `.exe`. Scripts need their full name.
+/// Returns the path with `.exe` if that file exists, else a path that has an extension, such as that of
+/// a script, if it is a file.
 pub fn program(path: PathBuf) -> Option<PathBuf> {
-    let mut longer = path.clone().into_os_string();
-    longer.push(".exe");
-    let whole = path.extension().is_some().then_some(path);
-    let mut candidates = [Some(longer.into()), whole].into_iter().flatten();
+    let mut with_exe = path.clone().into_os_string();
+    with_exe.push(".exe");
+    let with_extension = path.extension().is_some().then_some(path);
+    let mut candidates = [Some(with_exe.into()), with_extension]
+        .into_iter()
+        .flatten();
     candidates.find(|path: &PathBuf| path.is_file())
 }
 
@@ -45,7 +48,7 @@ pub fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// Opens a file for reading. This does not block, since pipes on Windows are not in folders.
+/// Opens a file for reading. Opening does not block, since pipes on Windows are not in folders.
 ///
 /// # Errors
 ///
@@ -63,7 +66,7 @@ pub fn unnamed_file(_: &Path) -> Option<File> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Always fails.
 pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -72,7 +75,7 @@ pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Never fails.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
@@ -93,7 +96,7 @@ pub fn for_this_user_only(_: &mut DirBuilder) {}
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Never fails.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())

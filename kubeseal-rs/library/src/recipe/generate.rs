@@ -11,9 +11,9 @@ use shared::plain::Plain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Curve, Generated, Password, Recipe};
+use super::{Curve, GeneratedItems, Password, Recipe};
 
-/// The cost of bcrypt: about 50 ms for each attempt of the server or of an attacker.
+/// The cost of bcrypt: checking a password takes about 50 ms, for a server and for an attacker.
 const BCRYPT_COST: u32 = 10;
 
 /// The source of randomness and time.
@@ -28,9 +28,9 @@ pub struct Random<'a, R> {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// Generating a key or certificate failed.
-    #[error("cannot generate the key")]
+    #[error("cannot generate the key or certificate")]
     Key(#[from] rcgen::Error),
-    /// The password cannot be hashed: bcrypt accepts at most 72 bytes.
+    /// The password cannot be hashed: bcrypt accepts 1 to 72 bytes without zero bytes.
     #[error("cannot hash the password: bcrypt accepts 1 to 72 bytes without zero bytes")]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
@@ -42,8 +42,8 @@ pub enum GenerateError {
 }
 
 impl Recipe {
-    /// Generates the items of a recipe. `chosen` is the password for recipes that accept one; without it a
-    /// random one is generated.
+    /// Generates the items of a recipe. `password` is the one to use in recipes that accept one; without it, a
+    /// random password is generated.
     ///
     /// # Errors
     ///
@@ -51,28 +51,37 @@ impl Recipe {
     pub fn generate<R: CryptoRng>(
         &self,
         item: &str,
-        chosen: Option<&Plain>,
+        password: Option<&Plain>,
         random: &mut Random<'_, R>,
-    ) -> Result<Generated, GenerateError> {
+    ) -> Result<GeneratedItems, GenerateError> {
         let rng = &mut *random.rng;
         match self {
-            Self::Password(rules) => Ok(one(item, rules.generate(rng))),
-            Self::Hex(count) => Ok(one(item, hex(&bytes(*count, rng)))),
-            Self::Base64(count) => Ok(one(item, Plain::from(base64::encode(&bytes(*count, rng))))),
-            Self::Uuid => Ok(one(item, uuid(rng))),
-            Self::Rsa(bits) => Ok(pair(item, &rsa(*bits)?)),
-            Self::Ed25519 => Ok(pair(item, &KeyPair::generate_for(&rcgen::PKCS_ED25519)?)),
-            Self::Ecdsa(curve) => Ok(pair(item, &KeyPair::generate_for(algorithm(*curve))?)),
+            Self::Password(rules) => Ok(single_item(item, rules.generate(rng))),
+            Self::Hex(count) => Ok(single_item(item, hex(&bytes(*count, rng)))),
+            Self::Base64(count) => Ok(single_item(
+                item,
+                Plain::from(base64::encode(&bytes(*count, rng))),
+            )),
+            Self::Uuid => Ok(single_item(item, uuid(rng))),
+            Self::Rsa(bits) => Ok(key_pair_items(item, &rsa(*bits)?)),
+            Self::Ed25519 => Ok(key_pair_items(
+                item,
+                &KeyPair::generate_for(&rcgen::PKCS_ED25519)?,
+            )),
+            Self::Ecdsa(curve) => Ok(key_pair_items(
+                item,
+                &KeyPair::generate_for(algorithm(*curve))?,
+            )),
             Self::Tls { hosts, days } => tls(item, hosts, *days, random),
-            Self::Htpasswd { user } => htpasswd(item, user, chosen, rng),
-            Self::Docker { server, user } => docker(item, server, user, chosen, rng),
+            Self::Htpasswd { user } => htpasswd(item, user, password, rng),
+            Self::Docker { server, user } => docker(item, server, user, password, rng),
         }
     }
 }
 
-fn one(item: &str, value: Plain) -> Generated {
-    Generated {
-        sealed: vec![(item.to_owned(), value)],
+fn single_item(item: &str, value: Plain) -> GeneratedItems {
+    GeneratedItems {
+        secret: vec![(item.to_owned(), value)],
         public: Vec::new(),
     }
 }
@@ -122,9 +131,9 @@ fn algorithm(curve: Curve) -> &'static SignatureAlgorithm {
 }
 
 /// Returns the private key as PKCS#8 PEM, and the public key.
-fn pair(item: &str, key: &KeyPair) -> Generated {
-    Generated {
-        sealed: vec![(item.to_owned(), Plain::from(key.serialize_pem()))],
+fn key_pair_items(item: &str, key: &KeyPair) -> GeneratedItems {
+    GeneratedItems {
+        secret: vec![(item.to_owned(), Plain::from(key.serialize_pem()))],
         public: vec![(format!("{item}.pub"), key.public_key_pem())],
     }
 }
@@ -135,7 +144,7 @@ fn tls<R: CryptoRng>(
     hosts: &[String],
     days: u32,
     random: &mut Random<'_, R>,
-) -> Result<Generated, GenerateError> {
+) -> Result<GeneratedItems, GenerateError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new(hosts.to_vec())?;
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -147,22 +156,22 @@ fn tls<R: CryptoRng>(
         .now
         .checked_add(span)
         .map_err(|_| GenerateError::Validity)?;
-    params.not_before = instant(random.now)?;
-    params.not_after = instant(end)?;
+    params.not_before = to_offset_time(random.now)?;
+    params.not_after = to_offset_time(end)?;
     params.serial_number = Some(SerialNumber::from_slice(&bytes(16, random.rng)));
     let certificate = params.self_signed(&key)?;
-    Ok(Generated {
-        sealed: vec![(format!("{item}.key"), Plain::from(key.serialize_pem()))],
+    Ok(GeneratedItems {
+        secret: vec![(format!("{item}.key"), Plain::from(key.serialize_pem()))],
         public: vec![(format!("{item}.crt"), certificate.pem())],
     })
 }
 
-fn instant(at: Timestamp) -> Result<OffsetDateTime, GenerateError> {
-    OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| GenerateError::Validity)
+fn to_offset_time(time: Timestamp) -> Result<OffsetDateTime, GenerateError> {
+    OffsetDateTime::from_unix_timestamp(time.as_second()).map_err(|_| GenerateError::Validity)
 }
 
-fn password(chosen: Option<&Plain>, rng: &mut impl CryptoRng) -> Plain {
-    chosen
+fn password_or_random(password: Option<&Plain>, rng: &mut impl CryptoRng) -> Plain {
+    password
         .cloned()
         .unwrap_or_else(|| Password::default().generate(rng))
 }
@@ -172,21 +181,21 @@ fn password(chosen: Option<&Plain>, rng: &mut impl CryptoRng) -> Plain {
 fn htpasswd(
     item: &str,
     user: &str,
-    chosen: Option<&Plain>,
+    password: Option<&Plain>,
     rng: &mut impl CryptoRng,
-) -> Result<Generated, GenerateError> {
-    let password = password(chosen, rng);
+) -> Result<GeneratedItems, GenerateError> {
+    let password = password_or_random(password, rng);
     let mut salt = [0; 16];
     rng.fill_bytes(&mut salt);
     let hash = bcrypt::non_truncating_hash_with_salt(password.expose(), BCRYPT_COST, salt)
         .map_err(|_| GenerateError::Hash)?;
     let line = format!("{user}:{}\n", hash.format_for_version(Version::TwoY));
-    let sealed = vec![
+    let secret = vec![
         (item.to_owned(), Plain::from(line)),
         (format!("{item}.password"), password),
     ];
-    Ok(Generated {
-        sealed,
+    Ok(GeneratedItems {
+        secret,
         public: Vec::new(),
     })
 }
@@ -195,22 +204,22 @@ fn docker(
     item: &str,
     server: &str,
     user: &str,
-    chosen: Option<&Plain>,
+    password: Option<&Plain>,
     rng: &mut impl CryptoRng,
-) -> Result<Generated, GenerateError> {
-    let password = password(chosen, rng);
+) -> Result<GeneratedItems, GenerateError> {
+    let password = password_or_random(password, rng);
     let text = std::str::from_utf8(password.expose()).map_err(|_| GenerateError::Text)?;
-    let both = Zeroizing::new(format!("{user}:{text}"));
-    let auth = Zeroizing::new(base64::encode(both.as_bytes()));
-    let quoted = |text: &str| Zeroizing::new(serde_json::Value::from(text).to_string());
+    let credentials = Zeroizing::new(format!("{user}:{text}"));
+    let auth = Zeroizing::new(base64::encode(credentials.as_bytes()));
+    let to_json = |text: &str| Zeroizing::new(serde_json::Value::from(text).to_string());
     let json = format!(
         r#"{{"auths":{{{}:{{"username":{},"password":{},"auth":{}}}}}}}"#,
-        *quoted(server),
-        *quoted(user),
-        *quoted(text),
-        *quoted(&auth)
+        *to_json(server),
+        *to_json(user),
+        *to_json(text),
+        *to_json(&auth)
     );
-    Ok(one(item, Plain::from(json)))
+    Ok(single_item(item, Plain::from(json)))
 }
 
 #[cfg(test)]
@@ -220,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    fn generated(recipe: &str, password: Option<&str>) -> Generated {
+    fn generate(recipe: &str, password: Option<&str>) -> GeneratedItems {
         let mut random = Random {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
@@ -232,8 +241,8 @@ mod tests {
             .unwrap()
     }
 
-    fn text(generated: &Generated, at: usize) -> &str {
-        std::str::from_utf8(generated.sealed[at].1.expose()).unwrap()
+    fn secret_text(generated: &GeneratedItems, index: usize) -> &str {
+        std::str::from_utf8(generated.secret[index].1.expose()).unwrap()
     }
 
     #[test]
@@ -247,40 +256,43 @@ mod tests {
             "docker:s,u",
         ] {
             assert_eq!(
-                text(&generated(recipe, None), 0),
-                text(&generated(recipe, None), 0)
+                secret_text(&generate(recipe, None), 0),
+                secret_text(&generate(recipe, None), 0)
             );
         }
     }
 
     #[test]
     fn generates_values_in_the_format_of_the_recipe() {
-        assert_eq!(text(&generated("hex:8", None), 0).len(), 16);
-        let uuid = generated("uuid", None);
-        let uuid = text(&uuid, 0);
+        assert_eq!(secret_text(&generate("hex:8", None), 0).len(), 16);
+        let uuid = generate("uuid", None);
+        let uuid = secret_text(&uuid, 0);
         assert_eq!((uuid.len(), &uuid[14..15], &uuid[8..9]), (36, "4", "-"));
         assert!("89ab".contains(&uuid[19..20]));
-        let bytes = base64::decode(text(&generated("base64:9", None), 0).as_bytes()).unwrap();
+        let bytes = base64::decode(secret_text(&generate("base64:9", None), 0).as_bytes()).unwrap();
         assert_eq!(bytes.len(), 9);
     }
 
     #[test]
     fn htpasswd_contains_the_bcrypt_hash_of_the_password() {
         for password in [None, Some("hunter2")] {
-            let generated = generated("htpasswd:admin", password);
-            let (user, hash) = text(&generated, 0).trim_end().split_once(':').unwrap();
+            let generated = generate("htpasswd:admin", password);
+            let (user, hash) = secret_text(&generated, 0)
+                .trim_end()
+                .split_once(':')
+                .unwrap();
             assert_eq!(user, "admin");
             assert!(hash.starts_with("$2y$10$"));
-            assert_eq!(generated.sealed[1].0, "x.password");
-            assert!(bcrypt::verify(text(&generated, 1), hash).unwrap());
-            assert!(password.is_none_or(|password| password == text(&generated, 1)));
+            assert_eq!(generated.secret[1].0, "x.password");
+            assert!(bcrypt::verify(secret_text(&generated, 1), hash).unwrap());
+            assert!(password.is_none_or(|password| password == secret_text(&generated, 1)));
         }
     }
 
     #[test]
     fn docker_escapes_json() {
-        let generated = generated("docker:r.example,ci", Some("a\"b\\c"));
-        let json: serde_json::Value = serde_json::from_str(text(&generated, 0)).unwrap();
+        let generated = generate("docker:r.example,ci", Some("a\"b\\c"));
+        let json: serde_json::Value = serde_json::from_str(secret_text(&generated, 0)).unwrap();
         let entry = &json["auths"]["r.example"];
         assert_eq!(entry["password"], "a\"b\\c");
         let auth = base64::decode(entry["auth"].as_str().unwrap().as_bytes()).unwrap();
@@ -290,8 +302,8 @@ mod tests {
     #[test]
     fn private_and_public_keys_match() {
         for recipe in ["ed25519", "ecdsa", "ecdsa:p384", "rsa:2048"] {
-            let generated = generated(recipe, None);
-            let pair = KeyPair::from_pem(text(&generated, 0)).unwrap();
+            let generated = generate(recipe, None);
+            let pair = KeyPair::from_pem(secret_text(&generated, 0)).unwrap();
             assert_eq!(
                 generated.public,
                 [("x.pub".to_owned(), pair.public_key_pem())],
@@ -302,15 +314,15 @@ mod tests {
 
     #[test]
     fn a_tls_certificate_has_the_hosts_and_days_of_the_recipe() {
-        let generated = generated("tls:a.example,10.0.0.1,days=30", None);
+        let generated = generate("tls:a.example,10.0.0.1,days=30", None);
         assert_eq!(
             (
-                generated.sealed[0].0.as_str(),
+                generated.secret[0].0.as_str(),
                 generated.public[0].0.as_str()
             ),
             ("x.key", "x.crt")
         );
-        KeyPair::from_pem(text(&generated, 0)).unwrap();
+        KeyPair::from_pem(secret_text(&generated, 0)).unwrap();
         assert!(
             generated.public[0]
                 .1
@@ -325,7 +337,7 @@ mod tests {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
         };
-        let long = Plain::from("x".repeat(73));
-        assert!(recipe.generate("x", Some(&long), &mut random).is_err());
+        let password = Plain::from("x".repeat(73));
+        assert!(recipe.generate("x", Some(&password), &mut random).is_err());
     }
 }

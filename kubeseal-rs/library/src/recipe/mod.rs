@@ -11,7 +11,7 @@ mod password;
 use shared::plain::Plain;
 
 pub use generate::{GenerateError, Random};
-pub use parse::{KINDS, RecipeError};
+pub use parse::{RecipeError, SYNTAX};
 pub use password::Password;
 
 /// What to generate.
@@ -63,9 +63,9 @@ pub enum Curve {
 
 /// The items that a recipe generated.
 #[derive(Debug, Default)]
-pub struct Generated {
+pub struct GeneratedItems {
     /// Values to seal, by item name.
-    pub sealed: Vec<(String, Plain)>,
+    pub secret: Vec<(String, Plain)>,
     /// Public values, by item name.
     pub public: Vec<(String, String)>,
 }

@@ -1,5 +1,5 @@
 //! Parses recipes: `KIND[:OPTION,…]`. Errors never quote the argument, since it may be a secret
-//! value given by mistake.
+//! value passed by mistake.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use super::password::PasswordError;
 use super::{Curve, Password, Recipe};
 
 /// The syntax of recipes, for help and errors.
-pub const KINDS: &str = "\
+pub const SYNTAX: &str = "\
 password[:LENGTH][,upper=N,lower=N,digits=N,symbols=N,without=CHARS], hex[:BYTES], base64[:BYTES], uuid, \
 rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:USER, docker:SERVER,USER";
 
@@ -15,10 +15,10 @@ rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:US
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// The kind does not exist.
-    #[error("unknown recipe; the valid recipes are {KINDS}")]
+    #[error("unknown recipe; the valid recipes are {SYNTAX}")]
     Kind,
     /// The kind does not have this option.
-    #[error("{0} has no such option; the valid recipes are {KINDS}")]
+    #[error("{0} has no such option; the valid recipes are {SYNTAX}")]
     Option(&'static str),
     /// A number is malformed or out of range.
     #[error("{what} must be a number from {from} to {to}")]
@@ -33,7 +33,7 @@ pub enum RecipeError {
     /// The size of the RSA key is not supported.
     #[error("an RSA key must have 2048, 3072 or 4096 bits")]
     Bits,
-    /// A part is missing or malformed.
+    /// An option is missing or malformed.
     #[error("{0}")]
     Part(&'static str),
     /// The rules allow no password.
@@ -54,9 +54,9 @@ impl FromStr for Recipe {
             "password" => password(&options),
             "hex" => bytes("hex", &options).map(Self::Hex),
             "base64" => bytes("base64", &options).map(Self::Base64),
-            "uuid" => none("uuid", &options).map(|()| Self::Uuid),
+            "uuid" => refuse_options("uuid", &options).map(|()| Self::Uuid),
             "rsa" => rsa(&options),
-            "ed25519" => none("ed25519", &options).map(|()| Self::Ed25519),
+            "ed25519" => refuse_options("ed25519", &options).map(|()| Self::Ed25519),
             "ecdsa" => ecdsa(&options),
             "tls" => tls(&options),
             "htpasswd" => htpasswd(&options),
@@ -74,9 +74,9 @@ fn password(options: &[&str]) -> Result<Recipe, RecipeError> {
             Some(("length", text)) => rules.length = number(text, "the length", 8, 4096)?,
             Some(("without", text)) => text.clone_into(&mut rules.without),
             Some((class, text)) => {
-                let at = Password::CLASSES.iter().position(|name| *name == class);
-                let at = at.ok_or(RecipeError::Option("password"))?;
-                rules.minimums[at] = number(text, "a class", 0, 4096)?;
+                let index = Password::CLASSES.iter().position(|name| *name == class);
+                let index = index.ok_or(RecipeError::Option("password"))?;
+                rules.minimums[index] = number(text, "the minimum of a character class", 0, 4096)?;
             }
             None => return Err(RecipeError::Option("password")),
         }
@@ -88,7 +88,7 @@ fn password(options: &[&str]) -> Result<Recipe, RecipeError> {
 fn bytes(kind: &'static str, options: &[&str]) -> Result<usize, RecipeError> {
     match options {
         [] => Ok(32),
-        [count] => number(count, "the count of bytes", 8, 65536),
+        [count] => number(count, "the count of random bytes", 8, 65536),
         _ => Err(RecipeError::Option(kind)),
     }
 }
@@ -130,7 +130,7 @@ fn tls(options: &[&str]) -> Result<Recipe, RecipeError> {
 
 fn htpasswd(options: &[&str]) -> Result<Recipe, RecipeError> {
     match options {
-        [user] if is_user(user) => Ok(Recipe::Htpasswd {
+        [user] if is_user_name(user) => Ok(Recipe::Htpasswd {
             user: (*user).to_owned(),
         }),
         _ => Err(RecipeError::Part(
@@ -141,7 +141,7 @@ fn htpasswd(options: &[&str]) -> Result<Recipe, RecipeError> {
 
 fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
     match options {
-        [server, user] if is_user(user) => Ok(Recipe::Docker {
+        [server, user] if is_user_name(user) => Ok(Recipe::Docker {
             server: (*server).to_owned(),
             user: (*user).to_owned(),
         }),
@@ -152,12 +152,12 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
 }
 
 /// Returns whether this is a valid user name. Both formats put a colon between user and password,
-/// so it must not contain one.
-fn is_user(user: &str) -> bool {
+/// so a user name must not contain one.
+fn is_user_name(user: &str) -> bool {
     !user.contains(':') && !user.chars().any(char::is_control)
 }
 
-fn none(kind: &'static str, options: &[&str]) -> Result<(), RecipeError> {
+fn refuse_options(kind: &'static str, options: &[&str]) -> Result<(), RecipeError> {
     if options.is_empty() {
         Ok(())
     } else {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_texts_without_quoting_them() {
+    fn refuses_invalid_recipes_without_quoting_them() {
         for text in [
             "hunter2",
             "",

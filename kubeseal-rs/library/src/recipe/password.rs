@@ -4,8 +4,8 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{CryptoRng, RngExt as _};
 use shared::plain::Plain;
 
-/// The character classes. Symbols that need quoting in YAML, in double quotes of a shell or in a
-/// URL's password are left out: quotes, backslash, dollar, backtick and blank.
+/// The character classes. Quotes, backslash, dollar sign, backtick and blank are left out of the symbols:
+/// they have a meaning in quoted text of YAML or a shell.
 const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const DIGITS: &[u8] = b"0123456789";
@@ -90,13 +90,13 @@ impl Password {
         }
     }
 
-    /// Returns each class in use.
+    /// Returns the classes that the password uses.
     fn classes(&self) -> Vec<Class> {
         let classes = Self::CLASSES
             .into_iter()
             .zip([LOWER, UPPER, DIGITS, SYMBOLS])
             .zip(self.minimums);
-        let left = |letters: &[u8]| -> Vec<u8> {
+        let allowed = |letters: &[u8]| -> Vec<u8> {
             let without = self.without.as_bytes();
             letters
                 .iter()
@@ -109,17 +109,16 @@ impl Password {
             .map(|((name, letters), minimum)| Class {
                 name,
                 minimum,
-                letters: left(letters),
+                letters: allowed(letters),
             })
             .collect()
     }
 
-    /// Generates a password: the minimum number of characters of each class, the rest from all
-    /// classes, in random order.
-    /// Empty for rules that [`Self::check`] refuses.
+    /// Generates a password: the minimum number of characters of each class and further characters of any
+    /// of these classes, in random order. The result is unspecified for rules that [`Self::check`] refuses.
     pub fn generate(&self, rng: &mut impl CryptoRng) -> Plain {
         let classes = self.classes();
-        let all: Vec<u8> = classes
+        let alphabet: Vec<u8> = classes
             .iter()
             .flat_map(|class| class.letters.iter().copied())
             .collect();
@@ -128,8 +127,8 @@ impl Password {
         for class in &classes {
             text.extend((0..class.minimum).filter_map(|_| class.letters.choose(rng)));
         }
-        while text.len() < self.length && !all.is_empty() {
-            text.push(all[rng.random_range(0..all.len())]);
+        while text.len() < self.length && !alphabet.is_empty() {
+            text.push(alphabet[rng.random_range(0..alphabet.len())]);
         }
         text.shuffle(rng);
         Plain::from(text)

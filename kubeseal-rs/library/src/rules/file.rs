@@ -40,7 +40,7 @@ pub enum RulesFileError {
     /// The file belongs to another user, who could choose the certificate.
     #[error(
         "{}, or the file that it links to, belongs neither to you nor to the owner of the sealed file's folder; \
-         its author would choose the certificate\nhint: if the file is right, name it with \
+         its author would choose the certificate\nhint: if the file is right, pass it with \
          --config",
         .0.shown()
     )]
@@ -48,7 +48,7 @@ pub enum RulesFileError {
 }
 
 impl RulesFileError {
-    /// Returns the file and the line of the error.
+    /// Returns the file and the line of the error; line 1 if the error has no line.
     pub fn file(&self) -> (PathBuf, usize) {
         match self {
             Self::File(error) => (error.path().to_owned(), 1),
@@ -70,8 +70,8 @@ impl RulesFile {
             path: path.to_owned(),
             source,
         })?;
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let folder = whole.parent().unwrap_or(Path::new("/"));
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = absolute.parent().unwrap_or(Path::new("/"));
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let tree = git::work_tree(&folder).filter(|tree| folder.starts_with(tree));
         Ok(Self {
@@ -92,24 +92,24 @@ impl RulesFile {
     /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
     /// created a work tree around the folder.
     pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
-        let here = std::env::current_dir().and_then(|here| here.canonicalize());
-        let here = || here.ok().filter(|here| folder.starts_with(here));
-        let root = git::work_tree(folder).or_else(here);
+        let current = std::env::current_dir().and_then(|current| current.canonicalize());
+        let current = || current.ok().filter(|current| folder.starts_with(current));
+        let root = git::work_tree(folder).or_else(current);
         let root = root.as_deref().unwrap_or(folder);
         let mut upward = folder
             .ancestors()
             .take_while(|above| above.starts_with(root));
         // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
         // missing.
-        let found = upward.find_map(|above| {
+        let path = upward.find_map(|above| {
             let path = above.join(FILE_NAME);
             path.symlink_metadata().is_ok().then_some(path)
         });
-        match found {
+        match path {
             Some(path) if path.exists() && !platform::is_trusted(&path, folder) => {
                 Err(RulesFileError::NotOwned(path))
             }
-            found => Ok(found),
+            path => Ok(path),
         }
     }
 
@@ -118,8 +118,8 @@ impl RulesFile {
         &self.folder
     }
 
-    /// Returns the Git work tree around the folder, or the folder itself. Its author also wrote the
-    /// rules.
+    /// Returns the Git work tree around the folder, or the folder itself. The author of the tree also
+    /// wrote the rules.
     pub fn tree(&self) -> &Path {
         &self.tree
     }

@@ -80,16 +80,16 @@ pub enum Source {
     },
 }
 
-/// A rule is violated.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum Violation {
     /// The namespace is not the allowed one.
-    #[error("{rule} requires the namespace {wanted:?}, but the object has {found:?}")]
+    #[error("{rule} requires the namespace {required:?}, but the object has {found:?}")]
     Namespace {
         /// The rule, for messages.
         rule: String,
         /// The namespace of the rule.
-        wanted: String,
+        required: String,
         /// The namespace of the object.
         found: String,
     },
@@ -103,13 +103,13 @@ pub enum Broken {
         /// The scope of the object.
         found: Scope,
     },
-    /// The certificate is not an accepted one.
-    #[error("{rule} requires the certificate {wanted}, but got {found}")]
+    /// The rule does not accept the certificate.
+    #[error("{rule} requires the certificate {required}, but the certificate is {found}")]
     Fingerprint {
         /// The rule, for messages.
         rule: String,
         /// The fingerprints that the rule accepts.
-        wanted: String,
+        required: String,
         /// The fingerprint of the certificate.
         found: Fingerprint,
     },
@@ -124,12 +124,12 @@ pub enum Broken {
         found: Fingerprint,
     },
     /// The certificate's key is too small.
-    #[error("{rule} requires a key of at least {wanted} bits, but this key has {found}")]
+    #[error("{rule} requires a key of at least {required} bits, but this key has {found}")]
     KeySize {
         /// The rule, for messages.
         rule: String,
         /// The minimum that the rule sets.
-        wanted: usize,
+        required: usize,
         /// The number of bits of the certificate's key.
         found: usize,
     },
@@ -152,18 +152,17 @@ impl Rule {
         )
     }
 
-    /// Checks the namespace of an object. An object without namespace passes, as does a
-    /// cluster-wide one.
+    /// Checks the namespace of an object. An empty namespace passes.
     ///
     /// # Errors
     ///
-    /// Returns [`Broken::Namespace`] if the rule allows another namespace only.
-    pub fn check_namespace(&self, namespace: &str) -> Result<(), Broken> {
+    /// Returns [`Violation::Namespace`] if the rule requires another namespace.
+    pub fn check_namespace(&self, namespace: &str) -> Result<(), Violation> {
         match &self.namespace {
-            Some(wanted) if !namespace.is_empty() && wanted != namespace => {
-                Err(Broken::Namespace {
+            Some(required) if !namespace.is_empty() && required != namespace => {
+                Err(Violation::Namespace {
                     rule: self.describe(),
-                    wanted: wanted.clone(),
+                    required: required.clone(),
                     found: namespace.to_owned(),
                 })
             }
@@ -175,8 +174,8 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// Returns [`Broken::Scope`] if the rule does not allow the scope.
-    pub fn check_scope(&self, scope: Scope) -> Result<(), Broken> {
+    /// Returns [`Violation::Scope`] if the rule does not allow the scope.
+    pub fn check_scope(&self, scope: Scope) -> Result<(), Violation> {
         let allowed = match self.allowed_scopes.as_slice() {
             [] => self.scope.as_slice(),
             several => several,
@@ -185,7 +184,7 @@ impl Rule {
             return Ok(());
         }
         let allowed: Vec<String> = allowed.iter().map(Scope::to_string).collect();
-        Err(Broken::Scope {
+        Err(Violation::Scope {
             rule: self.describe(),
             allowed: allowed.join(" or "),
             found: scope,
@@ -196,26 +195,26 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// Fails if the certificate is not an accepted one, or its key is retired or too small.
-    pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Broken> {
+    /// Fails if the rule does not accept the certificate, or if its key is retired or too small.
+    pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Violation> {
         let (rule, found) = (self.describe(), certificate.fingerprint().clone());
         let bits = certificate.public_key().modulus_len() * 8;
         if self.retired.contains(&found) {
-            return Err(Broken::Retired { rule, found });
+            return Err(Violation::Retired { rule, found });
         }
         if !self.fingerprints.is_empty() && !self.fingerprints.contains(&found) {
-            let wanted: Vec<String> = self.fingerprints.iter().map(ToString::to_string).collect();
-            let wanted = wanted.join(" or ");
-            return Err(Broken::Fingerprint {
+            let required: Vec<String> = self.fingerprints.iter().map(ToString::to_string).collect();
+            let required = required.join(" or ");
+            return Err(Violation::Fingerprint {
                 rule,
-                wanted,
+                required,
                 found,
             });
         }
         match self.key_size {
-            Some(wanted) if bits < wanted => Err(Broken::KeySize {
+            Some(required) if bits < required => Err(Violation::KeySize {
                 rule,
-                wanted,
+                required,
                 found: bits,
             }),
             _ => Ok(()),

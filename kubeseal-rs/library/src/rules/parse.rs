@@ -51,14 +51,14 @@ pub enum RuleProblem {
     },
     /// The field is repeated.
     #[error("duplicate field {0:?}")]
-    Twice(String),
+    Duplicate(String),
     /// The value has the wrong type.
-    #[error("{field} must be {wanted}, not {found}")]
+    #[error("{field} must be {expected}, not {found}")]
     Kind {
         /// The name of the field.
         field: &'static str,
         /// The expected type, with its article.
-        wanted: &'static str,
+        expected: &'static str,
         /// The actual type, with its article.
         found: &'static str,
     },
@@ -91,10 +91,10 @@ pub enum RuleProblem {
     #[error("{0} is empty; add a value, or remove the field to allow any value")]
     Empty(&'static str),
     /// The rule has two sources of a certificate.
-    #[error("a rule has either a certificate (a file or URL) or a context, not both")]
+    #[error("the rule has both a certificate (a file or URL) and a context; remove one of them")]
     TwoSources,
     /// The rule names both a certificate and a controller, so the controller would not be used.
-    #[error("a rule has either a certificate or a controller, not both")]
+    #[error("the rule has both a certificate and a controller; remove one of them")]
     ControllerUnused,
     /// The reason for ignoring a rule contains no letters.
     #[error("the reason is empty; state why the rule is ignored")]
@@ -104,27 +104,27 @@ pub enum RuleProblem {
     KeySize,
 }
 
-type Parsed<T> = Result<T, RulesError>;
+type ParseResult<T> = Result<T, RulesError>;
 
 /// Parses rules. An empty text contains no rules.
 ///
 /// # Errors
 ///
-/// Returns the first error, with its line. Unknown fields are errors, so that a misspelt rule is
+/// Returns the first error, with its line. Unknown fields are errors, so that a misspelled rule is
 /// not silently ignored.
-pub fn parse(bytes: &[u8]) -> Parsed<Rules> {
+pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     let documents = manifest::read(bytes)?;
     let root = match documents.as_slice() {
         [] => return Ok(Rules::default()),
         [document] => &document.root,
         several => return Err(RulesError::Documents(several.len())),
     };
-    let fields = Fields::of(root, "the file", &["rules"])?;
+    let fields = Fields::parse(root, "the file", &["rules"])?;
     let Some(rules) = fields.get("rules") else {
         return Ok(Rules::default());
     };
     let rules = list(rules, "rules")?.iter().enumerate();
-    let rules: Parsed<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
+    let rules: ParseResult<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
     Ok(Rules(rules?))
 }
 
@@ -142,15 +142,15 @@ const RULE_FIELDS: [&str; 11] = [
     "ignore",
 ];
 
-fn rule(number: usize, node: &Node) -> Parsed<Rule> {
-    let fields = Fields::of(node, "a rule", &RULE_FIELDS)?;
+fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
+    let fields = Fields::parse(node, "a rule", &RULE_FIELDS)?;
     let path = fields.get("path");
-    let path = path.ok_or_else(|| at(node, RuleProblem::NoPath))?;
+    let path = path.ok_or_else(|| line_error(node, RuleProblem::NoPath))?;
     let pattern = text(path, "path")?;
     let rule = Rule {
         number,
         line: node.line,
-        matcher: matcher(pattern).map_err(|problem| at(path, problem))?,
+        matcher: matcher(pattern).map_err(|problem| line_error(path, problem))?,
         path: pattern.to_owned(),
         certificate: source(node, &fields)?,
         fingerprints: fields.limit("fingerprint", fingerprint)?,
@@ -164,46 +164,48 @@ fn rule(number: usize, node: &Node) -> Parsed<Rule> {
         key_size: fields.get("keySize").map(key_size).transpose()?,
         ignore: fields
             .get("ignore")
-            .map(ignored)
+            .map(ignored_rules)
             .transpose()?
             .unwrap_or_default(),
     };
     match rule.scope {
         Some(scope) if rule.check_scope(scope).is_err() => {
-            Err(at(node, RuleProblem::ScopeNotAllowed(scope)))
+            Err(line_error(node, RuleProblem::ScopeNotAllowed(scope)))
         }
         _ => Ok(rule),
     }
 }
 
-/// Compiles a pattern. Without a slash it matches at any depth; with one at its end, everything
-/// below.
+/// Compiles a pattern. A pattern without a slash matches at any depth; one that ends with a slash matches
+/// everything below that folder.
 fn matcher(pattern: &str) -> Result<GlobMatcher, RuleProblem> {
-    let mut whole = pattern.trim_start_matches("./").to_owned();
-    if whole.ends_with('/') {
-        whole.push_str("**");
-    } else if !whole.contains('/') {
-        whole.insert_str(0, "**/");
+    let mut full_pattern = pattern.trim_start_matches("./").to_owned();
+    if full_pattern.ends_with('/') {
+        full_pattern.push_str("**");
+    } else if !full_pattern.contains('/') {
+        full_pattern.insert_str(0, "**/");
     }
-    let glob = GlobBuilder::new(whole.trim_start_matches('/'))
+    let glob = GlobBuilder::new(full_pattern.trim_start_matches('/'))
         .literal_separator(true)
         .build();
     glob.map(|glob| glob.compile_matcher())
         .map_err(|error| RuleProblem::Pattern(error.kind().to_string()))
 }
 
-fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
+fn source(rule: &Node, fields: &Fields<'_>) -> ParseResult<Option<Source>> {
     let controller = fields.get("controller");
     let controller = controller
-        .map(|node| Fields::of(node, "controller", &["name", "namespace"]))
+        .map(|node| Fields::parse(node, "controller", &["name", "namespace"]))
         .transpose()?;
     match (fields.text("certificate")?, fields.text("context")?) {
-        (Some(_), Some(_)) => Err(at(rule, RuleProblem::TwoSources)),
-        (Some(_), None) if controller.is_some() => Err(at(rule, RuleProblem::ControllerUnused)),
+        (Some(_), Some(_)) => Err(line_error(rule, RuleProblem::TwoSources)),
+        (Some(_), None) if controller.is_some() => {
+            Err(line_error(rule, RuleProblem::ControllerUnused))
+        }
         (Some(at), None) => Ok(Some(Source::At(at.into()))),
         (None, None) if controller.is_none() => Ok(None),
         (None, context) => {
-            let part = |name| -> Parsed<Option<String>> {
+            let part = |name| -> ParseResult<Option<String>> {
                 match &controller {
                     Some(fields) => Ok(fields.text(name)?.map(str::to_owned)),
                     None => Ok(None),
@@ -218,34 +220,36 @@ fn source(rule: &Node, fields: &Fields<'_>) -> Parsed<Option<Source>> {
     }
 }
 
-fn scope(node: &Node, field: &'static str) -> Parsed<Scope> {
-    let word = text(node, field)?;
-    word.parse()
-        .map_err(|source| at(node, RuleProblem::Scope { field, source }))
+fn scope(node: &Node, field: &'static str) -> ParseResult<Scope> {
+    let value = text(node, field)?;
+    value
+        .parse()
+        .map_err(|source| line_error(node, RuleProblem::Scope { field, source }))
 }
 
-fn fingerprint(node: &Node, field: &'static str) -> Parsed<Fingerprint> {
-    let word = text(node, field)?;
-    word.parse()
-        .map_err(|source| at(node, RuleProblem::Fingerprint { field, source }))
+fn fingerprint(node: &Node, field: &'static str) -> ParseResult<Fingerprint> {
+    let value = text(node, field)?;
+    value
+        .parse()
+        .map_err(|source| line_error(node, RuleProblem::Fingerprint { field, source }))
 }
 
-fn key_size(node: &Node) -> Parsed<usize> {
+fn key_size(node: &Node) -> ParseResult<usize> {
     match node.value {
         Value::Int(bits @ 2048..=8192) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
-        _ => Err(at(node, RuleProblem::KeySize)),
+        _ => Err(line_error(node, RuleProblem::KeySize)),
     }
 }
 
 /// Parses the rules of `seal lint` to ignore, with reasons.
-fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
+fn ignored_rules(node: &Node) -> ParseResult<Vec<(String, String)>> {
     let rules = RULES.iter().filter(|rule| !NEVER_EXEMPT.contains(rule));
     let names: Vec<&str> = rules.map(|rule| rule.name).collect();
-    let fields = Fields::of(node, "ignore", &names)?;
+    let fields = Fields::parse(node, "ignore", &names)?;
     let reason = |(name, node): &(String, Node)| {
         let reason = text(node, "a reason")?;
         if !reason.contains(char::is_alphanumeric) {
-            return Err(at(node, RuleProblem::NoReason));
+            return Err(line_error(node, RuleProblem::NoReason));
         }
         Ok((name.clone(), reason.to_owned()))
     };
@@ -256,19 +260,19 @@ fn ignored(node: &Node) -> Parsed<Vec<(String, String)>> {
 struct Fields<'a>(&'a [(String, Node)]);
 
 impl<'a> Fields<'a> {
-    fn of(node: &'a Node, what: &'static str, names: &[&'static str]) -> Parsed<Self> {
+    fn parse(node: &'a Node, what: &'static str, names: &[&'static str]) -> ParseResult<Self> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
-            _ => return Err(wrong(node, what, "a mapping")),
+            _ => return Err(type_error(node, what, "a mapping")),
         };
         for (i, (name, value)) in entries.iter().enumerate() {
             if !names.contains(&name.as_str()) {
                 let (found, valid) = (name.clone(), names.join(", "));
-                return Err(at(value, RuleProblem::Unknown { found, valid }));
+                return Err(line_error(value, RuleProblem::Unknown { found, valid }));
             }
             if entries[..i].iter().any(|(earlier, _)| earlier == name) {
-                return Err(at(value, RuleProblem::Twice(name.clone())));
+                return Err(line_error(value, RuleProblem::Duplicate(name.clone())));
             }
         }
         Ok(Self(entries))
@@ -282,7 +286,7 @@ impl<'a> Fields<'a> {
             .filter(|node| !matches!(node.value, Value::Null))
     }
 
-    fn text(&self, name: &'static str) -> Parsed<Option<&'a str>> {
+    fn text(&self, name: &'static str) -> ParseResult<Option<&'a str>> {
         self.get(name).map(|node| text(node, name)).transpose()
     }
 
@@ -291,12 +295,12 @@ impl<'a> Fields<'a> {
     fn limit<T>(
         &self,
         name: &'static str,
-        read: fn(&Node, &'static str) -> Parsed<T>,
-    ) -> Parsed<Vec<T>> {
-        let found = self.each(name, read)?;
+        read: fn(&Node, &'static str) -> ParseResult<T>,
+    ) -> ParseResult<Vec<T>> {
+        let items = self.each(name, read)?;
         match self.0.iter().find(|(field, _)| field == name) {
-            Some((_, node)) if found.is_empty() => Err(at(node, RuleProblem::Empty(name))),
-            _ => Ok(found),
+            Some((_, node)) if items.is_empty() => Err(line_error(node, RuleProblem::Empty(name))),
+            _ => Ok(items),
         }
     }
 
@@ -304,8 +308,8 @@ impl<'a> Fields<'a> {
     fn each<T>(
         &self,
         name: &'static str,
-        read: fn(&Node, &'static str) -> Parsed<T>,
-    ) -> Parsed<Vec<T>> {
+        read: fn(&Node, &'static str) -> ParseResult<T>,
+    ) -> ParseResult<Vec<T>> {
         match self.get(name) {
             None => Ok(Vec::new()),
             Some(node) => match &node.value {
@@ -316,36 +320,36 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn text<'a>(node: &'a Node, field: &'static str) -> Parsed<&'a str> {
+fn text<'a>(node: &'a Node, field: &'static str) -> ParseResult<&'a str> {
     match &node.value {
         Value::Text(text) if !text.is_empty() => Ok(text),
-        _ => Err(wrong(node, field, "text")),
+        _ => Err(type_error(node, field, "text")),
     }
 }
 
-fn list<'a>(node: &'a Node, field: &'static str) -> Parsed<&'a [Node]> {
+fn list<'a>(node: &'a Node, field: &'static str) -> ParseResult<&'a [Node]> {
     match &node.value {
         Value::List(items) => Ok(items),
-        _ => Err(wrong(node, field, "a list")),
+        _ => Err(type_error(node, field, "a list")),
     }
 }
 
-fn wrong(node: &Node, field: &'static str, wanted: &'static str) -> RulesError {
+fn type_error(node: &Node, field: &'static str, expected: &'static str) -> RulesError {
     let found = match &node.value {
         Value::Text(text) if text.is_empty() => "empty",
         _ => node.kind(),
     };
-    at(
+    line_error(
         node,
         RuleProblem::Kind {
             field,
-            wanted,
+            expected,
             found,
         },
     )
 }
 
-fn at(node: &Node, problem: RuleProblem) -> RulesError {
+fn line_error(node: &Node, problem: RuleProblem) -> RulesError {
     RulesError::Line {
         line: node.line,
         problem,
@@ -358,7 +362,7 @@ mod tests {
 
     const PIN: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 
-    fn error(text: &str) -> String {
+    fn error_text(text: &str) -> String {
         match parse(text.as_bytes()) {
             Ok(rules) => format!("{} rules", rules.0.len()),
             Err(error) => shared::error_chain(&error),
@@ -366,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_field() {
+    fn reads_the_fields_of_a_rule() {
         let text = format!(
             "rules:\n- path: prod/**\n  certificate: c.pem\n  fingerprint: {PIN}\n  retired: [{PIN}]\n  \
              namespace: shop\n  scope: strict\n  allowedScopes: [strict, namespace-wide]\n  keySize: 4096\n\
@@ -394,7 +398,6 @@ mod tests {
         );
     }
 
-    /// Attack: puts a `.seal.yaml` above the repository.
     #[test]
     fn the_first_matching_rule_applies() {
         let text = "rules: [{path: prod/**}, {path: '*.json'}, {path: a/*/x.yaml}, {path: dev/}, {path: '{p,q}/*'}]";
@@ -480,7 +483,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  certificate: c\n  context: d\n",
-                "line 2: a rule has either",
+                "line 2: the rule has both",
             ),
             (
                 "rules:\n- path: a\n  ignore: {scope: ' '}\n",
@@ -513,8 +516,8 @@ mod tests {
             ("a: b\n---\na: b\n", "the file contains 2 documents"),
             ("a: [", "document 1, line 2: malformed YAML"),
         ] {
-            let got = error(text);
-            assert!(got.starts_with(want), "{text:?}: {got}");
+            let actual = error_text(text);
+            assert!(actual.starts_with(want), "{text:?}: {actual}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
-use kubeseal_library::git::{Differing, GitError, Repository, Submodule};
+use kubeseal_library::git::{Differences, GitError, Repository, Submodule};
 use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
 use zeroize::Zeroizing;
@@ -48,11 +48,11 @@ impl<'a> Comparison<'a> {
         to: Option<ObjectId>,
     ) -> Result<Vec<Changed>, GitError> {
         let differing = match to {
-            Some(to) => repository.differing(from, to)?,
-            None => repository.differing_from_work_tree(from)?,
+            Some(to) => repository.differences(from, to)?,
+            None => repository.differences_from_work_tree(from)?,
         };
         self.report_nested(repository, &differing);
-        let Differing {
+        let Differences {
             files,
             unlisted,
             skipped,
@@ -63,7 +63,7 @@ impl<'a> Comparison<'a> {
                 .blob(*id)
                 .map(Some)
                 .map_err(|error| error_chain(&error)),
-            None => repository.in_work_tree(file),
+            None => repository.read_in_work_tree(file),
         };
         let mut changed = Vec::new();
         for file in files {
@@ -95,7 +95,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Reports the nested repositories that are not compared.
-    fn report_nested(&self, repository: &Repository, differing: &Differing) {
+    fn report_nested(&self, repository: &Repository, differing: &Differences) {
         let nested = differing.nested.iter();
         let nested = nested.map(|folder| repository.root().join(folder));
         for folder in nested.filter(|folder| self.includes(folder)) {
@@ -230,7 +230,7 @@ fn objects(
     }
     let is_sure = is_mentioned && walk::is_manifest_name(file);
     let doubtful_bytes = (!is_sure).then(|| bytes.clone());
-    let may_contain = || doubtful_bytes.is_none_or(|bytes| walk::hides(&bytes, Kind::SealedSecret));
+    let may_contain = || doubtful_bytes.is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret));
     let file = match ManifestFile::parse(file, bytes) {
         Ok(file) => file,
         Err(WalkError::Malformed { source, .. }) if may_contain() => return Err(source.to_string()),

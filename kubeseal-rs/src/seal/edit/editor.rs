@@ -53,7 +53,7 @@ impl Editor {
     /// Finds the program of `VISUAL` or `EDITOR`, or `vi`.
     pub(super) fn find(environment: &Environment) -> Result<Self, EditorError> {
         let from_variable = |variable: &'static str| {
-            let line = environment.filled_variable(variable)?;
+            let line = environment.nonempty_variable(variable)?;
             Some((variable, line))
         };
         let default = || ("the default", "vi".to_owned());

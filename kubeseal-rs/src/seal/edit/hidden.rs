@@ -89,7 +89,7 @@ impl HiddenFolder {
 
 /// Returns the first writable in-memory folder.
 fn base(environment: &Environment) -> Option<PathBuf> {
-    let runtime = environment.filled_variable("XDG_RUNTIME_DIR");
+    let runtime = environment.nonempty_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
     let usable =

@@ -42,7 +42,7 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
     };
     args.destination.check()?;
     let trusted = TrustedAddresses {
-        vault: environment.filled_variable("VAULT_ADDR"),
+        vault: environment.nonempty_variable("VAULT_ADDR"),
         from_flags: &args.key_service,
     };
     let secrets = match name {

@@ -103,7 +103,7 @@ struct Signing {
 impl Signing {
     /// Reads the signing key before anything is written.
     fn of(args: &KeysBackup) -> Result<Self> {
-        let path = signature::place(&args.archive);
+        let path = signature::default_path(&args.archive);
         let Some(key_file) = &args.sign else {
             return Ok(Self { path, key: None });
         };

@@ -13,7 +13,7 @@ use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{KeyRecord, Unread, marked};
+use kubeseal_library::keys::{KeyRecord, Unread, compromised};
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -113,7 +113,7 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
             })?;
         }
         let cache = environment.cache_folder();
-        let result = marked::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
+        let result = compromised::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
         if let Err(error) = result {
             report::warn(&format!(
                 "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",

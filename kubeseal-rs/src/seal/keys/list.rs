@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::survey::Depth;
-use kubeseal_library::keys::{Found, KeyRecord, Survey, record};
+use kubeseal_library::keys::{Inventory, KeyRecord, Survey, record};
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
@@ -136,7 +136,7 @@ fn rows<'a>(
 }
 
 /// The searched objects and files, and the keys that they need.
-type Searched<'a> = Option<(&'a Found, &'a Survey)>;
+type Searched<'a> = Option<(&'a Inventory, &'a Survey)>;
 
 fn show(
     rows: &[Row],

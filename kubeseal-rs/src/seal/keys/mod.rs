@@ -29,12 +29,12 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::{
-    Access, Authorized, ByToken, ClusterError, Clusters, Controller, Overrides,
+    Access, Authorized, ClusterError, Clusters, Controller, Overrides, TokenAccess,
 };
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::survey::{self, Depth, Holder};
-use kubeseal_library::keys::{Found, KeyRecord, KeyStore, Survey, Unread, history};
+use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Survey, Unread, history};
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
@@ -130,9 +130,9 @@ fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
 pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
     let setting = |arg: &Option<String>, variable: &str| {
         arg.clone()
-            .or_else(|| environment.filled_variable(variable))
+            .or_else(|| environment.nonempty_variable(variable))
     };
-    let kubeconfig = environment.filled_variable("SEALED_SECRETS_KUBECONFIG");
+    let kubeconfig = environment.nonempty_variable("SEALED_SECRETS_KUBECONFIG");
     Access {
         kubeconfig: location
             .cluster
@@ -298,7 +298,7 @@ pub fn authorized(
     clusters: &Clusters<'_>,
 ) -> Result<Option<Authorized>> {
     let by_token = args.by_token();
-    if by_token == ByToken::default() {
+    if by_token == TokenAccess::default() {
         return Ok(None);
     }
     let access = Access {
@@ -333,7 +333,7 @@ fn survey(
     depth: Depth,
     clusters: &Clusters<'_>,
 ) -> Result<Survey> {
-    let mut survey = Survey::of(holders, ring, depth, clusters.environment.status_line);
+    let mut survey = Survey::run(holders, ring, depth, clusters.environment.status_line);
     if let Some(controller) = authorized(&search.tls_port, location, clusters)? {
         for (origin, error) in survey.ask(holders, &controller)? {
             let why = error_chain(&error);
@@ -355,7 +355,7 @@ fn survey_all(
     paths: &[PathBuf],
     (search, location): (&Search, &KeyLocation),
     clusters: &Clusters<'_>,
-) -> Result<(KeyRing, Found, Survey)> {
+) -> Result<(KeyRing, Inventory, Survey)> {
     let ring = decryption::ring(
         records,
         &search.backups,
@@ -392,7 +392,7 @@ fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
 
 /// Returns everything that may need a key: objects where the keys are stored, files and, if
 /// requested, branches.
-fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Found> {
+fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Inventory> {
     let mut sources = store.sealed(&search.namespaces, &mut report::notice)?;
     sources.extend(survey::in_files(paths, &mut report::notice)?);
     if search.all_branches {

@@ -18,9 +18,9 @@ use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::KeyStore;
-use kubeseal_library::keys::signature::{self, Signed};
+use kubeseal_library::keys::signature::{self, VerifiedSigner};
 use kubeseal_library::keys::signers::Signers;
-use kubeseal_library::keys::store::{Change, Put};
+use kubeseal_library::keys::store::{Change, RestoreOutcome};
 use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
@@ -122,12 +122,12 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     print_result(args, &plan, &store, signed.as_ref())
 }
 
-fn verify(args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp) -> Result<Signed> {
+fn verify( args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp, ) -> Result<VerifiedSigner> {
     let text = files::text(files::read(signers)?);
     let allowed = Signers::parse(&text).with_context(|| signers.shown())?;
     let path = match &args.signature {
         Some(path) => path.clone(),
-        None => signature::place(&args.backup),
+        None => signature::default_path(&args.backup),
     };
     let signature = files::read(&path).map_err(|error| {
         let is_default = error.is_missing() && args.signature.is_none();
@@ -152,8 +152,8 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
         };
         match &step.action {
             Action::Put(secret) => match store.put(secret).with_context(context)? {
-                Put::Restored => {}
-                Put::Existed => bail!(
+                RestoreOutcome::Restored => {}
+                RestoreOutcome::Existed => bail!(
                     "{} was created during this run\nhint: run the command again",
                     step.name
                 ),
@@ -177,7 +177,7 @@ fn print_result(
     args: &KeysRestore,
     plan: &Plan<'_>,
     store: &KeyStore,
-    signed: Option<&Signed>,
+    signed: Option<&VerifiedSigner>,
 ) -> Result<Outcome> {
     match args.output {
         OutputFormat::Text => {

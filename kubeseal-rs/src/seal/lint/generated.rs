@@ -20,7 +20,7 @@ pub(super) fn files(root: &Node, manifest: &Path, staged: Option<&Repository>) -
     let look = |file: plain::GeneratorFile<'_>| {
         let path = folder.join(file.path);
         let bytes = match staged {
-            Some(staged) => staged.staged(&path).ok()?,
+            Some(staged) => staged.staged_content(&path).ok()?,
             None => in_tree(&path, folder)?,
         };
         plain::generator_file(&file, &files::from_here(&path).shown(), &bytes)
@@ -38,7 +38,7 @@ fn in_tree(path: &Path, folder: &Path) -> Option<Zeroizing<Vec<u8>>> {
     let folder = folder.canonicalize().ok()?;
     let path: PathBuf = path.canonicalize().ok()?;
     let tree = git::work_tree(&folder).unwrap_or(folder);
-    if !path.starts_with(&tree) || git::ignores(&path) {
+    if !path.starts_with(&tree) || git::is_ignored(&path) {
         return None;
     }
     files::read_regular(&path, Kind::Value.limit()).ok()

@@ -200,7 +200,7 @@ fn bytes_of(
 ) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let path = &candidate.path;
     if let Some(staged) = staged {
-        return Ok(Some(staged.staged(path)?));
+        return Ok(Some(staged.staged_content(path)?));
     }
     match files::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

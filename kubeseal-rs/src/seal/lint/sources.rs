@@ -27,7 +27,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         is_kustomization(path) || walk::is_manifest_name(path) && is_near()
     };
     let staged: BTreeSet<PathBuf> = staged.iter().map(|path| normalized(path)).collect();
-    let contents = repository.indexed(may_read)?.into_iter();
+    let contents = repository.indexed_files(may_read)?.into_iter();
     let reads_staged = |(path, bytes): &(PathBuf, Zeroizing<Vec<u8>>)| {
         sources(path, bytes).iter().any(|source| {
             let resolved = repository.inside_work_tree(source);

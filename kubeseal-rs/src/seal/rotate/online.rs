@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{Access, ByToken, ClusterError, Clusters, Controller, rotated};
+use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, TokenAccess, rotated};
 use kubeseal_library::progress::Progress;
 use kubeseal_library::rules::Source;
 use kubeseal_library::walk::Candidate;
@@ -139,7 +139,7 @@ impl Rotation<'_> {
     }
 
     fn access(&self, source: &Source) -> Access {
-        let by_token = ByToken {
+        let by_token = TokenAccess {
             is_by_rule: !self.session.is_named_by_user(source),
             ..self.tls_port.by_token()
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use kubeseal_library::keys::KeyRecord;
-use kubeseal_library::keys::restored::{Restored, Use};
+use kubeseal_library::keys::restored::{KeyUse, RestoredSecret};
 use shared::key::Fingerprint;
 use shared::key_marks::{KeyProperties, KeyState, states};
 use shared::resource::COMPROMISED_ANNOTATION;
@@ -92,9 +92,9 @@ impl<'a> Plan<'a> {
         let mut steps: Vec<Step<'a>> = Vec::new();
         for record in &records {
             let key_use = if chosen.is_some() && record.fingerprint() == chosen {
-                Use::Sealing
+                KeyUse::Sealing
             } else {
-                Use::UnsealOnly(now)
+                KeyUse::UnsealOnly(now)
             };
             steps.push(step(record, existing, &mut after, key_use)?);
         }
@@ -164,7 +164,7 @@ fn step<'a>(
     record: &KeyRecord,
     existing: &'a [KeyRecord],
     after: &mut Vec<KeyAfter>,
-    key_use: Use,
+    key_use: KeyUse,
 ) -> Result<Step<'a>> {
     let mut step = Step {
         name: record.name().to_owned(),
@@ -182,7 +182,7 @@ fn step<'a>(
             |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
         let opening_only: Vec<&KeyRecord> = existing.iter().filter(is_opening_only).collect();
         step.action = Action::Exists(name);
-        if key_use == Use::Sealing && !opening_only.is_empty() {
+        if key_use == KeyUse::Sealing && !opening_only.is_empty() {
             for same in after.iter_mut().filter(|after| after.has_key(key)) {
                 same.facts.marks.is_opening_only = false;
             }
@@ -191,10 +191,10 @@ fn step<'a>(
         return Ok(step);
     }
     let name = name_for(record, key, after)?;
-    if key_use == Use::Sealing {
+    if key_use == KeyUse::Sealing {
         check_marks(record)?;
     }
-    let mut restored = Restored::new(record, key, key_use);
+    let mut restored = RestoredSecret::new(record, key, key_use);
     restored.secret.metadata.name = Some(name);
     let stored = KeyRecord::new(restored.secret, None);
     after.push(KeyAfter::of(&stored));

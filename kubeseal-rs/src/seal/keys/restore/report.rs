@@ -1,7 +1,7 @@
 //! Formats the result of a restore as text and as JSON. Names may come from the backup, so the caller
 //! escapes them.
 
-use kubeseal_library::keys::signature::Signed;
+use kubeseal_library::keys::signature::VerifiedSigner;
 use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
@@ -12,7 +12,7 @@ pub(super) fn lines(
     plan: &Plan<'_>,
     place: &str,
     dry_run: bool,
-    signed: Option<&Signed>,
+    signed: Option<&VerifiedSigner>,
 ) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(signed) = signed {
@@ -115,7 +115,7 @@ pub(super) fn to_json(
     plan: &Plan<'_>,
     place: &str,
     dry_run: bool,
-    signed: Option<&Signed>,
+    signed: Option<&VerifiedSigner>,
 ) -> Json {
     json!({
         "place": place,

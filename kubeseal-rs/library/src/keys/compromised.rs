@@ -1,4 +1,4 @@
-//! The cache of keys that were marked as compromised from this machine, in the user's cache folder. The mark itself is
+//! The cache of keys that were marked as compromised on this machine, in the user's cache folder. The mark itself is
 //! in the key Secret, which a command that seals for a certificate file does not read.
 //!
 //! ```text
@@ -15,7 +15,7 @@ use crate::shown::ShowPath as _;
 /// The certificate belongs to a key that was marked as compromised.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the key of the certificate, {fingerprint}, is marked as compromised: an attacker may unseal values sealed for it\n\
+    "the key of the certificate, {fingerprint}, is marked as compromised: an attacker could unseal values sealed for it\n\
      hint: fetch the current certificate with `seal cert fetch -o FILE --replace`; if the mark is a mistake, remove {}",
     .file.shown()
 )]
@@ -72,14 +72,14 @@ mod tests {
             let digest = format!("SHA256:{text}{}", "A".repeat(43 - text.len()));
             digest.parse::<Fingerprint>().unwrap()
         });
-        let at = Some(cache.path());
-        remember(at, &keys[0], "2026-11-28").unwrap();
-        let error = check(at, &keys[0]).unwrap_err().to_string();
+        let cache_folder = Some(cache.path());
+        remember(cache_folder, &keys[0], "2026-11-28").unwrap();
+        let error = check(cache_folder, &keys[0]).unwrap_err().to_string();
         assert!(
             error.contains("compromised") && error.contains("SHA256_a_b"),
             "{error}"
         );
-        assert!(check(at, &keys[1]).is_ok() && check(None, &keys[0]).is_ok());
+        assert!(check(cache_folder, &keys[1]).is_ok() && check(None, &keys[0]).is_ok());
         remember(None, &keys[1], "2026-11-28").unwrap();
     }
 }

@@ -3,48 +3,56 @@
 //! The certificate is fetched from the named controller through the service proxy. If the user named
 //! no controller and the default Service does not exist, a Service with a controller's labels is
 //! tried; if the service proxy cannot be used, the `ConfigMap` in which controllers publish their
-//! certificate. Other accounts can write to these two, so a certificate found there is used only if
-//! its fingerprint was specified, or is pinned for this Service.
+//! certificate. Accounts other than the controller's can create such a Service or `ConfigMap`, so its
+//! certificate is used only if the fingerprint was specified, or is pinned for this Service.
 
 use shared::key::Certificate;
 
 use super::cache::Cache;
-use super::trust::{self, Memory, Vouched, Way, judge, memory, vouched_by};
-use super::{ObtainError, Obtained, Origin, Wanted};
+use super::trust::{
+    self, AcceptedFingerprint, CacheKind, Discovery, accepted_by, cache_kind, judge,
+};
+use super::{CertificateQuery, ObtainError, ObtainedCertificate, Origin};
 use crate::cluster::{Access, Address, Cluster, ClusterError, Clusters, NoService, Service};
 use crate::environment::Environment;
 
-/// The item of the `ConfigMap` with the published certificate; see [`config_map`].
+/// The item of the `ConfigMap` with the published certificate; see [`config_map_name`].
 const CONFIG_MAP_ITEM: &str = "cert.pem";
 
 /// Returns the default name of the `ConfigMap` in which a controller publishes its certificate.
-fn config_map(service: &Service) -> String {
+fn config_map_name(service: &Service) -> String {
     format!("{}-certificate", service.name)
 }
 
 /// A certificate found in the cluster.
 struct Offer {
     pem: Vec<u8>,
-    way: Way,
-    /// The Service that claims the certificate.
+    discovery: Discovery,
+    /// The Service that the certificate is for.
     service: Service,
-    /// Where it was found, for messages.
+    /// Where the certificate was found, for messages.
     place: String,
 }
 
 /// Gets the certificate from the cluster, and caches it.
-pub(super) fn fetch(wanted: &Wanted, clusters: &Clusters<'_>) -> Result<Obtained, ObtainError> {
+pub(super) fn fetch(
+    query: &CertificateQuery,
+    clusters: &Clusters<'_>,
+) -> Result<ObtainedCertificate, ObtainError> {
     let environment = clusters.environment;
-    let cluster = clusters.connect(&wanted.access)?;
-    let cache = Cache::of(environment.cache_folder().as_deref(), cluster.address());
-    let offer = offer(&cluster, &wanted.access, &wanted.fingerprints, &cache)?;
-    accept(offer, wanted, &cache, environment)
+    let cluster = clusters.connect(&query.access)?;
+    let cache = Cache::for_cluster(environment.cache_folder().as_deref(), cluster.address());
+    let offer = find_offer(&cluster, &query.access, &query.fingerprints, &cache)?;
+    accept(offer, query, &cache, environment)
 }
 
 /// Returns the cached certificate, without network access and without credentials.
-pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtained, ObtainError> {
+pub(super) fn cached_certificate(
+    access: &Access,
+    environment: &Environment,
+) -> Result<ObtainedCertificate, ObtainError> {
     let cluster = Address::find(access, environment)?;
-    let cache = Cache::of(environment.cache_folder().as_deref(), &cluster);
+    let cache = Cache::for_cluster(environment.cache_folder().as_deref(), &cluster);
     let service = Service {
         namespace: access.namespace.clone(),
         name: access.name.clone(),
@@ -55,7 +63,7 @@ pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtaine
         server: cluster.server,
     })?;
     let since = trust::age(seen.since, environment.now);
-    Ok(Obtained {
+    Ok(ObtainedCertificate {
         pem: seen.pem,
         origin: Origin::Local,
         remarks: vec![format!(
@@ -65,42 +73,46 @@ pub(super) fn last(access: &Access, environment: &Environment) -> Result<Obtaine
     })
 }
 
-fn offer(
+fn find_offer(
     cluster: &Cluster,
     access: &Access,
-    accepted: &[Vouched],
+    accepted: &[AcceptedFingerprint],
     cache: &Cache,
 ) -> Result<Offer, ObtainError> {
     let controller = match cluster.controller(access) {
         Ok(controller) => controller,
         Err(ClusterError::NoService(missing)) => {
-            return without_service(cluster, missing, accepted, cache);
+            return find_without_service(cluster, missing, accepted, cache);
         }
         Err(error) => return Err(error.into()),
     };
     match controller.certificate() {
         Ok(pem) => Ok(Offer {
             pem,
-            way: Way::Named,
+            discovery: Discovery::Named,
             place: controller.service().to_string(),
             service: controller.service().clone(),
         }),
         Err(error @ ClusterError::Refused { .. }) => {
-            published(cluster, controller.service(), &error).ok_or(error.into())
+            published_offer(cluster, controller.service(), &error).ok_or(error.into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Gets the certificate when the named Service does not exist. Only the certificate of other
-/// Services is requested, and only if it may match an accepted or pinned fingerprint.
-fn without_service(
+/// Gets the certificate when the named Service cannot be read. Another Service is contacted only if a
+/// fingerprint is accepted or pinned, and its certificate must match. If RBAC forbids reading the named
+/// Service, the `ConfigMap` is used.
+fn find_without_service(
     cluster: &Cluster,
     missing: Box<NoService>,
-    accepted: &[Vouched],
+    accepted: &[AcceptedFingerprint],
     cache: &Cache,
 ) -> Result<Offer, ObtainError> {
-    let candidates = missing.candidates.iter().filter(|_| missing.may_be_another);
+    let candidates = missing
+        .candidates
+        .iter()
+        .filter(|_| missing.can_use_candidate);
     for service in candidates {
         let pin = cache.pin(service).map(|seen| seen.fingerprint);
         if accepted.is_empty() && pin.is_none() {
@@ -108,11 +120,11 @@ fn without_service(
         }
         let pem = cluster.certificate_of(service).unwrap_or_default();
         let fingerprint = Certificate::from_pem(&pem).map(|c| c.fingerprint().clone());
-        let judged = fingerprint.map(|f| judge(&f, "", Way::Found, accepted, pin.as_ref()));
-        if judged.is_ok_and(|judged| judged.is_ok()) {
+        let verdict = fingerprint.map(|f| judge(&f, "", Discovery::Found, accepted, pin.as_ref()));
+        if verdict.is_ok_and(|verdict| verdict.is_ok()) {
             return Ok(Offer {
                 pem,
-                way: Way::Found,
+                discovery: Discovery::Found,
                 place: format!("{service}, which was found by its labels"),
                 service: service.clone(),
             });
@@ -121,23 +133,24 @@ fn without_service(
     if missing.is_forbidden {
         let service = missing.service.clone();
         let error = ClusterError::NoService(missing);
-        return published(cluster, &service, &error).ok_or(error.into());
+        return published_offer(cluster, &service, &error).ok_or(error.into());
     }
     Err(ClusterError::NoService(missing).into())
 }
 
-/// Returns the certificate that the controller publishes, if the service proxy cannot be used.
-fn published(cluster: &Cluster, service: &Service, error: &ClusterError) -> Option<Offer> {
+/// Returns the certificate in the `ConfigMap` of the controller; `None` if there is none, or if `error`
+/// is about neither the service proxy nor the Service.
+fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -> Option<Offer> {
     match error {
-        ClusterError::Refused { problem, .. } if problem.is_in_the_way() => {}
+        ClusterError::Refused { problem, .. } if problem.is_unreachable() => {}
         ClusterError::NoService(_) => {}
         _ => return None,
     }
-    let name = config_map(service);
+    let name = config_map_name(service);
     let pem = cluster.config_map_item(&service.namespace, &name, CONFIG_MAP_ITEM)?;
     Some(Offer {
         pem: pem.into_bytes(),
-        way: Way::Found,
+        discovery: Discovery::Found,
         place: format!(
             "{service} in the ConfigMap {name} (the service proxy failed: {})",
             first_line(&error.to_string())
@@ -150,44 +163,47 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Decides whether to use the certificate, and caches it. The named controller's response is accepted
-/// even if it is not a certificate: `--fetch-cert` prints it, and sealing reports why it cannot be
-/// used.
+/// Decides whether to use the certificate, and caches it. If no fingerprint is required, the named
+/// controller's response is accepted even if it is not a certificate: `--fetch-cert` prints it, and
+/// sealing reports why it cannot be used.
 fn accept(
     offer: Offer,
-    wanted: &Wanted,
+    query: &CertificateQuery,
     cache: &Cache,
     environment: &Environment,
-) -> Result<Obtained, ObtainError> {
+) -> Result<ObtainedCertificate, ObtainError> {
     let Offer {
         pem,
-        way,
+        discovery,
         service,
         place,
     } = offer;
-    let accepted = &wanted.fingerprints;
+    let accepted = &query.fingerprints;
     let mut remarks = Vec::new();
     match Certificate::from_pem(&pem) {
         Ok(certificate) => {
             let fingerprint = certificate.fingerprint();
             let pin = cache.pin(&service).map(|seen| seen.fingerprint);
-            judge(fingerprint, &place, way, accepted, pin.as_ref())?;
-            if way == Way::Found {
+            judge(fingerprint, &place, discovery, accepted, pin.as_ref())?;
+            if discovery == Discovery::Found {
                 remarks.push(format!(
                     "sealing with the certificate of {place}; its fingerprint {fingerprint} is trusted"
                 ));
             }
-            let memory = memory(wanted.named_by, way, vouched_by(fingerprint, accepted));
-            let last = cache.last(memory, &service);
-            remarks.extend(
-                last.as_ref()
-                    .and_then(|last| trust::change(last, &certificate, &service, environment.now)),
+            let kind = cache_kind(
+                query.named_by,
+                discovery,
+                accepted_by(fingerprint, accepted),
             );
+            let last = cache.last_seen(kind, &service);
+            remarks.extend(last.as_ref().and_then(|last| {
+                trust::change_warning(last, &certificate, &service, environment.now)
+            }));
             if last.is_none_or(|last| &last.fingerprint != fingerprint) {
-                remarks.extend(remember(cache, memory, &service, &certificate, environment));
+                remarks.extend(remember(cache, kind, &service, &certificate, environment));
             }
         }
-        Err(error) if way == Way::Found || !accepted.is_empty() => {
+        Err(error) if discovery == Discovery::Found || !accepted.is_empty() => {
             return Err(ObtainError::Unreadable {
                 place,
                 source: error,
@@ -195,7 +211,7 @@ fn accept(
         }
         Err(_) => {}
     }
-    Ok(Obtained {
+    Ok(ObtainedCertificate {
         pem,
         origin: Origin::Controller,
         remarks,
@@ -206,12 +222,12 @@ fn accept(
 /// home folder would report it at every run.
 fn remember(
     cache: &Cache,
-    memory: Memory,
+    kind: CacheKind,
     service: &Service,
     certificate: &Certificate,
     environment: &Environment,
 ) -> Option<String> {
-    let error = cache.remember(memory, service, certificate).err()?;
+    let error = cache.remember(kind, service, certificate).err()?;
     environment.stderr_is_terminal.then(|| {
         format!(
             "cannot cache the certificate, so a change will not be detected: {}",
@@ -227,14 +243,14 @@ mod tests {
     #[test]
     fn offline_runs_no_plug_in() {
         let folder = tempfile::tempdir().unwrap();
-        let (kubeconfig, ran) = (folder.path().join("config"), folder.path().join("ran"));
+        let (kubeconfig, marker) = (folder.path().join("config"), folder.path().join("ran"));
         let text = serde_json::json!({
             "current-context": "a",
             "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
             "clusters": [{"name": "a", "cluster": {"server": "https://no.such.host.example"}}],
             "users": [{"name": "a", "user": {"exec": {
                 "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
-                "command": "touch", "args": [ran],
+                "command": "touch", "args": [marker],
             }}}],
         });
         std::fs::write(&kubeconfig, text.to_string()).unwrap();
@@ -244,11 +260,11 @@ mod tests {
             namespace: "ops".into(),
             ..Access::default()
         };
-        let seen = last(&access, &Environment::of_this_process());
+        let result = cached_certificate(&access, &Environment::of_this_process());
         assert!(
-            matches!(seen, Err(ObtainError::NeverSeen { .. })),
-            "{seen:?}"
+            matches!(result, Err(ObtainError::NeverSeen { .. })),
+            "{result:?}"
         );
-        assert!(!ran.exists());
+        assert!(!marker.exists());
     }
 }
