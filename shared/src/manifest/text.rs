@@ -98,8 +98,9 @@ struct ZeroBytes {
 impl ZeroBytes {
     fn of(bytes: &[u8]) -> Self {
         let sample = &bytes[..bytes.len().min(4096)];
+        let count = sample.iter().filter(|byte| **byte == 0).count();
         Self {
-            count: sample.split(|byte| *byte == 0).count() - 1,
+ // Zeros alone, as after a crash, are no text in any encoding.            count: if count == sample.len() { 0 } else { count },
             sample_len: sample.len(),
         }
     }
@@ -258,7 +259,7 @@ mod tests {
             let error = decode(&bytes).unwrap_err().to_string();
             assert!(error.contains(want), "{why}: {error}");
         }
-        for text in ["", "a", "kind: Secret", "\u{feff}a", "a\0b: c"] {
+        for text in ["", "a", "kind: Secret", "\u{feff}a", "a\0b: c", "\0\0\0\0"] {
             assert_eq!(wrong_encoding(text.as_bytes()), None, "{text:?}");
         }
     }

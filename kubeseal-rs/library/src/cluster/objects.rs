@@ -14,6 +14,9 @@ use crate::bounded::Kind;
 /// The number of objects in one page of a list.
 const PAGE: usize = 200;
 
+/// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
+const MAX_PAGES: usize = 5_000;
+
 /// An authenticated client of an API server.
 pub struct Objects {
     api: Arc<Api>,
@@ -67,7 +70,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if a request fails.
+    /// Returns a [`ClusterError`] if a request fails or the list does not end.
     pub fn list(
         &self,
         what: &'static str,
@@ -76,13 +79,17 @@ impl Objects {
         let separator = if path.contains('?') { '&' } else { '?' };
         let mut pages = Vec::new();
         let mut next = format!("{path}{separator}limit={PAGE}");
-        loop {
+        while pages.len() < MAX_PAGES {
             let page = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
             let token = continuation(&page);
             pages.push(kept_part(page));
             let Some(token) = token else { return Ok(pages) };
             next = format!("{path}{separator}limit={PAGE}&continue={token}");
         }
+        Err(ClusterError::EndlessList {
+            what,
+            most: MAX_PAGES,
+        })
     }
 
     /// Changes an object with a JSON merge patch (RFC 7386).

@@ -99,12 +99,15 @@ pub enum RuleProblem {
     /// The reason for ignoring a rule contains no letters.
     #[error("the reason is empty; state why the rule is ignored")]
     NoReason,
+    /// The file has too many rules.
+    #[error("the file has more than {0} rules, the maximum; patterns such as `prod/**` need fewer")]
+    TooMany(usize),
     /// The key size is out of range.
     #[error("keySize must be a number of bits from 2048 to 8192")]
     KeySize,
 }
 
-type ParseResult<T> = Result<T, RulesError>;
+/// The maximum number of rules in a file. Each file of a repository is compared with each rule. const MAX_RULES: usize = 1_000; type ParseResult<T> = Result<T, RulesError>;
 
 /// Parses rules. An empty text contains no rules.
 ///
@@ -123,7 +126,7 @@ pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     let Some(rules) = fields.get("rules") else {
         return Ok(Rules::default());
     };
-    let rules = list(rules, "rules")?.iter().enumerate();
+    let rules = list(rules, "rules")?; if let Some(excess) = rules.get(MAX_RULES) { return Err(at(excess, RuleProblem::TooMany(MAX_RULES))); } let rules = rules.iter().enumerate();
     let rules: ParseResult<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
     Ok(Rules(rules?))
 }
@@ -367,6 +370,18 @@ mod tests {
             Ok(rules) => format!("{} rules", rules.0.len()),
             Err(error) => shared::error_chain(&error),
         }
+    }
+
+    /// Attack: commits thousands of rules, each of which is compared with each file.
+    #[test]
+    fn refuses_more_rules_than_the_maximum() {
+        let rules = |count| format!("rules:\n{}", "- path: a\n".repeat(count));
+        assert!(parse(rules(1000).as_bytes()).is_ok());
+        let error = error(&rules(1001));
+        assert!(
+            error.contains("line 1002") && error.contains("more than 1000 rules"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub(super) type Changed = (PathBuf, String, Vec<Change>);
 /// The content of a file in one state, `None` if there is no file, or the reason why it cannot be read.
 type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
 
+/// The maximum nesting depth of submodules. A repository can be a submodule of itself.
+const MAX_DEPTH: usize = 32;
+
 /// Compares files, all or those below some paths.
 pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
@@ -43,6 +46,17 @@ impl<'a> Comparison<'a> {
     /// Fails if the repository cannot be read.
     pub(super) fn run(
         &self,
+        repository: &Repository,
+        from: Option<ObjectId>,
+        to: Option<ObjectId>,
+    ) -> Result<Vec<Changed>, GitError> {
+        self.run_at(0, repository, from, to)
+    }
+
+    /// Like [`Self::run`], for a submodule at this depth.
+    fn run_at(
+        &self,
+        depth: usize,
         repository: &Repository,
         from: Option<ObjectId>,
         to: Option<ObjectId>,
@@ -87,7 +101,7 @@ impl<'a> Comparison<'a> {
         for module in repository.submodules(from, to)? {
             let path = repository.root().join(&module.path);
             if self.may_include_below(&path) {
-                let changes = self.in_submodule(repository, &module, to.is_none());
+                let changes = self.in_submodule(depth + 1, repository, &module, to.is_none());
                 changed.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
             }
         }
@@ -122,10 +136,16 @@ impl<'a> Comparison<'a> {
     /// the containing repository has recorded.
     fn in_submodule(
         &self,
+        depth: usize,
         outer: &Repository,
         module: &Submodule,
         in_work_tree: bool,
     ) -> Result<Vec<Changed>, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!(
+                "submodules are nested more than {MAX_DEPTH} levels deep"
+            ));
+        }
         let path = path_text(module.path.as_os_str());
         let Some(after) = module.after else {
             return Err("the submodule was removed, and its older files are not compared".into());
@@ -172,7 +192,7 @@ impl<'a> Comparison<'a> {
                 path_text(inner.root().as_os_str())
             ));
         }
-        let changes = self.run(&inner, module.before, to);
+        let changes = self.run_at(depth, &inner, module.before, to);
         changes.map_err(|error| error_chain(&error))
     }
 }

@@ -19,7 +19,7 @@ use crate::seal::edit::Edit;
 use crate::seal::in_cluster::{self, Values};
 use crate::seal::session::Session;
 use crate::seal::settings::Origin;
-use crate::seal::target::{self, Target, hint_rule};
+use crate::seal::target::{self, Target, TargetError, hint_rule};
 
 /// No key decrypts the values.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +61,12 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
     let before = values(args, &session, &target, ring.as_ref())?;
     let text = document::write(&target::place(&target.found), &before, args.blind);
-    let guarded = GuardedFolder::new(environment, "values.yaml", text.as_bytes())?;
+    let mut guarded = GuardedFolder::new(environment, "values.yaml", text.as_bytes())?;
     let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
+    let mut is_retry = false;
     loop {
-        let duration = editor.open(&guarded)?;
-        let error = match apply_edits(&guarded, &session, &mut target, &before) {
+        let duration = match editor.open(&guarded) { Err(error) if is_retry => return Err(error).context(DISCARDED), took => took?, };
+        let edited = guarded.hidden().read(); // Only a person can edit the text again; otherwise it does not stay in memory. let kept = is_interactive.then_some(guarded); let applied = edited .map_err(anyhow::Error::from) .and_then(|text| apply_edits(&text, &session, &mut target, &before)); let error = match applied {
             Ok(is_changed) => {
                 if let Some(remark) = editor
                     .remark(duration, is_interactive)
@@ -77,25 +78,34 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             }
             Err(error) => error,
         };
-        // Until the user gives up, the edited text stays in the in-memory folder.
-        if !is_interactive || !ask_to_retry(&shared::error_chain(error.as_ref())) {
-            return Err(error).context(DISCARDED);
-        }
+        guarded = match kept {
+            Some(kept) if can_be_corrected(&error) && ask_to_retry(&error) => kept,
+            _ => return Err(error).context(DISCARDED),
+        };
+        is_retry = true;
     }
+}
+
+/// Returns whether other edits could succeed: not if the file has changed meanwhile.
+fn can_be_corrected(error: &anyhow::Error) -> bool {
+    !matches!(
+        error.downcast_ref(),
+        Some(TargetError::Conflict { .. } | TargetError::Gone { .. })
+    )
 }
 
 /// The context of an error after editing. Plaintext is never kept, so the error reports that it is lost.
 const DISCARDED: &str =
     "nothing was changed, and the edited text was discarded, because plaintext is never kept";
 
-/// Reads the edited text and applies its changes. Returns whether there are any.
+/// Applies the changes in the edited text. Returns whether there are any.
 fn apply_edits(
-    guarded: &GuardedFolder,
+    text: &[u8],
     session: &Session<'_>,
     target: &mut Target,
     before: &Values,
 ) -> Result<bool> {
-    let after = document::read(&guarded.hidden().read()?)?;
+    let after = document::read(text)?;
     // An empty text means that the user gave up.
     let changes = after.as_ref().map(|after| difference(before, after));
     let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
@@ -162,8 +172,8 @@ fn values(
 }
 
 /// Asks the user whether to open the editor again with the same text.
-fn ask_to_retry(problem: &str) -> bool {
-    report::info_lines(&format!(
+fn ask_to_retry(error: &anyhow::Error) -> bool {
+let problem = shared::error_chain(error.as_ref());     report::info_lines(&format!(
         "{problem}\nPress Enter to edit again, or n and Enter to give up."
     ));
     let mut line = String::new();

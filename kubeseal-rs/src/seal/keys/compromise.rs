@@ -359,15 +359,26 @@ fn indent(text: &str) -> String {
     })
 }
 
-/// Formats a Markdown table. Untrusted text is escaped, so that it cannot end a cell.
+/// Escapes the characters of Markdown and HTML, so that a file name cannot format the ticket or link elsewhere.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in shown(text).chars() {
+        if "\\`*[]<>|~&".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// Formats a Markdown table.
 fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     if lines.len() < 2 {
         return if_empty.to_owned();
     }
     let mut text = String::new();
     for (i, line) in lines.iter().enumerate() {
-        let cell = |cell: &String| shown(cell).replace('|', "\\|");
-        let cells: Vec<String> = line.iter().map(cell).collect();
+        let cells: Vec<String> = line.iter().map(|cell| escaped(cell)).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
         if i == 0 {
             let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));

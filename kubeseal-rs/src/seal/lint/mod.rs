@@ -8,7 +8,9 @@ mod object;
 mod placeholder;
 mod plain;
 mod repeated;
+mod sops;
 mod sources;
+mod template;
 mod unrendered;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +33,10 @@ use shared::key_ring::KeyRing;
 use shared::manifest::{self, Node, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
+use self::generated::GeneratedFiles;
 use self::nested::Search;
 use self::object::{Against, Unjudged};
+use self::template::Literals;
 use self::unrendered::Unread;
 use super::session::Session;
 use super::settings::{Origin, Settings};
@@ -143,6 +147,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         findings: Vec::new(),
         exempted: 0,
         unjudged: Unjudged::default(),
+        generated: GeneratedFiles::default(),
         certificates: BTreeMap::new(),
     };
     let mut unread = 0;
@@ -322,6 +327,7 @@ struct Linter<'a> {
     /// The number of findings that a comment or a rule exempts.
     exempted: usize,
     unjudged: Unjudged,
+    generated: GeneratedFiles,
     /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
 }
@@ -403,6 +409,7 @@ impl Linter<'_> {
         let read = manifest::read(&bytes);
         let repeated = repeated::keys(&bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&manifest::as_utf8(&bytes)).into_owned());
+        let literals = Literals::of(&text);
         let mut search = Search::of_file(text.len());
         let mut unrendered = unrendered::Unrendered::default();
         let mut unread = Vec::new();
@@ -411,7 +418,7 @@ impl Linter<'_> {
             let documents = manifest::read_well_formed(&bytes);
             let is_relevant = sources::is_kustomization(path) || may_define_secrets(&bytes);
             if is_template(&error, &bytes) {
-                unrendered = unrendered::documents(&text, &documents);
+                unrendered = unrendered::documents(&text, &literals, &documents);
                 if is_relevant {
                     unread = unread_lines(&unrendered.unread);
                 }
@@ -425,15 +432,14 @@ impl Linter<'_> {
         let file = ManifestFile::of(path, bytes, documents);
         let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered.documents);
         let documents = || file.documents.iter().chain(&unrendered.documents);
-        search.documents(&text, documents());
+        search.documents(&text, &literals, documents());
         unread.extend(search.unjudged.iter().copied().map(not_checked));
-        let generators = documents().map(|document| &document.root);
-        let roots = generators.clone();
-        let files = roots.flat_map(|root| generated::files(root, path, self.staged));
-        let literals = generators.flat_map(plain::generators);
-        let found = search.found.into_iter().chain(literals).chain(files);
-        let found = found.chain(unread);
-        for found in found.collect::<Vec<_>>() {
+        let mut found = search.found;
+        for root in documents().map(|document| &document.root) {
+            found.extend(plain::generators(root, &literals));
+            found.extend(self.generated.findings(root, path, self.staged));
+        }
+        for found in found.into_iter().chain(unread) {
             self.add(path, found);
         }
         self.sealed(path, &file, object::sealed_secret);

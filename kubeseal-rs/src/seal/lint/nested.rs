@@ -1,11 +1,12 @@
 //! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the `manifests`
 //! of a Helm chart, and as the text of a value, such as a file in a ConfigMap.
 
-use kubeseal_library::walk::{Kind, LISTS, names_kind};
+use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
 use shared::manifest::{self, Document, Node, Value};
 
 use super::object::Found;
 use super::placeholder::is_templated;
+use super::template::Literals;
 use super::{plain, unrendered};
 
 /// The maximum nesting depth of texts.
@@ -25,6 +26,7 @@ pub(super) struct Search {
 #[derive(Clone, Copy)]
 struct Level<'a> {
     text: &'a [&'a str],
+    literals: &'a Literals<'a>,
     /// The number of lines of the file before the text, or its only known line.
     lines: Lines,
     depth: usize,
@@ -57,10 +59,12 @@ impl Search {
     pub(super) fn documents<'a>(
         &mut self,
         text: &str,
+        literals: &Literals<'_>,
         documents: impl IntoIterator<Item = &'a Document>,
     ) {
         let level = Level {
             text: &text.lines().collect::<Vec<_>>(),
+            literals,
             lines: Lines::After(0),
             depth: 0,
         };
@@ -73,7 +77,7 @@ impl Search {
     fn node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {
-                let found = plain::secret(node);
+                let found = plain::secret(node, level.literals);
                 let found =
                     found.map(|(rule, line, message)| (rule, level.lines.of(line), message));
                 self.found.extend(found);
@@ -112,22 +116,30 @@ impl Search {
         let fits = outer.depth < MAX_LEVELS && text.len() <= self.bytes_left;
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
         let most = 4 * text.len();
-        let readable = || unrendered::readable(text);
+        let literals = outer.literals.nested(text);
+        let readable = || unrendered::readable(text, &literals);
         let read = |text: &str| manifest::read_within(text.as_bytes(), most).ok();
         let documents = fits
             .then(|| read(text).or_else(|| read(&readable()?)))
             .flatten();
         let Some(documents) = documents else {
-            self.unjudged.push(outer.lines.of(line));
+            if text.contains('\n') {
+                self.unjudged.push(outer.lines.of(line));
+            }
             return;
         };
         let level = Level {
             text: &text.lines().collect::<Vec<_>>(),
+            literals: &literals,
             lines,
             depth: outer.depth + 1,
         };
         for document in &documents {
             self.node(&document.root, true, level);
+            let generators = plain::generators(&document.root, &literals).into_iter();
+            let generators =
+                generators.map(|(rule, line, message)| (rule, lines.of(line), message));
+            self.found.extend(generators);
         }
     }
 }
@@ -138,10 +150,15 @@ fn is_secret(node: &Node, is_object: bool) -> bool {
         || is_object && plain::is_secret_of_unknown_kind(node)
 }
 
-/// Returns whether a text has several lines, or is an object of JSON, and names a Secret.
+/// Returns whether a text may be a manifest that defines or generates a Secret.
 fn may_hold_secret(text: &str) -> bool {
-    let is_manifest = text.contains('\n') || text.trim_start().starts_with('{');
-    is_manifest && names_kind(text.as_bytes(), &["Secret", "SecretList"])
+    let bytes = text.as_bytes();
+    let is_object = text.contains('\n') || text.contains('{');
+    let may_hide_kind = || text.contains("kind") && may_hide_kind(bytes);
+    is_object
+        && (names_kind(bytes, &["Secret", "SecretList", "SecretGenerator"])
+            || text.contains("secretGenerator:")
+            || may_hide_kind())
 }
 
 /// Returns the line of the `|` above a value, if the value that begins on this line is a literal block, whose lines are

@@ -5,52 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Keywords and functions of templates whose literal arguments are not part of the value: names, conditions, lengths,
-/// separators. All other literals are values.
-const NAMING: &[&str] = &[
-    "if",
-    "else",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "index",
-    "include",
-    "template",
-    "lookup",
-    // A file of the chart, whose name is the literal.
-    ".Files.Get",
-    ".Files.Glob",
-    "$.Files.Get",
-    "$.Files.Glob",
-    "get",
-    "hasKey",
-    "dig",
-    "contains",
-    "hasPrefix",
-    "hasSuffix",
-    "regexMatch",
-    "trimPrefix",
-    "trimSuffix",
-    "replace",
-    "split",
-    "splitList",
-    "join",
-    "indent",
-    "nindent",
-    "trunc",
-    "substr",
-    "fail",
-    "randAlphaNum",
-    "randAlpha",
-    "randNumeric",
-    "randAscii",
-    "randBytes",
-    "genPrivateKey",
-    "genCA",
-];
+use super::template::{Effect, Form, Literals, Piece, Pieces};
 
 /// Matches placeholders that may be a part of a text.
 static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -88,14 +43,13 @@ static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("^({})$", whole.join("|"))).ok()
 });
 
-/// Returns whether a text is a placeholder and contains no value.
-pub(super) fn is_placeholder(text: &str) -> bool {
+/// Returns whether a text is a placeholder and contains no value. `literals` are those of the file around it.
+pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
     let text = text.trim();
-    let whole = WHOLE.as_ref();
-    if whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase())) {
+    if is_whole_placeholder(text) {
         return true;
     }
-    let Some(rest) = without_actions(text) else {
+    let Some(rest) = without_actions(text, literals) else {
         return false;
     };
     let rest = PART
@@ -104,6 +58,12 @@ pub(super) fn is_placeholder(text: &str) -> bool {
     // Only separators may remain between the parts, as in `user:password@host` with three variables.
     let is_part_missing = |rest: &str| rest.len() == text.len() && !text.is_empty();
     rest.is_some_and(|rest| !is_part_missing(&rest) && !rest.contains(is_of_value))
+}
+
+/// Returns whether a text is a placeholder such as `CHANGEME`, without actions and variables.
+pub(super) fn is_whole_placeholder(text: &str) -> bool {
+    let whole = WHOLE.as_ref();
+    whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase()))
 }
 
 /// What an unrendered template contains instead of an action that outputs a literal.
@@ -137,98 +97,25 @@ fn is_of_value(c: char) -> bool {
     c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
 }
 
-/// Returns the text without its template actions, or `None` if an action contains a value or does not end.
-fn without_actions(text: &str) -> Option<String> {
+/// Returns the text without its template actions, or `None` if an action outputs a literal.
+fn without_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
+    let own = literals.nested(text);
+    let mut state = own.inside();
     let mut rest = String::new();
-    let mut tail = text;
-    while let Some(at) = tail.find("{{") {
-        rest.push_str(&tail[..at]);
-        let end = at + tail[at..].find("}}")?;
-        if makes_value(&tail[at + 2..end]) {
-            return None;
-        }
-        tail = &tail[end + 2..];
-    }
-    rest.push_str(tail);
-    Some(rest)
-}
-
-/// Returns whether an action outputs a literal. Names of keys and templates are literals too, so this depends on the
-/// function that they are passed to.
-fn makes_value(action: &str) -> bool {
-    outputs_literal(action, &|_| false)
-}
-
-/// Like [`makes_value`], but some variables are also known to be literals.
-pub(super) fn outputs_literal(action: &str, is_known: &dyn Fn(&str) -> bool) -> bool {
-    // The function of each open parenthesis, the innermost last, and the number of its arguments so far; empty where
-    // a function is expected.
-    let mut functions = vec![("", 0)];
-    let mut rest = action.trim_matches('-').trim_start();
-    while !rest.is_empty() {
-        let (token, tail) = token(rest);
-        rest = tail.trim_start();
-        let Some((function, arguments)) = functions.last_mut() else {
-            // An unmatched parenthesis: not a Go template.
-            return true;
-        };
-        match token {
-            "|" | ":=" | "=" => (*function, *arguments) = ("", 0),
-            "(" => {
-                *arguments += 1;
-                functions.push(("", 0));
+    for piece in Pieces::of(text) {
+        match piece {
+            Piece::Text(text) => rest.push_str(text),
+            Piece::Action(action) if action.form == Form::JinjaComment => {
+                rest.push_str(action.source)
             }
-            ")" => drop(functions.pop()),
-            _ if is_literal(token, function, *arguments) => return true,
-            _ if is_known(token) && !is_naming(function) => return true,
-            _ if function.is_empty() => *function = token,
-            // `if eq .a "b"`: the condition is a separate call.
-            _ if matches!(*function, "if" | "else") => {}
-            _ => *arguments += 1,
+            Piece::Action(action) => {
+                if state.action(&action) == (Effect::Output { is_literal: true }) {
+                    return None;
+                }
+            }
         }
     }
-    false
-}
-
-/// Returns whether a token is a string or number that becomes part of the output of the action.
-fn is_literal(token: &str, function: &str, arguments: usize) -> bool {
-    let text = match function {
-        "printf" => token.replace("%s", "").replace("%d", "").replace("%v", ""),
-        _ => token.to_owned(),
-    };
-    let is_text = text.starts_with(['"', '`', '\'']) && text.contains(char::is_alphanumeric);
-    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-    // The first argument of `required` is an error message.
-    let is_message = function == "required" && arguments == 0;
-    (is_text || is_number) && !is_message && !is_naming(function)
-}
-
-fn is_naming(function: &str) -> bool {
-    NAMING.contains(&function)
-}
-
-/// Returns the first token and the rest of the text.
-fn token(text: &str) -> (&str, &str) {
-    let mut chars = text.char_indices();
-    let Some((_, first)) = chars.next() else {
-        return ("", "");
-    };
-    let end = match first {
-        '"' | '`' | '\'' => {
-            let mut is_escaped = false;
-            let close = chars.find(|(_, c)| {
-                let closes = *c == first && !is_escaped;
-                is_escaped = *c == '\\' && !is_escaped && first != '`';
-                closes
-            });
-            close.map_or(text.len(), |(at, c)| at + c.len_utf8())
-        }
-        '|' | '(' | ')' => 1,
-        _ => text
-            .find(|c: char| c.is_whitespace() || "|()\"`".contains(c))
-            .unwrap_or(text.len()),
-    };
-    text.split_at(end)
+    Some(rest)
 }
 
 #[cfg(test)]
@@ -274,7 +161,7 @@ mod tests {
             "your-password-here",
             "TODO",
         ] {
-            assert!(is_placeholder(text), "{text}");
+            assert!(is_placeholder(text, &Literals::default()), "{text}");
         }
     }
 
@@ -318,10 +205,13 @@ mod tests {
             "changeme2",
             "<script>alert(1)</script>",
             "xx",
+            "{# hunter2 #}",
+            "{% hunter2 %}",
+            "<% hunter2 %>",
             "!!@@##",
             "\u{0}\u{1}",
         ] {
-            assert!(!is_placeholder(text), "{text}");
+            assert!(!is_placeholder(text, &Literals::default()), "{text}");
         }
     }
 

@@ -1,20 +1,24 @@
 //! Finds plaintext values in Secrets, and in literals and files of a `secretGenerator` of kustomize.
 
 use kubeseal_library::finding;
+use kubeseal_library::walk::LISTS;
 use shared::base64;
 use shared::manifest::{Node, Value};
 use shared::names;
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 
 use super::object::Found;
-use super::placeholder::{is_placeholder, is_templated};
+use super::placeholder::{LITERAL, is_placeholder, is_templated};
+use super::sops;
+use super::template::Literals;
 
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
-pub(super) fn secret(node: &Node) -> Option<Found> {
-    let plain = [values(node, "data"), values(node, "stringData")].concat();
+pub(super) fn secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+    let values = |field| values(node, field, literals);
+    let plain = [values("data"), values("stringData")].concat();
     if plain.is_empty() {
         return None;
     }
@@ -48,7 +52,9 @@ pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     };
     let is_encoded = |(_, node): &(String, Node)| match &node.value {
         Value::Null => true,
-        Value::Text(text) => is_placeholder(text) || base64::decode(text.as_bytes()).is_ok(),
+        Value::Text(text) => {
+            is_placeholder(text, &Literals::default()) || base64::decode(text.as_bytes()).is_ok()
+        }
         _ => false,
     };
     let is_data =
@@ -86,7 +92,7 @@ pub(super) fn may_be_secret(node: &Node) -> bool {
 
 /// Returns the keys of a field whose values are plaintext. A field that is not a mapping may be a value itself, and is
 /// returned by its name. A template may also output the name of a field, so such a field counts as `stringData`.
-fn values(secret: &Node, field: &str) -> Vec<String> {
+fn values(secret: &Node, field: &str, literals: &Literals<'_>) -> Vec<String> {
     // The branches of a template may have the same field, so each counts.
     let fields = match &secret.value {
         Value::Map(fields) => fields.as_slice(),
@@ -97,13 +103,14 @@ fn values(secret: &Node, field: &str) -> Vec<String> {
     };
     let same = fields.iter().filter(|(name, _)| is_same(name));
     let has_sops = secret.field("sops").is_some();
-    let is_plain = |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data");
+    let is_plain =
+        |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data", literals);
     let mut keys = Vec::new();
     for (name, node) in same {
         match &node.value {
             Value::Map(entries) => {
                 let plain = entries.iter().filter(|(_, node)| is_plain(node));
-                keys.extend(plain.map(|(key, _)| key.clone()));
+                keys.extend(plain.map(|(key, _)| shown_key(key).to_owned()));
             }
             Value::List(items) if !items.iter().any(is_plain) => {}
             _ if is_plain(node) => {
@@ -115,29 +122,39 @@ fn values(secret: &Node, field: &str) -> Vec<String> {
     keys
 }
 
-/// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
-fn is_of_sops(node: &Node) -> bool {
-    matches!(&node.value, Value::Text(text) if text.starts_with("ENC[") && text.ends_with(']'))
+/// Returns a key as it is shown. The key of an action that outputs whole entries is not known.
+fn shown_key(key: &str) -> &str {
+    if key == LITERAL {
+        "those of a template action"
+    } else {
+        key
+    }
 }
 
-fn is_value(node: &Node, is_encoded: bool) -> bool {
+/// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
+fn is_of_sops(node: &Node) -> bool {
+    matches!(&node.value, Value::Text(text) if sops::is_ciphertext(text))
+}
+
+fn is_value(node: &Node, is_encoded: bool, literals: &Literals<'_>) -> bool {
     match &node.value {
         Value::Null => false,
-        Value::Text(text) if is_placeholder(text) => false,
-        Value::Text(text) if is_encoded => !holds_placeholder(text),
+        Value::Text(text) if is_placeholder(text, literals) => false,
+        Value::Text(text) if is_encoded => !encodes_placeholder(text, literals),
         _ => true,
     }
 }
 
-fn holds_placeholder(encoded: &str) -> bool {
+fn encodes_placeholder(encoded: &str, literals: &Literals<'_>) -> bool {
     let decoded = base64::decode(encoded.as_bytes()).ok();
     let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    text.is_some_and(|text| is_placeholder(&text))
+    text.is_some_and(|text| is_placeholder(&text, literals))
 }
 
 /// Checks the literals of the generators in a kustomization, or of a generator in a separate file.
-pub(super) fn generators(root: &Node) -> Vec<Found> {
-    nodes(root).into_iter().filter_map(generator).collect()
+pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<Found> {
+    let nodes = nodes(root).into_iter();
+    nodes.filter_map(|node| generator(node, literals)).collect()
 }
 
 /// A file that a generator of a kustomization reads values from.
@@ -198,18 +215,15 @@ fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
     found
 }
 
-/// Checks the contents of a file that a generator reads.
-pub(super) fn generator_file(file: &GeneratorFile<'_>, shown: &str, bytes: &[u8]) -> Option<Found> {
-    let text = String::from_utf8_lossy(bytes);
-    // sops encrypts whole files, or the values in a file of variables.
-    let has_sops = text.contains("sops") && text.contains("ENC[");
-    let is_plain = |value: &str| !has_sops && !is_placeholder(value);
+/// Returns the finding for a file that a generator reads, with the keys of its plaintext values.
+pub(super) fn generator_file(
+    file: &GeneratorFile<'_>,
+    shown: &str,
+    plain: &[String],
+) -> Option<Found> {
     let plain: Vec<&str> = match file.key {
-        Some(key) => Some(key).filter(|_| is_plain(&text)).into_iter().collect(),
-        None => variables(&text)
-            .filter(|(_, value)| is_plain(value))
-            .map(|(key, _)| key)
-            .collect(),
+        Some(key) => plain.iter().take(1).map(|_| key).collect(),
+        None => plain.iter().map(String::as_str).collect(),
     };
     if plain.is_empty() {
         return None;
@@ -221,6 +235,24 @@ pub(super) fn generator_file(file: &GeneratorFile<'_>, shown: &str, bytes: &[u8]
         listed(&plain)
     );
     Some((finding::PLAIN_SECRET, file.line, message))
+}
+
+/// Returns the keys of the plaintext values in a file of variables.
+pub(super) fn plain_variables(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let has_sops = sops::has_metadata(&text);
+    let is_plain = |key: &str, value: &str| {
+        !(has_sops && (sops::is_ciphertext(value) || sops::is_metadata(key)))
+            && !is_placeholder(value, &Literals::default())
+    };
+    let plain = variables(&text).filter(|(key, value)| is_plain(key, value));
+    plain.map(|(key, _)| key.to_owned()).collect()
+}
+
+/// Returns whether a file that is a value contains plaintext. sops encrypts whole files, too.
+pub(super) fn is_plain_file(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    !is_placeholder(&text, &Literals::default()) && !sops::is_encrypted(&text)
 }
 
 /// Returns the variables of a file as kustomize reads them. A line without `=` is skipped: kustomize takes its value
@@ -249,30 +281,46 @@ fn name_of(generator: &Node) -> &str {
 
 /// Returns the generators of Secrets in a document.
 fn nodes(root: &Node) -> Vec<&Node> {
-    match root.text("kind") {
-        None | Some("Kustomization" | "Component") => {
-            // The branches of a template may have the same field, so each counts.
-            let fields = match &root.value {
-                Value::Map(fields) => fields.as_slice(),
-                _ => &[],
-            };
-            let same = fields.iter().filter(|(name, _)| name == "secretGenerator");
-            same.flat_map(|(_, generators)| items(generators)).collect()
-        }
-        Some("SecretGenerator") => vec![root],
-        Some(_) => Vec::new(),
+    let objects = root.list_items(&LISTS).into_iter();
+    objects.flat_map(nodes_of_object).collect()
+}
+
+fn nodes_of_object(object: &Node) -> Vec<&Node> {
+    let kind = object.text("kind").unwrap_or_default();
+    match kind {
+        "SecretGenerator" => vec![object],
+        "" | "Kustomization" | "Component" => generators_of(object),
+        _ if is_templated(kind) => generators_of(object),
+        _ => Vec::new(),
     }
 }
 
-fn generator(node: &Node) -> Option<Found> {
-    let literals = node.field("literals")?;
-    let plain: Vec<&str> = match &literals.value {
+/// Returns the generators in a kustomization. The branches of a template may have the same field, so each counts.
+fn generators_of(kustomization: &Node) -> Vec<&Node> {
+    let fields = match &kustomization.value {
+        Value::Map(fields) => fields.as_slice(),
+        _ => &[],
+    };
+    let same = fields.iter().filter(|(name, _)| name == "secretGenerator");
+    same.flat_map(|(_, generators)| items(generators)).collect()
+}
+
+fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+    let list = node.field("literals")?;
+    let plain: Vec<&str> = match &list.value {
         // kustomize rejects a mapping, but it contains the values nevertheless.
         Value::Map(entries) => {
-            let plain = entries.iter().filter(|(_, node)| is_value(node, false));
+            let plain = entries
+                .iter()
+                .filter(|(_, node)| is_value(node, false, literals));
             plain.map(|(key, _)| key.as_str()).collect()
         }
-        _ => items(literals).iter().filter_map(key_of_value).collect(),
+        _ => {
+            let items = items(list).iter();
+            items
+                .filter_map(|item| key_of_value(item, literals))
+                .collect()
+        }
     };
     if plain.is_empty() {
         return None;
@@ -283,11 +331,11 @@ fn generator(node: &Node) -> Option<Found> {
          the values if they were committed",
         listed(&plain)
     );
-    Some((finding::PLAIN_SECRET, literals.line, message))
+    Some((finding::PLAIN_SECRET, list.line, message))
 }
 
 /// Returns the key of a literal, if its value is not a placeholder.
-fn key_of_value(literal: &Node) -> Option<&str> {
+fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a str> {
     let text = match &literal.value {
         Value::Text(text) => text,
         Value::Null => return None,
@@ -303,7 +351,7 @@ fn key_of_value(literal: &Node) -> Option<&str> {
     } else {
         "one without a key"
     };
-    (!is_placeholder(unquoted.unwrap_or(value))).then_some(key)
+    (!is_placeholder(unquoted.unwrap_or(value), literals)).then_some(key)
 }
 
 /// Returns the first keys as text, and the number of the others.
@@ -322,9 +370,12 @@ mod tests {
 
     use super::*;
 
-    fn message(look: impl Fn(&Node) -> Option<Found>, text: &str) -> Option<String> {
+    fn message(
+        check: impl Fn(&Node, &Literals<'_>) -> Option<Found>,
+        text: &str,
+    ) -> Option<String> {
         let documents = manifest::read(text.as_bytes()).unwrap();
-        look(&documents[0].root).map(|(_, _, message)| message)
+        check(&documents[0].root, &Literals::default()).map(|(_, _, message)| message)
     }
 
     #[test]
@@ -349,11 +400,11 @@ mod tests {
             ),
             ("stringData: {a: x}\nsops: {}", Some("values: a;")),
             (
-                "stringData: {a: 'ENC[AES256_GCM,data:x,type:str]'}\nsops: {}",
+                "stringData: {a: 'ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]'}\nsops: {}",
                 None,
             ),
             (
-                "stringData: {a: 'ENC[AES256_GCM,data:x,type:str]'}",
+                "stringData: {a: 'ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]'}",
                 Some("values: a;"),
             ),
             ("stringData: {}", None),
@@ -369,7 +420,8 @@ mod tests {
 
     #[test]
     fn literals_of_a_generator_are_values_unless_they_are_placeholders() {
-        let first = |node: &Node| generators(node).into_iter().next();
+        let first =
+            |node: &Node, literals: &Literals<'_>| generators(node, literals).into_iter().next();
         for (text, want) in [
             (
                 "secretGenerator: [{name: db, literals: [a=hunter2, 'b=${B}']}]",

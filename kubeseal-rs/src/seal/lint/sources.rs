@@ -10,6 +10,7 @@ use kubeseal_library::walk;
 use shared::manifest;
 use zeroize::Zeroizing;
 
+use super::template::Literals;
 use super::{plain, unrendered};
 
 /// The file names of kustomize, in lower case.
@@ -57,7 +58,8 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
         let text = manifest::as_utf8(bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&text).into_owned());
         let mut documents = manifest::read_well_formed(bytes);
-        documents.extend(unrendered::documents(&text, &documents).documents);
+        let literals = Literals::of(&text);
+        documents.extend(unrendered::documents(&text, &literals, &documents).documents);
         documents
     });
     let folder = path.parent().unwrap_or(Path::new(""));

@@ -1,24 +1,18 @@
 //! Makes templates of Helm and other tools readable before they are rendered: each action becomes a placeholder, or
 //! disappears if it only controls what follows. The number of lines stays the same.
 
-use std::collections::BTreeSet;
-
 use kubeseal_library::walk;
 use shared::manifest::{self, Document};
 use zeroize::Zeroizing;
 
-use super::placeholder::{LITERAL, holds_more_than_actions, outputs_literal};
-
-/// Delimiters of actions: of Go and Helm, of comments and statements of Jinja, of ERB.
-const ACTIONS: [(&str, &str); 4] = [("{{", "}}"), ("{#", "#}"), ("{%", "%}"), ("<%", "%>")];
-
-/// Keywords of Go templates that output nothing themselves.
-const CONTROL: [&str; 9] = [
-    "if", "else", "end", "range", "with", "define", "block", "break", "continue",
-];
+use super::placeholder::{LITERAL, holds_more_than_actions};
+use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_hold_action};
 
 /// The placeholder for an action without a literal. The search for plain values treats it as a variable.
 const PLACEHOLDER: &str = "$(TEMPLATE)";
+
+/// The maximum indentation of the output of an action.
+const MAX_INDENTATION: usize = 64;
 
 /// The maximum number of lines that are skipped to read the others.
 const MAX_UNREAD: usize = 32;
@@ -49,8 +43,12 @@ pub(super) struct Unread {
 }
 
 /// Reads the documents of a template that cannot be read without placeholders, as far as possible.
-pub(super) fn documents(text: &str, well_formed: &[Document]) -> Unrendered {
-    let readable = readable(text).unwrap_or_else(|| text.to_owned());
+pub(super) fn documents(
+    text: &str,
+    literals: &Literals<'_>,
+    well_formed: &[Document],
+) -> Unrendered {
+    let readable = readable(text, literals).unwrap_or_else(|| text.to_owned());
     let lines: Vec<&str> = readable.split_inclusive('\n').collect();
     let mut kept = lines.clone();
     let mut unread = Vec::new();
@@ -130,95 +128,46 @@ fn holds_literal(line: &str) -> bool {
 }
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
-pub(super) fn readable(text: &str) -> Option<String> {
-    ACTIONS.iter().find(|(open, _)| text.contains(open))?;
-    let mut writer = Writer::default();
-    let mut rest = text;
-    while let Some((before, action, after)) = next_action(rest) {
-        writer.text(before);
-        writer.action(&action);
-        rest = after;
+pub(super) fn readable(text: &str, literals: &Literals<'_>) -> Option<String> {
+    if !may_hold_action(text) {
+        return None;
     }
-    writer.text(rest);
+    let mut writer = Writer {
+        literals: literals.inside(),
+        done: String::new(),
+        line: Line::default(),
+    };
+    for piece in Pieces::of(text) {
+        match piece {
+            Piece::Text(text) => writer.text(text),
+            Piece::Action(action) => writer.action(&action),
+        }
+    }
     writer.end_line();
     Some(writer.done)
 }
 
-/// Splits before and after the first action that ends.
-fn next_action(text: &str) -> Option<(&str, Action<'_>, &str)> {
-    let actions = ACTIONS.into_iter();
-    let found = actions.filter_map(|(open, close)| action(text, open, close));
-    found.min_by_key(|(before, ..)| before.len())
-}
-
-/// Splits before and after the first action with these delimiters. Only those of Go may contain line breaks: other
-/// delimiters could be values, and hide what is between them.
-fn action<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, Action<'a>, &'a str)> {
-    let at = text.find(open)?;
-    let inner = &text[at + open.len()..];
-    let end_of_line = inner.find('\n').unwrap_or(inner.len());
-    let within = if open == "{{" {
-        inner
-    } else {
-        &inner[..end_of_line]
-    };
-    let is_comment = open == "{{" && inner.trim_start_matches('-').trim_start().starts_with("/*");
-    let end_of_comment = is_comment.then(|| inner.find("*/")).flatten().unwrap_or(0);
-    let end = end_of_comment + within[end_of_comment..].find(close)?;
-    let (content, after) = (&inner[..end], &inner[end + close.len()..]);
-    let is_comment = is_comment || open == "{#";
-    let action = Action {
-        content: content.trim_matches(['-', '~', '+']).trim(),
-        lines: content.matches('\n').count(),
-        is_silent: is_comment || open == "{%" || open == "<%" && !content.starts_with('='),
-        is_comment,
-    };
-    Some((&text[..at], action, after))
-}
-
-struct Action<'a> {
-    content: &'a str,
-    /// The number of line breaks in it.
-    lines: usize,
-    is_silent: bool,
-    is_comment: bool,
-}
-
-impl Action<'_> {
-    fn keyword(&self) -> &str {
-        self.content.split_whitespace().next().unwrap_or_default()
-    }
-
-    /// Returns the variable that the action sets; `.` for the subject of `with` and `range`.
-    fn sets(&self) -> Option<(&str, &str)> {
-        if matches!(self.keyword(), "with" | "range") {
-            return Some((".", self.content.trim_start_matches(char::is_alphabetic)));
-        }
-        let content = self.content.trim_start_matches("set ").trim_start();
-        let (name, value) = content.split_once('=')?;
-        let name = name.trim_end_matches(':').trim_end();
-        let is_name = !name.contains(|c: char| c.is_whitespace() || "\"'`(|".contains(c));
-        (is_name && !name.is_empty()).then_some((name, value))
-    }
+struct Writer<'a> {
+    literals: Literals<'a>,
+    done: String,
+    line: Line,
 }
 
 #[derive(Default)]
-struct Writer {
-    done: String,
-    line: String,
-    /// Whether an action was on the line, and one that outputs a literal.
+struct Line {
+    text: String,
     has_action: bool,
+    /// The indentation of the last output that contains a literal, if the action sets it.
+    indentation: Option<usize>,
     has_literal: bool,
-    /// Line breaks inside the actions of the line, which follow it.
+    /// The number of line breaks inside the actions, which follow the line.
     skipped: usize,
-    /// Variables with literals.
-    literals: BTreeSet<String>,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn text(&mut self, text: &str) {
         for piece in text.split_inclusive('\n') {
-            self.line.push_str(piece);
+            self.line.text.push_str(piece);
             if piece.ends_with('\n') {
                 self.end_line();
             }
@@ -226,67 +175,78 @@ impl Writer {
     }
 
     fn action(&mut self, action: &Action<'_>) {
-        self.has_action = true;
-        self.skipped += action.lines;
-        if action.is_comment {
+        if action.form == Form::JinjaComment {
+            self.jinja_comment(action);
             return;
         }
-        if let Some((name, value)) = action.sets() {
-            // A number is most likely a number of iterations: `range until 3`.
-            let is_count = name == "." && !value.contains(['"', '`', '\'']);
-            if !is_count && self.outputs_literal(value) {
-                self.literals.insert(name.to_owned());
+        self.line.has_action = true;
+        self.line.skipped += action.source.matches('\n').count();
+        match self.literals.action(action) {
+            Effect::Silent => {}
+            // The branches of one line are alternatives, and not one word.
+            Effect::Branch if self.line.text.trim().is_empty() => {}
+            Effect::Branch => self.line.text.push_str(PLACEHOLDER),
+            Effect::Output { is_literal: true } => {
+                self.line.has_literal = true;
+                self.line.indentation = indentation(action.content);
+                self.line.text.push_str(LITERAL);
             }
-            return;
+            Effect::Output { is_literal: false } => self.line.text.push_str(PLACEHOLDER),
         }
-        // The branches of one line are alternatives, and not one word.
-        if self.is_branch(action) {
-            self.line.push_str(PLACEHOLDER);
-        }
-        // A call at the start of a line is no value, because a value is indented below its key.
-        let is_call = self.line.is_empty() && matches!(action.keyword(), "include" | "template");
-        if action.is_silent || is_call || CONTROL.contains(&action.keyword()) {
-            return;
-        }
-        let is_literal = self.outputs_literal(action.content.trim_start_matches('='));
-        self.has_literal |= is_literal;
-        self.line
-            .push_str(if is_literal { LITERAL } else { PLACEHOLDER });
     }
 
-    fn is_branch(&self, action: &Action<'_>) -> bool {
-        matches!(action.keyword(), "else" | "elif" | "elsif") && !self.line.trim().is_empty()
+    /// Helm outputs a comment of Jinja as text, so it becomes a comment of YAML only where that changes no value.
+    fn jinja_comment(&mut self, action: &Action<'_>) {
+        if action.ends_line {
+            self.line.text.push_str(" # ");
+            self.line.text.push_str(action.content);
+        } else {
+            self.line.text.push_str(action.source);
+        }
     }
 
-    fn outputs_literal(&self, content: &str) -> bool {
-        outputs_literal(content, &|token| self.literals.contains(token))
-    }
-
-    /// Ends a line. A line that is a single action, such as an inclusion, becomes empty, because it may produce
-    /// several lines.
+    /// Ends a line. A line that is a single action, such as an inclusion, may produce several lines, so it becomes
+    /// empty. If it outputs a literal, it becomes an entry of the mapping around it.
     fn end_line(&mut self) {
-        let is_action = self.has_action
-            && !self.has_literal
-            && self.line.replace(PLACEHOLDER, "").trim().is_empty();
-        if is_action {
-            let end = if self.line.ends_with('\n') { "\n" } else { "" };
-            end.clone_into(&mut self.line);
+        let Line {
+            text,
+            has_action,
+            indentation,
+            has_literal,
+            skipped,
+        } = std::mem::take(&mut self.line);
+        let rest = text.replace(PLACEHOLDER, "").replace(LITERAL, "");
+        let end = if text.ends_with('\n') { "\n" } else { "" };
+        if !has_action || !rest.trim().is_empty() {
+            self.done.push_str(&text);
+        } else if has_literal {
+            let indentation = indentation.unwrap_or(text.len() - text.trim_start().len());
+            self.done.push_str(&" ".repeat(indentation));
+            self.done.push_str(&format!("{LITERAL}: {LITERAL}{end}"));
+        } else {
+            self.done.push_str(end);
         }
-        self.done.push_str(&self.line);
-        self.done.push_str(&"\n".repeat(self.skipped));
-        let literals = std::mem::take(&mut self.literals);
-        let done = std::mem::take(&mut self.done);
-        *self = Self {
-            done,
-            literals,
-            ..Self::default()
-        };
+        self.done.push_str(&"\n".repeat(skipped));
     }
+}
+
+/// Returns the indentation of the output of an expression that ends with `indent` or `nindent`.
+fn indentation(content: &str) -> Option<usize> {
+    let (_, last) = content.rsplit_once('|')?;
+    let mut words = last.split_whitespace();
+    let function = words.next()?;
+    let count: usize = words.next()?.parse().ok()?;
+    let is_known = matches!(function, "indent" | "nindent") && words.next().is_none();
+    (is_known && count <= MAX_INDENTATION).then_some(count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Option<String> {
+        readable(text, &Literals::of(text))
+    }
 
     #[test]
     fn actions_become_placeholders_and_lines_stay() {
@@ -296,7 +256,14 @@ mod tests {
             ("{{- if .x }}\na: 1\n{{- end }}", "\na: 1\n"),
             ("a:\n  {{- include \"x\" . | nindent 2 }}\n", "a:\n\n"),
             ("a: {{ .x }}b{{ .y }}", "a: $(TEMPLATE)b$(TEMPLATE)"),
-            ("{{ template \"a\" (list \"b\") }}\n", "\n"),
+            (
+                "{{ template \"a\" (list \"b\") }}\n",
+                "TEMPLATE-WITH-A-LITERAL: TEMPLATE-WITH-A-LITERAL\n",
+            ),
+            (
+                "a:\n{{- dict \"b\" \"c\" | toYaml | nindent 2 }}\n",
+                "a:\n  TEMPLATE-WITH-A-LITERAL: TEMPLATE-WITH-A-LITERAL\n",
+            ),
             (
                 "a: {{ include \"a\" (list \"b\") }}\n",
                 "a: TEMPLATE-WITH-A-LITERAL\n",
@@ -307,7 +274,10 @@ mod tests {
             ),
             ("{{ if .x }}\na: b\n{{ else }}\na: c\n", "\na: b\n\na: c\n"),
             ("a: {{ default \"b\" .x }}", "a: TEMPLATE-WITH-A-LITERAL"),
-            ("{{ \"a: b\" }}\n", "TEMPLATE-WITH-A-LITERAL\n"),
+            (
+                "{{ \"a: b\" }}\n",
+                "TEMPLATE-WITH-A-LITERAL: TEMPLATE-WITH-A-LITERAL\n",
+            ),
             ("{{/* }} a: b */ -}}\nc: 1\n", "\nc: 1\n"),
             ("a: {{ .x |\n  quote }}\nb: 1\n", "a: $(TEMPLATE)\n\nb: 1\n"),
             (
@@ -321,15 +291,18 @@ mod tests {
                 "a: {# x\nb: <% y\nc: {{ .z }}\n",
                 "a: {# x\nb: <% y\nc: $(TEMPLATE)\n",
             ),
+            ("a: 1 {# b #}\n", "a: 1  # b\n"),
+            ("a: \"{# b #}\"\n", "a: \"{# b #}\"\n"),
+            ("a: {% b %}\n", "a: {% b %}\n"),
             (
                 "a: {#\nb: c\nd: \"#}\" {{ .e }}\n",
                 "a: {#\nb: c\nd: \"#}\" $(TEMPLATE)\n",
             ),
             ("a: {{ .x\n}}\nb: 1\n", "a: $(TEMPLATE)\n\nb: 1\n"),
         ] {
-            assert_eq!(readable(text).as_deref(), Some(want), "{text}");
+            assert_eq!(read(text).as_deref(), Some(want), "{text}");
         }
-        assert_eq!(readable("a: ${b}\n"), None);
+        assert_eq!(read("a: ${b}\n"), None);
     }
 
     /// Attack: assigns the value to a variable of the template, and uses the variable in another line.
@@ -349,7 +322,7 @@ mod tests {
             ("{{ with .Values.a }}", "{{ .b }}", false),
             ("{{ range $i := until 3 }}", "{{ tpl .Values.x . }}", false),
         ] {
-            let text = readable(&format!("{set}\na: {used}\n")).unwrap();
+            let text = read(&format!("{set}\na: {used}\n")).unwrap();
             assert_eq!(text.contains(LITERAL), is_literal, "{set}: {text}");
         }
     }
@@ -357,7 +330,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn keeps_the_number_of_lines(text in "([a-z:]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}|/\\*|\\*/|\"|\n| ){0,40}") {
-            if let Some(readable) = readable(&text) {
+            if let Some(readable) = read(&text) {
                 proptest::prop_assert_eq!(readable.matches('\n').count(), text.matches('\n').count());
             }
         }

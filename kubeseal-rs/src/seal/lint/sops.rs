@@ -1,0 +1,140 @@
+//! Recognizes values and files that sops encrypted. The metadata alone proves nothing: sops can leave values in
+//! plaintext, so each value counts.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use shared::manifest::{self, Node, Value};
+
+/// Matches a ciphertext of sops.
+static CIPHERTEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let base64 = "[A-Za-z0-9+/=]";
+    let ciphertext =
+        format!(r"^ENC\[AES256_GCM,data:{base64}*,iv:{base64}+,tag:{base64}+,type:[a-z]+\]$");
+    Regex::new(&ciphertext).ok()
+});
+
+/// Matches the keys of the metadata in a file of variables.
+static METADATA: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let keys = "age|azure_kv|encrypted|gcp_kms|hc_vault|hckms|key_groups|kms|lastmodified|mac|pgp|shamir|unencrypted|version";
+    Regex::new(&format!("^sops_({keys})([0-9a-z_]*)$")).ok()
+});
+
+/// Returns whether a text is a ciphertext.
+pub(super) fn is_ciphertext(text: &str) -> bool {
+    let text = text.trim();
+    CIPHERTEXT
+        .as_ref()
+        .is_some_and(|ciphertext| ciphertext.is_match(text))
+}
+
+/// Returns whether a variable is metadata.
+pub(super) fn is_metadata(key: &str) -> bool {
+    METADATA
+        .as_ref()
+        .is_some_and(|metadata| metadata.is_match(key))
+}
+
+/// Returns whether a file of variables contains the message authentication code of sops.
+pub(super) fn has_metadata(text: &str) -> bool {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .any(|(key, value)| key.trim() == "sops_mac" && is_ciphertext(value))
+}
+
+/// Returns whether each value of a file is a ciphertext, in one of the formats of sops: YAML, JSON, variables and INI.
+pub(super) fn is_encrypted(text: &str) -> bool {
+    if !text.contains("sops") {
+        return false;
+    }
+    match manifest::read(text.as_bytes()).as_deref() {
+        Ok([document]) if matches!(document.root.value, Value::Map(_)) => {
+            is_encrypted_mapping(&document.root)
+        }
+        _ => are_encrypted_lines(text),
+    }
+}
+
+fn is_encrypted_mapping(root: &Node) -> bool {
+    let Value::Map(fields) = &root.value else {
+        return false;
+    };
+    let metadata = root.field("sops");
+    let has_mac = metadata
+        .and_then(|metadata| metadata.text("mac"))
+        .is_some_and(is_ciphertext);
+    let mut others = fields.iter().filter(|(key, _)| key != "sops");
+    has_mac && others.all(|(_, value)| is_encrypted_node(value))
+}
+
+fn is_encrypted_node(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Text(text) => text.is_empty() || is_ciphertext(text),
+        Value::List(items) => items.iter().all(is_encrypted_node),
+        Value::Map(fields) => fields.iter().all(|(_, value)| is_encrypted_node(value)),
+        _ => false,
+    }
+}
+
+/// Checks a file of variables, or of INI, where the metadata is in a section.
+fn are_encrypted_lines(text: &str) -> bool {
+    let (mut is_in_metadata, mut has_mac) = (false, false);
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if line.starts_with('[') && line.ends_with(']') {
+            is_in_metadata = line == "[sops]";
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            return false;
+        };
+        let key = key.trim();
+        let is_metadata = is_metadata(key) || is_in_metadata && is_metadata(&format!("sops_{key}"));
+        has_mac |= is_metadata && key.ends_with("mac") && is_ciphertext(value);
+        if !is_metadata && !is_ciphertext(value) && !value.trim().is_empty() {
+            return false;
+        }
+    }
+    has_mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENCRYPTED: &str = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
+
+    #[test]
+    fn a_file_is_encrypted_if_each_value_is() {
+        let mac = format!("sops: {{mac: '{ENCRYPTED}', version: 3.9.0}}");
+        for (text, want) in [
+            (format!("a: {ENCRYPTED}\n{mac}\n"), true),
+            (format!("a: [{{b: '{ENCRYPTED}'}}, '', ]\n{mac}\n"), true),
+            (format!("{{\"data\": \"{ENCRYPTED}\", {mac}}}"), true),
+            (
+                format!("a={ENCRYPTED}\nsops_mac={ENCRYPTED}\nsops_age__list_0__map_enc=x\n"),
+                true,
+            ),
+            (
+                format!("[a]\nb = {ENCRYPTED}\n[sops]\nmac = {ENCRYPTED}\nversion = 3\n"),
+                true,
+            ),
+            (format!("a: hunter2\n{mac}\n"), false),
+            (format!("a: {ENCRYPTED}\nb: [1]\n{mac}\n"), false),
+            (format!("a: {ENCRYPTED}\nsops: {{}}\n"), false),
+            (
+                format!("a={ENCRYPTED}\nb=hunter2\nsops_mac={ENCRYPTED}\n"),
+                false,
+            ),
+            (format!("sops_pw=hunter2\nsops_mac={ENCRYPTED}\n"), false),
+            (format!("hunter2 sops {ENCRYPTED}"), false),
+            ("hunter2 sops ENC[".to_owned(), false),
+            (format!("# sops ENC[\na={ENCRYPTED}\n"), false),
+        ] {
+            assert_eq!(is_encrypted(&text), want, "{text}");
+        }
+    }
+}

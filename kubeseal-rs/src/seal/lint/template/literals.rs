@@ -1,0 +1,497 @@
+//! Follows the actions of a template, and finds those that output a literal: directly, from a variable, or from another
+//! template of the same file.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::super::placeholder::is_whole_placeholder;
+use super::expression::{self, Call, Expression, Operand, Pipeline};
+use super::functions::{is_naming, is_option_of_common, is_separator, outputs_no_argument};
+use super::pieces::{Action, Form, Piece, Pieces};
+
+/// Functions that change their first argument, a dictionary.
+const CHANGING: [&str; 3] = ["merge", "mergeOverwrite", "mustMergeOverwrite"];
+
+/// Matches the verbs of `printf`.
+static VERB: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"%[-+# 0]*[0-9]*(\.[0-9]+)?[a-zA-Z]").ok());
+
+/// What an action does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Effect {
+    /// It outputs nothing.
+    Silent,
+    /// It outputs nothing, and an alternative to the text before begins.
+    Branch,
+    Output {
+        /// Whether the output contains a literal.
+        is_literal: bool,
+    },
+}
+
+/// The variables, fields and templates of a text that contain literals.
+#[derive(Debug, Default)]
+pub(in super::super) struct Literals<'o> {
+    /// Those of the text around this one.
+    outer: Option<&'o Literals<'o>>,
+    /// Variables such as `$p`, and paths such as `.Values.p`.
+    names: BTreeSet<String>,
+    templates: BTreeSet<String>,
+    /// The open `if`, `with`, `range`, `define` and `block`, the innermost last.
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    /// Whether `.` contains a literal.
+    is_dot_literal: bool,
+    /// The name of the template that the block defines.
+    template: Option<String>,
+}
+
+impl<'o> Literals<'o> {
+    /// Reads a whole text, so that literals are known before the place that defines them.
+    pub(in super::super) fn of(text: &str) -> Self {
+        let mut literals = Self::default();
+        literals.read(text);
+        literals
+    }
+
+    /// Reads a text inside the text of `self`.
+    pub(in super::super) fn nested(&'o self, text: &str) -> Self {
+        let mut literals = self.inside();
+        literals.read(text);
+        literals
+    }
+
+    /// Returns the state at the beginning of the text.
+    pub(in super::super) fn inside(&'o self) -> Self {
+        Self {
+            outer: Some(self),
+            ..Self::default()
+        }
+    }
+
+    fn read(&mut self, text: &str) {
+        for piece in Pieces::of(text) {
+            match piece {
+                Piece::Text(text) => {
+                    if text.contains(char::is_alphanumeric) {
+                        self.mark_template();
+                    }
+                }
+                Piece::Action(action) => {
+                    if self.action(&action) == (Effect::Output { is_literal: true }) {
+                        self.mark_template();
+                    }
+                }
+            }
+        }
+        self.blocks.clear();
+    }
+
+    /// Follows an action, and returns what it does.
+    pub(in super::super) fn action(&mut self, action: &Action<'_>) -> Effect {
+        match action.form {
+            Form::Comment | Form::JinjaComment => Effect::Silent,
+            Form::Statement => self.statement(action),
+            Form::Expression => self.expression(action),
+        }
+    }
+
+    fn statement(&mut self, action: &Action<'_>) -> Effect {
+        let keyword = action.keyword();
+        let rest = action.arguments();
+        match keyword {
+            "else" | "elif" | "elsif" => return Effect::Branch,
+            "set" if !rest.contains('=') => {
+                // The text until `endset` is the value.
+                self.names.insert(rest.to_owned());
+            }
+            "set" => self.assign(rest),
+            "for" => {
+                if let Some((name, list)) = rest.split_once(" in ") {
+                    self.assign(&format!("{name} = {list}"));
+                }
+            }
+            _ => self.assign(action.content),
+        }
+        Effect::Silent
+    }
+
+    fn expression(&mut self, action: &Action<'_>) -> Effect {
+        let keyword = action.keyword();
+        let rest = action.arguments();
+        match keyword {
+            "if" => {
+                self.assign(rest);
+                self.open(self.is_dot_literal());
+            }
+            "with" | "range" => {
+                let is_literal = self.subject(rest, keyword == "range");
+                self.open(is_literal);
+            }
+            "define" | "block" => {
+                let template = first_text(rest).map(str::to_owned);
+                self.blocks.push(Block {
+                    is_dot_literal: false,
+                    template,
+                });
+            }
+            "end" => drop(self.blocks.pop()),
+            "break" | "continue" => {}
+            "else" | "elif" | "elsif" => {
+                self.alternative(rest);
+                return Effect::Branch;
+            }
+            _ => return self.output(action.content),
+        }
+        Effect::Silent
+    }
+
+    fn output(&mut self, content: &str) -> Effect {
+        let Some(expression) = expression::parse(content) else {
+            return Effect::Output { is_literal: true };
+        };
+        self.mark_changed(&expression.pipeline);
+        if expression.targets.is_empty() {
+            let is_literal = self.contains_literal(&expression.pipeline, true);
+            return Effect::Output { is_literal };
+        }
+        self.mark_targets(&expression, true);
+        Effect::Silent
+    }
+
+    fn assign(&mut self, content: &str) {
+        if let Some(expression) = expression::parse(content) {
+            self.mark_changed(&expression.pipeline);
+            self.mark_targets(&expression, true);
+        }
+    }
+
+    /// Returns whether the subject of `with` or `range` contains a literal. A number in `range` is most likely a number
+    /// of iterations: `range until 3`.
+    fn subject(&mut self, content: &str, is_range: bool) -> bool {
+        let Some(expression) = expression::parse(content) else {
+            return true;
+        };
+        self.mark_targets(&expression, !is_range);
+        self.contains_literal(&expression.pipeline, !is_range)
+    }
+
+    fn alternative(&mut self, rest: &str) {
+        self.blocks.pop();
+        let outer = self.is_dot_literal();
+        let (keyword, condition) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let is_literal = match keyword {
+            "with" => self.subject(condition, false),
+            _ => {
+                self.assign(condition);
+                outer
+            }
+        };
+        self.open(is_literal);
+    }
+
+    fn open(&mut self, is_dot_literal: bool) {
+        self.blocks.push(Block {
+            is_dot_literal,
+            template: None,
+        });
+    }
+
+    fn is_dot_literal(&self) -> bool {
+        self.blocks.last().is_some_and(|block| block.is_dot_literal)
+    }
+
+    /// Records that the template around the current position outputs a literal.
+    fn mark_template(&mut self) {
+        let names = self
+            .blocks
+            .iter()
+            .rev()
+            .filter_map(|block| block.template.as_ref());
+        if let Some(name) = names.map(String::clone).next() {
+            self.templates.insert(name);
+        }
+    }
+
+    fn mark_targets(&mut self, expression: &Expression<'_>, counts_numbers: bool) {
+        if !expression.targets.is_empty()
+            && self.contains_literal(&expression.pipeline, counts_numbers)
+        {
+            let targets = expression
+                .targets
+                .iter()
+                .map(|name| without_root(name).to_owned());
+            self.names.extend(targets);
+        }
+    }
+
+    /// Records the dictionaries that get a literal.
+    fn mark_changed(&mut self, pipeline: &Pipeline<'_>) {
+        for call in pipeline {
+            match call.as_slice() {
+                [Operand::Name("set"), Operand::Name(target), key, value @ ..]
+                    if value.is_empty()
+                        || value.iter().any(|value| self.is_literal(value, true)) =>
+                {
+                    let field = match key {
+                        Operand::Text(key) => format!(".{key}"),
+                        _ => String::new(),
+                    };
+                    self.names.insert(without_root(target).to_owned() + &field);
+                }
+                [Operand::Name(function), Operand::Name(target), others @ ..]
+                    if CHANGING.contains(function)
+                        && others.iter().any(|other| self.is_literal(other, true)) =>
+                {
+                    self.names.insert(without_root(target).to_owned());
+                }
+                _ => {}
+            }
+            for operand in call {
+                if let Operand::Nested(pipeline) = operand {
+                    self.mark_changed(pipeline);
+                }
+            }
+        }
+    }
+
+    /// Returns whether the result of a pipeline contains a literal.
+    fn contains_literal(&self, pipeline: &Pipeline<'_>, counts_numbers: bool) -> bool {
+        let mut is_literal = false;
+        for (at, call) in pipeline.iter().enumerate() {
+            is_literal = match call.first() {
+                // Nothing of what comes through the pipe is in the result either.
+                Some(Operand::Name(function)) if outputs_no_argument(function) => false,
+                _ => is_literal || self.is_literal_call(call, at > 0, counts_numbers),
+            };
+        }
+        is_literal
+    }
+
+    fn is_literal_call(&self, call: &Call<'_>, is_piped: bool, counts_numbers: bool) -> bool {
+        let [Operand::Name(function), arguments @ ..] = call.as_slice() else {
+            return call
+                .iter()
+                .any(|operand| self.is_literal(operand, counts_numbers));
+        };
+        if self.is_known(function) {
+            return true;
+        }
+        if let ("include" | "template", [Operand::Text(template), others @ ..]) =
+            (*function, arguments)
+        {
+            return self.has_template(template)
+                || others
+                    .iter()
+                    .any(|argument| match options_of_common(template, argument) {
+                        Some(values) => values.iter().any(|value| self.is_literal(value, true)),
+                        None => self.is_literal(argument, true),
+                    });
+        }
+        arguments.iter().enumerate().any(|(position, argument)| {
+            !is_naming(function, position, arguments.len(), is_piped)
+                && !is_exempt_text(function, position, argument)
+                && self.is_literal(argument, counts_numbers)
+        })
+    }
+
+    fn is_literal(&self, operand: &Operand<'_>, counts_numbers: bool) -> bool {
+        match operand {
+            Operand::Text(text) => is_value(text),
+            Operand::Number => counts_numbers,
+            Operand::Name(name) => self.is_known(name),
+            Operand::Nested(pipeline) => self.contains_literal(pipeline, counts_numbers),
+        }
+    }
+
+    /// Returns whether a variable or field contains a literal, or is a part of one that does.
+    fn is_known(&self, name: &str) -> bool {
+        let is_relative = name.starts_with('.') && self.is_dot_literal();
+        is_relative || self.has_name(without_root(name))
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        let ends = name
+            .char_indices()
+            .skip(1)
+            .filter(|(_, c)| *c == '.')
+            .map(|(at, _)| at);
+        let mut prefixes = ends.chain([name.len()]).map(|end| &name[..end]);
+        prefixes.any(|prefix| self.names.contains(prefix))
+            || self.outer.is_some_and(|outer| outer.has_name(name))
+    }
+
+    fn has_template(&self, name: &str) -> bool {
+        self.templates.contains(name) || self.outer.is_some_and(|outer| outer.has_template(name))
+    }
+}
+
+/// Returns a path of fields in the same form wherever it begins: `$.Values.p` and `.Values.p` are the same field at the
+/// top of a template.
+fn without_root(name: &str) -> &str {
+    name.strip_prefix('$')
+        .filter(|path| path.starts_with('.'))
+        .unwrap_or(name)
+}
+
+fn first_text(content: &str) -> Option<&str> {
+    let expression = expression::parse(content)?;
+    match expression.pipeline.first()?.first()? {
+        Operand::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Returns the arguments in the dictionary for a template of Bitnami's library chart which are no options; `None` if the
+/// argument is no dictionary for such a template.
+fn options_of_common<'a, 'p>(
+    template: &str,
+    argument: &'p Operand<'a>,
+) -> Option<Vec<&'p Operand<'a>>> {
+    let Operand::Nested(pipeline) = argument else {
+        return None;
+    };
+    let [call] = pipeline.as_slice() else {
+        return None;
+    };
+    let [Operand::Name("dict"), entries @ ..] = call.as_slice() else {
+        return None;
+    };
+    let value = |entry: &'p [Operand<'a>]| match entry {
+        [Operand::Text(key), _] if is_option_of_common(template, key) => None,
+        [_, value] => Some(value),
+        _ => None,
+    };
+    Some(entries.chunks(2).filter_map(value).collect())
+}
+
+fn is_exempt_text(function: &str, position: usize, argument: &Operand<'_>) -> bool {
+    let Operand::Text(text) = argument else {
+        return false;
+    };
+    let is_format = || {
+        let verb = VERB.as_ref();
+        verb.is_some_and(|verb| !verb.replace_all(text, "").contains(char::is_alphanumeric))
+    };
+    is_separator(function, position, text) || function == "printf" && position == 0 && is_format()
+}
+
+fn is_value(text: &str) -> bool {
+    text.contains(char::is_alphanumeric) && !is_whole_placeholder(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs_literal(text: &str) -> bool {
+        let literals = Literals::of(text);
+        let mut inside = literals.inside();
+        Pieces::of(text).any(|piece| match piece {
+            Piece::Action(action) => inside.action(&action) == Effect::Output { is_literal: true },
+            Piece::Text(_) => false,
+        })
+    }
+
+    #[test]
+    fn names_conditions_and_lengths_are_no_literals() {
+        for text in [
+            "{{ .Values.a }}",
+            "{{ index .Values \"my-key\" | quote }}",
+            "{{ get .Values \"my-key\" }}",
+            "{{ include \"app.password\" . | b64enc }}",
+            "{{ required \"a password is needed\" .Values.a }}",
+            "{{ (lookup \"v1\" \"Secret\" .Release.Namespace \"db\").data.password }}",
+            "{{ randAlphaNum 32 | b64enc }}",
+            "{{ printf \"%s:%-10.2v\" .a .b }}",
+            "{{ .Values.a | default \"\" | trunc 63 | trimSuffix \"-\" | replace \"+\" \"_\" }}",
+            "{{ .Values.a | default \"CHANGEME\" }}",
+            "{{ if eq .a \"b\" }}{{ .c }}{{ else if hasKey .d \"e\" }}{{ .f }}{{ end }}",
+            "{{ join \",\" .Values.a }}",
+            "{{ dig \"a\" \"b\" \"\" .Values }}",
+            "{{ .Values | dig \"a\" \"b\" \"\" }}",
+            "{{ dict \"a\" .b \"c\" .d | toJson }}",
+            "{{ $_ := set .Values \"a\" .b }}{{ .Values.a }}",
+            "{{ range $i := until 3 }}{{ $i }}{{ end }}",
+            "{{ range $k, $v := .Values.a }}{{ $k }}{{ $v }}{{ end }}",
+            "{{ with \"a\" }}{{ end }}{{ . }}",
+            "{{ with \"a\" }}{{ else }}{{ .b }}{{ end }}",
+            "{{ $n := 32 }}{{ randAlphaNum $n }}",
+            "{{ define \"p\" }}{{ .a }}{{ end }}{{ include \"p\" . }}",
+            "{{ include \"common.secrets.passwords.manage\" (dict \"secret\" (include \"common.names.fullname\" .) \
+             \"key\" \"pw\" \"length\" 10 \"providedValues\" (list \"auth.password\") \"context\" $) }}",
+            "{{ lookup('env', 'TOKEN') }}",
+            "{{ vault['token'].value }}",
+            "{{ a if env == 'prod' else b }}",
+            "<%= ENV['TOKEN'] %>",
+            "{% if a == 'b' %}{{ c }}{% endif %}",
+            "{% for a in b %}{{ a }}{% endfor %}",
+        ] {
+            assert!(!outputs_literal(text), "{text}");
+        }
+    }
+
+    /// Attack: hides a value in an argument, a variable, a dictionary or another template.
+    #[test]
+    fn values_in_any_place_are_literals() {
+        for text in [
+            "{{ \"hunter2\" }}",
+            "{{ `hunter2` | b64enc }}",
+            "{{ +4711 }}",
+            "{{ printf \"%d\" +4711 }}",
+            "{{ printf \"hunter2%s\" .a }}",
+            "{{ default \"hunter2\" .a }}",
+            "{{ .a | default (lower \"HUNTER2\") }}",
+            "{{ trimPrefix \"x\" \"xhunter2\" }}",
+            "{{ trimSuffix \"x\" \"hunter2x\" }}",
+            "{{ trunc 99 \"hunter2\" }}",
+            "{{ substr 0 7 \"hunter2\" }}",
+            "{{ replace \"x\" \"hunter2\" \"x\" }}",
+            "{{ replace \"x\" \"y\" \"hunter2\" }}",
+            "{{ join \"hunter2\" .a }}",
+            "{{ indent 0 \"hunter2\" }}",
+            "{{ (split \":\" \"a:hunter2\")._1 }}",
+            "{{ index (splitList \":\" \"a:hunter2\") 1 }}",
+            "{{ include \"p\" \"hunter2\" }}",
+            "{{ include \"common.p\" (dict \"value\" \"hunter2\") }}",
+            "{{ template \"p\" \"hunter2\" }}",
+            "{{ dig \"a\" \"hunter2\" .Values }}",
+            "{{ .Values | dig \"a\" \"hunter2\" }}",
+            "{{ required \"x\" \"hunter2\" }}",
+            "{{ dict \"pw\" \"hunter2\" | toJson }}",
+            "{{ $d := dict \"pw\" \"hunter2\" }}{{ $d.pw }}",
+            "{{ $d := dict \"pw\" \"hunter2\" }}{{ get $d \"pw\" }}",
+            "{{ $d := dict \"pw\" \"hunter2\" }}{{ index $d \"pw\" }}",
+            "{{ $d := dict \"pw\" \"hunter2\" }}{{ .a | default $d.pw }}",
+            "{{ $d := dict }}{{ $_ := set $d \"pw\" \"hunter2\" }}{{ $d.pw }}",
+            "{{ $_ := set .Values \"pw\" \"hunter2\" }}{{ $.Values.pw }}",
+            "{{ $_ := \"hunter2\" | set .Values \"pw\" }}{{ .Values.pw }}",
+            "{{ $_ := merge .Values (dict \"pw\" \"hunter2\") }}{{ .Values.pw }}",
+            "{{ if $p := \"hunter2\" }}{{ $p }}{{ end }}",
+            "{{ if .a }}{{ else if $p := \"hunter2\" }}{{ $p }}{{ end }}",
+            "{{ with $p := \"hunter2\" }}{{ $p }}{{ end }}",
+            "{{ with dict \"pw\" \"hunter2\" }}{{ .pw }}{{ end }}",
+            "{{ with .a }}{{ else with \"hunter2\" }}{{ . }}{{ end }}",
+            "{{ range $k, $v := dict \"pw\" \"hunter2\" }}{{ $v }}{{ end }}",
+            "{{ range list \"hunter2\" }}{{ . }}{{ end }}",
+            "{{ $p := \"hunter2\" }}{{ $q := $p }}{{ $q | quote }}",
+            "{{ include \"p\" . }}{{ define \"p\" }}hunter2{{ end }}",
+            "{{ define \"p\" }}{{ if .a }}{{ \"hunter2\" }}{{ end }}{{ end }}{{ include \"p\" . }}",
+            "{{ block \"p\" . }}hunter2{{ end }}{{ template \"p\" . }}",
+            "{{ a | default('hunter2') }}",
+            "{{ 'hunter2' if a else b }}",
+            "{% set p = {\"a\": \"hunter2\"} %}{{ p.a }}",
+            "{% set p %}hunter2{% endset %}{{ p }}",
+            "{% for p in ['hunter2'] %}{{ p }}{% endfor %}",
+            "<% p = {a: \"hunter2\"} %><%= p[:a] %>",
+            "{{ ) \"\" }}",
+        ] {
+            assert!(outputs_literal(text), "{text}");
+        }
+    }
+}

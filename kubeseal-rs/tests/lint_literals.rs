@@ -1,0 +1,260 @@
+//! Values that the actions of a template output, and files that make their search slow.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The limit of processor time in seconds. Quadratic search takes minutes for these files.
+const SECONDS: &str = "60";
+
+/// Returns the rules of the findings in a folder, without repetition.
+fn lint(folder: &Path) -> Vec<String> {
+    let output = Command::new("/bin/sh")
+        .args([
+            "-c",
+            r#"ulimit -t "$1" && shift && exec "$@""#,
+            "sh",
+            SECONDS,
+        ])
+        .args([env!("CARGO_BIN_EXE_seal"), "lint", "--format", "json", "."])
+        .current_dir(folder)
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = findings.as_array().expect("a list").iter();
+    let mut rules: Vec<String> = findings
+        .map(|finding| finding["rule"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    rules.sort();
+    rules.dedup();
+    rules
+}
+
+fn lint_files(files: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).expect("the folder is ours");
+    }
+    lint(folder.path())
+}
+
+fn secret(before: &str, fields: &str) -> String {
+    format!("{before}\napiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n{fields}\n")
+}
+
+/// Attack: writes a value where Helm, Jinja or ERB outputs it, but a search for plain values sees an action.
+#[test]
+fn finds_the_values_that_a_template_outputs() {
+    for (before, fields) in [
+        ("", "stringData: {{ dict \"pw\" \"hunter2\" | toJson }}"),
+        (
+            "",
+            "stringData:\n  {{- dict \"pw\" \"hunter2\" | toYaml | nindent 2 }}",
+        ),
+        (
+            "",
+            "stringData:\n{{ include \"p\" (dict \"pw\" \"hunter2\") | indent 2 }}",
+        ),
+        (
+            "",
+            "stringData:\n  a: {{ .Values.a }}\n{{ \"pw: hunter2\" | indent 2 }}",
+        ),
+        ("", "stringData: {pw: {{ trimPrefix \"x\" \"xhunter2\" }}}"),
+        ("", "stringData:\n  pw: {{ dig \"a\" \"hunter2\" .Values }}"),
+        ("", "stringData:\n  pw: {{ +4711081547 }}"),
+        ("", "stringData:\n  pw: \"{# hunter2 #}\""),
+        ("", "stringData:\n  pw: |\n    {# hunter2 #}"),
+        ("", "stringData:\n  pw: \"{% hunter2 %}\""),
+        ("", "stringData:\n  pw: '<% hunter2 %>'"),
+        (
+            "{{- $d := dict \"pw\" \"hunter2\" }}",
+            "stringData:\n  pw: {{ $d.pw }}",
+        ),
+        (
+            "{{- $_ := set .Values \"pw\" \"hunter2\" }}",
+            "stringData:\n  pw: {{ .Values.pw }}",
+        ),
+        (
+            "# {{ $p := \"hunter2\" }}",
+            "stringData:\n  pw: \"{{ $p }}\"",
+        ),
+        (
+            "# {{ define \"p\" }}hunter2{{ end }}",
+            "stringData:\n  pw: '{{ include \"p\" . }}'",
+        ),
+        (
+            "# {% set p %}hunter2{% endset %}",
+            "stringData:\n  pw: \"{{ p }}\"",
+        ),
+        (
+            "",
+            "stringData:\n{{- range $k, $v := dict \"pw\" \"hunter2\" }}\n  {{ $k }}: {{ $v }}\n{{- end }}",
+        ),
+        (
+            "",
+            "stringData:\n{{- with \"hunter2\" }}\n  pw: {{ . }}\n{{- end }}",
+        ),
+    ] {
+        let text = secret(before, fields);
+        assert_eq!(
+            lint_files(&[("secret.yaml", &text)]),
+            ["plain-secret"],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn passes_templates_without_values() {
+    for (before, fields) in [
+        (
+            "{{- $name := include \"app.fullname\" . }}",
+            "  labels:\n{{ include \"app.labels\" (dict \"component\" \"db\" \"context\" $) | indent 4 }}\n\
+             stringData:\n  name: {{ $name }}\n  pw: {{ .Values.pw | default (randAlphaNum 32) | quote }}",
+        ),
+        (
+            "{{- if and .Values.auth.enabled (not .Values.auth.existingSecret) }}",
+            "data:\n  pw: {{ include \"common.secrets.passwords.manage\" (dict \"secret\" (include \
+             \"common.names.fullname\" .) \"key\" \"pw\" \"length\" 16 \"providedValues\" (list \"auth.pw\") \
+             \"context\" $) }}\n{{- end }}",
+        ),
+        (
+            "{# created by the role db #}",
+            "stringData:\n  # {{ ansible_managed }}\n  pw: \"{{ lookup('env', 'PW') }}\" {# from CI #}\n\
+             {% if tls %}\n  cert: \"{{ vault['cert'] }}\"\n{% endif %}",
+        ),
+        (
+            "",
+            "stringData:\n{{- range $key, $value := .Values.secrets }}\n  {{ $key }}: {{ $value | quote }}\n{{- end }}",
+        ),
+        (
+            "",
+            "data:\n{{ (.Files.Glob \"secrets/*\").AsSecrets | indent 2 }}\n  a: {{ .Files.Get \"a.txt\" | b64enc }}",
+        ),
+        (
+            "{{- $old := lookup \"v1\" \"Secret\" .Release.Namespace \"db\" }}",
+            "data:\n  pw: {{ if $old }}{{ index $old.data \"pw\" }}{{ else }}{{ randAlphaNum 20 | b64enc }}{{ end }}",
+        ),
+        (
+            "",
+            "stringData:\n  pw: <%= ENV['PW'] %>\n<% if tls %>\n  cert: <%= @cert %>\n<% end %>",
+        ),
+    ] {
+        let text = secret(before, fields);
+        assert_eq!(lint_files(&[("secret.yaml", &text)]), [""; 0], "{text}");
+    }
+}
+
+/// Attack: adds the words of sops to a file with plain values, so that it looks encrypted.
+#[test]
+fn the_words_of_sops_hide_no_value_of_a_generator() {
+    let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
+    let envs = "secretGenerator: [{name: db, envs: [a]}]\n";
+    let files = "secretGenerator: [{name: db, files: [a]}]\n";
+    for (kustomization, content) in [
+        (envs, "# sops ENC[\nPW=hunter2\n".to_owned()),
+        (
+            envs,
+            format!("PW=hunter2\nX={encrypted}\nsops_mac={encrypted}\n"),
+        ),
+        (envs, format!("sops_pw=hunter2\nsops_mac={encrypted}\n")),
+        (files, "hunter2 sops ENC[".to_owned()),
+        (
+            files,
+            format!("pw: hunter2\nsops: {{mac: '{encrypted}'}}\n"),
+        ),
+        (files, format!("PW=hunter2\nsops_mac={encrypted}\n")),
+    ] {
+        let found = lint_files(&[("kustomization.yaml", kustomization), ("a", &content)]);
+        assert_eq!(found, ["plain-secret"], "{content}");
+    }
+    for (kustomization, content) in [
+        (
+            envs,
+            format!("PW={encrypted}\nsops_version=3.9.0\nsops_mac={encrypted}\n"),
+        ),
+        (
+            files,
+            format!("pw: {encrypted}\nsops: {{mac: '{encrypted}'}}\n"),
+        ),
+        (
+            files,
+            format!("{{\"data\": \"{encrypted}\", \"sops\": {{\"mac\": \"{encrypted}\"}}}}"),
+        ),
+    ] {
+        let found = lint_files(&[("kustomization.yaml", kustomization), ("a", &content)]);
+        assert_eq!(found, [""; 0], "{content}");
+    }
+}
+
+/// Attack: generates a Secret in a place of a kustomization, or in a text, where lint does not search.
+#[test]
+fn finds_generators_and_secrets_in_texts() {
+    let generator = "apiVersion: builtin\n    kind: SecretGenerator\n    metadata: {name: db}\n    literals: [pw=hunter2]\n";
+    let json =
+        "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"stringData\": {\"pw\": \"hunter2\"}}";
+    for (name, content) in [
+        (
+            "kustomization.yaml",
+            format!("generators:\n- |-\n    {generator}"),
+        ),
+        (
+            "kustomization.yaml",
+            "kind: \"\"\nsecretGenerator: [{name: db, literals: [pw=hunter2]}]\n".to_owned(),
+        ),
+        ("a.yaml", format!("kind: List\nitems:\n-   {generator}")),
+        (
+            "a.yaml",
+            format!("kind: ConfigMap\ndata: {{a: '[{json}]'}}\n"),
+        ),
+        (
+            "a.yaml",
+            format!("kind: ConfigMap\ndata: {{a: '--- {json}'}}\n"),
+        ),
+        (
+            "a.yaml",
+            format!(
+                "kind: ConfigMap\ndata: {{a: '{}'}}\n",
+                json.replace("cret", "\\u0063ret")
+            ),
+        ),
+    ] {
+        assert_eq!(
+            lint_files(&[(name, &content)]),
+            ["plain-secret"],
+            "{content}"
+        );
+    }
+}
+
+/// Attack: commits a file for which lint needs so long that people skip the hook.
+#[test]
+fn the_time_for_a_file_grows_with_its_size_alone() {
+    let head = secret("", "stringData:");
+    let repeated = |text: &str| text.repeat(2_000_000 / text.len());
+    let numbered = |line: &dyn Fn(usize) -> String| (0..50_000).map(line).collect::<String>();
+    for content in [
+        head.clone() + &numbered(&|n| format!("  k{n}: {{{{ .a }}}}\n")),
+        head.clone() + "  a: " + &repeated("{{a}}"),
+        head.clone() + "  a: " + &repeated("{% if a %}"),
+        head.clone() + "  a: " + &repeated("{{/*"),
+        head.clone() + "  a: " + &repeated("{{ `"),
+        head.clone() + "  a: {{ " + &repeated("a[") + " }}",
+        head.clone() + "  a: {{ " + &repeated("(") + " }}",
+        head.clone() + "  a: " + &repeated("<% = "),
+        numbered(&|n| format!("{{{{ $v{n} := \"x\" }}}}\n")) + &head + "  a: {{ $v1 }}",
+        "kind: ConfigMap\ndata:\n  a: |\n    ".to_owned()
+            + &head.replace('\n', "\n    ")
+            + &numbered(&|n| format!("  k{n}: {{{{ .a }}}}\n    ")),
+    ] {
+        lint_files(&[("secret.yaml", &content)]);
+    }
+    let variables = numbered(&|n| format!("K{n}=hunter2\n"));
+    let generator = "secretGenerator:\n- envs:\n".to_owned() + &"  - big.env\n".repeat(2000);
+    let found = lint_files(&[("kustomization.yaml", &generator), ("big.env", &variables)]);
+    assert_eq!(found, ["plain-secret"]);
+}
