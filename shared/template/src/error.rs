@@ -45,7 +45,7 @@ pub enum ErrorKind {
     Failed,
     /// The value does not have this field or method.
     Field,
-    /// `range` over, or arguments for, a value that does not allow it.
+    /// `range` over a value without items, or arguments for a value that takes none.
     Misuse,
     /// The template or variable is not defined.
     Undefined,
@@ -66,7 +66,7 @@ pub enum Limit {
     Memory,
     /// Nesting of templates, pipelines and values.
     Depth,
-    /// Number of RSA, DSA, ECDSA and Ed25519 keys generated.
+    /// Number of RSA, ECDSA and Ed25519 keys generated.
     Keys,
     /// Number of deliberately slow hashes: bcrypt and scrypt.
     Hashes,

@@ -4,7 +4,7 @@ use rand::CryptoRng;
 
 use crate::{Budget, Context, Data, Template};
 
-/// Small enough for thousands of runs per second; excludes keys and slow hashes.
+/// The budget of one run, small enough for thousands of runs per second. Allows no keys and no slow hashes.
 const BUDGET: Budget = Budget {
     steps: 100_000,
     output: 1 << 16,

@@ -13,8 +13,8 @@ use crate::text::Text;
 const MAX_NESTING: usize = 100;
 
 /// Offset and reason of a parse error.
-pub(crate) type Wrong = (usize, &'static str);
-type Parsed<T> = Result<T, Wrong>;
+pub(crate) type ErrorAt = (usize, &'static str);
+type Parsed<T> = Result<T, ErrorAt>;
 
 /// The named trees of one template text; the main tree has the template's own name.
 pub(crate) type Trees = HashMap<Vec<u8>, List>;
@@ -94,9 +94,9 @@ enum Stop {
     Else,
 }
 
-/// The position of a pipeline, which decides some checks.
+/// The position of a pipeline, on which some checks depend.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     Range,
     Paren,
     Other,
@@ -189,15 +189,15 @@ impl<'t> Parser<'t> {
 
     /// Adds a tree. A second definition counts only if the first was blank.
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
-        let blank = is_blank(&list);
+        let is_blank_list = is_blank(&list);
         if self.filled.contains(&name) {
-            return if blank {
+            return if is_blank_list {
                 Ok(())
             } else {
                 Err((at, "a template of this name is defined twice"))
             };
         }
-        if !blank {
+        if !is_blank_list {
             self.filled.insert(name.clone());
         }
         self.trees.insert(name, list);
@@ -243,10 +243,10 @@ impl<'t> Parser<'t> {
     fn action(&mut self) -> Parsed<Item> {
         let token = self.peek_solid();
         let Kind::Keyword(keyword) = token.kind else {
-            return Ok(Item::Node(Node::Action(self.pipe(Place::Other)?)));
+            return Ok(Item::Node(Node::Action(self.pipe(Position::Other)?)));
         };
         if keyword == Keyword::Nil {
-            return Ok(Item::Node(Node::Action(self.pipe(Place::Other)?)));
+            return Ok(Item::Node(Node::Action(self.pipe(Position::Other)?)));
         }
         self.take();
         let node = match keyword {
@@ -288,15 +288,15 @@ impl<'t> Parser<'t> {
 
     fn branch(&mut self, keyword: Keyword) -> Parsed<Branch> {
         let variables = self.variables.names.len();
-        let looping = usize::from(keyword == Keyword::Range);
-        let pipe = self.pipe(if looping == 1 {
-            Place::Range
+        let loop_count = usize::from(keyword == Keyword::Range);
+        let pipe = self.pipe(if loop_count == 1 {
+            Position::Range
         } else {
-            Place::Other
+            Position::Other
         })?;
-        self.loops += looping;
+        self.loops += loop_count;
         let (body, stop, _) = self.list()?;
-        self.loops -= looping;
+        self.loops -= loop_count;
         let otherwise = if stop == Stop::Else {
             Some(self.otherwise(keyword)?)
         } else {
@@ -340,7 +340,7 @@ impl<'t> Parser<'t> {
             self.take();
             None
         } else {
-            Some(self.pipe(Place::Other)?)
+            Some(self.pipe(Position::Other)?)
         };
         Ok(Node::Call {
             at: token.at,
@@ -352,7 +352,7 @@ impl<'t> Parser<'t> {
     fn block(&mut self) -> Parsed<Node> {
         let token = self.take_solid();
         let name = template_name(token)?;
-        let argument = Some(self.pipe(Place::Other)?);
+        let argument = Some(self.pipe(Position::Other)?);
         let body = self.subtree()?;
         self.add(name.clone(), body, token.at)?;
         Ok(Node::Call {
@@ -363,16 +363,16 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses declarations, then commands, up to the closing braces or parenthesis.
-    fn pipe(&mut self, place: Place) -> Parsed<Pipe> {
+    fn pipe(&mut self, position: Position) -> Parsed<Pipe> {
         let at = self.peek_solid().at;
         let mut pipe = Pipe {
             at,
             variables: Vec::new(),
-            assigns: false,
+            is_assignment: false,
             commands: Vec::new(),
         };
-        self.declarations(&mut pipe, place)?;
-        let close = if place == Place::Paren {
+        self.declarations(&mut pipe, position)?;
+        let close = if position == Position::Paren {
             Kind::RightParen
         } else {
             Kind::Close
@@ -406,7 +406,7 @@ impl<'t> Parser<'t> {
         Ok(pipe)
     }
 
-    fn declarations(&mut self, pipe: &mut Pipe, place: Place) -> Parsed<()> {
+    fn declarations(&mut self, pipe: &mut Pipe, position: Position) -> Parsed<()> {
         loop {
             let start = self.next;
             let variable = self.peek_solid();
@@ -417,13 +417,13 @@ impl<'t> Parser<'t> {
             let next = self.peek_solid();
             match next.kind {
                 Kind::Assign | Kind::Declare => {
-                    pipe.assigns = next.kind == Kind::Assign;
+                    pipe.is_assignment = next.kind == Kind::Assign;
                     self.declare(pipe, variable);
                     return Ok(());
                 }
                 Kind::Comma => {
                     self.declare(pipe, variable);
-                    if place != Place::Range || pipe.variables.len() > 1 {
+                    if position != Position::Range || pipe.variables.len() > 1 {
                         return Err((
                             next.at,
                             "too many variables in a declaration; at most one, or two in `range`",
@@ -516,9 +516,9 @@ impl<'t> Parser<'t> {
         let start = self.next;
         let token = self.take_solid();
         let at = token.at;
-        let wrong = |reason| (at, reason);
+        let error = |reason| (at, reason);
         let kind = match token.kind {
-            Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(wrong(
+            Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(error(
                 "no function of this name; values are written with a dot, as .name",
             ))?),
             Kind::Dot => TermKind::Dot,
@@ -526,24 +526,24 @@ impl<'t> Parser<'t> {
             Kind::Variable => {
                 let name = self.variables.lookup(token.text);
                 TermKind::Variable(
-                    name.ok_or(wrong("this variable is not declared here"))?,
+                    name.ok_or(error("this variable is not declared here"))?,
                     Vec::new(),
                 )
             }
             Kind::Field => TermKind::Field(vec![Name::from(&token.text[1..])]),
             Kind::Bool => TermKind::Bool(token.text == "true"),
             Kind::Rune => TermKind::Number(Number::rune(
-                quote::unquote_rune(token.text).ok_or(wrong("not one character"))?,
+                quote::unquote_rune(token.text).ok_or(error("not one character"))?,
             )),
             Kind::Complex => {
-                TermKind::Number(Number::parse_complex(token.text).ok_or(wrong("not a number"))?)
+                TermKind::Number(Number::parse_complex(token.text).ok_or(error("not a number"))?)
             }
             Kind::Number => TermKind::Number(
-                Number::parse(token.text).ok_or(wrong("not a number, or too large"))?,
+                Number::parse(token.text).ok_or(error("not a number, or too large"))?,
             ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
                 quote::unquote(token.text)
-                    .ok_or(wrong("unknown escape sequence in a quoted text"))?
+                    .ok_or(error("unknown escape sequence in a quoted text"))?
                     .into(),
             ),
             Kind::LeftParen => self.parentheses(at)?,
@@ -560,7 +560,7 @@ impl<'t> Parser<'t> {
         if self.nested > MAX_NESTING {
             return Err((at, "parentheses nested too deeply; at most 100 levels"));
         }
-        let pipe = self.pipe(Place::Paren)?;
+        let pipe = self.pipe(Position::Paren)?;
         self.nested -= 1;
         Ok(TermKind::Pipe(Box::new(pipe)))
     }
@@ -571,9 +571,9 @@ enum Item {
     Stop(Stop, usize),
 }
 
-fn unexpected(token: Token<'_>, reason: &'static str) -> Wrong {
+fn unexpected(token: Token<'_>, reason: &'static str) -> ErrorAt {
     match token.kind {
-        Kind::Wrong(reason) => (token.at, reason),
+        Kind::Invalid(reason) => (token.at, reason),
         _ => (token.at, reason),
     }
 }

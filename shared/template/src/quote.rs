@@ -4,7 +4,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::text::Writer;
 
-/// Returns the bytes of a literal in double, single or back quotes.
+/// Returns the bytes of a literal in double, single or back quotes; `None` if the literal is invalid.
 pub(crate) fn unquote(literal: &str) -> Option<Vec<u8>> {
     let mut chars = literal.chars();
     let quote = chars.next()?;
@@ -25,7 +25,7 @@ pub(crate) fn unquote(literal: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns the character of a rune literal; a byte escape counts as its code point.
+/// Returns the character of a rune literal; a byte escape counts as its code point. `None` if the literal is invalid.
 pub(crate) fn unquote_rune(literal: &str) -> Option<char> {
     let body = literal.strip_prefix('\'')?;
     let (unit, rest) = unescape(body, '\'')?;

@@ -70,7 +70,7 @@ pub(super) static TABLE: &[Function] = &[
             Type::Int,
             Type::Certificate,
         ],
-        |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), None),
+        |env, args| certificate::leaf(env, args, &Signer::from_value(&args.value(4)), None),
     )
     .non_deterministic()
     .slow(cost::RSA_2048),
@@ -84,7 +84,14 @@ pub(super) static TABLE: &[Function] = &[
             Type::Certificate,
             Type::Text,
         ],
-        |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), Some(&args.text(5))),
+        |env, args| {
+            certificate::leaf(
+                env,
+                args,
+                &Signer::from_value(&args.value(4)),
+                Some(&args.text(5)),
+            )
+        },
     )
     .non_deterministic(),
 ];
@@ -115,9 +122,9 @@ fn aes_key(password: &[u8]) -> Result<UnboundCipherKey, Fault> {
     let mut key = [0; 32];
     let len = password.len().min(32);
     key[..len].copy_from_slice(&password[..len]);
-    let bound = UnboundCipherKey::new(&AES_256, &key).map_err(|_| AES_FAILED);
+    let cipher_key = UnboundCipherKey::new(&AES_256, &key).map_err(|_| AES_FAILED);
     zeroize::Zeroize::zeroize(&mut key);
-    bound
+    cipher_key
 }
 
 fn xor(block: &mut [u8], with: &[u8]) {
@@ -140,9 +147,9 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     out.extend_from_slice(&plain);
     out.resize(out.len() + missing, missing.to_le_bytes()[0]);
     for at in (BLOCK..out.len()).step_by(BLOCK) {
-        let (done, block) = out.split_at_mut(at);
+        let (previous, block) = out.split_at_mut(at);
         let block = &mut block[..BLOCK];
-        xor(block, &done[at - BLOCK..]);
+        xor(block, &previous[at - BLOCK..]);
         key.encrypt(block).map_err(|_| AES_FAILED)?;
     }
     Ok(Value::text(base64::encode(&out)))
@@ -155,17 +162,18 @@ fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if text.is_empty() {
         return Ok(Value::text(""));
     }
-    let sealed = decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
-    if sealed.len() < 2 * BLOCK || sealed.len() % BLOCK != 0 {
+    let encrypted =
+        decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
+    if encrypted.len() < 2 * BLOCK || encrypted.len() % BLOCK != 0 {
         return Err(Fault::failed(
             "the length of the encrypted text is not a multiple of the block size",
         ));
     }
     let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
-    let mut plain = sealed[BLOCK..].to_vec();
+    let mut plain = encrypted[BLOCK..].to_vec();
     key.decrypt(&mut plain, DecryptionContext::None)
         .map_err(|_| AES_FAILED)?;
-    xor(&mut plain, &sealed);
+    xor(&mut plain, &encrypted);
     let padding = plain.last().map_or(0, |&last| usize::from(last));
     let len = plain
         .len()

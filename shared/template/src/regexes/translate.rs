@@ -44,10 +44,10 @@ struct Translator<'s> {
     out: String,
     names: Vec<(String, usize)>,
     groups: usize,
-    /// For each open group, the largest product outside it so far.
+    /// For each open group, the largest product so far in the group around it.
     open: Vec<u64>,
     before: Before,
-    /// The largest product in the current group.
+    /// The largest product of counted repetitions in the current group.
     max: u64,
 }
 
@@ -137,17 +137,17 @@ impl Translator<'_> {
             self.open("(", true);
             return Some(());
         }
-        let named = self
+        let named_group = self
             .rest
             .strip_prefix("(?P<")
             .or(self.rest.strip_prefix("(?<"));
-        if let Some(after) = named {
+        if let Some(after) = named_group {
             let (name, rest) = after.split_once('>')?;
-            let valid = !name.is_empty()
+            let is_valid = !name.is_empty()
                 && name
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !valid {
+            if !is_valid {
                 return None;
             }
             self.names.push((name.to_owned(), self.groups + 1));
@@ -169,7 +169,7 @@ impl Translator<'_> {
     fn flags(&mut self) -> Option<()> {
         let end = self.rest.find([')', ':'])?;
         let flags = &self.rest[2..end];
-        let group = self.rest[end..].starts_with(':');
+        let is_group = self.rest[end..].starts_with(':');
         let (on, off) = flags
             .split_once('-')
             .map_or((flags, None), |(on, off)| (on, Some(off)));
@@ -178,22 +178,22 @@ impl Translator<'_> {
             return None;
         }
         let off = off.unwrap_or("");
-        let set = |flags: &str| {
+        let unique = |flags: &str| {
             "imsU"
                 .chars()
                 .filter(|&flag| flags.contains(flag))
                 .collect::<String>()
         };
         // A flag that is both set and cleared is cleared.
-        let on: String = set(on)
+        let on: String = unique(on)
             .chars()
             .filter(|&flag| !off.contains(flag))
             .collect();
-        let off = set(off);
+        let off = unique(off);
         let dash = if off.is_empty() { "" } else { "-" };
         let text = format!("{on}{dash}{off}");
         self.skip(end + 1);
-        if group {
+        if is_group {
             self.open(&format!("(?{text}:"), false);
             return Some(());
         }
@@ -243,10 +243,11 @@ impl Translator<'_> {
     }
 }
 
-/// Parses `{2}`, `{2,}`, `{2,5}`; also returns the length. `None` if the brace is a literal.
+/// Parses the counts of a repetition, such as `{2}`, `{2,}` or `{2,5}`: returns minimum, maximum and length. `None` if
+/// the brace is a literal.
 fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
-    let counts = |char: char| char == ',' || char.is_ascii_digit();
-    let end = 1 + text[1..].find(|char| !counts(char))?;
+    let is_in_counts = |char: char| char == ',' || char.is_ascii_digit();
+    let end = 1 + text[1..].find(|char| !is_in_counts(char))?;
     text[end..].starts_with('}').then_some(())?;
     let inner = &text[1..end];
     let (min, max) = match inner.split_once(',') {
@@ -259,7 +260,7 @@ fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
 
 /// Parses a number; one that is too large becomes the maximum.
 fn count(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    (plain && (digits.len() == 1 || !digits.starts_with('0')))
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && (digits.len() == 1 || !digits.starts_with('0')))
         .then(|| digits.parse().unwrap_or(u64::MAX))
 }
