@@ -1,4 +1,4 @@
-//! Our controller as a process that works on a cluster, as a service account with the rights of Bitnami's
+//! Our controller as a process that works on a cluster, with a service account that has the rights of Bitnami's
 //! controller.
 
 use std::path::Path;
@@ -31,7 +31,7 @@ impl ClusterController {
     /// cluster.
     ///
     /// # Panics
-    /// Panics with its log, if it does not become ready.
+    /// Panics with the log if the controller does not become ready.
     pub async fn start(plane: &ControlPlane, namespace: &Namespace<'_>, args: &[&str]) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         Self::start_with(&kubeconfig, namespace.name(), args).await
@@ -55,7 +55,7 @@ impl ClusterController {
         controller
     }
 
-    /// Like [`Self::spawn`], in the Pod with that uid.
+    /// Like [`Self::spawn`], as in the Pod with this uid.
     pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(command.env("POD_UID", uid));
@@ -134,15 +134,15 @@ impl ClusterController {
 
     /// Waits until the log contains this text.
     pub async fn logs(&mut self, text: &str) {
-        let found = |log: &str| log.contains(text).then_some(());
-        let what = format!("the log contains {text:?}");
-        self.process.wait_for_log(&what, found).await;
+        let find = |log: &str| log.contains(text).then_some(());
+        let description = format!("the log contains {text:?}");
+        self.process.wait_for_log(&description, find).await;
     }
 
     /// Waits until the controller's initial sync is complete.
     ///
     /// # Panics
-    /// Panics with its log, if it does not become ready.
+    /// Panics with the log if the controller does not become ready.
     pub async fn become_ready(&mut self) {
         let mut ended = None;
         patience::until("the controller is ready", async || {
@@ -162,8 +162,8 @@ impl ClusterController {
     }
 }
 
-fn port_after(log: &str, args: &str) -> Option<u16> {
-    let (_, rest) = log.split_once(args)?;
+fn port_after(log: &str, message: &str) -> Option<u16> {
+    let (_, rest) = log.split_once(message)?;
     let address = rest.lines().next()?;
     address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
 }

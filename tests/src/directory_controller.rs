@@ -1,4 +1,4 @@
-//! Our controller as a process on its own folder.
+//! Our controller as a process that works on a folder of its own.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -27,7 +27,7 @@ impl DirectoryController {
     /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
     ///
     /// # Panics
-    /// Panics with its log, if it exits first.
+    /// Panics with its log if it exits first.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
@@ -62,13 +62,13 @@ impl DirectoryController {
         self.port
     }
 
-    /// Returns the controller's folder.
+    /// Returns the folder that the controller works on.
     pub fn folder(&self) -> PathBuf {
         self.scratch.path().to_owned()
     }
 }
 
-/// Waits for the first key: the controller listens before it has generated it.
+/// Waits until the controller is ready: it listens before it has generated its first key.
 fn wait_until_ready(port: u16) {
     let deadline = Instant::now() + patience::LIMIT;
     while !is_ready(port).unwrap_or(false) {
@@ -92,14 +92,14 @@ fn is_ready(port: u16) -> io::Result<bool> {
 /// never blocks on a full pipe.
 fn port_from(log: ChildStdout) -> u16 {
     let mut lines = BufReader::new(log).lines().map_while(Result::ok);
-    let mut seen = Vec::new();
+    let mut log_lines = Vec::new();
     let port = lines.by_ref().find_map(|line| {
         let address = line
             .split_once(SERVING)
             .map(|(_, address)| address.to_owned());
-        seen.push(line);
+        log_lines.push(line);
         address?.rsplit_once(':')?.1.trim_matches('"').parse().ok()
     });
     thread::spawn(move || lines.for_each(drop));
-    port.unwrap_or_else(|| panic!("the controller exited early:\n{}", seen.join("\n")))
+    port.unwrap_or_else(|| panic!("the controller exited early:\n{}", log_lines.join("\n")))
 }

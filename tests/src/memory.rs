@@ -10,12 +10,12 @@ const CHUNK: usize = 1 << 20;
 /// Returns the names of the needles that occur in the writable memory of a process.
 ///
 /// # Panics
-/// Panics if this process may not read it: the controller allows that only to root.
+/// Panics if this process is not allowed to read the memory; for the controller's memory, only root is.
 pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
         panic!("cannot read the memory of the controller ({error}): run this test as root")
     });
-    let regions = writable(process);
+    let regions = writable_regions(process);
     let occurs = |needle: &[u8]| {
         let contains = |&(start, end): &(u64, u64)| contains(&memory, start, end, needle);
         regions.iter().any(contains)
@@ -24,8 +24,8 @@ pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Ve
     found.map(|(name, _)| *name).collect()
 }
 
-/// Returns first and last address of each region that the process may have written to.
-fn writable(process: u32) -> Vec<(u64, u64)> {
+/// Returns start and end of each region that the process can write to.
+fn writable_regions(process: u32) -> Vec<(u64, u64)> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("it runs");
     let region = |line: &str| {
         let (range, rest) = line.split_once(' ')?;
@@ -43,8 +43,8 @@ fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK + needle.len()];
     let mut at = start;
     while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(chunk.len());
-        match memory.read_at(&mut chunk[..wanted], at) {
+        let len = usize::try_from(end - at).unwrap_or(CHUNK).min(chunk.len());
+        match memory.read_at(&mut chunk[..len], at) {
             Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
             Ok(_) => at += CHUNK as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

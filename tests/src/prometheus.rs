@@ -21,18 +21,18 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules of
-    /// this file as often.
+    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules in this file once a
+    /// second.
     ///
     /// # Panics
-    /// Panics if it is not installed.
-    pub fn scraping(metrics: u16, rules: Option<&Path>) -> Self {
-        operators::of_prometheus("prometheus");
+    /// Panics if Prometheus is not installed.
+    pub fn start_scraping(metrics_port: u16, rules: Option<&Path>) -> Self {
+        operators::prometheus_program("prometheus");
         let folder = Scratch::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let targets = json!([{ "targets": [format!("127.0.0.1:{metrics}")] }]);
+        let targets = json!([{ "targets": [format!("127.0.0.1:{metrics_port}")] }]);
         let scrape = json!({ "job_name": "sealed-secrets", "static_configs": targets });
         let global = json!({ "scrape_interval": "1s", "evaluation_interval": "1s" });
         let rule_files: Vec<_> = rules.into_iter().collect();

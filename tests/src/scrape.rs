@@ -21,7 +21,7 @@ pub struct Scrape {
 /// One metric with its series.
 #[derive(Debug, Deserialize)]
 pub struct Family {
-    /// 0 counter, 1 gauge, 4 histogram. JSON omits the number of counters.
+    /// The type: 0 is a counter, 1 a gauge, 4 a histogram. JSON omits a 0.
     #[serde(default, rename = "type")]
     pub kind: u8,
     /// The series of the metric.
@@ -92,8 +92,8 @@ impl Scrape {
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &&Series| {
             labels.iter().all(|(name, value)| {
-                let mut of_series = series.label.iter();
-                of_series.any(|label| label.name == *name && label.value == *value)
+                let mut series_labels = series.label.iter();
+                series_labels.any(|label| label.name == *name && label.value == *value)
             })
         };
         let series = self.families.get(name)?.metric.iter().find(has)?;

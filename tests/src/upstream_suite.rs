@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use crate::go_build;
 
-/// Returns the path of the suite, built as a program.
+/// Builds the suite as a program; returns its path.
 ///
 /// # Panics
-/// As [`go_build::build`].
+/// Panics like [`go_build::build`].
 pub fn program() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("upstream-suite");
     let package = "github.com/bitnami-labs/sealed-secrets/integration";
@@ -51,7 +51,7 @@ pub struct Expected {
 #[serde(deny_unknown_fields)]
 struct Entry {
     spec: String,
-    definition: Under,
+    definition: Definitions,
     #[serde(default)]
     races: bool,
     why: String,
@@ -59,13 +59,13 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Under {
+enum Definitions {
     Both,
     Upstream,
     Ours,
 }
 
-impl Under {
+impl Definitions {
     fn applies_to(self, definition: Definition) -> bool {
         match self {
             Self::Both => true,
@@ -144,37 +144,37 @@ pub fn verdicts(report: &str) -> Result<Vec<Verdict>, String> {
 }
 
 fn verdict(report: Report) -> Verdict {
-    let mut args = report.container_hierarchy_texts.unwrap_or_default();
-    args.push(report.leaf_node_text);
+    let mut texts = report.container_hierarchy_texts.unwrap_or_default();
+    texts.push(report.leaf_node_text);
     Verdict {
-        spec: args.join(" "),
+        spec: texts.join(" "),
         state: report.state,
         message: report.failure.message,
     }
 }
 
-/// Returns each difference between a run and the list, one sentence each.
-pub fn complaints(
+/// Returns the differences between a run and the list, one sentence each.
+pub fn differences(
     expected: &Expected,
     definition: Definition,
     verdicts: &[Verdict],
 ) -> Vec<String> {
-    let mut complaints: Vec<_> = verdicts
+    let mut differences: Vec<_> = verdicts
         .iter()
-        .filter_map(|verdict| complaint(expected, definition, verdict))
+        .filter_map(|verdict| difference(expected, definition, verdict))
         .collect();
     for entry in &expected.fails {
         if !verdicts.iter().any(|verdict| verdict.spec == entry.spec) {
-            complaints.push(format!(
+            differences.push(format!(
                 "the suite has no spec {:?}, which is listed",
                 entry.spec
             ));
         }
     }
-    complaints
+    differences
 }
 
-fn complaint(expected: &Expected, definition: Definition, verdict: &Verdict) -> Option<String> {
+fn difference(expected: &Expected, definition: Definition, verdict: &Verdict) -> Option<String> {
     let Verdict {
         spec,
         state,
@@ -188,7 +188,9 @@ fn complaint(expected: &Expected, definition: Definition, verdict: &Verdict) -> 
         ("passed", Some(entry)) if entry.races => None,
         ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing and passes")),
         ("failed", None) => Some(format!("{spec:?} fails and is not listed:\n{message}")),
-        (state, _) => Some(format!("{spec:?} was not decided: {state}\n{message}")),
+        (state, _) => Some(format!(
+            "{spec:?} neither passed nor failed: {state}\n{message}"
+        )),
     }
 }
 
@@ -247,12 +249,12 @@ mod tests {
             (
                 Definition::Upstream,
                 Some(("d", "skipped")),
-                &["not decided: skipped"],
+                &["neither passed nor failed: skipped"],
             ),
             (
                 Definition::Upstream,
                 Some(("a fails", "panicked")),
-                &["not decided: panicked"],
+                &["neither passed nor failed: panicked"],
             ),
             (
                 Definition::Upstream,
@@ -276,13 +278,13 @@ mod tests {
                     *state = change;
                 }
             }
-            let found = complaints(&expected, definition, &run(&states));
+            let found = differences(&expected, definition, &run(&states));
             assert_eq!(found.len(), want.len(), "{change:?}: {found:?}");
             for (found, want) in found.iter().zip(want) {
                 assert!(found.contains(want), "{change:?}: {found}");
             }
         }
-        let missing = complaints(&expected, Definition::Upstream, &run(&good[1..]));
+        let missing = differences(&expected, Definition::Upstream, &run(&good[1..]));
         assert_eq!(
             missing,
             ["the suite has no spec \"a fails\", which is listed"]
@@ -298,8 +300,12 @@ mod tests {
                 .unwrap_err()
                 .contains("has no reason")
         );
-        let twice = entry("x") + &entry("y");
-        assert!(Expected::read(&twice).unwrap_err().contains("listed twice"));
+        let duplicates = entry("x") + &entry("y");
+        assert!(
+            Expected::read(&duplicates)
+                .unwrap_err()
+                .contains("listed twice")
+        );
         assert!(Expected::read("[[fails]]\nspec = 'a'\n").is_err());
     }
 

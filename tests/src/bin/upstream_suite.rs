@@ -33,7 +33,7 @@ const SERVICE: &str = "sealed-secrets-controller";
 async fn main() -> ExitCode {
     let expected =
         Expected::read(LIST).unwrap_or_else(|error| panic!("upstream-suite.toml: {error}"));
-    let mut complaints = Vec::new();
+    let mut differences = Vec::new();
     for definition in [Definition::Upstream, Definition::Ours] {
         let verdicts = run(definition).await;
         assert!(
@@ -46,17 +46,17 @@ async fn main() -> ExitCode {
             "under {definition}, {passed} of {} specs pass",
             verdicts.len()
         );
-        let found = upstream_suite::complaints(&expected, definition, &verdicts);
-        complaints.extend(
+        let found = upstream_suite::differences(&expected, definition, &verdicts);
+        differences.extend(
             found
                 .iter()
-                .map(|what| format!("under {definition}: {what}")),
+                .map(|text| format!("under {definition}: {text}")),
         );
     }
-    for complaint in &complaints {
-        println!("{complaint}\n");
+    for difference in &differences {
+        println!("{difference}\n");
     }
-    if complaints.is_empty() {
+    if differences.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -42,7 +42,7 @@ pub use namespace::Namespace;
 pub use programs::build;
 
 use crate::scratch::Scratch;
-use own::Own;
+use own::OwnProcesses;
 use programs::Programs;
 
 /// The verbs of requests that change something.
@@ -51,7 +51,7 @@ const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
 /// A cluster whose API server answers.
 pub struct ControlPlane {
     /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
-    own: Option<Own>,
+    own: Option<OwnProcesses>,
     kubeconfig: PathBuf,
     config: Config,
     scratch: Arc<Scratch>,
@@ -75,17 +75,16 @@ impl ControlPlane {
     /// Starts a separate plane, which the caller may disturb. Dropping it stops it.
     ///
     /// # Panics
-    /// As [`ControlPlane::shared`], and if `TEST_KUBECONFIG` is set: the tests must not disturb that cluster,
-    /// and no other one was requested.
+    /// Panics like [`ControlPlane::shared`], and if `TEST_KUBECONFIG` is set: tests must not disturb that cluster.
     pub async fn start() -> Self {
         assert!(
             env::var_os("TEST_KUBECONFIG").is_none(),
             "this test disturbs its control plane and needs one of its own, so it does not run against the \
-             cluster of TEST_KUBECONFIG: unset that, or leave the test out with `-- --skip NAME`"
+             cluster of TEST_KUBECONFIG: unset TEST_KUBECONFIG, or leave the test out with `-- --skip NAME`"
         );
         let programs = Programs::find();
         let scratch = Arc::new(Scratch::new());
-        let own = Own::start(programs, scratch.clone()).await;
+        let own = OwnProcesses::start(programs, scratch.clone()).await;
         let kubeconfig = own.kubeconfig();
         Self::with(Some(own), kubeconfig, scratch).await
     }
@@ -96,7 +95,7 @@ impl ControlPlane {
         plane
     }
 
-    async fn with(own: Option<Own>, kubeconfig: PathBuf, scratch: Arc<Scratch>) -> Self {
+    async fn with(own: Option<OwnProcesses>, kubeconfig: PathBuf, scratch: Arc<Scratch>) -> Self {
         let config = kubeconfig::config(kubeconfig::read(&kubeconfig)).await;
         Self {
             own,
@@ -183,12 +182,12 @@ impl ControlPlane {
         Namespace::create(self, purpose).await
     }
 
-    /// Returns the namespace in which `kubeseal` looks for a controller. It belongs to the cluster and stays.
+    /// Returns the namespace in which `kubeseal` searches for a controller. It belongs to the cluster and is not deleted.
     pub fn kube_system(&self) -> Namespace<'_> {
         self.existing("kube-system")
     }
 
-    /// Returns a namespace that the test created itself.
+    /// Returns a namespace that already exists.
     pub fn existing(&self, name: &str) -> Namespace<'_> {
         Namespace::existing(self, name)
     }
@@ -246,32 +245,32 @@ impl ControlPlane {
             let verb = event["verb"].as_str();
             verb.is_some_and(|verb| WRITES.contains(&verb))
         };
-        self.audited().into_iter().filter(is_write).collect()
+        self.audit_events().into_iter().filter(is_write).collect()
     }
 
     /// Returns how many requests service accounts have sent so far. A watch counts once, when it begins.
     ///
     /// # Panics
-    /// As [`ControlPlane::audit`].
+    /// Panics like [`ControlPlane::audit`].
     pub fn requests(&self) -> usize {
-        let audited = self.audited();
-        let ids = audited.iter().filter_map(|event| event["auditID"].as_str());
+        let events = self.audit_events();
+        let ids = events.iter().filter_map(|event| event["auditID"].as_str());
         ids.collect::<HashSet<_>>().len()
     }
 
-    fn audited(&self) -> Vec<serde_json::Value> {
+    fn audit_events(&self) -> Vec<serde_json::Value> {
         let own = self.own.as_ref().expect("the plane is our own");
         let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");
         let events = text.lines().map(serde_json::from_str);
         events.map_while(Result::ok).collect()
     }
 
-    /// Ends [`ControlPlane::pause`].
+    /// Resumes the API server's process after [`ControlPlane::pause`].
     pub fn resume(&mut self) {
         self.own_mut().signal_api_server(Signal::CONT);
     }
 
-    fn own_mut(&mut self) -> &mut Own {
+    fn own_mut(&mut self) -> &mut OwnProcesses {
         self.own
             .as_mut()
             .expect("only `start` gives a plane by value, and it starts processes")

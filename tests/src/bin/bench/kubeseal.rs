@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec};
 use tests::scratch::Scratch;
-use tests::{binaries, many, upstream};
+use tests::{binaries, many_secrets, upstream};
 
 use crate::report;
 use crate::sizes::Sizes;
@@ -33,7 +33,7 @@ pub fn run(sizes: &Sizes) {
             theirs.push(time(&upstream, &certificate, &file, &mut outputs[0]));
             own.push(time(&ours, &certificate, &file, &mut outputs[1]));
         }
-        let [a, b] = outputs.map(|output| many::structure(&output));
+        let [a, b] = outputs.map(|output| many_secrets::structure(&output));
         assert_eq!(a, b, "the outputs differ in more than ciphertexts");
         let (theirs, own) = (
             report::percentile(&theirs, 50),
@@ -49,7 +49,7 @@ pub fn run(sizes: &Sizes) {
     compare("one small Secret", SMALL.to_owned(), runs);
     compare(
         &format!("{secrets} Secrets in one input"),
-        many::secrets(secrets),
+        many_secrets::secrets(secrets),
         runs.div_ceil(8),
     );
     let (theirs, own) = (size(&upstream), size(&ours));
