@@ -8,25 +8,25 @@ use shared::key::{KeyPair, KeySize, KeySpec, NewKey};
 use shared::scope::{Label, Scope};
 use tests::upstream::Upstream;
 
-use crate::report::{head, line, percentile, ratio, time};
+use crate::report::{percentile, print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 pub fn run(sizes: &Sizes) {
     let times = sizes.size("operations", 50, 400);
     let upstream = Upstream::start().expect("Go is installed");
     let label = Scope::Strict.label("ns", "n");
-    head(&["key", "ours", "upstream, with its pipe", "ratio"]);
+    print_head(&["key", "ours", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
-        let ours = time_opening(&key.pair, &label, times);
-        let theirs = time_upstream(&upstream, &key, &label, times);
+        let ours = time_unsealing(&key.pair, &label, times);
+        let upstreams = time_upstream(&upstream, &key, &label, times);
         let cells = [
             format!("{size:?}"),
             time(ours),
-            time(theirs),
-            ratio(theirs, ours),
+            time(upstreams),
+            ratio(upstreams, ours),
         ];
-        line(&cells);
+        print_row(&cells);
     }
 }
 
@@ -42,7 +42,7 @@ pub fn new_key(size: KeySize) -> NewKey {
 }
 
 /// Returns the median time of one operation on one core.
-pub fn time_opening(pair: &KeyPair, label: &Label, times: usize) -> Duration {
+pub fn time_unsealing(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     let sealed = sealed(pair, label);
     let once = || {
         let start = Instant::now();
