@@ -73,8 +73,8 @@ fn profile_folder() -> PathBuf {
     .to_owned()
 }
 
-/// Returns the profile of a folder. Cargo names the folder of the profile `dev` `debug`, and every other folder like its
-/// profile.
+/// Returns the profile of a folder. Cargo names the folder of the profile `dev` `debug`, and every other folder like
+/// its profile.
 fn profile_name(folder: &Path) -> &str {
     match folder.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",

@@ -64,7 +64,7 @@ impl ClusterController {
         }
     }
 
-    /// Like [`Self::start_with`], without waiting.
+    /// Like [`Self::start_with`], but does not wait until the controller is ready.
     pub fn spawn(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(&mut command).expect("/bin/sh exists");

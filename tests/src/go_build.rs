@@ -138,8 +138,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns a command for Go in `source_dir`, without cgo: it needs no C compiler, and the program runs on any
-/// system.
+/// Returns a command for Go in `source_dir`, without cgo, so that the build needs no C compiler and the program runs on
+/// any system.
 fn go(source_dir: &Path) -> Command {
     let mut command = Command::new("go");
     command
@@ -156,8 +156,8 @@ fn panic_without_go(error: &io::Error) -> ! {
     )
 }
 
-/// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial program. Such a build leaves files only in that folder, which the next
-/// build clears.
+/// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial program. Such a
+/// build leaves files only in that folder, which the next build clears.
 fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");

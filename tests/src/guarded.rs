@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// Replaces itself with the program given as arguments, and leaves a watcher that reads a pipe to which only
 /// this process can write. The pipe closes when this process ends, even by SIGKILL, and the watcher then
-/// kills the program, even a stopped one. A line on the pipe dismisses the watcher: its program is gone, and
-/// the process id may soon belong to another process.
+/// kills the program, even a stopped one. This process dismisses the watcher with a line on the pipe when the program
+/// is gone, because the process id may soon belong to another process.
 const GUARD: &str = r#"
 exec 3<&0 </dev/null
 (read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
@@ -18,7 +18,7 @@ exec "$@" 3<&-
 "#;
 
 /// Returns a command for [`Guarded::spawn`]. The caller may add arguments, environment, folder, stdout and
-/// stderr; stdin is in use. It gets its own process group, so that Ctrl-C in a terminal reaches only this
+/// stderr; stdin is in use. The program gets its own process group, so that Ctrl-C in a terminal reaches only this
 /// process.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -89,7 +89,7 @@ impl Guarded {
         let process = Pid::from_child(&self.child);
         let is_sent = kill_process(process, signal).is_ok();
         if is_sent && signal == Signal::STOP {
-            // The signal is delivered later. An exit is left for `ended` and `wait`.
+            // The signal is delivered asynchronously. An exit is reported later, by `ended` or `wait`.
             let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             let _ = waitid(WaitId::Pid(process), until);
         }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
-/// Bytes read at once.
+/// Number of bytes to read at a time.
 const CHUNK: usize = 1 << 20;
 
 /// Returns the names of the needles that occur in the writable memory of a process.
@@ -20,8 +20,8 @@ pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Ve
         let contains = |&(start, end): &(u64, u64)| contains(&memory, start, end, needle);
         regions.iter().any(contains)
     };
-    let found = needles.iter().filter(|(_, needle)| occurs(needle));
-    found.map(|(name, _)| *name).collect()
+    let present = needles.iter().filter(|(_, needle)| occurs(needle));
+    present.map(|(name, _)| *name).collect()
 }
 
 /// Returns start and end of each region that the process can write to.
@@ -41,12 +41,14 @@ fn writable_regions(process: u32) -> Vec<(u64, u64)> {
 /// empty.
 fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK + needle.len()];
-    let mut at = start;
-    while at < end {
-        let len = usize::try_from(end - at).unwrap_or(CHUNK).min(chunk.len());
-        match memory.read_at(&mut chunk[..len], at) {
+    let mut offset = start;
+    while offset < end {
+        let len = usize::try_from(end - offset)
+            .unwrap_or(CHUNK)
+            .min(chunk.len());
+        match memory.read_at(&mut chunk[..len], offset) {
             Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
-            Ok(_) => at += CHUNK as u64,
+            Ok(_) => offset += CHUNK as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }

@@ -44,7 +44,7 @@ pub fn prometheus_program(name: &str) -> Command {
 /// # Panics
 /// Panics with instructions if the program is not installed.
 pub fn ssh_keygen() -> Command {
-    // Without arguments it would prompt for a file; an unknown flag makes it exit at once.
+    // Without arguments, ssh-keygen would prompt for a file; an unknown flag makes it exit at once.
     let is_installed = Command::new("ssh-keygen").arg("-?").output().is_ok();
     assert!(
         is_installed,
@@ -90,7 +90,7 @@ fn output(command: &mut Command) -> Output {
 /// Parses objects from YAML or JSON; leaves out empty documents.
 ///
 /// # Panics
-/// Panics if the text is neither.
+/// Panics if the text is neither YAML nor JSON.
 pub fn objects(text: &str) -> Vec<Value> {
     let documents =
         manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));

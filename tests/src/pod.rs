@@ -76,8 +76,8 @@ async fn service_account(
     files
 }
 
-/// Adds arguments and environment variables to a command that begins with `unshare`. The caller must keep the files until
-/// the program ends.
+/// Adds arguments and environment variables to a command that begins with `unshare`. The caller must keep the files
+/// until the program ends.
 fn add_unshare_args(
     command: &mut Command,
     plane: &ControlPlane,
@@ -124,7 +124,7 @@ impl Pod {
         pod
     }
 
-    /// Like [`Self::start`], without the file that names the namespace, and with these variables.
+    /// Like [`Self::start`], but without the file that contains the name of the namespace, and with these variables.
     pub async fn start_without_namespace_file(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,

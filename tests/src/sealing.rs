@@ -66,7 +66,7 @@ pub fn sealed_for(
     seal(&secret, public, &mut shared::random::system()).unwrap()
 }
 
-/// Stores a key in the same form as the controller does.
+/// Stores a key as a Secret in the form that the controller writes.
 pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
     let secret = key_secret::build(
         name,

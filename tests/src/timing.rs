@@ -50,12 +50,16 @@ pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
 /// Compares the samples. Other work on the machine makes measurements longer, never shorter. So the test uses
 /// the fastest half, three quarters and nine tenths of all, each with the same cut for both kinds.
 fn compare_samples(a: &[f64], b: &[f64]) -> Comparison {
-    let mut all: Vec<f64> = a.iter().chain(b).copied().collect();
-    all.sort_by(f64::total_cmp);
+    let mut times: Vec<f64> = a.iter().chain(b).copied().collect();
+    times.sort_by(f64::total_cmp);
     let cut = |percent: usize| {
-        let limit = all[(all.len() * percent / 100).min(all.len() - 1)];
-        let below = |all: &[f64]| -> Vec<f64> {
-            all.iter().copied().filter(|time| *time <= limit).collect()
+        let limit = times[(times.len() * percent / 100).min(times.len() - 1)];
+        let below = |times: &[f64]| -> Vec<f64> {
+            times
+                .iter()
+                .copied()
+                .filter(|time| *time <= limit)
+                .collect()
         };
         welch(&below(a), &below(b)).abs()
     };

@@ -83,12 +83,12 @@ impl Expected {
     /// Returns an error if the list is malformed, an entry has no reason, or a spec occurs twice.
     pub fn read(text: &str) -> Result<Self, String> {
         let expected: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mut seen = BTreeSet::new();
+        let mut specs = BTreeSet::new();
         for entry in &expected.fails {
             if entry.why.trim().is_empty() {
                 return Err(format!("{:?} has no reason", entry.spec));
             }
-            if !seen.insert(&entry.spec) {
+            if !specs.insert(&entry.spec) {
                 return Err(format!("{:?} is listed twice", entry.spec));
             }
         }
@@ -181,9 +181,9 @@ fn difference(expected: &Expected, definition: Definition, verdict: &Verdict) ->
         message,
     } = verdict;
     let mut entries = expected.fails.iter();
-    let listed =
+    let entry =
         entries.find(|entry| entry.spec == *spec && entry.definition.applies_to(definition));
-    match (state.as_str(), listed) {
+    match (state.as_str(), entry) {
         ("passed", None) | ("failed", Some(_)) => None,
         ("passed", Some(entry)) if entry.races => None,
         ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing and passes")),
@@ -226,16 +226,20 @@ mod tests {
     #[test]
     fn reports_unexpected_failures_and_unexpected_passes() {
         let expected = Expected::read(LIST).unwrap();
-        let good = [
+        let expected_states = [
             ("a fails", "failed"),
             ("b fails under ours", "passed"),
             ("c may fail", "passed"),
             ("d", "passed"),
         ];
-        let none: [&str; 0] = [];
+        let no_differences: [&str; 0] = [];
         for (definition, change, want) in [
-            (Definition::Upstream, None, &none[..]),
-            (Definition::Upstream, Some(("c may fail", "failed")), &none),
+            (Definition::Upstream, None, &no_differences[..]),
+            (
+                Definition::Upstream,
+                Some(("c may fail", "failed")),
+                &no_differences,
+            ),
             (
                 Definition::Upstream,
                 Some(("a fails", "passed")),
@@ -269,22 +273,22 @@ mod tests {
             (
                 Definition::Ours,
                 Some(("b fails under ours", "failed")),
-                &none,
+                &no_differences,
             ),
         ] {
-            let mut states = good;
+            let mut states = expected_states;
             for state in &mut states {
                 if let Some(change) = change.filter(|(spec, _)| *spec == state.0) {
                     *state = change;
                 }
             }
-            let found = differences(&expected, definition, &run(&states));
-            assert_eq!(found.len(), want.len(), "{change:?}: {found:?}");
-            for (found, want) in found.iter().zip(want) {
-                assert!(found.contains(want), "{change:?}: {found}");
+            let actual = differences(&expected, definition, &run(&states));
+            assert_eq!(actual.len(), want.len(), "{change:?}: {actual:?}");
+            for (difference, want) in actual.iter().zip(want) {
+                assert!(difference.contains(want), "{change:?}: {difference}");
             }
         }
-        let missing = differences(&expected, Definition::Upstream, &run(&good[1..]));
+        let missing = differences(&expected, Definition::Upstream, &run(&expected_states[1..]));
         assert_eq!(
             missing,
             ["the suite has no spec \"a fails\", which is listed"]
@@ -317,8 +321,8 @@ mod tests {
               "Failure": { "Message": "Expected" } },
             { "ContainerHierarchyTexts": ["x"], "LeafNodeType": "It", "LeafNodeText": "y", "State": "passed" }
         ] }]"#;
-        let found = verdicts(report).unwrap();
-        let states: Vec<_> = found
+        let verdicts_of_report = verdicts(report).unwrap();
+        let states: Vec<_> = verdicts_of_report
             .iter()
             .map(|v| (v.spec.as_str(), v.state.as_str(), v.message.as_str()))
             .collect();

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::go_build;
 
-/// Argo CD, of which one file is used: the rule for SealedSecrets. As a Go dependency it would add hundreds
-/// of modules.
+/// The Go module of Argo CD, of which only the rule for SealedSecrets is used. As a dependency, the module would add
+/// hundreds of others.
 const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
 const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
 const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
@@ -20,7 +20,7 @@ const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua"
 pub struct Verdict {
     /// Argo CD's verdict: `Progressing`, `Healthy` or `Degraded`.
     pub argo: String,
-    /// The message that Argo CD shows with it.
+    /// The message that Argo CD shows with its verdict.
     pub message: String,
     /// The verdict of kstatus, which Flux waits for: `InProgress`, `Current` or `Failed`.
     pub kstatus: String,
@@ -55,7 +55,7 @@ fn rule() -> PathBuf {
     }
     let output = Command::new("go")
         .args(["mod", "download", "-json", ARGO_CD])
-        // The checksum is pinned above.
+        // `ARGO_CD_SUM` pins the checksum.
         .env("GOSUMDB", "off")
         .current_dir(std::env::temp_dir())
         .output()

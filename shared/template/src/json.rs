@@ -106,7 +106,7 @@ impl Encoder<'_, '_, '_> {
 
     fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
         self.out.byte(b'"')?;
-        for (at, char, width) in runes::indexed(text) {
+        for (at, char, width) in runes::char_indices(text) {
             match char {
                 '"' => self.out.str("\\\"")?,
                 '\\' => self.out.str("\\\\")?,

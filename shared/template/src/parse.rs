@@ -119,18 +119,18 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn take_solid(&mut self) -> Token<'t> {
+    fn take_nonspace(&mut self) -> Token<'t> {
         self.skip_space();
         self.take()
     }
 
-    fn peek_solid(&mut self) -> Token<'t> {
+    fn peek_nonspace(&mut self) -> Token<'t> {
         self.skip_space();
         self.peek()
     }
 
     fn expect(&mut self, kind: Kind, reason: &'static str) -> Parsed<Token<'t>> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         if token.kind == kind {
             Ok(token)
         } else {
@@ -144,7 +144,7 @@ impl<'t> Parser<'t> {
         while self.peek().kind != Kind::End {
             let start = self.next;
             if self.take().kind == Kind::Open
-                && self.take_solid().kind == Kind::Keyword(Keyword::Define)
+                && self.take_nonspace().kind == Kind::Keyword(Keyword::Define)
             {
                 self.definition()?;
                 continue;
@@ -164,7 +164,7 @@ impl<'t> Parser<'t> {
     }
 
     fn definition(&mut self) -> Parsed<()> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let name = template_name(token)?;
         self.expect(Kind::Close, "define takes a quoted name and nothing else")?;
         let body = self.subtree()?;
@@ -214,7 +214,7 @@ impl<'t> Parser<'t> {
         }
         let mut list = List::new();
         loop {
-            let token = self.peek_solid();
+            let token = self.peek_nonspace();
             if token.kind == Kind::End {
                 return Err((
                     token.at,
@@ -232,7 +232,7 @@ impl<'t> Parser<'t> {
     }
 
     fn node(&mut self) -> Parsed<Item> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
             Kind::Open => self.action(),
@@ -241,7 +241,7 @@ impl<'t> Parser<'t> {
     }
 
     fn action(&mut self) -> Parsed<Item> {
-        let token = self.peek_solid();
+        let token = self.peek_nonspace();
         let Kind::Keyword(keyword) = token.kind else {
             return Ok(Item::Node(Node::Action(self.pipe(Position::Other)?)));
         };
@@ -271,7 +271,7 @@ impl<'t> Parser<'t> {
 
     /// Stops at `else`. `else if` and `else with` leave their keyword for the branch that they continue.
     fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
-        let next = self.peek_solid().kind;
+        let next = self.peek_nonspace().kind;
         if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
             self.expect(Kind::Close, "else takes no arguments except if or with")?;
         }
@@ -334,9 +334,9 @@ impl<'t> Parser<'t> {
     }
 
     fn call(&mut self) -> Parsed<Node> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let name = template_name(token)?;
-        let argument = if self.peek_solid().kind == Kind::Close {
+        let argument = if self.peek_nonspace().kind == Kind::Close {
             self.take();
             None
         } else {
@@ -350,7 +350,7 @@ impl<'t> Parser<'t> {
     }
 
     fn block(&mut self) -> Parsed<Node> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let name = template_name(token)?;
         let argument = Some(self.pipe(Position::Other)?);
         let body = self.subtree()?;
@@ -364,7 +364,7 @@ impl<'t> Parser<'t> {
 
     /// Parses declarations, then commands, up to the closing braces or parenthesis.
     fn pipe(&mut self, position: Position) -> Parsed<Pipe> {
-        let at = self.peek_solid().at;
+        let at = self.peek_nonspace().at;
         let mut pipe = Pipe {
             at,
             variables: Vec::new(),
@@ -378,7 +378,7 @@ impl<'t> Parser<'t> {
             Kind::Close
         };
         loop {
-            let token = self.peek_solid();
+            let token = self.peek_nonspace();
             match token.kind {
                 kind if kind == close => break,
                 Kind::Bool
@@ -409,12 +409,12 @@ impl<'t> Parser<'t> {
     fn declarations(&mut self, pipe: &mut Pipe, position: Position) -> Parsed<()> {
         loop {
             let start = self.next;
-            let variable = self.peek_solid();
+            let variable = self.peek_nonspace();
             if variable.kind != Kind::Variable {
                 return Ok(());
             }
             self.take();
-            let next = self.peek_solid();
+            let next = self.peek_nonspace();
             match next.kind {
                 Kind::Assign | Kind::Declare => {
                     pipe.is_assignment = next.kind == Kind::Assign;
@@ -429,7 +429,7 @@ impl<'t> Parser<'t> {
                             "too many variables in a declaration; at most one, or two in `range`",
                         ));
                     }
-                    let after = self.peek_solid();
+                    let after = self.peek_nonspace();
                     if !matches!(after.kind, Kind::Variable | Kind::Close | Kind::RightParen) {
                         return Err((after.at, "range can declare variables only"));
                     }
@@ -450,7 +450,7 @@ impl<'t> Parser<'t> {
 
     /// Parses terms separated by spaces, up to a pipe sign or the end.
     fn command(&mut self) -> Parsed<Command> {
-        let at = self.peek_solid().at;
+        let at = self.peek_nonspace().at;
         let mut terms = Vec::new();
         loop {
             self.skip_space();
@@ -514,7 +514,7 @@ impl<'t> Parser<'t> {
 
     fn term(&mut self) -> Parsed<Option<Term>> {
         let start = self.next;
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let at = token.at;
         let error = |reason| (at, reason);
         let kind = match token.kind {

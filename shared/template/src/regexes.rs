@@ -143,7 +143,7 @@ impl<'t> Subject<'t> {
         }
         let mut text = String::with_capacity(bytes.len());
         let mut shifts = Vec::new();
-        for (at, char, width) in runes::indexed(bytes) {
+        for (at, char, width) in runes::char_indices(bytes) {
             text.push(char);
             if char == runes::REPLACEMENT && width == 1 {
                 shifts.push((text.len(), at + 1));

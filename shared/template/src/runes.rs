@@ -44,18 +44,18 @@ pub(crate) fn decode_last(bytes: &[u8]) -> (char, usize) {
 }
 
 /// Iterates over the characters; each item has the offset, the character and its width in bytes.
-pub(crate) fn indexed(bytes: &[u8]) -> impl Iterator<Item = (usize, char, usize)> + '_ {
-    let mut at = 0;
+pub(crate) fn char_indices(bytes: &[u8]) -> impl Iterator<Item = (usize, char, usize)> + '_ {
+    let mut offset = 0;
     std::iter::from_fn(move || {
-        let (char, width) = decode(&bytes[at..]);
-        let item = (at, char, width);
-        at += width;
+        let (char, width) = decode(&bytes[offset..]);
+        let item = (offset, char, width);
+        offset += width;
         (width > 0).then_some(item)
     })
 }
 
 pub(crate) fn chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
-    indexed(bytes).map(|(_, char, _)| char)
+    char_indices(bytes).map(|(_, char, _)| char)
 }
 
 pub(crate) fn count(bytes: &[u8]) -> usize {

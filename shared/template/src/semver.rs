@@ -247,15 +247,16 @@ impl Constraint {
         })
     }
 
-    /// Returns whether the constraint admits a version. Only alternatives that mention a prerelease admit
-    /// prereleases.
-    pub(crate) fn admits(&self, version: &Version) -> bool {
+    /// Returns whether a version meets the constraint. A prerelease meets only alternatives that mention a prerelease.
+    pub(crate) fn is_met_by(&self, version: &Version) -> bool {
         self.alternatives.iter().any(|conditions| {
             let mentions_prerelease = conditions
                 .iter()
                 .any(|condition| !condition.version.prerelease.is_empty());
             (version.prerelease.is_empty() || mentions_prerelease)
-                && conditions.iter().all(|condition| condition.holds(version))
+                && conditions
+                    .iter()
+                    .all(|condition| condition.is_met_by(version))
         })
     }
 }
@@ -307,7 +308,7 @@ impl Condition {
         })
     }
 
-    fn holds(&self, version: &Version) -> bool {
+    fn is_met_by(&self, version: &Version) -> bool {
         let bound = &self.version;
         match self.operator {
             Operator::Equal if self.dirty => self.tilde(version),

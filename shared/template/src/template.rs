@@ -64,9 +64,9 @@ impl Template {
     /// one. A field that the template tests anywhere, or gives a default, is left out: it may be missing.
     pub fn inserted_fields(&self) -> Vec<(String, usize)> {
         let main = self.trees.get(self.name.as_bytes());
-        let found = main.map(fields::inserted_fields).unwrap_or_default();
+        let inserted = main.map(fields::inserted_fields).unwrap_or_default();
         let line = |(at, name): (usize, String)| (name, position(&self.text, at).0);
-        found.into_iter().map(line).collect()
+        inserted.into_iter().map(line).collect()
     }
 
     /// Returns an upper bound for the cost of slow functions in one rendering, in microseconds as in
@@ -75,7 +75,8 @@ impl Template {
         work::slow_work(&self.trees)
     }
 
-    /// Renders the template with these values. The result is a secret: the caller must keep it out of logs and wipe it. The cost is deducted from the context's budget, even if the rendering fails.
+    /// Renders the template with these values. The result is a secret: the caller must keep it out of logs and wipe it.
+    /// The cost is deducted from the context's budget, even if the rendering fails.
     ///
     /// # Errors
     /// Returns the position, the function and the reason. Never quotes a value, not even the message of `fail`.
@@ -86,8 +87,8 @@ impl Template {
     /// Like [`Self::render`], but reports to a meter before each slow operation and every few thousand steps.
     ///
     /// # Errors
-    /// Returns the errors of [`Self::render`], and [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends the
-    /// rendering.
+    /// Returns the errors of [`Self::render`], and [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends
+    /// the rendering.
     pub fn render_within(
         &self,
         data: &Data,

@@ -59,10 +59,10 @@ const BAD_URL: Fault = Fault {
 
 fn unescape(text: &[u8], part: Part) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
+    let mut offset = 0;
+    while let Some(&byte) = text.get(offset) {
         if byte == b'%' {
-            let code = escaped_byte(text.get(at + 1..at + 3)).ok_or(BAD_URL)?;
+            let code = escaped_byte(text.get(offset + 1..offset + 3)).ok_or(BAD_URL)?;
             let percent = code == b'%';
             let is_invalid = match part {
                 Part::Host => code < 0x80 && !percent,
@@ -73,14 +73,14 @@ fn unescape(text: &[u8], part: Part) -> Result<Vec<u8>, Fault> {
                 return Err(BAD_URL);
             }
             out.push(code);
-            at += 3;
+            offset += 3;
             continue;
         }
         if matches!(part, Part::Host | Part::Zone) && byte < 0x80 && must_escape(byte, part) {
             return Err(BAD_URL);
         }
         out.push(byte);
-        at += 1;
+        offset += 1;
     }
     Ok(out)
 }
@@ -99,7 +99,7 @@ struct User {
 }
 
 impl User {
-    fn escaped(&self) -> Vec<u8> {
+    fn to_escaped(&self) -> Vec<u8> {
         let mut text = escape(&self.name, Part::UserPassword);
         if let Some(password) = &self.password {
             text.push(b':');
@@ -203,7 +203,7 @@ fn authority(scheme: &[u8], text: &[u8]) -> Result<(Option<User>, Vec<u8>), Faul
 
 fn host(scheme: &[u8], text: &[u8]) -> Result<Vec<u8>, Fault> {
     match memchr::memrchr(b'[', text) {
-        Some(0) => return bracketed(text),
+        Some(0) => return bracketed_host(text),
         Some(_) => return Err(BAD_URL),
         None => {}
     }
@@ -216,7 +216,7 @@ fn host(scheme: &[u8], text: &[u8]) -> Result<Vec<u8>, Fault> {
 }
 
 /// Parses hosts like `[::1]:80` and `[fe80::1%25eth0]`.
-fn bracketed(text: &[u8]) -> Result<Vec<u8>, Fault> {
+fn bracketed_host(text: &[u8]) -> Result<Vec<u8>, Fault> {
     let close = memchr::memrchr(b']', text).ok_or(BAD_URL)?;
     let after = &text[close + 1..];
     check_port(after)?;
@@ -266,7 +266,7 @@ fn hostname(host: &[u8]) -> &[u8] {
 /// `urlParse`: returns the parts of a URL as a dict.
 pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     let url = parse(text)?;
-    let userinfo = url.user.as_ref().map_or_else(Vec::new, User::escaped);
+    let userinfo = url.user.as_ref().map_or_else(Vec::new, User::to_escaped);
     let hostname = hostname(&url.host).to_vec();
     let parts = [
         ("scheme", url.scheme),
@@ -340,7 +340,7 @@ impl Url {
             out.extend_from_slice(b"//");
         }
         if let Some(user) = &self.user {
-            out.extend(user.escaped());
+            out.extend(user.to_escaped());
             out.push(b'@');
         }
         out.extend(escape(&self.host, Part::Host));

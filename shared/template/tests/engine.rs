@@ -56,13 +56,13 @@ fn no_error_shows_a_value() {
         "{{ genCAWithKey .password 1 .password }}",
     ];
     for template in templates {
-        let shown = if let Err(error) = Template::parse("app.conf", template) {
+        let message = if let Err(error) = Template::parse("app.conf", template) {
             format!("{error} {error:?}")
         } else {
             let error = render(template).expect_err(template);
             format!("{error} {error:?}")
         };
-        assert!(!shown.contains("hunter2"), "{template}: {shown}");
+        assert!(!message.contains("hunter2"), "{template}: {message}");
     }
 }
 
@@ -202,11 +202,11 @@ fn expect_limit(limit: Limit, template: &str) {
 fn expect_limit_within(budget: Budget, limit: Limit, template: &str) {
     let start = Instant::now();
     let error = render_within(budget, template, &Data::default()).expect_err(template);
-    let shown: String = template.chars().take(200).collect();
-    assert_eq!(error.kind, ErrorKind::Limit(limit), "{shown}");
+    let excerpt: String = template.chars().take(200).collect();
+    assert_eq!(error.kind, ErrorKind::Limit(limit), "{excerpt}");
     assert!(
         start.elapsed() < Duration::from_mins(1),
-        "{shown} took {:?}",
+        "{excerpt} took {:?}",
         start.elapsed()
     );
 }

@@ -241,8 +241,11 @@ pub fn flag_text(bytes: &[u8]) {
 pub fn key_pem(bytes: &[u8]) {
     let _ = PrivateKey::all_from_pem(bytes);
     if let Ok(certificate) = Certificate::from_pem(bytes) {
-        let again = Certificate::from_pem(certificate.to_pem().as_bytes());
-        assert_eq!(again.map(|c| c.to_pem()).ok(), Some(certificate.to_pem()));
+        let reparsed = Certificate::from_pem(certificate.to_pem().as_bytes());
+        assert_eq!(
+            reparsed.map(|c| c.to_pem()).ok(),
+            Some(certificate.to_pem())
+        );
     }
 }
 
@@ -258,12 +261,12 @@ pub fn manifest_text(bytes: &[u8]) {
         }
         for text in [manifest::to_yaml(&value), manifest::to_json(&value)] {
             assert_eq!(manifest::repeated_key(text.as_bytes()), None, "{text}");
-            let again = manifest::read(text.as_bytes()).unwrap_or_default();
-            let again = again
+            let reparsed = manifest::read(text.as_bytes()).unwrap_or_default();
+            let reparsed = reparsed
                 .first()
                 .map(|d| Reading::default().json(&d.root, Shape::Any));
             // An empty mapping is a document too.
-            assert_eq!(again, Some(Ok(value.clone())), "{text}");
+            assert_eq!(reparsed, Some(Ok(value.clone())), "{text}");
         }
     }
 }
@@ -317,15 +320,16 @@ pub fn sealed_secret_text(bytes: &[u8]) {
 /// Fuzzes the parsing of Secrets, and of the keys in them.
 pub fn secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
-        let found = key_secret::secrets(&document, &mut Reading::default());
-        for secret in found.into_iter().flatten() {
+        let secrets = key_secret::secrets(&document, &mut Reading::default());
+        for secret in secrets.into_iter().flatten() {
             let _ = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
             let _ = secret.to_document();
         }
     }
 }
 
-/// Fuzzes the parsing and rendering of templates. No result exceeds the budget. Random values are the same in every run.
+/// Fuzzes the parsing and rendering of templates. No result exceeds the budget. Random values are the same in every
+/// run.
 pub fn template_text(bytes: &[u8]) {
     template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
 }

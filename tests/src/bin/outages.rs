@@ -332,8 +332,8 @@ impl Case {
         tokio::time::sleep(PAUSE).await;
     }
 
-    /// Restarts the controller; returns the time until it serves a certificate that is valid now and an object sealed for
-    /// that certificate has its Secret.
+    /// Restarts the controller; returns the time until it serves a certificate that is valid now and an object sealed
+    /// for that certificate has its Secret.
     async fn start_with_a_key_of_the_future(&mut self) -> SecretTime {
         self.restart().await;
         let start = Instant::now();

@@ -46,9 +46,9 @@ async fn main() -> ExitCode {
             "under {definition}, {passed} of {} specs pass",
             verdicts.len()
         );
-        let found = upstream_suite::differences(&expected, definition, &verdicts);
+        let run_differences = upstream_suite::differences(&expected, definition, &verdicts);
         differences.extend(
-            found
+            run_differences
                 .iter()
                 .map(|text| format!("under {definition}: {text}")),
         );

@@ -61,7 +61,7 @@ impl ControlPlane {
     /// Returns the plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// Panics with instructions, if no plane is available.
+    /// Panics with instructions if no plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -136,7 +136,7 @@ impl ControlPlane {
         self.token_for(namespace, account, &[]).await
     }
 
-    /// Returns a token for audiences other than the API server.
+    /// Returns a token of this service account for these audiences; for the API server if the list is empty.
     pub async fn token_for(&self, namespace: &str, account: &str, audiences: &[&str]) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
         let mut request = TokenRequest::default();
@@ -182,7 +182,8 @@ impl ControlPlane {
         Namespace::create(self, purpose).await
     }
 
-    /// Returns the namespace in which `kubeseal` searches for a controller. It belongs to the cluster and is not deleted.
+    /// Returns the namespace in which `kubeseal` searches for a controller. It belongs to the cluster and is not
+    /// deleted.
     pub fn kube_system(&self) -> Namespace<'_> {
         self.existing("kube-system")
     }

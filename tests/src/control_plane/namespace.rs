@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{ControlPlane, service_proxy};
 use crate::patience;
 
-/// A namespace that no other test uses. It disappears with its control plane. In a cluster from `TEST_KUBECONFIG`, it is
-/// deleted when this value is dropped.
+/// A namespace that no other test uses. It disappears with its control plane. In a cluster from `TEST_KUBECONFIG`, it
+/// is deleted when this value is dropped.
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,

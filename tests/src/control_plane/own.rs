@@ -16,7 +16,7 @@ use crate::patience;
 use crate::progress::print_progress;
 use crate::scratch::Scratch;
 
-/// Running processes, and what is needed to restart them.
+/// Running processes, with the programs and settings to restart them.
 pub(super) struct OwnProcesses {
     programs: Programs,
     settings: Settings,
@@ -42,8 +42,8 @@ impl OwnProcesses {
         };
         own.spawn_etcd();
         own.start_api_server().await;
-        // Before the controllers, because the garbage collector discovers new kinds of owners only twice a
-        // minute.
+        // Install the CRD before the controllers start, because the garbage collector discovers new kinds of owners
+        // only twice a minute.
         definition::install(own.client().await, &SealedSecret::crd()).await;
         own.spawn_controllers();
         print_progress(&format!(

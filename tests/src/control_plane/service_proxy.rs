@@ -36,12 +36,12 @@ pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
 }
 
 async fn find_or_create(namespace: &Namespace<'_>, name: &str) -> Service {
-    let found = namespace
+    let existing = namespace
         .api::<Service>()
         .get_opt(name)
         .await
         .expect("an admin may read");
-    if let Some(service) = found {
+    if let Some(service) = existing {
         return service;
     }
     let ports = json!([{ "name": "http", "port": 8080 }]);
@@ -50,7 +50,7 @@ async fn find_or_create(namespace: &Namespace<'_>, name: &str) -> Service {
         .await
 }
 
-/// Creates a Pod with a new name and returns the name. Without a grace period, because no kubelet would stop
+/// Creates a Pod with a generated name and returns the name. The Pod has no grace period, because no kubelet would stop
 /// it.
 async fn create_pod(namespace: &Namespace<'_>, service: &str) -> String {
     let spec = json!({

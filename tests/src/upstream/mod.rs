@@ -230,7 +230,8 @@ impl Upstream {
         self.parse_through(document, kind.name())
     }
 
-    /// Returns an object in upstream's text format, without the text that `kubeseal` prints around it (a final newline for JSON, a leading `---` for YAML).
+    /// Returns an object in upstream's text format, without the text that `kubeseal` prints around it (a final newline
+    /// for JSON, a leading `---` for YAML).
     ///
     /// # Errors
     /// Returns an error if the object does not fit the kind.

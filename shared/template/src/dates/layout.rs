@@ -58,8 +58,8 @@ pub(super) fn next(layout: &[u8]) -> (&[u8], Option<Element>, &[u8]) {
     (layout, None, b"")
 }
 
-/// Parses an element at the start of `text`: returns the number of plain bytes before the element (0 or 1), the element,
-/// and its length.
+/// Parses an element at the start of `text`: returns the number of plain bytes before the element (0 or 1), the
+/// element, and its length.
 fn element(text: &[u8]) -> Option<(usize, Element, usize)> {
     let lower_at = |at: usize| text.get(at).is_some_and(u8::is_ascii_lowercase);
     let starts = |with: &str| text.starts_with(with.as_bytes());

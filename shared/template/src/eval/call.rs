@@ -108,7 +108,7 @@ impl<'t> Evaluator<'t, '_, '_> {
     }
 
     /// Returns the value of a term that is not a literal, or of a literal for a parameter of any type.
-    pub(super) fn untyped(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
+    pub(super) fn untyped_value(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
         self.at = term.at;
         self.env.gauge.charge_steps(1)?;
         match &term.kind {
@@ -160,7 +160,7 @@ impl<'t> Evaluator<'t, '_, '_> {
                 Err(Fault::argument("a literal of the wrong type"))
             }
             _ => {
-                let value = self.nest(|this| this.untyped(dot, term))?;
+                let value = self.nest(|this| this.untyped_value(dot, term))?;
                 check_type(value, kind)
             }
         }
@@ -186,8 +186,8 @@ fn nil_value(kind: Type) -> Option<Value> {
     }
 }
 
-/// Returns the value if it is an argument of this type. A missing value becomes nil if the type allows nil; nothing else
-/// is converted, as in Go: an int64 is not an int.
+/// Returns the value if it is an argument of this type. A missing value becomes nil if the type allows nil; nothing
+/// else is converted, as in Go: an int64 is not an int.
 fn check_type(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
         return nil_value(kind).ok_or(Fault::argument(

@@ -105,7 +105,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         inner: &'t Term,
     ) -> Result<Value, Fault> {
         self.at = at;
-        self.nest(|this| this.untyped(dot, inner))
+        self.nest(|this| this.untyped_value(dot, inner))
     }
 
     /// Follows fields; the last one may be a method with arguments.

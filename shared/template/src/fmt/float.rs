@@ -25,7 +25,7 @@ pub(crate) fn format_float(number: f64, verb: char, precision: Option<usize>) ->
                 let zeros = if exact == 0 { 0 } else { precision - exact };
                 format!("{magnitude:.exact$}{}", "0".repeat(zeros))
             }
-            None => fixed(&shortest_digits(magnitude)),
+            None => fixed_point(&shortest_digits(magnitude)),
         },
         'e' | 'E' => {
             let digits = precision.map_or_else(
@@ -83,7 +83,7 @@ fn exponential(digits: &Digits, verb: char, precision: Option<usize>) -> String 
 }
 
 /// Formats without an exponent.
-fn fixed(digits: &Digits) -> String {
+fn fixed_point(digits: &Digits) -> String {
     let Digits { digits, exponent } = digits;
     match usize::try_from(*exponent) {
         Err(_) => {
@@ -120,7 +120,7 @@ fn general(magnitude: f64, verb: char, precision: Option<usize>) -> String {
     if digits.exponent < -4 || digits.exponent >= threshold {
         return exponential(&digits, e, None);
     }
-    fixed(&digits)
+    fixed_point(&digits)
 }
 
 /// Formats as `%b`: the mantissa as an integer and a power of two.

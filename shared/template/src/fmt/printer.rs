@@ -204,7 +204,7 @@ impl<'g, 'm> Printer<'g, 'm> {
     /// Truncates to the number of characters that the precision specifies.
     fn cut<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         match self.flags.precision {
-            Some(count) => match runes::indexed(bytes).nth(count) {
+            Some(count) => match runes::char_indices(bytes).nth(count) {
                 Some((at, ..)) => &bytes[..at],
                 None => bytes,
             },

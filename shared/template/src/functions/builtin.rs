@@ -179,7 +179,7 @@ fn html(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 fn js(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let text = join_arguments(env, args)?;
     let mut out = env.writer();
-    for (at, char, width) in runes::indexed(&text) {
+    for (at, char, width) in runes::char_indices(&text) {
         match char {
             '\\' => out.str("\\\\")?,
             '\'' => out.str("\\'")?,

@@ -137,7 +137,7 @@ impl Words<'_, '_> {
                 }
                 WordKind::Connector => self.write(before, last)?,
                 WordKind::Punctuation => {}
-                _ => self.after_letters()?,
+                _ => self.connect_after_letters()?,
             }
         }
         self.write(self.kind, self.word)
@@ -152,7 +152,7 @@ impl Words<'_, '_> {
         Ok(())
     }
 
-    fn after_letters(&mut self) -> Result<(), Fault> {
+    fn connect_after_letters(&mut self) -> Result<(), Fault> {
         if self.kind != WordKind::Number {
             return self.connect(&[WordKind::Connector, WordKind::Punctuation]);
         }
@@ -201,7 +201,7 @@ impl Words<'_, '_> {
 /// Returns the first valid UTF-8 character and the number of bytes up to its end; `before` if there is none.
 fn next_valid(bytes: &[u8], before: char) -> (char, usize) {
     let mut size = 0;
-    for (_, char, width) in runes::indexed(bytes) {
+    for (_, char, width) in runes::char_indices(bytes) {
         size += width;
         if char != runes::REPLACEMENT {
             return (char, size);
@@ -245,29 +245,29 @@ fn next_word(text: &[u8]) -> (WordKind, usize, usize) {
     } else if runes::is_number(first) {
         (WordKind::Number, run(size, &runes::is_number))
     } else {
-        let other = |char| {
+        let is_other = |char| {
             !(is_connector(char)
                 || is_alphabet(char)
                 || runes::is_number(char)
                 || runes::is_punct(char))
         };
-        (WordKind::Other, run(size, &other))
+        (WordKind::Other, run(size, &is_other))
     };
     (kind, end, end)
 }
 
 fn take_while(text: &[u8], from: usize, first: char, belongs: &dyn Fn(char) -> bool) -> usize {
-    let mut at = from;
+    let mut offset = from;
     let mut before = first;
-    while at < text.len() {
-        let (char, size) = next_valid(&text[at..], before);
+    while offset < text.len() {
+        let (char, size) = next_valid(&text[offset..], before);
         before = char;
         if !belongs(char) {
             break;
         }
-        at += size;
+        offset += size;
     }
-    at
+    offset
 }
 
 /// Returns the length of a word of capitals, or of one capital and its lower-case letters; the first word of
@@ -285,21 +285,21 @@ fn upper_word_len(text: &[u8], first_size: usize, first: char) -> usize {
             is_alphabet(char) && !runes::is_upper(char)
         });
     }
-    let mut at = first_size + size;
+    let mut offset = first_size + size;
     let mut last = size;
     let mut char = second;
-    while at < text.len() {
-        let (next, size) = next_valid(&text[at..], char);
+    while offset < text.len() {
+        let (next, size) = next_valid(&text[offset..], char);
         char = next;
         if !runes::is_upper(char) {
             break;
         }
         last = size;
-        at += size;
+        offset += size;
     }
-    if at < text.len() && is_alphabet(char) {
-        at - last
+    if offset < text.len() && is_alphabet(char) {
+        offset - last
     } else {
-        at
+        offset
     }
 }

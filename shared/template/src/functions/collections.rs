@@ -103,7 +103,7 @@ fn split(
     // With more cuts, the parts would exceed the budget in any case.
     let max_parts = max_parts.min(2 + env.gauge.max_value_size() / 64);
     let cuts: Vec<(usize, usize)> = if separator.is_empty() {
-        runes::indexed(text)
+        runes::char_indices(text)
             .skip(1)
             .map(|(at, ..)| (at, at))
             .take(max_parts - 1)

@@ -43,14 +43,14 @@ impl Decimal {
     }
 
     /// Returns the digits for a smaller exponent.
-    fn scaled(&self, exponent: i64) -> BigInt {
+    fn digits_at(&self, exponent: i64) -> BigInt {
         &self.digits * ten_to(self.exponent - exponent)
     }
 
     pub(super) fn add(&self, other: &Self) -> Self {
         let exponent = self.exponent.min(other.exponent);
         Self {
-            digits: self.scaled(exponent) + other.scaled(exponent),
+            digits: self.digits_at(exponent) + other.digits_at(exponent),
             exponent,
         }
     }
@@ -58,7 +58,7 @@ impl Decimal {
     pub(super) fn sub(&self, other: &Self) -> Self {
         let exponent = self.exponent.min(other.exponent);
         Self {
-            digits: self.scaled(exponent) - other.scaled(exponent),
+            digits: self.digits_at(exponent) - other.digits_at(exponent),
             exponent,
         }
     }

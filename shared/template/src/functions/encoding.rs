@@ -68,7 +68,7 @@ pub(super) static TABLE: &[Function] = &[
         let constraint = semver::Constraint::parse(&args.text(0))
             .ok_or(Fault::failed("not a version constraint"))?;
         let version = version(env, &args.text(1))?;
-        Ok(Value::Bool(constraint.admits(&version)))
+        Ok(Value::Bool(constraint.is_met_by(&version)))
     }),
 ];
 
@@ -151,21 +151,21 @@ fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
         .filter(|&byte| !is_line_break(byte))
         .collect();
     let mut bytes = Vec::with_capacity(text.len() / 8 * 5);
-    let mut at = 0;
-    while at < text.len() {
+    let mut offset = 0;
+    while offset < text.len() {
         let (mut bits, mut digit_count) = (0_u64, 0);
-        let start = at;
+        let start = offset;
         while digit_count < 8 {
-            let byte = *text.get(at).ok_or(start)?;
-            at += 1;
-            if byte == b'=' && digit_count >= 2 && text.len() - at < 8 {
-                padding32(&text, at, digit_count)?;
+            let byte = *text.get(offset).ok_or(start)?;
+            offset += 1;
+            if byte == b'=' && digit_count >= 2 && text.len() - offset < 8 {
+                padding32(&text, offset, digit_count)?;
                 break;
             }
             let code = ALPHABET32
                 .iter()
                 .position(|&digit| digit == byte)
-                .ok_or(at - 1)?;
+                .ok_or(offset - 1)?;
             bits = bits << 5 | code as u64;
             digit_count += 1;
         }
@@ -179,8 +179,8 @@ fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
     Ok(bytes)
 }
 
-/// Checks that the padding, which begins one byte before `at`, fills the group, and that a group of `digit_count` digits
-/// encodes whole bytes.
+/// Checks that the padding, which begins one byte before `at`, fills the group, and that a group of `digit_count`
+/// digits encodes whole bytes.
 fn padding32(text: &[u8], at: usize, digit_count: usize) -> Result<(), usize> {
     if text.len() - at + digit_count < 7 {
         return Err(text.len());

@@ -6,7 +6,7 @@ use crate::value::{Int, Pointer, Value};
 
 /// Kinds of values; `eq` and `lt` compare only values of the same kind.
 #[derive(PartialEq, Eq)]
-enum Basic {
+enum BasicKind {
     Bool,
     Complex,
     Int,
@@ -15,14 +15,14 @@ enum Basic {
     Other,
 }
 
-fn basic(value: &Value) -> Basic {
+fn basic_kind(value: &Value) -> BasicKind {
     match value {
-        Value::Bool(_) => Basic::Bool,
-        Value::Complex(..) => Basic::Complex,
-        Value::Int(_) => Basic::Int,
-        Value::Float(_) => Basic::Float,
-        Value::Text(_) => Basic::Text,
-        _ => Basic::Other,
+        Value::Bool(_) => BasicKind::Bool,
+        Value::Complex(..) => BasicKind::Complex,
+        Value::Int(_) => BasicKind::Int,
+        Value::Float(_) => BasicKind::Float,
+        Value::Text(_) => BasicKind::Text,
+        _ => BasicKind::Other,
     }
 }
 
@@ -52,7 +52,7 @@ fn equal_pair(a: &Value, b: &Value) -> Result<bool, Fault> {
         (Value::Float(a), Value::Float(b)) => Ok(a == b),
         (Value::Complex(ar, ai), Value::Complex(br, bi)) => Ok(ar == br && ai == bi),
         (Value::Text(a), Value::Text(b)) => Ok(a == b),
-        _ if basic(a) != basic(b) => {
+        _ if basic_kind(a) != basic_kind(b) => {
             if a.is_nil() || b.is_nil() {
                 Ok(false)
             } else {
@@ -103,11 +103,11 @@ pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Fault> {
 
 /// Returns whether type and content are the same at all levels.
 pub(crate) fn deep_equal(a: &Value, b: &Value, gauge: &mut Gauge) -> Result<bool, Fault> {
-    deep(a, b, gauge, 0)
+    deep_equal_at(a, b, gauge, 0)
 }
 
 #[allow(clippy::float_cmp, reason = "Go compares exactly")]
-fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, Fault> {
+fn deep_equal_at(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, Fault> {
     gauge.charge_steps(a.cost().min(b.cost()))?;
     if depth > 100 {
         return Err(Fault::limit(Limit::Depth));
@@ -130,7 +130,7 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
                 return Ok(true);
             }
             for (a, b) in a.view().iter().zip(&*b.view()) {
-                if !deep(a, b, gauge, depth + 1)? {
+                if !deep_equal_at(a, b, gauge, depth + 1)? {
                     return Ok(false);
                 }
             }
@@ -146,7 +146,7 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
             for (key, a) in a.entries().iter() {
                 gauge.charge_bytes(key.len())?;
                 match b.get(key) {
-                    Some(b) if deep(a, &b, gauge, depth + 1)? => {}
+                    Some(b) if deep_equal_at(a, &b, gauge, depth + 1)? => {}
                     _ => return Ok(false),
                 }
             }

@@ -49,11 +49,11 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Any),
     Function::new("maxf", &[Type::Any], |_, args| {
-        Ok(fold_floats(args, larger))
+        Ok(fold_floats(args, max_float))
     })
     .rest(Type::Any),
     Function::new("minf", &[Type::Any], |_, args| {
-        Ok(fold_floats(args, smaller))
+        Ok(fold_floats(args, min_float))
     })
     .rest(Type::Any),
     Function::new("addf", &[], |env, args| {
@@ -121,7 +121,7 @@ fn fold_floats(args: &Args<'_>, join: fn(f64, f64) -> f64) -> Value {
 }
 
 /// Reproduces math.Max: infinity first, then NaN, and +0 above -0.
-fn larger(a: f64, b: f64) -> f64 {
+fn max_float(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         f64::INFINITY
     } else if a.is_nan() || b.is_nan() {
@@ -133,8 +133,8 @@ fn larger(a: f64, b: f64) -> f64 {
     }
 }
 
-fn smaller(a: f64, b: f64) -> f64 {
-    -larger(-a, -b)
+fn min_float(a: f64, b: f64) -> f64 {
+    -max_float(-a, -b)
 }
 
 fn fold_decimals(

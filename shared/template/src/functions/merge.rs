@@ -116,7 +116,8 @@ fn merge_entry(
                 return Ok(());
             }
         }
-        // mergo copies a list if the target has none, and otherwise, by a quirk of non-empty targets, keeps the old one.
+        // mergo copies a list if the target has none, and otherwise, by a quirk of non-empty targets, keeps the old
+        // one.
         (Value::List(_), _) if !old_is_empty && !overwrite => return Ok(()),
         _ => {}
     }

@@ -212,7 +212,7 @@ fn reference(text: &[u8]) -> Option<(&str, &[u8])> {
     let braced = text.first() == Some(&b'{');
     let body = if braced { &text[1..] } else { text };
     let mut len = 0;
-    for (at, char, width) in crate::runes::indexed(body) {
+    for (at, char, width) in crate::runes::char_indices(body) {
         if char != '_' && !crate::runes::is_letter(char) && !crate::runes::is_digit(char) {
             break;
         }

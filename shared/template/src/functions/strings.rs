@@ -195,7 +195,7 @@ pub(super) fn replace(out: &mut Writer, text: &[u8], old: &[u8], new: &[u8]) -> 
         return out.push(text);
     }
     if old.is_empty() {
-        for (at, _, width) in runes::indexed(text) {
+        for (at, _, width) in runes::char_indices(text) {
             out.push(new)?;
             out.push(&text[at..at + width])?;
         }

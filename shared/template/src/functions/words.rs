@@ -111,8 +111,8 @@ fn swapcase(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     })
 }
 
-/// Returns the bytes that satisfy `keep`, each as a Latin-1 character: the library that sprig uses garbles UTF-8 in this
-/// way.
+/// Returns the bytes that satisfy `keep`, each as a Latin-1 character: the library that sprig uses garbles UTF-8 in
+/// this way.
 fn filter_bytes(
     env: &mut Environment<'_>,
     text: &Text,

@@ -140,10 +140,10 @@ fn property(text: &str, out: &mut String) -> Option<usize> {
         format!("\\{sign}{{gc={name}}}"),
         format!("\\{sign}{{sc={name}}}"),
     ];
-    let found = candidates
+    let valid = candidates
         .into_iter()
         .find(|candidate| regex_syntax::parse(candidate).is_ok())?;
-    out.push_str(&found);
+    out.push_str(&valid);
     Some(len)
 }
 

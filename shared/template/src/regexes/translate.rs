@@ -73,11 +73,11 @@ impl Translator<'_> {
             '*' | '+' | '?' => {
                 self.skip(1);
                 self.out.push(char);
-                return self.repeated(1);
+                return self.repetition_operator(1);
             }
             '{' => {
                 if let Some((min, max, len)) = counts(self.rest) {
-                    return self.counted(min, max, len);
+                    return self.counted_repetition(min, max, len);
                 }
                 self.skip(1);
                 self.out.push_str("\\{");
@@ -105,7 +105,7 @@ impl Translator<'_> {
     }
 
     /// Accepts a repetition operator, which must follow an item that is not repeated yet.
-    fn repeated(&mut self, times: u64) -> Option<()> {
+    fn repetition_operator(&mut self, times: u64) -> Option<()> {
         let Before::Atom(inner) = self.before else {
             return None;
         };
@@ -122,13 +122,13 @@ impl Translator<'_> {
         Some(())
     }
 
-    fn counted(&mut self, min: u64, max: Option<u64>, len: usize) -> Option<()> {
+    fn counted_repetition(&mut self, min: u64, max: Option<u64>, len: usize) -> Option<()> {
         if min > MAX_REPETITIONS || max.is_some_and(|max| max > MAX_REPETITIONS || max < min) {
             return None;
         }
         self.out.push_str(&self.rest[..len]);
         self.skip(len);
-        self.repeated(max.unwrap_or(min))
+        self.repetition_operator(max.unwrap_or(min))
     }
 
     fn group(&mut self) -> Option<()> {

@@ -70,8 +70,8 @@ impl Implementation {
 pub struct BenchNamespace<'a> {
     plane: &'a ControlPlane,
     pub namespace: Namespace<'a>,
-    /// One client for all requests. A new client would open a connection each time, which takes longer than most measured
-    /// operations.
+    /// One client for all requests. A new client would open a connection each time, which takes longer than most
+    /// measured operations.
     client: Client,
     keys: usize,
 }
@@ -108,7 +108,7 @@ impl<'a> BenchNamespace<'a> {
     }
 
     /// Creates a namespace whose account has rights in all namespaces.
-    pub async fn everywhere(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+    pub async fn with_cluster_rights(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
         Self::with(plane, keys, Reach::Cluster).await
     }
 
@@ -164,7 +164,7 @@ impl<'a> BenchNamespace<'a> {
     }
 
     /// Creates all objects.
-    pub async fn put(&self, load: &Load) {
+    pub async fn create_all(&self, load: &Load) {
         for_each_concurrent(load.objects.iter(), async |object| {
             self.create(object).await;
         })
@@ -195,14 +195,14 @@ impl<'a> BenchNamespace<'a> {
         let first_page = ListParams::default().limit(1);
         loop {
             let page = api.list_metadata(&first_page).await.unwrap();
-            let rest = page.metadata.remaining_item_count.unwrap_or(0);
-            let found = page.items.len() + usize::try_from(rest).unwrap();
-            if found >= count + self.keys {
+            let remaining = page.metadata.remaining_item_count.unwrap_or(0);
+            let found_count = page.items.len() + usize::try_from(remaining).unwrap();
+            if found_count >= count + self.keys {
                 return since.elapsed();
             }
             assert!(
                 since.elapsed() < LIMIT,
-                "{found} of {count} after {LIMIT:?}"
+                "{found_count} of {count} after {LIMIT:?}"
             );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -241,7 +241,7 @@ impl<'a> BenchNamespace<'a> {
 /// client that does nothing else.
 pub async fn time_bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
     let bench = BenchNamespace::new(plane, &[]).await;
-    bench.put(load).await;
+    bench.create_all(load).await;
     let start = Instant::now();
     for_each_concurrent(load.objects.iter(), async |object| {
         write_bare(&bench, object).await;

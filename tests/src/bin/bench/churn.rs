@@ -35,7 +35,7 @@ pub async fn churn(sizes: Sizes) {
     ] {
         let bench = BenchNamespace::new(&plane, &keys).await;
         let pod = bench.run(implementation, &[]).await;
-        bench.put(&load).await;
+        bench.create_all(&load).await;
         bench.wait_for_secrets(objects, Instant::now()).await;
         let is_over = Cell::new(false);
         let (times, ()) = tokio::join!(
@@ -57,7 +57,7 @@ pub async fn flood(sizes: Sizes) {
     for implementation in [Implementation::Ours, Implementation::Upstream] {
         let bench = BenchNamespace::new(&plane, &keys).await;
         let pod = bench.run(implementation, &[]).await;
-        bench.create(&renamed(&load.objects[0], "first")).await;
+        bench.create(&with_name(&load.objects[0], "first")).await;
         bench.wait_for_secret("first", Instant::now()).await;
         let is_over = Cell::new(false);
         let quiet = time_new_objects(&bench, &load, seconds, &is_over).await;
@@ -66,7 +66,7 @@ pub async fn flood(sizes: Sizes) {
         let answers = RefCell::new(std::collections::BTreeMap::new());
         let body = load.objects[0].to_document().to_string();
         let more = Load {
-            objects: vec![renamed(&load.objects[0], "flooded")],
+            objects: vec![with_name(&load.objects[0], "flooded")],
         };
         let (busy, ()) = tokio::join!(
             time_new_objects(&bench, &more, seconds, &is_over),
@@ -96,7 +96,7 @@ fn cells(name: &str, times: &[Duration]) -> Vec<String> {
     ]
 }
 
-fn renamed(object: &SealedSecret, name: &str) -> SealedSecret {
+fn with_name(object: &SealedSecret, name: &str) -> SealedSecret {
     let mut object = object.clone();
     object.metadata.name = Some(name.to_owned());
     object
@@ -113,7 +113,7 @@ async fn time_new_objects(
     while start.elapsed() < Duration::from_secs(u64::try_from(seconds).unwrap()) {
         let stem = load.objects[0].metadata.name.as_deref().unwrap();
         let name = format!("new-{stem}-{}", times.len());
-        let object = renamed(&load.objects[0], &name);
+        let object = with_name(&load.objects[0], &name);
         let created = Instant::now();
         bench.create(&object).await;
         times.push(bench.wait_for_secret(&name, created).await);

@@ -122,7 +122,7 @@ async fn measure(
     load: &Load,
 ) -> Times {
     let bench = BenchNamespace::new(plane, keys).await;
-    bench.put(load).await;
+    bench.create_all(load).await;
     let start = Instant::now();
     let pod = bench.run(implementation, &[]).await;
     let secrets = bench.wait_for_secrets(load.objects.len(), start).await;

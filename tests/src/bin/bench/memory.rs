@@ -16,7 +16,7 @@ use crate::sizes::Sizes;
 pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 200, 10_000);
     let items = sizes.size("items", 5, 5);
-    let others = sizes.size("others", 1000, 50_000);
+    let other_secrets = sizes.size("others", 1000, 50_000);
     let bytes = sizes.size("bytes", 4096, 4096);
     let bits = sizes.size("bits", 4096, 4096);
     let size = if bits == 2048 {
@@ -41,11 +41,11 @@ pub async fn run(sizes: Sizes) {
             let secret = json!({ "metadata": { "name": format!("others-{i}") }, "stringData": { "a": value } });
             bench.create_object::<ApiSecret>(secret).await;
         };
-        for_each_concurrent(0..others, put).await;
-        bench.put(&load).await;
+        for_each_concurrent(0..other_secrets, put).await;
+        bench.create_all(&load).await;
         let start = Instant::now();
         let pod = bench.run(implementation, &[]).await;
-        let took = bench.wait_for_secrets(objects + others, start).await;
+        let took = bench.wait_for_secrets(objects + other_secrets, start).await;
         bench.wait_until_synced(start).await;
         let (now, peak) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
         pod.stop();

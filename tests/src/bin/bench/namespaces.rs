@@ -18,8 +18,8 @@ use crate::operation::new_key;
 use crate::report::{print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
-/// Number of starts to try. Bitnami's controller may crash at a start with many namespaces, because it writes a map from
-/// many threads.
+/// Number of starts to try. Bitnami's controller may crash at a start with many namespaces, because it writes a map
+/// from many threads.
 const ATTEMPTS: usize = 5;
 
 pub async fn run(sizes: Sizes) {
@@ -51,7 +51,7 @@ pub async fn run(sizes: Sizes) {
         .into_iter()
         .enumerate()
     {
-        let bench = BenchNamespace::everywhere(&plane, &keys).await;
+        let bench = BenchNamespace::with_cluster_rights(&plane, &keys).await;
         let mut object = load.objects[0].clone();
         object.metadata.name = Some(format!("s-{i}"));
         let ends = [&names[0], &names[namespace_count - 1]];

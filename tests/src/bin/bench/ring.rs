@@ -38,7 +38,7 @@ pub async fn run(sizes: Sizes) {
     ]);
     for (name, load) in [("ours, with hints", &hinted), ("ours, without", &plain)] {
         let bench = BenchNamespace::new(&plane, &keys).await;
-        bench.put(load).await;
+        bench.create_all(load).await;
         let start = Instant::now();
         let pod = bench.run(Implementation::Ours, &[]).await;
         let took = bench.wait_for_secrets(objects, start).await;
@@ -64,26 +64,26 @@ pub async fn run(sizes: Sizes) {
         };
         for_each_concurrent(0..objects, replace_values).await;
         let is_done = async || {
-            let listed = api.list(&kube::api::ListParams::default()).await.unwrap();
+            let sealed_secrets = api.list(&kube::api::ListParams::default()).await.unwrap();
             let is_current = |object: &SealedSecret| {
                 let status = object.status.as_ref();
                 status.and_then(|status| status.observed_generation) == object.metadata.generation
             };
-            listed.iter().all(is_current)
+            sealed_secrets.iter().all(is_current)
         };
         while !is_done().await {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
-        let again = metric(&pod, "private_key_operations_total").await - operations;
+        let more_operations = metric(&pod, "private_key_operations_total").await - operations;
         print_row(&[
             format!("{name}, next version"),
             time(start.elapsed()),
-            format!("{:.2}", again / item_count),
+            format!("{:.2}", more_operations / item_count),
         ]);
         pod.stop();
     }
     let bench = BenchNamespace::new(&plane, &keys).await;
-    bench.put(&plain).await;
+    bench.create_all(&plain).await;
     let start = Instant::now();
     let pod = bench.run(Implementation::Upstream, &[]).await;
     let took = bench.wait_for_secrets(objects, start).await;

@@ -1,6 +1,6 @@
 //! Tests whether failures to decrypt a value can be distinguished by their time: in the function that
-//! decrypts, over HTTP with our controller, and over HTTP with Bitnami's controller for comparison. Exits with 1 if they can be distinguished with
-//! ours.
+//! decrypts, over HTTP with our controller, and over HTTP with Bitnami's controller for comparison. Exits with 1 if
+//! they can be distinguished with ours.
 //!
 //! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more measurements, the smaller the
 //! detectable difference.

@@ -9,8 +9,8 @@ use tests::timing::{Comparison, compare, time};
 
 const BLOCK_LEN: usize = 256;
 
-/// Returns small and sparse numbers, which timing attacks on RSA have used. Leaves out 0 and 1, which are refused within a
-/// microsecond, before the key is used; the sender of such a number knows that already.
+/// Returns small and sparse numbers, which timing attacks on RSA have used. Leaves out 0 and 1, which are refused
+/// within a microsecond, before the key is used; the sender of such a number knows that already.
 fn chosen_blocks() -> Vec<(&'static str, [u8; BLOCK_LEN])> {
     let mut two = [0; BLOCK_LEN];
     two[BLOCK_LEN - 1] = 2;
