@@ -10,7 +10,7 @@ pub struct ParseError {
     pub line: usize,
     /// Column in bytes, counted from 1.
     pub column: usize,
-    /// What is wrong.
+    /// Why the template cannot be parsed.
     pub reason: &'static str,
 }
 
@@ -28,7 +28,7 @@ pub struct RenderError {
     pub function: Option<&'static str>,
     /// Kind of failure, for metrics and tests.
     pub kind: ErrorKind,
-    /// What is wrong.
+    /// Why the rendering failed.
     pub reason: &'static str,
 }
 

@@ -47,8 +47,8 @@ struct Parser<'t> {
     filled: HashSet<Vec<u8>>,
 }
 
-/// Variables in scope, innermost last. Counted by name, because searching all of them at each use would be
-/// quadratic.
+/// Variables in scope, innermost last. Also counts them by name, because a search through all of them at each use would
+/// be quadratic.
 struct Scope {
     names: Vec<Name>,
     counts: HashMap<Name, usize>,
@@ -87,7 +87,7 @@ impl Scope {
     }
 }
 
-/// What ended a list of nodes.
+/// The keyword that ended a list of nodes.
 #[derive(PartialEq, Eq)]
 enum Stop {
     End,
@@ -187,7 +187,7 @@ impl<'t> Parser<'t> {
         Ok(list)
     }
 
-    /// Adds a tree. A second definition counts only if the first was blank.
+    /// Adds a tree. Of two trees with the same name, one must be blank, and the other is used.
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
         let is_blank_list = is_blank(&list);
         if self.filled.contains(&name) {
@@ -236,7 +236,7 @@ impl<'t> Parser<'t> {
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
             Kind::Open => self.action(),
-            _ => Err(unexpected(token, "not expected here")),
+            _ => Err(unexpected(token, "this is not expected here")),
         }
     }
 
@@ -327,7 +327,7 @@ impl<'t> Parser<'t> {
         }
         let (list, stop, at) = self.list()?;
         if stop == Stop::Else {
-            Err((at, "a second else; expected end"))
+            Err((at, "expected end, but found a second else"))
         } else {
             Ok(list)
         }
@@ -471,7 +471,7 @@ impl<'t> Parser<'t> {
             }
         }
         let mut terms = terms.into_iter();
-        let first = terms.next().ok_or((at, "an empty command"))?;
+        let first = terms.next().ok_or((at, "a command is missing"))?;
         Ok(Command {
             at,
             first,
@@ -503,7 +503,7 @@ impl<'t> Parser<'t> {
             | TermKind::Number(_)
             | TermKind::Nil
             | TermKind::Dot => {
-                return Err((at, "a field after something that has no fields"));
+                return Err((at, "a field cannot follow a literal or the dot"));
             }
             TermKind::Function(_) | TermKind::Pipe(_) | TermKind::Chain(..) => {
                 TermKind::Chain(Box::new(term), fields)
@@ -519,7 +519,7 @@ impl<'t> Parser<'t> {
         let error = |reason| (at, reason);
         let kind = match token.kind {
             Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(error(
-                "no function of this name; values are written with a dot, as .name",
+                "there is no function with this name; to insert a value, write a dot before its name, as in .name",
             ))?),
             Kind::Dot => TermKind::Dot,
             Kind::Keyword(Keyword::Nil) => TermKind::Nil,

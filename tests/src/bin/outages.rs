@@ -271,7 +271,7 @@ impl Case {
         self.next_secret("after").await
     }
 
-    /// Begins an outage, and lets it last for its time.
+    /// Starts an outage, and waits for its duration.
     async fn begin(&mut self, outage: Outage) {
         match outage {
             Outage::None | Outage::Kill | Outage::Lease => {}
@@ -304,8 +304,8 @@ impl Case {
 
     async fn delete_lease(&self) {
         let leases = self.api::<Lease>();
-        let (delete, all) = (DeleteParams::default(), ListParams::default());
-        leases.delete_collection(&delete, &all).await.unwrap();
+        let (delete, no_filter) = (DeleteParams::default(), ListParams::default());
+        leases.delete_collection(&delete, &no_filter).await.unwrap();
     }
 
     async fn restart(&mut self) {

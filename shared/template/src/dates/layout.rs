@@ -37,7 +37,7 @@ pub(super) enum Element {
 #[allow(clippy::struct_excessive_bools, reason = "they are independent")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Offset {
-    /// Writes `Z` for UTC.
+    /// Whether UTC is written as `Z`.
     pub(super) zulu: bool,
     pub(super) colon: bool,
     pub(super) minutes: bool,

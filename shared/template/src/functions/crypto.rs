@@ -155,8 +155,8 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(Value::text(base64::encode(&out)))
 }
 
-/// Decrypts the output of `encrypt`. Like sprig, it trusts the last byte for the padding length and checks
-/// nothing.
+/// Decrypts the output of `encrypt`. Like sprig, takes the padding length from the last byte, and does not check the
+/// padding.
 fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let text = args.text(1);
     if text.is_empty() {

@@ -6,7 +6,7 @@ use num_bigint::{BigInt, Sign};
 use crate::error::Fault;
 use crate::fmt;
 
-/// Digits after the point that a division keeps.
+/// Number of digits after the point that a division keeps.
 const DIVISION_DIGITS: i64 = 16;
 
 /// The number `digits` × 10^`exponent`.

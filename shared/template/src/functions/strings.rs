@@ -144,7 +144,7 @@ fn join_arguments(
     Ok(out.finish().into())
 }
 
-/// Returns the offset of the first `needle`. Linear in both lengths.
+/// Returns the offset of the first `needle`. The time is linear in both lengths.
 pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     memchr::memmem::find(text, needle)
 }
