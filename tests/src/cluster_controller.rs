@@ -96,7 +96,7 @@ impl ClusterController {
     /// # Panics
     /// Panics if there is no response.
     pub async fn get(&self, path: &str) -> String {
-        let port = self.port().expect("it is ready");
+        let port = self.port().expect("the controller is ready");
         http::get(port, path).await.expect("a response")
     }
 
@@ -105,7 +105,7 @@ impl ClusterController {
     /// # Panics
     /// Panics if there is no response.
     pub async fn scrape(&self) -> String {
-        let port = self.metrics_port().expect("it serves metrics");
+        let port = self.metrics_port().expect("the controller serves metrics");
         let answer = http::get(port, "/metrics").await.expect("a response");
         let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");

@@ -51,9 +51,9 @@ impl Deployed {
     ) -> Self {
         let namespace = plane.existing(home);
         let deployment = namespace.api::<Deployment>().get(name).await;
-        let deployment = deployment.expect("it is installed");
+        let deployment = deployment.expect("the Deployment is installed");
         let pod = deployment.spec.and_then(|spec| spec.template.spec);
-        let pod = pod.expect("the API server demands it");
+        let pod = pod.expect("the API server requires a Pod template");
         let port = http::free_port();
         let args = args(&pod.containers[0], port);
         let variables = variables(&pod.containers[0], home, name);
@@ -71,7 +71,11 @@ impl Deployed {
     async fn wait_until_ready(&mut self, path: &str) {
         until(&format!("{path} returns 200"), async || {
             let ended = self.pod.ended();
-            assert!(ended.is_none(), "it exited early:\n{}", self.pod.log());
+            assert!(
+                ended.is_none(),
+                "the controller exited early:\n{}",
+                self.pod.log()
+            );
             let answer = http::get(self.port, path).await;
             answer
                 .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))

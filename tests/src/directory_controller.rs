@@ -47,7 +47,7 @@ impl DirectoryController {
             .args(args)
             .stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("/bin/sh exists");
-        let log = process.stdout().expect("it was piped");
+        let log = process.stdout().expect("stdout is piped");
         let port = port_from(log);
         wait_until_ready(port);
         Self {

@@ -66,7 +66,7 @@ impl Guarded {
 
     /// Returns the program's exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().expect("it is our child");
+        let status = self.child.try_wait().expect("the process is our child");
         if status.is_some() {
             self.dismiss_watcher();
         }
@@ -75,7 +75,7 @@ impl Guarded {
 
     /// Waits until the program exits.
     pub fn wait(&mut self) -> ExitStatus {
-        let status = self.child.wait().expect("it is our child");
+        let status = self.child.wait().expect("the process is our child");
         self.dismiss_watcher();
         status
     }

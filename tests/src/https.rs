@@ -47,7 +47,7 @@ fn connector(authority: &str) -> TlsConnector {
     roots.add(authority).expect("a CA certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("the provider has them")
+        .expect("the provider supports TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
     TlsConnector::from(Arc::new(config))

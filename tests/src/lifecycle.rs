@@ -141,7 +141,7 @@ impl<'a> User<'a> {
         api.delete("deleted", &DeleteParams::default())
             .await
             .unwrap();
-        until("its Secret is deleted with it", async || {
+        until("the Secret of the deleted object is deleted", async || {
             let secret = self.namespace.api::<ApiSecret>().get_opt("deleted").await;
             secret.unwrap().is_none().then_some(())
         })

@@ -25,8 +25,8 @@ impl Logged {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Guarded::spawn(command)?;
         let log = Arc::new(Mutex::new(String::new()));
-        collect(process.stdout().expect("it was piped"), &log);
-        collect(process.stderr().expect("it was piped"), &log);
+        collect(process.stdout().expect("stdout is piped"), &log);
+        collect(process.stderr().expect("stderr is piped"), &log);
         Ok(Self { process, log })
     }
 
@@ -43,7 +43,7 @@ impl Logged {
         patience::until(what, async || {
             let ended = self.process.ended();
             let log = self.log();
-            assert!(ended.is_none(), "it exited before {what}:\n{log}");
+            assert!(ended.is_none(), "the process exited before {what}:\n{log}");
             find(&log)
         })
         .await
@@ -61,10 +61,10 @@ impl Logged {
 
     fn status_bytes(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("it runs, and this is Linux");
+            .expect("the process runs on Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes = kibibytes.expect("the kernel reports it");
+        let kibibytes = kibibytes.expect("the kernel reports the memory");
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 

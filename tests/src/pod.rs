@@ -56,7 +56,7 @@ pub async fn run(
         .env("HOME", files.path())
         .env_remove("KUBECONFIG")
         .envs(variables.iter().copied())
-        .stdin(fs::File::open(stdin).expect("it was written"));
+        .stdin(fs::File::open(stdin).expect("the file was written"));
     command.output().expect("unshare is installed")
 }
 
@@ -180,7 +180,7 @@ impl Pod {
     async fn wait_until_serving(&mut self) {
         let is_serving = |log: &str| log.contains("HTTP server serving").then_some(());
         self.process
-            .wait_for_log("it serves HTTP", is_serving)
+            .wait_for_log("the program serves HTTP", is_serving)
             .await;
     }
 

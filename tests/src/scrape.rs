@@ -74,18 +74,18 @@ impl Scrape {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it was just built");
-        let mut input = child.stdin.take().expect("it was piped");
+            .expect("the program was just built");
+        let mut input = child.stdin.take().expect("stdin is piped");
         input
             .write_all(text.as_bytes())
-            .expect("it reads all it gets");
+            .expect("the program reads its input");
         drop(input);
-        let output = child.wait_with_output().expect("it is our child");
+        let output = child.wait_with_output().expect("the process is our child");
         assert!(
             output.status.success(),
             "Prometheus cannot parse this:\n{text}"
         );
-        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+        serde_json::from_slice(&output.stdout).expect("the program prints JSON")
     }
 
     /// Returns the value of a series, found by some of its labels.

@@ -37,13 +37,16 @@ pub fn judge(object: &Value) -> Verdict {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it was just built");
-    let mut input = child.stdin.take().expect("it was piped");
-    writeln!(input, "{object}").expect("it reads all it gets");
+        .expect("the program was just built");
+    let mut input = child.stdin.take().expect("stdin is piped");
+    writeln!(input, "{object}").expect("the program reads its input");
     drop(input);
-    let output = child.wait_with_output().expect("it is our child");
-    assert!(output.status.success(), "it failed: see its stderr");
-    serde_json::from_slice(&output.stdout).expect("it prints verdicts")
+    let output = child.wait_with_output().expect("the process is our child");
+    assert!(
+        output.status.success(),
+        "the program failed: see its stderr"
+    );
+    serde_json::from_slice(&output.stdout).expect("the program prints verdicts")
 }
 
 fn rule() -> PathBuf {

@@ -12,7 +12,7 @@ use template::{
 };
 
 fn render_within(budget: Budget, text: &str, data: &Data) -> Result<Vec<u8>, RenderError> {
-    let template = Template::parse("app.conf", text).expect("it parses");
+    let template = Template::parse("app.conf", text).expect("the template parses");
     let mut rng = rand::rand_core::UnwrapErr(SysRng);
     let now = "2026-11-22T10:00:00Z".parse().expect("a time");
     template.render(
@@ -31,7 +31,7 @@ fn render(text: &str) -> Result<Vec<u8>, RenderError> {
 }
 
 fn text(template: &str) -> String {
-    String::from_utf8(render(template).expect("it renders")).expect("UTF-8")
+    String::from_utf8(render(template).expect("the template renders")).expect("UTF-8")
 }
 
 /// Attack: an author makes template functions fail on a secret value, and reads the error.
@@ -69,7 +69,7 @@ fn no_error_shows_a_value() {
 #[test]
 fn debug_shows_no_value_and_no_text() {
     let data = Data::new([("password", "hunter2")]);
-    let template = Template::parse("t", "hunter2 {{ .password }}").expect("it parses");
+    let template = Template::parse("t", "hunter2 {{ .password }}").expect("the template parses");
     assert_eq!(
         format!("{data:?} {template:?}"),
         "Data { count: 1, .. } Template { name: \"t\", .. }"
@@ -78,7 +78,7 @@ fn debug_shows_no_value_and_no_text() {
 
 #[test]
 fn errors_name_key_line_column_and_function() {
-    let error = render("first\n  {{ .user | fail }}").expect_err("it fails");
+    let error = render("first\n  {{ .user | fail }}").expect_err("the rendering fails");
     let location = (&*error.template, error.line, error.column, error.function);
     assert_eq!(location, ("app.conf", 2, 14, Some("fail")));
     assert_eq!(error.kind, ErrorKind::Failed);
@@ -86,7 +86,7 @@ fn errors_name_key_line_column_and_function() {
         "template \"app.conf\", line 2, column 14, function fail: the template asked to fail";
     assert!(error.to_string().starts_with(expected), "{error}");
 
-    let error = Template::parse("k", "ok\n{{ if }}").expect_err("it does not parse");
+    let error = Template::parse("k", "ok\n{{ if }}").expect_err("the template does not parse");
     assert_eq!((&*error.template, error.line, error.column), ("k", 2, 7));
 }
 
@@ -214,7 +214,7 @@ fn expect_limit_within(budget: Budget, limit: Limit, template: &str) {
 /// Asserts that a template renders within a minute.
 fn expect_quick(template: &str) {
     let start = Instant::now();
-    render(template).expect("it renders");
+    render(template).expect("the template renders");
     assert!(
         start.elapsed() < Duration::from_mins(1),
         "{template} took {:?}",
@@ -357,7 +357,7 @@ fn a_large_template_is_parsed_in_linear_time() {
     ];
     for template in cases {
         let start = Instant::now();
-        Template::parse("t", &template).expect("it parses");
+        Template::parse("t", &template).expect("the template parses");
         assert!(
             start.elapsed() < Duration::from_secs(20),
             "it took {:?}",
@@ -527,7 +527,7 @@ fn time_comes_from_the_caller() {
 fn randomness_comes_from_the_caller() {
     let rendered = |seed: u64| {
         let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
-        let template = Template::parse("t", text).expect("it parses");
+        let template = Template::parse("t", text).expect("the template parses");
         let mut rng = Seeded(seed);
         let now = jiff::Timestamp::UNIX_EPOCH;
         template
@@ -539,7 +539,7 @@ fn randomness_comes_from_the_caller() {
                     rng: &mut rng,
                 },
             )
-            .expect("it renders")
+            .expect("the template renders")
     };
     assert_eq!(rendered(1), rendered(1));
     assert_ne!(rendered(1), rendered(2));
@@ -637,7 +637,7 @@ impl Meter for Recorder {
 }
 
 fn render_metered(text: &str, max_operations: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) {
-    let template = Template::parse("app.conf", text).expect("it parses");
+    let template = Template::parse("app.conf", text).expect("the template parses");
     let mut meter = Recorder {
         spent: Vec::new(),
         max_operations,

@@ -77,7 +77,7 @@ async fn run(definition: Definition) -> Vec<Verdict> {
     let kubeconfig = plane.kubeconfig_of(HOME, ACCOUNT).await;
     let args = ["--all-namespaces=true"];
     let controller = ClusterController::start_with(&kubeconfig, HOME, &args).await;
-    home.route(SERVICE, controller.port().expect("it is ready"))
+    home.route(SERVICE, controller.port().expect("the controller is ready"))
         .await;
     let verdicts = tokio::task::block_in_place(|| suite(&plane));
     assert_eq!(controller.stop(), Some(0));
@@ -102,7 +102,7 @@ fn suite(plane: &ControlPlane) -> Vec<Verdict> {
         .env("HOME", folder.path())
         .env("TMPDIR", folder.path())
         .output()
-        .expect("it was built");
+        .expect("the suite is built");
     let text = fs::read_to_string(&report).unwrap_or_else(|error| {
         let (stdout, stderr) = (&output.stdout, &output.stderr);
         let (stdout, stderr) = (

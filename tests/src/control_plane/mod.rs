@@ -146,7 +146,7 @@ impl ControlPlane {
             .await;
         let answer =
             answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
-        answer.status.expect("the API server fills it in").token
+        answer.status.expect("the API server sets the status").token
     }
 
     /// Returns a kubeconfig file with admin rights.
@@ -260,8 +260,9 @@ impl ControlPlane {
     }
 
     fn audit_events(&self) -> Vec<serde_json::Value> {
-        let own = self.own.as_ref().expect("the plane is our own");
-        let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");
+        let own = self.own.as_ref().expect("this process started the plane");
+        let text =
+            fs::read_to_string(own.audit_log()).expect("the API server writes the audit log");
         let events = text.lines().map(serde_json::from_str);
         events.map_while(Result::ok).collect()
     }

@@ -22,8 +22,8 @@ impl Port {
         fcntl_setfd(&socket, FdFlags::CLOEXEC).expect("a flag can be set");
         set_socket_reuseport(&socket, true).expect("the system supports SO_REUSEPORT");
         bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let address = getsockname(&socket).expect("it is bound");
-        let address = SocketAddrV4::try_from(address).expect("it is an IPv4 address");
+        let address = getsockname(&socket).expect("the socket is bound");
+        let address = SocketAddrV4::try_from(address).expect("an IPv4 address");
         Self {
             number: address.port(),
             _socket: socket,

@@ -63,7 +63,7 @@ async fn create_pod(namespace: &Namespace<'_>, service: &str) -> String {
     let pod: Pod = namespace
         .create_object(json!({ "metadata": metadata, "spec": spec }))
         .await;
-    let name = pod.metadata.name.expect("the API server names it");
+    let name = pod.metadata.name.expect("the API server names the Pod");
     let status = json!({ "status": { "podIP": POD_ADDRESS, "podIPs": [{ "ip": POD_ADDRESS }] } });
     let result = namespace
         .api::<Pod>()

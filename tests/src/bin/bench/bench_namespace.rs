@@ -302,5 +302,8 @@ pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");
     let value = answer.lines().find_map(|line| line.strip_prefix(&start));
-    value.expect("our controller exports it").parse().unwrap()
+    value
+        .expect("our controller exports the metric")
+        .parse()
+        .unwrap()
 }

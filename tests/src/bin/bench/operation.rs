@@ -46,7 +46,7 @@ pub fn time_unsealing(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     let sealed = sealed(pair, label);
     let once = || {
         let start = Instant::now();
-        envelope::open(pair.private(), label, &sealed).expect("it was sealed for it");
+        envelope::open(pair.private(), label, &sealed).expect("the value is sealed for this key");
         start.elapsed()
     };
     let times: Vec<Duration> = (0..times).map(|_| once()).collect();
@@ -60,7 +60,7 @@ fn time_upstream(upstream: &Upstream, key: &NewKey, label: &Label, times: usize)
         let start = Instant::now();
         upstream
             .open_value(&[pem], label.as_bytes(), &sealed)
-            .expect("it was sealed for it");
+            .expect("the value is sealed for this key");
         start.elapsed()
     };
     let times: Vec<Duration> = (0..times).map(|_| once()).collect();
