@@ -29,7 +29,10 @@ pub async fn until_within<T>(
         if let Some(value) = poll().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "timed out after {limit:?}, waiting until {what}"
+        );
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
@@ -40,5 +43,5 @@ pub async fn until_within<T>(
 /// Panics if the future is not ready within [`LIMIT`]; the message contains `what`.
 pub async fn within_limit<F: Future>(what: &str, future: F) -> F::Output {
     let result = tokio::time::timeout(LIMIT, future).await;
-    result.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
+    result.unwrap_or_else(|_| panic!("timed out after {LIMIT:?}, waiting until {what}"))
 }

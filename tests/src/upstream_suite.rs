@@ -186,8 +186,8 @@ fn difference(expected: &Expected, definition: Definition, verdict: &Verdict) ->
     match (state.as_str(), entry) {
         ("passed", None) | ("failed", Some(_)) => None,
         ("passed", Some(entry)) if entry.races => None,
-        ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing and passes")),
-        ("failed", None) => Some(format!("{spec:?} fails and is not listed:\n{message}")),
+        ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing but passes")),
+        ("failed", None) => Some(format!("{spec:?} fails but is not listed:\n{message}")),
         (state, _) => Some(format!(
             "{spec:?} neither passed nor failed: {state}\n{message}"
         )),
@@ -243,12 +243,12 @@ mod tests {
             (
                 Definition::Upstream,
                 Some(("a fails", "passed")),
-                &["listed as failing and passes"],
+                &["listed as failing but passes"],
             ),
             (
                 Definition::Upstream,
                 Some(("d", "failed")),
-                &["fails and is not listed"],
+                &["fails but is not listed"],
             ),
             (
                 Definition::Upstream,
@@ -268,7 +268,7 @@ mod tests {
             (
                 Definition::Ours,
                 None,
-                &["\"b fails under ours\" is listed as failing and passes"],
+                &["\"b fails under ours\" is listed as failing but passes"],
             ),
             (
                 Definition::Ours,

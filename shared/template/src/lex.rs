@@ -344,7 +344,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn number(&mut self) -> Result<Kind, &'static str> {
-        let invalid = "not a number";
+        let invalid = "invalid number";
         self.scan_number().ok_or(invalid)?;
         if !matches!(self.peek(), Some('+' | '-')) {
             return Ok(Kind::Number);

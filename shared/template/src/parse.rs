@@ -209,7 +209,7 @@ impl<'t> Parser<'t> {
         if self.nested > MAX_NESTING {
             return Err((
                 self.peek().at,
-                "blocks nested too deeply; at most 100 levels",
+                "blocks are nested more than 100 levels deep",
             ));
         }
         let mut list = List::new();
@@ -533,13 +533,13 @@ impl<'t> Parser<'t> {
             Kind::Field => TermKind::Field(vec![Name::from(&token.text[1..])]),
             Kind::Bool => TermKind::Bool(token.text == "true"),
             Kind::Rune => TermKind::Number(Number::rune(
-                quote::unquote_rune(token.text).ok_or(error("not one character"))?,
+                quote::unquote_rune(token.text).ok_or(error("a character literal must contain exactly one character"))?,
             )),
             Kind::Complex => {
-                TermKind::Number(Number::parse_complex(token.text).ok_or(error("not a number"))?)
+                TermKind::Number(Number::parse_complex(token.text).ok_or(error("invalid number"))?)
             }
             Kind::Number => TermKind::Number(
-                Number::parse(token.text).ok_or(error("not a number, or too large"))?,
+                Number::parse(token.text).ok_or(error("invalid number, or one that is too large"))?,
             ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
                 quote::unquote(token.text)
@@ -558,7 +558,7 @@ impl<'t> Parser<'t> {
     fn parentheses(&mut self, at: usize) -> Parsed<TermKind> {
         self.nested += 1;
         if self.nested > MAX_NESTING {
-            return Err((at, "parentheses nested too deeply; at most 100 levels"));
+            return Err((at, "parentheses are nested more than 100 levels deep"));
         }
         let pipe = self.pipe(Position::Paren)?;
         self.nested -= 1;

@@ -33,7 +33,7 @@ pub(crate) type Groups = Vec<Option<(usize, usize)>>;
 
 impl Pattern {
     pub(crate) fn new(source: &[u8], gauge: &mut Gauge) -> Result<Self, Fault> {
-        let invalid = Fault::failed("not a regular expression");
+        let invalid = Fault::failed("invalid regular expression");
         let source = std::str::from_utf8(source).map_err(|_| invalid)?;
         gauge.charge_steps(1000 + 20 * source.len())?;
         let translated = translate::translate(source).ok_or(invalid)?;
@@ -48,7 +48,11 @@ impl Pattern {
             .size_limit(MAX_COMPILED_BYTES)
             .dfa_size_limit(MAX_CACHE_BYTES)
             .build()
-            .map_err(|_| Fault::failed("not a regular expression, or too large"))?;
+            .map_err(|_| {
+                Fault::failed(
+                    "invalid regular expression, or one that is larger than 4 MiB when compiled",
+                )
+            })?;
         Ok(Self {
             regex,
             names: translated.names,

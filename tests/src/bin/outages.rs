@@ -32,7 +32,7 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 use tests::{binaries, http, patience, upstream};
 use tokio::sync::Mutex;
 
-/// The RoleBinding that lets the controller unseal.
+/// The `RoleBinding` that lets the controller unseal.
 const BINDING: &str = "secrets-unsealer";
 const MINUTE: Duration = Duration::from_mins(1);
 /// The time to wait for a Secret after an outage.
@@ -137,7 +137,7 @@ struct Case {
     pod: Option<Pod>,
     /// Number of log lines of earlier containers.
     earlier_lines: usize,
-    /// The deleted RoleBinding, which ends the outage when it is created again.
+    /// The deleted `RoleBinding`, which ends the outage when it is created again.
     deleted_binding: Option<RoleBinding>,
 }
 

@@ -109,7 +109,7 @@ fn suite(plane: &ControlPlane) -> Vec<Verdict> {
             String::from_utf8_lossy(stdout),
             String::from_utf8_lossy(stderr),
         );
-        panic!("the suite leaves no report ({error}):\n{stdout}\n{stderr}")
+        panic!("the suite wrote no report ({error}):\n{stdout}\n{stderr}")
     });
     upstream_suite::verdicts(&text).unwrap_or_else(|error| panic!("the suite's report: {error}"))
 }

@@ -34,7 +34,7 @@ pub(super) enum Element {
 }
 
 /// Format of an offset from UTC.
-#[allow(clippy::struct_excessive_bools, reason = "they are independent")]
+#[allow(clippy::struct_excessive_bools, reason = "the fields are independent")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Offset {
     /// Whether UTC is written as `Z`.

@@ -132,7 +132,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         self.at = term.at;
         match (&term.kind, kind) {
             (TermKind::Nil, _) => {
-                nil_value(kind).ok_or(Fault::argument("nil where a value is needed"))
+                nil_value(kind).ok_or(Fault::argument("nil is not allowed as this argument"))
             }
             (TermKind::Dot, _) => check_type(dot.clone(), kind),
             (
@@ -157,7 +157,7 @@ impl<'t> Evaluator<'t, '_, '_> {
                 .map(Value::Float)
                 .ok_or(Fault::argument("a number is needed here")),
             (TermKind::Bool(_) | TermKind::Number(_) | TermKind::Text(_), _) => {
-                Err(Fault::argument("a literal of the wrong type"))
+                Err(Fault::argument("wrong type of literal"))
             }
             _ => {
                 let value = self.nest(|this| this.untyped_value(dot, term))?;
@@ -191,7 +191,7 @@ fn nil_value(kind: Type) -> Option<Value> {
 fn check_type(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
         return nil_value(kind).ok_or(Fault::argument(
-            "no value where one is needed; a key may be missing",
+            "this argument has no value; a key may be missing",
         ));
     }
     let fits = match (kind, &value) {
@@ -222,7 +222,7 @@ fn type_mismatch_text(kind: Type) -> &'static str {
         Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
         Type::Bool => "wrong type of argument; true or false is needed",
         Type::Dict => {
-            "wrong type of argument; a dict is needed, and the values of the template are not one"
+            "wrong type of argument; a dict is needed, and the template's own values are not a dict"
         }
         Type::Items => "wrong type of argument; a list is needed, see the function list",
         Type::Time | Type::Duration => "wrong type of argument; a time is needed",

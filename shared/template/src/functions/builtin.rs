@@ -21,7 +21,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
     Function::new("call", &[Type::Raw], |_, _| {
         Err(Fault::failed(
-            "there are no functions among the values to call",
+            "call needs a function, and no value is a function",
         ))
     })
     .rest(Type::Raw),

@@ -15,7 +15,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("set", &[Type::Dict, Type::Text, Type::Any], |env, args| {
         let map = args.map(0);
         if map.nil {
-            return Err(Fault::failed("a nil dict cannot be written to"));
+            return Err(Fault::failed("a key of a nil dict cannot be set"));
         }
         env.gauge.charge_memory(64 + args.text(1).len())?;
         map.set(args.text(1), args.value(2));

@@ -197,7 +197,7 @@ fn expand(
     out.push(rest)
 }
 
-/// Parses a number of up to nine digits without leading zeros; anything else refers to no group.
+/// Parses the number of a group; `None` if it has leading zeros or is too large.
 fn number(digits: &str) -> Option<usize> {
     if digits.len() > 1 && digits.starts_with('0') {
         None
