@@ -106,8 +106,8 @@ impl ClusterController {
     /// Panics if there is no response.
     pub async fn scrape(&self) -> String {
         let port = self.metrics_port().expect("the controller serves metrics");
-        let answer = http::get(port, "/metrics").await.expect("a response");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let response = http::get(port, "/metrics").await.expect("a response");
+        let (head, body) = response.split_once("\r\n\r\n").expect("HTTP");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         body.to_owned()
     }
@@ -193,6 +193,6 @@ fn command(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Command {
 }
 
 async fn is_ready(port: u16) -> bool {
-    let answer = http::get(port, "/readyz").await;
-    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    let response = http::get(port, "/readyz").await;
+    response.is_ok_and(|response| response.starts_with("HTTP/1.1 200 "))
 }

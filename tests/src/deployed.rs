@@ -76,9 +76,9 @@ impl Deployed {
                 "the controller exited early:\n{}",
                 self.pod.log()
             );
-            let answer = http::get(self.port, path).await;
-            answer
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            let response = http::get(self.port, path).await;
+            response
+                .is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
                 .then_some(())
         })
         .await;

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 /// this process can write. The pipe closes when this process ends, even by SIGKILL, and the watcher then
 /// kills the program, even a stopped one. This process dismisses the watcher with a line on the pipe when the program
 /// is gone, because the process id may soon belong to another process.
-const GUARD: &str = r#"
+const GUARD_SCRIPT: &str = r#"
 exec 3<&0 </dev/null
 (read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
 exec "$@" 3<&-
@@ -23,7 +23,7 @@ exec "$@" 3<&-
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
     command
-        .args(["-c", GUARD, "sh"])
+        .args(["-c", GUARD_SCRIPT, "sh"])
         .arg(program)
         .stdin(Stdio::piped())
         .process_group(0);

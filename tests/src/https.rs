@@ -34,9 +34,9 @@ pub async fn post(
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    let (head, body) = response.split_once("\r\n\r\n").expect("HTTP");
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((code.expect("a status line"), body.to_owned()))
 }

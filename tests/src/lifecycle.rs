@@ -81,10 +81,10 @@ impl<'a> User<'a> {
         let metadata = json!({ "name": name, "namespace": self.namespace.name() });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });
         let sealed = until("the roles take effect", async || {
-            let answer = self.kubeseal(&[], &secret);
-            match answer {
+            let result = self.kubeseal(&[], &secret);
+            match result {
                 Err(stderr) if stderr.contains("forbid") => None,
-                answer => Some(answer),
+                result => Some(result),
             }
         });
         serde_json::from_str(&sealed.await.unwrap()).unwrap()

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
 /// Number of bytes to read at a time.
-const CHUNK: usize = 1 << 20;
+const CHUNK_LEN: usize = 1 << 20;
 
 /// Returns the names of the needles that occur in the writable memory of a process.
 ///
@@ -40,15 +40,15 @@ fn writable_regions(process: u32) -> Vec<(u64, u64)> {
 /// Searches a region. Chunks overlap, so that no needle is split. A region that has disappeared counts as
 /// empty.
 fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
-    let mut chunk = vec![0; CHUNK + needle.len()];
+    let mut chunk = vec![0; CHUNK_LEN + needle.len()];
     let mut offset = start;
     while offset < end {
         let len = usize::try_from(end - offset)
-            .unwrap_or(CHUNK)
+            .unwrap_or(CHUNK_LEN)
             .min(chunk.len());
         match memory.read_at(&mut chunk[..len], offset) {
             Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
-            Ok(_) => offset += CHUNK as u64,
+            Ok(_) => offset += CHUNK_LEN as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }

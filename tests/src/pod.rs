@@ -13,11 +13,11 @@ const SERVICE_ACCOUNT: &str = "serviceaccount";
 
 /// Runs a program with the files of a service account at the fixed path where Kubernetes clients read them, in a mount
 /// namespace of its own, so that no other process sees them.
-const POD: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
+const POD_SCRIPT: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// Runs a program like [`POD`], in a separate read-only root as an unprivileged user.
-const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
+/// Runs a program like [`POD_SCRIPT`], in a separate read-only root as an unprivileged user.
+const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
     mkdir -p \"$root/var/run/secrets/kubernetes.io\" && \
@@ -51,7 +51,7 @@ pub async fn run(
     let stdin = files.path().join("stdin");
     fs::write(&stdin, input).expect("a writable folder");
     let mut command = Command::new("unshare");
-    add_unshare_args(&mut command, plane, POD, &files, program, args);
+    add_unshare_args(&mut command, plane, POD_SCRIPT, &files, program, args);
     command
         .env("HOME", files.path())
         .env_remove("KUBECONFIG")
@@ -164,8 +164,8 @@ impl Pod {
         variables: &[(String, String)],
     ) -> Self {
         let (script, path) = match root {
-            Root::Host(program) => (POD, program),
-            Root::Image(root) => (POD_IN_ROOT, root),
+            Root::Host(program) => (POD_SCRIPT, program),
+            Root::Image(root) => (POD_IN_ROOT_SCRIPT, root),
         };
         let mut command = guarded::command("unshare");
         add_unshare_args(&mut command, plane, script, &files, &path, args);

@@ -61,13 +61,13 @@ impl Prometheus {
         let encoded: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let encoded = encoded.concat();
         let path = format!("/api/v1/query?query={encoded}");
-        let answer = http::get(self.port, &path).await.ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
+        let response = http::get(self.port, &path).await.ok()?;
+        let (_, body) = response.split_once("\r\n\r\n")?;
         assert!(!body.contains("\"status\":\"error\""), "{query}: {body}");
         let start = body.find('{')?;
         let end = body.rfind('}')?;
-        let mut answer: Value = serde_json::from_str(&body[start..=end]).ok()?;
-        serde_json::from_value(answer["data"]["result"].take()).ok()
+        let mut response: Value = serde_json::from_str(&body[start..=end]).ok()?;
+        serde_json::from_value(response["data"]["result"].take()).ok()
     }
 
     /// Waits until a query returns series.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 /// Creates the folder, waits until its stdin is closed, and removes the folder. It creates the folder itself,
 /// so that the folder never exists without a process that will remove it.
-const SWEEP: &str = r#"
+const SWEEP_SCRIPT: &str = r#"
 folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") && echo "$folder" && exec >/dev/null && cat
 until rm -rf -- "$folder"; do sleep 0.1; done
 "#;
@@ -28,7 +28,7 @@ impl Scratch {
     pub fn new() -> Self {
         let parent = env::temp_dir();
         let mut sweeper = Command::new("/bin/sh")
-            .args(["-c", SWEEP, "sh"])
+            .args(["-c", SWEEP_SCRIPT, "sh"])
             .arg(&parent)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

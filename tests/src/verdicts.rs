@@ -13,7 +13,7 @@ use crate::go_build;
 /// hundreds of others.
 const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
 const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
-const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
+const RULE_PATH: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
 
 /// The verdicts of Argo CD and of kstatus on one object.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -69,5 +69,5 @@ fn rule() -> PathBuf {
         panic!("cannot download {ARGO_CD}: {stdout}")
     });
     assert_eq!(module.sum, ARGO_CD_SUM, "of {ARGO_CD}");
-    module.dir.join(RULE)
+    module.dir.join(RULE_PATH)
 }

@@ -97,12 +97,12 @@ impl Outage {
 
 /// The controller under test.
 #[derive(Debug, Clone, Copy)]
-enum Side {
+enum Implementation {
     Ours,
     Bitnami,
 }
 
-impl Side {
+impl Implementation {
     fn program(self) -> PathBuf {
         match self {
             Self::Ours => binaries::controller(),
@@ -142,7 +142,7 @@ struct Case {
 }
 
 impl Case {
-    async fn start(side: Side, metrics_port: u16) -> Self {
+    async fn start(implementation: Implementation, metrics_port: u16) -> Self {
         let plane = ControlPlane::start().await;
         let namespace = plane.namespace("outage").await;
         roles::grant(&namespace, Reach::Namespace).await;
@@ -161,13 +161,13 @@ impl Case {
             "--key-renew-period=0".to_owned(),
         ];
         let name = namespace.name().to_owned();
-        let other_name = other_namespace.name().to_owned();
+        let other_namespace_name = other_namespace.name().to_owned();
         drop((namespace, other_namespace));
         let mut case = Self {
             client: plane.admin(),
             namespace: name,
-            other_namespace: other_name,
-            program: side.program(),
+            other_namespace: other_namespace_name,
+            program: implementation.program(),
             args: args.into(),
             port,
             pod: None,
@@ -354,8 +354,8 @@ impl Case {
     }
 
     async fn served_certificate(&self) -> Option<Certificate> {
-        let answer = http::get(self.port, "/v1/cert.pem").await.ok()?;
-        let pem = &answer[answer.find("-----BEGIN")?..];
+        let response = http::get(self.port, "/v1/cert.pem").await.ok()?;
+        let pem = &response[response.find("-----BEGIN")?..];
         let end = "-----END CERTIFICATE-----";
         let pem = &pem[..pem.find(end)? + end.len()];
         Certificate::from_pem(pem.as_bytes()).ok()
@@ -414,13 +414,16 @@ fn key_names() -> impl Iterator<Item = String> {
     (0..KEYS.len()).map(|i| format!("sealed-secrets-key{i}"))
 }
 
-async fn measure(side: Side, outage: Outage) -> Row {
+async fn measure(implementation: Implementation, outage: Outage) -> Row {
     let metrics_port = http::free_port();
-    let mut case = Case::start(side, metrics_port).await;
+    let mut case = Case::start(implementation, metrics_port).await;
     let rules = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/helm/sealed-secrets/files/alerts.yaml");
     let prometheus = Prometheus::start_scraping(metrics_port, Some(&rules));
-    assert!(case.next_secret("before").await.is_some(), "{side:?}");
+    assert!(
+        case.next_secret("before").await.is_some(),
+        "{implementation:?}"
+    );
     prometheus.wait_for("up == 1").await;
     tokio::time::sleep(PAUSE).await;
     let (lines, requests) = (case.line_count(), case.plane.requests());
@@ -435,7 +438,7 @@ async fn measure(side: Side, outage: Outage) -> Row {
         lines: case.line_count() - lines,
         alerts: alerts(&prometheus).await,
     };
-    println!("{}, {side:?}: {row:?}", outage.title());
+    println!("{}, {implementation:?}: {row:?}", outage.title());
     row
 }
 
@@ -557,8 +560,10 @@ fn middle<T: Ord>(figures: impl Iterator<Item = T>) -> Option<T> {
 async fn compare(outage: Outage, runs: usize) -> String {
     let (mut ours, mut bitnamis) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let (our_row, bitnamis_row) =
-            tokio::join!(measure(Side::Ours, outage), measure(Side::Bitnami, outage));
+        let (our_row, bitnamis_row) = tokio::join!(
+            measure(Implementation::Ours, outage),
+            measure(Implementation::Bitnami, outage)
+        );
         ours.push(our_row);
         bitnamis.push(bitnamis_row);
     }

@@ -46,7 +46,7 @@ use own::OwnProcesses;
 use programs::Programs;
 
 /// The verbs of requests that change something.
-const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
+const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
 
 /// A cluster whose API server answers.
 pub struct ControlPlane {
@@ -141,12 +141,15 @@ impl ControlPlane {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
         let mut request = TokenRequest::default();
         request.spec.audiences = audiences.iter().map(|name| (*name).to_owned()).collect();
-        let answer = accounts
+        let response = accounts
             .create_token_request(account, &PostParams::default(), &request)
             .await;
-        let answer =
-            answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
-        answer.status.expect("the API server sets the status").token
+        let response =
+            response.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
+        response
+            .status
+            .expect("the API server sets the status")
+            .token
     }
 
     /// Returns a kubeconfig file with admin rights.
@@ -244,7 +247,7 @@ impl ControlPlane {
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let is_write = |event: &serde_json::Value| {
             let verb = event["verb"].as_str();
-            verb.is_some_and(|verb| WRITES.contains(&verb))
+            verb.is_some_and(|verb| WRITE_VERBS.contains(&verb))
         };
         self.audit_events().into_iter().filter(is_write).collect()
     }

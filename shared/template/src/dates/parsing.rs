@@ -23,16 +23,20 @@ struct ParsedFields {
 /// Parses a time, in the local zone if the text names none. Returns `None` if the text does not match the
 /// layout.
 pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
-    let mut read = ParsedFields::default();
+    let mut parsed = ParsedFields::default();
     let (mut layout, mut rest) = (layout, text);
     loop {
         let (plain, element, after) = layout::next(layout);
         rest = skip(rest, plain)?;
         let Some(element) = element else {
-            return if rest.is_empty() { read.finish() } else { None };
+            return if rest.is_empty() {
+                parsed.finish()
+            } else {
+                None
+            };
         };
         layout = after;
-        rest = read.element(element, rest, layout)?;
+        rest = parsed.element(element, rest, layout)?;
     }
 }
 

@@ -111,7 +111,7 @@ fn adler32(bytes: &[u8]) -> u32 {
     b << 16 | a
 }
 
-const BLOCK: usize = 16;
+const BLOCK_LEN: usize = 16;
 const AES_FAILED: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
     reason: "AES failed",
@@ -141,15 +141,15 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         return Ok(Value::text(""));
     }
     let key = EncryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
-    let missing = BLOCK - plain.len() % BLOCK;
-    let mut out = vec![0; BLOCK];
+    let missing = BLOCK_LEN - plain.len() % BLOCK_LEN;
+    let mut out = vec![0; BLOCK_LEN];
     env.rng.fill_bytes(&mut out);
     out.extend_from_slice(&plain);
     out.resize(out.len() + missing, missing.to_le_bytes()[0]);
-    for at in (BLOCK..out.len()).step_by(BLOCK) {
+    for at in (BLOCK_LEN..out.len()).step_by(BLOCK_LEN) {
         let (previous, block) = out.split_at_mut(at);
-        let block = &mut block[..BLOCK];
-        xor(block, &previous[at - BLOCK..]);
+        let block = &mut block[..BLOCK_LEN];
+        xor(block, &previous[at - BLOCK_LEN..]);
         key.encrypt(block).map_err(|_| AES_FAILED)?;
     }
     Ok(Value::text(base64::encode(&out)))
@@ -164,13 +164,13 @@ fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
     let encrypted =
         decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
-    if encrypted.len() < 2 * BLOCK || encrypted.len() % BLOCK != 0 {
+    if encrypted.len() < 2 * BLOCK_LEN || encrypted.len() % BLOCK_LEN != 0 {
         return Err(Fault::failed(
             "the length of the encrypted text is not a multiple of the block size",
         ));
     }
     let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
-    let mut plain = encrypted[BLOCK..].to_vec();
+    let mut plain = encrypted[BLOCK_LEN..].to_vec();
     key.decrypt(&mut plain, DecryptionContext::None)
         .map_err(|_| AES_FAILED)?;
     xor(&mut plain, &encrypted);

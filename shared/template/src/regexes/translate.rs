@@ -18,7 +18,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
         names: Vec::new(),
         groups: 0,
         open: Vec::new(),
-        before: Before::Nothing,
+        operand: Operand::Nothing,
         max: 1,
     };
     while !translator.rest.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
 
 /// The item that a repetition operator would apply to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
+enum Operand {
     Nothing,
     /// An item whose counted repetitions multiply to at most this.
     Atom(u64),
@@ -46,7 +46,7 @@ struct Translator<'s> {
     groups: usize,
     /// For each open group, the largest product so far in the group around it.
     open: Vec<u64>,
-    before: Before,
+    operand: Operand,
     /// The largest product of counted repetitions in the current group.
     max: u64,
 }
@@ -61,13 +61,13 @@ impl Translator<'_> {
                 self.out.push(')');
                 let inner = std::mem::replace(&mut self.max, self.open.pop()?);
                 self.max = self.max.max(inner);
-                self.before = Before::Atom(inner);
+                self.operand = Operand::Atom(inner);
                 return Some(());
             }
             '|' => {
                 self.skip(1);
                 self.out.push('|');
-                self.before = Before::Nothing;
+                self.operand = Operand::Nothing;
                 return Some(());
             }
             '*' | '+' | '?' => {
@@ -96,7 +96,7 @@ impl Translator<'_> {
                 class::push_literal(&mut self.out, char);
             }
         }
-        self.before = Before::Atom(1);
+        self.operand = Operand::Atom(1);
         Some(())
     }
 
@@ -106,7 +106,7 @@ impl Translator<'_> {
 
     /// Accepts a repetition operator, which must follow an item that is not repeated yet.
     fn repetition_operator(&mut self, times: u64) -> Option<()> {
-        let Before::Atom(inner) = self.before else {
+        let Operand::Atom(inner) = self.operand else {
             return None;
         };
         if self.rest.starts_with('?') {
@@ -118,7 +118,7 @@ impl Translator<'_> {
             return None;
         }
         self.max = self.max.max(product);
-        self.before = Before::Repetition(product);
+        self.operand = Operand::Repetition(product);
         Some(())
     }
 
@@ -162,7 +162,7 @@ impl Translator<'_> {
         self.out.push_str(sign);
         self.groups += usize::from(captures);
         self.open.push(std::mem::replace(&mut self.max, 1));
-        self.before = Before::Nothing;
+        self.operand = Operand::Nothing;
     }
 
     /// Translates flags, or the beginning of a group with flags, such as `(?i-s)` or `(?i-s:`.
@@ -200,7 +200,7 @@ impl Translator<'_> {
         if !text.is_empty() {
             self.out.extend(["(?", &text, ")"]);
         }
-        self.before = Before::Nothing;
+        self.operand = Operand::Nothing;
         Some(())
     }
 
@@ -219,13 +219,13 @@ impl Translator<'_> {
             _ => {
                 let len = class::escape(self.rest, &mut self.out, false)?;
                 self.skip(len);
-                self.before = Before::Atom(1);
+                self.operand = Operand::Atom(1);
                 return Some(());
             }
         };
         self.out.push_str(anchor);
         self.skip(2);
-        self.before = Before::Atom(1);
+        self.operand = Operand::Atom(1);
         Some(())
     }
 
@@ -237,7 +237,7 @@ impl Translator<'_> {
             class::push_literal(&mut self.out, char);
         }
         if !plain.is_empty() {
-            self.before = Before::Atom(1);
+            self.operand = Operand::Atom(1);
         }
         self.rest = rest;
     }

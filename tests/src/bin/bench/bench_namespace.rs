@@ -154,8 +154,8 @@ impl<'a> BenchNamespace<'a> {
         )
         .await;
         let has_certificate = async || {
-            let answer = http::get(pod.port(), "/v1/cert.pem").await;
-            answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
+            let response = http::get(pod.port(), "/v1/cert.pem").await;
+            response.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
         };
         while !has_certificate().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -299,9 +299,9 @@ pub async fn for_each_concurrent<T>(items: impl Iterator<Item = T>, work: impl A
 
 /// Returns the value of one of our metrics that has no labels.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
-    let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
+    let response = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");
-    let value = answer.lines().find_map(|line| line.strip_prefix(&start));
+    let value = response.lines().find_map(|line| line.strip_prefix(&start));
     value
         .expect("our controller exports the metric")
         .parse()

@@ -63,14 +63,14 @@ pub async fn flood(sizes: Sizes) {
         let quiet = time_new_objects(&bench, &load, seconds, &is_over).await;
         print_row(&cells(&format!("{}, quiet", implementation.name()), &quiet));
         is_over.set(false);
-        let answers = RefCell::new(std::collections::BTreeMap::new());
+        let responses = RefCell::new(std::collections::BTreeMap::new());
         let body = load.objects[0].to_document().to_string();
         let more = Load {
             objects: vec![with_name(&load.objects[0], "flooded")],
         };
         let (busy, ()) = tokio::join!(
             time_new_objects(&bench, &more, seconds, &is_over),
-            send_requests(pod.port(), &body, rate, &is_over, &answers)
+            send_requests(pod.port(), &body, rate, &is_over, &responses)
         );
         print_row(&cells(
             &format!("{}, flooded", implementation.name()),
@@ -80,7 +80,7 @@ pub async fn flood(sizes: Sizes) {
         println!(
             "| p99 grows {} | answers {:?} | | |",
             ratio(p99, before),
-            answers.borrow()
+            responses.borrow()
         );
         pod.stop();
     }
@@ -158,15 +158,15 @@ async fn send_requests(
     body: &str,
     per_second: usize,
     is_over: &Cell<bool>,
-    answers: &RefCell<std::collections::BTreeMap<String, usize>>,
+    responses: &RefCell<std::collections::BTreeMap<String, usize>>,
 ) {
     let mut clock =
         tokio::time::interval(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
     let mut running = tokio::task::JoinSet::new();
     for i in 0_u64.. {
         clock.tick().await;
-        while let Some(Ok(answer)) = running.try_join_next() {
-            *answers.borrow_mut().entry(answer).or_default() += 1;
+        while let Some(Ok(response)) = running.try_join_next() {
+            *responses.borrow_mut().entry(response).or_default() += 1;
         }
         if is_over.get() {
             return;
@@ -178,9 +178,9 @@ async fn send_requests(
         // A different client each time, because each client has its own limit.
         let caller = format!("X-Forwarded-For: 10.0.{}.{}\r\n", i / 250 % 250, i % 250);
         running.spawn(async move {
-            let answer = http::send(port, "POST", path, &caller, &body).await;
-            let code = |answer: String| answer.split(' ').nth(1).unwrap_or("none").to_owned();
-            answer.map_or("none".to_owned(), code)
+            let response = http::send(port, "POST", path, &caller, &body).await;
+            let code = |response: String| response.split(' ').nth(1).unwrap_or("none").to_owned();
+            response.map_or("none".to_owned(), code)
         });
     }
 }

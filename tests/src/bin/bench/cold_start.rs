@@ -50,22 +50,22 @@ pub async fn run(sizes: Sizes) {
         "1".into(),
         String::new(),
     ]);
-    for (implementation, took) in &without_limits {
+    for (implementation, times) in &without_limits {
         let cells = [
             implementation.name().into(),
-            time(took.secrets),
-            time(took.statuses),
-            ratio(took.statuses, floor),
-            ratio(took.statuses, without_limits[0].1.statuses),
+            time(times.secrets),
+            time(times.statuses),
+            ratio(times.statuses, floor),
+            ratio(times.statuses, without_limits[0].1.statuses),
         ];
         print_row(&cells);
     }
     print_head(&["restart", "until a new object's Secret exists", "to ours"]);
-    for (implementation, took) in &without_limits {
+    for (implementation, times) in &without_limits {
         let cells = [
             implementation.name().into(),
-            time(took.restart),
-            ratio(took.restart, without_limits[0].1.restart),
+            time(times.restart),
+            ratio(times.restart, without_limits[0].1.restart),
         ];
         print_row(&cells);
     }
@@ -75,12 +75,12 @@ pub async fn run(sizes: Sizes) {
         "restart",
         "cold start to ours",
     ]);
-    for (implementation, took) in &defaults {
+    for (implementation, times) in &defaults {
         print_row(&[
             implementation.name().into(),
-            time(took.secrets),
-            time(took.restart),
-            ratio(took.secrets, defaults[0].1.secrets),
+            time(times.secrets),
+            time(times.restart),
+            ratio(times.secrets, defaults[0].1.secrets),
         ]);
     }
 }

@@ -13,7 +13,7 @@ use tests::{binaries, many_secrets, upstream};
 use crate::report;
 use crate::sizes::Sizes;
 
-const SMALL: &str =
+const SMALL_SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2}\n";
 
 /// Measures the time from start to exit of the process, as a user sees it; the two programs take turns.
@@ -46,7 +46,7 @@ pub fn run(sizes: &Sizes) {
             report::ratio(upstreams, own),
         ]);
     };
-    compare("one small Secret", SMALL.to_owned(), runs);
+    compare("one small Secret", SMALL_SECRET.to_owned(), runs);
     compare(
         &format!("{secrets} Secrets in one input"),
         many_secrets::secrets(secrets),

@@ -45,7 +45,7 @@ pub async fn run(sizes: Sizes) {
         bench.create_all(&load).await;
         let start = Instant::now();
         let pod = bench.run(implementation, &[]).await;
-        let took = bench.wait_for_secrets(objects + other_secrets, start).await;
+        let duration = bench.wait_for_secrets(objects + other_secrets, start).await;
         bench.wait_until_synced(start).await;
         let (now, peak) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
         pod.stop();
@@ -53,7 +53,7 @@ pub async fn run(sizes: Sizes) {
         settle(&pod).await;
         let cells = [
             implementation.name().into(),
-            time(took),
+            time(duration),
             now,
             peak,
             mebibytes(pod.memory()),

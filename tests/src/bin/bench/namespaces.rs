@@ -71,23 +71,23 @@ pub async fn run(sizes: Sizes) {
             ]);
             continue;
         };
-        let mut took = Vec::new();
+        let mut durations = Vec::new();
         for name in ends {
             let api: Api<ApiSecret> = Api::namespaced(client.clone(), name);
             let secret = format!("s-{i}");
             while api.get_metadata_opt(&secret).await.unwrap().is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            took.push(start.elapsed());
+            durations.push(start.elapsed());
         }
         if implementation == Implementation::Ours {
-            ours = took[1];
+            ours = durations[1];
         }
         print_row(&[
             implementation.name().into(),
-            time(took[0]),
-            time(took[1]),
-            ratio(took[1], ours),
+            time(durations[0]),
+            time(durations[1]),
+            ratio(durations[1], ours),
         ]);
         pod.stop();
     }

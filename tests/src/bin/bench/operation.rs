@@ -44,26 +44,26 @@ pub fn new_key(size: KeySize) -> NewKey {
 /// Returns the median time of one operation on one core.
 pub fn time_unsealing(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     let sealed = sealed(pair, label);
-    let once = || {
+    let measure_once = || {
         let start = Instant::now();
         envelope::open(pair.private(), label, &sealed).expect("the value is sealed for this key");
         start.elapsed()
     };
-    let times: Vec<Duration> = (0..times).map(|_| once()).collect();
+    let times: Vec<Duration> = (0..times).map(|_| measure_once()).collect();
     percentile(&times, 50)
 }
 
 fn time_upstream(upstream: &Upstream, key: &NewKey, label: &Label, times: usize) -> Duration {
     let sealed = sealed(&key.pair, label);
     let pem = std::str::from_utf8(key.private_pem.expose()).unwrap();
-    let once = || {
+    let measure_once = || {
         let start = Instant::now();
         upstream
             .open_value(&[pem], label.as_bytes(), &sealed)
             .expect("the value is sealed for this key");
         start.elapsed()
     };
-    let times: Vec<Duration> = (0..times).map(|_| once()).collect();
+    let times: Vec<Duration> = (0..times).map(|_| measure_once()).collect();
     percentile(&times, 50)
 }
 

@@ -41,12 +41,12 @@ pub async fn run(sizes: Sizes) {
         bench.create_all(load).await;
         let start = Instant::now();
         let pod = bench.run(Implementation::Ours, &[]).await;
-        let took = bench.wait_for_secrets(objects, start).await;
+        let duration = bench.wait_for_secrets(objects, start).await;
         bench.wait_until_synced(start).await;
         let operations = metric(&pod, "private_key_operations_total").await;
         print_row(&[
             name.into(),
-            time(took),
+            time(duration),
             format!("{:.2}", operations / item_count),
         ]);
         // A new version of each object, sealed for the same key.
@@ -86,10 +86,10 @@ pub async fn run(sizes: Sizes) {
     bench.create_all(&plain).await;
     let start = Instant::now();
     let pod = bench.run(Implementation::Upstream, &[]).await;
-    let took = bench.wait_for_secrets(objects, start).await;
+    let duration = bench.wait_for_secrets(objects, start).await;
     print_row(&[
         Implementation::Upstream.name().into(),
-        time(took),
+        time(duration),
         "not reported".into(),
     ]);
     pod.stop();

@@ -18,7 +18,7 @@ pub async fn run(sizes: Sizes) {
     let body = load.objects[0].to_document().to_string();
     let plane = ControlPlane::start().await;
     print_head(&["", "time", "requests a second"]);
-    let mut took: Vec<Duration> = Vec::new();
+    let mut durations: Vec<Duration> = Vec::new();
     for implementation in [Implementation::Ours, Implementation::Upstream] {
         let bench = BenchNamespace::new(&plane, &keys).await;
         let limits = ["--rate-limit=100000", "--rate-limit-burst=100000"];
@@ -28,18 +28,18 @@ pub async fn run(sizes: Sizes) {
         let rotate = async |_| {
             // Our controller rejects some requests when more are waiting than it can serve in two seconds.
             loop {
-                let answer = http::send(port, "POST", "/v1/rotate", "", &body)
+                let response = http::send(port, "POST", "/v1/rotate", "", &body)
                     .await
                     .unwrap();
-                match answer.split(' ').nth(1) {
+                match response.split(' ').nth(1) {
                     Some("200") => return,
                     Some("429") => {}
-                    _ => panic!("{answer}"),
+                    _ => panic!("{response}"),
                 }
             }
         };
         for_each_concurrent(0..requests, rotate).await;
-        took.push(start.elapsed());
+        durations.push(start.elapsed());
         let rate = requests as f64 / start.elapsed().as_secs_f64();
         print_row(&[
             implementation.name().into(),
@@ -48,6 +48,6 @@ pub async fn run(sizes: Sizes) {
         ]);
         pod.stop();
     }
-    let ratio = took[1].as_secs_f64() / took[0].as_secs_f64();
+    let ratio = durations[1].as_secs_f64() / durations[0].as_secs_f64();
     println!("\nours: {ratio:.2} × upstream's rate, on half of the processors at most");
 }

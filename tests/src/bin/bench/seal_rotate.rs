@@ -102,12 +102,12 @@ pub async fn run(sizes: Sizes) {
 
     let floor = estimate_floor(&old[0], files * items);
     print_head(&["", "time", "upstream's loop / ours", "ours / floor"]);
-    let row = |name: &str, took: Duration| {
+    let row = |name: &str, duration: Duration| {
         print_row(&[
             name.to_owned(),
-            time(took),
-            ratio(upstreams, took),
-            ratio(took, floor),
+            time(duration),
+            ratio(upstreams, duration),
+            ratio(duration, floor),
         ]);
     };
     row("floor: items ÷ operations per second of all cores", floor);

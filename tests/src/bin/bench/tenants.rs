@@ -20,7 +20,7 @@ use crate::sizes::Sizes;
 /// Time between two new objects of the quiet tenant.
 const OBJECT_INTERVAL: Duration = Duration::from_millis(500);
 /// The maximum cost of the templates of one object: seven and a half seconds of keys, a second of hashes.
-const COSTLY: &str =
+const COSTLY_TEMPLATE: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
 /// Number of well-formed values that no key can unseal.
 const WRONG_ITEMS: usize = 300;
@@ -43,7 +43,7 @@ pub async fn run(sizes: Sizes) {
     .await;
     let namespaces_arg = format!("--additional-namespaces={}", names.join(","));
     let pod = bench.run(Implementation::Ours, &[&namespaces_arg]).await;
-    let quiet = Quiet {
+    let quiet = QuietTenant {
         secrets: Api::namespaced(plane.admin(), "quiet"),
         sealed: Api::namespaced(plane.admin(), "quiet"),
         object: load.objects[0].clone(),
@@ -92,13 +92,13 @@ fn cells(name: &str, times: &[Duration]) -> Vec<String> {
     ]
 }
 
-struct Quiet {
+struct QuietTenant {
     secrets: Api<ApiSecret>,
     sealed: Api<SealedSecret>,
     object: SealedSecret,
 }
 
-impl Quiet {
+impl QuietTenant {
     /// Creates objects one after the other; returns the time until each has its Secret.
     async fn time_objects(&self, stem: &str, seconds: usize) -> Vec<Duration> {
         let end = Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap());
@@ -139,7 +139,7 @@ async fn create_namespace(plane: &ControlPlane, name: &str) {
 /// Returns a copy with a template of the maximum allowed cost.
 fn with_costly_template(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
-    object.spec.template.data = Some([("t".to_owned(), Some(COSTLY.to_owned()))].into());
+    object.spec.template.data = Some([("t".to_owned(), Some(COSTLY_TEMPLATE.to_owned()))].into());
     object
 }
 

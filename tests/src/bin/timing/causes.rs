@@ -61,9 +61,9 @@ pub(crate) fn compare_in_process(count: usize) -> Vec<(String, Comparison)> {
     let open = |value: &[u8]| time(|| ring.open(&label, value, &[]).is_ok());
     let values = failing_values();
     let (first, others) = values.split_first().expect("there are several");
-    let against_first = |(name, value): &(&str, Vec<u8>)| {
+    let compare_with_first = |(name, value): &(&str, Vec<u8>)| {
         let comparison = compare(count, || open(&first.1), || open(value));
         (format!("{} and {name}", first.0), comparison)
     };
-    others.iter().map(against_first).collect()
+    others.iter().map(compare_with_first).collect()
 }

@@ -70,17 +70,17 @@ fn measure(port: u16, count: usize) -> Vec<(String, Comparison)> {
         .map(|(name, value)| (*name, body(value)))
         .collect();
     let time_request = |body: &String| -> Duration {
-        let mut answer = String::new();
-        let took = time(|| answer = send(port, "POST /v1/verify", body));
-        assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
-        took
+        let mut response = String::new();
+        let duration = time(|| response = send(port, "POST /v1/verify", body));
+        assert!(response.starts_with("HTTP/1.1 409 "), "{response}");
+        duration
     };
     let (first, others) = bodies.split_first().expect("there are several");
-    let against_first = |(name, body): &(&str, String)| {
+    let compare_with_first = |(name, body): &(&str, String)| {
         let comparison = compare(count, || time_request(&first.1), || time_request(body));
         (format!("{} and {name}", first.0), comparison)
     };
-    others.iter().map(against_first).collect()
+    others.iter().map(compare_with_first).collect()
 }
 
 fn body(value: &[u8]) -> String {
@@ -101,7 +101,7 @@ fn send(port: u16, request_line: &str, body: &str) -> String {
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }

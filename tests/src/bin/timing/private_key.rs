@@ -39,9 +39,9 @@ pub(crate) fn compare_chosen_blocks(count: usize) -> Vec<(String, Comparison)> {
         shared::random::system().fill_bytes(&mut block[1..]);
         open(&block)
     };
-    let against_random = |(name, block): &(&str, [u8; BLOCK_LEN])| {
+    let compare_with_random = |(name, block): &(&str, [u8; BLOCK_LEN])| {
         let comparison = compare(count, random, || open(block));
         (format!("any number and {name}"), comparison)
     };
-    chosen_blocks().iter().map(against_random).collect()
+    chosen_blocks().iter().map(compare_with_random).collect()
 }
