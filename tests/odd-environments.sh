@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The command line in odd environments: odd-environments.sh SEAL KUBESEAL
+# Tests the command line in odd environments: odd-environments.sh SEAL KUBESEAL
 # Full disks, read-only and unreadable folders, closed descriptors, limits, work trees, submodules, odd names. Needs git and
-# unshare (util-linux). Prints a line for each case, and exits with 1 if one fails or cannot be tried.
+# unshare (util-linux). Prints a line for each case, and exits with 1 if a case fails. Cases with another user need root.
 set -uo pipefail
 seal=$(realpath "$1") kubeseal=$(realpath "$2")
 fixtures=$(realpath "$(dirname "$0")/../kubeseal-rs/tests/seal/fixtures")
@@ -14,21 +14,23 @@ printf '[user]\nname = a\nemail = a@b\n[protocol "file"]\nallow = always\n[init]
 cp "$fixtures"/{cert,key,other}.pem .
 failed=0
 
-# try NAME EXIT-CODE TEXT COMMAND: the command ends so, says this, and leaves no temporary file.
+# try NAME EXIT-CODE TEXT COMMAND: checks that the command exits with this code, prints this text, and leaves no temporary
+# file.
 try() {
-    local name=$1 code=$2 text=$3 said ended left
+    local name=$1 code=$2 text=$3 output status temporary
     shift 3
-    said=$(timeout 60 bash -c "$*" 2>&1 </dev/null)
-    ended=$?
-    left=$(find "$work" -name '.seal-*.tmp' 2>/dev/null | head -n 1)
-    if [ "$ended" = "$code" ] && [[ $said == *"$text"* ]] && [ -z "$left" ]; then
+    output=$(timeout 60 bash -c "$*" 2>&1 </dev/null)
+    status=$?
+    temporary=$(find "$work" -name '.seal-*.tmp' 2>/dev/null | head -n 1)
+    if [ "$status" = "$code" ] && [[ $output == *"$text"* ]] && [ -z "$temporary" ]; then
         echo "ok    $name"
     else
-        echo "FAIL  $name: exit $ended, want $code with \"$text\"${left:+; $left is left}: ${said:0:300}"
+        echo "FAIL  $name: exit code $status, expected $code with \"$text\"${temporary:+; the command left $temporary}: ${output:0:300}"
         failed=1
     fi
 }
-same() { # same NAME FILE FILE
+# same NAME FILE FILE: checks that the files are equal.
+same() {
     if cmp -s "$2" "$3"; then echo "ok    $1"; else echo "FAIL  $1: $2 and $3 differ" && failed=1; fi
 }
 
@@ -55,29 +57,29 @@ try 'stdin is closed' 2 '--allow-empty' "$seal set db.yaml a --cert cert.pem <&-
 try 'stdin is /dev/null' 2 '--allow-empty' "$seal set db.yaml a --cert cert.pem </dev/null"
 try 'stdin is empty' 2 '--allow-empty' "printf '' | $seal set db.yaml a --cert cert.pem"
 try 'stderr is closed' 0 '' "$create 2>&-"
-try 'stdout of a pipe that ended' 0 '' "$create | true"
-same 'nothing of it changed the file' db.yaml before.yaml
+try 'stdout is a closed pipe' 0 '' "$create | true"
+same 'no case with closed descriptors changed the file' db.yaml before.yaml
 
 # Limits
-try 'no file may grow' 2 'cannot write' "ulimit -f 0; $seal set db.yaml b --generate --cert cert.pem"
+try 'a file size limit of 0' 2 'cannot write' "ulimit -f 0; $seal set db.yaml b --generate --cert cert.pem"
 try 'few open files' 0 'shop/db' "ulimit -n 16; $seal view db.yaml"
 try 'no locked memory' 0 'shop/db' "ulimit -l 0; $seal view --reveal --key key.pem db.yaml"
-same 'nothing of it changed the file either' db.yaml before.yaml
+same 'no case with limits changed the file' db.yaml before.yaml
 
 # Folders that cannot be read, for a user who is not root
 mkdir -p tree/a tree/closed tree/z
 for folder in a closed z; do cp db.yaml "tree/$folder/"; done
 chmod 000 tree/closed
-nobody=''
+as_nobody=''
 if [ "$(id -u)" = 0 ]; then
     cp "$seal" ./seal
     chmod -R o+rX . 2>/dev/null
     chmod 000 tree/closed
-    nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'
+    as_nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'
 fi
-plain=$([ -n "$nobody" ] && echo ./seal || echo "$seal")
-try 'an unreadable folder beside others: view' 2 'tree/z/db.yaml' "$nobody $plain view tree"
-try 'an unreadable folder is named' 2 'tree/closed' "$nobody $plain lint tree"
+plain=$([ -n "$as_nobody" ] && echo ./seal || echo "$seal")
+try 'an unreadable folder beside others: view' 2 'tree/z/db.yaml' "$as_nobody $plain view tree"
+try 'an unreadable folder is named' 2 'tree/closed' "$as_nobody $plain lint tree"
 chmod 755 tree/closed
 
 # Git
@@ -87,28 +89,28 @@ git init -q inner && cp db.yaml inner/ && git -C inner add -A && git -C inner co
 git init -q outer && git -C outer submodule --quiet add ../inner sub && git -C outer commit -qm x
 git -C inner worktree add -q ../linked
 try 'a change in a submodule' 0 'b added' "$seal set outer/sub/db.yaml b --generate --cert cert.pem && cd outer/sub && $seal diff"
-try 'the same from the outer repository' 2 'another repository' "cd outer && $seal diff sub/db.yaml"
+try 'a change in a submodule, from the outer repository' 2 'another repository' "cd outer && $seal diff sub/db.yaml"
 try 'a change in a linked work tree' 0 'b added' "$seal set linked/db.yaml b --generate --cert cert.pem && cd linked && $seal diff"
-# `safe.directory` does not apply: `git` is never run, and nothing that a configuration names is executed.
-if [ -n "$nobody" ]; then
+# `safe.directory` does not matter: seal never runs `git`, and executes nothing that a Git configuration names.
+if [ -n "$as_nobody" ]; then
     cp -r inner foreign
     printf 'apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\nstringData: {a: b}\n' >foreign/plain.yaml
     git -C foreign add plain.yaml
     chmod -R o+rX foreign
-    try 'a repository of another user: diff' 0 'no sealed item changed' "cd foreign && $nobody ../seal diff db.yaml"
-    try 'a repository of another user: view' 0 'shop/db' "cd foreign && $nobody ../seal view db.yaml"
-    try 'a repository of another user: lint --staged' 1 'plain.yaml' "cd foreign && $nobody ../seal lint --staged"
+    try 'a repository of another user: diff' 0 'no sealed item changed' "cd foreign && $as_nobody ../seal diff db.yaml"
+    try 'a repository of another user: view' 0 'shop/db' "cd foreign && $as_nobody ../seal view db.yaml"
+    try 'a repository of another user: lint --staged' 1 'plain.yaml' "cd foreign && $as_nobody ../seal lint --staged"
 else
-    echo 'not tried: a repository of another user, which takes root'
+    echo 'skipped: a repository of another user (needs root)'
 fi
 
 # Names
 odd=$'line\nbreak \e[2K "quoted" \u202e.yaml'
 cp db.yaml "$odd"
-try 'a name that steers a terminal' 0 'line\nbreak' "$seal view ./line*"
+try 'a name with terminal control sequences' 0 'line\nbreak' "$seal view ./line*"
 bytes=$'bytes\xff.yaml'
 cp db.yaml "$bytes"
-try 'a name that is no text' 0 'b added' "$seal set ./bytes* b --generate --cert cert.pem"
+try 'a name that is not UTF-8' 0 'b added' "$seal set ./bytes* b --generate --cert cert.pem"
 cp db.yaml -- --name.yaml
 try 'a name that begins with dashes' 0 'shop/db' "$seal view -- --name.yaml"
 long=$(printf 'n%.0s' {1..240}).yaml

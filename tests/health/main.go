@@ -1,6 +1,5 @@
-// Judges custom resources as Argo CD and Flux do: reads JSON objects from stdin, one to a line, and
-// prints for each the verdict of the Lua rule in the file that the argument names, and that of
-// kstatus.
+// Evaluates custom resources as Argo CD and Flux do: reads JSON objects from stdin, one per line, and prints
+// for each object the verdict of the Lua rule in the file that the argument names, and the verdict of kstatus.
 package main
 
 import (
@@ -53,7 +52,7 @@ func judge(rule string, line []byte) (verdict, error) {
 	return verdict{Argo: argo, Message: message, Kstatus: result.Status.String()}, err
 }
 
-// As Argo CD runs its rules: the object is the global `obj`, the answer a table.
+// run evaluates a rule as Argo CD does: the object is the global `obj`, and the result is a table.
 func run(rule string, object map[string]any) (string, string, error) {
 	state := lua.NewState()
 	defer state.Close()

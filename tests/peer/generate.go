@@ -14,8 +14,8 @@ import (
 	"github.com/bitnami-labs/sealed-secrets/pkg/crypto"
 )
 
-// generation says which key pair to make. Bits of 0 means an elliptic-curve key, which Sealed Secrets must
-// refuse.
+// generation contains the parameters of a key pair to generate. If Bits is 0, it is an elliptic-curve key,
+// which Sealed Secrets must refuse.
 type generation struct {
 	Bits       int    `json:"bits"`
 	NotBefore  int64  `json:"not_before"` // seconds since 1970
@@ -23,7 +23,7 @@ type generation struct {
 	CommonName string `json:"common_name"`
 }
 
-// generated holds one key pair in each of the forms that tests feed to a reader.
+// generated contains a key pair in each format that Sealed Secrets has to read.
 type generated struct {
 	PKCS1       string `json:"pkcs1"` // PEM; SEC 1 for elliptic curves
 	PKCS8       string `json:"pkcs8"` // PEM

@@ -1,4 +1,4 @@
-// Command peer offers the Go implementation of Sealed Secrets to tests in other languages.
+// Command peer offers upstream's Go implementation of Sealed Secrets to tests in other languages.
 //
 // It reads one JSON request per line on standard input and answers each with one JSON line on
 // standard output, in order. Bytes travel as base64. It ends when its input ends.
@@ -19,8 +19,8 @@ func main() {
 	}
 }
 
-// serve answers until the input ends. A failed operation is an answer; only a request that is no
-// JSON, or a pipe that breaks, ends the service.
+// serve answers requests until the input ends. The error of an operation is an answer; serve returns an error
+// only if a request is not JSON or a pipe breaks.
 func serve(in io.Reader, out io.Writer) error {
 	requests := json.NewDecoder(bufio.NewReaderSize(in, 1<<20))
 	answers := json.NewEncoder(out)

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// sealSecret answers with the SealedSecret that the peer makes, in the wanted format.
+// sealSecret returns the SealedSecret that upstream creates, in the requested format.
 func sealSecret(r *request) (answer, error) {
 	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
 	if err != nil {
@@ -28,10 +28,10 @@ func sealSecret(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return written(sealed, v1alpha1.SchemeGroupVersion, r.Format)
+	return encoded(sealed, v1alpha1.SchemeGroupVersion, r.Format)
 }
 
-// unseal answers with the Secret that the peer makes, in the wanted format.
+// unseal returns the Secret that upstream creates, in the requested format.
 func unseal(r *request) (answer, error) {
 	keys, err := privateKeys(r.Keys)
 	if err != nil {
@@ -45,12 +45,12 @@ func unseal(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return written(secret, v1.SchemeGroupVersion, r.Format)
+	return encoded(secret, v1.SchemeGroupVersion, r.Format)
 }
 
-// parse reads one YAML or JSON document with the parsers the peer uses. Without a kind the answer
-// is the document as JSON with sorted keys and every digit of its numbers; with one, the document
-// went through that kind's Go type.
+// parse parses one YAML or JSON document with upstream's parsers. Without a kind, it returns the document as
+// JSON with sorted keys and all digits of the numbers. With a kind, it converts the document through the Go
+// type of the kind.
 func parse(r *request) (answer, error) {
 	if r.Kind == "" {
 		text, err := canonical(r.Text)
@@ -80,7 +80,7 @@ func canonical(text []byte) ([]byte, error) {
 	return json.Marshal(generic)
 }
 
-// encode writes an object, given as JSON, the way the peer encodes it.
+// encode returns an object, which the request contains as JSON, in upstream's encoding.
 func encode(r *request) (answer, error) {
 	switch r.Kind {
 	case "Secret":
@@ -88,13 +88,13 @@ func encode(r *request) (answer, error) {
 		if err := json.Unmarshal(r.Text, &secret); err != nil {
 			return answer{}, err
 		}
-		return written(&secret, v1.SchemeGroupVersion, r.Format)
+		return encoded(&secret, v1.SchemeGroupVersion, r.Format)
 	case "SealedSecret":
 		var sealed v1alpha1.SealedSecret
 		if err := json.Unmarshal(r.Text, &sealed); err != nil {
 			return answer{}, err
 		}
-		return written(&sealed, v1alpha1.SchemeGroupVersion, r.Format)
+		return encoded(&sealed, v1alpha1.SchemeGroupVersion, r.Format)
 	default:
 		return answer{}, fmt.Errorf("cannot encode kind %q", r.Kind)
 	}
@@ -111,9 +111,9 @@ func targetFor(kind string) (any, error) {
 	}
 }
 
-// written is the peer's encoding: its pretty encoder for JSON, its YAML encoder otherwise, without
-// the frame that kubeseal prints around it (a final line end for JSON, a leading `---` for YAML).
-func written(object runtime.Object, version runtime.GroupVersioner, format string) (answer, error) {
+// encoded encodes an object as upstream does: with its pretty encoder for JSON and its YAML encoder otherwise,
+// without the text that kubeseal prints around it (a final newline for JSON, a leading `---` for YAML).
+func encoded(object runtime.Object, version runtime.GroupVersioner, format string) (answer, error) {
 	media := runtime.ContentTypeJSON
 	if format == "yaml" {
 		media = runtime.ContentTypeYAML

@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// request names an operation and carries its arguments; each operation reads only its own.
+// request contains the name of an operation and its arguments. Each operation reads only its own arguments.
 type request struct {
 	Op string `json:"op"`
 
@@ -17,7 +17,7 @@ type request struct {
 	Generate generation `json:"generate,omitzero"`
 }
 
-// answer holds the results of the operation, or only an error.
+// answer contains the results of an operation, or only an error.
 type answer struct {
 	Error string `json:"error,omitempty"`
 

@@ -38,7 +38,7 @@ func fingerprint(r *request) (answer, error) {
 	return answer{Fingerprint: text}, err
 }
 
-// privateKeys gives the keys in the form the peer wants them: by fingerprint.
+// privateKeys parses private keys; returns them by fingerprint, as upstream expects them.
 func privateKeys(pems []string) (map[string]*rsa.PrivateKey, error) {
 	keys := map[string]*rsa.PrivateKey{}
 	for _, text := range pems {

@@ -9,26 +9,30 @@ use std::sync::OnceLock;
 
 /// Returns the path of the controller.
 pub fn controller() -> PathBuf {
-    built("controller")
+    program_path("controller")
 }
 
 /// Returns the path of `kubeseal`.
 pub fn kubeseal() -> PathBuf {
-    built("kubeseal")
+    program_path("kubeseal")
 }
 
 /// Returns the path of `seal`.
 pub fn seal() -> PathBuf {
-    built("seal")
+    program_path("seal")
 }
 
 /// Builds all programs on the first call in a process; Cargo itself serializes parallel processes.
-fn built(name: &str) -> PathBuf {
+fn program_path(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let program = FOLDER
         .get_or_init(|| env::var_os("SEALED_SECRETS_PROGRAMS").map_or_else(build, PathBuf::from))
         .join(format!("{name}{}", env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "cargo built no {}", program.display());
+    assert!(
+        program.exists(),
+        "cargo did not build {}",
+        program.display()
+    );
     program
 }
 
@@ -60,8 +64,8 @@ fn build() -> PathBuf {
 fn profile_folder() -> PathBuf {
     let program = env::current_exe().unwrap();
     let folder = program.parent().unwrap();
-    let nested = folder.ends_with("deps") || folder.ends_with("examples");
-    if nested {
+    let is_nested = folder.ends_with("deps") || folder.ends_with("examples");
+    if is_nested {
         folder.parent().unwrap()
     } else {
         folder
@@ -69,8 +73,8 @@ fn profile_folder() -> PathBuf {
     .to_owned()
 }
 
-/// Returns the profile of a folder. Cargo names the folder of the profile `dev` `debug`, and every other like
-/// the profile.
+/// Returns the profile of a folder. Cargo names the folder of the profile `dev` `debug`, and every other folder like
+/// its profile.
 fn profile_name(folder: &Path) -> &str {
     match folder.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",

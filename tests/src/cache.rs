@@ -12,7 +12,7 @@ pub(crate) fn folder() -> PathBuf {
     fs::create_dir_all(&folder).unwrap_or_else(|error| {
         panic!(
             "cannot create the folder {} for built test programs: {error}; \
-             set SEALED_SECRETS_TEST_CACHE to a folder that can be written",
+             set SEALED_SECRETS_TEST_CACHE to a writable folder",
             folder.display()
         )
     });
@@ -20,15 +20,15 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 fn user_cache() -> PathBuf {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
-    set("XDG_CACHE_HOME")
+    let nonempty_variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+    nonempty_variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
-        .or_else(|| set("HOME").map(|home| Path::new(&home).join(".cache")))
+        .or_else(|| nonempty_variable("HOME").map(|home| Path::new(&home).join(".cache")))
         .unwrap_or_else(env::temp_dir)
 }
 
 /// Locks the file `path` until the value is dropped; calls `on_wait` if another process holds the lock. The
-/// operating system releases the lock when the process dies for any reason.
+/// operating system releases the lock when the process ends for any reason.
 pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
     let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if file.try_lock().is_err() {

@@ -1,4 +1,4 @@
-//! Our controller as a process that works on a cluster, as a service account with the rights of Bitnami's
+//! Our controller as a process that works on a cluster, with a service account that has the rights of Bitnami's
 //! controller.
 
 use std::path::Path;
@@ -31,7 +31,7 @@ impl ClusterController {
     /// cluster.
     ///
     /// # Panics
-    /// Panics with its log, if it does not become ready.
+    /// Panics with the log if the controller does not become ready.
     pub async fn start(plane: &ControlPlane, namespace: &Namespace<'_>, args: &[&str]) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         Self::start_with(&kubeconfig, namespace.name(), args).await
@@ -55,7 +55,7 @@ impl ClusterController {
         controller
     }
 
-    /// Like [`Self::spawn`], in the Pod with that uid.
+    /// Like [`Self::spawn`], as in the Pod with this uid.
     pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(command.env("POD_UID", uid));
@@ -64,7 +64,7 @@ impl ClusterController {
         }
     }
 
-    /// Like [`Self::start_with`], without waiting.
+    /// Like [`Self::start_with`], but does not wait until the controller is ready.
     pub fn spawn(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
         let process = Logged::spawn(&mut command).expect("/bin/sh exists");
@@ -96,7 +96,7 @@ impl ClusterController {
     /// # Panics
     /// Panics if there is no response.
     pub async fn get(&self, path: &str) -> String {
-        let port = self.port().expect("it is ready");
+        let port = self.port().expect("the controller is ready");
         http::get(port, path).await.expect("a response")
     }
 
@@ -105,9 +105,9 @@ impl ClusterController {
     /// # Panics
     /// Panics if there is no response.
     pub async fn scrape(&self) -> String {
-        let port = self.metrics_port().expect("it serves metrics");
-        let answer = http::get(port, "/metrics").await.expect("a response");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let port = self.metrics_port().expect("the controller serves metrics");
+        let response = http::get(port, "/metrics").await.expect("a response");
+        let (head, body) = response.split_once("\r\n\r\n").expect("HTTP");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         body.to_owned()
     }
@@ -134,15 +134,15 @@ impl ClusterController {
 
     /// Waits until the log contains this text.
     pub async fn logs(&mut self, text: &str) {
-        let found = |log: &str| log.contains(text).then_some(());
-        let what = format!("the log contains {text:?}");
-        self.process.wait_for_log(&what, found).await;
+        let find = |log: &str| log.contains(text).then_some(());
+        let description = format!("the log contains {text:?}");
+        self.process.wait_for_log(&description, find).await;
     }
 
     /// Waits until the controller's initial sync is complete.
     ///
     /// # Panics
-    /// Panics with its log, if it does not become ready.
+    /// Panics with the log if the controller does not become ready.
     pub async fn become_ready(&mut self) {
         let mut ended = None;
         patience::until("the controller is ready", async || {
@@ -162,8 +162,8 @@ impl ClusterController {
     }
 }
 
-fn port_after(log: &str, args: &str) -> Option<u16> {
-    let (_, rest) = log.split_once(args)?;
+fn port_after(log: &str, message: &str) -> Option<u16> {
+    let (_, rest) = log.split_once(message)?;
     let address = rest.lines().next()?;
     address.rsplit_once(':')?.1.trim_matches('"').parse().ok()
 }
@@ -193,6 +193,6 @@ fn command(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Command {
 }
 
 async fn is_ready(port: u16) -> bool {
-    let answer = http::get(port, "/readyz").await;
-    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    let response = http::get(port, "/readyz").await;
+    response.is_ok_and(|response| response.starts_with("HTTP/1.1 200 "))
 }

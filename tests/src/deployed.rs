@@ -22,7 +22,7 @@ pub enum Program {
     /// Our controller, built here.
     Ours,
     /// Bitnami's controller.
-    Upstreams,
+    Upstream,
     /// `/usr/local/bin/controller` in this root, as the user 1001, with only `/tmp` writable.
     InRoot(PathBuf),
 }
@@ -30,10 +30,10 @@ pub enum Program {
 impl Deployed {
     /// Starts the controller, waits until it is ready, and routes the Service of the same name to it.
     ///
-    /// All processes share this machine's ports, so the last arguments set its own.
+    /// All processes share this machine's ports, so additional arguments set ports of the controller's own.
     pub async fn start(plane: &ControlPlane, home: &str, name: &str, program: Program) -> Self {
         let path = match program {
-            Program::Upstreams => "/healthz",
+            Program::Upstream => "/healthz",
             Program::Ours | Program::InRoot(_) => "/readyz",
         };
         let mut deployed = Self::start_without_waiting(plane, home, name, program).await;
@@ -51,17 +51,17 @@ impl Deployed {
     ) -> Self {
         let namespace = plane.existing(home);
         let deployment = namespace.api::<Deployment>().get(name).await;
-        let deployment = deployment.expect("it is installed");
+        let deployment = deployment.expect("the Deployment is installed");
         let pod = deployment.spec.and_then(|spec| spec.template.spec);
-        let pod = pod.expect("the API server demands it");
+        let pod = pod.expect("the API server requires a Pod template");
         let port = http::free_port();
         let args = args(&pod.containers[0], port);
         let variables = variables(&pod.containers[0], home, name);
         let account = pod.service_account_name.as_deref().unwrap_or("default");
         let root = match program {
-            Program::Ours => pod::Root::Ours(binaries::controller()),
-            Program::Upstreams => pod::Root::Ours(upstream::upstream_controller()),
-            Program::InRoot(root) => pod::Root::Another(root),
+            Program::Ours => pod::Root::Host(binaries::controller()),
+            Program::Upstream => pod::Root::Host(upstream::upstream_controller()),
+            Program::InRoot(root) => pod::Root::Image(root),
         };
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let pod = Pod::spawn(plane, &namespace, account, root, &args, &variables).await;
@@ -71,10 +71,14 @@ impl Deployed {
     async fn wait_until_ready(&mut self, path: &str) {
         until(&format!("{path} returns 200"), async || {
             let ended = self.pod.ended();
-            assert!(ended.is_none(), "it exited early:\n{}", self.pod.log());
-            let answer = http::get(self.port, path).await;
-            answer
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            assert!(
+                ended.is_none(),
+                "the controller exited early:\n{}",
+                self.pod.log()
+            );
+            let response = http::get(self.port, path).await;
+            response
+                .is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
                 .then_some(())
         })
         .await;
@@ -107,8 +111,8 @@ fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, Stri
     let variables = container.env.iter().flatten();
     variables
         .map(|variable| {
-            let given = variable.value.clone();
-            let value = given.or_else(|| value(variable));
+            let literal = variable.value.clone();
+            let value = literal.or_else(|| value(variable));
             (variable.name.clone(), value.unwrap_or_default())
         })
         .collect()
@@ -116,7 +120,7 @@ fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, Stri
 
 fn args(container: &Container, port: u16) -> Vec<String> {
     assert_eq!(container.command, Some(vec!["controller".to_owned()]));
-    let own = [
+    let port_args = [
         format!("--listen-addr=127.0.0.1:{port}"),
         "--listen-metrics-addr=127.0.0.1:0".to_owned(),
     ];
@@ -125,6 +129,6 @@ fn args(container: &Container, port: u16) -> Vec<String> {
         .iter()
         .flatten()
         .cloned()
-        .chain(own)
+        .chain(port_args)
         .collect()
 }

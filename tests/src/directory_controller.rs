@@ -1,4 +1,4 @@
-//! Our controller as a process on its own folder.
+//! Our controller as a process that works on a folder of its own.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -27,7 +27,7 @@ impl DirectoryController {
     /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
     ///
     /// # Panics
-    /// Panics with its log, if it exits first.
+    /// Panics with its log if it exits first.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
@@ -47,7 +47,7 @@ impl DirectoryController {
             .args(args)
             .stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("/bin/sh exists");
-        let log = process.stdout().expect("it was piped");
+        let log = process.stdout().expect("stdout is piped");
         let port = port_from(log);
         wait_until_ready(port);
         Self {
@@ -62,13 +62,13 @@ impl DirectoryController {
         self.port
     }
 
-    /// Returns the controller's folder.
+    /// Returns the folder that the controller works on.
     pub fn folder(&self) -> PathBuf {
         self.scratch.path().to_owned()
     }
 }
 
-/// Waits for the first key: the controller listens before it has generated it.
+/// Waits until the controller is ready: it listens before it has generated its first key.
 fn wait_until_ready(port: u16) {
     let deadline = Instant::now() + patience::LIMIT;
     while !is_ready(port).unwrap_or(false) {
@@ -83,23 +83,23 @@ fn wait_until_ready(port: u16) {
 fn is_ready(port: u16) -> io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response.starts_with("HTTP/1.1 200 "))
 }
 
 /// Returns the port from the log line with the address. Continues to read the log on a thread, so that the controller
 /// never blocks on a full pipe.
 fn port_from(log: ChildStdout) -> u16 {
     let mut lines = BufReader::new(log).lines().map_while(Result::ok);
-    let mut seen = Vec::new();
+    let mut log_lines = Vec::new();
     let port = lines.by_ref().find_map(|line| {
         let address = line
             .split_once(SERVING)
             .map(|(_, address)| address.to_owned());
-        seen.push(line);
+        log_lines.push(line);
         address?.rsplit_once(':')?.1.trim_matches('"').parse().ok()
     });
     thread::spawn(move || lines.for_each(drop));
-    port.unwrap_or_else(|| panic!("the controller exited early:\n{}", seen.join("\n")))
+    port.unwrap_or_else(|| panic!("the controller exited early:\n{}", log_lines.join("\n")))
 }

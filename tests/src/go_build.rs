@@ -20,7 +20,7 @@ pub type Stamp<'a> = (&'a str, &'a str);
 /// otherwise builds it, with progress on stderr. Parallel test processes build it only once.
 ///
 /// # Panics
-/// Panics with a message for the user, if Go is missing or the build fails.
+/// Panics with a message for the user if Go is missing or the build fails.
 pub fn build(source_dir: &Path, package: &str, output_name: &str) -> PathBuf {
     build_stamped(source_dir, package, output_name, &[])
 }
@@ -44,7 +44,7 @@ pub fn build_stamped(
 /// Like [`build`], but builds the tests of a package, which may be a dependency of the module.
 ///
 /// # Panics
-/// As [`build`].
+/// Panics like [`build`].
 pub fn build_tests(source_dir: &Path, package: &str, tag: &str, output_name: &str) -> PathBuf {
     let mut arguments = arguments(package, &[]);
     arguments.insert(0, "-c".to_owned());
@@ -105,7 +105,7 @@ fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    add(&go.unwrap_or_else(|error| missing(&error)).stdout);
+    add(&go.unwrap_or_else(|error| panic_without_go(&error)).stdout);
     for argument in arguments {
         add(argument.as_bytes());
     }
@@ -138,8 +138,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns a command for Go in `source_dir`, without cgo: it needs no C compiler, and the program runs on any
-/// system.
+/// Returns a command for Go in `source_dir`, without cgo, so that the build needs no C compiler and the program runs on
+/// any system.
 fn go(source_dir: &Path) -> Command {
     let mut command = Command::new("go");
     command
@@ -149,15 +149,15 @@ fn go(source_dir: &Path) -> Command {
     command
 }
 
-fn missing(error: &io::Error) -> ! {
+fn panic_without_go(error: &io::Error) -> ! {
     panic!(
         "cannot start the program `go`, with which the tests build programs ({error}); install Go 1.26 or newer \
          (https://go.dev/dl) and check that `go version` works"
     )
 }
 
-/// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial
-/// program. It leaves files only in that folder, which the next build clears.
+/// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial program. Such a
+/// build leaves files only in that folder, which the next build clears.
 fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");
@@ -175,7 +175,7 @@ fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) 
         .env("GOTMPDIR", &scratch)
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| missing(&error));
+        .unwrap_or_else(|error| panic_without_go(&error));
     let last_lines = follow(
         BufReader::new(child.stderr.take().unwrap()),
         &name.to_string(),
@@ -197,7 +197,7 @@ fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
     const INTERVAL: Duration = Duration::from_secs(15);
     const MAX_LINES: usize = 40;
     let mut next = start + INTERVAL;
-    let mut last = Vec::new();
+    let mut last_lines = Vec::new();
     for (count, line) in output.lines().map_while(Result::ok).enumerate() {
         if Instant::now() >= next {
             print_progress(&format!(
@@ -206,12 +206,12 @@ fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
             ));
             next = Instant::now() + INTERVAL;
         }
-        last.push(line);
-        if last.len() > MAX_LINES {
-            last.remove(0);
+        last_lines.push(line);
+        if last_lines.len() > MAX_LINES {
+            last_lines.remove(0);
         }
     }
-    last
+    last_lines
 }
 
 #[cfg(test)]
@@ -279,9 +279,9 @@ mod tests {
     #[test]
     fn builds_once_for_concurrent_callers() {
         let (_scratch, cache, sources) = test_program(SOURCE);
-        let together = Barrier::new(3);
+        let barrier = Barrier::new(3);
         let build = || {
-            together.wait();
+            barrier.wait();
             let program = build_in(&cache, &sources, "word", "build", &arguments(".", &[]));
             fs::metadata(program).unwrap().modified().unwrap()
         };
@@ -294,7 +294,7 @@ mod tests {
         });
         assert!(
             times.iter().all(|time| *time == times[0]),
-            "each sees the same file: {times:?}"
+            "all callers get the same file: {times:?}"
         );
     }
 

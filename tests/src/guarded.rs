@@ -9,21 +9,21 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// Replaces itself with the program given as arguments, and leaves a watcher that reads a pipe to which only
 /// this process can write. The pipe closes when this process ends, even by SIGKILL, and the watcher then
-/// kills the program, even a stopped one. A line on the pipe dismisses the watcher: its program is gone, and
-/// the process id may soon belong to another process.
-const GUARD: &str = r#"
+/// kills the program, even a stopped one. This process dismisses the watcher with a line on the pipe when the program
+/// is gone, because the process id may soon belong to another process.
+const GUARD_SCRIPT: &str = r#"
 exec 3<&0 </dev/null
 (read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
 exec "$@" 3<&-
 "#;
 
 /// Returns a command for [`Guarded::spawn`]. The caller may add arguments, environment, folder, stdout and
-/// stderr; stdin is in use. It gets its own process group, so that Ctrl-C in a terminal reaches only this
+/// stderr; stdin is in use. The program gets its own process group, so that Ctrl-C in a terminal reaches only this
 /// process.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
     command
-        .args(["-c", GUARD, "sh"])
+        .args(["-c", GUARD_SCRIPT, "sh"])
         .arg(program)
         .stdin(Stdio::piped())
         .process_group(0);
@@ -66,7 +66,7 @@ impl Guarded {
 
     /// Returns the program's exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().expect("it is our child");
+        let status = self.child.try_wait().expect("the process is our child");
         if status.is_some() {
             self.dismiss_watcher();
         }
@@ -75,7 +75,7 @@ impl Guarded {
 
     /// Waits until the program exits.
     pub fn wait(&mut self) -> ExitStatus {
-        let status = self.child.wait().expect("it is our child");
+        let status = self.child.wait().expect("the process is our child");
         self.dismiss_watcher();
         status
     }
@@ -89,7 +89,7 @@ impl Guarded {
         let process = Pid::from_child(&self.child);
         let is_sent = kill_process(process, signal).is_ok();
         if is_sent && signal == Signal::STOP {
-            // The signal is delivered later. An exit is left for `ended` and `wait`.
+            // The signal is delivered asynchronously. An exit is reported later, by `ended` or `wait`.
             let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             let _ = waitid(WaitId::Pid(process), until);
         }

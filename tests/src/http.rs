@@ -18,7 +18,7 @@ pub fn free_port() -> u16 {
     tries.find(is_free).expect("a port is free")
 }
 
-/// Returns head and body of the response to a GET.
+/// Sends a GET request; returns head and body of the response.
 ///
 /// # Errors
 /// Returns an error if there is no response.
@@ -26,7 +26,7 @@ pub async fn get(port: u16, path: &str) -> io::Result<String> {
     send(port, "GET", path, "", "").await
 }
 
-/// Returns head and body of the response. `headers` are complete lines.
+/// Sends a request; returns head and body of the response. `headers` are complete lines.
 ///
 /// # Errors
 /// Returns an error if there is no response.
@@ -44,7 +44,7 @@ pub async fn send(
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    Ok(response)
 }

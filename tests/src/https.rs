@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Returns status code and body of the response.
+/// Sends a POST request; returns status code and body of the response.
 ///
 /// # Errors
-/// Returns an error if the server's certificate is not from that CA, or there is no response.
+/// Returns an error if `authority` did not issue the server's certificate, or if there is no response.
 pub async fn post(
     port: u16,
     authority: &str,
@@ -34,9 +34,9 @@ pub async fn post(
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    let (head, body) = response.split_once("\r\n\r\n").expect("HTTP");
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((code.expect("a status line"), body.to_owned()))
 }
@@ -44,10 +44,10 @@ pub async fn post(
 fn connector(authority: &str) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM");
-    roots.add(authority).expect("a certificate of an authority");
+    roots.add(authority).expect("a CA certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("the provider has them")
+        .expect("the provider supports TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
     TlsConnector::from(Arc::new(config))

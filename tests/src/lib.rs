@@ -19,7 +19,7 @@ pub mod http;
 pub mod https;
 pub mod lifecycle;
 pub mod logged;
-pub mod many;
+pub mod many_secrets;
 pub mod memory;
 pub mod operators;
 pub mod patience;

@@ -1,4 +1,4 @@
-//! The lifecycle test, which every way of installing must pass.
+//! The lifecycle test, which the controller must pass however it is installed.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::control_plane::{ControlPlane, Namespace};
 use crate::deployed::Deployed;
 use crate::patience::until;
 
-/// A user of a controller: a service account with only the default rights.
+/// A user of a controller: a service account with only the default permissions.
 pub struct User<'a> {
     /// The user's namespace.
     pub namespace: Namespace<'a>,
@@ -75,15 +75,16 @@ impl<'a> User<'a> {
             .ok_or(stderr)
     }
 
-    /// Returns a SealedSecret of one value, sealed by the real `kubeseal` over the API server's proxy.
-    pub async fn sealed(&self, name: &str, value: &str) -> Value {
+    /// Returns a SealedSecret with one value, which our `kubeseal` seals with the certificate that it fetches through
+    /// the API server's proxy.
+    pub async fn seal(&self, name: &str, value: &str) -> Value {
         let metadata = json!({ "name": name, "namespace": self.namespace.name() });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });
         let sealed = until("the roles take effect", async || {
-            let answer = self.kubeseal(&[], &secret);
-            match answer {
+            let result = self.kubeseal(&[], &secret);
+            match result {
                 Err(stderr) if stderr.contains("forbid") => None,
-                answer => Some(answer),
+                result => Some(result),
             }
         });
         serde_json::from_str(&sealed.await.unwrap()).unwrap()
@@ -91,7 +92,7 @@ impl<'a> User<'a> {
 
     /// Seals a value and applies it.
     pub async fn apply(&self, name: &str, value: &str) -> Value {
-        let sealed = self.sealed(name, value).await;
+        let sealed = self.seal(name, value).await;
         let api: Api<SealedSecret> = self.namespace.api();
         let apply = PatchParams::apply("user").force();
         api.patch(name, &apply, &Patch::Apply(&sealed))
@@ -111,8 +112,8 @@ impl<'a> User<'a> {
                     .get_opt(name)
                     .await
                     .unwrap()?;
-                let found = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
-                found.then_some(secret)
+                let has_value = secret.data.as_ref()?.get("a")?.0 == value.as_bytes();
+                has_value.then_some(secret)
             },
         )
         .await
@@ -140,7 +141,7 @@ impl<'a> User<'a> {
         api.delete("deleted", &DeleteParams::default())
             .await
             .unwrap();
-        until("its Secret is deleted with it", async || {
+        until("the Secret of the deleted object is deleted", async || {
             let secret = self.namespace.api::<ApiSecret>().get_opt("deleted").await;
             secret.unwrap().is_none().then_some(())
         })

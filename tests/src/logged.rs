@@ -20,13 +20,13 @@ impl Logged {
     /// Starts a command created by [`crate::guarded::command`].
     ///
     /// # Errors
-    /// As [`Guarded::spawn`].
+    /// Fails like [`Guarded::spawn`].
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Guarded::spawn(command)?;
         let log = Arc::new(Mutex::new(String::new()));
-        collect(process.stdout().expect("it was piped"), &log);
-        collect(process.stderr().expect("it was piped"), &log);
+        collect(process.stdout().expect("stdout is piped"), &log);
+        collect(process.stderr().expect("stderr is piped"), &log);
         Ok(Self { process, log })
     }
 
@@ -38,12 +38,12 @@ impl Logged {
     /// Waits until `find` returns a value for the log.
     ///
     /// # Panics
-    /// Panics with the log, if the process exits first.
+    /// Panics with the log if the process exits first.
     pub async fn wait_for_log<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let ended = self.process.ended();
             let log = self.log();
-            assert!(ended.is_none(), "it exited before {what}:\n{log}");
+            assert!(ended.is_none(), "the process exited before {what}:\n{log}");
             find(&log)
         })
         .await
@@ -51,20 +51,20 @@ impl Logged {
 
     /// Returns the current memory of the process in bytes.
     pub fn memory(&self) -> usize {
-        self.figure("VmRSS:")
+        self.status_bytes("VmRSS:")
     }
 
     /// Returns the peak memory of the process in bytes.
     pub fn peak_memory(&self) -> usize {
-        self.figure("VmHWM:")
+        self.status_bytes("VmHWM:")
     }
 
-    fn figure(&self, name: &str) -> usize {
+    fn status_bytes(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("it runs, and this is Linux");
+            .expect("the process runs on Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes = kibibytes.expect("the kernel reports it");
+        let kibibytes = kibibytes.expect("the kernel reports the memory");
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 

@@ -4,29 +4,29 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
-/// Bytes read at once.
-const CHUNK: usize = 1 << 20;
+/// Number of bytes to read at a time.
+const CHUNK_LEN: usize = 1 << 20;
 
 /// Returns the names of the needles that occur in the writable memory of a process.
 ///
 /// # Panics
-/// Panics if this process may not read it: the controller allows that only to root.
+/// Panics if this process is not allowed to read the memory; for the controller's memory, only root is.
 pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
         panic!("cannot read the memory of the controller ({error}): run this test as root")
     });
-    let regions = writable(process);
+    let regions = writable_regions(process);
     let occurs = |needle: &[u8]| {
         let contains = |&(start, end): &(u64, u64)| contains(&memory, start, end, needle);
         regions.iter().any(contains)
     };
-    let found = needles.iter().filter(|(_, needle)| occurs(needle));
-    found.map(|(name, _)| *name).collect()
+    let present = needles.iter().filter(|(_, needle)| occurs(needle));
+    present.map(|(name, _)| *name).collect()
 }
 
-/// Returns first and last address of each region that the process may have written to.
-fn writable(process: u32) -> Vec<(u64, u64)> {
-    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("it runs");
+/// Returns start and end of each region that the process can write to.
+fn writable_regions(process: u32) -> Vec<(u64, u64)> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process runs");
     let region = |line: &str| {
         let (range, rest) = line.split_once(' ')?;
         let (start, end) = range.split_once('-')?;
@@ -40,13 +40,15 @@ fn writable(process: u32) -> Vec<(u64, u64)> {
 /// Searches a region. Chunks overlap, so that no needle is split. A region that has disappeared counts as
 /// empty.
 fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
-    let mut chunk = vec![0; CHUNK + needle.len()];
-    let mut at = start;
-    while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(chunk.len());
-        match memory.read_at(&mut chunk[..wanted], at) {
+    let mut chunk = vec![0; CHUNK_LEN + needle.len()];
+    let mut offset = start;
+    while offset < end {
+        let len = usize::try_from(end - offset)
+            .unwrap_or(CHUNK_LEN)
+            .min(chunk.len());
+        match memory.read_at(&mut chunk[..len], offset) {
             Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
-            Ok(_) => at += CHUNK as u64,
+            Ok(_) => offset += CHUNK_LEN as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }

@@ -11,28 +11,28 @@ use crate::go_build;
 
 /// Returns the path of Helm.
 pub fn helm() -> PathBuf {
-    built("helm.sh/helm/v3/cmd/helm", "helm")
+    build("helm.sh/helm/v3/cmd/helm", "helm")
 }
 
 /// Returns the path of Kustomize.
 pub fn kustomize() -> PathBuf {
-    built("sigs.k8s.io/kustomize/kustomize/v5", "kustomize")
+    build("sigs.k8s.io/kustomize/kustomize/v5", "kustomize")
 }
 
 /// Returns the path of Kubernetes' kubectl.
 pub fn kubectl() -> PathBuf {
-    built("./kubectl", "kubectl")
+    build("./kubectl", "kubectl")
 }
 
 /// Returns a command for a program of Prometheus: `promtool` or `prometheus`.
 ///
 /// # Panics
-/// Panics with instructions, if it is not installed.
-pub fn of_prometheus(name: &str) -> Command {
-    let found = Command::new(name).arg("--version").output();
-    let works = found.is_ok_and(|output| output.status.success());
+/// Panics with instructions if the program is not installed.
+pub fn prometheus_program(name: &str) -> Command {
+    let version = Command::new(name).arg("--version").output();
+    let is_installed = version.is_ok_and(|output| output.status.success());
     assert!(
-        works,
+        is_installed,
         "the program `{name}` is not installed: install Debian's package `prometheus` (apt-get install \
          --no-install-recommends prometheus), or put Prometheus' release on the PATH"
     );
@@ -42,12 +42,12 @@ pub fn of_prometheus(name: &str) -> Command {
 /// Returns a command for OpenSSH's `ssh-keygen`. It uses no key of the user who runs the tests.
 ///
 /// # Panics
-/// Panics with instructions, if it is not installed.
+/// Panics with instructions if the program is not installed.
 pub fn ssh_keygen() -> Command {
-    // Without arguments it would prompt for a file; an unknown flag makes it exit at once.
-    let works = Command::new("ssh-keygen").arg("-?").output().is_ok();
+    // Without arguments, ssh-keygen would prompt for a file; an unknown flag makes it exit at once.
+    let is_installed = Command::new("ssh-keygen").arg("-?").output().is_ok();
     assert!(
-        works,
+        is_installed,
         "the program `ssh-keygen` is not installed: install Debian's package `openssh-client` (apt-get install \
          --no-install-recommends openssh-client)"
     );
@@ -59,7 +59,7 @@ pub fn ssh_keygen() -> Command {
 /// Runs a command; returns its stdout.
 ///
 /// # Panics
-/// Panics with its stderr, if it failed.
+/// Panics with its output if it fails.
 pub fn successful(command: &mut Command) -> String {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -71,7 +71,7 @@ pub fn successful(command: &mut Command) -> String {
 /// Runs a command; returns its stderr.
 ///
 /// # Panics
-/// Panics if it did not fail.
+/// Panics with its stdout if it succeeds.
 pub fn failed(command: &mut Command) -> String {
     let output = output(command);
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -87,21 +87,21 @@ fn output(command: &mut Command) -> Output {
     output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
-/// Parses objects from YAML or JSON.
+/// Parses objects from YAML or JSON; leaves out empty documents.
 ///
 /// # Panics
-/// Panics if the text is neither.
+/// Panics if the text is neither YAML nor JSON.
 pub fn objects(text: &str) -> Vec<Value> {
     let documents =
         manifest::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}:\n{text}"));
     let json = |document: &manifest::Document| Reading::default().json(&document.root, Shape::Any);
-    let objects = documents
+    let parsed = documents
         .iter()
         .map(|document| json(document).expect("YAML has JSON's shape"));
-    objects.filter(|object| !object.is_null()).collect()
+    parsed.filter(|object| !object.is_null()).collect()
 }
 
-fn built(package: &str, name: &str) -> PathBuf {
+fn build(package: &str, name: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("operator");
     go_build::build(&source, package, name)
 }

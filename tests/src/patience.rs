@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Limit for every wait. Far more than needed: only a failing test waits this long.
+/// Limit for every wait, far longer than needed: only a failing test waits this long.
 pub const LIMIT: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -15,7 +15,7 @@ pub async fn until<T>(what: &str, poll: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(LIMIT, what, poll).await
 }
 
-/// Like [`until`], for work that takes long in a development build.
+/// Like [`until`], with another limit, for work that takes long in a development build.
 ///
 /// # Panics
 /// Panics if there is no value within `limit`; the message contains `what`.
@@ -29,16 +29,19 @@ pub async fn until_within<T>(
         if let Some(value) = poll().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "timed out after {limit:?}, waiting until {what}"
+        );
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Waits for `future`.
+/// Waits for `future`; returns its result.
 ///
 /// # Panics
-/// Panics if it is not ready within [`LIMIT`]; the message contains `what`.
+/// Panics if the future is not ready within [`LIMIT`]; the message contains `what`.
 pub async fn within_limit<F: Future>(what: &str, future: F) -> F::Output {
-    let done = tokio::time::timeout(LIMIT, future).await;
-    done.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
+    let result = tokio::time::timeout(LIMIT, future).await;
+    result.unwrap_or_else(|_| panic!("timed out after {LIMIT:?}, waiting until {what}"))
 }

@@ -11,13 +11,13 @@ use crate::scratch::Scratch;
 
 const SERVICE_ACCOUNT: &str = "serviceaccount";
 
-/// Kubernetes' own clients read the files of a service account from a fixed path. The program gets them in
-/// its own mount namespace, where no other process sees them.
-const POD: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
+/// Runs a program with the files of a service account at the fixed path where Kubernetes clients read them, in a mount
+/// namespace of its own, so that no other process sees them.
+const POD_SCRIPT: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// Runs a program like [`POD`], in a separate read-only root as an unprivileged user.
-const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
+/// Runs a program like [`POD_SCRIPT`], in a separate read-only root as an unprivileged user.
+const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
     mkdir -p \"$root/var/run/secrets/kubernetes.io\" && \
@@ -27,17 +27,17 @@ const POD_IN_ROOT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
 
 /// The files that a Pod sees, and the program in them.
 pub enum Root {
-    /// This machine's files, and a program that was built here.
-    Ours(PathBuf),
+    /// This machine's files, and the program at this path.
+    Host(PathBuf),
     /// The files of an unpacked image, with its `/usr/local/bin/controller`.
-    Another(PathBuf),
+    Image(PathBuf),
 }
 
 /// Runs a program until it exits, with the files and variables of a service account and with additional
 /// variables.
 ///
 /// # Panics
-/// Panics if it cannot be started.
+/// Panics if the program cannot be started.
 pub async fn run(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
@@ -51,12 +51,12 @@ pub async fn run(
     let stdin = files.path().join("stdin");
     fs::write(&stdin, input).expect("a writable folder");
     let mut command = Command::new("unshare");
-    unshare(&mut command, plane, POD, &files, program, args);
+    add_unshare_args(&mut command, plane, POD_SCRIPT, &files, program, args);
     command
         .env("HOME", files.path())
         .env_remove("KUBECONFIG")
         .envs(variables.iter().copied())
-        .stdin(fs::File::open(stdin).expect("it was written"));
+        .stdin(fs::File::open(stdin).expect("the file was written"));
     command.output().expect("unshare is installed")
 }
 
@@ -76,8 +76,9 @@ async fn service_account(
     files
 }
 
-/// Completes a command that begins with `unshare`. The caller must keep the files until the program ends.
-fn unshare(
+/// Adds arguments and environment variables to a command that begins with `unshare`. The caller must keep the files
+/// until the program ends.
+fn add_unshare_args(
     command: &mut Command,
     plane: &ControlPlane,
     script: &str,
@@ -109,7 +110,7 @@ impl Pod {
     /// Starts the program in this namespace, and waits until it logs that it serves HTTP.
     ///
     /// # Panics
-    /// Panics with its output, if it exits first.
+    /// Panics with its output if it exits first.
     pub async fn start(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -117,13 +118,13 @@ impl Pod {
         program: &Path,
         args: &[&str],
     ) -> Self {
-        let root = Root::Ours(program.to_owned());
+        let root = Root::Host(program.to_owned());
         let mut pod = Self::spawn(plane, namespace, account, root, args, &[]).await;
         pod.wait_until_serving().await;
         pod
     }
 
-    /// Like [`Self::start`], without the file that names the namespace, and with these variables.
+    /// Like [`Self::start`], but without the file that contains the name of the namespace, and with these variables.
     pub async fn start_without_namespace_file(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,
@@ -135,7 +136,7 @@ impl Pod {
         let files = service_account(plane, namespace, account).await;
         let file = files.path().join(SERVICE_ACCOUNT).join("namespace");
         fs::remove_file(file).expect("a writable folder");
-        let root = Root::Ours(program.to_owned());
+        let root = Root::Host(program.to_owned());
         let mut pod = Self::spawn_with(plane, files, root, args, variables);
         pod.wait_until_serving().await;
         pod
@@ -163,11 +164,11 @@ impl Pod {
         variables: &[(String, String)],
     ) -> Self {
         let (script, path) = match root {
-            Root::Ours(program) => (POD, program),
-            Root::Another(root) => (POD_IN_ROOT, root),
+            Root::Host(program) => (POD_SCRIPT, program),
+            Root::Image(root) => (POD_IN_ROOT_SCRIPT, root),
         };
         let mut command = guarded::command("unshare");
-        unshare(&mut command, plane, script, &files, &path, args);
+        add_unshare_args(&mut command, plane, script, &files, &path, args);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let process = Logged::spawn(&mut command).expect("/bin/sh exists");
         Self {
@@ -179,7 +180,7 @@ impl Pod {
     async fn wait_until_serving(&mut self) {
         let is_serving = |log: &str| log.contains("HTTP server serving").then_some(());
         self.process
-            .wait_for_log("it serves HTTP", is_serving)
+            .wait_for_log("the program serves HTTP", is_serving)
             .await;
     }
 
@@ -206,29 +207,29 @@ impl Pod {
     /// Returns the unauthenticated port on 127.0.0.1 where the program listens.
     ///
     /// # Panics
-    /// Panics if it does not log its port.
+    /// Panics if the log does not contain the port.
     pub fn port(&self) -> u16 {
         self.port_after("HTTP server serving")
     }
 
-    /// Returns the port of its metrics.
+    /// Returns the port on 127.0.0.1 that serves metrics.
     ///
     /// # Panics
-    /// Panics if it does not log its port.
+    /// Panics if the log does not contain the port.
     pub fn metrics_port(&self) -> u16 {
         self.port_after("HTTP metrics server serving")
     }
 
-    fn port_after(&self, args: &str) -> u16 {
+    fn port_after(&self, message: &str) -> u16 {
         let log = self.log();
-        let line = log.lines().find(|line| line.contains(args));
+        let line = log.lines().find(|line| line.contains(message));
         let address = line.and_then(|line| line.split("127.0.0.1:").nth(1));
         let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
         let digits: String = address.map(digits).unwrap_or_default();
         digits.parse().expect("the log contains the port")
     }
 
-    /// Stops the program with SIGTERM, and waits.
+    /// Stops the program with SIGTERM; returns its exit code.
     pub fn stop(self) -> Option<i32> {
         self.process.stop()
     }

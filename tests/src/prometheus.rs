@@ -21,18 +21,18 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules of
-    /// this file as often.
+    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules in this file
+    /// once a second.
     ///
     /// # Panics
-    /// Panics if it is not installed.
-    pub fn scraping(metrics: u16, rules: Option<&Path>) -> Self {
-        operators::of_prometheus("prometheus");
+    /// Panics if Prometheus is not installed.
+    pub fn start_scraping(metrics_port: u16, rules: Option<&Path>) -> Self {
+        operators::prometheus_program("prometheus");
         let folder = Scratch::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let targets = json!([{ "targets": [format!("127.0.0.1:{metrics}")] }]);
+        let targets = json!([{ "targets": [format!("127.0.0.1:{metrics_port}")] }]);
         let scrape = json!({ "job_name": "sealed-secrets", "static_configs": targets });
         let global = json!({ "scrape_interval": "1s", "evaluation_interval": "1s" });
         let rule_files: Vec<_> = rules.into_iter().collect();
@@ -61,13 +61,13 @@ impl Prometheus {
         let encoded: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let encoded = encoded.concat();
         let path = format!("/api/v1/query?query={encoded}");
-        let answer = http::get(self.port, &path).await.ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
+        let response = http::get(self.port, &path).await.ok()?;
+        let (_, body) = response.split_once("\r\n\r\n")?;
         assert!(!body.contains("\"status\":\"error\""), "{query}: {body}");
         let start = body.find('{')?;
         let end = body.rfind('}')?;
-        let mut answer: Value = serde_json::from_str(&body[start..=end]).ok()?;
-        serde_json::from_value(answer["data"]["result"].take()).ok()
+        let mut response: Value = serde_json::from_str(&body[start..=end]).ok()?;
+        serde_json::from_value(response["data"]["result"].take()).ok()
     }
 
     /// Waits until a query returns series.

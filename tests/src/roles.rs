@@ -12,10 +12,10 @@ use crate::control_plane::Namespace;
 /// The service account of the controller.
 pub const ACCOUNT: &str = "sealed-secrets-controller";
 
-/// Where its rights apply.
+/// Where the controller's rights apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// In every namespace, as in Bitnami's plain manifests.
+    /// In every namespace, as with Bitnami's manifests.
     Cluster,
     /// Only in its own namespace, as with `rbac.namespacedRoles` of the chart.
     Namespace,
@@ -36,9 +36,9 @@ pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
 /// Like [`grant`] in one namespace, but without the right to write statuses.
 pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
     let mut rules = unsealer();
-    let rules_of = |rule: &Value| rule["resources"] == json!(["sealedsecrets/status"]);
-    list(&mut rules).retain(|rule| !rules_of(rule));
-    grant_some(namespace, &rules).await;
+    let is_for_status = |rule: &Value| rule["resources"] == json!(["sealedsecrets/status"]);
+    list(&mut rules).retain(|rule| !is_for_status(rule));
+    grant_rules(namespace, &rules).await;
 }
 
 /// Like [`grant`] in one namespace, but without the right to watch Secrets.
@@ -49,14 +49,14 @@ pub async fn grant_all_but_the_watch_of_secrets(namespace: &Namespace<'_>) {
             list(&mut rule["verbs"]).retain(|verb| verb != "watch");
         }
     }
-    grant_some(namespace, &rules).await;
+    grant_rules(namespace, &rules).await;
 }
 
 fn list(value: &mut Value) -> &mut Vec<Value> {
     value.as_array_mut().expect("a list")
 }
 
-async fn grant_some(namespace: &Namespace<'_>, rules: &Value) {
+async fn grant_rules(namespace: &Namespace<'_>, rules: &Value) {
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": { "name": ACCOUNT } }))
         .await;

@@ -21,7 +21,7 @@ pub struct Scrape {
 /// One metric with its series.
 #[derive(Debug, Deserialize)]
 pub struct Family {
-    /// 0 counter, 1 gauge, 4 histogram. JSON omits the number of counters.
+    /// The type: 0 is a counter, 1 a gauge, 4 a histogram. JSON omits a 0.
     #[serde(default, rename = "type")]
     pub kind: u8,
     /// The series of the metric.
@@ -74,26 +74,26 @@ impl Scrape {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it was just built");
-        let mut input = child.stdin.take().expect("it was piped");
+            .expect("the program was just built");
+        let mut input = child.stdin.take().expect("stdin is piped");
         input
             .write_all(text.as_bytes())
-            .expect("it reads all it gets");
+            .expect("the program reads its input");
         drop(input);
-        let output = child.wait_with_output().expect("it is our child");
+        let output = child.wait_with_output().expect("the process is our child");
         assert!(
             output.status.success(),
             "Prometheus cannot parse this:\n{text}"
         );
-        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+        serde_json::from_slice(&output.stdout).expect("the program prints JSON")
     }
 
     /// Returns the value of a series, found by some of its labels.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &&Series| {
             labels.iter().all(|(name, value)| {
-                let mut of_series = series.label.iter();
-                of_series.any(|label| label.name == *name && label.value == *value)
+                let mut series_labels = series.label.iter();
+                series_labels.any(|label| label.name == *name && label.value == *value)
             })
         };
         let series = self.families.get(name)?.metric.iter().find(has)?;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 /// Creates the folder, waits until its stdin is closed, and removes the folder. It creates the folder itself,
 /// so that the folder never exists without a process that will remove it.
-const SWEEP: &str = r#"
+const SWEEP_SCRIPT: &str = r#"
 folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") && echo "$folder" && exec >/dev/null && cat
 until rm -rf -- "$folder"; do sleep 0.1; done
 "#;
@@ -19,8 +19,8 @@ until rm -rf -- "$folder"; do sleep 0.1; done
 pub struct Scratch {
     path: PathBuf,
     sweeper: Child,
-    /// The folder exists while this end of a pipe is open.
-    held: Option<OwnedFd>,
+    /// The end of a pipe to the sweeper. The folder exists while this end is open.
+    pipe: Option<OwnedFd>,
 }
 
 impl Scratch {
@@ -28,39 +28,39 @@ impl Scratch {
     pub fn new() -> Self {
         let parent = env::temp_dir();
         let mut sweeper = Command::new("/bin/sh")
-            .args(["-c", SWEEP, "sh"])
+            .args(["-c", SWEEP_SCRIPT, "sh"])
             .arg(&parent)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .expect("/bin/sh can be started");
-        let held = sweeper.stdin.take().map(OwnedFd::from);
+        let pipe = sweeper.stdin.take().map(OwnedFd::from);
         let mut path = String::new();
-        let made = BufReader::new(sweeper.stdout.take().unwrap())
+        let read_len = BufReader::new(sweeper.stdout.take().unwrap())
             .read_line(&mut path)
             .unwrap();
         assert!(
-            made > 0,
+            read_len > 0,
             "cannot create a temporary folder in {}; set TMPDIR",
             parent.display()
         );
         Self {
             path: path.trim_end_matches('\n').into(),
             sweeper,
-            held,
+            pipe,
         }
     }
 
-    /// Returns its path.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Returns the stdout for a process that writes to the folder. The folder stays until the process is
-    /// gone; otherwise the process might recreate what was just removed. Output written there is lost.
+    /// gone; otherwise the process might recreate removed files. Output written there is lost.
     pub fn lease(&self) -> Stdio {
-        self.held
+        self.pipe
             .as_ref()
             .expect("held until dropped")
             .try_clone()
@@ -77,7 +77,7 @@ impl Default for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        self.held = None;
+        self.pipe = None;
         let _ = self.sweeper.wait();
     }
 }

@@ -16,7 +16,8 @@ use shared::scope::Scope;
 use shared::seal::seal;
 use shared::secret::Secret;
 
-/// Keys for all tests of a program, because generating one takes a while. Each is newer than the one before.
+/// Keys that all tests of a test binary share, because generating a key takes a while. Each key is newer than the one
+/// before.
 pub static KEYS: LazyLock<[NewKey; 3]> =
     LazyLock::new(|| [1_700_000_000, 1_700_000_001, 1_700_000_002].map(key));
 
@@ -37,14 +38,14 @@ pub fn copy_of(key: &NewKey) -> KeyPair {
     KeyPair::new(private, certificate.unwrap()).unwrap()
 }
 
-/// Returns the values of a Secret.
+/// Returns the items as the `data` of a Secret.
 pub fn values(items: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
     let item =
         |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
     items.iter().map(item).collect()
 }
 
-/// Returns a SealedSecret for a key.
+/// Returns a SealedSecret with these values, sealed for `key`.
 pub fn sealed_for(
     key: &NewKey,
     namespace: &str,
@@ -65,7 +66,7 @@ pub fn sealed_for(
     seal(&secret, public, &mut shared::random::system()).unwrap()
 }
 
-/// Stores a key in the same form as the controller does.
+/// Stores a key as a Secret in the form that the controller writes.
 pub async fn put_key(namespace: &Namespace<'_>, name: &str, key: &NewKey) {
     let secret = key_secret::build(
         name,

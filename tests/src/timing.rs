@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom as _;
 
-/// Above this there is a difference beyond doubt, in dudect's terms (its threshold `t_threshold_bananas` is
-/// far higher). Below 4.5 there is no evidence of one; between the two, measure longer.
+/// The absolute value of t above which two kinds of work certainly differ (dudect's `t_threshold_moderate`). Below 4.5,
+/// there is no evidence of a difference; between the two values, measure longer.
 pub const CERTAIN: f64 = 10.0;
 
 /// Measurements of two kinds of work.
@@ -37,7 +37,7 @@ pub fn compare(
             b.push(nanos(second()));
         }
     }
-    judge(&a, &b)
+    compare_samples(&a, &b)
 }
 
 /// Measures the time of the work.
@@ -49,13 +49,17 @@ pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
 
 /// Compares the samples. Other work on the machine makes measurements longer, never shorter. So the test uses
 /// the fastest half, three quarters and nine tenths of all, each with the same cut for both kinds.
-fn judge(a: &[f64], b: &[f64]) -> Comparison {
-    let mut all: Vec<f64> = a.iter().chain(b).copied().collect();
-    all.sort_by(f64::total_cmp);
+fn compare_samples(a: &[f64], b: &[f64]) -> Comparison {
+    let mut times: Vec<f64> = a.iter().chain(b).copied().collect();
+    times.sort_by(f64::total_cmp);
     let cut = |percent: usize| {
-        let limit = all[(all.len() * percent / 100).min(all.len() - 1)];
-        let below = |all: &[f64]| -> Vec<f64> {
-            all.iter().copied().filter(|time| *time <= limit).collect()
+        let limit = times[(times.len() * percent / 100).min(times.len() - 1)];
+        let below = |times: &[f64]| -> Vec<f64> {
+            times
+                .iter()
+                .copied()
+                .filter(|time| *time <= limit)
+                .collect()
         };
         welch(&below(a), &below(b)).abs()
     };
@@ -117,16 +121,16 @@ mod tests {
 
     #[test]
     fn finds_no_difference_between_equal_work() {
-        assert!(judge(&sample(1, 1000.0), &sample(2, 1000.0)).t < 4.5);
+        assert!(compare_samples(&sample(1, 1000.0), &sample(2, 1000.0)).t < 4.5);
     }
 
     #[test]
     fn detects_a_difference_far_below_the_noise() {
-        assert!(judge(&sample(1, 1000.0), &sample(2, 1010.0)).t > CERTAIN);
+        assert!(compare_samples(&sample(1, 1000.0), &sample(2, 1010.0)).t > CERTAIN);
     }
 
     #[test]
     fn detects_a_difference_if_a_cut_leaves_nothing() {
-        assert!(judge(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
+        assert!(compare_samples(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
     }
 }

@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use crate::go_build;
 
-/// Returns the path of the suite, built as a program.
+/// Builds the suite as a program; returns its path.
 ///
 /// # Panics
-/// As [`go_build::build`].
+/// Panics like [`go_build::build`].
 pub fn program() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("upstream-suite");
     let package = "github.com/bitnami-labs/sealed-secrets/integration";
@@ -51,7 +51,7 @@ pub struct Expected {
 #[serde(deny_unknown_fields)]
 struct Entry {
     spec: String,
-    definition: Under,
+    definition: Definitions,
     #[serde(default)]
     races: bool,
     why: String,
@@ -59,13 +59,13 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Under {
+enum Definitions {
     Both,
     Upstream,
     Ours,
 }
 
-impl Under {
+impl Definitions {
     fn applies_to(self, definition: Definition) -> bool {
         match self {
             Self::Both => true,
@@ -83,12 +83,12 @@ impl Expected {
     /// Returns an error if the list is malformed, an entry has no reason, or a spec occurs twice.
     pub fn read(text: &str) -> Result<Self, String> {
         let expected: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mut seen = BTreeSet::new();
+        let mut specs = BTreeSet::new();
         for entry in &expected.fails {
             if entry.why.trim().is_empty() {
                 return Err(format!("{:?} has no reason", entry.spec));
             }
-            if !seen.insert(&entry.spec) {
+            if !specs.insert(&entry.spec) {
                 return Err(format!("{:?} is listed twice", entry.spec));
             }
         }
@@ -144,51 +144,53 @@ pub fn verdicts(report: &str) -> Result<Vec<Verdict>, String> {
 }
 
 fn verdict(report: Report) -> Verdict {
-    let mut args = report.container_hierarchy_texts.unwrap_or_default();
-    args.push(report.leaf_node_text);
+    let mut texts = report.container_hierarchy_texts.unwrap_or_default();
+    texts.push(report.leaf_node_text);
     Verdict {
-        spec: args.join(" "),
+        spec: texts.join(" "),
         state: report.state,
         message: report.failure.message,
     }
 }
 
-/// Returns each difference between a run and the list, one sentence each.
-pub fn complaints(
+/// Returns the differences between a run and the list, one sentence each.
+pub fn differences(
     expected: &Expected,
     definition: Definition,
     verdicts: &[Verdict],
 ) -> Vec<String> {
-    let mut complaints: Vec<_> = verdicts
+    let mut differences: Vec<_> = verdicts
         .iter()
-        .filter_map(|verdict| complaint(expected, definition, verdict))
+        .filter_map(|verdict| difference(expected, definition, verdict))
         .collect();
     for entry in &expected.fails {
         if !verdicts.iter().any(|verdict| verdict.spec == entry.spec) {
-            complaints.push(format!(
+            differences.push(format!(
                 "the suite has no spec {:?}, which is listed",
                 entry.spec
             ));
         }
     }
-    complaints
+    differences
 }
 
-fn complaint(expected: &Expected, definition: Definition, verdict: &Verdict) -> Option<String> {
+fn difference(expected: &Expected, definition: Definition, verdict: &Verdict) -> Option<String> {
     let Verdict {
         spec,
         state,
         message,
     } = verdict;
     let mut entries = expected.fails.iter();
-    let listed =
+    let entry =
         entries.find(|entry| entry.spec == *spec && entry.definition.applies_to(definition));
-    match (state.as_str(), listed) {
+    match (state.as_str(), entry) {
         ("passed", None) | ("failed", Some(_)) => None,
         ("passed", Some(entry)) if entry.races => None,
-        ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing and passes")),
-        ("failed", None) => Some(format!("{spec:?} fails and is not listed:\n{message}")),
-        (state, _) => Some(format!("{spec:?} was not decided: {state}\n{message}")),
+        ("passed", Some(_)) => Some(format!("{spec:?} is listed as failing but passes")),
+        ("failed", None) => Some(format!("{spec:?} fails but is not listed:\n{message}")),
+        (state, _) => Some(format!(
+            "{spec:?} neither passed nor failed: {state}\n{message}"
+        )),
     }
 }
 
@@ -224,35 +226,39 @@ mod tests {
     #[test]
     fn reports_unexpected_failures_and_unexpected_passes() {
         let expected = Expected::read(LIST).unwrap();
-        let good = [
+        let expected_states = [
             ("a fails", "failed"),
             ("b fails under ours", "passed"),
             ("c may fail", "passed"),
             ("d", "passed"),
         ];
-        let none: [&str; 0] = [];
+        let no_differences: [&str; 0] = [];
         for (definition, change, want) in [
-            (Definition::Upstream, None, &none[..]),
-            (Definition::Upstream, Some(("c may fail", "failed")), &none),
+            (Definition::Upstream, None, &no_differences[..]),
+            (
+                Definition::Upstream,
+                Some(("c may fail", "failed")),
+                &no_differences,
+            ),
             (
                 Definition::Upstream,
                 Some(("a fails", "passed")),
-                &["listed as failing and passes"],
+                &["listed as failing but passes"],
             ),
             (
                 Definition::Upstream,
                 Some(("d", "failed")),
-                &["fails and is not listed"],
+                &["fails but is not listed"],
             ),
             (
                 Definition::Upstream,
                 Some(("d", "skipped")),
-                &["not decided: skipped"],
+                &["neither passed nor failed: skipped"],
             ),
             (
                 Definition::Upstream,
                 Some(("a fails", "panicked")),
-                &["not decided: panicked"],
+                &["neither passed nor failed: panicked"],
             ),
             (
                 Definition::Upstream,
@@ -262,27 +268,27 @@ mod tests {
             (
                 Definition::Ours,
                 None,
-                &["\"b fails under ours\" is listed as failing and passes"],
+                &["\"b fails under ours\" is listed as failing but passes"],
             ),
             (
                 Definition::Ours,
                 Some(("b fails under ours", "failed")),
-                &none,
+                &no_differences,
             ),
         ] {
-            let mut states = good;
+            let mut states = expected_states;
             for state in &mut states {
                 if let Some(change) = change.filter(|(spec, _)| *spec == state.0) {
                     *state = change;
                 }
             }
-            let found = complaints(&expected, definition, &run(&states));
-            assert_eq!(found.len(), want.len(), "{change:?}: {found:?}");
-            for (found, want) in found.iter().zip(want) {
-                assert!(found.contains(want), "{change:?}: {found}");
+            let actual = differences(&expected, definition, &run(&states));
+            assert_eq!(actual.len(), want.len(), "{change:?}: {actual:?}");
+            for (difference, want) in actual.iter().zip(want) {
+                assert!(difference.contains(want), "{change:?}: {difference}");
             }
         }
-        let missing = complaints(&expected, Definition::Upstream, &run(&good[1..]));
+        let missing = differences(&expected, Definition::Upstream, &run(&expected_states[1..]));
         assert_eq!(
             missing,
             ["the suite has no spec \"a fails\", which is listed"]
@@ -298,8 +304,12 @@ mod tests {
                 .unwrap_err()
                 .contains("has no reason")
         );
-        let twice = entry("x") + &entry("y");
-        assert!(Expected::read(&twice).unwrap_err().contains("listed twice"));
+        let duplicates = entry("x") + &entry("y");
+        assert!(
+            Expected::read(&duplicates)
+                .unwrap_err()
+                .contains("listed twice")
+        );
         assert!(Expected::read("[[fails]]\nspec = 'a'\n").is_err());
     }
 
@@ -311,8 +321,8 @@ mod tests {
               "Failure": { "Message": "Expected" } },
             { "ContainerHierarchyTexts": ["x"], "LeafNodeType": "It", "LeafNodeText": "y", "State": "passed" }
         ] }]"#;
-        let found = verdicts(report).unwrap();
-        let states: Vec<_> = found
+        let verdicts_of_report = verdicts(report).unwrap();
+        let states: Vec<_> = verdicts_of_report
             .iter()
             .map(|v| (v.spec.as_str(), v.state.as_str(), v.message.as_str()))
             .collect();

@@ -9,18 +9,18 @@ use serde_json::Value;
 
 use crate::go_build;
 
-/// Argo CD, of which one file is used: the rule for SealedSecrets. As a Go dependency it would add hundreds
-/// of modules.
+/// The Go module of Argo CD, of which only the rule for SealedSecrets is used. As a dependency, the module would add
+/// hundreds of others.
 const ARGO_CD: &str = "github.com/argoproj/argo-cd/v3@v3.2.0";
 const ARGO_CD_SUM: &str = "h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=";
-const RULE: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
+const RULE_PATH: &str = "resource_customizations/bitnami.com/SealedSecret/health.lua";
 
 /// The verdicts of Argo CD and of kstatus on one object.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Verdict {
     /// Argo CD's verdict: `Progressing`, `Healthy` or `Degraded`.
     pub argo: String,
-    /// The message that Argo CD shows with it.
+    /// The message that Argo CD shows with its verdict.
     pub message: String,
     /// The verdict of kstatus, which Flux waits for: `InProgress`, `Current` or `Failed`.
     pub kstatus: String,
@@ -37,13 +37,16 @@ pub fn judge(object: &Value) -> Verdict {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it was just built");
-    let mut input = child.stdin.take().expect("it was piped");
-    writeln!(input, "{object}").expect("it reads all it gets");
+        .expect("the program was just built");
+    let mut input = child.stdin.take().expect("stdin is piped");
+    writeln!(input, "{object}").expect("the program reads its input");
     drop(input);
-    let output = child.wait_with_output().expect("it is our child");
-    assert!(output.status.success(), "it failed: see its stderr");
-    serde_json::from_slice(&output.stdout).expect("it prints verdicts")
+    let output = child.wait_with_output().expect("the process is our child");
+    assert!(
+        output.status.success(),
+        "the program failed: see its stderr"
+    );
+    serde_json::from_slice(&output.stdout).expect("the program prints verdicts")
 }
 
 fn rule() -> PathBuf {
@@ -55,7 +58,7 @@ fn rule() -> PathBuf {
     }
     let output = Command::new("go")
         .args(["mod", "download", "-json", ARGO_CD])
-        // The checksum is pinned above.
+        // `ARGO_CD_SUM` pins the checksum.
         .env("GOSUMDB", "off")
         .current_dir(std::env::temp_dir())
         .output()
@@ -66,5 +69,5 @@ fn rule() -> PathBuf {
         panic!("cannot download {ARGO_CD}: {stdout}")
     });
     assert_eq!(module.sum, ARGO_CD_SUM, "of {ARGO_CD}");
-    module.dir.join(RULE)
+    module.dir.join(RULE_PATH)
 }

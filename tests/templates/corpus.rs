@@ -9,7 +9,7 @@ use super::upstream::Values;
 pub(crate) fn templates() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/corpus");
     let mut files: Vec<_> = std::fs::read_dir(folder)
-        .expect("the corpus is there")
+        .expect("the corpus exists")
         .map(|entry| entry.expect("a file").path())
         .collect();
     files.sort();

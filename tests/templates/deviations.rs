@@ -1,5 +1,4 @@
-//! All intended differences between our template engine and Go's. The page of the template crate has a row
-//! for each.
+//! All intended differences between our template engine and Go's. `shared/template/README.md` has a row for each.
 
 use super::upstream::Verdict;
 
@@ -9,8 +8,8 @@ pub(crate) struct Deviation {
     pub(crate) reason: &'static str,
     /// Generated templates that contain all of these may differ; an empty list allows none.
     pub(crate) texts: &'static [&'static str],
-    /// The only allowed difference is that our engine refuses what Go renders.
-    pub(crate) refused: bool,
+    /// Whether the only allowed difference is that our engine refuses a template that Go renders.
+    pub(crate) is_refusal: bool,
     /// A template that shows the difference, if both engines can run it and always differ.
     pub(crate) example: Option<fn() -> String>,
 }
@@ -18,93 +17,93 @@ pub(crate) struct Deviation {
 pub(crate) const DEVIATIONS: &[Deviation] = &[
     Deviation {
         what: "`slice` beyond the end of a list",
-        reason: "what lies there depends on how Go grew the list",
+        reason: "the items there depend on how Go grew the list",
         texts: &["slice"],
-        refused: true,
+        is_refusal: true,
         example: Some(|| "{{ slice (append (list 1 2) 3) 0 4 }}".to_owned()),
     },
     Deviation {
         what: "`%d` and the like on a time",
         reason: "Go shows internal fields of its own",
         texts: &["printf", "toDate"],
-        refused: false,
+        is_refusal: false,
         example: Some(|| "{{ printf \"%d\" (toDate \"2006\" \"2020\") }}".to_owned()),
     },
     Deviation {
         what: "`%p`, and pointers inside lists under number verbs",
-        reason: "an address tells where secrets lie and differs from run to run",
+        reason: "an address reveals where secrets are in memory, and differs from run to run",
         texts: &["%p"],
-        refused: false,
+        is_refusal: false,
         example: Some(|| "{{ printf \"%p\" (list 1) }}".to_owned()),
     },
     Deviation {
         what: "nesting",
         reason: "our stack is small and does not grow",
         texts: &[],
-        refused: true,
+        is_refusal: true,
         example: Some(|| ["{{ if 1 }}".repeat(101), "{{ end }}".repeat(101)].concat()),
     },
     Deviation {
         what: "characters newer than Unicode 15",
         reason: "our tables are newer than those of Go 1.26",
         texts: &[],
-        refused: false,
+        is_refusal: false,
         example: Some(|| "{{ printf \"%q\" \"\\U0001CC00\" }}".to_owned()),
     },
     Deviation {
         what: "methods of times beyond the common ones (`In`, `Location`, `MarshalJSON`, …)",
-        reason: "they yield types that no function takes",
+        reason: "they return types that no function accepts",
         texts: &[],
-        refused: true,
+        is_refusal: true,
         example: Some(|| "{{ (toDate \"2006\" \"2020\").Location }}".to_owned()),
     },
     Deviation {
         what: "a dict that contains itself",
-        reason: "Go runs out of stack and the process ends, so it cannot be asked",
+        reason: "Go exhausts its stack and its process ends, so the result cannot be compared",
         texts: &[],
-        refused: true,
+        is_refusal: true,
         example: None,
     },
     Deviation {
         what: "order of `keys` and `values`",
-        reason: "Go's is random; a result that changes by itself is no use",
+        reason: "Go's order is random, and would change the result of each rendering",
         texts: &[],
-        refused: false,
+        is_refusal: false,
         example: None,
     },
     Deviation {
         what: "`genPrivateKey \"dsa\"`",
-        reason: "DSA is withdrawn (FIPS 186-5); Go needs up to a minute, so it is not asked",
+        reason: "DSA is withdrawn (FIPS 186-5); Go needs up to a minute, so the result is not compared",
         texts: &[],
-        refused: true,
+        is_refusal: true,
         example: None,
     },
     Deviation {
         what: "RSA keys below 2048 bits, ECDSA P-224",
         reason: "the cryptographic library refuses them",
         texts: &[],
-        refused: true,
+        is_refusal: true,
         example: None,
     },
     Deviation {
         what: "zone names",
-        reason: "Go's depend on the machine, so an example would too",
+        reason: "Go's zone names depend on the machine, so an example would too",
         texts: &[],
-        refused: false,
+        is_refusal: false,
         example: None,
     },
     Deviation {
         what: "`now`",
-        reason: "it differs at every call anyway",
+        reason: "the result differs at every call",
         texts: &[],
-        refused: false,
+        is_refusal: false,
         example: None,
     },
     Deviation {
         what: "resources",
-        reason: "Go has no budget and takes all there is, so it is not asked",
+        reason: "Go has no budget and would exhaust the machine, so the result is not compared",
         texts: &[],
-        refused: true,
+        is_refusal: true,
         example: None,
     },
 ];
@@ -112,14 +111,14 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
 /// Returns the reason why this template may differ.
 pub(crate) fn reason(template: &str, ours: &Verdict) -> Option<&'static str> {
     let refuses = matches!(ours, Verdict::RenderError(_) | Verdict::ParseError);
-    let fits = |deviation: &&Deviation| {
+    let applies = |deviation: &&Deviation| {
         let texts = deviation.texts;
         !texts.is_empty()
             && texts.iter().all(|text| template.contains(text))
-            && (refuses || !deviation.refused)
+            && (refuses || !deviation.is_refusal)
     };
     DEVIATIONS
         .iter()
-        .find(fits)
+        .find(applies)
         .map(|deviation| deviation.reason)
 }

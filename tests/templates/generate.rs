@@ -24,8 +24,8 @@ impl Dice {
     }
 }
 
-/// Functions whose results differ between runs, or that take a second each; they have their own tests.
-const RANDOM_ITEMS: &[&str] = &[
+/// Functions whose results differ between runs, or that take up to a second; other tests call them.
+const EXCLUDED_FUNCTIONS: &[&str] = &[
     "ago",
     "bcrypt",
     "buildCustomCert",
@@ -51,7 +51,7 @@ const RANDOM_ITEMS: &[&str] = &[
 ];
 
 /// Functions that use the current time unless the argument is a date.
-const DATES: &[&str] = &[
+const DATE_FUNCTIONS: &[&str] = &[
     "date",
     "dateInZone",
     "date_in_zone",
@@ -108,7 +108,7 @@ const NUMBERS: &[&str] = &[
     "'x'",
 ];
 
-const OTHERS: &[&str] = &[
+const OTHER_ARGUMENTS: &[&str] = &[
     "nil",
     ".",
     ".missing",
@@ -136,7 +136,7 @@ fn argument<'a>(dice: &mut Dice) -> &'a str {
     match dice.below(10) {
         0..=4 => dice.pick(TEXTS),
         5..=6 => dice.pick(NUMBERS),
-        _ => dice.pick(OTHERS),
+        _ => dice.pick(OTHER_ARGUMENTS),
     }
 }
 
@@ -219,7 +219,7 @@ const FORMATS: &[&str] = &[
     r#""%z %-""#,
 ];
 
-const DATED: &[&str] = &[
+const DATE_EXPRESSIONS: &[&str] = &[
     r#"(toDate "2006-01-02" "2024-02-29")"#,
     r#"(toDate "2006-01-02T15:04:05Z07:00" "1999-12-31T23:59:59.5+02:00")"#,
     r#"(toDate "Jan 2 2006 MST" "Mar 3 2030 CET")"#,
@@ -251,7 +251,7 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r#"(dict "b" (dict "c" (dict "e" 5)) "z" 0)"#,
         ]),
         b'B' => dice.pick(&["true", "false", r"(eq 1 1)", r"(empty .empty)"]),
-        b'X' => dice.pick(DATED),
+        b'X' => dice.pick(DATE_EXPRESSIONS),
         b'V' => dice.pick(&[r#"(semver "1.2.3")"#, r#"(semver "v2-beta.1")"#]),
         b'R' => dice.pick(PATTERNS),
         b'F' => dice.pick(FORMATS),
@@ -364,16 +364,16 @@ pub(crate) fn fitting_calls(samples: usize, seed: u64) -> Vec<String> {
     templates
 }
 
-/// Sorts the results of functions that expose the order of a map.
-fn steady(name: &str, call: &str) -> String {
+/// Returns a template with a call; sorts the result if it shows the order of a map.
+fn with_sorted_result(name: &str, call: &str) -> String {
     match name {
         "keys" | "values" => format!("{{{{ {call} | sortAlpha }}}}"),
         _ => format!("{{{{ {call} }}}}"),
     }
 }
 
-fn usable(name: &str) -> bool {
-    !RANDOM_ITEMS.contains(&name) && !DATES.contains(&name)
+fn is_usable(name: &str) -> bool {
+    !EXCLUDED_FUNCTIONS.contains(&name) && !DATE_FUNCTIONS.contains(&name)
 }
 
 /// Returns calls of every function: without arguments, with each single one, and with `samples` random
@@ -385,15 +385,18 @@ pub(crate) fn calls<'n>(
 ) -> Vec<String> {
     let mut dice = Dice::new(seed);
     let mut templates = Vec::new();
-    for name in names.filter(|name| usable(name)) {
-        templates.push(steady(name, name));
-        for argument in TEXTS.iter().chain(NUMBERS).chain(OTHERS) {
-            templates.push(steady(name, &format!("{name} {argument}")));
+    for name in names.filter(|name| is_usable(name)) {
+        templates.push(with_sorted_result(name, name));
+        for argument in TEXTS.iter().chain(NUMBERS).chain(OTHER_ARGUMENTS) {
+            templates.push(with_sorted_result(name, &format!("{name} {argument}")));
         }
         for count in 2..=4 {
             for _ in 0..samples {
                 let arguments: Vec<&str> = (0..count).map(|_| argument(&mut dice)).collect();
-                templates.push(steady(name, &format!("{name} {}", arguments.join(" "))));
+                templates.push(with_sorted_result(
+                    name,
+                    &format!("{name} {}", arguments.join(" ")),
+                ));
             }
         }
     }
@@ -402,19 +405,19 @@ pub(crate) fn calls<'n>(
 
 /// Returns a template from the grammar of actions, blocks and expressions.
 pub(crate) fn template(dice: &mut Dice, names: &[&str]) -> String {
-    let mut made = Made {
+    let mut builder = TemplateBuilder {
         dice,
         names,
         variables: vec!["$".to_owned()],
         loops: 0,
         text: String::new(),
     };
-    let count = 1 + made.dice.below(5);
-    made.nodes(count, 0);
-    made.text
+    let count = 1 + builder.dice.below(5);
+    builder.nodes(count, 0);
+    builder.text
 }
 
-struct Made<'d, 'n> {
+struct TemplateBuilder<'d, 'n> {
     dice: &'d mut Dice,
     names: &'n [&'n str],
     variables: Vec<String>,
@@ -422,7 +425,7 @@ struct Made<'d, 'n> {
     text: String,
 }
 
-impl Made<'_, '_> {
+impl TemplateBuilder<'_, '_> {
     fn nodes(&mut self, count: usize, depth: usize) {
         for _ in 0..count {
             self.node(depth);
@@ -476,8 +479,8 @@ impl Made<'_, '_> {
 
     fn declaration(&mut self) {
         let value = self.pipe(0);
-        let again = self.dice.below(3) == 0 && self.variables.len() > 1;
-        if again {
+        let is_assignment = self.dice.below(3) == 0 && self.variables.len() > 1;
+        if is_assignment {
             let name = self.variable();
             self.action(&format!("{name} = {value}"));
         } else {
@@ -517,20 +520,20 @@ impl Made<'_, '_> {
 
     fn range(&mut self, depth: usize) {
         let outer = self.variables.len();
-        let over = match self.dice.below(4) {
+        let subject = match self.dice.below(4) {
             0 => self.pipe(0),
-            _ => self.dice.pick(OTHERS).to_owned(),
+            _ => self.dice.pick(OTHER_ARGUMENTS).to_owned(),
         };
         let head = match self.dice.below(4) {
             0 => {
                 self.variables.push("$i".to_owned());
-                format!("$i := {over}")
+                format!("$i := {subject}")
             }
             1 => {
                 self.variables.extend(["$k".to_owned(), "$v".to_owned()]);
-                format!("$k, $v := {over}")
+                format!("$k, $v := {subject}")
             }
-            _ => over,
+            _ => subject,
         };
         self.action(&format!("range {head}"));
         self.loops += 1;
@@ -581,7 +584,7 @@ impl Made<'_, '_> {
     fn name(&mut self) -> String {
         loop {
             let name = self.names[self.dice.below(self.names.len())];
-            if usable(name) && !matches!(name, "keys" | "values") {
+            if is_usable(name) && !matches!(name, "keys" | "values") {
                 return name.to_owned();
             }
         }

@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
     OverBudget,
 }
 
-/// A running helper. Dropping it ends the process, because its input closes.
+/// A running Go helper. Dropping this value kills the process.
 pub(crate) struct Upstream {
     child: Child,
     input: BufWriter<ChildStdin>,
@@ -77,7 +77,7 @@ impl Upstream {
         match &*answer.stage {
             "" => Verdict::Out(STANDARD.decode(answer.out).expect("base 64")),
             "parse" => Verdict::ParseError,
-            "render" => Verdict::RenderError(place(&answer.error)),
+            "render" => Verdict::RenderError(error_location(&answer.error)),
             stage => panic!("{stage}: {} at {template}", answer.error),
         }
     }
@@ -97,8 +97,8 @@ pub(crate) fn encoded(values: &Values) -> BTreeMap<&str, String> {
         .collect()
 }
 
-/// Parses `template: t:3:14: executing …`; Go counts columns from 0.
-fn place(error: &str) -> Option<(usize, usize)> {
+/// Parses line and column of an error such as `template: t:3:14: executing …`; Go counts columns from 0.
+fn error_location(error: &str) -> Option<(usize, usize)> {
     let mut parts = error.strip_prefix("template: t:")?.split(':');
     Some((
         parts.next()?.parse().ok()?,

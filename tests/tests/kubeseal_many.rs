@@ -13,7 +13,7 @@ use shared::resource::SealedSecret;
 use shared::unseal::check;
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
-use tests::{binaries, many, upstream};
+use tests::{binaries, many_secrets, upstream};
 
 const COUNT: usize = 1000;
 
@@ -22,7 +22,7 @@ fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
     let folder = Scratch::new();
     let file = |name: &str| folder.path().join(name);
     fs::write(file("cert.pem"), KEYS[0].pair.certificate().to_pem()).unwrap();
-    fs::write(file("in.yaml"), many::secrets(COUNT)).unwrap();
+    fs::write(file("in.yaml"), many_secrets::secrets(COUNT)).unwrap();
     let seal = |program: &Path| {
         let output = Command::new(program)
             .arg("--cert")
@@ -37,9 +37,9 @@ fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
         seal(&upstream::upstream_kubeseal()),
         seal(&binaries::kubeseal()),
     );
-    let found = many::structure(&ours);
+    let found = many_secrets::structure(&ours);
     assert_eq!(found.len(), COUNT);
-    assert_eq!(found, many::structure(&theirs));
+    assert_eq!(found, many_secrets::structure(&theirs));
     assert_ne!(ours, theirs, "each run has its own session keys");
     for i in [0, 1, 2, COUNT - 1] {
         assert_unsealable(&ours, i);

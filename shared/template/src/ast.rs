@@ -39,8 +39,8 @@ pub(crate) struct Pipe {
     pub(crate) at: usize,
     /// Variables that are declared or assigned, `$` included.
     pub(crate) variables: Vec<Name>,
-    /// `=` instead of `:=`.
-    pub(crate) assigns: bool,
+    /// Whether the variables are assigned (`=`), not declared (`:=`).
+    pub(crate) is_assignment: bool,
     pub(crate) commands: Vec<Command>,
 }
 

@@ -17,9 +17,9 @@ pub struct Budget {
     /// Nesting of templates, blocks, parentheses and values. Bounds the stack: 100 levels take less than a
     /// mebibyte even in a debug build.
     pub depth: usize,
-    /// Keys generated, of all kinds.
+    /// Number of generated keys, of all types.
     pub keys: u32,
-    /// Slow password hashes (bcrypt, scrypt).
+    /// Number of slow password hashes (bcrypt and scrypt).
     pub hashes: u32,
     /// Total cost of keys and hashes, in microseconds as in [`cost`]. The default allows five RSA-4096 keys
     /// and as many password hashes, or all keys and hashes of other kinds that the two limits above allow.
@@ -44,15 +44,15 @@ impl Default for Budget {
 /// Cost of slow operations on one core, in microseconds: medians of an optimized build on a server of 2023.
 /// All use one unit, so that a caller can add them up and compare them with private-key operations.
 pub mod cost {
-    /// An RSA key of 4096 bits.
+    /// Generating an RSA key of 4096 bits.
     pub const RSA_4096: u64 = 1_500_000;
-    /// An RSA key of 2048 bits.
+    /// Generating an RSA key of 2048 bits.
     pub const RSA_2048: u64 = 150_000;
-    /// An elliptic-curve or Ed25519 key.
+    /// Generating an ECDSA or Ed25519 key.
     pub const CURVE_KEY: u64 = 200;
-    /// bcrypt at cost 10.
+    /// One bcrypt hash at cost 10.
     pub const BCRYPT: u64 = 60_000;
-    /// scrypt with the parameters of `derivePassword`.
+    /// One scrypt hash with the parameters of `derivePassword`.
     pub const SCRYPT: u64 = 150_000;
     /// Number of template steps that take one microsecond.
     pub const STEPS_PER_MICROSECOND: u64 = 10;
@@ -88,91 +88,91 @@ const STEPS_AT_ONCE: u64 = 20_000;
 
 /// The unused part of a budget.
 pub(crate) struct Gauge<'m> {
-    left: Budget,
+    remaining: Budget,
     meter: &'m mut dyn Meter,
     /// Steps not reported to the meter yet.
-    untold: u64,
+    unreported: u64,
 }
 
 impl<'m> Gauge<'m> {
     pub(crate) fn new(budget: Budget, meter: &'m mut dyn Meter) -> Self {
         Self {
-            left: budget,
+            remaining: budget,
             meter,
-            untold: 0,
+            unreported: 0,
         }
     }
 
     /// Returns the budget for later renderings.
-    pub(crate) fn left(&self) -> Budget {
-        self.left
+    pub(crate) fn remaining(&self) -> Budget {
+        self.remaining
     }
 
     /// Returns the size of the largest allowed value.
-    pub(crate) fn value(&self) -> usize {
-        self.left.value
+    pub(crate) fn max_value_size(&self) -> usize {
+        self.remaining.value
     }
 
-    pub(crate) fn depth(&self) -> usize {
-        self.left.depth
+    pub(crate) fn max_depth(&self) -> usize {
+        self.remaining.depth
     }
 
-    pub(crate) fn steps(&mut self, count: usize) -> Result<(), Fault> {
-        take(&mut self.left.steps, count as u64, Limit::Steps)?;
-        self.untold += count as u64;
-        if self.untold < STEPS_AT_ONCE {
+    pub(crate) fn charge_steps(&mut self, count: usize) -> Result<(), Fault> {
+        deduct(&mut self.remaining.steps, count as u64, Limit::Steps)?;
+        self.unreported += count as u64;
+        if self.unreported < STEPS_AT_ONCE {
             return Ok(());
         }
-        let cost = std::mem::take(&mut self.untold) / cost::STEPS_PER_MICROSECOND;
+        let cost = std::mem::take(&mut self.unreported) / cost::STEPS_PER_MICROSECOND;
         self.spend(cost)
     }
 
     /// Charges for work on this many bytes.
-    pub(crate) fn bytes(&mut self, count: usize) -> Result<(), Fault> {
-        self.steps(1 + count / 64)
+    pub(crate) fn charge_bytes(&mut self, count: usize) -> Result<(), Fault> {
+        self.charge_steps(1 + count / 64)
     }
 
     /// Charges for a new value of this many bytes.
-    pub(crate) fn memory(&mut self, size: usize) -> Result<(), Fault> {
-        if size > self.left.value {
+    pub(crate) fn charge_memory(&mut self, size: usize) -> Result<(), Fault> {
+        if size > self.remaining.value {
             return Err(Fault::limit(Limit::Value));
         }
-        match self.left.memory.checked_sub(size) {
-            Some(left) => self.left.memory = left,
+        match self.remaining.memory.checked_sub(size) {
+            Some(remaining) => self.remaining.memory = remaining,
             None => return Err(Fault::limit(Limit::Memory)),
         }
-        self.bytes(size)
+        self.charge_bytes(size)
     }
 
     /// Charges for generating a key that takes this many microseconds.
-    pub(crate) fn key(&mut self, cost: u64) -> Result<(), Fault> {
-        take_one(&mut self.left.keys, Limit::Keys)?;
-        self.work(cost)
+    pub(crate) fn charge_key(&mut self, cost: u64) -> Result<(), Fault> {
+        deduct_one(&mut self.remaining.keys, Limit::Keys)?;
+        self.charge_work(cost)
     }
 
-    /// Charges for a slow hash.
-    pub(crate) fn hash(&mut self, cost: u64) -> Result<(), Fault> {
-        take_one(&mut self.left.hashes, Limit::Hashes)?;
-        self.work(cost)
+    /// Charges for a slow hash that takes this many microseconds.
+    pub(crate) fn charge_hash(&mut self, cost: u64) -> Result<(), Fault> {
+        deduct_one(&mut self.remaining.hashes, Limit::Hashes)?;
+        self.charge_work(cost)
     }
 
-    fn work(&mut self, cost: u64) -> Result<(), Fault> {
-        take(&mut self.left.work, cost, Limit::Work)?;
+    fn charge_work(&mut self, cost: u64) -> Result<(), Fault> {
+        deduct(&mut self.remaining.work, cost, Limit::Work)?;
         self.spend(cost)
     }
 
     fn spend(&mut self, cost: u64) -> Result<(), Fault> {
-        let spent = self.meter.spend(cost);
-        spent.map_err(|Interrupted| Fault::limit(Limit::Interrupted))
+        let outcome = self.meter.spend(cost);
+        outcome.map_err(|Interrupted| Fault::limit(Limit::Interrupted))
     }
 }
 
-fn take(left: &mut u64, count: u64, limit: Limit) -> Result<(), Fault> {
-    *left = left.checked_sub(count).ok_or(Fault::limit(limit))?;
+fn deduct(remaining: &mut u64, count: u64, limit: Limit) -> Result<(), Fault> {
+    *remaining = remaining.checked_sub(count).ok_or(Fault::limit(limit))?;
     Ok(())
 }
 
-fn take_one(left: &mut u32, limit: Limit) -> Result<(), Fault> {
-    *left = left.checked_sub(1).ok_or(Fault::limit(limit))?;
+fn deduct_one(remaining: &mut u32, limit: Limit) -> Result<(), Fault> {
+    *remaining = remaining.checked_sub(1).ok_or(Fault::limit(limit))?;
     Ok(())
 }

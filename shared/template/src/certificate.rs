@@ -22,9 +22,8 @@ mod key;
 
 use key::{Form, PrivateKey};
 
-/// Steps charged for reading a key and signing with it, which takes tens of milliseconds with the largest RSA
-/// keys.
-const SIGNING: usize = 20_000;
+/// Steps charged for parsing a key and signing with it, which takes tens of milliseconds for the largest RSA keys.
+const SIGNING_STEPS: usize = 20_000;
 
 /// A certificate and its key, both in PEM.
 #[derive(PartialEq, Eq)]
@@ -62,7 +61,7 @@ pub(crate) enum Signer {
 }
 
 impl Signer {
-    pub(crate) fn of(value: &Value) -> Self {
+    pub(crate) fn from_value(value: &Value) -> Self {
         match value {
             Value::Certificate(certificate) => {
                 Self::Authority(certificate.cert.clone(), certificate.key.clone())
@@ -78,11 +77,11 @@ pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     let key = match kind {
         b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096, cost::RSA_4096)?,
         b"ecdsa" => {
-            env.gauge.key(cost::CURVE_KEY)?;
+            env.gauge.charge_key(cost::CURVE_KEY)?;
             PrivateKey::generate_p256()?
         }
         b"ed25519" => {
-            env.gauge.key(cost::CURVE_KEY)?;
+            env.gauge.charge_key(cost::CURVE_KEY)?;
             let mut seed = [0; 32];
             env.rng.fill_bytes(&mut seed);
             let key = PrivateKey::ed25519(&seed);
@@ -100,14 +99,14 @@ pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
 }
 
 fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize, cost: u64) -> Result<PrivateKey, Fault> {
-    env.gauge.key(cost)?;
-    let failed = Fault::failed("the key could not be generated");
-    let pair = rsa::KeyPair::generate(size).map_err(|_| failed)?;
-    let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| failed)?;
+    env.gauge.charge_key(cost)?;
+    let fault = Fault::failed("the key could not be generated");
+    let pair = rsa::KeyPair::generate(size).map_err(|_| fault)?;
+    let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| fault)?;
     PrivateKey::parse_der(Form::Pkcs8, der.as_ref())
 }
 
-/// Parses a key in PEM, or generates a new one.
+/// Parses a key in PEM, or generates an RSA key if there is none.
 fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKey, Fault> {
     match pem {
         Some(pem) => PrivateKey::parse_pem(pem),
@@ -115,9 +114,9 @@ fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKe
     }
 }
 
-/// `buildCustomCert`: decodes both parts from base64, checks them and returns them.
+/// `buildCustomCert`: returns a certificate and its key from base64, after checking that both can be parsed.
 pub(crate) fn from_parts(env: &mut Environment<'_>, cert: &[u8], key: &[u8]) -> Outcome {
-    env.gauge.steps(SIGNING)?;
+    env.gauge.charge_steps(SIGNING_STEPS)?;
     let decode = |text: &[u8]| {
         crate::functions::decode64(text)
             .map_err(|_| Fault::failed("the certificate or the key is not base64"))
@@ -154,7 +153,7 @@ pub(crate) fn authority(
     days: i64,
     key: Option<&[u8]>,
 ) -> Outcome {
-    env.gauge.steps(SIGNING)?;
+    env.gauge.charge_steps(SIGNING_STEPS)?;
     let key = key_or_new(env, key)?;
     let mut params = params(env, name, days)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -170,7 +169,7 @@ pub(crate) fn leaf(
     signer: &Signer,
     key: Option<&[u8]>,
 ) -> Outcome {
-    env.gauge.steps(SIGNING)?;
+    env.gauge.charge_steps(SIGNING_STEPS)?;
     let key = key_or_new(env, key)?;
     let mut params = params(env, &args.text(0), args.int(3))?;
     params.is_ca = IsCa::ExplicitNoCa;
@@ -191,13 +190,13 @@ pub(crate) fn leaf(
 }
 
 fn texts(env: &mut Environment<'_>, list: &List) -> Result<Vec<String>, Fault> {
-    let wrong = Fault::failed("IP addresses and DNS names must be strings");
+    let not_text = Fault::failed("IP addresses and DNS names must be strings");
     let text = |value: &Value| match value {
         Value::Text(text) => {
-            env.gauge.memory(text.len())?;
-            String::from_utf8(text.to_vec()).map_err(|_| wrong)
+            env.gauge.charge_memory(text.len())?;
+            String::from_utf8(text.to_vec()).map_err(|_| not_text)
         }
-        _ => Err(wrong),
+        _ => Err(not_text),
     };
     list.view().iter().map(text).collect()
 }
@@ -211,14 +210,14 @@ fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<Certifica
     if !name.is_empty() {
         params.distinguished_name.push(DnType::CommonName, name);
     }
-    let beyond = Fault::failed("the certificate would expire after the last supported year");
+    let out_of_range = Fault::failed("the certificate would expire after the last supported year");
     let now = env.now.as_second();
     let end = days
         .checked_mul(86_400)
         .and_then(|validity| now.checked_add(validity))
-        .ok_or(beyond)?;
-    params.not_before = time::OffsetDateTime::from_unix_timestamp(now).map_err(|_| beyond)?;
-    params.not_after = time::OffsetDateTime::from_unix_timestamp(end).map_err(|_| beyond)?;
+        .ok_or(out_of_range)?;
+    params.not_before = time::OffsetDateTime::from_unix_timestamp(now).map_err(|_| out_of_range)?;
+    params.not_after = time::OffsetDateTime::from_unix_timestamp(end).map_err(|_| out_of_range)?;
     let mut serial = [0; 16];
     env.rng.fill_bytes(&mut serial);
     params.serial_number = Some(SerialNumber::from_slice(&serial));
@@ -235,14 +234,14 @@ fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<Certifica
 
 fn issue(params: &CertificateParams, key: &PrivateKey, signer: &Signer) -> Outcome {
     let pair = key.pair()?;
-    let failed = Fault::failed("the certificate could not be signed");
+    let fault = Fault::failed("the certificate could not be signed");
     let certificate = match signer {
-        Signer::Itself => params.self_signed(&pair).map_err(|_| failed)?,
+        Signer::Itself => params.self_signed(&pair).map_err(|_| fault)?,
         Signer::Authority(cert, key) => {
             let mut params = params.clone();
             params.use_authority_key_identifier_extension = true;
             let issuer = issuer(cert, key)?;
-            params.signed_by(&pair, &issuer).map_err(|_| failed)?
+            params.signed_by(&pair, &issuer).map_err(|_| fault)?
         }
     };
     Ok(value(
@@ -255,12 +254,12 @@ fn issue(params: &CertificateParams, key: &PrivateKey, signer: &Signer) -> Outco
 fn issuer(cert: &[u8], key: &[u8]) -> Result<Issuer<'static, KeyPair>, Fault> {
     let (der, parsed) = parse_certificate(cert)?;
     let pair = PrivateKey::parse_pem(key)?.pair()?;
-    let certified = parsed
+    let certified_key = parsed
         .tbs_certificate()
         .subject_public_key_info()
         .subject_public_key
         .raw_bytes();
-    if certified != rcgen::PublicKeyData::der_bytes(&pair) {
+    if certified_key != rcgen::PublicKeyData::der_bytes(&pair) {
         return Err(Fault::failed(
             "the key of the CA does not match its certificate",
         ));

@@ -44,7 +44,7 @@ pub(crate) const WEEKDAYS: [&str; 7] = [
 pub(crate) struct Time {
     /// Seconds since 1970-01-01 00:00:00 UTC.
     pub(crate) seconds: i64,
-    /// 0 to 999,999,999
+    /// Nanoseconds of the second, 0 to 999,999,999.
     pub(crate) nanos: i64,
     pub(crate) zone: Zone,
 }
@@ -59,7 +59,7 @@ pub(crate) enum Zone {
     Named(jiff::tz::TimeZone),
 }
 
-/// The fields of a time in its zone, from year to nanosecond.
+/// Date, time of day and weekday of a time in its zone.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts {
     pub(crate) year: i64,
@@ -240,16 +240,16 @@ impl Time {
     }
 }
 
-/// Looks up a zone by its name in the compiled-in database.
+/// Returns the zone with an IANA name, from the compiled-in database; UTC if the name is unknown.
 fn zone(name: &[u8]) -> Zone {
     match name {
         b"" | b"UTC" => return Zone::Utc,
         b"Local" => return Zone::Local,
         _ => {}
     }
-    let found = std::str::from_utf8(name).ok().and_then(|name| {
+    let named_zone = std::str::from_utf8(name).ok().and_then(|name| {
         let zone = jiff::tz::TimeZoneDatabase::bundled().get(name).ok()?;
         (zone.iana_name() == Some(name)).then_some(zone)
     });
-    found.map_or(Zone::Utc, Zone::Named)
+    named_zone.map_or(Zone::Utc, Zone::Named)
 }

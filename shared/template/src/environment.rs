@@ -11,12 +11,12 @@ use crate::regexes::Pattern;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, Map, MapKind};
 
-/// Maximum number of compiled patterns that are kept: each may take a mebibyte.
+/// Maximum number of compiled patterns that are kept: each may take several mebibytes.
 const MAX_PATTERNS: usize = 32;
 
 /// The caller's inputs for one rendering, or for several in a row.
 pub struct Context<'a> {
-    /// The budget; after a rendering, the rest for the next one.
+    /// The budget. Each rendering deducts its cost.
     pub budget: Budget,
     /// The time that `now` and related functions return; the zone is UTC, as in Bitnami's container.
     pub now: jiff::Timestamp,
@@ -47,19 +47,20 @@ impl<'c> Environment<'c> {
 
     /// Returns a writer for one value.
     pub(crate) fn writer(&self) -> Writer {
-        Writer::new(self.gauge.value(), Limit::Value)
+        Writer::new(self.gauge.max_value_size(), Limit::Value)
     }
 
     /// Creates a mutable map. The map lives until the end of the rendering, so that maps that contain each
     /// other neither leak nor recurse while they are dropped.
-    pub(crate) fn map(&mut self, entries: Entries) -> Result<Map, Fault> {
-        self.gauge.memory(64 + 64 * entries.len())?;
+    pub(crate) fn new_map(&mut self, entries: Entries) -> Result<Map, Fault> {
+        self.gauge.charge_memory(64 + 64 * entries.len())?;
         let map = Map::unregistered(MapKind::Any, entries);
         self.maps.push(map.clone());
         Ok(map)
     }
 
-    /// Returns a compiled pattern; compiles each one once per rendering, unless there are very many.
+    /// Returns a compiled pattern. Compiles each pattern once per rendering, unless there are more than
+    /// [`MAX_PATTERNS`].
     pub(crate) fn pattern(&mut self, source: &Text) -> Result<Rc<Pattern>, Fault> {
         if let Some(pattern) = self.patterns.get(source) {
             return Ok(Rc::clone(pattern));
@@ -74,9 +75,9 @@ impl<'c> Environment<'c> {
 }
 
 impl Drop for Environment<'_> {
-    /// Empties every map before dropping the first.
+    /// Empties every map before the first one is dropped, because maps may contain each other.
     fn drop(&mut self) {
-        let contents: Vec<Entries> = self.maps.iter().map(Map::clear).collect();
+        let contents: Vec<Entries> = self.maps.iter().map(Map::take_entries).collect();
         drop(contents);
     }
 }

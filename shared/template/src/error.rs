@@ -10,7 +10,7 @@ pub struct ParseError {
     pub line: usize,
     /// Column in bytes, counted from 1.
     pub column: usize,
-    /// What is wrong.
+    /// Why the template cannot be parsed.
     pub reason: &'static str,
 }
 
@@ -28,7 +28,7 @@ pub struct RenderError {
     pub function: Option<&'static str>,
     /// Kind of failure, for metrics and tests.
     pub kind: ErrorKind,
-    /// What is wrong.
+    /// Why the rendering failed.
     pub reason: &'static str,
 }
 
@@ -45,7 +45,7 @@ pub enum ErrorKind {
     Failed,
     /// The value does not have this field or method.
     Field,
-    /// `range` over, or arguments for, a value that does not allow it.
+    /// `range` over a value without items, or arguments for a value that takes none.
     Misuse,
     /// The template or variable is not defined.
     Undefined,
@@ -66,7 +66,7 @@ pub enum Limit {
     Memory,
     /// Nesting of templates, pipelines and values.
     Depth,
-    /// Number of RSA, DSA, ECDSA and Ed25519 keys generated.
+    /// Number of RSA, ECDSA and Ed25519 keys generated.
     Keys,
     /// Number of deliberately slow hashes: bcrypt and scrypt.
     Hashes,

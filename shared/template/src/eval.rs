@@ -18,7 +18,7 @@ pub(crate) struct Evaluator<'t, 'e, 'c> {
     out: Writer,
     variables: Vec<(Name, Value)>,
     /// Variables below this index belong to outer templates.
-    floor: usize,
+    scope_start: usize,
     depth: usize,
     /// The node being evaluated, for errors.
     pub(crate) at: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Evaluator<'t, 'e, 'c> {
 /// How the evaluation of a list of nodes ended.
 #[derive(PartialEq, Eq)]
 enum Flow {
-    On,
+    Next,
     Break,
     Continue,
 }
@@ -41,7 +41,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             env,
             out: Writer::new(output, Limit::Output),
             variables: Vec::new(),
-            floor: 0,
+            scope_start: 0,
             depth: 0,
             at: 0,
             function: None,
@@ -62,18 +62,18 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             .trees
             .get(name)
             .ok_or(Fault::undefined("a template of this name is not defined"))?;
-        let outer = std::mem::replace(&mut self.floor, self.variables.len());
+        let outer = std::mem::replace(&mut self.scope_start, self.variables.len());
         self.variables.push(("$".into(), dot.clone()));
         self.list(dot, tree)?;
-        self.variables.truncate(self.floor);
-        self.floor = outer;
+        self.variables.truncate(self.scope_start);
+        self.scope_start = outer;
         Ok(())
     }
 
     /// Runs `work` one nesting level deeper.
-    fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn nest<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         self.depth += 1;
-        if self.depth > self.env.gauge.depth() {
+        if self.depth > self.env.gauge.max_depth() {
             return Err(Fault::limit(Limit::Depth));
         }
         let result = work(self)?;
@@ -82,19 +82,19 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     }
 
     fn list(&mut self, dot: &Value, list: &'t List) -> Result<Flow, Fault> {
-        self.deeper(|this| {
+        self.nest(|this| {
             for node in list {
                 let flow = this.node(dot, node)?;
-                if flow != Flow::On {
+                if flow != Flow::Next {
                     return Ok(flow);
                 }
             }
-            Ok(Flow::On)
+            Ok(Flow::Next)
         })
     }
 
     fn node(&mut self, dot: &Value, node: &'t Node) -> Result<Flow, Fault> {
-        self.env.gauge.steps(1)?;
+        self.env.gauge.charge_steps(1)?;
         match node {
             Node::Text(text) => self.out.push(text)?,
             Node::Action(pipe) => {
@@ -111,7 +111,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
-        Ok(Flow::On)
+        Ok(Flow::Next)
     }
 
     fn print(&mut self, value: &Value) -> Result<(), Fault> {
@@ -119,8 +119,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             Value::Missing => self.out.str("<no value>"),
             Value::Text(text) => self.out.push(text),
             _ => {
-                let left = self.env.writer();
-                let text = fmt::print(left, std::slice::from_ref(value), &mut self.env.gauge)?;
+                let writer = self.env.writer();
+                let text = fmt::print(writer, std::slice::from_ref(value), &mut self.env.gauge)?;
                 self.out.push(&text)
             }
         }
@@ -134,7 +134,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         } else if let Some(otherwise) = &branch.otherwise {
             self.list(dot, otherwise)?
         } else {
-            Flow::On
+            Flow::Next
         };
         self.variables.truncate(mark);
         Ok(flow)
@@ -145,29 +145,29 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         let outer = self.variables.len();
         let value = self.pipe(dot, &branch.pipe)?;
         let mark = self.variables.len();
-        let mut ran = false;
+        let mut has_run = false;
         match value {
             Value::List(list) => {
                 // Takes the items one by one: a copy of the list would cost its whole length, even if the
                 // first iteration breaks.
                 for at in 0..list.len() {
-                    ran = true;
+                    has_run = true;
                     let item = list.item(at).unwrap_or(Value::Nil);
-                    if !self.turn(branch, mark, &Value::count(at), &item)? {
+                    if !self.run_iteration(branch, mark, &Value::count(at), &item)? {
                         break;
                     }
                 }
             }
             Value::Map(map) => {
-                self.env.gauge.steps(map.len())?;
+                self.env.gauge.charge_steps(map.len())?;
                 let entries: Vec<_> = map
                     .entries()
                     .iter()
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect();
                 for (key, item) in entries {
-                    ran = true;
-                    if !self.turn(branch, mark, &Value::Text(key), &item)? {
+                    has_run = true;
+                    if !self.run_iteration(branch, mark, &Value::Text(key), &item)? {
                         break;
                     }
                 }
@@ -178,14 +178,14 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
                         "a range over a number can declare only one variable",
                     ));
                 }
-                for count in 0..int.wide() {
-                    ran = true;
+                for count in 0..int.to_i128() {
+                    has_run = true;
                     let bits = i64::try_from(count).unwrap_or(i64::MAX);
                     let item = Value::Int(crate::value::Int {
                         kind: int.kind,
                         bits,
                     });
-                    if !self.turn(branch, mark, &Value::Missing, &item)? {
+                    if !self.run_iteration(branch, mark, &Value::Missing, &item)? {
                         break;
                     }
                 }
@@ -194,27 +194,27 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
             _ => return Err(Fault::misuse("range needs a list, a map or an integer")),
         }
         let flow = match &branch.otherwise {
-            Some(otherwise) if !ran => match self.list(dot, otherwise)? {
-                Flow::Break => Flow::On, // as in Go, `break` ends this range, not the one around it
+            Some(otherwise) if !has_run => match self.list(dot, otherwise)? {
+                Flow::Break => Flow::Next, // as in Go, `break` ends this range, not the one around it
                 flow => flow,
             },
-            _ => Flow::On,
+            _ => Flow::Next,
         };
         self.variables.truncate(outer);
         Ok(flow)
     }
 
     /// Runs one iteration; returns false after a `break`.
-    fn turn(
+    fn run_iteration(
         &mut self,
         branch: &'t Branch,
         mark: usize,
         index: &Value,
         item: &Value,
     ) -> Result<bool, Fault> {
-        self.env.gauge.steps(1)?;
+        self.env.gauge.charge_steps(1)?;
         let pipe = &branch.pipe;
-        match (&pipe.variables[..], pipe.assigns) {
+        match (&pipe.variables[..], pipe.is_assignment) {
             ([], _) => {}
             ([only], true) => self.assign(only, item.clone())?,
             ([first, second, ..], true) => {
@@ -239,8 +239,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     }
 
     fn assign(&mut self, name: &str, value: Value) -> Result<(), Fault> {
-        let at = self.place(name)?.ok_or(Fault::undefined(
-            "assignment to a variable that is not declared; use := first",
+        let at = self.variable_index(name)?.ok_or(Fault::undefined(
+            "cannot assign to a variable that is not declared; use := first",
         ))?;
         self.variables[at].1 = value;
         Ok(())
@@ -248,18 +248,20 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
 
     fn variable(&mut self, name: &str) -> Result<Value, Fault> {
         let at = self
-            .place(name)?
-            .ok_or(Fault::undefined("a variable that is not declared"))?;
+            .variable_index(name)?
+            .ok_or(Fault::undefined("the variable is not declared"))?;
         Ok(self.variables[at].1.clone())
     }
 
     /// Returns the index of the innermost variable with this name, if it is declared. Charges for the search, because a
     /// template may declare very many variables.
-    fn place(&mut self, name: &str) -> Result<Option<usize>, Fault> {
-        let scope = &self.variables[self.floor..];
-        let back = scope.iter().rev().position(|(known, _)| **known == *name);
+    fn variable_index(&mut self, name: &str) -> Result<Option<usize>, Fault> {
+        let scope = &self.variables[self.scope_start..];
+        let back = scope.iter().rev().position(|(other, _)| **other == *name);
         let visited = back.unwrap_or(scope.len()) + 1;
-        self.env.gauge.steps(visited * (1 + name.len() / 64) / 64)?;
+        self.env
+            .gauge
+            .charge_steps(visited * (1 + name.len() / 64) / 64)?;
         Ok(back.map(|back| self.variables.len() - 1 - back))
     }
 
@@ -271,11 +273,11 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         argument: Option<&'t Pipe>,
     ) -> Result<(), Fault> {
         self.at = at;
-        self.env.gauge.bytes(name.len())?;
+        self.env.gauge.charge_bytes(name.len())?;
         if !self.template.trees.contains_key(name) {
             return Err(Fault::undefined("a template of this name is not defined"));
         }
         let dot = argument.map_or(Ok(Value::Missing), |pipe| self.pipe(dot, pipe))?;
-        self.deeper(|this| this.template(name, &dot))
+        self.nest(|this| this.template(name, &dot))
     }
 }

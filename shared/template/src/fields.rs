@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use crate::ast::{List, Node, Pipe, Term, TermKind};
 
 /// Functions that handle a missing value.
-const TESTS: &[&str] = &[
+const TEST_FUNCTIONS: &[&str] = &[
     "and", "coalesce", "default", "dig", "empty", "eq", "fail", "get", "hasKey", "kindIs", "ne",
     "not", "or", "required", "ternary", "typeIs",
 ];
 
-/// Fields by name and position.
-type Found = BTreeSet<(usize, String)>;
+/// Fields, each as byte offset and name.
+type Fields = BTreeSet<(usize, String)>;
 
 /// Returns the fields of the root that the template inserts, except those that it also tests: they may be missing on
 /// purpose.
-pub(crate) fn inserted(list: &List) -> Found {
+pub(crate) fn inserted_fields(list: &List) -> Fields {
     let mut walk = Walk::default();
     walk.list(list, true);
     let Walk { mut found, tested } = walk;
@@ -25,7 +25,7 @@ pub(crate) fn inserted(list: &List) -> Found {
 
 #[derive(Default)]
 struct Walk {
-    found: Found,
+    found: Fields,
     tested: BTreeSet<String>,
 }
 
@@ -75,7 +75,7 @@ fn terms(pipe: &Pipe) -> impl Iterator<Item = &Term> {
 fn has_test(pipe: &Pipe) -> bool {
     fn is_test(term: &Term) -> bool {
         match &term.kind {
-            TermKind::Function(function) => TESTS.contains(&function.name),
+            TermKind::Function(function) => TEST_FUNCTIONS.contains(&function.name),
             TermKind::Pipe(pipe) => has_test(pipe),
             TermKind::Chain(term, _) => is_test(term),
             _ => false,
@@ -85,7 +85,7 @@ fn has_test(pipe: &Pipe) -> bool {
 }
 
 fn each_field(pipe: &Pipe, is_root: bool, take: &mut impl FnMut(usize, &str)) {
-    fn of_term(term: &Term, is_root: bool, take: &mut impl FnMut(usize, &str)) {
+    fn each_field_in_term(term: &Term, is_root: bool, take: &mut impl FnMut(usize, &str)) {
         match &term.kind {
             TermKind::Field(names) if is_root => {
                 names.iter().take(1).for_each(|name| take(term.at, name));
@@ -94,11 +94,11 @@ fn each_field(pipe: &Pipe, is_root: bool, take: &mut impl FnMut(usize, &str)) {
                 names.iter().take(1).for_each(|name| take(term.at, name));
             }
             TermKind::Pipe(pipe) => each_field(pipe, is_root, take),
-            TermKind::Chain(term, _) => of_term(term, is_root, take),
+            TermKind::Chain(term, _) => each_field_in_term(term, is_root, take),
             _ => {}
         }
     }
     for term in terms(pipe) {
-        of_term(term, is_root, take);
+        each_field_in_term(term, is_root, take);
     }
 }

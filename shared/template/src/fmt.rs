@@ -10,7 +10,7 @@ mod format;
 mod integer;
 mod printer;
 
-pub(crate) use float::{append_float, shortest};
+pub(crate) use float::{format_float, shortest_digits};
 use printer::Printer;
 
 /// Maximum nesting of printed values; Go overflows its stack on a map that contains itself.
@@ -21,12 +21,12 @@ pub(crate) fn print(out: Writer, values: &[Value], gauge: &mut Gauge) -> Result<
     let mut printer = Printer::new(out, gauge);
     let mut after_text = true;
     for (at, value) in values.iter().enumerate() {
-        let text = matches!(value, Value::Text(_));
-        if at > 0 && !text && !after_text {
+        let is_text = matches!(value, Value::Text(_));
+        if at > 0 && !is_text && !after_text {
             printer.out.byte(b' ')?;
         }
         printer.value(value, 'v', 0)?;
-        after_text = text;
+        after_text = is_text;
     }
     Ok(printer.out.finish())
 }

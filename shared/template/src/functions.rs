@@ -47,10 +47,10 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The result of a function.
+/// The result of a template function.
 pub(crate) type Outcome = Result<Value, Fault>;
 
-/// The type of a parameter in Go; the argument must already have it.
+/// The Go type of a parameter. Arguments are not converted to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     /// `interface {}`
@@ -72,26 +72,26 @@ pub(crate) enum Type {
     Certificate,
 }
 
-/// When arguments are evaluated.
+/// How the arguments of a function are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum Evaluation {
     Plain,
     And,
     Or,
 }
 
-/// One function or method.
+/// A template function, or a method of a value.
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) params: &'static [Type],
     /// The type of further arguments, if the function takes any number of them.
     pub(crate) rest: Option<Type>,
-    pub(crate) shape: Shape,
+    pub(crate) evaluation: Evaluation,
     /// Whether the same arguments always give the same result.
     pub(crate) deterministic: bool,
     /// Upper bound for the cost of one call in addition to its steps, in microseconds.
-    pub(crate) slow: u64,
+    pub(crate) max_cost: u64,
     pub(crate) run: fn(&mut Environment<'_>, &Args<'_>) -> Outcome,
 }
 
@@ -105,9 +105,9 @@ impl Function {
             name,
             params,
             rest: None,
-            shape: Shape::Plain,
+            evaluation: Evaluation::Plain,
             deterministic: true,
-            slow: 0,
+            max_cost: 0,
             run,
         }
     }
@@ -117,8 +117,8 @@ impl Function {
         self
     }
 
-    const fn shape(mut self, shape: Shape) -> Self {
-        self.shape = shape;
+    const fn evaluation(mut self, evaluation: Evaluation) -> Self {
+        self.evaluation = evaluation;
         self
     }
 
@@ -130,12 +130,12 @@ impl Function {
 
     /// Marks a slow function, with an upper bound for its cost.
     const fn slow(mut self, max_cost: u64) -> Self {
-        self.slow = max_cost;
+        self.max_cost = max_cost;
         self
     }
 }
 
-/// Arguments whose number and types the caller has checked. Absent ones read as empty.
+/// Arguments whose number and types are already checked. A missing argument reads as an empty value.
 pub(crate) struct Args<'a>(pub(crate) &'a [Value]);
 
 impl Args<'_> {
@@ -210,15 +210,18 @@ static TABLES: &[&[Function]] = &[
 
 /// Returns the function with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Function> {
-    static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> =
-        LazyLock::new(|| all().map(|function| (function.name, function)).collect());
+    static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
+        all_functions()
+            .map(|function| (function.name, function))
+            .collect()
+    });
     BY_NAME.get(name).copied()
 }
 
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    all().map(|function| function.name)
+    all_functions().map(|function| function.name)
 }
 
-fn all() -> impl Iterator<Item = &'static Function> {
+fn all_functions() -> impl Iterator<Item = &'static Function> {
     TABLES.iter().flat_map(|table| table.iter())
 }

@@ -4,7 +4,7 @@ use rand::CryptoRng;
 
 use crate::{Budget, Context, Data, Template};
 
-/// Small enough for thousands of runs per second; excludes keys and slow hashes.
+/// The budget of one run, small enough for thousands of runs per second. Allows no keys and no slow hashes.
 const BUDGET: Budget = Budget {
     steps: 100_000,
     output: 1 << 16,
@@ -30,7 +30,7 @@ pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
     match Template::parse("t", &text) {
         Err(error) => assert!(
             error.line <= lines && error.column <= text.len() + 1,
-            "a position outside the text"
+            "the position is outside of the text"
         ),
         Ok(template) => {
             let mut context = Context {
@@ -39,8 +39,8 @@ pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
                 rng,
             };
             match template.render(&data, &mut context) {
-                Err(error) => assert!(error.line <= lines, "a position outside the text"),
-                Ok(out) => assert!(out.len() <= BUDGET.output, "more than the budget allows"),
+                Err(error) => assert!(error.line <= lines, "the position is outside of the text"),
+                Ok(out) => assert!(out.len() <= BUDGET.output, "the output exceeds the budget"),
             }
         }
     }

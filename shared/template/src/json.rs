@@ -59,14 +59,14 @@ struct Encoder<'o, 'e, 'c> {
 
 impl Encoder<'_, '_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Fault> {
-        self.env.gauge.steps(value.cost())?;
+        self.env.gauge.charge_steps(value.cost())?;
         if depth > MAX_NESTING {
             return Err(Fault::limit(Limit::Depth));
         }
         match value {
             Value::Missing | Value::Nil => self.out.str("null"),
             Value::Bool(flag) => self.out.str(if *flag { "true" } else { "false" }),
-            Value::Int(int) => self.out.str(&int.wide().to_string()),
+            Value::Int(int) => self.out.str(&int.to_i128().to_string()),
             Value::Float(float) => self.float(*float),
             Value::Complex(..) => Err(Fault::failed("JSON has no complex numbers")),
             Value::Text(text) => self.text(text),
@@ -94,19 +94,19 @@ impl Encoder<'_, '_, '_> {
         if !float.is_finite() {
             return Err(Fault::failed("JSON has neither infinity nor NaN"));
         }
-        let size = float.abs();
-        let verb = if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let magnitude = float.abs();
+        let verb = if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
             'e'
         } else {
             'f'
         };
-        let text = fmt::append_float(float, verb, None);
+        let text = fmt::format_float(float, verb, None);
         self.out.str(&text.replace("e-0", "e-"))
     }
 
     fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
         self.out.byte(b'"')?;
-        for (at, char, width) in runes::indexed(text) {
+        for (at, char, width) in runes::char_indices(text) {
             match char {
                 '"' => self.out.str("\\\"")?,
                 '\\' => self.out.str("\\\\")?,
@@ -141,7 +141,7 @@ impl Encoder<'_, '_, '_> {
             return self.out.str("null");
         }
         if list.kind == ListKind::Bytes {
-            return Err(Fault::failed("bytes are not written as JSON here"));
+            return Err(Fault::failed("a list of bytes cannot be written as JSON"));
         }
         self.out.byte(b'[')?;
         for (at, item) in list.items().iter().enumerate() {
@@ -176,7 +176,7 @@ impl Encoder<'_, '_, '_> {
                 self.out.byte(b',')?;
             }
             self.line(depth + 1)?;
-            self.env.gauge.bytes(key.len())?;
+            self.env.gauge.charge_bytes(key.len())?;
             self.text(key)?;
             self.out.str(if self.layout.pretty { ": " } else { ":" })?;
             self.value(value, depth + 1)?;
@@ -188,46 +188,46 @@ impl Encoder<'_, '_, '_> {
     }
 }
 
-/// A parsed value, and whether all of it could be represented.
+/// A parsed value, and whether the whole text could be parsed and represented.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
-    pub(crate) whole: bool,
+    pub(crate) is_complete: bool,
 }
 
-/// Parses JSON. Invalid JSON gives nil; a number beyond the range of a float becomes nil.
+/// Parses JSON. The value is nil if the JSON is invalid; a number beyond the range of a float becomes nil.
 pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<Parsed, Fault> {
     let mut decoder = Decoder {
         text,
         at: 0,
-        whole: true,
+        is_complete: true,
         env,
     };
     decoder.space();
     match decoder.value(0) {
         Ok(value) => {
             decoder.space();
-            let whole = decoder.whole && decoder.at == text.len();
+            let is_complete = decoder.is_complete && decoder.at == text.len();
             let value = if decoder.at == text.len() {
                 value
             } else {
                 Value::Nil
             };
-            Ok(Parsed { value, whole })
+            Ok(Parsed { value, is_complete })
         }
-        Err(Bad::Syntax) => Ok(Parsed {
+        Err(ParseFailure::Syntax) => Ok(Parsed {
             value: Value::Nil,
-            whole: false,
+            is_complete: false,
         }),
-        Err(Bad::Fault(fault)) => Err(fault),
+        Err(ParseFailure::Fault(fault)) => Err(fault),
     }
 }
 
-enum Bad {
+enum ParseFailure {
     Syntax,
     Fault(Fault),
 }
 
-impl From<Fault> for Bad {
+impl From<Fault> for ParseFailure {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
@@ -236,11 +236,11 @@ impl From<Fault> for Bad {
 struct Decoder<'t, 'e, 'c> {
     text: &'t [u8],
     at: usize,
-    whole: bool,
+    is_complete: bool,
     env: &'e mut Environment<'c>,
 }
 
-type Read = Result<Value, Bad>;
+type ParseResult = Result<Value, ParseFailure>;
 
 impl Decoder<'_, '_, '_> {
     fn space(&mut self) {
@@ -253,8 +253,8 @@ impl Decoder<'_, '_, '_> {
         self.text.get(self.at).copied()
     }
 
-    fn value(&mut self, depth: usize) -> Read {
-        self.env.gauge.memory(64)?;
+    fn value(&mut self, depth: usize) -> ParseResult {
+        self.env.gauge.charge_memory(64)?;
         if depth > MAX_NESTING {
             return Err(Fault::limit(Limit::Depth).into());
         }
@@ -269,15 +269,15 @@ impl Decoder<'_, '_, '_> {
         }
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Read {
+    fn word(&mut self, word: &str, value: Value) -> ParseResult {
         if !self.text[self.at..].starts_with(word.as_bytes()) {
-            return Err(Bad::Syntax);
+            return Err(ParseFailure::Syntax);
         }
         self.at += word.len();
         Ok(value)
     }
 
-    fn digits(&mut self) -> Result<(), Bad> {
+    fn digits(&mut self) -> Result<(), ParseFailure> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
@@ -285,11 +285,11 @@ impl Decoder<'_, '_, '_> {
         if self.at > start {
             Ok(())
         } else {
-            Err(Bad::Syntax)
+            Err(ParseFailure::Syntax)
         }
     }
 
-    fn number(&mut self) -> Read {
+    fn number(&mut self) -> ParseResult {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -311,11 +311,11 @@ impl Decoder<'_, '_, '_> {
             self.digits()?;
         }
         let number = crate::number::parse_float(&self.text[start..self.at]);
-        self.whole &= number.is_some();
+        self.is_complete &= number.is_some();
         Ok(number.map_or(Value::Nil, Value::Float))
     }
 
-    fn text(&mut self) -> Result<Text, Bad> {
+    fn text(&mut self) -> Result<Text, ParseFailure> {
         self.at += 1;
         let mut out = self.env.writer();
         loop {
@@ -323,22 +323,22 @@ impl Decoder<'_, '_, '_> {
             let (char, width) = runes::decode(rest);
             self.at += width;
             match char {
-                _ if width == 0 => return Err(Bad::Syntax),
+                _ if width == 0 => return Err(ParseFailure::Syntax),
                 '"' => break,
                 '\\' => {
                     let char = self.escape()?;
                     out.char(char)?;
                 }
-                '\0'..='\x1f' => return Err(Bad::Syntax),
+                '\0'..='\x1f' => return Err(ParseFailure::Syntax),
                 _ => out.char(char)?,
             }
         }
-        self.env.gauge.memory(out.len())?;
+        self.env.gauge.charge_memory(out.len())?;
         Ok(out.finish())
     }
 
-    fn escape(&mut self) -> Result<char, Bad> {
-        let byte = self.peek().ok_or(Bad::Syntax)?;
+    fn escape(&mut self) -> Result<char, ParseFailure> {
+        let byte = self.peek().ok_or(ParseFailure::Syntax)?;
         self.at += 1;
         Ok(match byte {
             b'"' | b'\\' | b'/' => char::from(byte),
@@ -351,12 +351,12 @@ impl Decoder<'_, '_, '_> {
                 let high = self.unit()?;
                 return Ok(char::from_u32(high).unwrap_or_else(|| self.surrogates(high)));
             }
-            _ => return Err(Bad::Syntax),
+            _ => return Err(ParseFailure::Syntax),
         })
     }
 
-    fn unit(&mut self) -> Result<u32, Bad> {
-        let unit = hex4(self.text.get(self.at..self.at + 4)).ok_or(Bad::Syntax)?;
+    fn unit(&mut self) -> Result<u32, ParseFailure> {
+        let unit = hex4(self.text.get(self.at..self.at + 4)).ok_or(ParseFailure::Syntax)?;
         self.at += 4;
         Ok(unit)
     }
@@ -378,7 +378,7 @@ impl Decoder<'_, '_, '_> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Read {
+    fn list(&mut self, depth: usize) -> ParseResult {
         self.at += 1;
         let mut items = Vec::new();
         self.space();
@@ -395,28 +395,28 @@ impl Decoder<'_, '_, '_> {
             match byte {
                 Some(b',') => {}
                 Some(b']') => return Ok(List::new(ListKind::Any, items)?.into()),
-                _ => return Err(Bad::Syntax),
+                _ => return Err(ParseFailure::Syntax),
             }
         }
     }
 
-    fn object(&mut self, depth: usize) -> Read {
+    fn object(&mut self, depth: usize) -> ParseResult {
         self.at += 1;
         let mut entries = Entries::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(self.env.map(entries)?.into());
+            return Ok(self.env.new_map(entries)?.into());
         }
         loop {
             self.space();
             if self.peek() != Some(b'"') {
-                return Err(Bad::Syntax);
+                return Err(ParseFailure::Syntax);
             }
             let key = self.text()?;
             self.space();
             if self.peek() != Some(b':') {
-                return Err(Bad::Syntax);
+                return Err(ParseFailure::Syntax);
             }
             self.at += 1;
             self.space();
@@ -427,8 +427,8 @@ impl Decoder<'_, '_, '_> {
             self.at += 1;
             match byte {
                 Some(b',') => {}
-                Some(b'}') => return Ok(self.env.map(entries)?.into()),
-                _ => return Err(Bad::Syntax),
+                Some(b'}') => return Ok(self.env.new_map(entries)?.into()),
+                _ => return Err(ParseFailure::Syntax),
             }
         }
     }

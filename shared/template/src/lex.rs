@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     Keyword(Keyword),
     End,
     /// The text is invalid here; no token follows.
-    Wrong(&'static str),
+    Invalid(&'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(crate) enum Keyword {
     With,
 }
 
-/// Returns all tokens of a template; the last one is [`Kind::End`] or [`Kind::Wrong`].
+/// Returns all tokens of a template; the last one is [`Kind::End`] or [`Kind::Invalid`].
 pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer {
         text,
@@ -65,7 +65,7 @@ pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     };
     let last = match lexer.run() {
         Ok(()) => Kind::End,
-        Err(reason) => Kind::Wrong(reason),
+        Err(reason) => Kind::Invalid(reason),
     };
     lexer.tokens.push(Token {
         kind: last,
@@ -110,10 +110,10 @@ impl<'t> Lexer<'t> {
         self.rest().chars().next()
     }
 
-    /// Consumes the next character if it is one of these.
-    fn accept(&mut self, any: &str) -> bool {
+    /// Consumes the next character if it is in `set`; returns whether it is.
+    fn accept(&mut self, set: &str) -> bool {
         match self.peek() {
-            Some(char) if any.contains(char) => {
+            Some(char) if set.contains(char) => {
                 self.at += char.len_utf8();
                 true
             }
@@ -121,8 +121,8 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn accept_run(&mut self, any: &str) {
-        while self.accept(any) {}
+    fn accept_run(&mut self, set: &str) {
+        while self.accept(set) {}
     }
 
     fn emit(&mut self, kind: Kind, from: usize) {
@@ -138,7 +138,7 @@ impl<'t> Lexer<'t> {
         let rest = self.rest();
         let until = rest.find("{{").unwrap_or(rest.len());
         let mut text = &rest[..until];
-        if trims_left(&rest[(until + 2).min(rest.len())..]) {
+        if has_left_trim(&rest[(until + 2).min(rest.len())..]) {
             text = text.trim_end_matches(is_space);
         }
         if !text.is_empty() {
@@ -154,7 +154,7 @@ impl<'t> Lexer<'t> {
     fn action(&mut self) -> Step {
         let from = self.at;
         self.at += 2;
-        let trim = trims_left(self.rest());
+        let trim = has_left_trim(self.rest());
         if self.rest()[if trim { 2 } else { 0 }..].starts_with("/*") {
             self.at += if trim { 2 } else { 0 };
             return self.comment();
@@ -163,7 +163,7 @@ impl<'t> Lexer<'t> {
         self.at += if trim { 2 } else { 0 };
         let mut parens = 0_usize;
         while !self.close(&mut parens)? {
-            self.inside(&mut parens)?;
+            self.action_token(&mut parens)?;
         }
         Ok(())
     }
@@ -217,7 +217,7 @@ impl<'t> Lexer<'t> {
         Ok(true)
     }
 
-    fn inside(&mut self, parens: &mut usize) -> Step {
+    fn action_token(&mut self, parens: &mut usize) -> Step {
         let from = self.at;
         let char = self
             .peek()
@@ -250,7 +250,7 @@ impl<'t> Lexer<'t> {
             ')' => {
                 *parens = parens
                     .checked_sub(1)
-                    .ok_or("a right parenthesis without a left one")?;
+                    .ok_or("a right parenthesis has no left one")?;
                 Kind::RightParen
             }
             ',' => Kind::Comma,
@@ -272,14 +272,14 @@ impl<'t> Lexer<'t> {
     }
 
     fn quoted(&mut self, quote: char, kind: Kind) -> Result<Kind, &'static str> {
-        let open = "a quoted text does not end on its line; close it, or use back quotes for several lines";
+        let unclosed = "a quoted text does not end on its line; close it, or use back quotes for several lines";
         loop {
-            let char = self.peek().ok_or(open)?;
+            let char = self.peek().ok_or(unclosed)?;
             self.at += char.len_utf8();
             match char {
-                '\n' => return Err(open),
+                '\n' => return Err(unclosed),
                 '\\' => {
-                    let escaped = self.peek().filter(|&char| char != '\n').ok_or(open)?;
+                    let escaped = self.peek().filter(|&char| char != '\n').ok_or(unclosed)?;
                     self.at += escaped.len_utf8();
                 }
                 _ if char == quote => return Ok(kind),
@@ -292,14 +292,14 @@ impl<'t> Lexer<'t> {
         let end = self
             .rest()
             .find('`')
-            .ok_or("a text in back quotes does not end")?;
+            .ok_or("a text in back quotes is not closed")?;
         self.at += end + 1;
         Ok(Kind::Raw)
     }
 
     /// Reads the rest of a field or variable after its first character.
     fn name(&mut self, bare: Kind, named: Kind) -> Result<Kind, &'static str> {
-        if self.at_terminator() {
+        if self.is_at_terminator() {
             return Ok(bare);
         }
         self.word()?;
@@ -309,10 +309,10 @@ impl<'t> Lexer<'t> {
     fn word(&mut self) -> Step {
         let rest = self.rest();
         self.at += rest.len() - rest.trim_start_matches(is_word).len();
-        if self.at_terminator() {
+        if self.is_at_terminator() {
             Ok(())
         } else {
-            Err("a character that may not follow a name; put a space before it")
+            Err("this character cannot follow a name; put a space before it")
         }
     }
 
@@ -336,7 +336,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// Returns whether the next character may follow a name.
-    fn at_terminator(&self) -> bool {
+    fn is_at_terminator(&self) -> bool {
         match self.peek() {
             None | Some(' ' | '\t' | '\r' | '\n' | '.' | ',' | '|' | ':' | ')' | '(') => true,
             Some(_) => self.rest().starts_with("}}"),
@@ -344,16 +344,16 @@ impl<'t> Lexer<'t> {
     }
 
     fn number(&mut self) -> Result<Kind, &'static str> {
-        let wrong = "not a number";
-        self.scan_number().ok_or(wrong)?;
+        let invalid = "invalid number";
+        self.scan_number().ok_or(invalid)?;
         if !matches!(self.peek(), Some('+' | '-')) {
             return Ok(Kind::Number);
         }
-        self.scan_number().ok_or(wrong)?;
+        self.scan_number().ok_or(invalid)?;
         if self.text[..self.at].ends_with('i') {
             Ok(Kind::Complex)
         } else {
-            Err(wrong)
+            Err(invalid)
         }
     }
 
@@ -388,7 +388,7 @@ impl<'t> Lexer<'t> {
     }
 }
 
-fn trims_left(after_open: &str) -> bool {
+fn has_left_trim(after_open: &str) -> bool {
     let mut chars = after_open.chars();
     chars.next() == Some('-') && chars.next().is_some_and(is_space)
 }

@@ -1,6 +1,6 @@
 //! Go's `text/template` with the functions of sprig v3.3, on bytes and within a budget.
 //!
-//! No I/O: time and randomness come from the caller, except that keys draw their randomness inside aws-lc-rs.
+//! Does no I/O. Time and randomness come from the caller; only RSA and ECDSA keys take their randomness from aws-lc-rs.
 //! See `README.md` for worked examples and for the differences from Go.
 //!
 //! ```

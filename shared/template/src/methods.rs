@@ -11,7 +11,9 @@ pub(crate) fn find(value: &Value, name: &str) -> Option<&'static Function> {
     let table = match value {
         Value::Time(_) => TIME,
         Value::Int(int) if int.kind == IntKind::Duration => DURATION,
-        Value::Int(int) if matches!(int.kind, IntKind::Month | IntKind::Weekday) => NAMED,
+        Value::Int(int) if matches!(int.kind, IntKind::Month | IntKind::Weekday) => {
+            MONTH_OR_WEEKDAY
+        }
         Value::Version(_, Pointer::Yes) => {
             return VERSION_POINTER
                 .iter()
@@ -38,19 +40,19 @@ impl Value {
                 kind: IntKind::Month,
                 bits,
             }) => Some(
-                name_of(&MONTHS, bits.wrapping_sub(1))
+                name_at(&MONTHS, bits.wrapping_sub(1))
                     .unwrap_or_else(|| format!("%!Month({bits})")),
             ),
             Self::Int(Int {
                 kind: IntKind::Weekday,
                 bits,
-            }) => Some(name_of(&WEEKDAYS, *bits).unwrap_or_else(|| format!("%!Weekday({bits})"))),
+            }) => Some(name_at(&WEEKDAYS, *bits).unwrap_or_else(|| format!("%!Weekday({bits})"))),
             _ => None,
         }
     }
 }
 
-fn name_of(names: &[&str], at: i64) -> Option<String> {
+fn name_at(names: &[&str], at: i64) -> Option<String> {
     usize::try_from(at)
         .ok()
         .and_then(|at| names.get(at))
@@ -71,7 +73,7 @@ fn version(args: &Args<'_>, at: usize) -> Result<std::rc::Rc<Version>, Fault> {
     }
 }
 
-fn kind(kind: IntKind, bits: i64) -> Value {
+fn new_int(kind: IntKind, bits: i64) -> Value {
     Value::Int(Int { kind, bits })
 }
 
@@ -79,17 +81,17 @@ fn string(args: &Args<'_>) -> Value {
     Value::text(args.value(0).string_method().unwrap_or_default())
 }
 
-fn nanos_of(args: &Args<'_>) -> i128 {
+fn unix_nanos(args: &Args<'_>) -> i128 {
     let time = time(args, 0);
     i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
 }
 
-/// Wraps around as Go's int64 does.
+/// Converts to an int64, wrapping around as Go does.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "wrapping is Go's arithmetic"
 )]
-fn wrapped(number: i128) -> Value {
+fn wrap_to_int64(number: i128) -> Value {
     Value::int64(number as i64)
 }
 
@@ -106,7 +108,7 @@ static TIME: &[Function] = &[
         Ok(Value::int(time(args, 0).parts().year))
     }),
     Function::new("Month", &[], |_, args| {
-        Ok(kind(IntKind::Month, time(args, 0).parts().month))
+        Ok(new_int(IntKind::Month, time(args, 0).parts().month))
     }),
     Function::new("Day", &[], |_, args| {
         Ok(Value::int(time(args, 0).parts().day))
@@ -127,18 +129,20 @@ static TIME: &[Function] = &[
         Ok(Value::int(time(args, 0).parts().year_day))
     }),
     Function::new("Weekday", &[], |_, args| {
-        Ok(kind(IntKind::Weekday, time(args, 0).parts().weekday))
+        Ok(new_int(IntKind::Weekday, time(args, 0).parts().weekday))
     }),
     Function::new("Unix", &[], |_, args| {
         Ok(Value::int64(time(args, 0).seconds))
     }),
     Function::new("UnixMilli", &[], |_, args| {
-        Ok(wrapped(nanos_of(args).div_euclid(1_000_000)))
+        Ok(wrap_to_int64(unix_nanos(args).div_euclid(1_000_000)))
     }),
     Function::new("UnixMicro", &[], |_, args| {
-        Ok(wrapped(nanos_of(args).div_euclid(1000)))
+        Ok(wrap_to_int64(unix_nanos(args).div_euclid(1000)))
     }),
-    Function::new("UnixNano", &[], |_, args| Ok(wrapped(nanos_of(args)))),
+    Function::new("UnixNano", &[], |_, args| {
+        Ok(wrap_to_int64(unix_nanos(args)))
+    }),
     Function::new("IsZero", &[], |_, args| {
         Ok(Value::Bool(time(args, 0).order() == Time::zero().order()))
     }),
@@ -158,7 +162,10 @@ static TIME: &[Function] = &[
         Ok(Value::Time(time(args, 0).add(args.int(1))))
     }),
     Function::new("Sub", &[Type::Time], |_, args| {
-        Ok(kind(IntKind::Duration, time(args, 0).since(&time(args, 1))))
+        Ok(new_int(
+            IntKind::Duration,
+            time(args, 0).since(&time(args, 1)),
+        ))
     }),
     Function::new("AddDate", &[Type::Int, Type::Int, Type::Int], |_, args| {
         Ok(Value::Time(time(args, 0).add_date(
@@ -198,16 +205,16 @@ static DURATION: &[Function] = &[
         Ok(in_units(args, 3_600_000_000_000))
     }),
     Function::new("Abs", &[], |_, args| {
-        Ok(kind(IntKind::Duration, args.int(0).saturating_abs()))
+        Ok(new_int(IntKind::Duration, args.int(0).saturating_abs()))
     }),
     Function::new("Round", &[Type::Duration], |_, args| {
-        Ok(kind(
+        Ok(new_int(
             IntKind::Duration,
             dates::round_duration(args.int(0), args.int(1)),
         ))
     }),
     Function::new("Truncate", &[Type::Duration], |_, args| {
-        Ok(kind(
+        Ok(new_int(
             IntKind::Duration,
             dates::truncate_duration(args.int(0), args.int(1)),
         ))
@@ -221,7 +228,7 @@ fn in_units(args: &Args<'_>, unit: i64) -> Value {
     Value::Float(float(nanos / unit) + float(nanos % unit) / float(unit))
 }
 
-static NAMED: &[Function] = &[Function::new("String", &[], |_, args| Ok(string(args)))];
+static MONTH_OR_WEEKDAY: &[Function] = &[Function::new("String", &[], |_, args| Ok(string(args)))];
 
 /// Methods of `*semver.Version` only.
 static VERSION_POINTER: &[Function] = &[
@@ -292,9 +299,9 @@ static VERSION: &[Function] = &[
     Function::new("IncPatch", &[], |_, args| next(args, 2)),
 ];
 
-fn next(args: &Args<'_>, place: usize) -> Outcome {
+fn next(args: &Args<'_>, part: usize) -> Outcome {
     Ok(Value::Version(
-        version(args, 0)?.next(place).into(),
+        version(args, 0)?.next(part).into(),
         Pointer::No,
     ))
 }

@@ -7,8 +7,8 @@ pub(crate) struct Number {
     pub(crate) uint: Option<u64>,
     pub(crate) float: Option<f64>,
     pub(crate) complex: Option<(f64, f64)>,
-    /// Written as a floating-point number, and therefore a float where any type is allowed.
-    pub(crate) floating: bool,
+    /// Whether the literal has a point or an exponent, and therefore is a float where any type is allowed.
+    pub(crate) is_float_literal: bool,
 }
 
 impl Number {
@@ -22,7 +22,7 @@ impl Number {
         }
     }
 
-    /// Parses texts like `12`, `0x1f`, `1_000`, `1.5e3`, `2i`.
+    /// Parses a real or imaginary number, such as `12`, `0x1f`, `1_000`, `1.5e3` or `2i`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(imaginary) = text.strip_suffix('i')
             && let Some(imaginary) = parse_float(imaginary.as_bytes())
@@ -37,7 +37,7 @@ impl Number {
             uint,
             ..Self::default()
         };
-        number.floating = if hex_int && !text.contains(['p', 'P']) {
+        number.is_float_literal = if hex_int && !text.contains(['p', 'P']) {
             false
         } else {
             text.contains(['.', 'e', 'E', 'p', 'P'])
@@ -50,14 +50,14 @@ impl Number {
                 if !text.contains(['.', 'e', 'E', 'p', 'P']) {
                     return None; // an integer too large for all types
                 }
-                number.integers_of(float);
+                number.set_integers(float);
                 Some(float)
             }
         };
         Some(number)
     }
 
-    /// Parses texts like `1+2i`.
+    /// Parses a complex number with both parts, such as `1+2i`.
     pub(crate) fn parse_complex(text: &str) -> Option<Self> {
         let body = text.strip_suffix('i')?;
         let sign = body
@@ -77,13 +77,16 @@ impl Number {
         };
         if imaginary == 0.0 {
             number.float = Some(real);
-            number.integers_of(real);
+            number.set_integers(real);
         }
         number
     }
 
-    #[allow(clippy::float_cmp, reason = "exactly representable is the question")]
-    fn integers_of(&mut self, float: f64) {
+    #[allow(
+        clippy::float_cmp,
+        reason = "tests whether the number is exactly representable"
+    )]
+    fn set_integers(&mut self, float: f64) {
         let int = float_to_int(float);
         if int_to_float(int) == float {
             self.int = Some(int);
@@ -105,8 +108,8 @@ pub(crate) fn uint_to_float(uint: u64) -> f64 {
     uint as f64
 }
 
-/// Converts as amd64 does: what does not fit becomes the smallest integer.
-#[allow(clippy::cast_possible_truncation, reason = "truncation is the point")]
+/// Converts as Go does on amd64: a number out of range becomes the smallest integer.
+#[allow(clippy::cast_possible_truncation, reason = "Go truncates likewise")]
 pub(crate) fn float_to_int(float: f64) -> i64 {
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float) {
         float as i64
@@ -130,7 +133,7 @@ fn float_to_uint(float: f64) -> u64 {
 
 /// Reproduces strconv.ParseUint; base 0 detects the prefix and allows underscores.
 pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
-    let any_base = base == 0;
+    let detects_base = base == 0;
     let (digits, base) = match (base, text) {
         (0, [b'0', b'x' | b'X', rest @ ..]) => (rest, 16),
         (0, [b'0', b'b' | b'B', rest @ ..]) => (rest, 2),
@@ -140,7 +143,7 @@ pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
         (base, _) => (text, base),
     };
     let underscores = digits.contains(&b'_');
-    if digits.is_empty() || underscores && (!any_base || !underscores_fit(text)) {
+    if digits.is_empty() || underscores && (!detects_base || !has_valid_underscores(text)) {
         return None;
     }
     let mut value = 0_u64;
@@ -169,18 +172,18 @@ pub(crate) fn parse_int(text: &[u8], base: u32) -> Option<i64> {
 }
 
 /// Returns whether each underscore is between digits, or between a prefix and a digit.
-fn underscores_fit(text: &[u8]) -> bool {
+fn has_valid_underscores(text: &[u8]) -> bool {
     let text = text
         .strip_prefix(b"-")
         .or(text.strip_prefix(b"+"))
         .unwrap_or(text);
-    let hex = matches!(text, [b'0', b'x' | b'X', ..]);
-    let prefixed = matches!(text, [b'0', b'x' | b'X' | b'b' | b'B' | b'o' | b'O', ..]);
-    let mut before = if prefixed { b'0' } else { b'^' };
-    for &byte in &text[if prefixed { 2 } else { 0 }..] {
-        let digit = byte.is_ascii_digit() || hex && byte.is_ascii_hexdigit();
+    let is_hex = matches!(text, [b'0', b'x' | b'X', ..]);
+    let has_prefix = matches!(text, [b'0', b'x' | b'X' | b'b' | b'B' | b'o' | b'O', ..]);
+    let mut before = if has_prefix { b'0' } else { b'^' };
+    for &byte in &text[if has_prefix { 2 } else { 0 }..] {
+        let is_digit = byte.is_ascii_digit() || is_hex && byte.is_ascii_hexdigit();
         let class = match byte {
-            _ if digit => b'0',
+            _ if is_digit => b'0',
             b'_' if before == b'0' => b'_',
             b'_' => return false,
             _ if before == b'_' => return false,
@@ -206,7 +209,7 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<f64> {
     if text.eq_ignore_ascii_case("nan") {
         return Some(f64::NAN);
     }
-    if body.contains('_') && !underscores_fit(text.as_bytes()) {
+    if body.contains('_') && !has_valid_underscores(text.as_bytes()) {
         return None;
     }
     let body = body.replace('_', "");
@@ -220,7 +223,7 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<f64> {
     value.is_finite().then_some(sign * value)
 }
 
-/// Parses texts like `1.8p3`, with a mandatory exponent. Rounds to nearest even.
+/// Parses a hexadecimal float without its prefix, such as `1.8p3`; the exponent is mandatory. Rounds to nearest even.
 fn parse_hex_float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = text.split_once(['p', 'P'])?;
     let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
@@ -270,10 +273,11 @@ fn scale(bits: u64, exponent: i32) -> f64 {
         return 0.0;
     }
     let wide = u128::from(bits);
-    let (kept, rest, half) = (wide >> drop, wide & ((1 << drop) - 1), 1_u128 << (drop - 1));
-    let up = rest > half || rest == half && kept & 1 == 1;
-    let kept = u64::try_from(kept).unwrap_or(u64::MAX) + u64::from(up);
-    uint_to_float(kept) * power_of_two((exponent.saturating_add(drop)).clamp(-1074, 2000))
+    let (quotient, remainder, half) =
+        (wide >> drop, wide & ((1 << drop) - 1), 1_u128 << (drop - 1));
+    let rounds_up = remainder > half || remainder == half && quotient & 1 == 1;
+    let mantissa = u64::try_from(quotient).unwrap_or(u64::MAX) + u64::from(rounds_up);
+    uint_to_float(mantissa) * power_of_two((exponent.saturating_add(drop)).clamp(-1074, 2000))
 }
 
 /// Returns 2^exponent exactly, as a product of two factors, because 2^-1074 cannot be calculated as 1 /

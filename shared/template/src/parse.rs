@@ -13,8 +13,8 @@ use crate::text::Text;
 const MAX_NESTING: usize = 100;
 
 /// Offset and reason of a parse error.
-pub(crate) type Wrong = (usize, &'static str);
-type Parsed<T> = Result<T, Wrong>;
+pub(crate) type ErrorAt = (usize, &'static str);
+type Parsed<T> = Result<T, ErrorAt>;
 
 /// The named trees of one template text; the main tree has the template's own name.
 pub(crate) type Trees = HashMap<Vec<u8>, List>;
@@ -47,8 +47,8 @@ struct Parser<'t> {
     filled: HashSet<Vec<u8>>,
 }
 
-/// Variables in scope, innermost last. Counted by name, because searching all of them at each use would be
-/// quadratic.
+/// Variables in scope, innermost last. Also counts them by name, because a search through all of them at each use would
+/// be quadratic.
 struct Scope {
     names: Vec<Name>,
     counts: HashMap<Name, usize>,
@@ -87,16 +87,16 @@ impl Scope {
     }
 }
 
-/// What ended a list of nodes.
+/// The keyword that ended a list of nodes.
 #[derive(PartialEq, Eq)]
 enum Stop {
     End,
     Else,
 }
 
-/// The position of a pipeline, which decides some checks.
+/// The position of a pipeline, on which some checks depend.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     Range,
     Paren,
     Other,
@@ -119,18 +119,18 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn take_solid(&mut self) -> Token<'t> {
+    fn take_nonspace(&mut self) -> Token<'t> {
         self.skip_space();
         self.take()
     }
 
-    fn peek_solid(&mut self) -> Token<'t> {
+    fn peek_nonspace(&mut self) -> Token<'t> {
         self.skip_space();
         self.peek()
     }
 
     fn expect(&mut self, kind: Kind, reason: &'static str) -> Parsed<Token<'t>> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         if token.kind == kind {
             Ok(token)
         } else {
@@ -144,7 +144,7 @@ impl<'t> Parser<'t> {
         while self.peek().kind != Kind::End {
             let start = self.next;
             if self.take().kind == Kind::Open
-                && self.take_solid().kind == Kind::Keyword(Keyword::Define)
+                && self.take_nonspace().kind == Kind::Keyword(Keyword::Define)
             {
                 self.definition()?;
                 continue;
@@ -164,7 +164,7 @@ impl<'t> Parser<'t> {
     }
 
     fn definition(&mut self) -> Parsed<()> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let name = template_name(token)?;
         self.expect(Kind::Close, "define takes a quoted name and nothing else")?;
         let body = self.subtree()?;
@@ -187,17 +187,17 @@ impl<'t> Parser<'t> {
         Ok(list)
     }
 
-    /// Adds a tree. A second definition counts only if the first was blank.
+    /// Adds a tree. Of two trees with the same name, one must be blank, and the other is used.
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
-        let blank = is_blank(&list);
+        let is_blank_list = is_blank(&list);
         if self.filled.contains(&name) {
-            return if blank {
+            return if is_blank_list {
                 Ok(())
             } else {
                 Err((at, "a template of this name is defined twice"))
             };
         }
-        if !blank {
+        if !is_blank_list {
             self.filled.insert(name.clone());
         }
         self.trees.insert(name, list);
@@ -209,12 +209,12 @@ impl<'t> Parser<'t> {
         if self.nested > MAX_NESTING {
             return Err((
                 self.peek().at,
-                "blocks nested too deeply; at most 100 levels",
+                "blocks are nested more than 100 levels deep",
             ));
         }
         let mut list = List::new();
         loop {
-            let token = self.peek_solid();
+            let token = self.peek_nonspace();
             if token.kind == Kind::End {
                 return Err((
                     token.at,
@@ -232,21 +232,21 @@ impl<'t> Parser<'t> {
     }
 
     fn node(&mut self) -> Parsed<Item> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
             Kind::Open => self.action(),
-            _ => Err(unexpected(token, "not expected here")),
+            _ => Err(unexpected(token, "this is not expected here")),
         }
     }
 
     fn action(&mut self) -> Parsed<Item> {
-        let token = self.peek_solid();
+        let token = self.peek_nonspace();
         let Kind::Keyword(keyword) = token.kind else {
-            return Ok(Item::Node(Node::Action(self.pipe(Place::Other)?)));
+            return Ok(Item::Node(Node::Action(self.pipe(Position::Other)?)));
         };
         if keyword == Keyword::Nil {
-            return Ok(Item::Node(Node::Action(self.pipe(Place::Other)?)));
+            return Ok(Item::Node(Node::Action(self.pipe(Position::Other)?)));
         }
         self.take();
         let node = match keyword {
@@ -271,7 +271,7 @@ impl<'t> Parser<'t> {
 
     /// Stops at `else`. `else if` and `else with` leave their keyword for the branch that they continue.
     fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
-        let next = self.peek_solid().kind;
+        let next = self.peek_nonspace().kind;
         if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
             self.expect(Kind::Close, "else takes no arguments except if or with")?;
         }
@@ -288,15 +288,15 @@ impl<'t> Parser<'t> {
 
     fn branch(&mut self, keyword: Keyword) -> Parsed<Branch> {
         let variables = self.variables.names.len();
-        let looping = usize::from(keyword == Keyword::Range);
-        let pipe = self.pipe(if looping == 1 {
-            Place::Range
+        let loop_count = usize::from(keyword == Keyword::Range);
+        let pipe = self.pipe(if loop_count == 1 {
+            Position::Range
         } else {
-            Place::Other
+            Position::Other
         })?;
-        self.loops += looping;
+        self.loops += loop_count;
         let (body, stop, _) = self.list()?;
-        self.loops -= looping;
+        self.loops -= loop_count;
         let otherwise = if stop == Stop::Else {
             Some(self.otherwise(keyword)?)
         } else {
@@ -327,20 +327,20 @@ impl<'t> Parser<'t> {
         }
         let (list, stop, at) = self.list()?;
         if stop == Stop::Else {
-            Err((at, "a second else; expected end"))
+            Err((at, "expected end, but found a second else"))
         } else {
             Ok(list)
         }
     }
 
     fn call(&mut self) -> Parsed<Node> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let name = template_name(token)?;
-        let argument = if self.peek_solid().kind == Kind::Close {
+        let argument = if self.peek_nonspace().kind == Kind::Close {
             self.take();
             None
         } else {
-            Some(self.pipe(Place::Other)?)
+            Some(self.pipe(Position::Other)?)
         };
         Ok(Node::Call {
             at: token.at,
@@ -350,9 +350,9 @@ impl<'t> Parser<'t> {
     }
 
     fn block(&mut self) -> Parsed<Node> {
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let name = template_name(token)?;
-        let argument = Some(self.pipe(Place::Other)?);
+        let argument = Some(self.pipe(Position::Other)?);
         let body = self.subtree()?;
         self.add(name.clone(), body, token.at)?;
         Ok(Node::Call {
@@ -363,22 +363,22 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses declarations, then commands, up to the closing braces or parenthesis.
-    fn pipe(&mut self, place: Place) -> Parsed<Pipe> {
-        let at = self.peek_solid().at;
+    fn pipe(&mut self, position: Position) -> Parsed<Pipe> {
+        let at = self.peek_nonspace().at;
         let mut pipe = Pipe {
             at,
             variables: Vec::new(),
-            assigns: false,
+            is_assignment: false,
             commands: Vec::new(),
         };
-        self.declarations(&mut pipe, place)?;
-        let close = if place == Place::Paren {
+        self.declarations(&mut pipe, position)?;
+        let close = if position == Position::Paren {
             Kind::RightParen
         } else {
             Kind::Close
         };
         loop {
-            let token = self.peek_solid();
+            let token = self.peek_nonspace();
             match token.kind {
                 kind if kind == close => break,
                 Kind::Bool
@@ -406,30 +406,30 @@ impl<'t> Parser<'t> {
         Ok(pipe)
     }
 
-    fn declarations(&mut self, pipe: &mut Pipe, place: Place) -> Parsed<()> {
+    fn declarations(&mut self, pipe: &mut Pipe, position: Position) -> Parsed<()> {
         loop {
             let start = self.next;
-            let variable = self.peek_solid();
+            let variable = self.peek_nonspace();
             if variable.kind != Kind::Variable {
                 return Ok(());
             }
             self.take();
-            let next = self.peek_solid();
+            let next = self.peek_nonspace();
             match next.kind {
                 Kind::Assign | Kind::Declare => {
-                    pipe.assigns = next.kind == Kind::Assign;
+                    pipe.is_assignment = next.kind == Kind::Assign;
                     self.declare(pipe, variable);
                     return Ok(());
                 }
                 Kind::Comma => {
                     self.declare(pipe, variable);
-                    if place != Place::Range || pipe.variables.len() > 1 {
+                    if position != Position::Range || pipe.variables.len() > 1 {
                         return Err((
                             next.at,
                             "too many variables in a declaration; at most one, or two in `range`",
                         ));
                     }
-                    let after = self.peek_solid();
+                    let after = self.peek_nonspace();
                     if !matches!(after.kind, Kind::Variable | Kind::Close | Kind::RightParen) {
                         return Err((after.at, "range can declare variables only"));
                     }
@@ -450,7 +450,7 @@ impl<'t> Parser<'t> {
 
     /// Parses terms separated by spaces, up to a pipe sign or the end.
     fn command(&mut self) -> Parsed<Command> {
-        let at = self.peek_solid().at;
+        let at = self.peek_nonspace().at;
         let mut terms = Vec::new();
         loop {
             self.skip_space();
@@ -471,7 +471,7 @@ impl<'t> Parser<'t> {
             }
         }
         let mut terms = terms.into_iter();
-        let first = terms.next().ok_or((at, "an empty command"))?;
+        let first = terms.next().ok_or((at, "a command is missing"))?;
         Ok(Command {
             at,
             first,
@@ -503,7 +503,7 @@ impl<'t> Parser<'t> {
             | TermKind::Number(_)
             | TermKind::Nil
             | TermKind::Dot => {
-                return Err((at, "a field after something that has no fields"));
+                return Err((at, "a field cannot follow a literal or the dot"));
             }
             TermKind::Function(_) | TermKind::Pipe(_) | TermKind::Chain(..) => {
                 TermKind::Chain(Box::new(term), fields)
@@ -514,36 +514,36 @@ impl<'t> Parser<'t> {
 
     fn term(&mut self) -> Parsed<Option<Term>> {
         let start = self.next;
-        let token = self.take_solid();
+        let token = self.take_nonspace();
         let at = token.at;
-        let wrong = |reason| (at, reason);
+        let error = |reason| (at, reason);
         let kind = match token.kind {
-            Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(wrong(
-                "no function of this name; values are written with a dot, as .name",
+            Kind::Identifier => TermKind::Function(functions::find(token.text).ok_or(error(
+                "there is no function with this name; to insert a value, write a dot before its name, as in .name",
             ))?),
             Kind::Dot => TermKind::Dot,
             Kind::Keyword(Keyword::Nil) => TermKind::Nil,
             Kind::Variable => {
                 let name = self.variables.lookup(token.text);
                 TermKind::Variable(
-                    name.ok_or(wrong("this variable is not declared here"))?,
+                    name.ok_or(error("this variable is not declared here"))?,
                     Vec::new(),
                 )
             }
             Kind::Field => TermKind::Field(vec![Name::from(&token.text[1..])]),
             Kind::Bool => TermKind::Bool(token.text == "true"),
             Kind::Rune => TermKind::Number(Number::rune(
-                quote::unquote_rune(token.text).ok_or(wrong("not one character"))?,
+                quote::unquote_rune(token.text).ok_or(error("a character literal must contain exactly one character"))?,
             )),
             Kind::Complex => {
-                TermKind::Number(Number::parse_complex(token.text).ok_or(wrong("not a number"))?)
+                TermKind::Number(Number::parse_complex(token.text).ok_or(error("invalid number"))?)
             }
             Kind::Number => TermKind::Number(
-                Number::parse(token.text).ok_or(wrong("not a number, or too large"))?,
+                Number::parse(token.text).ok_or(error("invalid number, or one that is too large"))?,
             ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
                 quote::unquote(token.text)
-                    .ok_or(wrong("unknown escape sequence in a quoted text"))?
+                    .ok_or(error("unknown escape sequence in a quoted text"))?
                     .into(),
             ),
             Kind::LeftParen => self.parentheses(at)?,
@@ -558,9 +558,9 @@ impl<'t> Parser<'t> {
     fn parentheses(&mut self, at: usize) -> Parsed<TermKind> {
         self.nested += 1;
         if self.nested > MAX_NESTING {
-            return Err((at, "parentheses nested too deeply; at most 100 levels"));
+            return Err((at, "parentheses are nested more than 100 levels deep"));
         }
-        let pipe = self.pipe(Place::Paren)?;
+        let pipe = self.pipe(Position::Paren)?;
         self.nested -= 1;
         Ok(TermKind::Pipe(Box::new(pipe)))
     }
@@ -571,9 +571,9 @@ enum Item {
     Stop(Stop, usize),
 }
 
-fn unexpected(token: Token<'_>, reason: &'static str) -> Wrong {
+fn unexpected(token: Token<'_>, reason: &'static str) -> ErrorAt {
     match token.kind {
-        Kind::Wrong(reason) => (token.at, reason),
+        Kind::Invalid(reason) => (token.at, reason),
         _ => (token.at, reason),
     }
 }

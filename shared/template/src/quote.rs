@@ -4,7 +4,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::text::Writer;
 
-/// Returns the bytes of a literal in double, single or back quotes.
+/// Returns the bytes of a literal in double, single or back quotes; `None` if the literal is invalid.
 pub(crate) fn unquote(literal: &str) -> Option<Vec<u8>> {
     let mut chars = literal.chars();
     let quote = chars.next()?;
@@ -25,7 +25,7 @@ pub(crate) fn unquote(literal: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns the character of a rune literal; a byte escape counts as its code point.
+/// Returns the character of a rune literal; a byte escape counts as its code point. `None` if the literal is invalid.
 pub(crate) fn unquote_rune(literal: &str) -> Option<char> {
     let body = literal.strip_prefix('\'')?;
     let (unit, rest) = unescape(body, '\'')?;
@@ -87,7 +87,7 @@ fn digits(text: &str, count: usize, base: u32) -> Option<(u32, &str)> {
 /// Writes a double-quoted Go literal; `ascii` escapes everything outside ASCII.
 pub(crate) fn quote(out: &mut Writer, bytes: &[u8], ascii: bool) -> Result<(), Fault> {
     out.byte(b'"')?;
-    for (at, char, width) in runes::indexed(bytes) {
+    for (at, char, width) in runes::char_indices(bytes) {
         if width == 1 && char == runes::REPLACEMENT {
             out.str(&format!("\\x{:02x}", bytes[at]))?;
         } else {
@@ -127,7 +127,7 @@ fn escape(out: &mut Writer, char: char, quote: char, ascii: bool) -> Result<(), 
 
 /// Returns whether the bytes can be written between back quotes unchanged.
 pub(crate) fn can_backquote(bytes: &[u8]) -> bool {
-    runes::indexed(bytes).all(|(_, char, width)| match char {
+    runes::char_indices(bytes).all(|(_, char, width)| match char {
         runes::REPLACEMENT => width > 1,
         '\u{FEFF}' | '`' | '\x7f' => false,
         '\t' => true,

@@ -33,22 +33,26 @@ pub(crate) type Groups = Vec<Option<(usize, usize)>>;
 
 impl Pattern {
     pub(crate) fn new(source: &[u8], gauge: &mut Gauge) -> Result<Self, Fault> {
-        let bad = Fault::failed("not a regular expression");
-        let source = std::str::from_utf8(source).map_err(|_| bad)?;
-        gauge.steps(1000 + 20 * source.len())?;
-        let translated = translate::translate(source).ok_or(bad)?;
-        gauge.steps(weight::parsing(&translated.text))?;
-        let hir = regex_syntax::parse(&translated.text).map_err(|_| bad)?;
-        let weight = Weight::of(&hir);
+        let invalid = Fault::failed("invalid regular expression");
+        let source = std::str::from_utf8(source).map_err(|_| invalid)?;
+        gauge.charge_steps(1000 + 20 * source.len())?;
+        let translated = translate::translate(source).ok_or(invalid)?;
+        gauge.charge_steps(weight::parsing_steps(&translated.text))?;
+        let hir = regex_syntax::parse(&translated.text).map_err(|_| invalid)?;
+        let weight = Weight::estimate(&hir);
         let groups = hir.properties().explicit_captures_len();
-        gauge.steps(weight.states / 4)?;
+        gauge.charge_steps(weight.states / 4)?;
         // Two automata; one of the engines also stores a slot for each group in each state.
-        gauge.memory(weight.states.saturating_mul(64 + 16 * groups))?;
+        gauge.charge_memory(weight.states.saturating_mul(64 + 16 * groups))?;
         let regex = RegexBuilder::new(&translated.text)
             .size_limit(MAX_COMPILED_BYTES)
             .dfa_size_limit(MAX_CACHE_BYTES)
             .build()
-            .map_err(|_| Fault::failed("not a regular expression, or too large"))?;
+            .map_err(|_| {
+                Fault::failed(
+                    "invalid regular expression, or one that is larger than 4 MiB when compiled",
+                )
+            })?;
         Ok(Self {
             regex,
             names: translated.names,
@@ -61,26 +65,26 @@ impl Pattern {
         (1 + len / 64).saturating_mul(1 + self.weight.threads / 4)
     }
 
-    /// Returns the steps for continuing after a match, with this many bytes left.
-    fn cost_to_continue(&self, left: usize) -> usize {
-        if self.weight.looks_beyond {
+    /// Returns the steps for continuing after a match, with this many bytes remaining.
+    fn cost_to_continue(&self, remaining: usize) -> usize {
+        if self.weight.can_read_beyond {
             // Usual expressions have a few threads, and take a nanosecond per byte.
-            (1 + left / 256).saturating_mul(1 + self.weight.threads / 16)
+            (1 + remaining / 256).saturating_mul(1 + self.weight.threads / 16)
         } else {
             1
         }
     }
 
     pub(crate) fn is_match(&self, text: &[u8], gauge: &mut Gauge) -> Result<bool, Fault> {
-        gauge.steps(self.cost(text.len()))?;
+        gauge.charge_steps(self.cost(text.len()))?;
         Ok(self.regex.is_match(&Subject::new(text).text))
     }
 
-    /// Returns the numbers of the groups with this name; several may have it.
+    /// Returns the numbers of the groups with this name; several groups may share a name.
     pub(crate) fn groups<'p>(&'p self, name: &'p str) -> impl Iterator<Item = usize> + 'p {
         self.names
             .iter()
-            .filter(move |(known, _)| known == name)
+            .filter(move |(group, _)| group == name)
             .map(|&(_, at)| at)
     }
 
@@ -91,35 +95,36 @@ impl Pattern {
         max_matches: usize,
         gauge: &mut Gauge,
     ) -> Result<Vec<(usize, usize)>, Fault> {
-        gauge.steps(self.cost(text.len()))?;
+        gauge.charge_steps(self.cost(text.len()))?;
         let subject = Subject::new(text);
-        let mut all = Vec::new();
+        let mut matches = Vec::new();
         for found in self.regex.find_iter(&subject.text).take(max_matches) {
-            all.push(subject.place(found.start(), found.end()));
-            gauge.steps(self.cost_to_continue(subject.text.len() - found.end()))?;
+            matches.push(subject.original_range(found.start(), found.end()));
+            gauge.charge_steps(self.cost_to_continue(subject.text.len() - found.end()))?;
         }
-        Ok(all)
+        Ok(matches)
     }
 
-    /// Passes all matches with their groups to `visit`, one by one, so that it can stop when its budget is
+    /// Passes all matches with their groups to `visit`, one by one, so that `visit` can stop when the budget is
     /// exhausted.
-    pub(crate) fn each(
+    pub(crate) fn for_each_match(
         &self,
         text: &[u8],
         gauge: &mut Gauge,
         mut visit: impl FnMut(&Groups, &mut Gauge) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let factor = 1 + self.regex.captures_len() / 8;
-        gauge.steps(self.cost(text.len()).saturating_mul(factor))?;
+        gauge.charge_steps(self.cost(text.len()).saturating_mul(factor))?;
         let subject = Subject::new(text);
         let mut groups = Groups::new();
         for found in self.regex.captures_iter(&subject.text) {
             groups.clear();
-            let place = |group: regex::Match<'_>| subject.place(group.start(), group.end());
-            groups.extend(found.iter().map(|group| group.map(place)));
+            let to_range =
+                |group: regex::Match<'_>| subject.original_range(group.start(), group.end());
+            groups.extend(found.iter().map(|group| group.map(to_range)));
             visit(&groups, gauge)?;
             let end = found.get_match().end();
-            gauge.steps(self.cost_to_continue(subject.text.len() - end))?;
+            gauge.charge_steps(self.cost_to_continue(subject.text.len() - end))?;
         }
         Ok(())
     }
@@ -142,7 +147,7 @@ impl<'t> Subject<'t> {
         }
         let mut text = String::with_capacity(bytes.len());
         let mut shifts = Vec::new();
-        for (at, char, width) in runes::indexed(bytes) {
+        for (at, char, width) in runes::char_indices(bytes) {
             text.push(char);
             if char == runes::REPLACEMENT && width == 1 {
                 shifts.push((text.len(), at + 1));
@@ -154,11 +159,11 @@ impl<'t> Subject<'t> {
         }
     }
 
-    fn place(&self, start: usize, end: usize) -> (usize, usize) {
-        (self.original(start), self.original(end))
+    fn original_range(&self, start: usize, end: usize) -> (usize, usize) {
+        (self.original_offset(start), self.original_offset(end))
     }
 
-    fn original(&self, at: usize) -> usize {
+    fn original_offset(&self, at: usize) -> usize {
         match self.shifts.partition_point(|&(after, _)| after <= at) {
             0 => at,
             found => {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// What Go's decoder returns for a byte that is not UTF-8.
+/// The character that Go's decoder returns for a byte that is not UTF-8.
 pub(crate) const REPLACEMENT: char = '\u{FFFD}';
 
 /// Returns the first character and its width in bytes; an invalid byte gives [`REPLACEMENT`] and width 1, an
@@ -31,7 +31,7 @@ pub(crate) fn decode(bytes: &[u8]) -> (char, usize) {
     }
 }
 
-/// Returns the last character and its width, by the same rules.
+/// Returns the last character and its width, by the rules of [`decode`].
 pub(crate) fn decode_last(bytes: &[u8]) -> (char, usize) {
     for width in 1..=4.min(bytes.len()) {
         let tail = &bytes[bytes.len() - width..];
@@ -43,19 +43,19 @@ pub(crate) fn decode_last(bytes: &[u8]) -> (char, usize) {
     (REPLACEMENT, usize::from(!bytes.is_empty()))
 }
 
-/// Iterates over offsets, characters and widths.
-pub(crate) fn indexed(bytes: &[u8]) -> impl Iterator<Item = (usize, char, usize)> + '_ {
-    let mut at = 0;
+/// Iterates over the characters; each item has the offset, the character and its width in bytes.
+pub(crate) fn char_indices(bytes: &[u8]) -> impl Iterator<Item = (usize, char, usize)> + '_ {
+    let mut offset = 0;
     std::iter::from_fn(move || {
-        let (char, width) = decode(&bytes[at..]);
-        let item = (at, char, width);
-        at += width;
+        let (char, width) = decode(&bytes[offset..]);
+        let item = (offset, char, width);
+        offset += width;
         (width > 0).then_some(item)
     })
 }
 
 pub(crate) fn chars(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
-    indexed(bytes).map(|(_, char, _)| char)
+    char_indices(bytes).map(|(_, char, _)| char)
 }
 
 pub(crate) fn count(bytes: &[u8]) -> usize {
@@ -78,7 +78,7 @@ fn ranges(class: &str) -> Ranges {
     }
 }
 
-fn within(ranges: &Ranges, char: char) -> bool {
+fn is_within(ranges: &Ranges, char: char) -> bool {
     let after = ranges.partition_point(|&(start, _)| start <= char);
     after > 0 && char <= ranges[after - 1].1
 }
@@ -88,7 +88,7 @@ macro_rules! class {
         $(#[$doc])*
         pub(crate) fn $name(char: char) -> bool {
             static RANGES: LazyLock<Ranges> = LazyLock::new(|| ranges($class));
-            within(&RANGES, char)
+            is_within(&RANGES, char)
         }
     };
 }
@@ -139,7 +139,7 @@ pub(crate) fn to_upper(char: char) -> char {
             offset(char, 8)
         }
         '\u{1FB3}' | '\u{1FC3}' | '\u{1FF3}' => offset(char, 9),
-        _ => single(char, char.to_uppercase()),
+        _ => map_to_single(char, char.to_uppercase()),
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn to_lower(char: char) -> char {
     if char == '\u{130}' {
         'i'
     } else {
-        single(char, char.to_lowercase())
+        map_to_single(char, char.to_lowercase())
     }
 }
 
@@ -167,7 +167,7 @@ fn offset(char: char, by: u32) -> char {
     char::from_u32(u32::from(char) + by).unwrap_or(char)
 }
 
-fn single(char: char, mut mapped: impl ExactSizeIterator<Item = char>) -> char {
+fn map_to_single(char: char, mut mapped: impl ExactSizeIterator<Item = char>) -> char {
     match (mapped.len(), mapped.next()) {
         (1, Some(one)) => one,
         _ => char,

@@ -36,7 +36,7 @@ impl fmt::Display for Version {
 const SUFFIXES: &str =
     r"(?:-([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?(?:\+([0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*))?";
 
-/// Compiles a pattern of this module. All are valid; the tests use every one.
+/// Compiles a pattern of this module; `None` if it is invalid, which the tests rule out.
 fn pattern(source: &str) -> Option<Regex> {
     Regex::new(source).ok()
 }
@@ -77,15 +77,15 @@ impl Version {
             metadata: part(5).to_owned(),
             original: text.to_owned(),
         };
-        let leading_zero = |part: &str| {
+        let has_leading_zero = |part: &str| {
             part.len() > 1
                 && part.starts_with('0')
                 && part.bytes().all(|byte| byte.is_ascii_digit())
         };
-        (!version.prerelease.split('.').any(leading_zero)).then_some(version)
+        (!version.prerelease.split('.').any(has_leading_zero)).then_some(version)
     }
 
-    /// Returns the total length of its texts in bytes.
+    /// Returns the total length of the version's texts in bytes.
     pub(crate) fn len(&self) -> usize {
         self.prerelease.len() + self.metadata.len() + self.original.len()
     }
@@ -103,14 +103,14 @@ impl Version {
         })
     }
 
-    /// Returns the next version: place 0 is major, 1 minor, 2 patch.
-    pub(crate) fn next(&self, place: usize) -> Self {
+    /// Returns the next major (0), minor (1) or patch (2) version.
+    pub(crate) fn next(&self, part: usize) -> Self {
         let mut next = Self {
             prerelease: String::new(),
             metadata: String::new(),
             ..self.clone()
         };
-        match place {
+        match part {
             0 => (next.major, next.minor, next.patch) = (self.major.wrapping_add(1), 0, 0),
             1 => (next.minor, next.patch) = (self.minor.wrapping_add(1), 0),
             _ if self.prerelease.is_empty() => next.patch = self.patch.wrapping_add(1),
@@ -159,7 +159,7 @@ fn compare_prereleases(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Compares two parts; numbers sort before words.
+/// Compares two parts of prereleases; numbers sort before texts.
 fn compare_parts(a: &str, b: &str) -> Ordering {
     if a == b {
         return Ordering::Equal;
@@ -172,7 +172,7 @@ fn compare_parts(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Alternatives; in each, all conditions must hold.
+/// A version constraint: alternatives, each a list of conditions that must all hold.
 pub(crate) struct Constraint {
     alternatives: Vec<Vec<Condition>>,
 }
@@ -180,7 +180,7 @@ pub(crate) struct Constraint {
 struct Condition {
     operator: Operator,
     version: Version,
-    /// Some part was omitted or an x.
+    /// Whether a part of the version is omitted or a wildcard (`x`, `X` or `*`).
     dirty: bool,
     minor_dirty: bool,
     patch_dirty: bool,
@@ -200,8 +200,8 @@ enum Operator {
 
 const OPERATORS: &str = r"=||!=|>|<|>=|=>|<=|=<|~|~>|\^";
 
-/// Returns a pattern for a version in a constraint; parts may be x or a star. `groups` adds capture groups.
-fn loose(groups: bool) -> String {
+/// Returns a pattern for a version in a constraint, whose parts may be wildcards. `groups` adds capture groups.
+fn version_pattern(groups: bool) -> String {
     let number = r"[0-9|x|X|\*]+";
     let tail = r"[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*";
     if groups {
@@ -214,20 +214,20 @@ fn loose(groups: bool) -> String {
 struct Patterns {
     range: Regex,
     valid: Regex,
-    each: Regex,
-    one: Regex,
+    conditions: Regex,
+    condition: Regex,
 }
 
 fn patterns() -> Option<&'static Patterns> {
     static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(|| {
-        let (version, groups) = (loose(false), loose(true));
+        let (version, groups) = (version_pattern(false), version_pattern(true));
         Some(Patterns {
             range: pattern(&format!(r"\s*({version})\s+-\s+({version})\s*"))?,
             valid: pattern(&format!(
                 r"^(?:\s*(?:{OPERATORS})\s*(?:{version})\s*)(?:(?:\s+|,\s*)(?:{OPERATORS})\s*(?:{version})\s*)*$"
             ))?,
-            each: pattern(&format!(r"(?:{OPERATORS})\s*(?:{version})"))?,
-            one: pattern(&format!(r"^\s*({OPERATORS})\s*(?:{groups})\s*$"))?,
+            conditions: pattern(&format!(r"(?:{OPERATORS})\s*(?:{version})"))?,
+            condition: pattern(&format!(r"^\s*({OPERATORS})\s*(?:{groups})\s*$"))?,
         })
     });
     PATTERNS.as_ref()
@@ -237,7 +237,7 @@ impl Constraint {
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let patterns = patterns()?;
         let text = std::str::from_utf8(text).ok()?;
-        let text = with_ranges(text, patterns);
+        let text = expand_ranges(text, patterns);
         let alternatives: Option<Vec<_>> = text
             .split("||")
             .map(|part| conditions(part, patterns))
@@ -247,21 +247,22 @@ impl Constraint {
         })
     }
 
-    /// Returns whether the constraint admits a version. Only alternatives that mention a prerelease admit
-    /// prereleases.
-    pub(crate) fn admits(&self, version: &Version) -> bool {
+    /// Returns whether a version meets the constraint. A prerelease meets only alternatives that mention a prerelease.
+    pub(crate) fn is_met_by(&self, version: &Version) -> bool {
         self.alternatives.iter().any(|conditions| {
-            let mentions = conditions
+            let mentions_prerelease = conditions
                 .iter()
                 .any(|condition| !condition.version.prerelease.is_empty());
-            (version.prerelease.is_empty() || mentions)
-                && conditions.iter().all(|condition| condition.holds(version))
+            (version.prerelease.is_empty() || mentions_prerelease)
+                && conditions
+                    .iter()
+                    .all(|condition| condition.is_met_by(version))
         })
     }
 }
 
-/// Expands `1.2 - 2.3` to two conditions.
-fn with_ranges(text: &str, patterns: &Patterns) -> String {
+/// Expands each range, such as `1.2 - 2.3`, to two conditions.
+fn expand_ranges(text: &str, patterns: &Patterns) -> String {
     let mut result = text.to_owned();
     for range in patterns.range.captures_iter(text) {
         let part = |at: usize| range.get(at).map_or("", |part| part.as_str());
@@ -275,7 +276,7 @@ fn conditions(part: &str, patterns: &Patterns) -> Option<Vec<Condition>> {
         return None;
     }
     patterns
-        .each
+        .conditions
         .find_iter(part)
         .map(|found| Condition::parse(found.as_str(), patterns))
         .collect()
@@ -283,15 +284,16 @@ fn conditions(part: &str, patterns: &Patterns) -> Option<Vec<Condition>> {
 
 impl Condition {
     fn parse(text: &str, patterns: &Patterns) -> Option<Self> {
-        let parts = patterns.one.captures(text)?;
+        let parts = patterns.condition.captures(text)?;
         let part = |at: usize| parts.get(at).map_or("", |part| part.as_str());
-        let open = |at: usize| matches!(part(at).trim_start_matches('.'), "" | "x" | "X" | "*");
+        let is_wildcard =
+            |at: usize| matches!(part(at).trim_start_matches('.'), "" | "x" | "X" | "*");
         let (major, minor, suffix) = (part(2), part(3), part(5));
-        let (written, dirty, minor_dirty, patch_dirty) = if open(2) {
+        let (version_text, dirty, minor_dirty, patch_dirty) = if is_wildcard(2) {
             (format!("0.0.0{suffix}"), true, false, false)
-        } else if open(3) {
+        } else if is_wildcard(3) {
             (format!("{major}.0.0{suffix}"), true, true, false)
-        } else if open(4) {
+        } else if is_wildcard(4) {
             (format!("{major}{minor}.0{suffix}"), true, false, true)
         } else {
             let start = parts.get(2)?.start();
@@ -299,22 +301,22 @@ impl Condition {
         };
         Some(Self {
             operator: operator(part(1)),
-            version: Version::parse(written.as_bytes())?,
+            version: Version::parse(version_text.as_bytes())?,
             dirty,
             minor_dirty,
             patch_dirty,
         })
     }
 
-    fn holds(&self, version: &Version) -> bool {
-        let wanted = &self.version;
+    fn is_met_by(&self, version: &Version) -> bool {
+        let bound = &self.version;
         match self.operator {
             Operator::Equal if self.dirty => self.tilde(version),
-            Operator::Equal => version.compare(wanted).is_eq(),
+            Operator::Equal => version.compare(bound).is_eq(),
             Operator::NotEqual => self.not_equal(version),
             Operator::Greater => self.greater(version),
-            Operator::Less => version.compare(wanted).is_lt(),
-            Operator::AtLeast => version.compare(wanted).is_ge(),
+            Operator::Less => version.compare(bound).is_lt(),
+            Operator::AtLeast => version.compare(bound).is_ge(),
             Operator::AtMost => self.at_most(version),
             Operator::Tilde => self.tilde(version),
             Operator::Caret => self.caret(version),
@@ -322,80 +324,79 @@ impl Condition {
     }
 
     fn not_equal(&self, version: &Version) -> bool {
-        let wanted = &self.version;
+        let bound = &self.version;
         if self.dirty {
-            if wanted.major != version.major {
+            if bound.major != version.major {
                 return true;
             }
             if self.minor_dirty {
                 return false;
             }
-            if wanted.minor != version.minor {
+            if bound.minor != version.minor {
                 return true;
             }
             if self.patch_dirty {
-                return compare_prereleases_or_none(&version.prerelease, &wanted.prerelease)
-                    .is_ne();
+                return compare_prereleases_or_none(&version.prerelease, &bound.prerelease).is_ne();
             }
-            if wanted.patch != version.patch {
+            if bound.patch != version.patch {
                 return true;
             }
         }
-        version.compare(wanted).is_ne()
+        version.compare(bound).is_ne()
     }
 
     fn greater(&self, version: &Version) -> bool {
-        let wanted = &self.version;
+        let bound = &self.version;
         if !self.dirty {
-            return version.compare(wanted).is_gt();
+            return version.compare(bound).is_gt();
         }
-        match version.major.cmp(&wanted.major) {
+        match version.major.cmp(&bound.major) {
             Ordering::Greater => true,
             Ordering::Less => false,
             Ordering::Equal if self.minor_dirty => false,
-            Ordering::Equal if self.patch_dirty => version.minor > wanted.minor,
-            Ordering::Equal => version.compare(wanted).is_gt(),
+            Ordering::Equal if self.patch_dirty => version.minor > bound.minor,
+            Ordering::Equal => version.compare(bound).is_gt(),
         }
     }
 
     fn at_most(&self, version: &Version) -> bool {
-        let wanted = &self.version;
+        let bound = &self.version;
         if !self.dirty {
-            return version.compare(wanted).is_le();
+            return version.compare(bound).is_le();
         }
-        version.major <= wanted.major
-            && !(version.major == wanted.major && version.minor > wanted.minor && !self.minor_dirty)
+        version.major <= bound.major
+            && !(version.major == bound.major && version.minor > bound.minor && !self.minor_dirty)
     }
 
     fn tilde(&self, version: &Version) -> bool {
-        let wanted = &self.version;
-        if version.compare(wanted).is_lt() {
+        let bound = &self.version;
+        if version.compare(bound).is_lt() {
             return false;
         }
-        if (wanted.major, wanted.minor, wanted.patch) == (0, 0, 0)
+        if (bound.major, bound.minor, bound.patch) == (0, 0, 0)
             && !self.minor_dirty
             && !self.patch_dirty
         {
             return true;
         }
-        version.major == wanted.major && (version.minor == wanted.minor || self.minor_dirty)
+        version.major == bound.major && (version.minor == bound.minor || self.minor_dirty)
     }
 
     fn caret(&self, version: &Version) -> bool {
-        let wanted = &self.version;
-        if version.compare(wanted).is_lt() {
+        let bound = &self.version;
+        if version.compare(bound).is_lt() {
             return false;
         }
-        if wanted.major > 0 || self.minor_dirty {
-            return version.major == wanted.major;
+        if bound.major > 0 || self.minor_dirty {
+            return version.major == bound.major;
         }
         if version.major > 0 {
             return false;
         }
-        if wanted.minor > 0 || self.patch_dirty {
-            return version.minor == wanted.minor;
+        if bound.minor > 0 || self.patch_dirty {
+            return version.minor == bound.minor;
         }
-        version.minor == 0 && version.patch == wanted.patch
+        version.minor == 0 && version.patch == bound.patch
     }
 }
 

@@ -64,22 +64,22 @@ impl Template {
     /// one. A field that the template tests anywhere, or gives a default, is left out: it may be missing.
     pub fn inserted_fields(&self) -> Vec<(String, usize)> {
         let main = self.trees.get(self.name.as_bytes());
-        let found = main.map(fields::inserted).unwrap_or_default();
+        let inserted = main.map(fields::inserted_fields).unwrap_or_default();
         let line = |(at, name): (usize, String)| (name, position(&self.text, at).0);
-        found.into_iter().map(line).collect()
+        inserted.into_iter().map(line).collect()
     }
 
     /// Returns an upper bound for the cost of slow functions in one rendering, in microseconds as in
-    /// [`cost`](crate::cost). Depends only on the text. `u64::MAX` if one of them may run repeatedly.
+    /// [`cost`](crate::cost). Depends only on the text. `u64::MAX` if a slow function may run repeatedly.
     pub fn slow_work(&self) -> u64 {
         work::slow_work(&self.trees)
     }
 
-    /// Renders the template with these values. The result is a secret: the caller keeps it out of logs and
-    /// wipes it. The cost is deducted from the context's budget, even if the rendering fails.
+    /// Renders the template with these values. The result is a secret: the caller must keep it out of logs and wipe it.
+    /// The cost is deducted from the context's budget, even if the rendering fails.
     ///
     /// # Errors
-    /// Returns the position, the function and the reason. Never quotes a value, not even that of `fail`.
+    /// Returns the position, the function and the reason. Never quotes a value, not even the message of `fail`.
     pub fn render(&self, data: &Data, context: &mut Context<'_>) -> Result<Vec<u8>, RenderError> {
         self.render_within(data, context, &mut Unmetered)
     }
@@ -87,8 +87,8 @@ impl Template {
     /// Like [`Self::render`], but reports to a meter before each slow operation and every few thousand steps.
     ///
     /// # Errors
-    /// As for `render`, and with [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends the
-    /// rendering.
+    /// Returns the errors of [`Self::render`], and [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends
+    /// the rendering.
     pub fn render_within(
         &self,
         data: &Data,
@@ -102,10 +102,10 @@ impl Template {
             Ok(()) => Ok(evaluator.into_bytes()),
             Err(fault) => Err(self.error(fault, evaluator.at, evaluator.function)),
         };
-        let mut left = environment.gauge.left();
+        let mut remaining = environment.gauge.remaining();
         drop(environment);
-        left.output = output.saturating_sub(result.as_ref().map_or(0, Vec::len));
-        context.budget = left;
+        remaining.output = output.saturating_sub(result.as_ref().map_or(0, Vec::len));
+        context.budget = remaining;
         result
     }
 
@@ -154,7 +154,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Creates the values by key; if a key occurs several times, the last value counts.
+    /// Collects values by key. If a key occurs several times, the last value is used.
     pub fn new<K: AsRef<str>, V: Into<Vec<u8>>>(values: impl IntoIterator<Item = (K, V)>) -> Self {
         values.into_iter().collect()
     }

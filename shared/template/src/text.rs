@@ -157,10 +157,10 @@ impl Writer {
             return Err(Fault::limit(self.limit));
         }
         if needed > self.bytes.capacity() {
-            let mut grown = Vec::with_capacity(needed.max(self.bytes.capacity() * 2).max(64));
-            grown.extend_from_slice(&self.bytes);
+            let mut larger = Vec::with_capacity(needed.max(self.bytes.capacity() * 2).max(64));
+            larger.extend_from_slice(&self.bytes);
             self.bytes.zeroize();
-            self.bytes = grown;
+            self.bytes = larger;
         }
         Ok(())
     }

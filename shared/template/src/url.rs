@@ -23,14 +23,14 @@ fn must_escape(byte: u8, part: Part) -> bool {
     if byte.is_ascii_alphanumeric() {
         return false;
     }
-    let plain: &[u8] = match part {
+    let unescaped: &[u8] = match part {
         Part::Path => b"-_.~$&+,/:;=@",
         Part::UserPassword => b"-_.~$&+,;=",
         Part::Host | Part::Zone => b"-_.~!$&'()*+,;=:[]<>\"",
         Part::Query => b"-_.~",
         Part::Fragment => b"-_.~$&+,/:;=?@!()*",
     };
-    !plain.contains(&byte)
+    !unescaped.contains(&byte)
 }
 
 fn escape(text: &[u8], part: Part) -> Vec<u8> {
@@ -59,28 +59,28 @@ const BAD_URL: Fault = Fault {
 
 fn unescape(text: &[u8], part: Part) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
+    let mut offset = 0;
+    while let Some(&byte) = text.get(offset) {
         if byte == b'%' {
-            let code = escaped_byte(text.get(at + 1..at + 3)).ok_or(BAD_URL)?;
+            let code = escaped_byte(text.get(offset + 1..offset + 3)).ok_or(BAD_URL)?;
             let percent = code == b'%';
-            let bad = match part {
+            let is_invalid = match part {
                 Part::Host => code < 0x80 && !percent,
                 Part::Zone => !percent && code != b' ' && must_escape(code, Part::Host),
                 _ => false,
             };
-            if bad {
+            if is_invalid {
                 return Err(BAD_URL);
             }
             out.push(code);
-            at += 3;
+            offset += 3;
             continue;
         }
         if matches!(part, Part::Host | Part::Zone) && byte < 0x80 && must_escape(byte, part) {
             return Err(BAD_URL);
         }
         out.push(byte);
-        at += 1;
+        offset += 1;
     }
     Ok(out)
 }
@@ -99,7 +99,7 @@ struct User {
 }
 
 impl User {
-    fn escaped(&self) -> Vec<u8> {
+    fn to_escaped(&self) -> Vec<u8> {
         let mut text = escape(&self.name, Part::UserPassword);
         if let Some(password) = &self.password {
             text.push(b':');
@@ -120,21 +120,21 @@ struct Url {
     fragment: Vec<u8>,
 }
 
-fn cut(text: &[u8], at: u8) -> (&[u8], &[u8]) {
-    match memchr::memchr(at, text) {
-        Some(found) => (&text[..found], &text[found + 1..]),
+fn cut(text: &[u8], separator: u8) -> (&[u8], &[u8]) {
+    match memchr::memchr(separator, text) {
+        Some(position) => (&text[..position], &text[position + 1..]),
         None => (text, b""),
     }
 }
 
 fn parse(text: &[u8]) -> Result<Url, Fault> {
     let (text, fragment) = cut(text, b'#');
-    let mut url = without_fragment(text)?;
+    let mut url = parse_without_fragment(text)?;
     url.fragment = unescape(fragment, Part::Fragment)?;
     Ok(url)
 }
 
-fn without_fragment(text: &[u8]) -> Result<Url, Fault> {
+fn parse_without_fragment(text: &[u8]) -> Result<Url, Fault> {
     if text.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
         return Err(BAD_URL);
     }
@@ -203,23 +203,23 @@ fn authority(scheme: &[u8], text: &[u8]) -> Result<(Option<User>, Vec<u8>), Faul
 
 fn host(scheme: &[u8], text: &[u8]) -> Result<Vec<u8>, Fault> {
     match memchr::memrchr(b'[', text) {
-        Some(0) => return bracketed(text),
+        Some(0) => return bracketed_host(text),
         Some(_) => return Err(BAD_URL),
         None => {}
     }
     if let Some(first) = memchr::memchr(b':', text) {
         let last = memchr::memrchr(b':', text).unwrap_or(first);
-        let strict = matches!(scheme, b"http" | b"https");
-        port(&text[if strict { first } else { last }..])?;
+        let is_strict = matches!(scheme, b"http" | b"https");
+        check_port(&text[if is_strict { first } else { last }..])?;
     }
     unescape(text, Part::Host)
 }
 
 /// Parses hosts like `[::1]:80` and `[fe80::1%25eth0]`.
-fn bracketed(text: &[u8]) -> Result<Vec<u8>, Fault> {
+fn bracketed_host(text: &[u8]) -> Result<Vec<u8>, Fault> {
     let close = memchr::memrchr(b']', text).ok_or(BAD_URL)?;
     let after = &text[close + 1..];
-    port(after)?;
+    check_port(after)?;
     let name = &text[1..close];
     let name = match memchr::memmem::find(name, b"%25") {
         Some(zone) => [
@@ -243,7 +243,7 @@ fn bracketed(text: &[u8]) -> Result<Vec<u8>, Fault> {
     .concat())
 }
 
-fn port(text: &[u8]) -> Result<(), Fault> {
+fn check_port(text: &[u8]) -> Result<(), Fault> {
     match text {
         [] => Ok(()),
         [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Ok(()),
@@ -254,7 +254,7 @@ fn port(text: &[u8]) -> Result<(), Fault> {
 /// Returns the host without port and brackets.
 fn hostname(host: &[u8]) -> &[u8] {
     let name = match memchr::memrchr(b':', host) {
-        Some(at) if port(&host[at..]).is_ok() => &host[..at],
+        Some(at) if check_port(&host[at..]).is_ok() => &host[..at],
         _ => host,
     };
     match name {
@@ -266,7 +266,7 @@ fn hostname(host: &[u8]) -> &[u8] {
 /// `urlParse`: returns the parts of a URL as a dict.
 pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     let url = parse(text)?;
-    let userinfo = url.user.as_ref().map_or_else(Vec::new, User::escaped);
+    let userinfo = url.user.as_ref().map_or_else(Vec::new, User::to_escaped);
     let hostname = hostname(&url.host).to_vec();
     let parts = [
         ("scheme", url.scheme),
@@ -282,7 +282,7 @@ pub(crate) fn parse_to_map(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
         .into_iter()
         .map(|(key, value)| (Text::from(key), value.into()))
         .collect();
-    Ok(env.map(entries)?.into())
+    Ok(env.new_map(entries)?.into())
 }
 
 /// `urlJoin`: builds a URL from its parts.
@@ -290,7 +290,7 @@ pub(crate) fn join_map(env: &mut Environment<'_>, map: &Map) -> Outcome {
     let mut part = |key: &str| match map.get(key.as_bytes()) {
         None => Ok(Vec::new()),
         Some(Value::Text(text)) => {
-            env.gauge.bytes(text.len())?;
+            env.gauge.charge_bytes(text.len())?;
             Ok(text.to_vec())
         }
         Some(_) => Err(Fault::failed("the parts of a URL must be strings")),
@@ -335,12 +335,12 @@ impl Url {
     }
 
     fn join_hierarchy(&self, out: &mut Vec<u8>) {
-        let named = !self.host.is_empty() || self.user.is_some();
-        if named || !self.scheme.is_empty() && !self.path.is_empty() {
+        let has_authority = !self.host.is_empty() || self.user.is_some();
+        if has_authority || !self.scheme.is_empty() && !self.path.is_empty() {
             out.extend_from_slice(b"//");
         }
         if let Some(user) = &self.user {
-            out.extend(user.escaped());
+            out.extend(user.to_escaped());
             out.push(b'@');
         }
         out.extend(escape(&self.host, Part::Host));

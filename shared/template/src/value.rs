@@ -19,7 +19,7 @@ const MAX_NESTED_LISTS: u16 = 100;
 pub(crate) enum Value {
     /// No value: a missing key. Shown as `<no value>`.
     Missing,
-    /// A nil inside a list, a map or an argument. The end of a pipeline turns it into [`Value::Missing`].
+    /// A nil inside a list or map, or as an argument. As the result of a command, it becomes [`Value::Missing`].
     Nil,
     Bool(bool),
     Int(Int),
@@ -34,6 +34,7 @@ pub(crate) enum Value {
     Certificate(Rc<Certificate>),
 }
 
+/// Whether the Go value is a pointer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pointer {
     Yes,
@@ -61,7 +62,7 @@ pub(crate) enum IntKind {
 }
 
 impl Int {
-    pub(crate) fn signed(self) -> bool {
+    pub(crate) fn is_signed(self) -> bool {
         !matches!(
             self.kind,
             IntKind::Uint8 | IntKind::Uint32 | IntKind::Uint64
@@ -72,16 +73,16 @@ impl Int {
         self.bits.cast_unsigned()
     }
 
-    pub(crate) fn float(self) -> f64 {
-        if self.signed() {
+    pub(crate) fn to_float(self) -> f64 {
+        if self.is_signed() {
             number::int_to_float(self.bits)
         } else {
             number::uint_to_float(self.unsigned_bits())
         }
     }
 
-    pub(crate) fn wide(self) -> i128 {
-        if self.signed() {
+    pub(crate) fn to_i128(self) -> i128 {
+        if self.is_signed() {
             i128::from(self.bits)
         } else {
             i128::from(self.unsigned_bits())
@@ -104,7 +105,7 @@ pub(crate) enum ListKind {
     Bytes,
 }
 
-/// A list or a part of one. Items are shared because `sortAlpha` sorts a `[]string` in place.
+/// A list, or a part of another list. Both share their items, because `sortAlpha` sorts a `[]string` in place.
 #[derive(Clone)]
 pub(crate) struct List {
     pub(crate) kind: ListKind,
@@ -188,7 +189,7 @@ impl List {
         })
     }
 
-    /// Returns the items from `start` up to `end`; both must be within the list.
+    /// Returns the items from `start` up to `end`; `None` if that is not a range of the list.
     pub(crate) fn part(&self, start: usize, end: usize) -> Option<Self> {
         let len = end.checked_sub(start)?;
         (end <= self.len).then(|| Self {
@@ -198,7 +199,7 @@ impl List {
         })
     }
 
-    /// Sorts a list of texts for all its owners.
+    /// Sorts a list of texts in place, and thereby each list that shares its items.
     pub(crate) fn sort_texts(&self) {
         self.items.borrow_mut()[self.start..self.start + self.len].sort_by(|a, b| match (a, b) {
             (Value::Text(a), Value::Text(b)) => a.cmp(b),
@@ -206,7 +207,7 @@ impl List {
         });
     }
 
-    pub(crate) fn same(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.items, &other.items) && self.start == other.start && self.len == other.len
     }
 }
@@ -270,11 +271,11 @@ impl Map {
         self.entries.borrow().len()
     }
 
-    pub(crate) fn clear(&self) -> Entries {
+    pub(crate) fn take_entries(&self) -> Entries {
         self.entries.take()
     }
 
-    pub(crate) fn same(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.entries, &other.entries)
     }
 }
@@ -365,7 +366,7 @@ impl Value {
         }
     }
 
-    /// Returns Go's name of the kind.
+    /// Returns Go's name of the kind, as `kindOf` shows it.
     pub(crate) fn kind_name(&self) -> &'static str {
         match self {
             Self::Missing | Self::Nil => "invalid",
@@ -382,7 +383,7 @@ impl Value {
         }
     }
 
-    /// Returns the bytes that this value adds to the memory in use.
+    /// Returns the bytes that a new value takes from the memory budget.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Text(text) => 32 + text.len(),

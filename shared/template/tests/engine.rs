@@ -12,7 +12,7 @@ use template::{
 };
 
 fn render_within(budget: Budget, text: &str, data: &Data) -> Result<Vec<u8>, RenderError> {
-    let template = Template::parse("app.conf", text).expect("it parses");
+    let template = Template::parse("app.conf", text).expect("the template parses");
     let mut rng = rand::rand_core::UnwrapErr(SysRng);
     let now = "2026-11-22T10:00:00Z".parse().expect("a time");
     template.render(
@@ -31,10 +31,10 @@ fn render(text: &str) -> Result<Vec<u8>, RenderError> {
 }
 
 fn text(template: &str) -> String {
-    String::from_utf8(render(template).expect("it renders")).expect("UTF-8")
+    String::from_utf8(render(template).expect("the template renders")).expect("UTF-8")
 }
 
-/// Attack: an author causes each template function to fail on a known value, and reads the error.
+/// Attack: an author makes template functions fail on a secret value, and reads the error.
 #[test]
 fn no_error_shows_a_value() {
     let templates = [
@@ -56,20 +56,20 @@ fn no_error_shows_a_value() {
         "{{ genCAWithKey .password 1 .password }}",
     ];
     for template in templates {
-        let shown = if let Err(error) = Template::parse("app.conf", template) {
+        let message = if let Err(error) = Template::parse("app.conf", template) {
             format!("{error} {error:?}")
         } else {
             let error = render(template).expect_err(template);
             format!("{error} {error:?}")
         };
-        assert!(!shown.contains("hunter2"), "{template}: {shown}");
+        assert!(!message.contains("hunter2"), "{template}: {message}");
     }
 }
 
 #[test]
 fn debug_shows_no_value_and_no_text() {
     let data = Data::new([("password", "hunter2")]);
-    let template = Template::parse("t", "hunter2 {{ .password }}").expect("it parses");
+    let template = Template::parse("t", "hunter2 {{ .password }}").expect("the template parses");
     assert_eq!(
         format!("{data:?} {template:?}"),
         "Data { count: 1, .. } Template { name: \"t\", .. }"
@@ -78,15 +78,15 @@ fn debug_shows_no_value_and_no_text() {
 
 #[test]
 fn errors_name_key_line_column_and_function() {
-    let error = render("first\n  {{ .user | fail }}").expect_err("it fails");
-    let place = (&*error.template, error.line, error.column, error.function);
-    assert_eq!(place, ("app.conf", 2, 14, Some("fail")));
+    let error = render("first\n  {{ .user | fail }}").expect_err("the rendering fails");
+    let location = (&*error.template, error.line, error.column, error.function);
+    assert_eq!(location, ("app.conf", 2, 14, Some("fail")));
     assert_eq!(error.kind, ErrorKind::Failed);
-    let start =
+    let expected =
         "template \"app.conf\", line 2, column 14, function fail: the template asked to fail";
-    assert!(error.to_string().starts_with(start), "{error}");
+    assert!(error.to_string().starts_with(expected), "{error}");
 
-    let error = Template::parse("k", "ok\n{{ if }}").expect_err("it does not parse");
+    let error = Template::parse("k", "ok\n{{ if }}").expect_err("the template does not parse");
     assert_eq!((&*error.template, error.line, error.column), ("k", 2, 7));
 }
 
@@ -194,7 +194,7 @@ fn each_limit_is_enforced() {
     }
 }
 
-/// Asserts that a template fails with this limit, quickly.
+/// Asserts that a template exceeds this limit within a minute.
 fn expect_limit(limit: Limit, template: &str) {
     expect_limit_within(Budget::default(), limit, template);
 }
@@ -202,19 +202,19 @@ fn expect_limit(limit: Limit, template: &str) {
 fn expect_limit_within(budget: Budget, limit: Limit, template: &str) {
     let start = Instant::now();
     let error = render_within(budget, template, &Data::default()).expect_err(template);
-    let shown: String = template.chars().take(200).collect();
-    assert_eq!(error.kind, ErrorKind::Limit(limit), "{shown}");
+    let excerpt: String = template.chars().take(200).collect();
+    assert_eq!(error.kind, ErrorKind::Limit(limit), "{excerpt}");
     assert!(
         start.elapsed() < Duration::from_mins(1),
-        "{shown} took {:?}",
+        "{excerpt} took {:?}",
         start.elapsed()
     );
 }
 
-/// Asserts that a template renders, quickly.
+/// Asserts that a template renders within a minute.
 fn expect_quick(template: &str) {
     let start = Instant::now();
-    render(template).expect("it renders");
+    render(template).expect("the template renders");
     assert!(
         start.elapsed() < Duration::from_mins(1),
         "{template} took {:?}",
@@ -261,7 +261,7 @@ fn charges_for_the_most_expensive_arguments() {
         "{{ $s := repeat 100000 \"aA1\" }}{{ range 10000000 }}{{ $_ := kebabcase $s }}{{ end }}",
         "{{ $k := genPrivateKey \"ecdsa\" }}{{ range 10000000 }}{{ $_ := genCAWithKey \"x\" 1 $k }}{{ end }}",
     ];
-    // A tenth of the steps, because unoptimised code takes ten times as long.
+    // A tenth of the steps, because unoptimized code takes ten times as long.
     let budget = Budget {
         steps: 200_000,
         ..Budget::default()
@@ -313,7 +313,7 @@ fn everyday_expressions_on_large_texts_stay_within_the_budget() {
     }
 }
 
-/// Attack: an author writes templates whose parsing costs more than their length.
+/// Attack: an author writes templates in which the lookup of a variable, template or field is expensive.
 #[test]
 fn charges_for_template_lookups() {
     let name = "x".repeat(200_000);
@@ -357,7 +357,7 @@ fn a_large_template_is_parsed_in_linear_time() {
     ];
     for template in cases {
         let start = Instant::now();
-        Template::parse("t", &template).expect("it parses");
+        Template::parse("t", &template).expect("the template parses");
         assert!(
             start.elapsed() < Duration::from_secs(20),
             "it took {:?}",
@@ -409,8 +409,8 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
             }
         }
     };
-    // Worker threads of the async executor have two mebibytes of stack; half of that must suffice,
-    // unoptimised.
+    // Worker threads of the async executor have two mebibytes of stack; half of that must suffice
+    // for unoptimized code.
     let thread = std::thread::Builder::new()
         .stack_size(1 << 20)
         .spawn(work)
@@ -422,8 +422,8 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
 fn calls_nested_to_ordinary_depth_render() {
     let call = ["{{ ", &"(print ".repeat(20), "1", &")".repeat(20), " }}"].concat();
     assert_eq!(text(&call), "1");
-    let down = "{{ define \"d\" }}{{ . }}{{ if gt . 0 }}{{ template \"d\" (int (sub . 1)) }}{{ end }}{{ end }}{{ template \"d\" 20 }}";
-    assert!(text(down).ends_with("3210"));
+    let recursive = "{{ define \"d\" }}{{ . }}{{ if gt . 0 }}{{ template \"d\" (int (sub . 1)) }}{{ end }}{{ end }}{{ template \"d\" 20 }}";
+    assert!(text(recursive).ends_with("3210"));
 }
 
 #[test]
@@ -455,12 +455,12 @@ fn detects_deterministic_templates() {
         ("{{ date \"2006\" 0 }}", false),
         ("{{ encryptAES \"a\" \"b\" }}", false),
     ];
-    for (template, same) in cases {
+    for (template, is_deterministic) in cases {
         assert_eq!(
             Template::parse("t", template)
                 .expect(template)
                 .is_deterministic(),
-            same,
+            is_deterministic,
             "{template}"
         );
     }
@@ -527,7 +527,7 @@ fn time_comes_from_the_caller() {
 fn randomness_comes_from_the_caller() {
     let rendered = |seed: u64| {
         let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
-        let template = Template::parse("t", text).expect("it parses");
+        let template = Template::parse("t", text).expect("the template parses");
         let mut rng = Seeded(seed);
         let now = jiff::Timestamp::UNIX_EPOCH;
         template
@@ -539,7 +539,7 @@ fn randomness_comes_from_the_caller() {
                     rng: &mut rng,
                 },
             )
-            .expect("it renders")
+            .expect("the template renders")
     };
     assert_eq!(rendered(1), rendered(1));
     assert_ne!(rendered(1), rendered(2));
@@ -620,7 +620,7 @@ fn bytes_that_are_not_text_pass_through() {
     }
 }
 
-/// A meter that records the spent cost, and ends the work after a number of operations.
+/// A meter that records the cost of each operation, and ends the work after `max_operations`.
 struct Recorder {
     spent: Vec<u64>,
     max_operations: usize,
@@ -636,8 +636,8 @@ impl Meter for Recorder {
     }
 }
 
-fn metered(text: &str, max_operations: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) {
-    let template = Template::parse("app.conf", text).expect("it parses");
+fn render_metered(text: &str, max_operations: usize) -> (Result<Vec<u8>, RenderError>, Vec<u64>) {
+    let template = Template::parse("app.conf", text).expect("the template parses");
     let mut meter = Recorder {
         spent: Vec::new(),
         max_operations,
@@ -665,17 +665,17 @@ fn each_slow_function_is_metered_at_its_cost() {
         ("derivePassword 1 \"long\" \"a\" \"b\" \"c\"", cost::SCRYPT),
     ] {
         // The work does not even begin, so its duration does not matter.
-        let (result, spent) = metered(&format!("{{{{ {call} }}}}"), 0);
+        let (result, spent) = render_metered(&format!("{{{{ {call} }}}}"), 0);
         let kind = result.expect_err(call).kind;
         assert_eq!(kind, ErrorKind::Limit(Limit::Interrupted), "{call}");
         assert!(spent.is_empty());
         if want < cost::RSA_2048 {
-            let (result, spent) = metered(&format!("{{{{ {call} }}}}"), 1);
+            let (result, spent) = render_metered(&format!("{{{{ {call} }}}}"), 1);
             assert!(result.is_ok(), "{call}");
             assert_eq!(spent.first(), Some(&want), "{call}");
         }
     }
-    let (result, spent) = metered("{{ range 100000 }}{{ print 1 2 }}{{ end }}", usize::MAX);
+    let (result, spent) = render_metered("{{ range 100000 }}{{ print 1 2 }}{{ end }}", usize::MAX);
     assert!(result.is_ok());
     assert!(spent.len() > 10 && spent.iter().all(|cost| *cost < 3_000));
 }
@@ -685,18 +685,18 @@ fn each_slow_function_is_metered_at_its_cost() {
 #[test]
 fn keys_and_hashes_together_have_one_limit() {
     let greedy = "{{ range 31 }}{{ $_ := bcrypt \"x\" }}{{ end }}{{ range 7 }}{{ genPrivateKey \"rsa\" }}{{ end }}";
-    let few = Budget {
+    let budget = Budget {
         work: 3 * cost::BCRYPT + cost::RSA_2048,
         ..Budget::default()
     };
-    expect_limit_within(few, Limit::Work, greedy);
-    let usual = [
+    expect_limit_within(budget, Limit::Work, greedy);
+    let allowed = [
         (8, cost::CURVE_KEY),
         (5, cost::RSA_4096),
         (8, cost::RSA_2048),
         (32, cost::BCRYPT),
     ];
-    for (count, cost) in usual {
+    for (count, cost) in allowed {
         assert!(count * cost <= Budget::default().work, "{count} × {cost}");
     }
     assert!(31 * cost::BCRYPT + 7 * cost::RSA_4096 > Budget::default().work);

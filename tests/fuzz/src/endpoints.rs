@@ -31,7 +31,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
         ring: watch::Sender::new(Arc::new(KeyRing::new(keys))).subscribe(),
         ready: Arc::default(),
     };
-    let plain = Unauthenticated {
+    let unauthenticated = Unauthenticated {
         limiter: Some(RequestLimiter::new(
             (u32::MAX, u32::MAX),
             Duration::MAX,
@@ -41,7 +41,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     };
     let metrics = Metrics::new(false);
     let metrics = metrics.unwrap_or_else(|error| unreachable!("names are fixed: {error}"));
-    http::router(state, plain, Arc::new(metrics))
+    http::router(state, unauthenticated, Arc::new(metrics))
 });
 
 /// Sends a POST request to the router. Returns the status code and body of the response.

@@ -74,7 +74,7 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
     KeyRing::new(keys.map(|key| RingKey::opening_only("k".into(), key).into()))
 });
 
-/// A throw-away identity. The seeds of `archive` are encrypted for it.
+/// A throw-away age identity, for which the seeds of `archive` are encrypted.
 const IDENTITY: &str = "AGE-SECRET-KEY-1DT77P2S5GEXTMMWPUUDLS5QA6RK96KQRRNVP7YP7KUNZQJ7AEX5QLZLDVC";
 
 /// Fuzzes the decryption of key backups, and the parsing of their content.
@@ -94,8 +94,8 @@ pub fn archive_bytes(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of unencrypted key backups: manifests, or keys in PEM. A restored key has only this
-/// project's marks.
+/// Fuzzes the parsing of unencrypted key backups: manifests, or keys in PEM. A restored key has only labels
+/// and annotations of this project.
 pub fn backup_text(bytes: &[u8]) {
     if archive::is_archive(bytes) {
         return;
@@ -133,7 +133,7 @@ pub fn signature_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes base64: a decoded value is unchanged after encoding and decoding.
+/// Fuzzes the decoding of base64. A decoded value is unchanged after encoding and decoding.
 pub fn base64_text(bytes: &[u8]) {
     if let Ok(decoded) = base64::decode(bytes) {
         assert_eq!(
@@ -143,23 +143,23 @@ pub fn base64_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of dotenv files. Every name is in the input.
+/// Fuzzes the parsing of dotenv files. Every parsed name occurs in the input.
 pub fn dotenv_text(bytes: &[u8]) {
     for variables in [dotenv::parse(bytes), dotenv::parse_plain(bytes)] {
         for variable in variables.unwrap_or_default() {
-            assert!(memory_has(bytes, variable.name.as_bytes()));
+            assert!(contains(bytes, variable.name.as_bytes()));
         }
     }
 }
 
-fn memory_has(bytes: &[u8], part: &[u8]) -> bool {
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// Fuzzes the parsing of key hints. Parsed hints are unchanged after writing and parsing.
 pub fn hints_text(bytes: &[u8]) {
-    let read = hints::parse(&String::from_utf8_lossy(bytes));
-    assert_eq!(hints::parse(&hints::to_text(&read)), read);
+    let parsed = hints::parse(&String::from_utf8_lossy(bytes));
+    assert_eq!(hints::parse(&hints::to_text(&parsed)), parsed);
 }
 
 /// Fuzzes the bodies of verify and rotate requests. An object that verifies can be re-encrypted, and the
@@ -176,21 +176,21 @@ pub fn http_body(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of a kubeconfig, for the namespace and for the client. The first byte selects flags.
+/// Fuzzes the parsing of a kubeconfig for its namespace and for its server. The first byte selects flags.
 pub fn kubeconfig_text(bytes: &[u8]) {
     let Some((choice, text)) = bytes.split_first() else {
         return;
     };
-    let word = |bit: u8, word: &str| (choice >> bit & 1 == 1).then(|| word.to_owned());
+    let flag = |bit: u8, value: &str| (choice >> bit & 1 == 1).then(|| value.to_owned());
     let overrides = Overrides {
-        context: word(0, "a"),
-        cluster: word(1, "b"),
-        user: word(2, "c"),
-        server: word(3, "k.example:6443"),
-        impersonate: word(4, "jane"),
-        token: word(5, "t").map(Hidden),
+        context: flag(0, "a"),
+        cluster: flag(1, "b"),
+        user: flag(2, "c"),
+        server: flag(3, "k.example:6443"),
+        impersonate: flag(4, "jane"),
+        token: flag(5, "t").map(Hidden),
         insecure: choice >> 6 & 1 == 1,
-        proxy_url: word(7, "socks5://p.example"),
+        proxy_url: flag(7, "socks5://p.example"),
         ..Overrides::default()
     };
     let _ = kubeconfig::namespace_of_text(text);
@@ -210,14 +210,14 @@ pub fn recipe_text(bytes: &[u8]) {
 
 /// Fuzzes the parsing of `.seal.yaml`, the description of rules, and the matching of paths.
 pub fn rules_text(bytes: &[u8]) {
-    let Ok(read) = rules::parse(bytes) else {
+    let Ok(parsed) = rules::parse(bytes) else {
         return;
     };
-    for (i, rule) in read.0.iter().enumerate() {
+    for (i, rule) in parsed.0.iter().enumerate() {
         assert_eq!(rule.number, i + 1);
         assert!(rule.describe().contains(&rule.path));
-        let first = read.for_path(&rule.path).map(|fits| fits.number);
-        assert!(first.is_none_or(|first| first <= read.0.len()));
+        let matching = parsed.for_path(&rule.path).map(|rule| rule.number);
+        assert!(matching.is_none_or(|number| number <= parsed.0.len()));
     }
 }
 
@@ -241,8 +241,11 @@ pub fn flag_text(bytes: &[u8]) {
 pub fn key_pem(bytes: &[u8]) {
     let _ = PrivateKey::all_from_pem(bytes);
     if let Ok(certificate) = Certificate::from_pem(bytes) {
-        let again = Certificate::from_pem(certificate.to_pem().as_bytes());
-        assert_eq!(again.map(|c| c.to_pem()).ok(), Some(certificate.to_pem()));
+        let reparsed = Certificate::from_pem(certificate.to_pem().as_bytes());
+        assert_eq!(
+            reparsed.map(|c| c.to_pem()).ok(),
+            Some(certificate.to_pem())
+        );
     }
 }
 
@@ -258,18 +261,18 @@ pub fn manifest_text(bytes: &[u8]) {
         }
         for text in [manifest::to_yaml(&value), manifest::to_json(&value)] {
             assert_eq!(manifest::repeated_key(text.as_bytes()), None, "{text}");
-            let again = manifest::read(text.as_bytes()).unwrap_or_default();
-            let again = again
+            let reparsed = manifest::read(text.as_bytes()).unwrap_or_default();
+            let reparsed = reparsed
                 .first()
                 .map(|d| Reading::default().json(&d.root, Shape::Any));
             // An empty mapping is a document too.
-            assert_eq!(again, Some(Ok(value.clone())), "{text}");
+            assert_eq!(reparsed, Some(Ok(value.clone())), "{text}");
         }
     }
 }
 
-/// Fuzzes edits of manifests: an edit is refused, or has the requested result and changes no unrelated line. The first
-/// byte selects the edit.
+/// Fuzzes edits of manifests. An edit that succeeds changes nothing if it is applied again. The first byte selects the
+/// edit.
 pub fn edited_manifest(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else {
         return;
@@ -317,15 +320,16 @@ pub fn sealed_secret_text(bytes: &[u8]) {
 /// Fuzzes the parsing of Secrets, and of the keys in them.
 pub fn secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
-        let found = key_secret::secrets(&document, &mut Reading::default());
-        for secret in found.into_iter().flatten() {
+        let secrets = key_secret::secrets(&document, &mut Reading::default());
+        for secret in secrets.into_iter().flatten() {
             let _ = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp);
             let _ = secret.to_document();
         }
     }
 }
 
-/// Fuzzes templates: no result exceeds the budget. Random values are the same in every run.
+/// Fuzzes the parsing and rendering of templates. No result exceeds the budget. Random values are the same in every
+/// run.
 pub fn template_text(bytes: &[u8]) {
     template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-fn inputs(target: &str) -> Vec<PathBuf> {
+fn corpus_files(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
         .join(target);
@@ -19,11 +19,11 @@ fn inputs(target: &str) -> Vec<PathBuf> {
 #[test]
 fn every_target_survives_its_corpus() {
     for (name, run) in fuzz::TARGETS {
-        let inputs = inputs(name);
-        assert!(!inputs.is_empty(), "{name} has no seeds");
-        for input in inputs {
-            println!("{}", input.display());
-            run(&std::fs::read(&input).unwrap());
+        let files = corpus_files(name);
+        assert!(!files.is_empty(), "{name} has no seeds");
+        for file in files {
+            println!("{}", file.display());
+            run(&std::fs::read(&file).unwrap());
         }
     }
 }

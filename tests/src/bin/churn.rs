@@ -20,10 +20,10 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Number of objects that are created and deleted.
+/// Number of objects that exist at a time, or fewer.
 const OBJECTS: u32 = 200;
 const PARALLEL: usize = 8;
-const BETWEEN_MEASUREMENTS: Duration = Duration::from_secs(5);
+const MEASUREMENT_INTERVAL: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() {
@@ -41,10 +41,10 @@ async fn main() {
     let memory = churn(&namespace, &controller, Duration::from_secs(seconds)).await;
     assert_eq!(controller.stop(), Some(0));
     let third = memory.len() / 3;
-    let most = |part: &[usize]| part.iter().max().copied().unwrap_or_default();
+    let peak = |part: &[usize]| part.iter().max().copied().unwrap_or_default();
     let (first, last) = (
-        most(&memory[..third]),
-        most(&memory[memory.len() - third..]),
+        peak(&memory[..third]),
+        peak(&memory[memory.len() - third..]),
     );
     println!(
         "at most {} KiB in the first third, {} KiB in the last",
@@ -63,17 +63,17 @@ async fn churn(
     controller: &ClusterController,
     time: Duration,
 ) -> Vec<usize> {
-    let (start, mut measured, mut memory) = (Instant::now(), Instant::now(), Vec::new());
+    let (start, mut last_measured, mut memory) = (Instant::now(), Instant::now(), Vec::new());
     let mut round = 0_u32;
     while start.elapsed() < time {
-        let turns = (0..OBJECTS).map(|i| turn(namespace, i, round));
-        stream::iter(turns)
+        let steps = (0..OBJECTS).map(|i| take_step(namespace, i, round));
+        stream::iter(steps)
             .buffer_unordered(PARALLEL)
             .collect::<Vec<_>>()
             .await;
         round += 1;
-        if measured.elapsed() >= BETWEEN_MEASUREMENTS {
-            measured = Instant::now();
+        if last_measured.elapsed() >= MEASUREMENT_INTERVAL {
+            last_measured = Instant::now();
             memory.push(controller.memory());
             let kibibytes = controller.memory() / 1024;
             println!(
@@ -87,7 +87,7 @@ async fn churn(
 }
 
 /// Takes the next step for an object: creates it, changes it so that it cannot be unsealed, or deletes it.
-async fn turn(namespace: &Namespace<'_>, i: u32, round: u32) {
+async fn take_step(namespace: &Namespace<'_>, i: u32, round: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let life = (round + i) / 3;
     let name = format!("s-{i}-{life}");
@@ -97,7 +97,7 @@ async fn turn(namespace: &Namespace<'_>, i: u32, round: u32) {
             let sealed = sealed_for(&KEYS[0], namespace.name(), &name, &items, Scope::Strict);
             api.create(&PostParams::default(), &sealed).await.unwrap();
         }
-        // In the first round some objects start in the middle of their life.
+        // In the first round some objects begin with a later step.
         1 => {
             let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
             let _ = api.patch(&name, &PatchParams::default(), &patch).await;

@@ -1,4 +1,4 @@
-//! Runs the lifecycle with the controller of an image: `image_smoke ARCHIVE`
+//! Runs the lifecycle test with the controller of an image: `image_smoke ARCHIVE`
 //!
 //! Unpacks the OCI archive into an empty folder, which becomes the read-only root of the user 1001. Needs
 //! root, because chroot does.
@@ -54,11 +54,11 @@ async fn main() {
     println!("the image passes the lifecycle test");
 }
 
-/// Unpacks the files of the image for this machine.
+/// Unpacks the files of the image for amd64, or of its first image; returns their folder.
 fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     let (layout, root) = (folder.join("layout"), folder.join("root"));
-    for made in [&layout, &root] {
-        fs::create_dir(made).unwrap();
+    for new_folder in [&layout, &root] {
+        fs::create_dir(new_folder).unwrap();
     }
     successful(
         Command::new("tar")
@@ -70,8 +70,8 @@ fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     let mut manifest = read(&layout.join("index.json"));
     while manifest["layers"].is_null() {
         let entries = manifest["manifests"].as_array().unwrap();
-        let ours = |entry: &&Value| entry["platform"]["architecture"] == "amd64";
-        let entry = entries.iter().find(ours).or(entries.first()).unwrap();
+        let is_amd64 = |entry: &&Value| entry["platform"]["architecture"] == "amd64";
+        let entry = entries.iter().find(is_amd64).or(entries.first()).unwrap();
         manifest = read(&blob(&layout, entry));
     }
     for layer in manifest["layers"].as_array().unwrap() {

@@ -1,12 +1,11 @@
-//! Measures how soon a Secret follows after outages of several kinds, beside Bitnami's controller, and writes
-//! `deploy/docs/outages.md`. Each run of an outage has a control plane that was started for it, and the table has the
-//! medians of all runs. `--runs=N` sets how many. With names of outages as arguments, only these are measured, and
-//! nothing is written.
+//! Measures the time from the end of an outage to the next Secret, for our controller and for Bitnami's, and writes
+//! `deploy/docs/outages.md`. Each run has a control plane of its own, and the table contains the medians of all runs.
+//! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and nothing is written.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a check that people run fails by panicking, and speaks"
+    reason = "a check prints its results, and fails by panicking"
 )]
 
 use std::collections::BTreeSet;
@@ -33,21 +32,21 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 use tests::{binaries, http, patience, upstream};
 use tokio::sync::Mutex;
 
-/// That of the Role which lets the controller unseal.
+/// The `RoleBinding` that lets the controller unseal.
 const BINDING: &str = "secrets-unsealer";
 const MINUTE: Duration = Duration::from_mins(1);
-/// A Secret that does not follow within this counts as none.
-const LONGEST: Duration = Duration::from_mins(5);
-/// Before and after an outage, so that what was begun comes to an end.
-const REST: Duration = Duration::from_secs(5);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-/// An odd number, so that the median is one of the runs.
+/// The time to wait for a Secret after an outage.
+const SECRET_TIMEOUT: Duration = Duration::from_mins(5);
+/// The pause before and after an outage, in which requests in progress end.
+const PAUSE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Default number of runs; odd, so that the median is one of the runs.
 const RUNS: usize = 3;
 
-/// Held from the end of an outage to the Secret, so that the two sides do not share the processors meanwhile.
-static ALONE: Mutex<()> = Mutex::const_new(());
+/// Locked from the end of an outage to the Secret, so that only one controller is timed at a time.
+static TIMING_LOCK: Mutex<()> = Mutex::const_new(());
 
-/// What happens.
+/// The kinds of outages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outage {
     None,
@@ -90,20 +89,20 @@ impl Outage {
             }
             Self::Rights => "the Role of a namespace unbound for 60 s, and bound again",
             Self::Elsewhere => {
-                "the Role of a namespace unbound for 60 s; the Secret is one of another namespace, meanwhile"
+                "the Role of a namespace unbound for 60 s; the Secret of an object in another namespace, meanwhile"
             }
         }
     }
 }
 
-/// Which controller.
+/// The controller under test.
 #[derive(Debug, Clone, Copy)]
-enum Side {
+enum Implementation {
     Ours,
     Bitnami,
 }
 
-impl Side {
+impl Implementation {
     fn program(self) -> PathBuf {
         match self {
             Self::Ours => binaries::controller(),
@@ -112,14 +111,14 @@ impl Side {
     }
 }
 
-/// The time to a Secret; none if there was none in time.
-type Took = Option<Duration>;
+/// The time to a Secret; `None` if there was no Secret in time.
+type SecretTime = Option<Duration>;
 
-/// What was measured of one outage.
+/// The measurements of one outage.
 #[derive(Debug)]
 struct Row {
-    /// From the end of the outage to the next Secret.
-    took: Took,
+    /// The time from the end of the outage to the next Secret.
+    secret_time: SecretTime,
     requests: usize,
     writes: usize,
     lines: usize,
@@ -130,63 +129,63 @@ struct Case {
     plane: ControlPlane,
     client: Client,
     namespace: String,
-    /// Another namespace in which the controller works, by a Role of its own.
-    elsewhere: String,
+    /// Another namespace in which the controller works, with a Role of its own.
+    other_namespace: String,
     program: PathBuf,
     args: Vec<String>,
     port: u16,
     pod: Option<Pod>,
-    /// What containers logged that are gone.
-    logged: usize,
-    /// The binding of a Role, while it is deleted.
-    unbound: Option<RoleBinding>,
+    /// Number of log lines of earlier containers.
+    earlier_lines: usize,
+    /// The deleted `RoleBinding`, which ends the outage when it is created again.
+    deleted_binding: Option<RoleBinding>,
 }
 
 impl Case {
-    async fn start(side: Side, metrics: u16) -> Self {
+    async fn start(implementation: Implementation, metrics_port: u16) -> Self {
         let plane = ControlPlane::start().await;
         let namespace = plane.namespace("outage").await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_leases(&namespace).await;
-        let elsewhere = plane.namespace("elsewhere").await;
-        roles::grant_also(&namespace, &elsewhere).await;
+        let other_namespace = plane.namespace("elsewhere").await;
+        roles::grant_also(&namespace, &other_namespace).await;
         for (name, key) in key_names().zip(KEYS.iter()) {
             put_key(&namespace, &name, key).await;
         }
         let port = http::free_port();
         let args = [
             "--all-namespaces=false".to_owned(),
-            format!("--additional-namespaces={}", elsewhere.name()),
+            format!("--additional-namespaces={}", other_namespace.name()),
             format!("--listen-addr=127.0.0.1:{port}"),
-            format!("--listen-metrics-addr=127.0.0.1:{metrics}"),
+            format!("--listen-metrics-addr=127.0.0.1:{metrics_port}"),
             "--key-renew-period=0".to_owned(),
         ];
         let name = namespace.name().to_owned();
-        let elsewhere_name = elsewhere.name().to_owned();
-        drop((namespace, elsewhere));
+        let other_namespace_name = other_namespace.name().to_owned();
+        drop((namespace, other_namespace));
         let mut case = Self {
             client: plane.admin(),
             namespace: name,
-            elsewhere: elsewhere_name,
-            program: side.program(),
+            other_namespace: other_namespace_name,
+            program: implementation.program(),
             args: args.into(),
             port,
             pod: None,
-            logged: 0,
-            unbound: None,
+            earlier_lines: 0,
+            deleted_binding: None,
             plane,
         };
-        case.run().await;
+        case.run_container().await;
         case
     }
 
-    /// The next container of the same Pod.
-    async fn run(&mut self) {
+    /// Starts the next container of the Pod.
+    async fn run_container(&mut self) {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        // On this machine all Pods share one network namespace, in which the uid is claimed.
+        // All Pods share the network namespace of this machine, in which a controller claims the uid of its Pod.
         let uid = [("POD_UID".to_owned(), format!("of-this-pod-{}", self.port))];
         let namespace = self.plane.existing(&self.namespace);
-        let root = Root::Ours(self.program.clone());
+        let root = Root::Host(self.program.clone());
         let pod = Pod::spawn(&self.plane, &namespace, ACCOUNT, root, &args, &uid).await;
         self.pod = Some(pod);
     }
@@ -207,22 +206,29 @@ impl Case {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn lines(&self) -> usize {
+    fn line_count(&self) -> usize {
         let log = self.pod.as_ref().map(Pod::log).unwrap_or_default();
-        self.logged + log.lines().count()
+        self.earlier_lines + log.lines().count()
     }
 
-    /// The time until a new object has its Secret.
-    async fn next_secret(&self, name: &str) -> Took {
-        self.secret_of(&KEYS[0], &self.namespace, name, Instant::now())
+    /// Creates an object in the controller's namespace; returns the time until its Secret exists.
+    async fn next_secret(&self, name: &str) -> SecretTime {
+        self.time_secret(&KEYS[0], &self.namespace, name, Instant::now())
             .await
     }
 
-    async fn secret_of(&self, key: &NewKey, namespace: &str, name: &str, start: Instant) -> Took {
+    /// Creates an object that is sealed for `key`; returns the time from `start` until its Secret exists.
+    async fn time_secret(
+        &self,
+        key: &NewKey,
+        namespace: &str,
+        name: &str,
+        start: Instant,
+    ) -> SecretTime {
         let items = [("a", "1")];
         let sealed = sealed_for(key, namespace, name, &items, Scope::Strict);
         let mut is_created = false;
-        while start.elapsed() < LONGEST {
+        while start.elapsed() < SECRET_TIMEOUT {
             if !is_created {
                 let sealed_secrets = self.api_in::<SealedSecret>(namespace);
                 let created = sealed_secrets.create(&PostParams::default(), &sealed).await;
@@ -231,7 +237,7 @@ impl Case {
             if self.has_secret(namespace, name).await {
                 return Some(start.elapsed());
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         None
     }
@@ -242,10 +248,10 @@ impl Case {
         secret.is_ok_and(|secret| secret.is_some())
     }
 
-    /// Goes through the outage, and gives the time from its end to the next Secret.
-    async fn suffers(&mut self, outage: Outage) -> Took {
+    /// Runs an outage; returns the time from its end to the next Secret.
+    async fn run_outage(&mut self, outage: Outage) -> SecretTime {
         self.begin(outage).await;
-        let _alone = ALONE.lock().await;
+        let _timing = TIMING_LOCK.lock().await;
         match outage {
             Outage::None | Outage::Keys => {}
             Outage::ApiServer => self.plane.start_api_server().await,
@@ -254,18 +260,18 @@ impl Case {
             Outage::Lease => self.delete_lease().await,
             Outage::Definition => self.plane.install(&SealedSecret::crd()).await,
             Outage::Clock => return self.start_with_a_key_of_the_future().await,
-            Outage::Rights => self.bind().await,
+            Outage::Rights => self.restore_binding().await,
             Outage::Elsewhere => {
                 let start = Instant::now();
                 return self
-                    .secret_of(&KEYS[0], &self.elsewhere, "after", start)
+                    .time_secret(&KEYS[0], &self.other_namespace, "after", start)
                     .await;
             }
         }
         self.next_secret("after").await
     }
 
-    /// What lasts for a while before the outage ends.
+    /// Starts an outage, and waits for its duration.
     async fn begin(&mut self, outage: Outage) {
         match outage {
             Outage::None | Outage::Kill | Outage::Lease => {}
@@ -281,31 +287,31 @@ impl Case {
             Outage::Keys => self.delete_keys().await,
             Outage::Clock => self.put_a_key_of_the_future().await,
             Outage::Rights | Outage::Elsewhere => {
-                self.unbind().await;
+                self.delete_binding().await;
                 tokio::time::sleep(MINUTE).await;
             }
         }
     }
 
-    /// What has to be put right after the Secret.
-    async fn end(&self, outage: Outage) {
+    /// Restores the state that the outage changed, after the Secret.
+    async fn clean_up(&self, outage: Outage) {
         match outage {
             Outage::Keys => self.restore_keys().await,
-            Outage::Elsewhere => self.bind().await,
+            Outage::Elsewhere => self.restore_binding().await,
             _ => {}
         }
     }
 
     async fn delete_lease(&self) {
         let leases = self.api::<Lease>();
-        let (delete, all) = (DeleteParams::default(), ListParams::default());
-        leases.delete_collection(&delete, &all).await.unwrap();
+        let (delete, no_filter) = (DeleteParams::default(), ListParams::default());
+        leases.delete_collection(&delete, &no_filter).await.unwrap();
     }
 
     async fn restart(&mut self) {
-        self.logged = self.lines();
+        self.earlier_lines = self.line_count();
         self.pod = None;
-        self.run().await;
+        self.run_container().await;
     }
 
     async fn put_a_key_of_the_future(&self) {
@@ -323,16 +329,16 @@ impl Case {
             &key,
         )
         .await;
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PAUSE).await;
     }
 
-    /// The time until an object that is sealed for a certificate that is valid now, as the controller serves it, has its
-    /// Secret.
-    async fn start_with_a_key_of_the_future(&mut self) -> Took {
+    /// Restarts the controller; returns the time until it serves a certificate that is valid now and an object sealed
+    /// for that certificate has its Secret.
+    async fn start_with_a_key_of_the_future(&mut self) -> SecretTime {
         self.restart().await;
         let start = Instant::now();
         while start.elapsed() < MINUTE {
-            let served = self.served().await;
+            let served = self.served_certificate().await;
             let key = KEYS.iter().find(|key| {
                 let fingerprint = key.pair.certificate().fingerprint();
                 served
@@ -340,16 +346,16 @@ impl Case {
                     .is_some_and(|served| served.fingerprint() == fingerprint)
             });
             if let Some(key) = key {
-                return self.secret_of(key, &self.namespace, "after", start).await;
+                return self.time_secret(key, &self.namespace, "after", start).await;
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         None
     }
 
-    async fn served(&self) -> Option<Certificate> {
-        let answer = http::get(self.port, "/v1/cert.pem").await.ok()?;
-        let pem = &answer[answer.find("-----BEGIN")?..];
+    async fn served_certificate(&self) -> Option<Certificate> {
+        let response = http::get(self.port, "/v1/cert.pem").await.ok()?;
+        let pem = &response[response.find("-----BEGIN")?..];
         let end = "-----END CERTIFICATE-----";
         let pem = &pem[..pem.find(end)? + end.len()];
         Certificate::from_pem(pem.as_bytes()).ok()
@@ -361,12 +367,12 @@ impl Case {
         let delete = DeleteParams::default();
         definitions.delete(&name, &delete).await.unwrap();
         patience::until("the definition is gone", async || {
-            let found = definitions.get_opt(&name).await.unwrap();
-            found.is_none().then_some(())
+            let definition = definitions.get_opt(&name).await.unwrap();
+            definition.is_none().then_some(())
         })
         .await;
         // Long enough for a watch to notice.
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PAUSE).await;
     }
 
     async fn delete_keys(&self) {
@@ -375,7 +381,7 @@ impl Case {
             let delete = DeleteParams::default();
             secrets.delete(&name, &delete).await.unwrap();
         }
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PAUSE).await;
     }
 
     async fn restore_keys(&self) {
@@ -386,18 +392,18 @@ impl Case {
         }
     }
 
-    async fn unbind(&mut self) {
+    async fn delete_binding(&mut self) {
         let bindings = self.api::<RoleBinding>();
         let mut binding = bindings.get(BINDING).await.unwrap();
         let delete = DeleteParams::default();
         bindings.delete(BINDING, &delete).await.unwrap();
         binding.metadata.resource_version = None;
         binding.metadata.uid = None;
-        self.unbound = Some(binding);
+        self.deleted_binding = Some(binding);
     }
 
-    async fn bind(&self) {
-        let binding = self.unbound.as_ref().unwrap();
+    async fn restore_binding(&self) {
+        let binding = self.deleted_binding.as_ref().unwrap();
         let bindings = self.api::<RoleBinding>();
         let create = PostParams::default();
         bindings.create(&create, binding).await.unwrap();
@@ -408,35 +414,39 @@ fn key_names() -> impl Iterator<Item = String> {
     (0..KEYS.len()).map(|i| format!("sealed-secrets-key{i}"))
 }
 
-async fn measure(side: Side, outage: Outage) -> Row {
-    let metrics = http::free_port();
-    let mut case = Case::start(side, metrics).await;
+async fn measure(implementation: Implementation, outage: Outage) -> Row {
+    let metrics_port = http::free_port();
+    let mut case = Case::start(implementation, metrics_port).await;
     let rules = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/helm/sealed-secrets/files/alerts.yaml");
-    let prometheus = Prometheus::scraping(metrics, Some(&rules));
-    assert!(case.next_secret("before").await.is_some(), "{side:?}");
+    let prometheus = Prometheus::start_scraping(metrics_port, Some(&rules));
+    assert!(
+        case.next_secret("before").await.is_some(),
+        "{implementation:?}"
+    );
     prometheus.wait_for("up == 1").await;
-    tokio::time::sleep(REST).await;
-    let (lines, requests) = (case.lines(), case.plane.requests());
+    tokio::time::sleep(PAUSE).await;
+    let (lines, requests) = (case.line_count(), case.plane.requests());
     let writes = case.plane.audit().len();
-    let took = case.suffers(outage).await;
-    case.end(outage).await;
-    tokio::time::sleep(REST).await;
+    let secret_time = case.run_outage(outage).await;
+    case.clean_up(outage).await;
+    tokio::time::sleep(PAUSE).await;
     let row = Row {
-        took,
+        secret_time,
         requests: case.plane.requests() - requests,
         writes: case.plane.audit().len() - writes,
-        lines: case.lines() - lines,
+        lines: case.line_count() - lines,
         alerts: alerts(&prometheus).await,
     };
-    println!("{}, {side:?}: {row:?}", outage.title());
+    println!("{}, {implementation:?}: {row:?}", outage.title());
     row
 }
 
 async fn alerts(prometheus: &Prometheus) -> BTreeSet<String> {
     let query = "count by (alertname) (max_over_time(ALERTS{alertstate=\"firing\"}[10m]))";
     let series = prometheus.series(query).await.unwrap_or_default();
-    let name = |one: &serde_json::Value| one["metric"]["alertname"].as_str().map(str::to_owned);
+    let name =
+        |series: &serde_json::Value| series["metric"]["alertname"].as_str().map(str::to_owned);
     series.iter().filter_map(name).collect()
 }
 
@@ -444,15 +454,15 @@ const HEAD: &str = "\
 # Outages
 
 Written by `.ci/extra outages`. It runs both controllers on a real control plane (etcd, API server and controller manager on
-one machine), one outage after the other, each controller on a control plane of its own. What is timed is timed for one
-controller after the other, so that they do not share the processors.
+one machine), one outage after the other, each controller on a control plane of its own. Only one controller is timed at a time,
+so that the two do not compete for the processors.
 
-- *Next Secret*: the time from the end of the outage until an object that is created then has its Secret; where keys are
-  deleted, while there is none.
-- *Requests*: those that the API server answered for the controller, from before the outage until five seconds after the Secret,
-  and in brackets those that change something. Here they include renewals of the Lease, a read and a write every two seconds, by
+- *Next Secret*: the time from the end of the outage until an object that is created then has its Secret. If keys are deleted,
+  the time is measured while there is no key.
+- *Requests*: requests of the controller that the API server answered, from before the outage until five seconds after the
+  Secret; in brackets, those that change something. For this project's controller, they include renewals of the Lease, a read and a write every two seconds, by
   which a second replica could take over.
-- *Alerts*: those of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired meanwhile. An outage of a minute
+- *Alerts*: the alerts of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired during a run. An outage of a minute
   fires none; the loss of every key does.
 
 ";
@@ -463,12 +473,12 @@ const TABLE: &str = "
 ";
 
 const TAIL: &str = "
-After a kill this controller acquires its Lease before it writes, which is two requests that Bitnami's does without: it has no
-Lease, and no second replica can take over from it. Meanwhile it reads the keys and lists the objects.
+After a kill, this controller acquires its Lease with two requests before it writes, and meanwhile reads the keys and lists the
+objects. Bitnami's controller has no Lease, so it sends no such requests, and no second replica can take over from it.
 
 The API server checks permissions when a watch begins. This controller requests each watch again after a minute, so a Role that is
-unbound is reported within a minute, and the watch from before goes on until the next one is allowed, for up to five minutes. So
-neither controller is interrupted by a minute without the Role. After a longer one, this controller requests the watch again
+unbound is reported within a minute, and the earlier watch continues until the next one is allowed, for up to five minutes. So
+a minute without the Role interrupts neither controller. After a longer time, this controller requests the watch again
 every second, and Bitnami's after pauses that grow to half a minute. Other namespaces, with Roles of their own, are not affected.
 
 A clock that was 40 days ahead leaves a key whose certificate becomes valid only after 40 days; the program creates such a
@@ -489,8 +499,8 @@ fn line(outage: Outage, ours: &Row, bitnamis: &Row) -> String {
     let requests = |row: &Row| format!("{} ({})", row.requests, row.writes);
     let cells = [
         outage.title().to_owned(),
-        shown(outage, ours.took),
-        shown(outage, bitnamis.took),
+        time_text(outage, ours.secret_time),
+        time_text(outage, bitnamis.secret_time),
         requests(ours),
         requests(bitnamis),
         ours.lines.to_string(),
@@ -500,20 +510,20 @@ fn line(outage: Outage, ours: &Row, bitnamis: &Row) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-fn shown(outage: Outage, took: Took) -> String {
-    let longest = if outage == Outage::Clock {
+fn time_text(outage: Outage, time: SecretTime) -> String {
+    let timeout = if outage == Outage::Clock {
         MINUTE
     } else {
-        LONGEST
+        SECRET_TIMEOUT
     };
-    match took {
-        Some(took) => format!("{:.2} s", took.as_secs_f64()),
-        None => format!("none in {} s", longest.as_secs()),
+    match time {
+        Some(time) => format!("{:.2} s", time.as_secs_f64()),
+        None => format!("none in {} s", timeout.as_secs()),
     }
 }
 
-/// Figures of a development build are worse.
-fn build() -> &'static str {
+/// Says whether the measured controller is a release build; a development build is slower.
+fn build_note() -> &'static str {
     let is_release = binaries::controller()
         .components()
         .any(|part| part.as_os_str() == "release");
@@ -524,12 +534,15 @@ fn build() -> &'static str {
     }
 }
 
-/// The median of each figure, and the alerts of all runs. No Secret in time is longer than any time.
+/// Returns the median of each measurement, and the alerts of all runs. A run without a Secret counts as the longest.
 fn median(rows: &[Row]) -> Row {
     let count = |figure: fn(&Row) -> usize| middle(rows.iter().map(figure));
     Row {
-        took: middle(rows.iter().map(|row| row.took.unwrap_or(Duration::MAX)))
-            .filter(|took| *took < Duration::MAX),
+        secret_time: middle(
+            rows.iter()
+                .map(|row| row.secret_time.unwrap_or(Duration::MAX)),
+        )
+        .filter(|time| *time < Duration::MAX),
         requests: count(|row| row.requests).unwrap_or(0),
         writes: count(|row| row.writes).unwrap_or(0),
         lines: count(|row| row.lines).unwrap_or(0),
@@ -544,13 +557,15 @@ fn middle<T: Ord>(figures: impl Iterator<Item = T>) -> Option<T> {
     figures.into_iter().nth(middle)
 }
 
-async fn compared(outage: Outage, runs: usize) -> String {
+async fn compare(outage: Outage, runs: usize) -> String {
     let (mut ours, mut bitnamis) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let (one, other) =
-            tokio::join!(measure(Side::Ours, outage), measure(Side::Bitnami, outage));
-        ours.push(one);
-        bitnamis.push(other);
+        let (our_row, bitnamis_row) = tokio::join!(
+            measure(Implementation::Ours, outage),
+            measure(Implementation::Bitnami, outage)
+        );
+        ours.push(our_row);
+        bitnamis.push(bitnamis_row);
     }
     line(outage, &median(&ours), &median(&bitnamis))
 }
@@ -558,38 +573,41 @@ async fn compared(outage: Outage, runs: usize) -> String {
 async fn table(outages: &[Outage], runs: usize) -> String {
     let mut text = String::new();
     for outage in outages {
-        text += &Box::pin(compared(*outage, runs)).await;
+        text += &Box::pin(compare(*outage, runs)).await;
     }
     text
 }
 
-/// Which outages are named, and how often each is measured.
-fn read(args: impl Iterator<Item = String>) -> (Vec<Outage>, usize) {
-    let (mut named, mut runs) = (Vec::new(), RUNS);
+/// Parses the arguments: the outages to measure, and the number of runs.
+fn parse_args(args: impl Iterator<Item = String>) -> (Vec<Outage>, usize) {
+    let (mut outages, mut runs) = (Vec::new(), RUNS);
     for arg in args {
         let outage = Outage::ALL
             .into_iter()
             .find(|outage| format!("{outage:?}").to_lowercase() == arg);
         match (outage, arg.strip_prefix("--runs=")) {
-            (Some(outage), _) => named.push(outage),
+            (Some(outage), _) => outages.push(outage),
             (None, Some(number)) => runs = number.parse().unwrap(),
-            (None, None) => panic!("{arg:?} is no outage: see `.ci/extra`"),
+            (None, None) => panic!("unknown outage {arg:?}; `.ci/extra` lists the names"),
         }
     }
-    assert!(runs % 2 == 1, "--runs=N takes an odd number, for a median");
-    (named, runs)
+    assert!(
+        runs % 2 == 1,
+        "--runs=N requires an odd number, so that the median is one of the runs"
+    );
+    (outages, runs)
 }
 
 #[tokio::main]
 async fn main() {
-    let (named, runs) = read(env::args().skip(1));
-    if !named.is_empty() {
-        return println!("{}", table(&named, runs).await);
+    let (outages, runs) = parse_args(env::args().skip(1));
+    if !outages.is_empty() {
+        return println!("{}", table(&outages, runs).await);
     }
     let table = table(&Outage::ALL, runs).await;
     let text = format!(
         "{HEAD}{} Each figure is the median of {runs} runs.\n{TABLE}{table}{TAIL}",
-        build(),
+        build_note(),
     );
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/docs/outages.md");
     fs::write(path, text).unwrap();

@@ -11,26 +11,26 @@ use tests::control_plane::ControlPlane;
 const USAGE: &str = "Usage: playground
 
 Starts etcd, kube-apiserver, kube-controller-manager and the controller of this repository, which it builds first,
-and prints `export KUBECONFIG=...`. Ends with Ctrl-C; nothing is kept.";
+and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.";
 
 #[tokio::main]
 async fn main() -> std::io::Result<ExitCode> {
     let first = std::env::args().nth(1);
     if let Some(first) = first {
-        let is_asked = first == "--help" || first == "-h";
+        let is_help = first == "--help" || first == "-h";
         println!("{USAGE}");
-        return Ok(ExitCode::from(if is_asked { 0 } else { 2 }));
+        return Ok(ExitCode::from(if is_help { 0 } else { 2 }));
     }
     let plane = ControlPlane::shared().await;
     let system = plane.kube_system();
-    let everywhere = ["--all-namespaces=true"];
+    let args = ["--all-namespaces=true"];
     let controller =
-        ClusterController::start_quietly(plane.kubeconfig(), system.name(), &everywhere).await;
+        ClusterController::start_quietly(plane.kubeconfig(), system.name(), &args).await;
     if let (true, Some(port)) = (plane.is_own(), controller.port()) {
         system.route("sealed-secrets-controller", port).await;
     }
     println!("export KUBECONFIG={}", plane.kubeconfig().display());
-    eprintln!("the cluster is gone after Ctrl-C");
+    eprintln!("press Ctrl-C to stop the cluster; nothing is kept");
     tokio::signal::ctrl_c().await?;
     Ok(ExitCode::SUCCESS)
 }

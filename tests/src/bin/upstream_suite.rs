@@ -33,7 +33,7 @@ const SERVICE: &str = "sealed-secrets-controller";
 async fn main() -> ExitCode {
     let expected =
         Expected::read(LIST).unwrap_or_else(|error| panic!("upstream-suite.toml: {error}"));
-    let mut complaints = Vec::new();
+    let mut differences = Vec::new();
     for definition in [Definition::Upstream, Definition::Ours] {
         let verdicts = run(definition).await;
         assert!(
@@ -46,17 +46,17 @@ async fn main() -> ExitCode {
             "under {definition}, {passed} of {} specs pass",
             verdicts.len()
         );
-        let found = upstream_suite::complaints(&expected, definition, &verdicts);
-        complaints.extend(
-            found
+        let run_differences = upstream_suite::differences(&expected, definition, &verdicts);
+        differences.extend(
+            run_differences
                 .iter()
-                .map(|what| format!("under {definition}: {what}")),
+                .map(|text| format!("under {definition}: {text}")),
         );
     }
-    for complaint in &complaints {
-        println!("{complaint}\n");
+    for difference in &differences {
+        println!("{difference}\n");
     }
-    if complaints.is_empty() {
+    if differences.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -77,7 +77,7 @@ async fn run(definition: Definition) -> Vec<Verdict> {
     let kubeconfig = plane.kubeconfig_of(HOME, ACCOUNT).await;
     let args = ["--all-namespaces=true"];
     let controller = ClusterController::start_with(&kubeconfig, HOME, &args).await;
-    home.route(SERVICE, controller.port().expect("it is ready"))
+    home.route(SERVICE, controller.port().expect("the controller is ready"))
         .await;
     let verdicts = tokio::task::block_in_place(|| suite(&plane));
     assert_eq!(controller.stop(), Some(0));
@@ -102,14 +102,14 @@ fn suite(plane: &ControlPlane) -> Vec<Verdict> {
         .env("HOME", folder.path())
         .env("TMPDIR", folder.path())
         .output()
-        .expect("it was built");
+        .expect("the suite is built");
     let text = fs::read_to_string(&report).unwrap_or_else(|error| {
         let (stdout, stderr) = (&output.stdout, &output.stderr);
         let (stdout, stderr) = (
             String::from_utf8_lossy(stdout),
             String::from_utf8_lossy(stderr),
         );
-        panic!("the suite leaves no report ({error}):\n{stdout}\n{stderr}")
+        panic!("the suite wrote no report ({error}):\n{stdout}\n{stderr}")
     });
     upstream_suite::verdicts(&text).unwrap_or_else(|error| panic!("the suite's report: {error}"))
 }

@@ -8,7 +8,7 @@ use super::settings::Settings;
 /// The file in which the API server records every write and its author.
 pub(super) const AUDIT_LOG: &str = "audit.log";
 
-/// Runs etcd without fsync: its data must outlive the process, not the machine.
+/// Returns the command for etcd. It runs without fsync: its data must outlive the process, not the machine.
 pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
     let peer = format!("http://127.0.0.1:{}", settings.etcd_peer_port.number());
@@ -29,7 +29,8 @@ pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Runs the API server without an endpoint reconciler, because a Pod could not use its address.
+/// Returns the command for the API server. It runs without an endpoint reconciler, because a Pod could not use its
+/// address.
 pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
     let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
     let mut command = programs.command("kube-apiserver");
@@ -66,9 +67,9 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Runs only the controllers that tests need: the garbage collector for owner references, the namespace
-/// controller to empty deleted namespaces, the one that creates each namespace's service account, without
-/// which no Pod is admitted, and the one that adds tokens to Secrets.
+/// Returns the command for the controller manager with only the controllers that tests need: the garbage collector for
+/// owner references, the namespace controller to empty deleted namespaces, the service account controller, without
+/// which no Pod is admitted, and the token controller, which adds tokens to Secrets.
 pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
     let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
     let mut command = programs.command("kube-controller-manager");

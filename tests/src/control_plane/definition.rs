@@ -1,4 +1,4 @@
-//! Installs custom resources.
+//! Installs custom resource definitions.
 
 use http::Request;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -13,10 +13,10 @@ pub(super) async fn install(client: Client, definition: &CustomResourceDefinitio
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let name = definition.name_any();
     let apply = PatchParams::apply("tests").force();
-    let applied = definitions
+    let result = definitions
         .patch(&name, &apply, &Patch::Apply(definition))
         .await;
-    applied.unwrap_or_else(|error| panic!("cannot create the definition {name}: {error}"));
+    result.unwrap_or_else(|error| panic!("cannot create the definition {name}: {error}"));
     for version in definition
         .spec
         .versions

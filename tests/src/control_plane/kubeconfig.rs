@@ -21,7 +21,7 @@ pub(super) fn new(server: &str, authority: &Path, token: &str) -> Kubeconfig {
     serde_json::from_value(value).expect("the shape of a kubeconfig")
 }
 
-/// Creates a kubeconfig for the same cluster and context, with another token.
+/// Creates a kubeconfig with the cluster and context of the file `path`, but with this token.
 pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     let mut kubeconfig = read(path);
     let current = kubeconfig.current_context.clone();
@@ -31,7 +31,7 @@ pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     for context in kubeconfig
         .contexts
         .iter_mut()
-        .filter_map(|named| named.context.as_mut())
+        .filter_map(|entry| entry.context.as_mut())
     {
         context.user = Some("tests".to_owned());
     }

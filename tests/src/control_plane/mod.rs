@@ -42,16 +42,16 @@ pub use namespace::Namespace;
 pub use programs::build;
 
 use crate::scratch::Scratch;
-use own::Own;
+use own::OwnProcesses;
 use programs::Programs;
 
 /// The verbs of requests that change something.
-const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
+const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
 
 /// A cluster whose API server answers.
 pub struct ControlPlane {
     /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
-    own: Option<Own>,
+    own: Option<OwnProcesses>,
     kubeconfig: PathBuf,
     config: Config,
     scratch: Arc<Scratch>,
@@ -61,7 +61,7 @@ impl ControlPlane {
     /// Returns the plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// Panics with instructions, if no plane is available.
+    /// Panics with instructions if no plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -75,17 +75,16 @@ impl ControlPlane {
     /// Starts a separate plane, which the caller may disturb. Dropping it stops it.
     ///
     /// # Panics
-    /// As [`ControlPlane::shared`], and if `TEST_KUBECONFIG` is set: the tests must not disturb that cluster,
-    /// and no other one was requested.
+    /// Panics like [`ControlPlane::shared`], and if `TEST_KUBECONFIG` is set: tests must not disturb that cluster.
     pub async fn start() -> Self {
         assert!(
             env::var_os("TEST_KUBECONFIG").is_none(),
             "this test disturbs its control plane and needs one of its own, so it does not run against the \
-             cluster of TEST_KUBECONFIG: unset that, or leave the test out with `-- --skip NAME`"
+             cluster of TEST_KUBECONFIG: unset TEST_KUBECONFIG, or leave the test out with `-- --skip NAME`"
         );
         let programs = Programs::find();
         let scratch = Arc::new(Scratch::new());
-        let own = Own::start(programs, scratch.clone()).await;
+        let own = OwnProcesses::start(programs, scratch.clone()).await;
         let kubeconfig = own.kubeconfig();
         Self::with(Some(own), kubeconfig, scratch).await
     }
@@ -96,7 +95,7 @@ impl ControlPlane {
         plane
     }
 
-    async fn with(own: Option<Own>, kubeconfig: PathBuf, scratch: Arc<Scratch>) -> Self {
+    async fn with(own: Option<OwnProcesses>, kubeconfig: PathBuf, scratch: Arc<Scratch>) -> Self {
         let config = kubeconfig::config(kubeconfig::read(&kubeconfig)).await;
         Self {
             own,
@@ -137,17 +136,20 @@ impl ControlPlane {
         self.token_for(namespace, account, &[]).await
     }
 
-    /// Returns a token for audiences other than the API server.
+    /// Returns a token of this service account for these audiences; for the API server if the list is empty.
     pub async fn token_for(&self, namespace: &str, account: &str, audiences: &[&str]) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
         let mut request = TokenRequest::default();
         request.spec.audiences = audiences.iter().map(|name| (*name).to_owned()).collect();
-        let answer = accounts
+        let response = accounts
             .create_token_request(account, &PostParams::default(), &request)
             .await;
-        let answer =
-            answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
-        answer.status.expect("the API server fills it in").token
+        let response =
+            response.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
+        response
+            .status
+            .expect("the API server sets the status")
+            .token
     }
 
     /// Returns a kubeconfig file with admin rights.
@@ -183,12 +185,13 @@ impl ControlPlane {
         Namespace::create(self, purpose).await
     }
 
-    /// Returns the namespace in which `kubeseal` looks for a controller. It belongs to the cluster and stays.
+    /// Returns the namespace in which `kubeseal` searches for a controller. It belongs to the cluster and is not
+    /// deleted.
     pub fn kube_system(&self) -> Namespace<'_> {
         self.existing("kube-system")
     }
 
-    /// Returns a namespace that the test created itself.
+    /// Returns a namespace that already exists.
     pub fn existing(&self, name: &str) -> Namespace<'_> {
         Namespace::existing(self, name)
     }
@@ -244,34 +247,35 @@ impl ControlPlane {
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let is_write = |event: &serde_json::Value| {
             let verb = event["verb"].as_str();
-            verb.is_some_and(|verb| WRITES.contains(&verb))
+            verb.is_some_and(|verb| WRITE_VERBS.contains(&verb))
         };
-        self.audited().into_iter().filter(is_write).collect()
+        self.audit_events().into_iter().filter(is_write).collect()
     }
 
     /// Returns how many requests service accounts have sent so far. A watch counts once, when it begins.
     ///
     /// # Panics
-    /// As [`ControlPlane::audit`].
+    /// Panics like [`ControlPlane::audit`].
     pub fn requests(&self) -> usize {
-        let audited = self.audited();
-        let ids = audited.iter().filter_map(|event| event["auditID"].as_str());
+        let events = self.audit_events();
+        let ids = events.iter().filter_map(|event| event["auditID"].as_str());
         ids.collect::<HashSet<_>>().len()
     }
 
-    fn audited(&self) -> Vec<serde_json::Value> {
-        let own = self.own.as_ref().expect("the plane is our own");
-        let text = fs::read_to_string(own.audit_log()).expect("the API server writes it");
+    fn audit_events(&self) -> Vec<serde_json::Value> {
+        let own = self.own.as_ref().expect("this process started the plane");
+        let text =
+            fs::read_to_string(own.audit_log()).expect("the API server writes the audit log");
         let events = text.lines().map(serde_json::from_str);
         events.map_while(Result::ok).collect()
     }
 
-    /// Ends [`ControlPlane::pause`].
+    /// Resumes the API server's process after [`ControlPlane::pause`].
     pub fn resume(&mut self) {
         self.own_mut().signal_api_server(Signal::CONT);
     }
 
-    fn own_mut(&mut self) -> &mut Own {
+    fn own_mut(&mut self) -> &mut OwnProcesses {
         self.own
             .as_mut()
             .expect("only `start` gives a plane by value, and it starts processes")

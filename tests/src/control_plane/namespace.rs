@@ -15,27 +15,27 @@ use serde_json::{Value, json};
 use super::{ControlPlane, service_proxy};
 use crate::patience;
 
-/// A namespace that no other test uses. It disappears with its plane; in a cluster from `TEST_KUBECONFIG` it
+/// A namespace that no other test uses. It disappears with its control plane. In a cluster from `TEST_KUBECONFIG`, it
 /// is deleted when this value is dropped.
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,
-    /// Created for one test, unlike `kube-system`.
+    /// Whether the namespace was created for one test, unlike `kube-system`.
     temporary: bool,
 }
 
 impl<'a> Namespace<'a> {
     pub(super) async fn create(plane: &'a ControlPlane, purpose: &str) -> Self {
-        let wanted = json!({ "metadata": { "generateName": format!("{purpose}-") } });
-        let wanted: core::Namespace = serde_json::from_value(wanted).expect("a namespace");
+        let namespace = json!({ "metadata": { "generateName": format!("{purpose}-") } });
+        let namespace: core::Namespace = serde_json::from_value(namespace).expect("a namespace");
         let namespaces = Api::all(plane.admin());
-        let made = namespaces
-            .create(&PostParams::default(), &wanted)
+        let created = namespaces
+            .create(&PostParams::default(), &namespace)
             .await
             .expect("a name is free");
         Self {
             plane,
-            name: made.name_any(),
+            name: created.name_any(),
             temporary: true,
         }
     }
@@ -73,8 +73,8 @@ impl<'a> Namespace<'a> {
         K: Clone + Debug + Serialize + DeserializeOwned,
     {
         let object: K = serde_json::from_value(object).expect("the JSON fits the kind");
-        let made = self.api().create(&PostParams::default(), &object).await;
-        made.unwrap_or_else(|error| panic!("cannot create {}: {error}", object.name_any()))
+        let created = self.api().create(&PostParams::default(), &object).await;
+        created.unwrap_or_else(|error| panic!("cannot create {}: {error}", object.name_any()))
     }
 
     /// Routes the Service `service` to the process that listens on 127.0.0.1 at `port`, for clients of the API server's
@@ -87,24 +87,24 @@ impl<'a> Namespace<'a> {
         assert!(
             self.plane.own.is_some(),
             "this test lets the API server call a process of this machine, which the cluster of \
-             TEST_KUBECONFIG cannot reach: unset that, or leave the test out with `-- --skip NAME`"
+             TEST_KUBECONFIG cannot reach: unset TEST_KUBECONFIG, or leave the test out with `-- --skip NAME`"
         );
-        self.default_service_account().await;
+        self.wait_for_default_service_account().await;
         service_proxy::route(self, service, port).await;
     }
 
     /// Waits for the service account that every namespace gets, without which no Pod is admitted.
-    async fn default_service_account(&self) {
+    async fn wait_for_default_service_account(&self) {
         let exists = |account: Option<&ServiceAccount>| account.is_some();
-        let made = await_condition(self.api(), "default", exists);
-        patience::within_limit("the namespace has its ServiceAccount", made)
+        let account = await_condition(self.api(), "default", exists);
+        patience::within_limit("the namespace has its ServiceAccount", account)
             .await
             .expect("an admin may watch");
     }
 }
 
 impl Drop for Namespace<'_> {
-    /// Uses its own thread and runtime, because the test's may be busy or unwinding.
+    /// Deletes the namespace on a new thread with its own runtime, because the test's runtime may be busy or unwinding.
     fn drop(&mut self) {
         if self.plane.own.is_some() || !self.temporary {
             return;

@@ -16,8 +16,8 @@ use crate::patience;
 use crate::progress::print_progress;
 use crate::scratch::Scratch;
 
-/// Running processes, and what is needed to restart them.
-pub(super) struct Own {
+/// Running processes, with the programs and settings to restart them.
+pub(super) struct OwnProcesses {
     programs: Programs,
     settings: Settings,
     controllers: Option<Process>,
@@ -26,7 +26,7 @@ pub(super) struct Own {
     scratch: Arc<Scratch>,
 }
 
-impl Own {
+impl OwnProcesses {
     /// Starts the processes and waits until the API server is ready.
     pub(super) async fn start(programs: Programs, scratch: Arc<Scratch>) -> Self {
         let start = Instant::now();
@@ -42,8 +42,8 @@ impl Own {
         };
         own.spawn_etcd();
         own.start_api_server().await;
-        // Before the controllers, because the garbage collector discovers new kinds of owners only twice a
-        // minute.
+        // Install the CRD before the controllers start, because the garbage collector discovers new kinds of owners
+        // only twice a minute.
         definition::install(own.client().await, &SealedSecret::crd()).await;
         own.spawn_controllers();
         print_progress(&format!(
@@ -64,7 +64,7 @@ impl Own {
     pub(super) async fn start_api_server(&mut self) {
         let command = command_lines::api_server(&self.programs, &self.settings);
         self.api_server = Some(Process::start("kube-apiserver", command, &self.scratch));
-        self.ready().await;
+        self.wait_until_ready().await;
     }
 
     pub(super) fn stop_api_server(&mut self) {
@@ -73,7 +73,7 @@ impl Own {
 
     pub(super) async fn start_etcd(&mut self) {
         self.spawn_etcd();
-        self.ready().await;
+        self.wait_until_ready().await;
     }
 
     pub(super) fn stop_etcd(&mut self) {
@@ -83,7 +83,7 @@ impl Own {
     pub(super) fn signal_api_server(&mut self, signal: Signal) {
         self.api_server
             .as_mut()
-            .expect("it runs whenever a test does")
+            .expect("the API server is running")
             .signal(signal);
     }
 
@@ -93,7 +93,7 @@ impl Own {
     }
 
     fn spawn_controllers(&mut self) {
-        if self.programs.have_controllers() {
+        if self.programs.has_controllers() {
             let command = command_lines::controllers(&self.programs, &self.settings);
             self.controllers = Some(Process::start(
                 "kube-controller-manager",
@@ -107,7 +107,7 @@ impl Own {
         }
     }
 
-    async fn ready(&mut self) {
+    async fn wait_until_ready(&mut self) {
         let client = self.client().await;
         patience::until("the API server is ready", async || {
             for process in [&mut self.etcd, &mut self.api_server].into_iter().flatten() {

@@ -4,7 +4,7 @@
 //! The API server refuses loopback addresses as endpoints, so a Pod that represents a process of this machine
 //! needs another address. Adding one to the machine needs privileges and differs between systems. Instead,
 //! the API server reaches Pods through a proxy, as in clusters whose Pods are in another network
-//! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This is that proxy. It keeps the port
+//! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This module is that proxy. It keeps the port
 //! and ignores the address, and so never sends anything to another machine.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ use std::thread;
 /// The address of Pods, from a block that is reserved for documentation (RFC 5737) and therefore unused.
 pub(super) const POD_ADDRESS: &str = "198.51.100.1";
 
-/// Serves until this process ends.
+/// Serves the proxy on a Unix socket until this process ends.
 pub(super) fn serve(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap_or_else(|error| {
         panic!(
@@ -31,8 +31,8 @@ pub(super) fn serve(socket: &Path) {
     });
 }
 
-/// Serves one connection: a request of the form `CONNECT address:port`, a response, then the bytes of both
-/// sides.
+/// Serves one connection: reads a request of the form `CONNECT address:port`, responds, and forwards bytes in both
+/// directions.
 fn tunnel(mut caller: UnixStream) -> io::Result<()> {
     let target = requested_port(&caller)?
         .and_then(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());

@@ -9,11 +9,11 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 /// A free TCP port of 127.0.0.1, reserved for programs of this user that listen with `SO_REUSEPORT`.
 ///
-/// The socket that reserves it never listens. The port stays reserved while such a program is down or not
+/// The socket that reserves the port never listens. The port stays reserved while such a program is down or not
 /// started yet, because the kernel does not give it to processes that ask for any free port.
 pub(super) struct Port {
     number: u16,
-    _kept_by: OwnedFd,
+    _socket: OwnedFd,
 }
 
 impl Port {
@@ -22,11 +22,11 @@ impl Port {
         fcntl_setfd(&socket, FdFlags::CLOEXEC).expect("a flag can be set");
         set_socket_reuseport(&socket, true).expect("the system supports SO_REUSEPORT");
         bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let address = getsockname(&socket).expect("it is bound");
-        let address = SocketAddrV4::try_from(address).expect("it is an IPv4 address");
+        let address = getsockname(&socket).expect("the socket is bound");
+        let address = SocketAddrV4::try_from(address).expect("an IPv4 address");
         Self {
             number: address.port(),
-            _kept_by: socket,
+            _socket: socket,
         }
     }
 

@@ -33,7 +33,7 @@ impl Process {
     /// Checks that the process is still running.
     ///
     /// # Panics
-    /// Panics with the end of its log, if it has exited.
+    /// Panics with the end of its log if it has exited.
     pub(super) fn assert_runs(&mut self) {
         if let Some(status) = self.running.ended() {
             panic!(

@@ -8,15 +8,15 @@ use crate::{go_build, guarded};
 
 /// The programs, with their original names and flags.
 pub(super) enum Programs {
-    /// Our program, which contains all of them and runs the one that its first argument names.
+    /// Our program, which contains all of these programs and runs the one that its first argument names.
     Built(PathBuf),
     /// The folder in `KUBEBUILDER_ASSETS`.
     Assets(PathBuf),
 }
 
 impl Programs {
-    /// Finds the programs. Builds ours, which takes minutes, if no others are configured and this machine has
-    /// not built it yet.
+    /// Finds the programs: those in `KUBEBUILDER_ASSETS`, or else our program. The first build of our program takes
+    /// minutes.
     pub(super) fn find() -> Self {
         match env::var_os("KUBEBUILDER_ASSETS") {
             Some(folder) => Self::assets(PathBuf::from(folder)),
@@ -29,7 +29,7 @@ impl Programs {
             assert!(
                 folder.join(name).is_file(),
                 "KUBEBUILDER_ASSETS names {}, which does not contain {name}: add it, or unset \
-                 KUBEBUILDER_ASSETS and have Go installed, with which the tests build their own",
+                 KUBEBUILDER_ASSETS and install Go, with which the tests build their own",
                 folder.display()
             );
         }
@@ -38,7 +38,7 @@ impl Programs {
 
     /// Returns whether controllers are available. Without them, nothing collects orphans, empties deleted namespaces or
     /// creates service accounts.
-    pub(super) fn have_controllers(&self) -> bool {
+    pub(super) fn has_controllers(&self) -> bool {
         match self {
             Self::Built(_) => true,
             Self::Assets(folder) => folder.join("kube-controller-manager").is_file(),
@@ -57,11 +57,11 @@ impl Programs {
     }
 }
 
-/// Returns the path of our program that contains all of them. Builds it, which takes minutes, if this machine has not
-/// built it yet.
+/// Returns the path of our program, which contains the whole control plane. The first build of the program takes
+/// minutes.
 ///
 /// # Panics
-/// As [`go_build::build`].
+/// Panics like [`go_build::build`].
 pub fn build() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("control-plane");
     let version = kubernetes_version(include_str!("../../control-plane/go.mod"));

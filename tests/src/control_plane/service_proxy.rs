@@ -7,8 +7,9 @@ use serde_json::json;
 use super::Namespace;
 use super::pod_network::POD_ADDRESS;
 
-/// Creates what the proxy needs. It reads the Service's Endpoints (not its slices), and connects only to
-/// addresses of a Pod with the same address. No kubelet runs, so this function writes what a kubelet would.
+/// Creates the objects with which the proxy reaches `port`. The proxy reads the Service's Endpoints (not its
+/// `EndpointSlices`), and connects to an address only if a Pod has that address. No kubelet runs, so this function
+/// writes the Pod's status.
 pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
     let service = find_or_create(namespace, service).await;
     let name = service.metadata.name.unwrap_or_default();
@@ -17,7 +18,7 @@ pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
     let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
     let ports: Vec<_> = ports
         .iter()
-        .map(|of| json!({ "name": of.name, "port": port }))
+        .map(|service_port| json!({ "name": service_port.name, "port": port }))
         .collect();
     let addresses = json!([{ "ip": POD_ADDRESS, "targetRef": reference }]);
     let endpoints = json!({
@@ -27,20 +28,20 @@ pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
         "subsets": [{ "addresses": addresses, "ports": ports }],
     });
     let apply = PatchParams::apply("tests").force();
-    let applied = namespace
+    let result = namespace
         .api::<Endpoints>()
         .patch(&name, &apply, &Patch::Apply(endpoints))
         .await;
-    applied.expect("the endpoints are valid");
+    result.expect("the endpoints are valid");
 }
 
 async fn find_or_create(namespace: &Namespace<'_>, name: &str) -> Service {
-    let found = namespace
+    let existing = namespace
         .api::<Service>()
         .get_opt(name)
         .await
         .expect("an admin may read");
-    if let Some(service) = found {
+    if let Some(service) = existing {
         return service;
     }
     let ports = json!([{ "name": "http", "port": 8080 }]);
@@ -49,7 +50,7 @@ async fn find_or_create(namespace: &Namespace<'_>, name: &str) -> Service {
         .await
 }
 
-/// Creates a Pod with a new name and returns the name. Without a grace period, because no kubelet would stop
+/// Creates a Pod with a generated name and returns the name. The Pod has no grace period, because no kubelet would stop
 /// it.
 async fn create_pod(namespace: &Namespace<'_>, service: &str) -> String {
     let spec = json!({
@@ -62,12 +63,12 @@ async fn create_pod(namespace: &Namespace<'_>, service: &str) -> String {
     let pod: Pod = namespace
         .create_object(json!({ "metadata": metadata, "spec": spec }))
         .await;
-    let name = pod.metadata.name.expect("the API server names it");
+    let name = pod.metadata.name.expect("the API server names the Pod");
     let status = json!({ "status": { "podIP": POD_ADDRESS, "podIPs": [{ "ip": POD_ADDRESS }] } });
-    let patched = namespace
+    let result = namespace
         .api::<Pod>()
         .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
         .await;
-    patched.expect("the status is valid");
+    result.expect("the status is valid");
     name
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::kubeconfig;
 use super::port::Port;
 
-/// Paths of the files. Only this user can read the folder, so it may contain secrets.
+/// The folder with the files, and the ports. Only this user can read the folder, so it may contain secrets.
 pub(super) struct Settings {
     folder: PathBuf,
     pub(super) api_port: Port,
@@ -72,8 +72,7 @@ impl Settings {
         self.store("service-account.pub", key.public_key_pem());
     }
 
-    /// Writes two users that may do everything. The controllers have no roles of their own, for a faster
-    /// start.
+    /// Writes two users with all rights. The controllers have no roles of their own, for a faster start.
     fn write_users(&self) {
         let lines = ["admin", "controllers"].map(|user| {
             let token = format!("{:032x}", shared::random::number::<u128>());
@@ -89,7 +88,7 @@ impl Settings {
         self.store(&format!("{user}.kubeconfig"), kubeconfig::text(&kubeconfig));
     }
 
-    /// Records each request by a service account, without its content.
+    /// Writes a policy that records each request of a service account, without its content.
     fn write_audit_policy(&self) {
         let accounts = ["system:serviceaccounts"];
         let policy = json!({
@@ -104,7 +103,7 @@ impl Settings {
         self.store("audit.yaml", policy.to_string());
     }
 
-    /// Sends the API server's traffic for Pods, Services and nodes through our socket.
+    /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through our socket.
     fn write_pod_network(&self) {
         let uds = json!({ "udsName": self.pod_network_socket() });
         let connection = json!({ "proxyProtocol": "HTTPConnect", "transport": { "uds": uds } });

@@ -25,12 +25,12 @@ const VERSION: (&str, &str) = ("main.VERSION", "0.36.6");
 
 /// Returns the path of Bitnami's `kubeseal`.
 pub fn upstream_kubeseal() -> PathBuf {
-    released("kubeseal")
+    build_released("kubeseal")
 }
 
 /// Returns the path of Bitnami's controller.
 pub fn upstream_controller() -> PathBuf {
-    released("controller")
+    build_released("controller")
 }
 
 /// Returns the folder of Bitnami's chart.
@@ -40,12 +40,12 @@ pub fn upstream_controller() -> PathBuf {
 pub fn chart() -> PathBuf {
     let module = "github.com/bitnami-labs/sealed-secrets";
     // Downloads the sources if nothing was built from them yet.
-    let listed = Command::new("go")
+    let download = Command::new("go")
         .args(["mod", "download", "-json", module])
         .current_dir(source())
         .output()
         .expect("Go is installed");
-    let module: Value = serde_json::from_slice(&listed.stdout).expect("JSON of Go");
+    let module: Value = serde_json::from_slice(&download.stdout).expect("JSON of Go");
     let folder = module["Dir"].as_str().expect("Go has downloaded it");
     Path::new(folder).join("helm/sealed-secrets")
 }
@@ -53,7 +53,7 @@ pub fn chart() -> PathBuf {
 /// Returns Bitnami's CRD of SealedSecrets, as its chart installs it.
 ///
 /// # Panics
-/// As [`chart`].
+/// Panics like [`chart`].
 pub fn definition() -> CustomResourceDefinition {
     let path = chart().join("crds/bitnami.com_sealedsecrets.yaml");
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -194,11 +194,11 @@ impl Upstream {
     ///
     /// # Errors
     /// Returns an error if Go refuses the size.
-    pub fn generate(&self, wanted: &KeyRequest) -> Result<KeyPair, UpstreamError> {
+    pub fn generate(&self, request: &KeyRequest) -> Result<KeyPair, UpstreamError> {
         let answer = self
             .0
-            .call(&json!({ "op": "generate", "generate": wanted }))?;
-        wire::parsed(answer)
+            .call(&json!({ "op": "generate", "generate": request }))?;
+        wire::from_json(answer)
     }
 
     /// Returns `SHA256:…` of the certificate's public key, as `ssh-keygen -l` prints it.
@@ -218,7 +218,7 @@ impl Upstream {
     /// # Errors
     /// Returns an error if the document cannot be parsed.
     pub fn parse(&self, document: &[u8]) -> Result<Value, UpstreamError> {
-        self.parsed(document, "")
+        self.parse_through(document, "")
     }
 
     /// Like [`Self::parse`], but converts through a Go type, which coerces values and drops what does not
@@ -227,11 +227,11 @@ impl Upstream {
     /// # Errors
     /// Returns an error if the document cannot be parsed or does not fit the type.
     pub fn parse_as(&self, kind: Kind, document: &[u8]) -> Result<Value, UpstreamError> {
-        self.parsed(document, kind.name())
+        self.parse_through(document, kind.name())
     }
 
-    /// Returns an object in upstream's text format, without the frame that `kubeseal` prints around it (a
-    /// final newline for JSON, a leading `---` for YAML).
+    /// Returns an object in upstream's text format, without the text that `kubeseal` prints around it (a final newline
+    /// for JSON, a leading `---` for YAML).
     ///
     /// # Errors
     /// Returns an error if the object does not fit the kind.
@@ -250,7 +250,7 @@ impl Upstream {
         wire::bytes(&answer, "text")
     }
 
-    fn parsed(&self, document: &[u8], kind: &str) -> Result<Value, UpstreamError> {
+    fn parse_through(&self, document: &[u8], kind: &str) -> Result<Value, UpstreamError> {
         let answer = self.0.call(&json!({
             "op": "parse",
             "kind": kind,
@@ -260,7 +260,7 @@ impl Upstream {
     }
 }
 
-fn released(name: &str) -> PathBuf {
+fn build_released(name: &str) -> PathBuf {
     let package = format!("github.com/bitnami-labs/sealed-secrets/cmd/{name}");
     go_build::build_stamped(&source(), &package, &format!("peer-{name}"), &[VERSION])
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::UpstreamError;
 
-/// A key pair to generate.
+/// The parameters of a key pair to generate.
 #[derive(Debug, Clone, Serialize)]
 pub struct KeyRequest {
     /// RSA modulus size in bits; 0 requests a P-256 key, which Sealed Secrets has to refuse.
@@ -32,7 +32,7 @@ impl KeyRequest {
     }
 }
 
-/// One key pair in every format that readers may encounter. All are PEM.
+/// A key pair in each format that Sealed Secrets has to read, all in PEM.
 #[derive(Clone, Deserialize)]
 pub struct KeyPair {
     /// The private key in its traditional format: PKCS#1, or SEC 1 for elliptic curves.
@@ -53,7 +53,7 @@ impl std::fmt::Debug for KeyPair {
     }
 }
 
-/// Reads bytes; Go omits them if they are empty.
+/// Decodes the bytes of a field. Returns no bytes if the field is missing, because Go omits empty fields.
 pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, UpstreamError> {
     let Some(text) = answer.get(field) else {
         return Ok(Vec::new());
@@ -76,6 +76,6 @@ pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, UpstreamEr
     serde_json::from_slice(&bytes(answer, field)?).map_err(|_| UpstreamError::Answer("a JSON text"))
 }
 
-pub(super) fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, UpstreamError> {
+pub(super) fn from_json<T: DeserializeOwned>(answer: Value) -> Result<T, UpstreamError> {
     serde_json::from_value(answer).map_err(|_| UpstreamError::Answer("a key pair"))
 }

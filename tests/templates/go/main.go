@@ -23,11 +23,11 @@ type request struct {
 	Name     string            `json:"name"`
 	Template string            `json:"template"`
 	Data     map[string][]byte `json:"data"`
-	// Render this many times and report the time of one.
+	// Render the template this many times, and report the mean time of a rendering.
 	Repeat int `json:"repeat"`
 	// List the names of all functions instead.
 	Functions bool `json:"functions"`
-	// Verify a certificate (PEM) with a CA (PEM) and its own key (PEM) instead.
+	// Verify a certificate (PEM) for a DNS name with a CA certificate (PEM) instead.
 	Certificate string `json:"certificate"`
 	Authority   string `json:"authority"`
 	DNSName     string `json:"dns_name"`
@@ -42,7 +42,7 @@ type answer struct {
 }
 
 // Time limit for one template; Bitnami's controller has none.
-const patience = 20 * time.Second
+const timeLimit = 20 * time.Second
 
 func functions() template.FuncMap {
 	functions := sprig.GenericFuncMap()
@@ -57,16 +57,16 @@ func main() {
 	out := bufio.NewWriter(os.Stdout)
 	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
 	for {
-		var asked request
-		if err := decoder.Decode(&asked); err != nil {
+		var req request
+		if err := decoder.Decode(&req); err != nil {
 			return
 		}
 		done := make(chan answer, 1)
-		go func() { done <- handle(asked) }()
+		go func() { done <- handle(req) }()
 		select {
-		case told := <-done:
-			_ = encoder.Encode(told)
-		case <-time.After(patience):
+		case result := <-done:
+			_ = encoder.Encode(result)
+		case <-time.After(timeLimit):
 			_ = encoder.Encode(answer{Stage: "timeout", Error: "the template took too long"})
 			_ = out.Flush()
 			os.Exit(1)
@@ -75,18 +75,19 @@ func main() {
 	}
 }
 
-func handle(asked request) answer {
+func handle(req request) answer {
 	switch {
-	case asked.Functions:
+	case req.Functions:
 		return answer{Functions: names()}
-	case asked.Certificate != "":
-		return told("verify", verify(asked))
+	case req.Certificate != "":
+		return outcome("verify", verify(req))
 	default:
-		return render(asked)
+		return render(req)
 	}
 }
 
-func told(stage string, err error) answer {
+// outcome returns an empty answer, or one with the error and the stage in which it occurred.
+func outcome(stage string, err error) answer {
 	if err != nil {
 		return answer{Stage: stage, Error: err.Error()}
 	}
@@ -102,27 +103,27 @@ func names() []string {
 	return names
 }
 
-func render(asked request) answer {
-	parsed, err := template.New(asked.Name).Funcs(functions()).Parse(asked.Template)
+func render(req request) answer {
+	parsed, err := template.New(req.Name).Funcs(functions()).Parse(req.Template)
 	if err != nil {
-		return told("parse", err)
+		return outcome("parse", err)
 	}
-	data := make(map[string]string, len(asked.Data))
-	for key, value := range asked.Data {
+	data := make(map[string]string, len(req.Data))
+	for key, value := range req.Data {
 		data[key] = string(value)
 	}
 	var out bytes.Buffer
 	if err := parsed.Execute(&out, data); err != nil {
-		return told("render", err)
+		return outcome("render", err)
 	}
 	result := answer{Out: append([]byte{}, out.Bytes()...)}
-	if asked.Repeat > 0 {
+	if req.Repeat > 0 {
 		start := time.Now()
-		for range asked.Repeat {
+		for range req.Repeat {
 			out.Reset()
 			_ = parsed.Execute(&out, data)
 		}
-		result.Nanos = time.Since(start).Nanoseconds() / int64(asked.Repeat)
+		result.Nanos = time.Since(start).Nanoseconds() / int64(req.Repeat)
 	}
 	return result
 }
@@ -135,17 +136,17 @@ func parse(text string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-func verify(asked request) error {
-	certificate, err := parse(asked.Certificate)
+func verify(req request) error {
+	certificate, err := parse(req.Certificate)
 	if err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
-	authority, err := parse(asked.Authority)
+	authority, err := parse(req.Authority)
 	if err != nil {
 		return fmt.Errorf("authority: %w", err)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(authority)
-	_, err = certificate.Verify(x509.VerifyOptions{Roots: roots, DNSName: asked.DNSName})
+	_, err = certificate.Verify(x509.VerifyOptions{Roots: roots, DNSName: req.DNSName})
 	return err
 }

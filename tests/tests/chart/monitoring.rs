@@ -25,7 +25,7 @@ const BACKUP: &str = "sealed_secrets_backup_timestamp_seconds";
 #[test]
 fn alerts_fire_when_they_must_and_not_before() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/tests.yaml");
-    let mut promtool = operators::of_prometheus("promtool");
+    let mut promtool = operators::prometheus_program("promtool");
     operators::successful(promtool.args(["test", "rules"]).arg(&tests));
 
     let alerts = fs::read_to_string(deploy(ALERTS)).unwrap();
@@ -64,7 +64,7 @@ async fn every_query_finds_something_in_the_controllers_metrics() {
     let _: shared::resource::SealedSecret = namespace.create_object(broken.to_document()).await;
     controller.get("/v1/cert.pem").await;
 
-    let prometheus = Prometheus::scraping(controller.metrics_port().unwrap(), None);
+    let prometheus = Prometheus::start_scraping(controller.metrics_port().unwrap(), None);
     let dashboard: Value =
         serde_json::from_str(&fs::read_to_string(deploy(DASHBOARD)).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();

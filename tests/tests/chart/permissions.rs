@@ -215,7 +215,7 @@ async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     // Through the proxy, so that the certificate is cached from then on.
-    user.sealed("a", "1").await;
+    user.seal("a", "1").await;
     let fetched = || user.kubeseal(&["--fetch-cert"], &Value::Null);
     revoke(&namespace, "services/proxy", "get").await;
     revoke(&namespace, "configmaps", "get").await;

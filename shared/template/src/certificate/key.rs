@@ -22,12 +22,12 @@ pub(super) enum Form {
     Pkcs8,
 }
 
-/// A private key: in PKCS #8 or another format that can sign, and in the format that sprig writes.
+/// A private key: in a format that can sign (`der`), and in the format that sprig writes (`output`).
 pub(super) struct PrivateKey {
     form: Form,
     der: Zeroizing<Vec<u8>>,
     label: &'static str,
-    shown: Zeroizing<Vec<u8>>,
+    output: Zeroizing<Vec<u8>>,
 }
 
 const BAD_KEY: Fault = Fault {
@@ -49,7 +49,7 @@ impl PrivateKey {
         Self::parse_der(form, &block.der)
     }
 
-    /// Like [`Self::parse_pem`], but also accepts DSA keys, which are only stored, not used.
+    /// Checks that the text is a supported private key. Also accepts DSA keys, which are only stored, not used.
     pub(super) fn check_pem(text: &[u8]) -> Result<(), Fault> {
         let block = pem::blocks(text)
             .next()
@@ -67,13 +67,13 @@ impl PrivateKey {
         match form {
             Form::Pkcs1 => Ok(Self {
                 form,
-                shown: der.clone(),
+                output: der.clone(),
                 der,
                 label: "RSA PRIVATE KEY",
             }),
             Form::Sec1 => Ok(Self {
                 form,
-                shown: der.clone(),
+                output: der.clone(),
                 der,
                 label: "EC PRIVATE KEY",
             }),
@@ -84,7 +84,7 @@ impl PrivateKey {
     fn parse_pkcs8(der: Zeroizing<Vec<u8>>) -> Result<Self, Fault> {
         let info = PrivateKeyInfoRef::from_der(&der).map_err(|_| BAD_KEY)?;
         let inner = info.private_key.as_bytes();
-        let (label, shown) = match info.algorithm.oid {
+        let (label, output) = match info.algorithm.oid {
             RSA => ("RSA PRIVATE KEY", Zeroizing::new(inner.to_vec())),
             EC => {
                 let curve = info.algorithm.parameters_oid().map_err(|_| BAD_KEY)?;
@@ -100,17 +100,17 @@ impl PrivateKey {
             form: Form::Pkcs8,
             der,
             label,
-            shown,
+            output,
         })
     }
 
     pub(super) fn generate_p256() -> Result<Self, Fault> {
-        let failed = Fault::failed("the key could not be generated");
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| failed)?;
+        let fault = Fault::failed("the key could not be generated");
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| fault)?;
         Self::parse_der(Form::Pkcs8, pair.serialized_der())
     }
 
-    /// Encodes an Ed25519 key by RFC 8410.
+    /// Creates the Ed25519 key with this seed, as RFC 8410 encodes it.
     pub(super) fn ed25519(seed: &[u8; 32]) -> Result<Self, Fault> {
         let head = [
             0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
@@ -119,7 +119,7 @@ impl PrivateKey {
     }
 
     pub(super) fn pem(&self) -> Vec<u8> {
-        pem::encode(self.label, &self.shown).into_bytes()
+        pem::encode(self.label, &self.output).into_bytes()
     }
 
     pub(super) fn pair(&self) -> Result<KeyPair, Fault> {
@@ -136,13 +136,14 @@ fn pair(form: Form, der: &[u8]) -> Result<KeyPair, Fault> {
     KeyPair::try_from(&der).map_err(|_| BAD_KEY)
 }
 
-/// Encodes `ECPrivateKey` of RFC 5915 with curve and public key, as Go does; in PKCS #8 the curve is outside.
+/// Encodes an `ECPrivateKey` (RFC 5915) with curve and public key, as Go does. In PKCS #8, the curve is outside of
+/// `inner`.
 fn sec1(
     inner: &[u8],
     curve: ObjectIdentifier,
     pair: &KeyPair,
 ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let secret = secret_of(inner).ok_or(BAD_KEY)?;
+    let secret = secret_bytes(inner).ok_or(BAD_KEY)?;
     let encode = || {
         let public = BitStringRef::from_bytes(rcgen::PublicKeyData::der_bytes(pair))?;
         let parts = [
@@ -174,8 +175,8 @@ fn sequence(body: &[u8]) -> Result<Vec<u8>, pkcs8::der::Error> {
     pkcs8::der::asn1::AnyRef::new(pkcs8::der::Tag::Sequence, body)?.to_der()
 }
 
-/// Returns the octets after the version.
-fn secret_of(inner: &[u8]) -> Option<&[u8]> {
+/// Returns the private key in an `ECPrivateKey` of version 1; `None` for anything else.
+fn secret_bytes(inner: &[u8]) -> Option<&[u8]> {
     let sequence = pkcs8::der::asn1::AnyRef::from_der(inner).ok()?;
     let (version, rest) = sequence.value().split_at_checked(3)?;
     if version != [2, 1, 1] || rest.first() != Some(&4) {

@@ -5,18 +5,21 @@ pub(crate) fn round_duration(nanos: i64, unit: i64) -> i64 {
     if unit <= 0 {
         return nanos;
     }
-    let rest = nanos % unit;
+    let remainder = nanos % unit;
     if nanos < 0 {
-        let rest = -rest;
-        if rest + rest < unit && rest.checked_add(rest).is_some() {
-            nanos + rest
+        let remainder = -remainder;
+        if remainder + remainder < unit && remainder.checked_add(remainder).is_some() {
+            nanos + remainder
         } else {
-            nanos.saturating_sub(unit - rest)
+            nanos.saturating_sub(unit - remainder)
         }
-    } else if rest.checked_add(rest).is_some_and(|twice| twice < unit) {
-        nanos - rest
+    } else if remainder
+        .checked_add(remainder)
+        .is_some_and(|twice| twice < unit)
+    {
+        nanos - remainder
     } else {
-        nanos.saturating_add(unit - rest)
+        nanos.saturating_add(unit - remainder)
     }
 }
 

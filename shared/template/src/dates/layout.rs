@@ -1,4 +1,4 @@
-//! Go's date layouts: a layout shows how this moment would be written: Mon Jan 2 15:04:05 MST 2006.
+//! Go's date layouts. A layout is the moment Mon Jan 2 15:04:05 MST 2006, written in the requested format.
 
 use super::{MONTHS, Time, WEEKDAYS};
 
@@ -34,10 +34,10 @@ pub(super) enum Element {
 }
 
 /// Format of an offset from UTC.
-#[allow(clippy::struct_excessive_bools, reason = "they are independent")]
+#[allow(clippy::struct_excessive_bools, reason = "the fields are independent")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Offset {
-    /// Writes `Z` for UTC.
+    /// Whether UTC is written as `Z`.
     pub(super) zulu: bool,
     pub(super) colon: bool,
     pub(super) minutes: bool,
@@ -58,8 +58,8 @@ pub(super) fn next(layout: &[u8]) -> (&[u8], Option<Element>, &[u8]) {
     (layout, None, b"")
 }
 
-/// Finds the first element of `text`: returns the number of plain bytes before it, the element, and its
-/// length.
+/// Parses an element at the start of `text`: returns the number of plain bytes before the element (0 or 1), the
+/// element, and its length.
 fn element(text: &[u8]) -> Option<(usize, Element, usize)> {
     let lower_at = |at: usize| text.get(at).is_some_and(u8::is_ascii_lowercase);
     let starts = |with: &str| text.starts_with(with.as_bytes());
@@ -144,12 +144,12 @@ pub(super) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
         let Some(element) = element else {
             return out;
         };
-        out.extend_from_slice(show(time, element).as_bytes());
+        out.extend_from_slice(format_element(time, element).as_bytes());
         rest = after;
     }
 }
 
-fn show(time: &Time, element: Element) -> String {
+fn format_element(time: &Time, element: Element) -> String {
     let parts = time.parts();
     let name = |names: &[&'static str], at: i64| {
         usize::try_from(at)
@@ -188,9 +188,9 @@ fn show(time: &Time, element: Element) -> String {
         Element::UpperNoon => if parts.hour >= 12 { "PM" } else { "AM" }.to_owned(),
         Element::LowerNoon => if parts.hour >= 12 { "pm" } else { "am" }.to_owned(),
         Element::ZoneName => zone_name(time),
-        Element::Offset(offset) => show_offset(time.zone_at().0, offset),
+        Element::Offset(offset) => format_offset(time.zone_at().0, offset),
         Element::Fraction(digits, separator, trim) => {
-            show_fraction(time.nanos, digits, separator, trim)
+            format_fraction(time.nanos, digits, separator, trim)
         }
     }
 }
@@ -206,15 +206,15 @@ fn zone_name(time: &Time) -> String {
     name
 }
 
-fn show_offset(seconds: i64, form: Offset) -> String {
+fn format_offset(seconds: i64, form: Offset) -> String {
     if form.zulu && seconds == 0 {
         return "Z".to_owned();
     }
     let sign = if seconds / 60 < 0 { '-' } else { '+' };
     let minutes = (seconds / 60).abs();
     let colon = if form.colon { ":" } else { "" };
-    let part = |wanted: bool, number: i64| {
-        if wanted {
+    let part = |is_shown: bool, number: i64| {
+        if is_shown {
             format!("{colon}{number:02}")
         } else {
             String::new()
@@ -229,17 +229,17 @@ fn show_offset(seconds: i64, form: Offset) -> String {
     .concat()
 }
 
-fn show_fraction(nanos: i64, digits: usize, separator: u8, trim: bool) -> String {
-    let all = format!("{nanos:09}");
-    let kept = &all[..digits.min(9)];
-    let kept = if trim {
-        kept.trim_end_matches('0')
+fn format_fraction(nanos: i64, digits: usize, separator: u8, trim: bool) -> String {
+    let nine_digits = format!("{nanos:09}");
+    let fraction = &nine_digits[..digits.min(9)];
+    let fraction = if trim {
+        fraction.trim_end_matches('0')
     } else {
-        kept
+        fraction
     };
-    if trim && kept.is_empty() {
+    if trim && fraction.is_empty() {
         String::new()
     } else {
-        format!("{}{kept}", char::from(separator))
+        format!("{}{fraction}", char::from(separator))
     }
 }

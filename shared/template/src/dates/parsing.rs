@@ -5,7 +5,7 @@ use super::{MONTHS, Time, WEEKDAYS, Zone, calendar};
 
 /// The fields read so far; `None` for those that were not read.
 #[derive(Default)]
-struct Read {
+struct ParsedFields {
     year: i64,
     month: Option<i64>,
     day: Option<i64>,
@@ -23,16 +23,20 @@ struct Read {
 /// Parses a time, in the local zone if the text names none. Returns `None` if the text does not match the
 /// layout.
 pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
-    let mut read = Read::default();
+    let mut parsed = ParsedFields::default();
     let (mut layout, mut rest) = (layout, text);
     loop {
         let (plain, element, after) = layout::next(layout);
         rest = skip(rest, plain)?;
         let Some(element) = element else {
-            return if rest.is_empty() { read.finish() } else { None };
+            return if rest.is_empty() {
+                parsed.finish()
+            } else {
+                None
+            };
         };
         layout = after;
-        rest = read.element(element, rest, layout)?;
+        rest = parsed.element(element, rest, layout)?;
     }
 }
 
@@ -73,7 +77,7 @@ fn digit(text: &[u8], at: usize) -> Option<i64> {
 }
 
 /// Reads one or two digits; exactly two if `fixed`.
-fn two(text: &[u8], fixed: bool) -> Option<(i64, &[u8])> {
+fn two_digits(text: &[u8], fixed: bool) -> Option<(i64, &[u8])> {
     let first = digit(text, 0)?;
     match digit(text, 1) {
         Some(second) => Some((first * 10 + second, &text[2..])),
@@ -82,11 +86,11 @@ fn two(text: &[u8], fixed: bool) -> Option<(i64, &[u8])> {
     }
 }
 
-fn below(number: (i64, &[u8]), limit: i64) -> Option<(i64, &[u8])> {
+fn check_below(number: (i64, &[u8]), limit: i64) -> Option<(i64, &[u8])> {
     (number.0 < limit).then_some(number)
 }
 
-fn named<'t>(names: &[&str], len: Option<usize>, text: &'t [u8]) -> Option<(i64, &'t [u8])> {
+fn parse_name<'t>(names: &[&str], len: Option<usize>, text: &'t [u8]) -> Option<(i64, &'t [u8])> {
     names.iter().zip(0..).find_map(|(name, at)| {
         let name = &name[..len.unwrap_or(name.len())];
         let head = text.get(..name.len())?;
@@ -95,12 +99,12 @@ fn named<'t>(names: &[&str], len: Option<usize>, text: &'t [u8]) -> Option<(i64,
     })
 }
 
-impl Read {
+impl ParsedFields {
     /// Reads one element and returns the rest of the text. `layout` is the layout after the element.
     fn element<'t>(&mut self, element: Element, text: &'t [u8], layout: &[u8]) -> Option<&'t [u8]> {
         let rest = match element {
             Element::Year => {
-                let (year, rest) = two(text, true)?;
+                let (year, rest) = two_digits(text, true)?;
                 self.year = if year >= 69 { year + 1900 } else { year + 2000 };
                 return Some(rest);
             }
@@ -110,18 +114,19 @@ impl Read {
                 return Some(&text[4..]);
             }
             Element::Month | Element::LongMonth => {
-                let (at, rest) = named(&MONTHS, (element == Element::Month).then_some(3), text)?;
+                let (at, rest) =
+                    parse_name(&MONTHS, (element == Element::Month).then_some(3), text)?;
                 self.month = Some(at + 1);
                 rest
             }
             Element::NumberMonth | Element::ZeroMonth => {
-                let (month, rest) = two(text, element == Element::ZeroMonth)?;
+                let (month, rest) = two_digits(text, element == Element::ZeroMonth)?;
                 self.month = Some(month).filter(|month| (1..=12).contains(month));
                 self.month?;
                 rest
             }
             Element::Weekday | Element::LongWeekday => {
-                named(&WEEKDAYS, (element == Element::Weekday).then_some(3), text)?.1
+                parse_name(&WEEKDAYS, (element == Element::Weekday).then_some(3), text)?.1
             }
             Element::Day | Element::SpaceDay | Element::ZeroDay => {
                 let space = element == Element::SpaceDay;
@@ -130,22 +135,25 @@ impl Read {
                 } else {
                     text
                 };
-                let (day, rest) = two(text, element == Element::ZeroDay)?;
+                let (day, rest) = two_digits(text, element == Element::ZeroDay)?;
                 self.day = Some(day);
                 rest
             }
             Element::SpaceYearDay | Element::ZeroYearDay => self.year_day(element, text)?,
-            Element::Hour => self.set_hour(below(two(text, false)?, 24)?),
-            Element::Hour12 | Element::ZeroHour12 => {
-                self.set_hour(below(two(text, element == Element::ZeroHour12)?, 13)?)
-            }
+            Element::Hour => self.set_hour(check_below(two_digits(text, false)?, 24)?),
+            Element::Hour12 | Element::ZeroHour12 => self.set_hour(check_below(
+                two_digits(text, element == Element::ZeroHour12)?,
+                13,
+            )?),
             Element::Minute | Element::ZeroMinute => {
-                let (minute, rest) = below(two(text, element == Element::ZeroMinute)?, 60)?;
+                let (minute, rest) =
+                    check_below(two_digits(text, element == Element::ZeroMinute)?, 60)?;
                 self.minute = minute;
                 rest
             }
             Element::Second | Element::ZeroSecond => {
-                let (second, rest) = below(two(text, element == Element::ZeroSecond)?, 60)?;
+                let (second, rest) =
+                    check_below(two_digits(text, element == Element::ZeroSecond)?, 60)?;
                 self.second = second;
                 self.extra_fraction(rest, layout)?
             }
@@ -222,16 +230,16 @@ impl Read {
             b'-' => -1,
             _ => return None,
         };
-        let (hours, mut rest) = two(&text[1..], true)?;
+        let (hours, mut rest) = two_digits(&text[1..], true)?;
         let mut seconds = hours * 3600;
-        for (wanted, max, unit) in [(form.minutes, 60, 60), (form.seconds, 60, 1)] {
-            if wanted {
+        for (is_present, max, unit) in [(form.minutes, 60, 60), (form.seconds, 60, 1)] {
+            if is_present {
                 rest = if form.colon {
                     rest.strip_prefix(b":")?
                 } else {
                     rest
                 };
-                let (number, after) = two(rest, true)?;
+                let (number, after) = two_digits(rest, true)?;
                 (number <= max).then_some(())?;
                 seconds += number * unit;
                 rest = after;
@@ -268,9 +276,9 @@ impl Read {
             };
             (1..=max).contains(&year_day).then_some(())?;
             let (_, month, day) = calendar::civil(calendar::days(self.year, 1, 1) + year_day - 1);
-            let agrees = self.month.is_none_or(|read| read == month)
+            let is_consistent = self.month.is_none_or(|read| read == month)
                 && self.day.is_none_or(|read| read == day);
-            agrees.then_some(())?;
+            is_consistent.then_some(())?;
             (self.month, self.day) = (Some(month), Some(day));
         }
         let (month, day) = (self.month.unwrap_or(1), self.day.unwrap_or(1));
@@ -284,13 +292,13 @@ impl Read {
 
     fn in_zone(self, seconds: i64) -> Time {
         let nanos = self.nanos;
-        let at = |seconds, zone| Time {
+        let new_time = |seconds, zone| Time {
             seconds,
             nanos,
             zone,
         };
         if self.utc {
-            return at(seconds, Zone::Utc);
+            return new_time(seconds, Zone::Utc);
         }
         if let Some(offset) = self.offset {
             let local = offset == 0 && matches!(&*self.zone_name, "" | "UTC");
@@ -299,10 +307,10 @@ impl Read {
             } else {
                 Zone::Fixed(offset, self.zone_name.into())
             };
-            return at(seconds - offset, zone);
+            return new_time(seconds - offset, zone);
         }
         if self.zone_name.is_empty() {
-            return at(seconds, Zone::Local);
+            return new_time(seconds, Zone::Local);
         }
         let hours: i64 = self
             .zone_name
@@ -310,11 +318,11 @@ impl Read {
             .and_then(|hours| hours.parse().ok())
             .unwrap_or(0);
         // Go shifts the time here: the parsed time counts as UTC.
-        at(seconds, Zone::Fixed(hours * 3600, self.zone_name.into()))
+        new_time(seconds, Zone::Fixed(hours * 3600, self.zone_name.into()))
     }
 }
 
-/// Returns the number of digits after a leading point or comma.
+/// Returns the number of digits after a leading point or comma; zero if there is neither.
 fn fraction_digits(text: &[u8]) -> usize {
     match text {
         [b'.' | b',', rest @ ..] => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
@@ -322,7 +330,7 @@ fn fraction_digits(text: &[u8]) -> usize {
     }
 }
 
-/// Returns the length of a text that looks like a zone abbreviation.
+/// Returns the length of the zone abbreviation at the start of a text; `None` if there is none.
 fn abbreviation(text: &[u8]) -> Option<usize> {
     if text.len() < 3 {
         return None;

@@ -3,7 +3,7 @@
 use super::Evaluator;
 use crate::ast::{Term, TermKind};
 use crate::error::Fault;
-use crate::functions::{Args, Function, Shape, Type};
+use crate::functions::{Args, Evaluation, Function, Type};
 use crate::value::{Int, IntKind, List, ListKind, Map, MapKind, Pointer, Value};
 
 impl<'t> Evaluator<'t, '_, '_> {
@@ -24,13 +24,15 @@ impl<'t> Evaluator<'t, '_, '_> {
         if count < fixed || count > fixed && function.rest.is_none() {
             return Err(Fault::argument("too few or too many arguments"));
         }
-        let value = self.deeper(|this| match function.shape {
-            Shape::And | Shape::Or => this.short_circuit(dot, function.shape, args, last),
-            Shape::Plain => {
+        let value = self.nest(|this| match function.evaluation {
+            Evaluation::And | Evaluation::Or => {
+                this.short_circuit(dot, function.evaluation, args, last)
+            }
+            Evaluation::Plain => {
                 let values = this.arguments(dot, function, receiver, args, last)?;
                 let outcome = this.apply(function, &values);
                 if outcome.is_err() {
-                    this.at = at; // as in Go, only here: other errors point to the node visited last
+                    this.at = at; // only here, as in Go: other errors point to the node visited last
                 }
                 outcome
             }
@@ -43,16 +45,16 @@ impl<'t> Evaluator<'t, '_, '_> {
         self.function = Some(function.name);
         self.charge(values)?;
         let value = (function.run)(self.env, &Args(values))?;
-        self.env.gauge.memory(value.size())?;
+        self.env.gauge.charge_memory(value.size())?;
         Ok(value)
     }
 
     fn charge(&mut self, values: &[Value]) -> Result<(), Fault> {
         for value in values {
             match value {
-                Value::List(list) => self.env.gauge.steps(1 + list.len())?,
-                Value::Map(map) => self.env.gauge.steps(1 + map.len())?,
-                _ => self.env.gauge.steps(value.cost())?,
+                Value::List(list) => self.env.gauge.charge_steps(1 + list.len())?,
+                Value::Map(map) => self.env.gauge.charge_steps(1 + map.len())?,
+                _ => self.env.gauge.charge_steps(value.cost())?,
             }
         }
         Ok(())
@@ -81,7 +83,7 @@ impl<'t> Evaluator<'t, '_, '_> {
             values.push(value);
         }
         if let Some(last) = last {
-            values.push(fit(last, kind(args.len()))?);
+            values.push(check_type(last, kind(args.len()))?);
         }
         Ok(values)
     }
@@ -90,15 +92,15 @@ impl<'t> Evaluator<'t, '_, '_> {
     fn short_circuit(
         &mut self,
         dot: &Value,
-        shape: Shape,
+        evaluation: Evaluation,
         args: &'t [Term],
         last: Option<Value>,
     ) -> Result<Value, Fault> {
         let mut value = Value::Missing;
         for term in args {
-            self.env.gauge.steps(1)?;
+            self.env.gauge.charge_steps(1)?;
             value = self.argument(dot, Type::Raw, term)?;
-            if value.truth() == (shape == Shape::Or) {
+            if value.truth() == (evaluation == Evaluation::Or) {
                 return Ok(value);
             }
         }
@@ -106,9 +108,9 @@ impl<'t> Evaluator<'t, '_, '_> {
     }
 
     /// Returns the value of a term that is not a literal, or of a literal for a parameter of any type.
-    pub(super) fn untyped(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
+    pub(super) fn untyped_value(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
         self.at = term.at;
-        self.env.gauge.steps(1)?;
+        self.env.gauge.charge_steps(1)?;
         match &term.kind {
             TermKind::Field(names) => self.fields(dot, dot.clone(), names, &[], None, term.at),
             TermKind::Variable(name, names) => {
@@ -121,7 +123,7 @@ impl<'t> Evaluator<'t, '_, '_> {
                 let receiver = self.chain(dot, term.at, inner)?;
                 self.fields(dot, receiver, names, &[], None, term.at)
             }
-            TermKind::Nil => Err(Fault::misuse("a field of nil")),
+            TermKind::Nil => Err(Fault::misuse("nil has no fields")),
             _ => self.literal(dot, term),
         }
     }
@@ -130,9 +132,9 @@ impl<'t> Evaluator<'t, '_, '_> {
         self.at = term.at;
         match (&term.kind, kind) {
             (TermKind::Nil, _) => {
-                nil_of(kind).ok_or(Fault::argument("nil where a value is needed"))
+                nil_value(kind).ok_or(Fault::argument("nil is not allowed as this argument"))
             }
-            (TermKind::Dot, _) => fit(dot.clone(), kind),
+            (TermKind::Dot, _) => check_type(dot.clone(), kind),
             (
                 TermKind::Bool(_) | TermKind::Number(_) | TermKind::Text(_),
                 Type::Any | Type::Raw,
@@ -155,11 +157,11 @@ impl<'t> Evaluator<'t, '_, '_> {
                 .map(Value::Float)
                 .ok_or(Fault::argument("a number is needed here")),
             (TermKind::Bool(_) | TermKind::Number(_) | TermKind::Text(_), _) => {
-                Err(Fault::argument("a literal of the wrong type"))
+                Err(Fault::argument("wrong type of literal"))
             }
             _ => {
-                let value = self.deeper(|this| this.untyped(dot, term))?;
-                fit(value, kind)
+                let value = self.nest(|this| this.untyped_value(dot, term))?;
+                check_type(value, kind)
             }
         }
     }
@@ -174,7 +176,7 @@ fn int_kind(kind: Type) -> IntKind {
 }
 
 /// Returns the value of a literal nil for this type, if the type allows nil.
-fn nil_of(kind: Type) -> Option<Value> {
+fn nil_value(kind: Type) -> Option<Value> {
     match kind {
         Type::Any | Type::Version => Some(Value::Nil),
         Type::Raw => Some(Value::Missing),
@@ -184,11 +186,12 @@ fn nil_of(kind: Type) -> Option<Value> {
     }
 }
 
-/// Returns the value as an argument of this type. Go converts nothing: an int64 is not an int.
-fn fit(value: Value, kind: Type) -> Result<Value, Fault> {
+/// Returns the value if it is an argument of this type. A missing value becomes nil if the type allows nil; nothing
+/// else is converted, as in Go: an int64 is not an int.
+fn check_type(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
-        return nil_of(kind).ok_or(Fault::argument(
-            "no value where one is needed; a key may be missing",
+        return nil_value(kind).ok_or(Fault::argument(
+            "this argument has no value; a key may be missing",
         ));
     }
     let fits = match (kind, &value) {
@@ -219,7 +222,7 @@ fn type_mismatch_text(kind: Type) -> &'static str {
         Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
         Type::Bool => "wrong type of argument; true or false is needed",
         Type::Dict => {
-            "wrong type of argument; a dict is needed, and the values of the template are not one"
+            "wrong type of argument; a dict is needed, and the template's own values are not a dict"
         }
         Type::Items => "wrong type of argument; a list is needed, see the function list",
         Type::Time | Type::Duration => "wrong type of argument; a time is needed",

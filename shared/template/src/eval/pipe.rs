@@ -21,10 +21,10 @@ impl<'t> Evaluator<'t, '_, '_> {
         }
         let value = value.unwrap_or(Value::Missing);
         for name in &pipe.variables {
-            if pipe.assigns {
+            if pipe.is_assignment {
                 self.assign(name, value.clone())?;
             } else {
-                self.env.gauge.steps(1)?;
+                self.env.gauge.charge_steps(1)?;
                 self.variables.push((name.clone(), value.clone()));
             }
         }
@@ -38,14 +38,14 @@ impl<'t> Evaluator<'t, '_, '_> {
         command: &'t Command,
         last: Option<Value>,
     ) -> Result<Value, Fault> {
-        self.env.gauge.steps(1)?;
+        self.env.gauge.charge_steps(1)?;
         let first = &command.first;
         let not_callable = |last: Option<Value>| {
             if command.rest.is_empty() && last.is_none() {
                 Ok(())
             } else {
                 Err(Fault::misuse(
-                    "arguments for something that is not a function",
+                    "arguments for a value that is not a function",
                 ))
             }
         };
@@ -64,7 +64,7 @@ impl<'t> Evaluator<'t, '_, '_> {
             }
             TermKind::Pipe(pipe) => {
                 not_callable(last)?;
-                self.deeper(|this| this.pipe(dot, pipe))
+                self.nest(|this| this.pipe(dot, pipe))
             }
             TermKind::Variable(name, names) => {
                 self.at = first.at;
@@ -86,14 +86,14 @@ impl<'t> Evaluator<'t, '_, '_> {
         }
     }
 
-    /// Returns a literal or the dot as a value of any type.
+    /// Returns the value of a literal or of the dot, for a parameter of any type.
     pub(super) fn literal(&mut self, dot: &Value, term: &'t Term) -> Result<Value, Fault> {
         self.at = term.at;
         match &term.kind {
             TermKind::Bool(value) => Ok(Value::Bool(*value)),
             TermKind::Text(text) => Ok(Value::Text(text.clone())),
             TermKind::Dot => Ok(dot.clone()),
-            TermKind::Number(number) => ideal(number),
+            TermKind::Number(number) => constant_value(number),
             _ => Err(Fault::misuse("not a value")),
         }
     }
@@ -105,7 +105,7 @@ impl<'t> Evaluator<'t, '_, '_> {
         inner: &'t Term,
     ) -> Result<Value, Fault> {
         self.at = at;
-        self.deeper(|this| this.untyped(dot, inner))
+        self.nest(|this| this.untyped_value(dot, inner))
     }
 
     /// Follows fields; the last one may be a method with arguments.
@@ -136,12 +136,12 @@ impl<'t> Evaluator<'t, '_, '_> {
         last: Option<Value>,
         at: usize,
     ) -> Result<Value, Fault> {
-        self.env.gauge.bytes(name.len())?;
+        self.env.gauge.charge_bytes(name.len())?;
         match &receiver {
             Value::Missing => return Ok(Value::Missing),
             Value::Nil => {
                 return Err(Fault::field(
-                    "a field of nil; check it first with if or with",
+                    "nil has no fields; check the value first, with `if` or `with`",
                 ));
             }
             _ => {}
@@ -166,14 +166,14 @@ impl<'t> Evaluator<'t, '_, '_> {
     }
 }
 
-/// Returns a number literal as a value of any type.
-fn ideal(number: &Number) -> Result<Value, Fault> {
+/// Returns the value that a number literal has where any type is allowed: a complex number, a float or an int.
+fn constant_value(number: &Number) -> Result<Value, Fault> {
     if let Some((real, imaginary)) = number.complex {
         return Ok(Value::Complex(real, imaginary));
     }
     match (number.float, number.int) {
-        (Some(float), _) if number.floating => Ok(Value::Float(float)),
+        (Some(float), _) if number.is_float_literal => Ok(Value::Float(float)),
         (_, Some(int)) => Ok(Value::int(int)),
-        _ => Err(Fault::misuse("an integer too large for an int")),
+        _ => Err(Fault::misuse("the integer is too large for an int")),
     }
 }

@@ -1,11 +1,11 @@
 //! Floating-point numbers as text (strconv.FormatFloat).
 
-/// No float has more digits than this; only zeros follow.
+/// Number of digits after which every float has only zeros.
 pub(super) const MAX_DIGITS: usize = 1100;
 
 /// Formats a float. `verb` is one of `e E f g G b x X`; without a precision, uses the fewest digits that
 /// parse to the same number.
-pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) -> String {
+pub(crate) fn format_float(number: f64, verb: char, precision: Option<usize>) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }
@@ -17,24 +17,26 @@ pub(crate) fn append_float(number: f64, verb: char, precision: Option<usize>) ->
             "-Inf".to_owned()
         };
     }
-    let size = number.abs();
+    let magnitude = number.abs();
     let body = match verb {
         'f' => match precision {
             Some(precision) => {
                 let exact = precision.min(MAX_DIGITS);
                 let zeros = if exact == 0 { 0 } else { precision - exact };
-                format!("{size:.exact$}{}", "0".repeat(zeros))
+                format!("{magnitude:.exact$}{}", "0".repeat(zeros))
             }
-            None => fixed(&shortest(size)),
+            None => fixed_point(&shortest_digits(magnitude)),
         },
         'e' | 'E' => {
-            let digits =
-                precision.map_or_else(|| shortest(size), |precision| rounded(size, precision + 1));
+            let digits = precision.map_or_else(
+                || shortest_digits(magnitude),
+                |precision| rounded_digits(magnitude, precision + 1),
+            );
             exponential(&digits, verb, precision)
         }
-        'b' => binary(size),
-        'x' | 'X' => hexadecimal(size, precision, verb),
-        _ => general(size, verb, precision),
+        'b' => binary(magnitude),
+        'x' | 'X' => hexadecimal(magnitude, precision, verb),
+        _ => general(magnitude, verb, precision),
     };
     format!("{sign}{body}")
 }
@@ -46,19 +48,19 @@ pub(crate) struct Digits {
 }
 
 /// Returns the fewest digits that parse to the same number.
-pub(crate) fn shortest(size: f64) -> Digits {
-    split(&format!("{size:e}"))
+pub(crate) fn shortest_digits(magnitude: f64) -> Digits {
+    split(&format!("{magnitude:e}"))
 }
 
-fn rounded(size: f64, count: usize) -> Digits {
+fn rounded_digits(magnitude: f64, count: usize) -> Digits {
     split(&format!(
-        "{size:.*e}",
+        "{magnitude:.*e}",
         count.saturating_sub(1).min(MAX_DIGITS)
     ))
 }
 
 /// Appends zeros up to this length. Rust's own padding stops at 65,535.
-fn filled(digits: &str, len: usize) -> String {
+fn pad_with_zeros(digits: &str, len: usize) -> String {
     [digits, &"0".repeat(len.saturating_sub(digits.len()))].concat()
 }
 
@@ -73,60 +75,63 @@ fn split(text: &str) -> Digits {
 fn exponential(digits: &Digits, verb: char, precision: Option<usize>) -> String {
     let e = if verb.is_ascii_uppercase() { 'E' } else { 'e' };
     let (first, rest) = digits.digits.split_at(1);
-    let wanted = precision.unwrap_or(rest.len());
-    let rest = filled(rest, wanted);
+    let count = precision.unwrap_or(rest.len());
+    let rest = pad_with_zeros(rest, count);
     let point = if rest.is_empty() { "" } else { "." };
     let sign = if digits.exponent < 0 { '-' } else { '+' };
     format!("{first}{point}{rest}{e}{sign}{:02}", digits.exponent.abs())
 }
 
-/// Formats with the point in its place and without an exponent.
-fn fixed(digits: &Digits) -> String {
+/// Formats without an exponent.
+fn fixed_point(digits: &Digits) -> String {
     let Digits { digits, exponent } = digits;
     match usize::try_from(*exponent) {
         Err(_) => {
             let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
             format!("0.{}{digits}", "0".repeat(zeros))
         }
-        Ok(whole) if whole + 1 >= digits.len() => filled(digits, whole + 1),
+        Ok(whole) if whole + 1 >= digits.len() => pad_with_zeros(digits, whole + 1),
         Ok(whole) => format!("{}.{}", &digits[..=whole], &digits[whole + 1..]),
     }
 }
 
-/// Formats as `%g`: with an exponent if that is shorter, without trailing zeros.
-fn general(size: f64, verb: char, precision: Option<usize>) -> String {
+/// Formats as `%g`: without trailing zeros, and with an exponent for very small and very large numbers.
+fn general(magnitude: f64, verb: char, precision: Option<usize>) -> String {
     let e = if verb == 'G' { 'E' } else { 'e' };
-    let wanted = precision.map(|precision| precision.max(1));
-    let all = wanted.map_or_else(|| shortest(size), |count| rounded(size, count));
-    let kept = match all.digits.trim_end_matches('0') {
+    let max_digits = precision.map(|precision| precision.max(1));
+    let rounded = max_digits.map_or_else(
+        || shortest_digits(magnitude),
+        |count| rounded_digits(magnitude, count),
+    );
+    let significant = match rounded.digits.trim_end_matches('0') {
         "" => "0",
-        kept => kept,
+        significant => significant,
     };
-    let count = i32::try_from(kept.len()).unwrap_or(i32::MAX);
-    let threshold = match wanted.map(|wanted| i32::try_from(wanted).unwrap_or(i32::MAX)) {
+    let count = i32::try_from(significant.len()).unwrap_or(i32::MAX);
+    let threshold = match max_digits.map(|digits| i32::try_from(digits).unwrap_or(i32::MAX)) {
         None => 6,
-        Some(wanted) if wanted > count && count > all.exponent => count,
-        Some(wanted) => wanted,
+        Some(digits) if digits > count && count > rounded.exponent => count,
+        Some(digits) => digits,
     };
     let digits = Digits {
-        digits: kept.to_owned(),
-        exponent: all.exponent,
+        digits: significant.to_owned(),
+        exponent: rounded.exponent,
     };
     if digits.exponent < -4 || digits.exponent >= threshold {
         return exponential(&digits, e, None);
     }
-    fixed(&digits)
+    fixed_point(&digits)
 }
 
 /// Formats as `%b`: the mantissa as an integer and a power of two.
-fn binary(size: f64) -> String {
-    let (mantissa, exponent) = parts(size);
+fn binary(magnitude: f64) -> String {
+    let (mantissa, exponent) = parts(magnitude);
     format!("{mantissa}p{exponent:+}")
 }
 
 /// Returns mantissa and exponent; the number is mantissa × 2^exponent.
-fn parts(size: f64) -> (u64, i64) {
-    let bits = size.to_bits();
+fn parts(magnitude: f64) -> (u64, i64) {
+    let bits = magnitude.to_bits();
     let raw = i64::try_from(bits >> 52 & 0x7ff).unwrap_or(0);
     let fraction = bits & ((1 << 52) - 1);
     if raw == 0 {
@@ -137,8 +142,8 @@ fn parts(size: f64) -> (u64, i64) {
 }
 
 /// Formats as `%x`: one digit, a point, hexadecimal digits and a power of two.
-fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
-    let (mut mantissa, mut exponent) = parts(size);
+fn hexadecimal(magnitude: f64, precision: Option<usize>, verb: char) -> String {
+    let (mut mantissa, mut exponent) = parts(magnitude);
     if mantissa == 0 {
         exponent = 0;
     } else {
@@ -165,7 +170,7 @@ fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
     let fraction = format!("{:013x}", mantissa & ((1 << 52) - 1));
     let fraction = match precision {
         None => fraction.trim_end_matches('0').to_owned(),
-        Some(precision) => filled(&fraction[..precision.min(13)], precision),
+        Some(precision) => pad_with_zeros(&fraction[..precision.min(13)], precision),
     };
     let point = if fraction.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
@@ -181,14 +186,14 @@ fn hexadecimal(size: f64, precision: Option<usize>, verb: char) -> String {
     }
 }
 
-/// Applies the sharp flag: always a point, and for `%g` the trailing zeros. The text has its sign.
-pub(super) fn keep_point(text: &str, verb: char, precision: Option<usize>) -> String {
+/// Applies the flag `#`: adds a point, and for `%g` trailing zeros. `text` begins with a sign.
+pub(super) fn apply_sharp_flag(text: &str, verb: char, precision: Option<usize>) -> String {
     let hex = matches!(verb, 'x' | 'X');
     let tail_at = text
         .find(|char| matches!(char, 'p' | 'P') || !hex && matches!(char, 'e' | 'E'))
         .unwrap_or(text.len());
     let (number, tail) = text.split_at(tail_at);
-    let wanted = if matches!(verb, 'v' | 'g' | 'G' | 'x') {
+    let min_digits = if matches!(verb, 'v' | 'g' | 'G' | 'x') {
         precision.unwrap_or(6)
     } else {
         0
@@ -199,10 +204,10 @@ pub(super) fn keep_point(text: &str, verb: char, precision: Option<usize>) -> St
         .skip_while(|&char| char == '0')
         .count();
     let mut number = number.to_owned();
-    let mut have = significant;
+    let mut digits = significant;
     if !number.contains('.') {
-        have += usize::from(&number[1..] == "0");
+        digits += usize::from(&number[1..] == "0");
         number.push('.');
     }
-    number + &"0".repeat(wanted.saturating_sub(have)) + tail
+    number + &"0".repeat(min_digits.saturating_sub(digits)) + tail
 }

@@ -5,7 +5,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::value::Value;
 
-/// Go ignores widths and precisions beyond this.
+/// Maximum width and precision; Go ignores larger ones.
 const MAX_NUMBER: i64 = 1_000_000;
 
 struct Format<'f> {
@@ -16,10 +16,10 @@ struct Format<'f> {
     /// Whether a verb has used an argument number.
     reordered: bool,
     /// Whether this verb has had no invalid argument number so far.
-    good: bool,
+    is_index_valid: bool,
     after_index: bool,
-    /// Position of the last closing bracket. No argument number can end after it; without this, each opening
-    /// bracket would cause a search to the end.
+    /// Position of the last closing bracket, after which no argument number can end. Without it, each opening bracket
+    /// would cause a search to the end.
     last_close: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn run(
         values,
         next: 0,
         reordered: false,
-        good: true,
+        is_index_valid: true,
         after_index: false,
         last_close: memchr::memrchr(b']', text),
     };
@@ -48,11 +48,11 @@ pub(super) fn run(
             break;
         }
     }
-    format.extra(printer)
+    format.report_extra(printer)
 }
 
 impl<'f> Format<'f> {
-    /// Returns the text up to the next percent sign.
+    /// Returns the text up to the next percent sign; `None` at the end of the format.
     fn plain(&mut self) -> Option<&'f [u8]> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
         let len = rest
@@ -69,7 +69,7 @@ impl<'f> Format<'f> {
 
     /// Formats one verb; returns false if the format ends first.
     fn verb(&mut self, printer: &mut Printer<'_, '_>) -> Result<bool, Fault> {
-        self.good = true;
+        self.is_index_valid = true;
         self.after_index = false;
         printer.flags = self.flags();
         self.index();
@@ -86,7 +86,7 @@ impl<'f> Format<'f> {
         self.at += width;
         match (verb, self.values.get(self.next)) {
             ('%', _) => printer.out.byte(b'%')?,
-            (_, _) if !self.good => write_error(printer, verb, "(BADINDEX)")?,
+            (_, _) if !self.is_index_valid => write_error(printer, verb, "(BADINDEX)")?,
             (_, None) => write_error(printer, verb, "(MISSING)")?,
             (_, Some(value)) => {
                 self.next += 1;
@@ -130,8 +130,8 @@ impl<'f> Format<'f> {
             .filter(|_| rest.len() >= 3);
         let number = close.and_then(|close| {
             let digits = &rest[1..close];
-            let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-            all.then(|| number_of(digits)).flatten()
+            let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            is_number.then(|| parse_number(digits)).flatten()
         });
         self.at += close.map_or(1, |close| close + 1);
         let index = number.and_then(|number| usize::try_from(number - 1).ok());
@@ -139,7 +139,7 @@ impl<'f> Format<'f> {
             self.next = index;
             self.after_index = true;
         } else {
-            self.good = false;
+            self.is_index_valid = false;
             self.after_index = number.is_some();
         }
     }
@@ -162,7 +162,7 @@ impl<'f> Format<'f> {
         }
         printer.flags.width = self.number();
         if self.after_index && printer.flags.width.is_some() {
-            self.good = false;
+            self.is_index_valid = false;
         }
         Ok(())
     }
@@ -173,7 +173,7 @@ impl<'f> Format<'f> {
         }
         self.at += 1;
         if self.after_index {
-            self.good = false;
+            self.is_index_valid = false;
         }
         self.index();
         if self.peek() == Some(b'*') {
@@ -201,7 +201,7 @@ impl<'f> Format<'f> {
         if len == 0 {
             return None;
         }
-        let Some(number) = number_of(&rest[..len]) else {
+        let Some(number) = parse_number(&rest[..len]) else {
             self.at = self.text.len();
             return None;
         };
@@ -209,21 +209,21 @@ impl<'f> Format<'f> {
         usize::try_from(number).ok()
     }
 
-    /// Takes a width or precision from the arguments.
+    /// Returns the argument for a `*` as width or precision; `None` if it is not a suitable integer.
     fn star(&mut self) -> Option<i64> {
         let value = self.values.get(self.next)?;
         self.next += 1;
         let Value::Int(int) = value else {
             return None;
         };
-        let number = i64::try_from(int.wide()).ok()?;
+        let number = i64::try_from(int.to_i128()).ok()?;
         (-MAX_NUMBER..=MAX_NUMBER)
             .contains(&number)
             .then_some(number)
     }
 
     /// Reports arguments that no verb used.
-    fn extra(&self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
+    fn report_extra(&self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
         if self.reordered || self.next >= self.values.len() {
             return Ok(());
         }
@@ -245,14 +245,14 @@ impl<'f> Format<'f> {
     }
 }
 
-fn write_error(printer: &mut Printer<'_, '_>, verb: char, what: &str) -> Result<(), Fault> {
+fn write_error(printer: &mut Printer<'_, '_>, verb: char, error: &str) -> Result<(), Fault> {
     printer.out.str("%!")?;
     printer.out.char(verb)?;
-    printer.out.str(what)
+    printer.out.str(error)
 }
 
-/// Parses up to seven digits: Go stops once the number before the last digit exceeds a million.
-fn number_of(digits: &[u8]) -> Option<i64> {
+/// Parses digits. Returns `None` once the number before the last digit exceeds [`MAX_NUMBER`], as Go does.
+fn parse_number(digits: &[u8]) -> Option<i64> {
     let mut number = 0_i64;
     for digit in digits {
         if number > MAX_NUMBER {

@@ -10,7 +10,7 @@ use crate::value::{Int, Value};
 impl Printer<'_, '_> {
     pub(super) fn int(&mut self, int: Int, verb: char) -> Result<(), Fault> {
         match verb {
-            'v' if self.flags.sharp_v && !int.signed() => {
+            'v' if self.flags.sharp_v && !int.is_signed() => {
                 let sharp = std::mem::replace(&mut self.flags.sharp, true);
                 self.digits(int, 16, 'v')?;
                 self.flags.sharp = sharp;
@@ -36,10 +36,10 @@ impl Printer<'_, '_> {
     }
 
     fn digits(&mut self, int: Int, base: u32, verb: char) -> Result<(), Fault> {
-        let negative = int.wide() < 0;
-        let size = u64::try_from(int.wide().unsigned_abs()).unwrap_or(u64::MAX);
+        let negative = int.to_i128() < 0;
+        let magnitude = u64::try_from(int.to_i128().unsigned_abs()).unwrap_or(u64::MAX);
         let flags = self.flags;
-        if flags.precision == Some(0) && size == 0 {
+        if flags.precision == Some(0) && magnitude == 0 {
             let zero = std::mem::take(&mut self.flags.zero);
             self.fill(flags.width.unwrap_or(0))?;
             self.flags.zero = zero;
@@ -52,7 +52,7 @@ impl Printer<'_, '_> {
             }
             _ => 0,
         };
-        let digits = in_base(size, base, verb == 'X');
+        let digits = in_base(magnitude, base, verb == 'X');
         let mut text = "0".repeat(min_digits.saturating_sub(digits.len())) + &digits;
         if flags.sharp {
             match base {
@@ -75,7 +75,7 @@ impl Printer<'_, '_> {
         self.pad_with_spaces(text.as_bytes())
     }
 
-    /// Formats as `U+0078`, with the character itself under the sharp flag.
+    /// Formats as a code point such as `U+0078`, followed by the character if the flag `#` is set.
     fn unicode(&mut self, int: Int) -> Result<(), Fault> {
         let code = int.unsigned_bits();
         let min_digits = self.flags.precision.unwrap_or(4).max(4);
@@ -99,12 +99,12 @@ fn rune(int: Int) -> char {
         .unwrap_or(runes::REPLACEMENT)
 }
 
-fn in_base(size: u64, base: u32, upper: bool) -> String {
+fn in_base(magnitude: u64, base: u32, upper: bool) -> String {
     match (base, upper) {
-        (2, _) => format!("{size:b}"),
-        (8, _) => format!("{size:o}"),
-        (16, false) => format!("{size:x}"),
-        (16, true) => format!("{size:X}"),
-        _ => size.to_string(),
+        (2, _) => format!("{magnitude:b}"),
+        (8, _) => format!("{magnitude:o}"),
+        (16, false) => format!("{magnitude:x}"),
+        (16, true) => format!("{magnitude:X}"),
+        _ => magnitude.to_string(),
     }
 }

@@ -32,11 +32,11 @@ pub(super) struct Printer<'g, 'm> {
     pub(super) out: Writer,
     pub(super) flags: Flags,
     gauge: &'g mut Gauge<'m>,
-    /// Inside `%!d(…)`: methods are not called.
-    erroring: bool,
+    /// Whether the output is inside an error such as `%!d(…)`, where methods are not called.
+    is_in_error: bool,
 }
 
-type Done = Result<(), Fault>;
+type WriteResult = Result<(), Fault>;
 
 impl<'g, 'm> Printer<'g, 'm> {
     pub(super) fn new(out: Writer, gauge: &'g mut Gauge<'m>) -> Self {
@@ -44,12 +44,12 @@ impl<'g, 'm> Printer<'g, 'm> {
             out,
             flags: Flags::default(),
             gauge,
-            erroring: false,
+            is_in_error: false,
         }
     }
 
-    pub(super) fn value(&mut self, value: &Value, verb: char, depth: usize) -> Done {
-        self.gauge.steps(value.cost())?;
+    pub(super) fn value(&mut self, value: &Value, verb: char, depth: usize) -> WriteResult {
+        self.gauge.charge_steps(value.cost())?;
         if depth > MAX_NESTING {
             return Err(too_deep());
         }
@@ -101,7 +101,7 @@ impl<'g, 'm> Printer<'g, 'm> {
 
     /// Returns the result of the value's own `String` or `GoString` method.
     fn method_text(&self, value: &Value, verb: char) -> Option<String> {
-        if self.erroring {
+        if self.is_in_error {
             return None;
         }
         if self.flags.sharp_v {
@@ -116,7 +116,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         value.string_method()
     }
 
-    fn nil(&mut self, verb: char, depth: usize) -> Done {
+    fn nil(&mut self, verb: char, depth: usize) -> WriteResult {
         match verb {
             'T' | 'v' if depth == 0 => self.pad(b"<nil>"),
             _ if depth > 0 && self.flags.sharp_v => self.out.str("interface {}(nil)"),
@@ -125,8 +125,8 @@ impl<'g, 'm> Printer<'g, 'm> {
         }
     }
 
-    pub(super) fn bad_verb(&mut self, value: &Value, verb: char) -> Done {
-        self.erroring = true;
+    pub(super) fn bad_verb(&mut self, value: &Value, verb: char) -> WriteResult {
+        self.is_in_error = true;
         self.out.str("%!")?;
         self.out.char(verb)?;
         self.out.byte(b'(')?;
@@ -138,12 +138,12 @@ impl<'g, 'm> Printer<'g, 'm> {
             self.value(value, 'v', 0)?;
         }
         self.out.byte(b')')?;
-        self.erroring = false;
+        self.is_in_error = false;
         Ok(())
     }
 
-    /// Pads to the width, which counts characters.
-    pub(super) fn pad(&mut self, bytes: &[u8]) -> Done {
+    /// Writes bytes, padded to the width in characters.
+    pub(super) fn pad(&mut self, bytes: &[u8]) -> WriteResult {
         let missing = self
             .flags
             .width
@@ -159,7 +159,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         Ok(())
     }
 
-    pub(super) fn fill(&mut self, count: usize) -> Done {
+    pub(super) fn fill(&mut self, count: usize) -> WriteResult {
         self.out.fill(
             if self.flags.zero && !self.flags.minus {
                 b'0'
@@ -170,15 +170,15 @@ impl<'g, 'm> Printer<'g, 'm> {
         )
     }
 
-    /// Pads with spaces even if the zero flag is set.
-    pub(super) fn pad_with_spaces(&mut self, bytes: &[u8]) -> Done {
+    /// Writes bytes, padded with spaces even if the flag `0` is set.
+    pub(super) fn pad_with_spaces(&mut self, bytes: &[u8]) -> WriteResult {
         let zero = std::mem::take(&mut self.flags.zero);
         self.pad(bytes)?;
         self.flags.zero = zero;
         Ok(())
     }
 
-    fn text(&mut self, bytes: &[u8], verb: char) -> Done {
+    fn text(&mut self, bytes: &[u8], verb: char) -> WriteResult {
         match verb {
             'x' | 'X' => return self.hex(bytes, verb == 'X'),
             'q' => {}
@@ -189,7 +189,7 @@ impl<'g, 'm> Printer<'g, 'm> {
             }
         }
         let bytes = self.cut(bytes);
-        let mut quoted = Writer::new(self.gauge.value(), crate::error::Limit::Value);
+        let mut quoted = Writer::new(self.gauge.max_value_size(), crate::error::Limit::Value);
         if self.flags.sharp && quote::can_backquote(bytes) {
             quoted.byte(b'`')?;
             quoted.push(bytes)?;
@@ -204,7 +204,7 @@ impl<'g, 'm> Printer<'g, 'm> {
     /// Truncates to the number of characters that the precision specifies.
     fn cut<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         match self.flags.precision {
-            Some(count) => match runes::indexed(bytes).nth(count) {
+            Some(count) => match runes::char_indices(bytes).nth(count) {
                 Some((at, ..)) => &bytes[..at],
                 None => bytes,
             },
@@ -212,7 +212,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         }
     }
 
-    fn hex(&mut self, bytes: &[u8], upper: bool) -> Done {
+    fn hex(&mut self, bytes: &[u8], upper: bool) -> WriteResult {
         let Flags {
             sharp,
             space,
@@ -250,7 +250,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         if minus { self.fill(missing) } else { Ok(()) }
     }
 
-    fn float(&mut self, number: f64, verb: char, value: &Value) -> Done {
+    fn float(&mut self, number: f64, verb: char, value: &Value) -> WriteResult {
         match verb {
             'v' => self.write_float(number, 'g', None),
             'b' | 'g' | 'G' | 'x' | 'X' => self.write_float(number, verb, None),
@@ -260,11 +260,11 @@ impl<'g, 'm> Printer<'g, 'm> {
         }
     }
 
-    fn write_float(&mut self, number: f64, verb: char, precision: Option<usize>) -> Done {
+    fn write_float(&mut self, number: f64, verb: char, precision: Option<usize>) -> WriteResult {
         let precision = self.flags.precision.or(precision);
         let digits = precision.unwrap_or(0).min(float::MAX_DIGITS);
-        self.gauge.steps(digits / 4)?; // exact digits are calculated one by one, from very long numbers
-        let mut text = float::append_float(number, verb, precision);
+        self.gauge.charge_steps(digits / 4)?; // exact digits are calculated one by one, from very long numbers
+        let mut text = float::format_float(number, verb, precision);
         if !text.starts_with(['-', '+']) {
             text.insert(0, '+');
         }
@@ -279,7 +279,7 @@ impl<'g, 'm> Printer<'g, 'm> {
             return self.pad_with_spaces(text.as_bytes());
         }
         if flags.sharp && verb != 'b' {
-            text = float::keep_point(&text, verb, precision);
+            text = float::apply_sharp_flag(&text, verb, precision);
         }
         if !flags.plus && text.starts_with('+') {
             return self.pad(&text.as_bytes()[1..]);
@@ -294,7 +294,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         }
     }
 
-    fn complex(&mut self, real: f64, imaginary: f64, verb: char, value: &Value) -> Done {
+    fn complex(&mut self, real: f64, imaginary: f64, verb: char, value: &Value) -> WriteResult {
         if !matches!(
             verb,
             'v' | 'b' | 'g' | 'G' | 'x' | 'X' | 'f' | 'F' | 'e' | 'E'
@@ -310,10 +310,10 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.out.str("i)")
     }
 
-    fn list(&mut self, list: &List, verb: char, depth: usize) -> Done {
+    fn list(&mut self, list: &List, verb: char, depth: usize) -> WriteResult {
         let name = Value::List(list.clone()).type_name();
         if list.kind == ListKind::Bytes && matches!(verb, 's' | 'q' | 'x' | 'X') {
-            let bytes: Vec<u8> = list.items().iter().map(byte_of).collect();
+            let bytes: Vec<u8> = list.items().iter().map(to_byte).collect();
             return self.text(&bytes, verb);
         }
         let sharp = self.flags.sharp_v;
@@ -335,7 +335,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.out.byte(if sharp { b'}' } else { b']' })
     }
 
-    fn separator(&mut self, at: usize) -> Done {
+    fn separator(&mut self, at: usize) -> WriteResult {
         match at {
             0 => Ok(()),
             _ if self.flags.sharp_v => self.out.str(", "),
@@ -343,7 +343,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         }
     }
 
-    fn map(&mut self, map: &Map, verb: char, depth: usize) -> Done {
+    fn map(&mut self, map: &Map, verb: char, depth: usize) -> WriteResult {
         let sharp = self.flags.sharp_v;
         if sharp {
             self.out.str(if map.kind == MapKind::Any {
@@ -371,7 +371,7 @@ impl<'g, 'm> Printer<'g, 'm> {
         fields: &[(&'static str, Value)],
         verb: char,
         depth: usize,
-    ) -> Done {
+    ) -> WriteResult {
         let Flags {
             sharp_v, plus_v, ..
         } = self.flags;
@@ -390,8 +390,8 @@ impl<'g, 'm> Printer<'g, 'm> {
         self.out.byte(b'}')
     }
 
-    /// Never prints an address: addresses differ from run to run and reveal where secrets are in memory.
-    fn pointer(&mut self, value: &Value, verb: char) -> Done {
+    /// Writes every pointer as `0x0`: addresses differ from run to run and reveal where secrets are in memory.
+    fn pointer(&mut self, value: &Value, verb: char) -> WriteResult {
         match value {
             Value::List(_) | Value::Map(_) | Value::Version(_, Pointer::Yes) => self.pad(b"0x0"),
             _ => self.bad_verb(value, verb),
@@ -413,7 +413,7 @@ fn is_named_type(int: Int) -> bool {
     )
 }
 
-fn byte_of(item: &Value) -> u8 {
+fn to_byte(item: &Value) -> u8 {
     match item {
         Value::Int(int) => int.bits.to_le_bytes()[0],
         _ => 0,

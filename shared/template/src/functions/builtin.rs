@@ -1,6 +1,6 @@
 //! Go's own functions, as `text/template` defines them.
 
-use super::{Args, Function, Outcome, Shape, Type, equality};
+use super::{Args, Evaluation, Function, Outcome, Type, equality};
 use crate::environment::Environment;
 use crate::error::Fault;
 use crate::fmt;
@@ -12,16 +12,16 @@ use crate::value::{Int, IntKind, Value};
 pub(super) static TABLE: &[Function] = &[
     Function::new("and", &[Type::Raw], never)
         .rest(Type::Raw)
-        .shape(Shape::And),
+        .evaluation(Evaluation::And),
     Function::new("or", &[Type::Raw], never)
         .rest(Type::Raw)
-        .shape(Shape::Or),
+        .evaluation(Evaluation::Or),
     Function::new("not", &[Type::Raw], |_, args| {
         Ok(Value::Bool(!args.value(0).truth()))
     }),
     Function::new("call", &[Type::Raw], |_, _| {
         Err(Fault::failed(
-            "there are no functions among the values to call",
+            "call needs a function, and no value is a function",
         ))
     })
     .rest(Type::Raw),
@@ -42,7 +42,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("html", &[], html).rest(Type::Any),
     Function::new("js", &[], js).rest(Type::Any),
     Function::new("urlquery", &[], |env, args| {
-        Ok(url::query_escape(&joined(env, args)?).into())
+        Ok(url::query_escape(&join_arguments(env, args)?).into())
     })
     .rest(Type::Any),
     Function::new("eq", &[Type::Raw], |_, args| {
@@ -82,24 +82,28 @@ fn at_most(args: &Args<'_>) -> Result<bool, Fault> {
 fn index(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut item = args.value(0);
     if item.is_nil() {
-        return Err(Fault::failed("index of nil"));
+        return Err(Fault::failed("nil has no items"));
     }
     for key in args.rest(1) {
-        item = step(&item, key)?;
+        item = index_once(&item, key)?;
     }
     Ok(item)
 }
 
-fn step(item: &Value, key: &Value) -> Outcome {
+fn index_once(item: &Value, key: &Value) -> Outcome {
     match item {
         Value::Text(text) => {
-            let byte = place(key).and_then(|at| text.get(at)).ok_or(OUT_OF_RANGE)?;
+            let byte = to_index(key)
+                .and_then(|at| text.get(at))
+                .ok_or(OUT_OF_RANGE)?;
             Ok(Value::Int(Int {
                 kind: IntKind::Uint8,
                 bits: i64::from(*byte),
             }))
         }
-        Value::List(list) => place(key).and_then(|at| list.item(at)).ok_or(OUT_OF_RANGE),
+        Value::List(list) => to_index(key)
+            .and_then(|at| list.item(at))
+            .ok_or(OUT_OF_RANGE),
         Value::Map(map) => {
             let Value::Text(key) = key else {
                 return Err(Fault::failed("the keys of this map are strings"));
@@ -120,9 +124,9 @@ const OUT_OF_RANGE: Fault = Fault {
     reason: "an index is out of range or not an integer",
 };
 
-fn place(key: &Value) -> Option<usize> {
+fn to_index(key: &Value) -> Option<usize> {
     match key {
-        Value::Int(int) => usize::try_from(int.wide()).ok(),
+        Value::Int(int) => usize::try_from(int.to_i128()).ok(),
         _ => None,
     }
 }
@@ -137,11 +141,11 @@ fn len(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Joins all arguments to one text, nil as `<no value>`.
-fn joined(env: &mut Environment<'_>, args: &Args<'_>) -> Result<Text, Fault> {
+fn join_arguments(env: &mut Environment<'_>, args: &Args<'_>) -> Result<Text, Fault> {
     if let [Value::Text(text)] = args.0 {
         return Ok(text.clone());
     }
-    let shown: Vec<Value> = args
+    let values: Vec<Value> = args
         .0
         .iter()
         .map(|value| {
@@ -152,11 +156,11 @@ fn joined(env: &mut Environment<'_>, args: &Args<'_>) -> Result<Text, Fault> {
             }
         })
         .collect();
-    fmt::print(env.writer(), &shown, &mut env.gauge)
+    fmt::print(env.writer(), &values, &mut env.gauge)
 }
 
 fn html(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let text = joined(env, args)?;
+    let text = join_arguments(env, args)?;
     let mut out = env.writer();
     for &byte in text.iter() {
         match byte {
@@ -173,9 +177,9 @@ fn html(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn js(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let text = joined(env, args)?;
+    let text = join_arguments(env, args)?;
     let mut out = env.writer();
-    for (at, char, width) in runes::indexed(&text) {
+    for (at, char, width) in runes::char_indices(&text) {
         match char {
             '\\' => out.str("\\\\")?,
             '\'' => out.str("\\'")?,

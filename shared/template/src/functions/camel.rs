@@ -11,16 +11,16 @@ pub(super) static TABLE: &[Function] = &[
         pascal(env, &args.text(0))
     }),
     Function::new("snakecase", &[Type::Text], |env, args| {
-        joined(env, &args.text(0), '_')
+        join_words(env, &args.text(0), '_')
     }),
     Function::new("kebabcase", &[Type::Text], |env, args| {
-        joined(env, &args.text(0), '-')
+        join_words(env, &args.text(0), '-')
     }),
 ];
 
 /// Charges for looking up each character in several tables.
 fn charge(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
-    env.gauge.steps(text.len() / 8)
+    env.gauge.charge_steps(text.len() / 8)
 }
 
 fn is_connector(char: char) -> bool {
@@ -75,7 +75,7 @@ fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Word {
+enum WordKind {
     Invalid,
     Number,
     Upper,
@@ -85,7 +85,7 @@ enum Word {
     Other,
 }
 
-fn joined(env: &mut Environment<'_>, text: &[u8], connector: char) -> Outcome {
+fn join_words(env: &mut Environment<'_>, text: &[u8], connector: char) -> Outcome {
     charge(env, text)?;
     let mut out = env.writer();
     if text.is_empty() {
@@ -95,7 +95,7 @@ fn joined(env: &mut Environment<'_>, text: &[u8], connector: char) -> Outcome {
         out: &mut out,
         connector,
         rest: text,
-        kind: Word::Invalid,
+        kind: WordKind::Invalid,
         word: text,
     };
     words.next();
@@ -107,7 +107,7 @@ struct Words<'t, 'o> {
     out: &'o mut Writer,
     connector: char,
     rest: &'t [u8],
-    kind: Word,
+    kind: WordKind,
     word: &'t [u8],
 }
 
@@ -121,53 +121,61 @@ impl Words<'_, '_> {
 
     fn run(&mut self) -> Result<(), Fault> {
         while !self.rest.is_empty() {
-            if self.kind != Word::Connector {
+            if self.kind != WordKind::Connector {
                 self.write(self.kind, self.word)?;
             }
             let (before, last) = (self.kind, self.word);
             self.next();
             match before {
-                Word::Number => {
-                    self.glue()?;
-                    self.connect(&[Word::Invalid, Word::Punctuation, Word::Connector])?;
+                WordKind::Number => {
+                    self.write_joined()?;
+                    self.connect(&[
+                        WordKind::Invalid,
+                        WordKind::Punctuation,
+                        WordKind::Connector,
+                    ])?;
                 }
-                Word::Connector => self.write(before, last)?,
-                Word::Punctuation => {}
-                _ => self.after_letters()?,
+                WordKind::Connector => self.write(before, last)?,
+                WordKind::Punctuation => {}
+                _ => self.connect_after_letters()?,
             }
         }
         self.write(self.kind, self.word)
     }
 
     /// Joins adjacent numbers and lower-case words.
-    fn glue(&mut self) -> Result<(), Fault> {
-        while matches!(self.kind, Word::Alphabet | Word::Number) {
+    fn write_joined(&mut self) -> Result<(), Fault> {
+        while matches!(self.kind, WordKind::Alphabet | WordKind::Number) {
             self.write(self.kind, self.word)?;
             self.next();
         }
         Ok(())
     }
 
-    fn after_letters(&mut self) -> Result<(), Fault> {
-        if self.kind != Word::Number {
-            return self.connect(&[Word::Connector, Word::Punctuation]);
+    fn connect_after_letters(&mut self) -> Result<(), Fault> {
+        if self.kind != WordKind::Number {
+            return self.connect(&[WordKind::Connector, WordKind::Punctuation]);
         }
         if self.rest.is_empty() {
             return Ok(());
         }
         let number = self.word;
         self.next();
-        if self.kind != Word::Alphabet {
-            self.write(Word::Number, number)?;
-            return self.connect(&[Word::Connector, Word::Punctuation]);
+        if self.kind != WordKind::Alphabet {
+            self.write(WordKind::Number, number)?;
+            return self.connect(&[WordKind::Connector, WordKind::Punctuation]);
         }
         self.out.char(self.connector)?;
-        self.write(Word::Number, number)?;
-        self.glue()?;
-        self.connect(&[Word::Invalid, Word::Connector, Word::Punctuation])
+        self.write(WordKind::Number, number)?;
+        self.write_joined()?;
+        self.connect(&[
+            WordKind::Invalid,
+            WordKind::Connector,
+            WordKind::Punctuation,
+        ])
     }
 
-    fn connect(&mut self, unless: &[Word]) -> Result<(), Fault> {
+    fn connect(&mut self, unless: &[WordKind]) -> Result<(), Fault> {
         if unless.contains(&self.kind) {
             Ok(())
         } else {
@@ -175,15 +183,15 @@ impl Words<'_, '_> {
         }
     }
 
-    fn write(&mut self, kind: Word, word: &[u8]) -> Result<(), Fault> {
-        if !matches!(kind, Word::Upper | Word::Connector) {
+    fn write(&mut self, kind: WordKind, word: &[u8]) -> Result<(), Fault> {
+        if !matches!(kind, WordKind::Upper | WordKind::Connector) {
             return self.out.push(word);
         }
         for char in runes::chars(word) {
             self.out.char(if is_connector(char) {
                 self.connector
             } else {
-                lowered(char)
+                lower_capital(char)
             })?;
         }
         Ok(())
@@ -193,7 +201,7 @@ impl Words<'_, '_> {
 /// Returns the first valid UTF-8 character and the number of bytes up to its end; `before` if there is none.
 fn next_valid(bytes: &[u8], before: char) -> (char, usize) {
     let mut size = 0;
-    for (_, char, width) in runes::indexed(bytes) {
+    for (_, char, width) in runes::char_indices(bytes) {
         size += width;
         if char != runes::REPLACEMENT {
             return (char, size);
@@ -202,7 +210,7 @@ fn next_valid(bytes: &[u8], before: char) -> (char, usize) {
     (before, size)
 }
 
-fn lowered(char: char) -> char {
+fn lower_capital(char: char) -> char {
     if runes::is_upper(char) {
         runes::to_lower(char)
     } else {
@@ -217,54 +225,54 @@ fn is_alphabet(char: char) -> bool {
 }
 
 /// Returns kind and length of the first word, and the start of the next.
-fn next_word(text: &[u8]) -> (Word, usize, usize) {
+fn next_word(text: &[u8]) -> (WordKind, usize, usize) {
     let (first, size) = next_valid(text, runes::REPLACEMENT);
     if text.is_empty() || first == runes::REPLACEMENT {
-        return (Word::Invalid, size, size);
+        return (WordKind::Invalid, size, size);
     }
     let run = |from: usize, belongs: &dyn Fn(char) -> bool| take_while(text, from, first, belongs);
     let (kind, end) = if is_connector(first) {
-        (Word::Connector, run(size, &is_connector))
+        (WordKind::Connector, run(size, &is_connector))
     } else if runes::is_punct(first) {
-        (Word::Punctuation, run(size, &runes::is_punct))
+        (WordKind::Punctuation, run(size, &runes::is_punct))
     } else if runes::is_upper(first) {
-        (Word::Upper, upper_word(text, size, first))
+        (WordKind::Upper, upper_word_len(text, size, first))
     } else if is_alphabet(first) {
         (
-            Word::Alphabet,
+            WordKind::Alphabet,
             run(size, &|char| is_alphabet(char) && !runes::is_upper(char)),
         )
     } else if runes::is_number(first) {
-        (Word::Number, run(size, &runes::is_number))
+        (WordKind::Number, run(size, &runes::is_number))
     } else {
-        let other = |char| {
+        let is_other = |char| {
             !(is_connector(char)
                 || is_alphabet(char)
                 || runes::is_number(char)
                 || runes::is_punct(char))
         };
-        (Word::Other, run(size, &other))
+        (WordKind::Other, run(size, &is_other))
     };
     (kind, end, end)
 }
 
 fn take_while(text: &[u8], from: usize, first: char, belongs: &dyn Fn(char) -> bool) -> usize {
-    let mut at = from;
+    let mut offset = from;
     let mut before = first;
-    while at < text.len() {
-        let (char, size) = next_valid(&text[at..], before);
+    while offset < text.len() {
+        let (char, size) = next_valid(&text[offset..], before);
         before = char;
         if !belongs(char) {
             break;
         }
-        at += size;
+        offset += size;
     }
-    at
+    offset
 }
 
 /// Returns the length of a word of capitals, or of one capital and its lower-case letters; the first word of
 /// `HTTPServer` is `HTTP`.
-fn upper_word(text: &[u8], first_size: usize, first: char) -> usize {
+fn upper_word_len(text: &[u8], first_size: usize, first: char) -> usize {
     if first_size >= text.len() {
         return first_size;
     }
@@ -277,21 +285,21 @@ fn upper_word(text: &[u8], first_size: usize, first: char) -> usize {
             is_alphabet(char) && !runes::is_upper(char)
         });
     }
-    let mut at = first_size + size;
+    let mut offset = first_size + size;
     let mut last = size;
     let mut char = second;
-    while at < text.len() {
-        let (next, size) = next_valid(&text[at..], char);
+    while offset < text.len() {
+        let (next, size) = next_valid(&text[offset..], char);
         char = next;
         if !runes::is_upper(char) {
             break;
         }
         last = size;
-        at += size;
+        offset += size;
     }
-    if at < text.len() && is_alphabet(char) {
-        at - last
+    if offset < text.len() && is_alphabet(char) {
+        offset - last
     } else {
-        at
+        offset
     }
 }

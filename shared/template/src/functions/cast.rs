@@ -1,4 +1,4 @@
-//! Conversions as in spf13/cast: what cannot be converted becomes zero.
+//! Conversions as in spf13/cast: a value that cannot be converted becomes zero.
 
 use super::{Function, Type};
 use crate::fmt;
@@ -36,7 +36,7 @@ pub(super) fn to_int(value: &Value) -> i64 {
 
 pub(super) fn to_float(value: &Value) -> f64 {
     match value {
-        Value::Int(int) if int.kind != IntKind::Duration => int.float(),
+        Value::Int(int) if int.kind != IntKind::Duration => int.to_float(),
         Value::Float(float) => *float,
         Value::Bool(flag) => f64::from(u8::from(*flag)),
         Value::Text(text) => number::parse_float(text).unwrap_or(0.0),
@@ -55,7 +55,7 @@ fn without_zero_fraction(text: &[u8]) -> &[u8] {
     }
 }
 
-/// Parses like strconv.Atoi with its error ignored: invalid text is zero, too large a number is the maximum.
+/// Parses like strconv.Atoi with its error ignored: invalid text is zero, and a number out of range is the nearest int.
 pub(super) fn clamped_int(text: &[u8]) -> i64 {
     if let Some(number) = number::parse_int(text, 10) {
         return number;

@@ -18,14 +18,14 @@ pub(super) static TABLE: &[Function] = &[
     }),
     Function::new("split", &[Type::Text, Type::Text], |env, args| {
         let parts = split(env, &args.text(1), &args.text(0), -1)?;
-        Ok(numbered(parts))
+        Ok(number_parts(parts))
     }),
     Function::new(
         "splitn",
         &[Type::Text, Type::Int, Type::Text],
         |env, args| {
             let parts = split(env, &args.text(2), &args.text(0), args.int(1))?;
-            Ok(numbered(parts))
+            Ok(number_parts(parts))
         },
     ),
     Function::new("toStrings", &[Type::Any], |env, args| {
@@ -67,22 +67,22 @@ pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fa
 /// the list) times.
 fn charge_sorting(env: &mut Environment<'_>, texts: &List) -> Result<(), Fault> {
     let rounds = 1 + texts.len().max(1).ilog2() as usize;
-    env.gauge.steps(texts.len() * 4)?;
+    env.gauge.charge_steps(texts.len() * 4)?;
     for text in texts.view().iter() {
-        env.gauge.steps(rounds * (text.cost() - 1))?;
+        env.gauge.charge_steps(rounds * (text.cost() - 1))?;
     }
     Ok(())
 }
 
 fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let between = args.text(0);
+    let separator = args.text(0);
     let mut out = env.writer();
     for (at, item) in texts(env, &args.value(1))?.items().iter().enumerate() {
         if at > 0 {
-            out.push(&between)?;
+            out.push(&separator)?;
         }
         if let Value::Text(text) = item {
-            env.gauge.bytes(text.len())?;
+            env.gauge.charge_bytes(text.len())?;
             out.push(text)?;
         }
     }
@@ -93,29 +93,29 @@ fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 fn split(
     env: &mut Environment<'_>,
     text: &[u8],
-    between: &[u8],
+    separator: &[u8],
     max_parts: i64,
 ) -> Result<Option<Vec<Text>>, Fault> {
     let max_parts = usize::try_from(max_parts).unwrap_or(usize::MAX);
     if max_parts == 0 {
         return Ok(None);
     }
-    // With more cuts than this the parts exceed the budget in any case.
-    let max_parts = max_parts.min(2 + env.gauge.value() / 64);
-    let cuts: Vec<(usize, usize)> = if between.is_empty() {
-        runes::indexed(text)
+    // With more cuts, the parts would exceed the budget in any case.
+    let max_parts = max_parts.min(2 + env.gauge.max_value_size() / 64);
+    let cuts: Vec<(usize, usize)> = if separator.is_empty() {
+        runes::char_indices(text)
             .skip(1)
             .map(|(at, ..)| (at, at))
             .take(max_parts - 1)
             .collect()
     } else {
-        memchr::memmem::find_iter(text, between)
-            .map(|at| (at, at + between.len()))
+        memchr::memmem::find_iter(text, separator)
+            .map(|at| (at, at + separator.len()))
             .take(max_parts - 1)
             .collect()
     };
-    env.gauge.memory(text.len() + 64 * cuts.len())?;
-    if between.is_empty() && text.is_empty() {
+    env.gauge.charge_memory(text.len() + 64 * cuts.len())?;
+    if separator.is_empty() && text.is_empty() {
         return Ok(Some(Vec::new()));
     }
     let mut parts = Vec::with_capacity(cuts.len() + 1);
@@ -129,7 +129,7 @@ fn split(
 }
 
 /// Numbers the parts `_0`, `_1`, …
-fn numbered(parts: Option<Vec<Text>>) -> Value {
+fn number_parts(parts: Option<Vec<Text>>) -> Value {
     let parts = parts.unwrap_or_default().into_iter().enumerate();
     let entries: Entries = parts
         .map(|(at, part)| (Text::from(format!("_{at}")), Value::Text(part)))

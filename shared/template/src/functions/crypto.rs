@@ -70,7 +70,7 @@ pub(super) static TABLE: &[Function] = &[
             Type::Int,
             Type::Certificate,
         ],
-        |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), None),
+        |env, args| certificate::leaf(env, args, &Signer::from_value(&args.value(4)), None),
     )
     .non_deterministic()
     .slow(cost::RSA_2048),
@@ -84,7 +84,14 @@ pub(super) static TABLE: &[Function] = &[
             Type::Certificate,
             Type::Text,
         ],
-        |env, args| certificate::leaf(env, args, &Signer::of(&args.value(4)), Some(&args.text(5))),
+        |env, args| {
+            certificate::leaf(
+                env,
+                args,
+                &Signer::from_value(&args.value(4)),
+                Some(&args.text(5)),
+            )
+        },
     )
     .non_deterministic(),
 ];
@@ -104,7 +111,7 @@ fn adler32(bytes: &[u8]) -> u32 {
     b << 16 | a
 }
 
-const BLOCK: usize = 16;
+const BLOCK_LEN: usize = 16;
 const AES_FAILED: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
     reason: "AES failed",
@@ -115,9 +122,9 @@ fn aes_key(password: &[u8]) -> Result<UnboundCipherKey, Fault> {
     let mut key = [0; 32];
     let len = password.len().min(32);
     key[..len].copy_from_slice(&password[..len]);
-    let bound = UnboundCipherKey::new(&AES_256, &key).map_err(|_| AES_FAILED);
+    let cipher_key = UnboundCipherKey::new(&AES_256, &key).map_err(|_| AES_FAILED);
     zeroize::Zeroize::zeroize(&mut key);
-    bound
+    cipher_key
 }
 
 fn xor(block: &mut [u8], with: &[u8]) {
@@ -134,38 +141,39 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         return Ok(Value::text(""));
     }
     let key = EncryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
-    let missing = BLOCK - plain.len() % BLOCK;
-    let mut out = vec![0; BLOCK];
+    let missing = BLOCK_LEN - plain.len() % BLOCK_LEN;
+    let mut out = vec![0; BLOCK_LEN];
     env.rng.fill_bytes(&mut out);
     out.extend_from_slice(&plain);
     out.resize(out.len() + missing, missing.to_le_bytes()[0]);
-    for at in (BLOCK..out.len()).step_by(BLOCK) {
-        let (done, block) = out.split_at_mut(at);
-        let block = &mut block[..BLOCK];
-        xor(block, &done[at - BLOCK..]);
+    for at in (BLOCK_LEN..out.len()).step_by(BLOCK_LEN) {
+        let (previous, block) = out.split_at_mut(at);
+        let block = &mut block[..BLOCK_LEN];
+        xor(block, &previous[at - BLOCK_LEN..]);
         key.encrypt(block).map_err(|_| AES_FAILED)?;
     }
     Ok(Value::text(base64::encode(&out)))
 }
 
-/// Decrypts the output of `encrypt`. Like sprig, it trusts the last byte for the padding length and checks
-/// nothing.
+/// Decrypts the output of `encrypt`. Like sprig, takes the padding length from the last byte, and does not check the
+/// padding.
 fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let text = args.text(1);
     if text.is_empty() {
         return Ok(Value::text(""));
     }
-    let sealed = decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
-    if sealed.len() < 2 * BLOCK || sealed.len() % BLOCK != 0 {
+    let encrypted =
+        decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
+    if encrypted.len() < 2 * BLOCK_LEN || encrypted.len() % BLOCK_LEN != 0 {
         return Err(Fault::failed(
             "the length of the encrypted text is not a multiple of the block size",
         ));
     }
     let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;
-    let mut plain = sealed[BLOCK..].to_vec();
+    let mut plain = encrypted[BLOCK_LEN..].to_vec();
     key.decrypt(&mut plain, DecryptionContext::None)
         .map_err(|_| AES_FAILED)?;
-    xor(&mut plain, &sealed);
+    xor(&mut plain, &encrypted);
     let padding = plain.last().map_or(0, |&last| usize::from(last));
     let len = plain
         .len()

@@ -6,10 +6,10 @@ use num_bigint::{BigInt, Sign};
 use crate::error::Fault;
 use crate::fmt;
 
-/// Digits after the point that a division keeps.
+/// Number of digits after the point that a division keeps.
 const DIVISION_DIGITS: i64 = 16;
 
-/// digits × 10^exponent
+/// The number `digits` × 10^`exponent`.
 pub(super) struct Decimal {
     digits: BigInt,
     exponent: i64,
@@ -20,7 +20,7 @@ impl Decimal {
         if !float.is_finite() {
             return Err(Fault::failed("infinity and NaN have no decimal form"));
         }
-        let shortest = fmt::shortest(float.abs());
+        let shortest = fmt::shortest_digits(float.abs());
         let digits: BigInt = shortest.digits.parse().unwrap_or_default();
         let places = i64::try_from(shortest.digits.len()).unwrap_or(0) - 1;
         let digits = if float < 0.0 { -digits } else { digits };
@@ -43,14 +43,14 @@ impl Decimal {
     }
 
     /// Returns the digits for a smaller exponent.
-    fn scaled(&self, exponent: i64) -> BigInt {
+    fn digits_at(&self, exponent: i64) -> BigInt {
         &self.digits * ten_to(self.exponent - exponent)
     }
 
     pub(super) fn add(&self, other: &Self) -> Self {
         let exponent = self.exponent.min(other.exponent);
         Self {
-            digits: self.scaled(exponent) + other.scaled(exponent),
+            digits: self.digits_at(exponent) + other.digits_at(exponent),
             exponent,
         }
     }
@@ -58,7 +58,7 @@ impl Decimal {
     pub(super) fn sub(&self, other: &Self) -> Self {
         let exponent = self.exponent.min(other.exponent);
         Self {
-            digits: self.scaled(exponent) - other.scaled(exponent),
+            digits: self.digits_at(exponent) - other.digits_at(exponent),
             exponent,
         }
     }
@@ -76,13 +76,17 @@ impl Decimal {
             return Err(Fault::failed("division by zero"));
         }
         let shift = self.exponent - other.exponent + DIVISION_DIGITS;
-        let above = &self.digits * ten_to(shift);
-        let below = &other.digits * ten_to(-shift);
-        let quotient = &above / &below;
-        let rest = &above - &quotient * &below;
+        let numerator = &self.digits * ten_to(shift);
+        let denominator = &other.digits * ten_to(-shift);
+        let quotient = &numerator / &denominator;
+        let remainder = &numerator - &quotient * &denominator;
         let mut digits = quotient;
-        if rest.magnitude() * 2_u32 >= *below.magnitude() {
-            digits += if above.sign() == below.sign() { 1 } else { -1 };
+        if remainder.magnitude() * 2_u32 >= *denominator.magnitude() {
+            digits += if numerator.sign() == denominator.sign() {
+                1
+            } else {
+                -1
+            };
         }
         Ok(Self {
             digits,

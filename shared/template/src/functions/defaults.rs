@@ -1,4 +1,4 @@
-//! Default values, and questions about types.
+//! Default values and type checks.
 
 use super::{Args, Function, Outcome, Type, deep_equal};
 use crate::environment::Environment;
@@ -9,25 +9,25 @@ use crate::value::{Entries, List, Map, MapKind, Value};
 pub(super) static TABLE: &[Function] = &[
     Function::new("default", &[Type::Any], |_, args| {
         match args.rest(1).first() {
-            Some(value) if !empty(value)? => Ok(value.clone()),
+            Some(value) if !is_empty(value)? => Ok(value.clone()),
             _ => Ok(args.value(0)),
         }
     })
     .rest(Type::Any),
     Function::new("empty", &[Type::Any], |_, args| {
-        Ok(Value::Bool(empty(&args.value(0))?))
+        Ok(Value::Bool(is_empty(&args.value(0))?))
     }),
     Function::new("coalesce", &[], |_, args| {
-        Ok(first_filled(args.rest(0))?.unwrap_or(Value::Nil))
+        Ok(first_nonempty(args.rest(0))?.unwrap_or(Value::Nil))
     })
     .rest(Type::Any),
     Function::new("any", &[], |_, args| {
-        Ok(Value::Bool(first_filled(args.rest(0))?.is_some()))
+        Ok(Value::Bool(first_nonempty(args.rest(0))?.is_some()))
     })
     .rest(Type::Any),
     Function::new("all", &[], |_, args| {
         for value in args.rest(0) {
-            if empty(value)? {
+            if is_empty(value)? {
                 return Ok(Value::Bool(false));
             }
         }
@@ -51,9 +51,9 @@ pub(super) static TABLE: &[Function] = &[
         ))
     }),
     Function::new("typeIsLike", &[Type::Text, Type::Any], |_, args| {
-        let (wanted, name) = (args.text(0), args.value(1).type_name().as_bytes());
+        let (expected, name) = (args.text(0), args.value(1).type_name().as_bytes());
         Ok(Value::Bool(
-            *wanted == *name || name.strip_prefix(b"*") == Some(&*wanted),
+            *expected == *name || name.strip_prefix(b"*") == Some(&*expected),
         ))
     }),
     Function::new("kindOf", &[Type::Any], |_, args| {
@@ -76,20 +76,20 @@ pub(super) static TABLE: &[Function] = &[
 ];
 
 /// Returns whether the value is zero, empty or nil. Structures are never empty.
-pub(super) fn empty(value: &Value) -> Result<bool, Fault> {
+pub(super) fn is_empty(value: &Value) -> Result<bool, Fault> {
     Ok(!value.truth())
 }
 
-fn first_filled(values: &[Value]) -> Result<Option<Value>, Fault> {
+fn first_nonempty(values: &[Value]) -> Result<Option<Value>, Fault> {
     for value in values {
-        if !empty(value)? {
+        if !is_empty(value)? {
             return Ok(Some(value.clone()));
         }
     }
     Ok(None)
 }
 
-/// Returns a deep copy.
+/// `deepCopy`: returns a deep copy; fails for nil.
 fn copy(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     match args.value(0) {
         Value::Missing | Value::Nil => Err(Fault::failed("nil cannot be copied")),
@@ -101,7 +101,7 @@ fn deep_copy(env: &mut Environment<'_>, value: &Value, depth: usize) -> Outcome 
     if depth > 100 {
         return Err(Fault::limit(Limit::Depth));
     }
-    env.gauge.memory(value.size())?;
+    env.gauge.charge_memory(value.size())?;
     Ok(match value {
         Value::List(list) if list.nil => Value::List(List::nil(list.kind)),
         Value::List(list) => {
@@ -116,11 +116,11 @@ fn deep_copy(env: &mut Environment<'_>, value: &Value, depth: usize) -> Outcome 
         Value::Map(map) => {
             let mut entries = Entries::new();
             for (key, item) in map.entries().iter() {
-                env.gauge.bytes(key.len())?;
+                env.gauge.charge_bytes(key.len())?;
                 entries.insert(key.clone(), deep_copy(env, item, depth + 1)?);
             }
             match map.kind {
-                MapKind::Any => env.map(entries)?.into(),
+                MapKind::Any => env.new_map(entries)?.into(),
                 MapKind::Text => Map::unregistered(MapKind::Text, entries).into(),
             }
         }

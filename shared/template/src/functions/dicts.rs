@@ -15,9 +15,9 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("set", &[Type::Dict, Type::Text, Type::Any], |env, args| {
         let map = args.map(0);
         if map.nil {
-            return Err(Fault::failed("a nil dict cannot be written to"));
+            return Err(Fault::failed("a key of a nil dict cannot be set"));
         }
-        env.gauge.memory(64 + args.text(1).len())?;
+        env.gauge.charge_memory(64 + args.text(1).len())?;
         map.set(args.text(1), args.value(2));
         Ok(map.into())
     }),
@@ -45,19 +45,22 @@ pub(super) static TABLE: &[Function] = &[
     }),
     Function::new("pluck", &[Type::Text], |env, args| {
         let key = args.text(0);
-        let mut found = Vec::new();
+        let mut values = Vec::new();
         for map in args.rest(1) {
-            env.gauge.bytes(key.len())?;
+            env.gauge.charge_bytes(key.len())?;
             if let Value::Map(map) = map {
-                found.extend(map.get(&key));
+                values.extend(map.get(&key));
             }
         }
-        Ok(List::new(ListKind::Any, found)?.into())
+        Ok(List::new(ListKind::Any, values)?.into())
     })
     .rest(Type::Dict),
-    Function::new("pick", &[Type::Dict], |env, args| filtered(env, args, true)).rest(Type::Text),
+    Function::new("pick", &[Type::Dict], |env, args| {
+        select_keys(env, args, true)
+    })
+    .rest(Type::Text),
     Function::new("omit", &[Type::Dict], |env, args| {
-        filtered(env, args, false)
+        select_keys(env, args, false)
     })
     .rest(Type::Text),
     Function::new("dig", &[], dig).rest(Type::Any),
@@ -70,10 +73,10 @@ fn dict(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         let key = to_text(env, &pair[0])?;
         entries.insert(key, pair.get(1).cloned().unwrap_or(Value::text("")));
     }
-    Ok(env.map(entries)?.into())
+    Ok(env.new_map(entries)?.into())
 }
 
-fn filtered(env: &mut Environment<'_>, args: &Args<'_>, listed: bool) -> Outcome {
+fn select_keys(env: &mut Environment<'_>, args: &Args<'_>, keep_listed: bool) -> Outcome {
     let names: std::collections::BTreeSet<Text> = args
         .rest(1)
         .iter()
@@ -86,14 +89,14 @@ fn filtered(env: &mut Environment<'_>, args: &Args<'_>, listed: bool) -> Outcome
         })
         .collect();
     let map = args.map(0);
-    let mut kept = Entries::new();
+    let mut selected = Entries::new();
     for (key, value) in map.entries().iter() {
-        env.gauge.bytes(key.len())?;
-        if names.contains(key) == listed {
-            kept.insert(key.clone(), value.clone());
+        env.gauge.charge_bytes(key.len())?;
+        if names.contains(key) == keep_listed {
+            selected.insert(key.clone(), value.clone());
         }
     }
-    Ok(env.map(kept)?.into())
+    Ok(env.new_map(selected)?.into())
 }
 
 /// Looks up nested keys. Arguments: the keys from the outside in, the default if one is missing, the dict.
@@ -107,18 +110,18 @@ fn dig(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if keys.iter().any(|key| !matches!(key, Value::Text(_))) {
         return Err(Fault::failed("the keys of dig must be strings"));
     }
-    let mut here = dict.clone();
+    let mut current = dict.clone();
     for key in keys {
-        let (Value::Map(map), Value::Text(key)) = (&here, key) else {
-            return Err(Fault::failed("dig found something that is not a dict"));
+        let (Value::Map(map), Value::Text(key)) = (&current, key) else {
+            return Err(Fault::failed("dig found a value that is not a dict"));
         };
         if map.kind != MapKind::Any {
-            return Err(Fault::failed("dig found something that is not a dict"));
+            return Err(Fault::failed("dig found a value that is not a dict"));
         }
         let Some(next) = map.get(key) else {
             return Ok(default.clone());
         };
-        here = next;
+        current = next;
     }
-    Ok(here)
+    Ok(current)
 }

@@ -16,16 +16,16 @@ pub(super) static TABLE: &[Function] = &[
         Ok(base64::encode(&args.text(0)).into_bytes().into())
     }),
     Function::new("b64dec", &[Type::Text], |_, args| {
-        Ok(decoded(decode64(&args.text(0)), "base64"))
+        Ok(bytes_or_message(decode64(&args.text(0)), "base64"))
     }),
     Function::new("b32enc", &[Type::Text], |_, args| {
         Ok(encode32(&args.text(0)).into())
     }),
     Function::new("b32dec", &[Type::Text], |_, args| {
-        Ok(decoded(decode32(&args.text(0)), "base32"))
+        Ok(bytes_or_message(decode32(&args.text(0)), "base32"))
     }),
     Function::new("toJson", &[Type::Any], |env, args| {
-        silent(env, args, |env, value| json::compact(env, value, true))
+        empty_on_failure(env, args, |env, value| json::compact(env, value, true))
     }),
     Function::new("mustToJson", &[Type::Any], |env, args| {
         Ok(json::compact(env, &args.value(0), true)?.into())
@@ -37,7 +37,7 @@ pub(super) static TABLE: &[Function] = &[
         Ok(json::compact(env, &args.value(0), false)?.into())
     }),
     Function::new("toPrettyJson", &[Type::Any], |env, args| {
-        silent(env, args, json::pretty)
+        empty_on_failure(env, args, json::pretty)
     }),
     Function::new("mustToPrettyJson", &[Type::Any], |env, args| {
         Ok(json::pretty(env, &args.value(0))?.into())
@@ -47,7 +47,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
     Function::new("mustFromJson", &[Type::Text], |env, args| {
         let parsed = json::parse(env, &args.text(0))?;
-        if parsed.whole {
+        if parsed.is_complete {
             Ok(parsed.value)
         } else {
             Err(Fault::failed("the text is not JSON"))
@@ -68,29 +68,29 @@ pub(super) static TABLE: &[Function] = &[
         let constraint = semver::Constraint::parse(&args.text(0))
             .ok_or(Fault::failed("not a version constraint"))?;
         let version = version(env, &args.text(1))?;
-        Ok(Value::Bool(constraint.admits(&version)))
+        Ok(Value::Bool(constraint.is_met_by(&version)))
     }),
 ];
 
-const NO_VERSION: Fault = Fault {
+const INVALID_VERSION: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
     reason: "not a semantic version",
 };
 
 fn version(env: &mut Environment<'_>, text: &[u8]) -> Result<semver::Version, Fault> {
-    env.gauge.steps(text.len() / 4)?; // a regular expression with groups scans the text
-    semver::Version::parse(text).ok_or(NO_VERSION)
+    env.gauge.charge_steps(text.len() / 4)?; // a regular expression with groups scans the text
+    semver::Version::parse(text).ok_or(INVALID_VERSION)
 }
 
 /// Charges for parsing a constraint: each version range is rewritten in a copy of the whole text.
 fn charge_constraint(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
     let len = text.len();
     env.gauge
-        .steps(len.saturating_add(len.saturating_mul(len) / 1024))
+        .charge_steps(len.saturating_add(len.saturating_mul(len) / 1024))
 }
 
 /// Turns an encoding failure into an empty text; an exhausted budget stays an error.
-fn silent(
+fn empty_on_failure(
     env: &mut Environment<'_>,
     args: &Args<'_>,
     encode: fn(&mut Environment<'_>, &Value) -> Result<Text, Fault>,
@@ -104,7 +104,7 @@ fn silent(
 }
 
 /// Returns the decoded bytes, or Go's error message in their place: sprig returns the error as the result.
-fn decoded(result: Result<Vec<u8>, usize>, name: &str) -> Value {
+fn bytes_or_message(result: Result<Vec<u8>, usize>, name: &str) -> Value {
     match result {
         Ok(bytes) => bytes.into(),
         Err(at) => Value::text(format!("illegal {name} data at input byte {at}")),
@@ -129,16 +129,21 @@ fn encode32(bytes: &[u8]) -> Vec<u8> {
         let bits = (0..5).fold(0_u64, |all, at| {
             all << 8 | u64::from(group.get(at).copied().unwrap_or(0))
         });
-        let used = (group.len() * 8).div_ceil(5);
+        let digit_count = (group.len() * 8).div_ceil(5);
         for at in 0..8 {
             let code = usize::from((bits >> (35 - 5 * at)).to_le_bytes()[0] & 31);
-            text.push(if at < used { ALPHABET32[code] } else { b'=' });
+            text.push(if at < digit_count {
+                ALPHABET32[code]
+            } else {
+                b'='
+            });
         }
     }
     text
 }
 
-/// Decodes base32; skips line breaks, and is as lenient as Go about what follows the padding.
+/// Decodes base32. Skips line breaks, and is as lenient as Go about text after the padding. An error is the offset at
+/// which Go's decoder gives up.
 fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
     let text: Vec<u8> = text
         .iter()
@@ -146,45 +151,46 @@ fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
         .filter(|&byte| !is_line_break(byte))
         .collect();
     let mut bytes = Vec::with_capacity(text.len() / 8 * 5);
-    let mut at = 0;
-    while at < text.len() {
-        let (mut bits, mut used) = (0_u64, 0);
-        let start = at;
-        while used < 8 {
-            let byte = *text.get(at).ok_or(start)?;
-            at += 1;
-            if byte == b'=' && used >= 2 && text.len() - at < 8 {
-                padding32(&text, at, used)?;
+    let mut offset = 0;
+    while offset < text.len() {
+        let (mut bits, mut digit_count) = (0_u64, 0);
+        let start = offset;
+        while digit_count < 8 {
+            let byte = *text.get(offset).ok_or(start)?;
+            offset += 1;
+            if byte == b'=' && digit_count >= 2 && text.len() - offset < 8 {
+                padding32(&text, offset, digit_count)?;
                 break;
             }
             let code = ALPHABET32
                 .iter()
-                .position(|&known| known == byte)
-                .ok_or(at - 1)?;
+                .position(|&digit| digit == byte)
+                .ok_or(offset - 1)?;
             bits = bits << 5 | code as u64;
-            used += 1;
+            digit_count += 1;
         }
-        let whole = used * 5 / 8;
-        bytes.extend_from_slice(&(bits << (5 * (8 - used))).to_be_bytes()[3..3 + whole]);
-        if used < 8 {
+        let byte_count = digit_count * 5 / 8;
+        bytes
+            .extend_from_slice(&(bits << (5 * (8 - digit_count))).to_be_bytes()[3..3 + byte_count]);
+        if digit_count < 8 {
             break;
         }
     }
     Ok(bytes)
 }
 
-/// Checks that the padding from the sign before `at` fills the group; three lengths carry no whole further
-/// byte.
-fn padding32(text: &[u8], at: usize, used: usize) -> Result<(), usize> {
-    if text.len() - at + used < 7 {
+/// Checks that the padding, which begins one byte before `at`, fills the group, and that a group of `digit_count`
+/// digits encodes whole bytes.
+fn padding32(text: &[u8], at: usize, digit_count: usize) -> Result<(), usize> {
+    if text.len() - at + digit_count < 7 {
         return Err(text.len());
     }
-    for more in 0..7 - used {
+    for more in 0..7 - digit_count {
         if text.get(at + more).is_some_and(|&byte| byte != b'=') {
             return Err((at + more) - 1);
         }
     }
-    if matches!(used, 1 | 3 | 6) {
+    if matches!(digit_count, 1 | 3 | 6) {
         Err(at - 1)
     } else {
         Ok(())

@@ -6,7 +6,7 @@ use crate::value::{Int, Pointer, Value};
 
 /// Kinds of values; `eq` and `lt` compare only values of the same kind.
 #[derive(PartialEq, Eq)]
-enum Basic {
+enum BasicKind {
     Bool,
     Complex,
     Int,
@@ -15,14 +15,14 @@ enum Basic {
     Other,
 }
 
-fn basic(value: &Value) -> Basic {
+fn basic_kind(value: &Value) -> BasicKind {
     match value {
-        Value::Bool(_) => Basic::Bool,
-        Value::Complex(..) => Basic::Complex,
-        Value::Int(_) => Basic::Int,
-        Value::Float(_) => Basic::Float,
-        Value::Text(_) => Basic::Text,
-        _ => Basic::Other,
+        Value::Bool(_) => BasicKind::Bool,
+        Value::Complex(..) => BasicKind::Complex,
+        Value::Int(_) => BasicKind::Int,
+        Value::Float(_) => BasicKind::Float,
+        Value::Text(_) => BasicKind::Text,
+        _ => BasicKind::Other,
     }
 }
 
@@ -34,10 +34,10 @@ const INCOMPARABLE: Fault = Fault {
 /// Returns whether the first value equals any of the others.
 pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
     if others.is_empty() {
-        return Err(Fault::failed("something to compare with is missing"));
+        return Err(Fault::failed("a second value to compare with is missing"));
     }
     for other in others {
-        if equal_one(first, other)? {
+        if equal_pair(first, other)? {
             return Ok(true);
         }
     }
@@ -45,31 +45,31 @@ pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
 }
 
 #[allow(clippy::float_cmp, reason = "the template asks for exact equality")]
-fn equal_one(a: &Value, b: &Value) -> Result<bool, Fault> {
+fn equal_pair(a: &Value, b: &Value) -> Result<bool, Fault> {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
-        (Value::Int(a), Value::Int(b)) => Ok(a.wide() == b.wide()),
+        (Value::Int(a), Value::Int(b)) => Ok(a.to_i128() == b.to_i128()),
         (Value::Float(a), Value::Float(b)) => Ok(a == b),
         (Value::Complex(ar, ai), Value::Complex(br, bi)) => Ok(ar == br && ai == bi),
         (Value::Text(a), Value::Text(b)) => Ok(a == b),
-        _ if basic(a) != basic(b) => {
+        _ if basic_kind(a) != basic_kind(b) => {
             if a.is_nil() || b.is_nil() {
                 Ok(false)
             } else {
                 Err(INCOMPARABLE)
             }
         }
-        _ => equal_other(a, b),
+        _ => equal_other_types(a, b),
     }
 }
 
-/// Compares two values that are neither numbers nor texts.
-fn equal_other(a: &Value, b: &Value) -> Result<bool, Fault> {
+/// Compares two values that are neither booleans, numbers nor texts.
+fn equal_other_types(a: &Value, b: &Value) -> Result<bool, Fault> {
     if !a.is_nil() && !b.is_nil() && a.kind_name() != b.kind_name() {
         return Err(INCOMPARABLE);
     }
-    if holds_nil(a) || holds_nil(b) {
-        return Ok(holds_nil(a) == holds_nil(b));
+    if is_nil_in_go(a) || is_nil_in_go(b) {
+        return Ok(is_nil_in_go(a) == is_nil_in_go(b));
     }
     match (a, b) {
         (Value::Time(a), Value::Time(b)) => Ok(a == b),
@@ -83,7 +83,7 @@ fn equal_other(a: &Value, b: &Value) -> Result<bool, Fault> {
     }
 }
 
-fn holds_nil(value: &Value) -> bool {
+fn is_nil_in_go(value: &Value) -> bool {
     match value {
         Value::Missing | Value::Nil => true,
         Value::List(list) => list.nil,
@@ -94,7 +94,7 @@ fn holds_nil(value: &Value) -> bool {
 
 pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Fault> {
     match (a, b) {
-        (Value::Int(a), Value::Int(b)) => Ok(a.wide() < b.wide()),
+        (Value::Int(a), Value::Int(b)) => Ok(a.to_i128() < b.to_i128()),
         (Value::Float(a), Value::Float(b)) => Ok(a < b),
         (Value::Text(a), Value::Text(b)) => Ok(a < b),
         _ => Err(INCOMPARABLE),
@@ -103,19 +103,19 @@ pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Fault> {
 
 /// Returns whether type and content are the same at all levels.
 pub(crate) fn deep_equal(a: &Value, b: &Value, gauge: &mut Gauge) -> Result<bool, Fault> {
-    deep(a, b, gauge, 0)
+    deep_equal_at(a, b, gauge, 0)
 }
 
 #[allow(clippy::float_cmp, reason = "Go compares exactly")]
-fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, Fault> {
-    gauge.steps(a.cost().min(b.cost()))?;
+fn deep_equal_at(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, Fault> {
+    gauge.charge_steps(a.cost().min(b.cost()))?;
     if depth > 100 {
         return Err(Fault::limit(Limit::Depth));
     }
     Ok(match (a, b) {
         (Value::Missing | Value::Nil, Value::Missing | Value::Nil) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
-        (Value::Int(a), Value::Int(b)) => same_int(*a, *b),
+        (Value::Int(a), Value::Int(b)) => is_same_int(*a, *b),
         (Value::Float(a), Value::Float(b)) => a == b,
         (Value::Complex(ar, ai), Value::Complex(br, bi)) => ar == br && ai == bi,
         (Value::Text(a), Value::Text(b)) => a == b,
@@ -126,11 +126,11 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
             if a.kind != b.kind || a.nil != b.nil || a.len() != b.len() {
                 return Ok(false);
             }
-            if a.same(b) {
+            if a.ptr_eq(b) {
                 return Ok(true);
             }
             for (a, b) in a.view().iter().zip(&*b.view()) {
-                if !deep(a, b, gauge, depth + 1)? {
+                if !deep_equal_at(a, b, gauge, depth + 1)? {
                     return Ok(false);
                 }
             }
@@ -140,13 +140,13 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
             if a.kind != b.kind || a.nil != b.nil || a.len() != b.len() {
                 return Ok(false);
             }
-            if a.same(b) {
+            if a.ptr_eq(b) {
                 return Ok(true);
             }
             for (key, a) in a.entries().iter() {
-                gauge.bytes(key.len())?;
+                gauge.charge_bytes(key.len())?;
                 match b.get(key) {
-                    Some(b) if deep(a, &b, gauge, depth + 1)? => {}
+                    Some(b) if deep_equal_at(a, &b, gauge, depth + 1)? => {}
                     _ => return Ok(false),
                 }
             }
@@ -156,6 +156,6 @@ fn deep(a: &Value, b: &Value, gauge: &mut Gauge, depth: usize) -> Result<bool, F
     })
 }
 
-fn same_int(a: Int, b: Int) -> bool {
+fn is_same_int(a: Int, b: Int) -> bool {
     a == b
 }

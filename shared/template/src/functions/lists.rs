@@ -7,8 +7,8 @@ use crate::error::Fault;
 use crate::value::{List, ListKind, Value};
 
 pub(super) static TABLE: &[Function] = &[
-    Function::new("list", &[], |_, args| any(args.rest(0).to_vec())).rest(Type::Any),
-    Function::new("tuple", &[], |_, args| any(args.rest(0).to_vec())).rest(Type::Any),
+    Function::new("list", &[], |_, args| new_list(args.rest(0).to_vec())).rest(Type::Any),
+    Function::new("tuple", &[], |_, args| new_list(args.rest(0).to_vec())).rest(Type::Any),
     Function::new("append", &[Type::Any, Type::Any], push),
     Function::new("push", &[Type::Any, Type::Any], push),
     Function::new("mustAppend", &[Type::Any, Type::Any], push),
@@ -44,7 +44,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("mustChunk", &[Type::Int, Type::Any], chunk),
 ];
 
-fn any(items: Vec<Value>) -> Outcome {
+fn new_list(items: Vec<Value>) -> Outcome {
     Ok(List::new(ListKind::Any, items)?.into())
 }
 
@@ -62,13 +62,13 @@ fn list(args: &Args<'_>) -> Result<List, Fault> {
 fn push(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut items = list(args)?.items();
     items.push(args.value(1));
-    any(items)
+    new_list(items)
 }
 
 fn prepend(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut items = list(args)?.items();
     items.insert(0, args.value(1));
-    any(items)
+    new_list(items)
 }
 
 fn last(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -82,14 +82,14 @@ fn last(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 
 fn rest(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     match list(args)?.items().split_first() {
-        Some((_, rest)) => any(rest.to_vec()),
+        Some((_, rest)) => new_list(rest.to_vec()),
         None => Ok(List::nil(ListKind::Any).into()),
     }
 }
 
 fn initial(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     match list(args)?.items().split_last() {
-        Some((_, initial)) => any(initial.to_vec()),
+        Some((_, initial)) => new_list(initial.to_vec()),
         None => Ok(List::nil(ListKind::Any).into()),
     }
 }
@@ -97,12 +97,12 @@ fn initial(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 fn reverse(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut items = list(args)?.items();
     items.reverse();
-    any(items)
+    new_list(items)
 }
 
-fn contains(env: &mut Environment<'_>, items: &[Value], wanted: &Value) -> Result<bool, Fault> {
+fn contains(env: &mut Environment<'_>, items: &[Value], value: &Value) -> Result<bool, Fault> {
     for item in items {
-        if deep_equal(wanted, item, &mut env.gauge)? {
+        if deep_equal(value, item, &mut env.gauge)? {
             return Ok(true);
         }
     }
@@ -110,23 +110,23 @@ fn contains(env: &mut Environment<'_>, items: &[Value], wanted: &Value) -> Resul
 }
 
 fn uniq(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let mut kept = Vec::new();
+    let mut result = Vec::new();
     for item in list(args)?.items() {
-        if !contains(env, &kept, &item)? {
-            kept.push(item);
+        if !contains(env, &result, &item)? {
+            result.push(item);
         }
     }
-    any(kept)
+    new_list(result)
 }
 
 fn without(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let mut kept = Vec::new();
+    let mut result = Vec::new();
     for item in list(args)?.items() {
         if !contains(env, args.rest(1), &item)? {
-            kept.push(item);
+            result.push(item);
         }
     }
-    any(kept)
+    new_list(result)
 }
 
 fn has(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -138,13 +138,13 @@ fn has(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn compact(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let mut kept = Vec::new();
+    let mut result = Vec::new();
     for item in list(args)?.items() {
-        if !defaults::empty(&item)? {
-            kept.push(item);
+        if !defaults::is_empty(&item)? {
+            result.push(item);
         }
     }
-    any(kept)
+    new_list(result)
 }
 
 /// Returns the items between two positions in a list of the same kind. An empty list gives nil.
@@ -153,29 +153,29 @@ fn slice(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if list.len() == 0 {
         return Ok(Value::Nil);
     }
-    let place = |at: usize, default: usize| match args.rest(1).get(at) {
+    let bound = |at: usize, default: usize| match args.rest(1).get(at) {
         Some(value) => usize::try_from(to_int(value)).ok(),
         None => Some(default),
     };
-    let part = place(0, 0)
-        .zip(place(1, list.len()))
+    let part = bound(0, 0)
+        .zip(bound(1, list.len()))
         .and_then(|(start, end)| list.part(start, end));
     Ok(part
-        .ok_or(Fault::failed("a start or end outside of the list"))?
+        .ok_or(Fault::failed("the start or end is outside of the list"))?
         .into())
 }
 
 fn concat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let mut all = Vec::new();
+    let mut joined = Vec::new();
     for list in args.rest(0) {
         let items = as_list(list)?.items();
-        env.gauge.memory(32 * items.len())?;
-        all.extend(items);
+        env.gauge.charge_memory(32 * items.len())?;
+        joined.extend(items);
     }
-    if all.is_empty() {
+    if joined.is_empty() {
         Ok(List::nil(ListKind::Any).into())
     } else {
-        any(all)
+        new_list(joined)
     }
 }
 
@@ -184,21 +184,21 @@ fn chunk(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let items = as_list(&args.value(1))?.items();
     let size = usize::try_from(args.int(0).unsigned_abs()).unwrap_or(usize::MAX);
     if args.int(0) <= 0 {
-        return chunk_backwards(items, if args.int(0) == 0 { 0 } else { size });
+        return chunk_with_invalid_size(items, if args.int(0) == 0 { 0 } else { size });
     }
     let mut chunks = Vec::new();
     for part in items.chunks(size) {
-        env.gauge.memory(64 + 32 * part.len())?;
-        chunks.push(any(part.to_vec())?);
+        env.gauge.charge_memory(64 + 32 * part.len())?;
+        chunks.push(new_list(part.to_vec())?);
     }
     Ok(List::new(ListKind::Lists, chunks)?.into())
 }
 
 /// Reproduces sprig's arithmetic for a size that is not positive: usually a failure, but no chunks for a list
 /// that is about as long, and a list of one item unchanged.
-fn chunk_backwards(items: Vec<Value>, size: usize) -> Outcome {
+fn chunk_with_invalid_size(items: Vec<Value>, size: usize) -> Outcome {
     let chunks = match items.len() {
-        1 if size >= 2 => vec![any(items)?],
+        1 if size >= 2 => vec![new_list(items)?],
         2.. if size > 0 && items.len() - 1 <= size => Vec::new(),
         _ => return Err(Fault::failed("the size of a chunk must be positive")),
     };

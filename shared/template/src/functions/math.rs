@@ -49,36 +49,36 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Any),
     Function::new("maxf", &[Type::Any], |_, args| {
-        Ok(fold_floats(args, larger))
+        Ok(fold_floats(args, max_float))
     })
     .rest(Type::Any),
     Function::new("minf", &[Type::Any], |_, args| {
-        Ok(fold_floats(args, smaller))
+        Ok(fold_floats(args, min_float))
     })
     .rest(Type::Any),
     Function::new("addf", &[], |env, args| {
-        decimals(env, 0.0, args.rest(0), |a, b| Ok(a.add(b)))
+        fold_decimals(env, 0.0, args.rest(0), |a, b| Ok(a.add(b)))
     })
     .rest(Type::Any),
     Function::new("add1f", &[Type::Any], |env, args| {
-        decimals(env, to_float(&args.value(0)), &[Value::int(1)], |a, b| {
+        fold_decimals(env, to_float(&args.value(0)), &[Value::int(1)], |a, b| {
             Ok(a.add(b))
         })
     }),
     Function::new("subf", &[Type::Any], |env, args| {
-        decimals(env, to_float(&args.value(0)), args.rest(1), |a, b| {
+        fold_decimals(env, to_float(&args.value(0)), args.rest(1), |a, b| {
             Ok(a.sub(b))
         })
     })
     .rest(Type::Any),
     Function::new("mulf", &[Type::Any], |env, args| {
-        decimals(env, to_float(&args.value(0)), args.rest(1), |a, b| {
+        fold_decimals(env, to_float(&args.value(0)), args.rest(1), |a, b| {
             Ok(a.mul(b))
         })
     })
     .rest(Type::Any),
     Function::new("divf", &[Type::Any], |env, args| {
-        decimals(env, to_float(&args.value(0)), args.rest(1), Decimal::div)
+        fold_decimals(env, to_float(&args.value(0)), args.rest(1), Decimal::div)
     })
     .rest(Type::Any),
     Function::new("floor", &[Type::Any], |_, args| {
@@ -121,7 +121,7 @@ fn fold_floats(args: &Args<'_>, join: fn(f64, f64) -> f64) -> Value {
 }
 
 /// Reproduces math.Max: infinity first, then NaN, and +0 above -0.
-fn larger(a: f64, b: f64) -> f64 {
+fn max_float(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         f64::INFINITY
     } else if a.is_nan() || b.is_nan() {
@@ -133,11 +133,11 @@ fn larger(a: f64, b: f64) -> f64 {
     }
 }
 
-fn smaller(a: f64, b: f64) -> f64 {
-    -larger(-a, -b)
+fn min_float(a: f64, b: f64) -> f64 {
+    -max_float(-a, -b)
 }
 
-fn decimals(
+fn fold_decimals(
     env: &mut Environment<'_>,
     first: f64,
     others: &[Value],
@@ -146,14 +146,14 @@ fn decimals(
     let mut result = Decimal::from_float(first)?;
     for other in others {
         result = join(&result, &Decimal::from_float(to_float(other))?)?;
-        env.gauge.steps(result.cost())?;
+        env.gauge.charge_steps(result.cost())?;
     }
     Ok(Value::Float(result.to_float()))
 }
 
-/// Rounds at a decimal place; the caller may set the fraction at which to round up.
+/// Rounds at a decimal place. Rounds up from a fraction of 0.5, or of the third argument.
 fn round(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let up_from = if args.0.len() > 2 { args.float(2) } else { 0.5 };
+    let round_up_from = if args.0.len() > 2 { args.float(2) } else { 0.5 };
     let power = power_of_ten(args.int(1));
     let shifted = power * to_float(&args.value(0));
     let fraction = if shifted.is_finite() {
@@ -161,7 +161,7 @@ fn round(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     } else {
         f64::NAN
     };
-    let whole = if fraction >= up_from {
+    let whole = if fraction >= round_up_from {
         shifted.ceil()
     } else {
         shifted.floor()
@@ -213,13 +213,13 @@ fn numbers(env: &mut Environment<'_>, start: i64, end: i64, step: i64) -> Result
     }
     let distance = (i128::from(end) - i128::from(start)).unsigned_abs();
     let count = distance.div_ceil(u128::from(step.unsigned_abs()));
-    env.gauge.memory(
+    env.gauge.charge_memory(
         usize::try_from(count)
             .unwrap_or(usize::MAX)
             .saturating_mul(32),
     )?;
     env.gauge
-        .steps(usize::try_from(count).unwrap_or(usize::MAX))?;
+        .charge_steps(usize::try_from(count).unwrap_or(usize::MAX))?;
     let mut next = start;
     for _ in 0..count {
         numbers.push(next);

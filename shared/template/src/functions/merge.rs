@@ -8,42 +8,42 @@ use crate::value::{Entries, Map, MapKind, Pointer, Value};
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("merge", &[Type::Dict], |env, args| {
-        lenient(env, args, false)
+        merge_leniently(env, args, false)
     })
     .rest(Type::Dict),
     Function::new("mergeOverwrite", &[Type::Dict], |env, args| {
-        lenient(env, args, true)
+        merge_leniently(env, args, true)
     })
     .rest(Type::Dict),
     Function::new("mustMerge", &[Type::Dict], |env, args| {
-        all(env, args, false)
+        merge_all(env, args, false)
     })
     .rest(Type::Dict),
     Function::new("mustMergeOverwrite", &[Type::Dict], |env, args| {
-        all(env, args, true)
+        merge_all(env, args, true)
     })
     .rest(Type::Dict),
 ];
 
-/// The only failure that the library reports as an error; `merge` and `mergeOverwrite` ignore it.
+/// The only failure that mergo returns as an error. `merge` and `mergeOverwrite` return an empty text instead.
 const DIFFERENT_TYPES: Fault = Fault {
     kind: ErrorKind::Failed,
     reason: "a dict or time cannot be merged into a version",
 };
 
-fn lenient(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
-    match all(env, args, overwrite) {
+fn merge_leniently(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
+    match merge_all(env, args, overwrite) {
         Err(DIFFERENT_TYPES) => Ok(Value::text("")),
         outcome => outcome,
     }
 }
 
-fn all(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
+fn merge_all(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {
     let mut target = args.map(0);
     for source in args.rest(1) {
         if let Value::Map(source) = source {
             if target.nil && !source.nil {
-                target = env.map(Entries::new())?;
+                target = env.new_map(Entries::new())?;
             }
             merge(env, &target, source, overwrite, 0)?;
         }
@@ -66,20 +66,20 @@ fn merge(
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    let inner = Inner {
+    let level = Level {
         overwrite,
         depth,
         from: source.kind,
     };
     for (key, new) in entries {
-        env.gauge.bytes(key.len())?;
-        merge_entry(env, target, key, new, &inner)?;
+        env.gauge.charge_bytes(key.len())?;
+        merge_entry(env, target, key, new, &level)?;
     }
     Ok(())
 }
 
 /// How to merge one level.
-struct Inner {
+struct Level {
     overwrite: bool,
     depth: usize,
     /// The type of the map that is merged in.
@@ -91,14 +91,14 @@ fn merge_entry(
     target: &Map,
     key: Text,
     new: Value,
-    inner: &Inner,
+    level: &Level,
 ) -> Result<(), Fault> {
-    let overwrite = inner.overwrite;
+    let overwrite = level.overwrite;
     let old = target.get(&key);
     let old_is_empty = old.as_ref().is_none_or(|old| !old.truth());
     if new.is_nil() {
         if overwrite {
-            put(env, target, key, new, inner.from)?;
+            put(env, target, key, new, level.from)?;
         }
         return Ok(());
     }
@@ -111,28 +111,28 @@ fn merge_entry(
             return Err(Fault::failed("a dict cannot be merged into a certificate"));
         }
         (Value::Map(new), Some(Value::Map(old))) => {
-            into_map(env, old, new, inner)?;
+            merge_maps(env, old, new, level)?;
             if !old_is_empty {
                 return Ok(());
             }
         }
-        // The library copies a list if the target had none, and otherwise, by a quirk of non-empty targets,
-        // keeps the old one.
+        // mergo copies a list if the target has none, and otherwise, by a quirk of non-empty targets, keeps the old
+        // one.
         (Value::List(_), _) if !old_is_empty && !overwrite => return Ok(()),
         _ => {}
     }
     if overwrite || old_is_empty {
-        put(env, target, key, new, inner.from)?;
+        put(env, target, key, new, level.from)?;
     }
     Ok(())
 }
 
-/// Merges one inner map into another.
-fn into_map(env: &mut Environment<'_>, old: &Map, new: &Map, inner: &Inner) -> Result<(), Fault> {
+/// Merges one inner map into another. A nil map stays nil.
+fn merge_maps(env: &mut Environment<'_>, old: &Map, new: &Map, level: &Level) -> Result<(), Fault> {
     if old.nil {
         return Ok(());
     }
-    merge(env, old, new, inner.overwrite, inner.depth + 1)
+    merge(env, old, new, level.overwrite, level.depth + 1)
 }
 
 /// Writes an entry. A map of strings accepts nothing from a dict, not even a string.
@@ -148,7 +148,7 @@ fn put(
             "a dict cannot be merged into a map of strings",
         ));
     }
-    env.gauge.memory(64 + key.len())?;
+    env.gauge.charge_memory(64 + key.len())?;
     target.set(key, value);
     Ok(())
 }

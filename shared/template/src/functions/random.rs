@@ -29,16 +29,17 @@ pub(super) static TABLE: &[Function] = &[
     })
     .non_deterministic(),
     Function::new("randBytes", &[Type::Int], |env, args| {
-        let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
-        env.gauge.memory(count)?;
+        let count =
+            usize::try_from(args.int(0)).map_err(|_| Fault::failed("the count is negative"))?;
+        env.gauge.charge_memory(count)?;
         let mut bytes = vec![0; count];
         env.rng.fill_bytes(&mut bytes);
         Ok(Value::text(base64::encode(&bytes)))
     })
     .non_deterministic(),
     Function::new("randInt", &[Type::Int, Type::Int], |env, args| {
-        let (min, beyond) = (args.int(0), args.int(1));
-        let span = beyond.wrapping_sub(min);
+        let (min, end) = (args.int(0), args.int(1));
+        let span = end.wrapping_sub(min);
         if span <= 0 {
             return Err(Fault::failed(
                 "the second number must be larger than the first",
@@ -60,7 +61,7 @@ pub(super) static TABLE: &[Function] = &[
 fn random_ascii(env: &mut Environment<'_>, args: &Args<'_>, fits: fn(&u8) -> bool) -> Outcome {
     let set: Vec<u8> = (0..128_u8).filter(fits).collect();
     let count = usize::try_from(args.int(0)).unwrap_or(0);
-    env.gauge.memory(count)?;
+    env.gauge.charge_memory(count)?;
     let text: Vec<u8> = (0..count)
         .map(|_| set[env.rng.random_range(0..set.len())])
         .collect();

@@ -64,31 +64,32 @@ pub(super) static TABLE: &[Function] = &[
 
 fn matches(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
-    let found = pattern.is_match(&args.text(1), &mut env.gauge)?;
-    Ok(Value::Bool(found))
+    let is_match = pattern.is_match(&args.text(1), &mut env.gauge)?;
+    Ok(Value::Bool(is_match))
 }
 
 fn find(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let text = args.text(1);
-    let found = pattern
+    let first = pattern
         .find_all(&text, 1, &mut env.gauge)?
         .first()
         .map(|&(start, end)| Value::from(&text[start..end]));
-    Ok(found.unwrap_or(Value::text("")))
+    Ok(first.unwrap_or(Value::text("")))
 }
 
 fn find_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let text = args.text(1);
     let limit = usize::try_from(args.int(2)).unwrap_or(usize::MAX);
-    let found = pattern.find_all(&text, limit, &mut env.gauge)?;
-    env.gauge.memory(text.len() + 64 * found.len())?;
-    if found.is_empty() {
+    let found_matches = pattern.find_all(&text, limit, &mut env.gauge)?;
+    env.gauge
+        .charge_memory(text.len() + 64 * found_matches.len())?;
+    if found_matches.is_empty() {
         return Ok(List::nil(ListKind::Text).into());
     }
     Ok(List::texts(
-        found
+        found_matches
             .into_iter()
             .map(|(start, end)| Text::from(&text[start..end])),
     )
@@ -107,11 +108,12 @@ fn split(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     if text.is_empty() && !source.is_empty() {
         return Ok(List::texts([Text::empty()]).into());
     }
-    let found = pattern.find_all(&text, limit, &mut env.gauge)?;
-    env.gauge.memory(text.len() + 64 * found.len())?;
+    let found_matches = pattern.find_all(&text, limit, &mut env.gauge)?;
+    env.gauge
+        .charge_memory(text.len() + 64 * found_matches.len())?;
     let mut parts = Vec::new();
     let (mut start, mut end) = (0, 0);
-    for (from, to) in found {
+    for (from, to) in found_matches {
         if parts.len() == limit - 1 {
             break;
         }
@@ -134,17 +136,17 @@ fn replace_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         return replace_literally(env, args);
     }
     let mut out = env.writer();
-    let mut done = 0;
-    pattern.each(&text, &mut env.gauge, |groups, gauge| {
-        gauge.steps(1 + groups.len() + new.len() / 4)?;
+    let mut last_end = 0;
+    pattern.for_each_match(&text, &mut env.gauge, |groups, gauge| {
+        gauge.charge_steps(1 + groups.len() + new.len() / 4)?;
         if let Some(&Some((start, end))) = groups.first() {
-            out.push(&text[done..start])?;
+            out.push(&text[last_end..start])?;
             expand(&mut out, &pattern, &new, &text, groups)?;
-            done = end;
+            last_end = end;
         }
         Ok(())
     })?;
-    out.push(&text[done..])?;
+    out.push(&text[last_end..])?;
     Ok(out.finish().into())
 }
 
@@ -152,13 +154,13 @@ fn replace_literally(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let pattern = env.pattern(&args.text(0))?;
     let (text, new) = (args.text(1), args.text(2));
     let mut out = env.writer();
-    let mut done = 0;
+    let mut last_end = 0;
     for (start, end) in pattern.find_all(&text, usize::MAX, &mut env.gauge)? {
-        out.push(&text[done..start])?;
+        out.push(&text[last_end..start])?;
         out.push(&new)?;
-        done = end;
+        last_end = end;
     }
-    out.push(&text[done..])?;
+    out.push(&text[last_end..])?;
     Ok(out.finish().into())
 }
 
@@ -195,7 +197,7 @@ fn expand(
     out.push(rest)
 }
 
-/// Parses a number of up to nine digits without leading zeros; anything else refers to no group.
+/// Parses the number of a group; `None` if it has leading zeros or is too large.
 fn number(digits: &str) -> Option<usize> {
     if digits.len() > 1 && digits.starts_with('0') {
         None
@@ -204,12 +206,13 @@ fn number(digits: &str) -> Option<usize> {
     }
 }
 
-/// Returns the longest name, with or without braces, and the rest.
+/// Parses the reference to a group after a dollar, with or without braces: returns the name and the rest. `None` if
+/// there is no reference.
 fn reference(text: &[u8]) -> Option<(&str, &[u8])> {
     let braced = text.first() == Some(&b'{');
     let body = if braced { &text[1..] } else { text };
     let mut len = 0;
-    for (at, char, width) in crate::runes::indexed(body) {
+    for (at, char, width) in crate::runes::char_indices(body) {
         if char != '_' && !crate::runes::is_letter(char) && !crate::runes::is_digit(char) {
             break;
         }

@@ -25,11 +25,10 @@ pub(super) static TABLE: &[Function] = &[
     .slow(cost::SCRYPT),
 ];
 
-/// Go's default cost.
+/// The cost of bcrypt; Go's default.
 const COST: u32 = 10;
 
-/// Hashes a password. Refuses longer passwords than bcrypt can hash; Go returns an error that becomes the
-/// result.
+/// Hashes a password. For a password that is too long for bcrypt, the result is Go's error message, as in sprig.
 fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
     if password.len() > 72 {
         return Ok(
@@ -37,7 +36,7 @@ fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
                 .to_owned(),
         );
     }
-    env.gauge.hash(cost::BCRYPT)?;
+    env.gauge.charge_hash(cost::BCRYPT)?;
     let mut salt = [0; 16];
     env.rng.fill_bytes(&mut salt);
     let hash =
@@ -56,7 +55,7 @@ fn htpasswd(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Returns the character patterns of a password type in the Master Password algorithm.
-fn shapes(kind: &[u8]) -> Option<&'static [&'static str]> {
+fn patterns(kind: &[u8]) -> Option<&'static [&'static str]> {
     Some(match kind {
         b"maximum" => &["anoxxxxxxxxxxxxxxxxx", "axxxxxxxxxxxxxxxxxno"],
         b"long" => &[
@@ -105,32 +104,33 @@ fn characters(class: char) -> &'static str {
 
 const SEED: &[u8] = b"com.lyndir.masterpassword";
 
-/// Master Password: scrypt over the user, HMAC over the site, then characters of a pattern.
+/// `derivePassword`: derives a password with the Master Password algorithm: scrypt over the user, HMAC over the site,
+/// then characters of a pattern.
 fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (kind, password, user, site) = (args.text(1), args.text(2), args.text(3), args.text(4));
-    let Some(shapes) = shapes(&kind) else {
+    let Some(patterns) = patterns(&kind) else {
         return Ok([b"cannot find password template ", &*kind].concat().into());
     };
-    env.gauge.hash(cost::SCRYPT)?;
-    env.gauge.bytes(64 * user.len())?; // scrypt first hashes the salt for each of its 64 blocks
-    let salt = [SEED, &length(&user), &*user].concat();
+    env.gauge.charge_hash(cost::SCRYPT)?;
+    env.gauge.charge_bytes(64 * user.len())?; // scrypt first hashes the salt for each of its 64 blocks
+    let salt = [SEED, &encoded_len(&user), &*user].concat();
     let mut key = [0; 64];
     let params = scrypt::Params::new(15, 8, 2, 64).map_err(|_| Fault::failed("scrypt failed"))?;
     scrypt::scrypt(&password, &salt, &params, &mut key)
         .map_err(|_| Fault::failed("scrypt failed"))?;
     let counter = args.int(0).to_be_bytes();
-    let message = [SEED, &length(&site), &*site, &counter[4..]].concat();
+    let message = [SEED, &encoded_len(&site), &*site, &counter[4..]].concat();
     let seed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message);
     zeroize::Zeroize::zeroize(&mut key);
     let seed = seed.as_ref();
-    let shape = shapes[usize::from(seed[0]) % shapes.len()];
-    let chosen = shape.chars().zip(&seed[1..]).map(|(class, &byte)| {
+    let pattern = patterns[usize::from(seed[0]) % patterns.len()];
+    let bytes = pattern.chars().zip(&seed[1..]).map(|(class, &byte)| {
         let characters = characters(class).as_bytes();
         characters[usize::from(byte) % characters.len()]
     });
-    Ok(chosen.collect::<Vec<u8>>().into())
+    Ok(bytes.collect::<Vec<u8>>().into())
 }
 
-fn length(text: &[u8]) -> [u8; 4] {
+fn encoded_len(text: &[u8]) -> [u8; 4] {
     u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
 }

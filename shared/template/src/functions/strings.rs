@@ -14,7 +14,7 @@ use crate::value::{ListKind, Value};
 pub(super) static TABLE: &[Function] = &[
     Function::new("hello", &[], |_, _| Ok(Value::text("Hello!"))),
     Function::new("trim", &[Type::Text], |_, args| {
-        Ok(trimmed(&args.text(0), runes::is_space).into())
+        Ok(trim_matches(&args.text(0), runes::is_space).into())
     }),
     Function::new("trimAll", &[Type::Text, Type::Text], trim_all),
     Function::new("trimall", &[Type::Text, Type::Text], trim_all),
@@ -82,13 +82,13 @@ pub(super) static TABLE: &[Function] = &[
         Ok(args.value(usize::from(args.int(2) != 1)))
     }),
     Function::new("quote", &[], |env, args| {
-        quoted(env, args, |env, value, out| {
+        join_arguments(env, args, |env, value, out| {
             quote::quote(out, &to_text(env, value)?, false)
         })
     })
     .rest(Type::Any),
     Function::new("squote", &[], |env, args| {
-        quoted(env, args, |env, value, out| {
+        join_arguments(env, args, |env, value, out| {
             out.byte(b'\'')?;
             out.push(&to_text(env, value)?)?;
             out.byte(b'\'')
@@ -96,7 +96,9 @@ pub(super) static TABLE: &[Function] = &[
     })
     .rest(Type::Any),
     Function::new("cat", &[], |env, args| {
-        quoted(env, args, |env, value, out| out.push(&shown(env, value)?))
+        join_arguments(env, args, |env, value, out| {
+            out.push(&format_value(env, value)?)
+        })
     })
     .rest(Type::Any),
     Function::new("toString", &[Type::Any], |env, args| {
@@ -115,19 +117,19 @@ pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, 
             std::slice::from_ref(value),
             &mut env.gauge,
         ),
-        _ => shown(env, value),
+        _ => format_value(env, value),
     }
 }
 
-/// Formats with `%v`. Many such texts may exist at once, so each counts towards the budget.
-fn shown(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
+/// Formats a value with `%v`. Charges for the text, because many of them may exist at once.
+fn format_value(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     let text = fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)?;
-    env.gauge.memory(text.len())?;
+    env.gauge.charge_memory(text.len())?;
     Ok(text)
 }
 
 /// Writes all arguments except nil with `write`, separated by spaces.
-fn quoted(
+fn join_arguments(
     env: &mut Environment<'_>,
     args: &Args<'_>,
     write: fn(&mut Environment<'_>, &Value, &mut Writer) -> Result<(), Fault>,
@@ -142,13 +144,13 @@ fn quoted(
     Ok(out.finish().into())
 }
 
-/// Returns the offset of the first `needle`. Linear in both lengths.
+/// Returns the offset of the first `needle`. The time is linear in both lengths.
 pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     memchr::memmem::find(text, needle)
 }
 
 /// Trims matching characters at both ends.
-pub(super) fn trimmed(text: &[u8], cut: impl Fn(char) -> bool) -> &[u8] {
+pub(super) fn trim_matches(text: &[u8], cut: impl Fn(char) -> bool) -> &[u8] {
     let mut text = text;
     loop {
         let (char, width) = runes::decode(text);
@@ -174,14 +176,14 @@ impl From<&[u8]> for Value {
 
 fn trim_all(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let set: HashSet<char> = runes::chars(&args.text(0)).collect();
-    Ok(trimmed(&args.text(1), |char| set.contains(&char)).into())
+    Ok(trim_matches(&args.text(1), |char| set.contains(&char)).into())
 }
 
 fn repeat(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
-    let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
+    let count = usize::try_from(args.int(0)).map_err(|_| Fault::failed("the count is negative"))?;
     let text = args.text(1);
     let size = count.saturating_mul(text.len());
-    if size > env.gauge.value() {
+    if size > env.gauge.max_value_size() {
         return Err(Fault::limit(Limit::Value));
     }
     Ok(text.repeat(if size == 0 { 0 } else { count }).into())
@@ -193,19 +195,19 @@ pub(super) fn replace(out: &mut Writer, text: &[u8], old: &[u8], new: &[u8]) -> 
         return out.push(text);
     }
     if old.is_empty() {
-        for (at, _, width) in runes::indexed(text) {
+        for (at, _, width) in runes::char_indices(text) {
             out.push(new)?;
             out.push(&text[at..at + width])?;
         }
         return out.push(new);
     }
-    let mut done = 0;
+    let mut last_end = 0;
     for at in memchr::memmem::find_iter(text, old) {
-        out.push(&text[done..at])?;
+        out.push(&text[last_end..at])?;
         out.push(new)?;
-        done = at + old.len();
+        last_end = at + old.len();
     }
-    out.push(&text[done..])
+    out.push(&text[last_end..])
 }
 
 fn trunc(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
@@ -234,7 +236,7 @@ fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         _ => None,
     };
     part.map(Value::from)
-        .ok_or(Fault::failed("a start or end outside of the text"))
+        .ok_or(Fault::failed("the start or end is outside of the text"))
 }
 
 /// Shortens to `width` bytes with dots in place of the cut text; also cuts the front if `offset` is large
@@ -244,27 +246,32 @@ fn abbreviate(text: &[u8], offset: i64, width: i64) -> Vec<u8> {
     if len <= width {
         return text.to_vec();
     }
-    let kept = width - 3;
+    let kept_len = width - 3;
     let part = |from: i64, to: i64| {
         let from = usize::try_from(from).unwrap_or(0).min(text.len());
         let to = usize::try_from(to).unwrap_or(0).clamp(from, text.len());
         &text[from..to]
     };
     let mut offset = offset.clamp(0, len);
-    if len - offset < kept {
-        offset = len - kept;
+    if len - offset < kept_len {
+        offset = len - kept_len;
     }
     if offset <= 4 {
-        return [part(0, kept), b"..."].concat();
+        return [part(0, kept_len), b"..."].concat();
     }
-    if offset + kept < len {
-        return [b"...".as_slice(), &abbreviate(part(offset, len), 0, kept)].concat();
+    if offset + kept_len < len {
+        return [
+            b"...".as_slice(),
+            &abbreviate(part(offset, len), 0, kept_len),
+        ]
+        .concat();
     }
-    [b"...", part(len - kept, len)].concat()
+    [b"...", part(len - kept_len, len)].concat()
 }
 
 fn indent(env: &mut Environment<'_>, args: &Args<'_>, before: &str) -> Outcome {
-    let spaces = usize::try_from(args.int(0)).map_err(|_| Fault::failed("a negative count"))?;
+    let spaces =
+        usize::try_from(args.int(0)).map_err(|_| Fault::failed("the count is negative"))?;
     let mut out = env.writer();
     out.str(before)?;
     for (at, line) in args.text(1).split(|&byte| byte == b'\n').enumerate() {

@@ -52,16 +52,16 @@ pub(super) static TABLE: &[Function] = &[
     })
     .non_deterministic(),
     Function::new("dateModify", &[Type::Text, Type::Time], |_, args| {
-        Ok(modified(args).unwrap_or(args.value(1)))
+        Ok(modify_date(args).unwrap_or(args.value(1)))
     }),
     Function::new("date_modify", &[Type::Text, Type::Time], |_, args| {
-        Ok(modified(args).unwrap_or(args.value(1)))
+        Ok(modify_date(args).unwrap_or(args.value(1)))
     }),
     Function::new("mustDateModify", &[Type::Text, Type::Time], |_, args| {
-        modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
+        modify_date(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
     }),
     Function::new("must_date_modify", &[Type::Text, Type::Time], |_, args| {
-        modified(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
+        modify_date(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
     }),
     Function::new("toDate", &[Type::Text, Type::Text], |env, args| {
         charge_layout(env, &args.text(0))?;
@@ -73,7 +73,7 @@ pub(super) static TABLE: &[Function] = &[
         charge_layout(env, &args.text(0))?;
         let time = dates::parse(&args.text(0), &args.text(1));
         Ok(Value::Time(time.ok_or(Fault::failed(
-            "the text does not fit the layout of the date",
+            "the text does not match the layout of the date",
         ))?))
     }),
     Function::new("unixEpoch", &[Type::Time], |_, args| match args.value(0) {
@@ -93,7 +93,7 @@ pub(super) static TABLE: &[Function] = &[
 
 /// Returns a date argument as sprig interprets it: a time, or seconds as an int or int64; anything else means
 /// now.
-fn time_of(env: &Environment<'_>, value: &Value) -> Time {
+fn to_time(env: &Environment<'_>, value: &Value) -> Time {
     match value {
         Value::Time(time) => time.clone(),
         value => unix_time(env, value),
@@ -111,17 +111,18 @@ fn unix_time(env: &Environment<'_>, value: &Value) -> Time {
 
 fn in_zone(env: &mut Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Outcome {
     charge_layout(env, &args.text(0))?;
-    let time = time_of(env, &args.value(1)).in_zone(zone);
+    let time = to_time(env, &args.value(1)).in_zone(zone);
     Ok(time.format(&args.text(0)).into())
 }
 
-/// Charges for a layout: one byte of it can represent a part of a date that takes long to format.
+/// Charges for formatting or parsing by a layout: a single byte of a layout can stand for a part that takes long to
+/// format.
 pub(crate) fn charge_layout(env: &mut Environment<'_>, layout: &[u8]) -> Result<(), Fault> {
-    env.gauge.steps(layout.len() / 4)
+    env.gauge.charge_steps(layout.len() / 4)
 }
 
 fn html_date(env: &Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Value {
-    time_of(env, &args.value(0))
+    to_time(env, &args.value(0))
         .in_zone(zone)
         .format(b"2006-01-02")
         .into()
@@ -132,15 +133,15 @@ fn parse_duration(text: &[u8]) -> Option<i64> {
     duration::parse(std::str::from_utf8(text).ok()?)
 }
 
-fn modified(args: &Args<'_>) -> Option<Value> {
-    let by = parse_duration(&args.text(0))?;
+fn modify_date(args: &Args<'_>) -> Option<Value> {
+    let offset = parse_duration(&args.text(0))?;
     match args.value(1) {
-        Value::Time(time) => Some(Value::Time(time.add(by))),
+        Value::Time(time) => Some(Value::Time(time.add(offset))),
         _ => None,
     }
 }
 
-/// Returns the duration in its largest whole unit: `3mo`, `2h`.
+/// Returns the duration in its largest whole unit, such as `3mo` or `2h`.
 fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let nanos = match args.value(0) {
         Value::Text(text) => parse_duration(&text).unwrap_or(0),
@@ -148,7 +149,7 @@ fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         Value::Time(time) => Time::from_timestamp(env.now).since(&time),
         _ => 0,
     };
-    let size = nanos.unsigned_abs();
+    let magnitude = nanos.unsigned_abs();
     let hour = 3600 * SECOND.unsigned_abs();
     let units = [
         (hour * 24 * 365, "y"),
@@ -158,9 +159,9 @@ fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         (hour / 60, "m"),
         (hour / 3600, "s"),
     ];
-    let unit = units.iter().find(|(unit, _)| size > *unit);
+    let unit = units.iter().find(|(unit, _)| magnitude > *unit);
     Ok(Value::text(unit.map_or_else(
         || "0s".to_owned(),
-        |(unit, name)| format!("{}{name}", size / unit),
+        |(unit, name)| format!("{}{name}", magnitude / unit),
     )))
 }

@@ -9,14 +9,14 @@ use crate::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
     Function::new("upper", &[Type::Text], |env, args| {
-        mapped(env, &args.text(0), runes::to_upper)
+        map_chars(env, &args.text(0), runes::to_upper)
     }),
     Function::new("lower", &[Type::Text], |env, args| {
-        mapped(env, &args.text(0), runes::to_lower)
+        map_chars(env, &args.text(0), runes::to_lower)
     }),
     Function::new("title", &[Type::Text], |env, args| {
         let mut before = ' ';
-        mapped(env, &args.text(0), |char| {
+        map_chars(env, &args.text(0), |char| {
             let result = if is_separator(before) {
                 runes::to_title(char)
             } else {
@@ -27,30 +27,30 @@ pub(super) static TABLE: &[Function] = &[
         })
     }),
     Function::new("untitle", &[Type::Text], |env, args| {
-        let mut starts = true;
-        mapped(env, &args.text(0), |char| {
-            let result = if starts && !runes::is_space(char) {
+        let mut is_word_start = true;
+        map_chars(env, &args.text(0), |char| {
+            let result = if is_word_start && !runes::is_space(char) {
                 runes::to_lower(char)
             } else {
                 char
             };
-            starts = runes::is_space(char);
+            is_word_start = runes::is_space(char);
             result
         })
     }),
     Function::new("swapcase", &[Type::Text], swapcase),
     Function::new("initials", &[Type::Text], |env, args| {
-        let mut gap = true;
-        bytewise(env, &args.text(0), |char| {
-            let first = gap && !runes::is_space(char);
-            gap = runes::is_space(char);
+        let mut after_space = true;
+        filter_bytes(env, &args.text(0), |char| {
+            let first = after_space && !runes::is_space(char);
+            after_space = runes::is_space(char);
             first
         })
     }),
     Function::new("nospace", &[Type::Text], |env, args| {
         let text = args.text(0);
         if text.iter().any(|&byte| runes::is_space(char::from(byte))) {
-            bytewise(env, &text, |char| !runes::is_space(char))
+            filter_bytes(env, &text, |char| !runes::is_space(char))
         } else {
             Ok(text.into())
         }
@@ -74,7 +74,7 @@ pub(super) static TABLE: &[Function] = &[
 ];
 
 /// Maps each character. Bytes that are not UTF-8 become U+FFFD, as with Go's strings.Map.
-fn mapped(env: &mut Environment<'_>, text: &Text, mut map: impl FnMut(char) -> char) -> Outcome {
+fn map_chars(env: &mut Environment<'_>, text: &Text, mut map: impl FnMut(char) -> char) -> Outcome {
     let mut out = env.writer();
     for char in runes::chars(text) {
         out.char(map(char))?;
@@ -92,7 +92,7 @@ fn is_separator(char: char) -> bool {
 
 fn swapcase(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut after_space = true;
-    mapped(env, &args.text(0), |char| {
+    map_chars(env, &args.text(0), |char| {
         if runes::is_upper(char) || runes::is_title(char) {
             after_space = false;
             runes::to_lower(char)
@@ -111,9 +111,13 @@ fn swapcase(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     })
 }
 
-/// Keeps some bytes, each treated as a Latin-1 character: the library that sprig uses garbles UTF-8 in this
-/// way.
-fn bytewise(env: &mut Environment<'_>, text: &Text, mut keep: impl FnMut(char) -> bool) -> Outcome {
+/// Returns the bytes that satisfy `keep`, each as a Latin-1 character: the library that sprig uses garbles UTF-8 in
+/// this way.
+fn filter_bytes(
+    env: &mut Environment<'_>,
+    text: &Text,
+    mut keep: impl FnMut(char) -> bool,
+) -> Outcome {
     let mut out = env.writer();
     for &byte in text.iter() {
         if keep(char::from(byte)) {
@@ -123,13 +127,13 @@ fn bytewise(env: &mut Environment<'_>, text: &Text, mut keep: impl FnMut(char) -
     Ok(out.finish().into())
 }
 
-/// Wraps lines at spaces to at most `width` bytes; `long` also breaks long words.
+/// Wraps lines at spaces to at most `width` bytes; `break_words` also breaks longer words.
 fn wrap(
     env: &mut Environment<'_>,
     text: &[u8],
     width: i64,
     line_break: &[u8],
-    long: bool,
+    break_words: bool,
 ) -> Result<Value, Fault> {
     let width = usize::try_from(width).unwrap_or(1).max(1);
     let mut out = env.writer();
@@ -142,13 +146,13 @@ fn wrap(
         let space = rest[..=width].iter().rposition(|&byte| byte == b' ');
         let (line, after) = match space {
             Some(at) => (at, at + 1),
-            None if long => (width, width),
+            None if break_words => (width, width),
             None => match memchr::memchr(b' ', &rest[width..]) {
                 Some(at) => (width + at, width + at + 1),
                 None => break,
             },
         };
-        env.gauge.bytes(line)?;
+        env.gauge.charge_bytes(line)?;
         out.push(&rest[..line])?;
         out.push(line_break)?;
         rest = &rest[after..];

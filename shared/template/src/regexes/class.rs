@@ -1,4 +1,4 @@
-//! Translates character classes and escapes.
+//! Translates character classes and escapes. The functions return `None` for text that Go refuses.
 
 /// Appends a character as a literal, valid inside and outside a class.
 pub(super) fn push_literal(out: &mut String, char: char) {
@@ -29,12 +29,12 @@ pub(super) fn translate(text: &str, out: &mut String) -> Option<usize> {
     Some(text.len() - rest.len() + 1)
 }
 
-/// Translates one member of a class; returns the rest.
+/// Translates one member of a class; returns the text after it.
 fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
     if text.starts_with("[:")
         && let Some(end) = memchr::memmem::find(&text.as_bytes()[2..], b":]").map(|end| end + 2)
     {
-        return named(text, end, out);
+        return posix_class(text, end, out);
     }
     if text.starts_with('\\')
         && matches!(
@@ -63,7 +63,7 @@ fn item<'t>(text: &'t str, out: &mut String) -> Option<&'t str> {
 }
 
 /// Translates a POSIX class such as `[:alpha:]` or `[:^alpha:]`. Returns the text after it.
-fn named<'t>(text: &'t str, end: usize, out: &mut String) -> Option<&'t str> {
+fn posix_class<'t>(text: &'t str, end: usize, out: &mut String) -> Option<&'t str> {
     let name = text[2..end].trim_start_matches('^');
     let names = [
         "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
@@ -85,7 +85,7 @@ fn member(text: &str) -> Option<(char, &str)> {
 }
 
 /// Translates the escape at the start of `text`, a class or a character; returns its length.
-pub(super) fn escape(text: &str, out: &mut String, inside: bool) -> Option<usize> {
+pub(super) fn escape(text: &str, out: &mut String, in_class: bool) -> Option<usize> {
     let perl = match text[1..].chars().next()? {
         'd' => Some(("0-9", false)),
         'D' => Some(("0-9", true)),
@@ -97,7 +97,7 @@ pub(super) fn escape(text: &str, out: &mut String, inside: bool) -> Option<usize
         _ => None,
     };
     match perl {
-        Some((members, false)) if inside => out.push_str(members),
+        Some((members, false)) if in_class => out.push_str(members),
         Some((members, negated)) => {
             out.push_str(if negated { "[^" } else { "[" });
             out.push_str(members);
@@ -140,10 +140,10 @@ fn property(text: &str, out: &mut String) -> Option<usize> {
         format!("\\{sign}{{gc={name}}}"),
         format!("\\{sign}{{sc={name}}}"),
     ];
-    let found = candidates
+    let valid = candidates
         .into_iter()
         .find(|candidate| regex_syntax::parse(candidate).is_ok())?;
-    out.push_str(&found);
+    out.push_str(&valid);
     Some(len)
 }
 

@@ -18,7 +18,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
         names: Vec::new(),
         groups: 0,
         open: Vec::new(),
-        before: Before::Nothing,
+        operand: Operand::Nothing,
         max: 1,
     };
     while !translator.rest.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
 
 /// The item that a repetition operator would apply to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
+enum Operand {
     Nothing,
     /// An item whose counted repetitions multiply to at most this.
     Atom(u64),
@@ -44,10 +44,10 @@ struct Translator<'s> {
     out: String,
     names: Vec<(String, usize)>,
     groups: usize,
-    /// For each open group, the largest product outside it so far.
+    /// For each open group, the largest product so far in the group around it.
     open: Vec<u64>,
-    before: Before,
-    /// The largest product in the current group.
+    operand: Operand,
+    /// The largest product of counted repetitions in the current group.
     max: u64,
 }
 
@@ -61,23 +61,23 @@ impl Translator<'_> {
                 self.out.push(')');
                 let inner = std::mem::replace(&mut self.max, self.open.pop()?);
                 self.max = self.max.max(inner);
-                self.before = Before::Atom(inner);
+                self.operand = Operand::Atom(inner);
                 return Some(());
             }
             '|' => {
                 self.skip(1);
                 self.out.push('|');
-                self.before = Before::Nothing;
+                self.operand = Operand::Nothing;
                 return Some(());
             }
             '*' | '+' | '?' => {
                 self.skip(1);
                 self.out.push(char);
-                return self.repeated(1);
+                return self.repetition_operator(1);
             }
             '{' => {
                 if let Some((min, max, len)) = counts(self.rest) {
-                    return self.counted(min, max, len);
+                    return self.counted_repetition(min, max, len);
                 }
                 self.skip(1);
                 self.out.push_str("\\{");
@@ -96,7 +96,7 @@ impl Translator<'_> {
                 class::push_literal(&mut self.out, char);
             }
         }
-        self.before = Before::Atom(1);
+        self.operand = Operand::Atom(1);
         Some(())
     }
 
@@ -105,8 +105,8 @@ impl Translator<'_> {
     }
 
     /// Accepts a repetition operator, which must follow an item that is not repeated yet.
-    fn repeated(&mut self, times: u64) -> Option<()> {
-        let Before::Atom(inner) = self.before else {
+    fn repetition_operator(&mut self, times: u64) -> Option<()> {
+        let Operand::Atom(inner) = self.operand else {
             return None;
         };
         if self.rest.starts_with('?') {
@@ -118,17 +118,17 @@ impl Translator<'_> {
             return None;
         }
         self.max = self.max.max(product);
-        self.before = Before::Repetition(product);
+        self.operand = Operand::Repetition(product);
         Some(())
     }
 
-    fn counted(&mut self, min: u64, max: Option<u64>, len: usize) -> Option<()> {
+    fn counted_repetition(&mut self, min: u64, max: Option<u64>, len: usize) -> Option<()> {
         if min > MAX_REPETITIONS || max.is_some_and(|max| max > MAX_REPETITIONS || max < min) {
             return None;
         }
         self.out.push_str(&self.rest[..len]);
         self.skip(len);
-        self.repeated(max.unwrap_or(min))
+        self.repetition_operator(max.unwrap_or(min))
     }
 
     fn group(&mut self) -> Option<()> {
@@ -137,17 +137,17 @@ impl Translator<'_> {
             self.open("(", true);
             return Some(());
         }
-        let named = self
+        let named_group = self
             .rest
             .strip_prefix("(?P<")
             .or(self.rest.strip_prefix("(?<"));
-        if let Some(after) = named {
+        if let Some(after) = named_group {
             let (name, rest) = after.split_once('>')?;
-            let valid = !name.is_empty()
+            let is_valid = !name.is_empty()
                 && name
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !valid {
+            if !is_valid {
                 return None;
             }
             self.names.push((name.to_owned(), self.groups + 1));
@@ -162,14 +162,14 @@ impl Translator<'_> {
         self.out.push_str(sign);
         self.groups += usize::from(captures);
         self.open.push(std::mem::replace(&mut self.max, 1));
-        self.before = Before::Nothing;
+        self.operand = Operand::Nothing;
     }
 
     /// Translates flags, or the beginning of a group with flags, such as `(?i-s)` or `(?i-s:`.
     fn flags(&mut self) -> Option<()> {
         let end = self.rest.find([')', ':'])?;
         let flags = &self.rest[2..end];
-        let group = self.rest[end..].starts_with(':');
+        let is_group = self.rest[end..].starts_with(':');
         let (on, off) = flags
             .split_once('-')
             .map_or((flags, None), |(on, off)| (on, Some(off)));
@@ -178,29 +178,29 @@ impl Translator<'_> {
             return None;
         }
         let off = off.unwrap_or("");
-        let set = |flags: &str| {
+        let unique = |flags: &str| {
             "imsU"
                 .chars()
                 .filter(|&flag| flags.contains(flag))
                 .collect::<String>()
         };
         // A flag that is both set and cleared is cleared.
-        let on: String = set(on)
+        let on: String = unique(on)
             .chars()
             .filter(|&flag| !off.contains(flag))
             .collect();
-        let off = set(off);
+        let off = unique(off);
         let dash = if off.is_empty() { "" } else { "-" };
         let text = format!("{on}{dash}{off}");
         self.skip(end + 1);
-        if group {
+        if is_group {
             self.open(&format!("(?{text}:"), false);
             return Some(());
         }
         if !text.is_empty() {
             self.out.extend(["(?", &text, ")"]);
         }
-        self.before = Before::Nothing;
+        self.operand = Operand::Nothing;
         Some(())
     }
 
@@ -219,13 +219,13 @@ impl Translator<'_> {
             _ => {
                 let len = class::escape(self.rest, &mut self.out, false)?;
                 self.skip(len);
-                self.before = Before::Atom(1);
+                self.operand = Operand::Atom(1);
                 return Some(());
             }
         };
         self.out.push_str(anchor);
         self.skip(2);
-        self.before = Before::Atom(1);
+        self.operand = Operand::Atom(1);
         Some(())
     }
 
@@ -237,16 +237,17 @@ impl Translator<'_> {
             class::push_literal(&mut self.out, char);
         }
         if !plain.is_empty() {
-            self.before = Before::Atom(1);
+            self.operand = Operand::Atom(1);
         }
         self.rest = rest;
     }
 }
 
-/// Parses `{2}`, `{2,}`, `{2,5}`; also returns the length. `None` if the brace is a literal.
+/// Parses the counts of a repetition, such as `{2}`, `{2,}` or `{2,5}`: returns minimum, maximum and length. `None` if
+/// the brace is a literal.
 fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
-    let counts = |char: char| char == ',' || char.is_ascii_digit();
-    let end = 1 + text[1..].find(|char| !counts(char))?;
+    let is_in_counts = |char: char| char == ',' || char.is_ascii_digit();
+    let end = 1 + text[1..].find(|char| !is_in_counts(char))?;
     text[end..].starts_with('}').then_some(())?;
     let inner = &text[1..end];
     let (min, max) = match inner.split_once(',') {
@@ -259,7 +260,7 @@ fn counts(text: &str) -> Option<(u64, Option<u64>, usize)> {
 
 /// Parses a number; one that is too large becomes the maximum.
 fn count(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    (plain && (digits.len() == 1 || !digits.starts_with('0')))
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && (digits.len() == 1 || !digits.starts_with('0')))
         .then(|| digits.parse().unwrap_or(u64::MAX))
 }

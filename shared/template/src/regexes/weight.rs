@@ -1,4 +1,4 @@
-//! Estimates the cost of an expression from its form, before it is compiled.
+//! Estimates the cost of an expression from its syntax, before it is compiled.
 
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
@@ -9,35 +9,35 @@ pub(super) struct Weight {
     pub(super) states: usize,
     /// States that one byte of text may touch.
     pub(super) threads: usize,
-    /// A search may continue far beyond the match that it finds, so that the next search reads the same text
+    /// Whether a search may continue far beyond the match that it finds, so that the next search reads the same text
     /// again.
-    pub(super) looks_beyond: bool,
+    pub(super) can_read_beyond: bool,
 }
 
 impl Weight {
-    pub(super) fn of(hir: &Hir) -> Self {
+    pub(super) fn estimate(hir: &Hir) -> Self {
         let (states, threads) = size(hir);
         Self {
             states,
             threads,
-            looks_beyond: looks_beyond(hir),
+            can_read_beyond: can_read_beyond(hir),
         }
     }
 }
 
 /// Returns the steps for parsing the translated expression, in addition to its length. A Unicode class is a
 /// table of hundreds of ranges; without case sensitivity, each character of a wide range is processed.
-pub(super) fn parsing(text: &str) -> usize {
+pub(super) fn parsing_steps(text: &str) -> usize {
     let count = |part: &str| memchr::memmem::find_iter(text.as_bytes(), part).count();
     let tables = count("\\p{") + count("\\P{");
-    let wide = if text.contains("(?i") {
+    let wide_ranges = if text.contains("(?i") {
         let next = text.chars().skip(1);
         let ranges = text.chars().zip(next);
         count("[^") + count("[:^") + ranges.filter(|(a, b)| *a == '-' && !b.is_ascii()).count()
     } else {
         0
     };
-    2000 * tables + 15_000 * wide
+    2000 * tables + 15_000 * wide_ranges
 }
 
 fn size(hir: &Hir) -> (usize, usize) {
@@ -45,7 +45,7 @@ fn size(hir: &Hir) -> (usize, usize) {
         HirKind::Empty | HirKind::Look(_) => (1, 1),
         HirKind::Literal(literal) => (literal.0.len(), literal.0.len()),
         HirKind::Class(class) => class_size(class),
-        HirKind::Repetition(repetition) => repeated(repetition),
+        HirKind::Repetition(repetition) => repeated_size(repetition),
         HirKind::Capture(capture) => plus((2, 2), size(&capture.sub)),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => {
             parts.iter().map(size).fold((1, 1), plus)
@@ -63,15 +63,15 @@ fn class_size(class: &Class) -> (usize, usize) {
     let Class::Unicode(class) = class else {
         return (1, 1);
     };
-    let all = class.ranges().len();
+    let ranges = class.ranges().len();
     if class.is_ascii() {
-        (all, 1)
+        (ranges, 1)
     } else {
-        (all + 8, 4)
+        (ranges + 8, 4)
     }
 }
 
-fn repeated(repetition: &Repetition) -> (usize, usize) {
+fn repeated_size(repetition: &Repetition) -> (usize, usize) {
     let max = repetition.max.unwrap_or(repetition.min.saturating_add(1));
     let times = usize::try_from(max).unwrap_or(usize::MAX).max(1);
     let (states, threads) = size(&repetition.sub);
@@ -81,40 +81,42 @@ fn repeated(repetition: &Repetition) -> (usize, usize) {
     )
 }
 
-/// Returns whether a search may continue beyond its match. `x*y|x` finds an x, but only after reading all of the
-/// following ones; so does `x(x*y)?`. If every match has to contain what the search waits for, this cannot happen: a
+/// Returns whether a search may continue beyond its match. `x*y|x` finds an x, but only after reading every x that
+/// follows; so does `x(x*y)?`. This cannot happen if every match must contain the part that the search waits for: a
 /// match in the text already read would have extended the first match.
-fn looks_beyond(hir: &Hir) -> bool {
+fn can_read_beyond(hir: &Hir) -> bool {
     match hir.kind() {
-        HirKind::Alternation(parts) => parts.iter().any(|part| waits(part) || looks_beyond(part)),
+        HirKind::Alternation(parts) => parts
+            .iter()
+            .any(|part| has_mandatory_tail(part) || can_read_beyond(part)),
         HirKind::Repetition(repetition) => {
             let sub = &repetition.sub;
             let optional =
                 repetition.min == 0 || repetition.max.is_some_and(|max| max > repetition.min);
-            optional && waits(sub) || looks_beyond(sub)
+            optional && has_mandatory_tail(sub) || can_read_beyond(sub)
         }
-        HirKind::Capture(capture) => looks_beyond(&capture.sub),
-        HirKind::Concat(parts) => parts.iter().any(looks_beyond),
+        HirKind::Capture(capture) => can_read_beyond(&capture.sub),
+        HirKind::Concat(parts) => parts.iter().any(can_read_beyond),
         _ => false,
     }
 }
 
-/// Returns whether something unbounded is followed by something mandatory.
-fn waits(hir: &Hir) -> bool {
+/// Returns whether an unbounded part is followed by a mandatory part.
+fn has_mandatory_tail(hir: &Hir) -> bool {
     match hir.kind() {
-        HirKind::Alternation(parts) => parts.iter().any(waits),
-        HirKind::Repetition(repetition) => waits(&repetition.sub),
-        HirKind::Capture(capture) => waits(&capture.sub),
+        HirKind::Alternation(parts) => parts.iter().any(has_mandatory_tail),
+        HirKind::Repetition(repetition) => has_mandatory_tail(&repetition.sub),
+        HirKind::Capture(capture) => has_mandatory_tail(&capture.sub),
         HirKind::Concat(parts) => {
-            let endless = |part: &Hir| part.properties().maximum_len().is_none();
-            let first = parts.iter().position(endless).unwrap_or(parts.len());
-            parts.iter().skip(first + 1).any(must_come) || parts.iter().any(waits)
+            let is_unbounded = |part: &Hir| part.properties().maximum_len().is_none();
+            let first = parts.iter().position(is_unbounded).unwrap_or(parts.len());
+            parts.iter().skip(first + 1).any(is_mandatory) || parts.iter().any(has_mandatory_tail)
         }
         _ => false,
     }
 }
 
-fn must_come(hir: &Hir) -> bool {
+fn is_mandatory(hir: &Hir) -> bool {
     let properties = hir.properties();
     properties.minimum_len() != Some(0) || !properties.look_set().is_empty()
 }
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     fn weight(pattern: &str) -> Weight {
-        Weight::of(&regex_syntax::parse(pattern).expect("a valid expression"))
+        Weight::estimate(&regex_syntax::parse(pattern).expect("a valid expression"))
     }
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
             ("(?:a[^c]*|b)d", false),
         ];
         for (pattern, beyond) in cases {
-            assert_eq!(weight(pattern).looks_beyond, beyond, "{pattern}");
+            assert_eq!(weight(pattern).can_read_beyond, beyond, "{pattern}");
         }
     }
 
@@ -157,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn class_tables_and_wide_ranges_without_case_are_expensive() {
-        assert_eq!(parsing("[a-z]+[^0-9]"), 0);
-        assert_eq!(parsing(r"\p{gc=L}\P{gc=L}"), 4000);
-        assert_eq!(parsing("(?i)[ -\u{10ffff}][^a]"), 30_000);
+    fn class_tables_and_case_insensitive_wide_ranges_are_expensive() {
+        assert_eq!(parsing_steps("[a-z]+[^0-9]"), 0);
+        assert_eq!(parsing_steps(r"\p{gc=L}\P{gc=L}"), 4000);
+        assert_eq!(parsing_steps("(?i)[ -\u{10ffff}][^a]"), 30_000);
     }
 }

@@ -12,13 +12,13 @@ use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::http;
 
-use crate::field::{Field, Implementation, Load};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load};
 use crate::operation::new_key;
-use crate::report::{head, line, percentile, ratio, time};
+use crate::report::{percentile, print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 /// Time between two new objects.
-const BETWEEN: Duration = Duration::from_millis(500);
+const OBJECT_INTERVAL: Duration = Duration::from_millis(500);
 
 pub async fn churn(sizes: Sizes) {
     let seconds = sizes.size("seconds", 10, 60);
@@ -27,22 +27,22 @@ pub async fn churn(sizes: Sizes) {
     let keys = [new_key(KeySize::Rsa4096)];
     let load = Load::new(&keys, objects, 3);
     let plane = ControlPlane::start().await;
-    head(&["from create to Secret", "p50", "p99", "objects"]);
-    for who in [
+    print_head(&["from create to Secret", "p50", "p99", "objects"]);
+    for implementation in [
         Implementation::Ours,
         Implementation::Upstream,
         Implementation::UpstreamDefaults,
     ] {
-        let field = Field::new(&plane, &keys).await;
-        let pod = field.run(who, &[]).await;
-        field.put(&load).await;
-        field.wait_for_secrets(objects, Instant::now()).await;
-        let over = Cell::new(false);
+        let bench = BenchNamespace::new(&plane, &keys).await;
+        let pod = bench.run(implementation, &[]).await;
+        bench.create_all(&load).await;
+        bench.wait_for_secrets(objects, Instant::now()).await;
+        let is_over = Cell::new(false);
         let (times, ()) = tokio::join!(
-            new_objects(&field, &load, seconds, &over),
-            changing(&field, &load, changes, &over)
+            time_new_objects(&bench, &load, seconds, &is_over),
+            change_objects(&bench, &load, changes, &is_over)
         );
-        line(&cells(who.name(), &times));
+        print_row(&cells(implementation.name(), &times));
         pod.stop();
     }
 }
@@ -53,76 +53,89 @@ pub async fn flood(sizes: Sizes) {
     let keys = [new_key(KeySize::Rsa4096)];
     let load = Load::new(&keys, 1, 3);
     let plane = ControlPlane::start().await;
-    head(&["from create to Secret", "p50", "p99", "objects"]);
-    for who in [Implementation::Ours, Implementation::Upstream] {
-        let field = Field::new(&plane, &keys).await;
-        let pod = field.run(who, &[]).await;
-        field.create(&renamed(&load.objects[0], "first")).await;
-        field.wait_for_secret("first", Instant::now()).await;
-        let over = Cell::new(false);
-        let quiet = new_objects(&field, &load, seconds, &over).await;
-        line(&cells(&format!("{}, quiet", who.name()), &quiet));
-        over.set(false);
-        let answers = RefCell::new(std::collections::BTreeMap::new());
+    print_head(&["from create to Secret", "p50", "p99", "objects"]);
+    for implementation in [Implementation::Ours, Implementation::Upstream] {
+        let bench = BenchNamespace::new(&plane, &keys).await;
+        let pod = bench.run(implementation, &[]).await;
+        bench.create(&with_name(&load.objects[0], "first")).await;
+        bench.wait_for_secret("first", Instant::now()).await;
+        let is_over = Cell::new(false);
+        let quiet = time_new_objects(&bench, &load, seconds, &is_over).await;
+        print_row(&cells(&format!("{}, quiet", implementation.name()), &quiet));
+        is_over.set(false);
+        let responses = RefCell::new(std::collections::BTreeMap::new());
         let body = load.objects[0].to_document().to_string();
         let more = Load {
-            objects: vec![renamed(&load.objects[0], "flooded")],
+            objects: vec![with_name(&load.objects[0], "flooded")],
         };
         let (busy, ()) = tokio::join!(
-            new_objects(&field, &more, seconds, &over),
-            requests(pod.port(), &body, rate, &over, &answers)
+            time_new_objects(&bench, &more, seconds, &is_over),
+            send_requests(pod.port(), &body, rate, &is_over, &responses)
         );
-        line(&cells(&format!("{}, flooded", who.name()), &busy));
+        print_row(&cells(
+            &format!("{}, flooded", implementation.name()),
+            &busy,
+        ));
         let (p99, before) = (percentile(&busy, 99), percentile(&quiet, 99));
         println!(
             "| p99 grows {} | answers {:?} | | |",
             ratio(p99, before),
-            answers.borrow()
+            responses.borrow()
         );
         pod.stop();
     }
 }
 
-fn cells(who: &str, times: &[Duration]) -> Vec<String> {
-    let at = |percent| time(percentile(times, percent));
-    vec![who.to_owned(), at(50), at(99), times.len().to_string()]
+fn cells(name: &str, times: &[Duration]) -> Vec<String> {
+    let at_percentile = |percent| time(percentile(times, percent));
+    vec![
+        name.to_owned(),
+        at_percentile(50),
+        at_percentile(99),
+        times.len().to_string(),
+    ]
 }
 
-fn renamed(object: &SealedSecret, name: &str) -> SealedSecret {
+fn with_name(object: &SealedSecret, name: &str) -> SealedSecret {
     let mut object = object.clone();
     object.metadata.name = Some(name.to_owned());
     object
 }
 
-/// Creates objects one after the other and times each; then sets `over`.
-async fn new_objects(
-    field: &Field<'_>,
+/// Creates objects one after the other, and returns the time until each has its Secret; then sets `is_over`.
+async fn time_new_objects(
+    bench: &BenchNamespace<'_>,
     load: &Load,
     seconds: usize,
-    over: &Cell<bool>,
+    is_over: &Cell<bool>,
 ) -> Vec<Duration> {
     let (start, mut times) = (Instant::now(), Vec::new());
     while start.elapsed() < Duration::from_secs(u64::try_from(seconds).unwrap()) {
         let stem = load.objects[0].metadata.name.as_deref().unwrap();
         let name = format!("new-{stem}-{}", times.len());
-        let object = renamed(&load.objects[0], &name);
+        let object = with_name(&load.objects[0], &name);
         let created = Instant::now();
-        field.create(&object).await;
-        times.push(field.wait_for_secret(&name, created).await);
-        tokio::time::sleep(BETWEEN).await;
+        bench.create(&object).await;
+        times.push(bench.wait_for_secret(&name, created).await);
+        tokio::time::sleep(OBJECT_INTERVAL).await;
     }
-    over.set(true);
+    is_over.set(true);
     times
 }
 
 /// Replaces the values of one object after the other.
-async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell<bool>) {
-    let api: Api<SealedSecret> = field.api();
+async fn change_objects(
+    bench: &BenchNamespace<'_>,
+    load: &Load,
+    per_second: usize,
+    is_over: &Cell<bool>,
+) {
+    let api: Api<SealedSecret> = bench.api();
     let mut clock =
         tokio::time::interval(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
     for i in 1.. {
         clock.tick().await;
-        if over.get() {
+        if is_over.get() {
             return;
         }
         let (object, other) = (
@@ -140,22 +153,22 @@ async fn changing(field: &Field<'_>, load: &Load, per_second: usize, over: &Cell
 
 /// Sends verify and rotate requests in turn at this rate, without waiting for responses. Counts the
 /// responses.
-async fn requests(
+async fn send_requests(
     port: u16,
     body: &str,
     per_second: usize,
-    over: &Cell<bool>,
-    answers: &RefCell<std::collections::BTreeMap<String, usize>>,
+    is_over: &Cell<bool>,
+    responses: &RefCell<std::collections::BTreeMap<String, usize>>,
 ) {
     let mut clock =
         tokio::time::interval(Duration::from_secs(1) / u32::try_from(per_second).unwrap());
     let mut running = tokio::task::JoinSet::new();
     for i in 0_u64.. {
         clock.tick().await;
-        while let Some(Ok(answer)) = running.try_join_next() {
-            *answers.borrow_mut().entry(answer).or_default() += 1;
+        while let Some(Ok(response)) = running.try_join_next() {
+            *responses.borrow_mut().entry(response).or_default() += 1;
         }
-        if over.get() {
+        if is_over.get() {
             return;
         }
         let (path, body) = (
@@ -165,9 +178,9 @@ async fn requests(
         // A different client each time, because each client has its own limit.
         let caller = format!("X-Forwarded-For: 10.0.{}.{}\r\n", i / 250 % 250, i % 250);
         running.spawn(async move {
-            let answer = http::send(port, "POST", path, &caller, &body).await;
-            let code = |answer: String| answer.split(' ').nth(1).unwrap_or("none").to_owned();
-            answer.map_or("none".to_owned(), code)
+            let response = http::send(port, "POST", path, &caller, &body).await;
+            let code = |response: String| response.split(' ').nth(1).unwrap_or("none").to_owned();
+            response.map_or("none".to_owned(), code)
         });
     }
 }

@@ -6,9 +6,9 @@ use shared::key::KeySize;
 use shared::scope::Scope;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Implementation, Load, bare_writes, metric};
-use crate::operation::{new_key, time_opening};
-use crate::report::{head, line, ratio, time};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load, metric, time_bare_writes};
+use crate::operation::{new_key, time_unsealing};
+use crate::report::{print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
@@ -17,76 +17,76 @@ pub async fn run(sizes: Sizes) {
     let with_defaults = sizes.size("objects-defaults", 20, 200);
     let key = new_key(KeySize::Rsa4096);
     let keys = std::slice::from_ref(&key);
-    let operation = time_opening(&key.pair, &Scope::ClusterWide.label("", ""), 40);
+    let operation = time_unsealing(&key.pair, &Scope::ClusterWide.label("", ""), 40);
     let load = Load::new(keys, objects, items);
     let plane = ControlPlane::start().await;
-    let floor = floor(&plane, &load, operation).await;
-    let mut fast = Vec::new();
+    let floor = measure_floor(&plane, &load, operation).await;
+    let mut without_limits = Vec::new();
     for implementation in [Implementation::Ours, Implementation::Upstream] {
-        fast.push((
+        without_limits.push((
             implementation,
-            both(&plane, implementation, keys, &load).await,
+            measure(&plane, implementation, keys, &load).await,
         ));
     }
-    let few = Load::new(keys, with_defaults, items);
-    let mut slow = Vec::new();
+    let small_load = Load::new(keys, with_defaults, items);
+    let mut defaults = Vec::new();
     for implementation in [Implementation::Ours, Implementation::UpstreamDefaults] {
-        slow.push((
+        defaults.push((
             implementation,
-            both(&plane, implementation, keys, &few).await,
+            measure(&plane, implementation, keys, &small_load).await,
         ));
     }
-    head(&[
+    print_head(&[
         "cold start",
         "until every Secret exists",
         "and every status",
         "to the floor",
         "to ours",
     ]);
-    line(&[
+    print_row(&[
         "floor".into(),
         String::new(),
         time(floor),
         "1".into(),
         String::new(),
     ]);
-    for (implementation, took) in &fast {
+    for (implementation, times) in &without_limits {
         let cells = [
             implementation.name().into(),
-            time(took.secrets),
-            time(took.statuses),
-            ratio(took.statuses, floor),
-            ratio(took.statuses, fast[0].1.statuses),
+            time(times.secrets),
+            time(times.statuses),
+            ratio(times.statuses, floor),
+            ratio(times.statuses, without_limits[0].1.statuses),
         ];
-        line(&cells);
+        print_row(&cells);
     }
-    head(&["restart", "until a new object's Secret exists", "to ours"]);
-    for (implementation, took) in &fast {
+    print_head(&["restart", "until a new object's Secret exists", "to ours"]);
+    for (implementation, times) in &without_limits {
         let cells = [
             implementation.name().into(),
-            time(took.restart),
-            ratio(took.restart, fast[0].1.restart),
+            time(times.restart),
+            ratio(times.restart, without_limits[0].1.restart),
         ];
-        line(&cells);
+        print_row(&cells);
     }
-    head(&[
+    print_head(&[
         &format!("{with_defaults} objects"),
         "cold start",
         "restart",
         "cold start to ours",
     ]);
-    for (implementation, took) in &slow {
-        line(&[
+    for (implementation, times) in &defaults {
+        print_row(&[
             implementation.name().into(),
-            time(took.secrets),
-            time(took.restart),
-            ratio(took.secrets, slow[0].1.secrets),
+            time(times.secrets),
+            time(times.restart),
+            ratio(times.secrets, defaults[0].1.secrets),
         ]);
     }
 }
 
-/// Measures the floor: one private-key operation for each item on all CPUs, and the writes.
-async fn floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Duration {
+/// Returns the least possible time: one private-key operation for each item, on all processors, and the writes.
+async fn measure_floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Duration {
     let items: usize = load
         .objects
         .iter()
@@ -95,7 +95,7 @@ async fn floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Durati
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let items = u32::try_from(items).unwrap();
     let opening = operation * items / u32::try_from(processors).unwrap();
-    let writing = bare_writes(plane, load).await;
+    let writing = time_bare_writes(plane, load).await;
     println!(
         "\nfloor: {items} items × {} ÷ {processors} = {}, and {} for the writes",
         time(operation),
@@ -115,18 +115,18 @@ struct Times {
     restart: Duration,
 }
 
-async fn both(
+async fn measure(
     plane: &ControlPlane,
     implementation: Implementation,
     keys: &[shared::key::NewKey],
     load: &Load,
 ) -> Times {
-    let field = Field::new(plane, keys).await;
-    field.put(load).await;
+    let bench = BenchNamespace::new(plane, keys).await;
+    bench.create_all(load).await;
     let start = Instant::now();
-    let pod = field.run(implementation, &[]).await;
-    let secrets = field.wait_for_secrets(load.objects.len(), start).await;
-    let statuses = field.wait_until_synced(start).await;
+    let pod = bench.run(implementation, &[]).await;
+    let secrets = bench.wait_for_secrets(load.objects.len(), start).await;
+    let statuses = bench.wait_until_synced(start).await;
     if implementation == Implementation::Ours {
         let operations = metric(&pod, "private_key_operations_total").await;
         println!(
@@ -136,11 +136,11 @@ async fn both(
     }
     pod.stop();
     let start = Instant::now();
-    let pod = field.run(implementation, &[]).await;
+    let pod = bench.run(implementation, &[]).await;
     let mut new = load.objects[0].clone();
     new.metadata.name = Some("new".into());
-    field.create(&new).await;
-    let restart = field.wait_for_secret("new", start).await;
+    bench.create(&new).await;
+    let restart = bench.wait_for_secret("new", start).await;
     if implementation == Implementation::Ours {
         let operations = metric(&pod, "private_key_operations_total").await;
         let items = new.spec.encrypted_data.len();

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec};
 use tests::scratch::Scratch;
-use tests::{binaries, many, upstream};
+use tests::{binaries, many_secrets, upstream};
 
 use crate::report;
 use crate::sizes::Sizes;
 
-const SMALL: &str =
+const SMALL_SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2}\n";
 
 /// Measures the time from start to exit of the process, as a user sees it; the two programs take turns.
@@ -23,41 +23,41 @@ pub fn run(sizes: &Sizes) {
     let folder = Scratch::new();
     let certificate = folder.path().join("cert.pem");
     fs::write(&certificate, make_certificate()).unwrap();
-    report::head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
+    report::print_head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
     let compare = |what: &str, input: String, runs: usize| {
         let file = folder.path().join("input");
         fs::write(&file, input).unwrap();
-        let (mut theirs, mut own) = (Vec::new(), Vec::new());
+        let (mut upstreams, mut own) = (Vec::new(), Vec::new());
         let mut outputs = [Vec::new(), Vec::new()];
         for _ in 0..runs {
-            theirs.push(time(&upstream, &certificate, &file, &mut outputs[0]));
+            upstreams.push(time(&upstream, &certificate, &file, &mut outputs[0]));
             own.push(time(&ours, &certificate, &file, &mut outputs[1]));
         }
-        let [a, b] = outputs.map(|output| many::structure(&output));
+        let [a, b] = outputs.map(|output| many_secrets::structure(&output));
         assert_eq!(a, b, "the outputs differ in more than ciphertexts");
-        let (theirs, own) = (
-            report::percentile(&theirs, 50),
+        let (upstreams, own) = (
+            report::percentile(&upstreams, 50),
             report::percentile(&own, 50),
         );
-        report::line(&[
+        report::print_row(&[
             format!("{what}, median of {runs}"),
-            report::time(theirs),
+            report::time(upstreams),
             report::time(own),
-            report::ratio(theirs, own),
+            report::ratio(upstreams, own),
         ]);
     };
-    compare("one small Secret", SMALL.to_owned(), runs);
+    compare("one small Secret", SMALL_SECRET.to_owned(), runs);
     compare(
         &format!("{secrets} Secrets in one input"),
-        many::secrets(secrets),
+        many_secrets::secrets(secrets),
         runs.div_ceil(8),
     );
-    let (theirs, own) = (size(&upstream), size(&ours));
-    report::line(&[
+    let (upstreams, own) = (size(&upstream), size(&ours));
+    report::print_row(&[
         "the program's file, MB".to_owned(),
-        format!("{theirs:.1}"),
+        format!("{upstreams:.1}"),
         format!("{own:.1}"),
-        format!("{:.2} ×", theirs / own),
+        format!("{:.2} ×", upstreams / own),
     ]);
 }
 
@@ -81,10 +81,10 @@ fn time(program: &Path, certificate: &Path, input: &Path, output: &mut Vec<u8>) 
         .stdin(File::open(input).unwrap())
         .stderr(Stdio::inherit());
     let start = Instant::now();
-    let done = command.output().unwrap();
+    let run_output = command.output().unwrap();
     let time = start.elapsed();
-    assert!(done.status.success(), "{}", program.display());
-    *output = done.stdout;
+    assert!(run_output.status.success(), "{}", program.display());
+    *output = run_output.stdout;
     time
 }
 

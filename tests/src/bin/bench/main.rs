@@ -13,9 +13,9 @@
     reason = "a benchmark prints its results, and fails by panicking"
 )]
 
+mod bench_namespace;
 mod churn;
 mod cold_start;
-mod field;
 mod kubeseal;
 mod memory;
 mod namespaces;
@@ -37,7 +37,7 @@ use tests::{binaries, upstream};
 struct Benchmark {
     name: &'static str,
     about: &'static str,
-    /// Whether Bitnami's program also runs.
+    /// Whether the benchmark also runs Bitnami's program.
     has_upstream: bool,
     run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -99,7 +99,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "memory",
-        about: "memory beside many objects and many Secrets of others",
+        about: "memory with many objects and many other Secrets",
         has_upstream: true,
         run: |sizes| Box::pin(memory::run(sizes)),
     },
@@ -115,7 +115,10 @@ const BENCHMARKS: &[Benchmark] = &[
 async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let requested = args.next().unwrap_or_default();
-    let Some(benchmark) = BENCHMARKS.iter().find(|known| known.name == requested) else {
+    let Some(benchmark) = BENCHMARKS
+        .iter()
+        .find(|benchmark| benchmark.name == requested)
+    else {
         eprintln!("usage: bench NAME [--small] [SIZE=NUMBER ...]\n");
         for Benchmark { name, about, .. } in BENCHMARKS {
             eprintln!("  {name:<16}{about}");
@@ -138,7 +141,7 @@ async fn main() -> ExitCode {
             upstream::upstream_kubeseal(),
         ]);
     }
-    report::machine();
+    report::print_machine();
     (benchmark.run)(Sizes::read(args)).await;
     ExitCode::SUCCESS
 }

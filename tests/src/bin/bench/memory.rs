@@ -8,15 +8,15 @@ use shared::key::KeySize;
 use tests::control_plane::ControlPlane;
 use tests::pod::Pod;
 
-use crate::field::{Field, Implementation, Load, each};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load, for_each_concurrent};
 use crate::operation::new_key;
-use crate::report::{head, line, time};
+use crate::report::{print_head, print_row, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 200, 10_000);
     let items = sizes.size("items", 5, 5);
-    let others = sizes.size("others", 1000, 50_000);
+    let other_secrets = sizes.size("others", 1000, 50_000);
     let bytes = sizes.size("bytes", 4096, 4096);
     let bits = sizes.size("bits", 4096, 4096);
     let size = if bits == 2048 {
@@ -27,7 +27,7 @@ pub async fn run(sizes: Sizes) {
     let keys = [new_key(size)];
     let load = Load::new(&keys, objects, items);
     let plane = ControlPlane::start().await;
-    head(&[
+    print_head(&[
         "",
         "until every Secret exists",
         "memory then",
@@ -35,30 +35,30 @@ pub async fn run(sizes: Sizes) {
         "after a restart",
     ]);
     for implementation in [Implementation::Ours, Implementation::Upstream] {
-        let field = Field::new(&plane, &keys).await;
+        let bench = BenchNamespace::new(&plane, &keys).await;
         let value = "x".repeat(bytes);
         let put = async |i| {
             let secret = json!({ "metadata": { "name": format!("others-{i}") }, "stringData": { "a": value } });
-            field.create_object::<ApiSecret>(secret).await;
+            bench.create_object::<ApiSecret>(secret).await;
         };
-        each(0..others, put).await;
-        field.put(&load).await;
+        for_each_concurrent(0..other_secrets, put).await;
+        bench.create_all(&load).await;
         let start = Instant::now();
-        let pod = field.run(implementation, &[]).await;
-        let took = field.wait_for_secrets(objects + others, start).await;
-        field.wait_until_synced(start).await;
-        let (now, most) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
+        let pod = bench.run(implementation, &[]).await;
+        let duration = bench.wait_for_secrets(objects + other_secrets, start).await;
+        bench.wait_until_synced(start).await;
+        let (now, peak) = (mebibytes(pod.memory()), mebibytes(pod.peak_memory()));
         pod.stop();
-        let pod = field.run(implementation, &[]).await;
+        let pod = bench.run(implementation, &[]).await;
         settle(&pod).await;
         let cells = [
             implementation.name().into(),
-            time(took),
+            time(duration),
             now,
-            most,
+            peak,
             mebibytes(pod.memory()),
         ];
-        line(&cells);
+        print_row(&cells);
         pod.stop();
     }
 }
@@ -67,13 +67,13 @@ fn mebibytes(bytes: usize) -> String {
     format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0)
 }
 
-/// Waits until the memory stays the same for a while.
+/// Waits until the memory stays the same, in mebibytes, for five seconds.
 async fn settle(pod: &Pod) {
-    let (mut before, mut same) = (0, 0);
-    while same < 5 {
+    let (mut before, mut unchanged) = (0, 0);
+    while unchanged < 5 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let now = pod.memory() >> 20;
-        same = if now == before { same + 1 } else { 0 };
+        unchanged = if now == before { unchanged + 1 } else { 0 };
         before = now;
     }
 }

@@ -13,31 +13,34 @@ use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::pod::Pod;
 
-use crate::field::{Field, Implementation, Load, each};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load, for_each_concurrent};
 use crate::operation::new_key;
-use crate::report::{head, line, ratio, time};
+use crate::report::{print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
-/// Bitnami's controller may crash at such a start, because it writes a map from many threads.
+/// Number of starts to try. Bitnami's controller may crash at a start with many namespaces, because it writes a map
+/// from many threads.
 const ATTEMPTS: usize = 5;
 
 pub async fn run(sizes: Sizes) {
-    let number = sizes.size("namespaces", 50, 1000);
+    let namespace_count = sizes.size("namespaces", 50, 1000);
     let keys = [new_key(KeySize::Rsa2048)];
     let load = Load::new(&keys, 1, 1);
     let plane = ControlPlane::start().await;
-    let names: Vec<String> = (0..number).map(|i| format!("additional-{i}")).collect();
+    let names: Vec<String> = (0..namespace_count)
+        .map(|i| format!("additional-{i}"))
+        .collect();
     let client = plane.admin();
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let make = async |name: &String| {
+    let create = async |name: &String| {
         let namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         namespaces
             .create(&PostParams::default(), &namespace)
             .await
             .unwrap();
     };
-    each(names.iter(), make).await;
-    head(&[
+    for_each_concurrent(names.iter(), create).await;
+    print_head(&[
         "from the start to a Secret in",
         "the first namespace",
         "the last",
@@ -48,18 +51,19 @@ pub async fn run(sizes: Sizes) {
         .into_iter()
         .enumerate()
     {
-        let field = Field::everywhere(&plane, &keys).await;
+        let bench = BenchNamespace::with_cluster_rights(&plane, &keys).await;
         let mut object = load.objects[0].clone();
         object.metadata.name = Some(format!("s-{i}"));
-        let ends = [&names[0], &names[number - 1]];
+        let ends = [&names[0], &names[namespace_count - 1]];
         for name in ends {
             object.metadata.namespace = Some(name.clone());
             let api: Api<SealedSecret> = Api::namespaced(client.clone(), name);
             api.create(&PostParams::default(), &object).await.unwrap();
         }
-        let all = format!("--additional-namespaces={}", names.join(","));
-        let Some((start, pod)) = start_in(&field, implementation, &all).await else {
-            line(&[
+        let namespaces_arg = format!("--additional-namespaces={}", names.join(","));
+        let Some((start, pod)) = start_controller(&bench, implementation, &namespaces_arg).await
+        else {
+            print_row(&[
                 implementation.name().into(),
                 "ended".into(),
                 format!("at each of {ATTEMPTS} starts"),
@@ -67,38 +71,38 @@ pub async fn run(sizes: Sizes) {
             ]);
             continue;
         };
-        let mut took = Vec::new();
+        let mut durations = Vec::new();
         for name in ends {
             let api: Api<ApiSecret> = Api::namespaced(client.clone(), name);
             let secret = format!("s-{i}");
             while api.get_metadata_opt(&secret).await.unwrap().is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            took.push(start.elapsed());
+            durations.push(start.elapsed());
         }
         if implementation == Implementation::Ours {
-            ours = took[1];
+            ours = durations[1];
         }
-        line(&[
+        print_row(&[
             implementation.name().into(),
-            time(took[0]),
-            time(took[1]),
-            ratio(took[1], ours),
+            time(durations[0]),
+            time(durations[1]),
+            ratio(durations[1], ours),
         ]);
         pod.stop();
     }
 }
 
-/// Starts a controller and waits until it serves; returns it with its start time.
-async fn start_in(
-    field: &Field<'_>,
+/// Starts a controller and waits until it serves; returns the start time and the Pod, or `None` if every attempt fails.
+async fn start_controller(
+    bench: &BenchNamespace<'_>,
     implementation: Implementation,
     namespaces: &str,
 ) -> Option<(Instant, Pod)> {
     for _ in 0..ATTEMPTS {
         let start = Instant::now();
         let args = [namespaces];
-        let attempt = AssertUnwindSafe(field.run(implementation, &args));
+        let attempt = AssertUnwindSafe(bench.run(implementation, &args));
         if let Ok(pod) = attempt.catch_unwind().await {
             return Some((start, pod));
         }

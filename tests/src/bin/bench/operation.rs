@@ -8,25 +8,25 @@ use shared::key::{KeyPair, KeySize, KeySpec, NewKey};
 use shared::scope::{Label, Scope};
 use tests::upstream::Upstream;
 
-use crate::report::{head, line, percentile, ratio, time};
+use crate::report::{percentile, print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 pub fn run(sizes: &Sizes) {
     let times = sizes.size("operations", 50, 400);
     let upstream = Upstream::start().expect("Go is installed");
     let label = Scope::Strict.label("ns", "n");
-    head(&["key", "ours", "upstream, with its pipe", "ratio"]);
+    print_head(&["key", "ours", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
-        let ours = time_opening(&key.pair, &label, times);
-        let theirs = time_upstream(&upstream, &key, &label, times);
+        let ours = time_unsealing(&key.pair, &label, times);
+        let upstreams = time_upstream(&upstream, &key, &label, times);
         let cells = [
             format!("{size:?}"),
             time(ours),
-            time(theirs),
-            ratio(theirs, ours),
+            time(upstreams),
+            ratio(upstreams, ours),
         ];
-        line(&cells);
+        print_row(&cells);
     }
 }
 
@@ -42,28 +42,28 @@ pub fn new_key(size: KeySize) -> NewKey {
 }
 
 /// Returns the median time of one operation on one core.
-pub fn time_opening(pair: &KeyPair, label: &Label, times: usize) -> Duration {
+pub fn time_unsealing(pair: &KeyPair, label: &Label, times: usize) -> Duration {
     let sealed = sealed(pair, label);
-    let once = || {
+    let measure_once = || {
         let start = Instant::now();
-        envelope::open(pair.private(), label, &sealed).expect("it was sealed for it");
+        envelope::open(pair.private(), label, &sealed).expect("the value is sealed for this key");
         start.elapsed()
     };
-    let times: Vec<Duration> = (0..times).map(|_| once()).collect();
+    let times: Vec<Duration> = (0..times).map(|_| measure_once()).collect();
     percentile(&times, 50)
 }
 
 fn time_upstream(upstream: &Upstream, key: &NewKey, label: &Label, times: usize) -> Duration {
     let sealed = sealed(&key.pair, label);
     let pem = std::str::from_utf8(key.private_pem.expose()).unwrap();
-    let once = || {
+    let measure_once = || {
         let start = Instant::now();
         upstream
             .open_value(&[pem], label.as_bytes(), &sealed)
-            .expect("it was sealed for it");
+            .expect("the value is sealed for this key");
         start.elapsed()
     };
-    let times: Vec<Duration> = (0..times).map(|_| once()).collect();
+    let times: Vec<Duration> = (0..times).map(|_| measure_once()).collect();
     percentile(&times, 50)
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-/// Prints the machine and its load from other processes.
-pub fn machine() {
+/// Prints the processor, the memory and the load of this machine.
+pub fn print_machine() {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
@@ -20,13 +20,13 @@ pub fn machine() {
 }
 
 /// Prints the head of a table.
-pub fn head(columns: &[&str]) {
+pub fn print_head(columns: &[&str]) {
     println!("\n| {} |", columns.join(" | "));
     println!("|{}", "---|".repeat(columns.len()));
 }
 
 /// Prints a row of a table.
-pub fn line(cells: &[String]) {
+pub fn print_row(cells: &[String]) {
     println!("| {} |", cells.join(" | "));
 }
 

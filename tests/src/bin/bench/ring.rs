@@ -10,82 +10,86 @@ use shared::key::{KeySize, NewKey};
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Implementation, Load, each, metric};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load, for_each_concurrent, metric};
 use crate::operation::new_key;
-use crate::report::{head, line, time};
+use crate::report::{print_head, print_row, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
-    let number = sizes.size("keys", 10, 60);
+    let key_count = sizes.size("keys", 10, 60);
     let objects = sizes.size("objects", 40, 600);
     let items = sizes.size("items", 3, 3);
-    let keys: Vec<NewKey> = (0..number).map(|_| new_key(KeySize::Rsa2048)).collect();
+    let keys: Vec<NewKey> = (0..key_count).map(|_| new_key(KeySize::Rsa2048)).collect();
     let plain = Load::new(&keys, objects, items);
     let hinted = Load {
         objects: plain
             .objects
             .iter()
             .enumerate()
-            .map(|(i, object)| with_hints(object, &keys[i % number]))
+            .map(|(i, object)| with_hints(object, &keys[i % key_count]))
             .collect(),
     };
-    let all = (objects * items) as f64;
+    let item_count = (objects * items) as f64;
     let plane = ControlPlane::start().await;
-    head(&[
+    print_head(&[
         "",
         "until every Secret exists",
         "private-key operations an item",
     ]);
-    for (what, load) in [("ours, with hints", &hinted), ("ours, without", &plain)] {
-        let field = Field::new(&plane, &keys).await;
-        field.put(load).await;
+    for (name, load) in [("ours, with hints", &hinted), ("ours, without", &plain)] {
+        let bench = BenchNamespace::new(&plane, &keys).await;
+        bench.create_all(load).await;
         let start = Instant::now();
-        let pod = field.run(Implementation::Ours, &[]).await;
-        let took = field.wait_for_secrets(objects, start).await;
-        field.wait_until_synced(start).await;
+        let pod = bench.run(Implementation::Ours, &[]).await;
+        let duration = bench.wait_for_secrets(objects, start).await;
+        bench.wait_until_synced(start).await;
         let operations = metric(&pod, "private_key_operations_total").await;
-        line(&[what.into(), time(took), format!("{:.2}", operations / all)]);
+        print_row(&[
+            name.into(),
+            time(duration),
+            format!("{:.2}", operations / item_count),
+        ]);
         // A new version of each object, sealed for the same key.
-        let api: Api<SealedSecret> = field.api();
+        let api: Api<SealedSecret> = bench.api();
         let start = Instant::now();
-        let swap = async |i: usize| {
+        let replace_values = async |i: usize| {
             let name = load.objects[i].metadata.name.as_deref().unwrap();
-            let items = &load.objects[(i + number) % objects].spec.encrypted_data;
-            let same_key = objects.is_multiple_of(number);
-            assert!(same_key, "objects must be a multiple of keys");
+            let items = &load.objects[(i + key_count) % objects].spec.encrypted_data;
+            let is_multiple = objects.is_multiple_of(key_count);
+            assert!(is_multiple, "objects must be a multiple of keys");
             let patch = Patch::Merge(json!({ "spec": { "encryptedData": items } }));
             api.patch(name, &PatchParams::default(), &patch)
                 .await
                 .unwrap();
         };
-        each(0..objects, swap).await;
+        for_each_concurrent(0..objects, replace_values).await;
         let is_done = async || {
-            let listed = api.list(&kube::api::ListParams::default()).await.unwrap();
-            let current = |object: &SealedSecret| {
+            let sealed_secrets = api.list(&kube::api::ListParams::default()).await.unwrap();
+            let is_current = |object: &SealedSecret| {
                 let status = object.status.as_ref();
                 status.and_then(|status| status.observed_generation) == object.metadata.generation
             };
-            listed.iter().all(current)
+            sealed_secrets.iter().all(is_current)
         };
         while !is_done().await {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
-        let again = metric(&pod, "private_key_operations_total").await - operations;
-        line(&[
-            format!("{what}, next version"),
+        let more_operations = metric(&pod, "private_key_operations_total").await - operations;
+        print_row(&[
+            format!("{name}, next version"),
             time(start.elapsed()),
-            format!("{:.2}", again / all),
+            format!("{:.2}", more_operations / item_count),
         ]);
         pod.stop();
     }
-    let field = Field::new(&plane, &keys).await;
-    field.put(&plain).await;
+    let bench = BenchNamespace::new(&plane, &keys).await;
+    bench.create_all(&plain).await;
     let start = Instant::now();
-    let pod = field.run(Implementation::Upstream, &[]).await;
-    let took = field.wait_for_secrets(objects, start).await;
-    line(&[
+    let pod = bench.run(Implementation::Upstream, &[]).await;
+    let duration = bench.wait_for_secrets(objects, start).await;
+    print_row(&[
         Implementation::Upstream.name().into(),
-        time(took),
+        time(duration),
         "not reported".into(),
     ]);
     pod.stop();

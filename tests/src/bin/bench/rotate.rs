@@ -6,9 +6,9 @@ use shared::key::KeySize;
 use tests::control_plane::ControlPlane;
 use tests::http;
 
-use crate::field::{Field, Implementation, Load, each};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load, for_each_concurrent};
 use crate::operation::new_key;
-use crate::report::{head, line, time};
+use crate::report::{print_head, print_row, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
@@ -17,37 +17,37 @@ pub async fn run(sizes: Sizes) {
     let load = Load::new(&keys, 1, 3);
     let body = load.objects[0].to_document().to_string();
     let plane = ControlPlane::start().await;
-    head(&["", "time", "requests a second"]);
-    let mut took: Vec<Duration> = Vec::new();
+    print_head(&["", "time", "requests a second"]);
+    let mut durations: Vec<Duration> = Vec::new();
     for implementation in [Implementation::Ours, Implementation::Upstream] {
-        let field = Field::new(&plane, &keys).await;
+        let bench = BenchNamespace::new(&plane, &keys).await;
         let limits = ["--rate-limit=100000", "--rate-limit-burst=100000"];
-        let pod = field.run(implementation, &limits).await;
+        let pod = bench.run(implementation, &limits).await;
         let port = pod.port();
         let start = Instant::now();
         let rotate = async |_| {
             // Our controller rejects some requests when more are waiting than it can serve in two seconds.
             loop {
-                let answer = http::send(port, "POST", "/v1/rotate", "", &body)
+                let response = http::send(port, "POST", "/v1/rotate", "", &body)
                     .await
                     .unwrap();
-                match answer.split(' ').nth(1) {
+                match response.split(' ').nth(1) {
                     Some("200") => return,
                     Some("429") => {}
-                    _ => panic!("{answer}"),
+                    _ => panic!("{response}"),
                 }
             }
         };
-        each(0..requests, rotate).await;
-        took.push(start.elapsed());
+        for_each_concurrent(0..requests, rotate).await;
+        durations.push(start.elapsed());
         let rate = requests as f64 / start.elapsed().as_secs_f64();
-        line(&[
+        print_row(&[
             implementation.name().into(),
             time(start.elapsed()),
             format!("{rate:.1}"),
         ]);
         pod.stop();
     }
-    let ratio = took[1].as_secs_f64() / took[0].as_secs_f64();
+    let ratio = durations[1].as_secs_f64() / durations[0].as_secs_f64();
     println!("\nours: {ratio:.2} × upstream's rate, on half of the processors at most");
 }

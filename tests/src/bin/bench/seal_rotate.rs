@@ -20,13 +20,13 @@ use tests::scratch::Scratch;
 use tests::{binaries, upstream};
 
 use crate::operation::new_key;
-use crate::report::{head, line, ratio, time};
+use crate::report::{print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
     let files = sizes.size("files", 50, 1000);
     let items = sizes.size("items", 5, 5);
-    let sample = sizes.size("peer_files", 10, 100).min(files);
+    let sample = sizes.size("upstream_files", 10, 100).min(files);
     let controller = DirectoryController::start();
     let folder = Scratch::new();
     // The controller's own key is the newest.
@@ -57,12 +57,12 @@ pub async fn run(sizes: Sizes) {
         .collect();
     let mut args = vec!["rotate", "--cert", "cert.pem", "tree"];
     args.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
-    let ours = timed(
+    let ours = time_command(
         Command::new(binaries::seal())
             .args(&args)
             .current_dir(folder.path()),
     );
-    let again = timed(
+    let second_run = time_command(
         Command::new(binaries::seal())
             .args(&args)
             .current_dir(folder.path()),
@@ -72,7 +72,7 @@ pub async fn run(sizes: Sizes) {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("bench-rotate").await;
     namespace.route("sealed-secrets", controller.port()).await;
-    let named = [
+    let controller_args = [
         "--controller-name",
         "sealed-secrets",
         "--controller-namespace",
@@ -85,46 +85,52 @@ pub async fn run(sizes: Sizes) {
         let mut command = Command::new(&kubeseal);
         command
             .env("KUBECONFIG", plane.kubeconfig())
-            .args(named)
+            .args(controller_args)
             .args(["--re-encrypt", "-f"]);
-        timed(command.arg(path));
+        time_command(command.arg(path));
     }
     let scale = u32::try_from(files / sample).unwrap();
-    let theirs = start.elapsed() * scale;
+    let upstreams = start.elapsed() * scale;
     fill_tree();
     let mut command = Command::new(binaries::seal());
     command
         .env("KUBECONFIG", plane.kubeconfig())
         .arg("rotate")
-        .args(named)
+        .args(controller_args)
         .arg(&tree);
-    let online = timed(&mut command);
+    let online = time_command(&mut command);
 
-    let floor = floor(&old[0], files * items);
-    head(&["", "time", "upstream's loop / ours", "ours / floor"]);
-    let row = |name: &str, took: Duration| {
-        line(&[
+    let floor = estimate_floor(&old[0], files * items);
+    print_head(&["", "time", "upstream's loop / ours", "ours / floor"]);
+    let row = |name: &str, duration: Duration| {
+        print_row(&[
             name.to_owned(),
-            time(took),
-            ratio(theirs, took),
-            ratio(took, floor),
+            time(duration),
+            ratio(upstreams, duration),
+            ratio(duration, floor),
         ]);
     };
     row("floor: items ÷ operations per second of all cores", floor);
     row("seal rotate --key, offline", ours);
-    row("the same again, with nothing to do", again);
+    row("the same again, with nothing to do", second_run);
     row("seal rotate, through the controller", online);
     row(
         &format!("kubeseal --re-encrypt -f, from {sample} files"),
-        theirs,
+        upstreams,
     );
 }
 
-/// Writes the keys to the controller's folder, where it reads them.
+/// Writes the keys to the folder from which the controller reads its keys.
 fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
     for (i, key) in keys.iter().enumerate() {
-        let none = std::collections::BTreeMap::new;
-        let secret = key_secret::build(&format!("old{i}"), "kube-system", key, none(), none());
+        let no_metadata = std::collections::BTreeMap::new;
+        let secret = key_secret::build(
+            &format!("old{i}"),
+            "kube-system",
+            key,
+            no_metadata(),
+            no_metadata(),
+        );
         let document = secret.to_document();
         let path = controller.folder().join(format!("keys/old{i}.yaml"));
         fs::write(path, manifest::to_yaml(&document)).unwrap();
@@ -151,7 +157,7 @@ fn sealed(key: &NewKey, file: usize, items: usize) -> SealedSecret {
     .unwrap()
 }
 
-fn timed(command: &mut Command) -> Duration {
+fn time_command(command: &mut Command) -> Duration {
     let start = Instant::now();
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -159,18 +165,18 @@ fn timed(command: &mut Command) -> Duration {
     start.elapsed()
 }
 
-/// Estimates the time of the private-key operations on all cores, from a sample of them.
-fn floor(key: &NewKey, operations: usize) -> Duration {
+/// Estimates the time of this many private-key operations on all cores, from a sample.
+fn estimate_floor(key: &NewKey, operations: usize) -> Duration {
     let label = Scope::Strict.label("ns", "n");
     let public = key.pair.certificate().public_key();
     let sealed = envelope::seal(public, &label, b"value", &mut shared::random::system()).unwrap();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let each = 200;
+    let per_thread = 200;
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                for _ in 0..each {
+                for _ in 0..per_thread {
                     envelope::open(key.pair.private(), &label, &sealed).unwrap();
                 }
             });
@@ -178,5 +184,5 @@ fn floor(key: &NewKey, operations: usize) -> Duration {
     });
     start
         .elapsed()
-        .mul_f64(operations as f64 / (threads * each) as f64)
+        .mul_f64(operations as f64 / (threads * per_thread) as f64)
 }

@@ -17,16 +17,17 @@ impl Sizes {
             match size.and_then(|(name, number)| Some((name, number.parse().ok()?))) {
                 Some((name, number)) => drop(overrides.insert(name.to_owned(), number)),
                 None if arg == "--small" => small = true,
-                None => panic!("{arg}: expected --small or SIZE=NUMBER, as objects=100"),
+                None => panic!("{arg}: expected --small or SIZE=NUMBER, such as objects=100"),
             }
         }
         Self { small, overrides }
     }
 
-    /// Returns the size with this name: that of the command line, or `small` with `--small`, or `full`. Prints it.
+    /// Prints and returns the size with this name: the one from the command line, or else `small` if `--small` is set,
+    /// or else `full`.
     pub fn size(&self, name: &str, small: usize, full: usize) -> usize {
-        let usual = if self.small { small } else { full };
-        let size = self.overrides.get(name).copied().unwrap_or(usual);
+        let default = if self.small { small } else { full };
+        let size = self.overrides.get(name).copied().unwrap_or(default);
         println!("{name} = {size}");
         size
     }

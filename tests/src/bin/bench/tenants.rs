@@ -12,15 +12,15 @@ use shared::key::KeySize;
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 
-use crate::field::{Field, Implementation, Load, each};
+use crate::bench_namespace::{BenchNamespace, Implementation, Load, for_each_concurrent};
 use crate::operation::new_key;
-use crate::report::{head, line, percentile, ratio, time};
+use crate::report::{percentile, print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 /// Time between two new objects of the quiet tenant.
-const BETWEEN: Duration = Duration::from_millis(500);
+const OBJECT_INTERVAL: Duration = Duration::from_millis(500);
 /// The maximum cost of the templates of one object: seven and a half seconds of keys, a second of hashes.
-const COSTLY: &str =
+const COSTLY_TEMPLATE: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
 /// Number of well-formed values that no key can unseal.
 const WRONG_ITEMS: usize = 300;
@@ -34,29 +34,32 @@ pub async fn run(sizes: Sizes) {
         .collect();
     let load = Load::new(&keys[..1], 1, 3);
     let plane = ControlPlane::start().await;
-    let field = Field::everywhere(&plane, &keys).await;
+    let bench = BenchNamespace::with_cluster_rights(&plane, &keys).await;
     let hostile: Vec<String> = (0..tenants).map(|i| format!("hostile-{i}")).collect();
     let names = [&["quiet".to_owned()][..], &hostile].concat();
-    each(names.iter(), async |name| {
+    for_each_concurrent(names.iter(), async |name| {
         create_namespace(&plane, name).await;
     })
     .await;
-    let all = format!("--additional-namespaces={}", names.join(","));
-    let pod = field.run(Implementation::Ours, &[&all]).await;
-    let quiet = Quiet {
+    let namespaces_arg = format!("--additional-namespaces={}", names.join(","));
+    let pod = bench.run(Implementation::Ours, &[&namespaces_arg]).await;
+    let quiet = QuietTenant {
         secrets: Api::namespaced(plane.admin(), "quiet"),
         sealed: Api::namespaced(plane.admin(), "quiet"),
         object: load.objects[0].clone(),
     };
     quiet.create("first").await;
-    head(&["from create to Secret", "p50", "p99", "objects"]);
-    let alone = quiet.objects("alone", seconds).await;
-    line(&cells("alone", &alone));
-    let greedy = [costly(&quiet.object), wrong(&quiet.object)];
-    let wanted: Vec<(&String, usize)> = (0..objects)
+    print_head(&["from create to Secret", "p50", "p99", "objects"]);
+    let alone = quiet.time_objects("alone", seconds).await;
+    print_row(&cells("alone", &alone));
+    let greedy = [
+        with_costly_template(&quiet.object),
+        with_wrong_items(&quiet.object),
+    ];
+    let hostile_objects: Vec<(&String, usize)> = (0..objects)
         .flat_map(|i| hostile.iter().map(move |name| (name, i)))
         .collect();
-    each(wanted.iter(), async |(namespace, i)| {
+    for_each_concurrent(hostile_objects.iter(), async |(namespace, i)| {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
         // One in eight has wrong items.
         let mut object = greedy[usize::from(i % 8 == 7)].clone();
@@ -64,40 +67,45 @@ pub async fn run(sizes: Sizes) {
         create(&api, &object).await;
     })
     .await;
-    let beside = quiet.objects("beside", seconds).await;
-    line(&cells(
+    let beside = quiet.time_objects("beside", seconds).await;
+    print_row(&cells(
         &format!("beside {tenants} hostile tenants"),
         &beside,
     ));
     let (p99, before) = (percentile(&beside, 99), percentile(&alone, 99));
-    let left = unfinished(&plane, &hostile).await;
+    let unfinished_count = count_unfinished(&plane, &hostile).await;
     println!(
-        "| p99 grows {} | {left} of {} hostile objects unfinished at the end | | |",
+        "| p99 grows {} | {unfinished_count} of {} hostile objects unfinished at the end | | |",
         ratio(p99, before),
-        wanted.len()
+        hostile_objects.len()
     );
     pod.stop();
 }
 
-fn cells(what: &str, times: &[Duration]) -> Vec<String> {
-    let at = |percent| time(percentile(times, percent));
-    vec![what.to_owned(), at(50), at(99), times.len().to_string()]
+fn cells(name: &str, times: &[Duration]) -> Vec<String> {
+    let at_percentile = |percent| time(percentile(times, percent));
+    vec![
+        name.to_owned(),
+        at_percentile(50),
+        at_percentile(99),
+        times.len().to_string(),
+    ]
 }
 
-struct Quiet {
+struct QuietTenant {
     secrets: Api<ApiSecret>,
     sealed: Api<SealedSecret>,
     object: SealedSecret,
 }
 
-impl Quiet {
-    /// Creates objects one after the other and times each.
-    async fn objects(&self, stem: &str, seconds: usize) -> Vec<Duration> {
+impl QuietTenant {
+    /// Creates objects one after the other; returns the time until each has its Secret.
+    async fn time_objects(&self, stem: &str, seconds: usize) -> Vec<Duration> {
         let end = Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap());
         let mut times = Vec::new();
         while Instant::now() < end {
             times.push(self.create(&format!("{stem}-{}", times.len())).await);
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(OBJECT_INTERVAL).await;
         }
         times
     }
@@ -128,15 +136,15 @@ async fn create_namespace(plane: &ControlPlane, name: &str) {
         .unwrap();
 }
 
-/// Adds a template with the maximum allowed cost.
-fn costly(object: &SealedSecret) -> SealedSecret {
+/// Returns a copy with a template of the maximum allowed cost.
+fn with_costly_template(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
-    object.spec.template.data = Some([("t".to_owned(), Some(COSTLY.to_owned()))].into());
+    object.spec.template.data = Some([("t".to_owned(), Some(COSTLY_TEMPLATE.to_owned()))].into());
     object
 }
 
-/// Replaces the values with ones that no key can unseal.
-fn wrong(object: &SealedSecret) -> SealedSecret {
+/// Returns a copy with additional values that no key can unseal.
+fn with_wrong_items(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     for i in 0..WRONG_ITEMS {
         let mut bytes = [0; 2 + 256 + 32];
@@ -149,7 +157,7 @@ fn wrong(object: &SealedSecret) -> SealedSecret {
 }
 
 /// Counts the objects without a result. Under our CRD every object has a status, without conditions.
-async fn unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
+async fn count_unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
     let mut unfinished = 0;
     for namespace in namespaces {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);

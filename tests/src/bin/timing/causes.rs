@@ -7,63 +7,63 @@ use shared::scope::Scope;
 use tests::sealing::{KEYS, copy_of};
 use tests::timing::{Comparison, compare, time};
 
-/// Large enough for its decryption to be visible beside a private-key operation.
-const SIZE: usize = 64 * 1024;
+/// Length of a value, so large that the time of its decryption is visible beside a private-key operation.
+const VALUE_LEN: usize = 64 * 1024;
 
 pub(crate) const NAMESPACE: &str = "ns";
 pub(crate) const NAME: &str = "name";
 
-/// Returns the values; the others are compared with the first.
-pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
-    let here = Scope::Strict.label(NAMESPACE, NAME);
-    let there = Scope::Strict.label(NAMESPACE, "other");
+/// Returns the values with their names. The first value is the one that the others are compared with.
+pub(crate) fn failing_values() -> Vec<(&'static str, Vec<u8>)> {
+    let label = Scope::Strict.label(NAMESPACE, NAME);
+    let other_label = Scope::Strict.label(NAMESPACE, "other");
     let seal = |key: usize, label| {
         let public = KEYS[key].pair.certificate().public_key();
         envelope::seal(
             public,
             label,
-            &vec![b'x'; SIZE],
+            &vec![b'x'; VALUE_LEN],
             &mut shared::random::system(),
         )
         .unwrap()
     };
     let changed = |at: usize| {
-        let mut value = seal(0, &here);
+        let mut value = seal(0, &label);
         value[at] ^= 1;
         value
     };
-    let len = seal(0, &here).len();
+    let len = seal(0, &label).len();
     vec![
-        ("another name", seal(0, &there)),
-        ("another name, another value", seal(0, &there)),
-        ("another key", small(|| seal(1, &here))),
+        ("another name", seal(0, &other_label)),
+        ("another name, another value", seal(0, &other_label)),
+        ("another key", seal_small_block(|| seal(1, &label))),
         ("a changed RSA block", changed(100)),
         ("a changed value", changed(2 + 256 + 10)),
         ("a changed tag", changed(len - 1)),
     ]
 }
 
-/// Seals until the RSA block is smaller than the modulus. A larger block is refused before the key is used.
-/// Anyone with the certificate can predict that without a request, and many values for another key have such
-/// blocks.
-fn small(seal: impl FnMut() -> Vec<u8>) -> Vec<u8> {
+/// Seals until the RSA block is smaller than the modulus. A larger block is refused before the key is used, which
+/// anyone with the certificate can predict without a request.
+fn seal_small_block(seal: impl FnMut() -> Vec<u8>) -> Vec<u8> {
     let mut values = std::iter::repeat_with(seal);
     // The first bit of a modulus is set.
     values
         .find(|value| value[2] < 0x80)
-        .expect("there is no end of them")
+        .expect("the iterator is endless")
 }
 
-pub(crate) fn in_the_function(count: usize) -> Vec<(String, Comparison)> {
+/// Compares the times in which a key ring fails to unseal the values.
+pub(crate) fn compare_in_process(count: usize) -> Vec<(String, Comparison)> {
     let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
     let ring = KeyRing::new([key.into()]);
     let label = Scope::Strict.label(NAMESPACE, NAME);
     let open = |value: &[u8]| time(|| ring.open(&label, value, &[]).is_ok());
-    let causes = all();
-    let (first, others) = causes.split_first().expect("there are some");
-    let against_first = |(name, value): &(&str, Vec<u8>)| {
-        let found = compare(count, || open(&first.1), || open(value));
-        (format!("{} and {name}", first.0), found)
+    let values = failing_values();
+    let (first, others) = values.split_first().expect("there are several");
+    let compare_with_first = |(name, value): &(&str, Vec<u8>)| {
+        let comparison = compare(count, || open(&first.1), || open(value));
+        (format!("{} and {name}", first.0), comparison)
     };
-    others.iter().map(against_first).collect()
+    others.iter().map(compare_with_first).collect()
 }

@@ -1,6 +1,6 @@
 //! Tests whether failures to decrypt a value can be distinguished by their time: in the function that
-//! decrypts, over HTTP with our controller, and over HTTP with Bitnami's for comparison. Exits with 1 if ours
-//! can.
+//! decrypts, over HTTP with our controller, and over HTTP with Bitnami's controller for comparison. Exits with 1 if
+//! they can be distinguished with ours.
 //!
 //! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more measurements, the smaller the
 //! detectable difference.
@@ -20,7 +20,8 @@ use std::process::ExitCode;
 
 use tests::timing::{CERTAIN, Comparison};
 
-/// Enough to detect a hundredth of the time of one private-key operation on a busy machine.
+/// Default number of measurements, enough to detect a difference of a hundredth of a private-key operation on a busy
+/// machine.
 const MEASUREMENTS: usize = 3000;
 
 #[tokio::main]
@@ -32,27 +33,28 @@ async fn main() -> ExitCode {
     });
     let mut differs = false;
     println!("{count} measurements each; |t| above {CERTAIN} is a difference beyond doubt\n");
-    println!("In the function that opens a value of 64 KiB:");
-    for (name, found) in causes::in_the_function(count) {
-        differs |= show(&name, found);
+    println!("In the function that unseals a value of 64 KiB:");
+    for (name, comparison) in causes::compare_in_process(count) {
+        differs |= print_comparison(&name, comparison);
     }
     println!("\nOne private-key operation on chosen ciphertexts:");
-    for (name, found) in private_key::on_chosen_ciphertexts(count) {
-        differs |= show(&name, found);
+    for (name, comparison) in private_key::compare_chosen_blocks(count) {
+        differs |= print_comparison(&name, comparison);
     }
     println!("\nPOST /v1/verify of our controller:");
-    for (name, found) in over_http::ours(count) {
-        differs |= show(&name, found);
+    for (name, comparison) in over_http::compare_ours(count) {
+        differs |= print_comparison(&name, comparison);
     }
     println!("\nPOST /v1/verify of upstream's controller, for comparison:");
-    for (name, found) in over_http::upstreams(count).await {
-        show(&name, found);
+    for (name, comparison) in over_http::compare_upstreams(count).await {
+        print_comparison(&name, comparison);
     }
     ExitCode::from(u8::from(differs))
 }
 
-fn show(name: &str, found: Comparison) -> bool {
-    let Comparison { first, second, t } = found;
+/// Prints a comparison; returns whether the times differ.
+fn print_comparison(name: &str, comparison: Comparison) -> bool {
+    let Comparison { first, second, t } = comparison;
     let differs = t > CERTAIN;
     let verdict = if differs { "DIFFERS" } else { "" };
     println!(

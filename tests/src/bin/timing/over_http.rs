@@ -19,15 +19,15 @@ use tests::sealing::{KEYS, put_key};
 use tests::timing::{Comparison, compare, time};
 use tests::upstream;
 
-use crate::causes::{NAME, NAMESPACE, all};
+use crate::causes::{NAME, NAMESPACE, failing_values};
 
 /// Prevents responses with status 429.
 const UNLIMITED: [&str; 2] = ["--rate-limit=1000000", "--rate-limit-burst=1000000"];
 
-pub(crate) fn ours(count: usize) -> Vec<(String, Comparison)> {
+pub(crate) fn compare_ours(count: usize) -> Vec<(String, Comparison)> {
     let controller = DirectoryController::start_with(&UNLIMITED);
-    let none = BTreeMap::new;
-    let secret = key_secret::build("key-0", "default", &KEYS[0], none(), none());
+    let no_metadata = BTreeMap::new;
+    let secret = key_secret::build("key-0", "default", &KEYS[0], no_metadata(), no_metadata());
     let file = controller.folder().join("keys/timing.yaml");
     fs::write(file, manifest::to_yaml(&secret.to_document())).unwrap();
     let port = controller.port();
@@ -36,7 +36,7 @@ pub(crate) fn ours(count: usize) -> Vec<(String, Comparison)> {
     measure(port, count)
 }
 
-pub(crate) async fn upstreams(count: usize) -> Vec<(String, Comparison)> {
+pub(crate) async fn compare_upstreams(count: usize) -> Vec<(String, Comparison)> {
     let plane = ControlPlane::start().await;
     let namespace = plane.namespace("timing").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -65,22 +65,22 @@ pub(crate) async fn upstreams(count: usize) -> Vec<(String, Comparison)> {
 }
 
 fn measure(port: u16, count: usize) -> Vec<(String, Comparison)> {
-    let bodies: Vec<(&str, String)> = all()
+    let bodies: Vec<(&str, String)> = failing_values()
         .iter()
         .map(|(name, value)| (*name, body(value)))
         .collect();
-    let ask = |body: &String| -> Duration {
-        let mut answer = String::new();
-        let took = time(|| answer = send(port, "POST /v1/verify", body));
-        assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
-        took
+    let time_request = |body: &String| -> Duration {
+        let mut response = String::new();
+        let duration = time(|| response = send(port, "POST /v1/verify", body));
+        assert!(response.starts_with("HTTP/1.1 409 "), "{response}");
+        duration
     };
-    let (first, others) = bodies.split_first().expect("there are some");
-    let against_first = |(name, body): &(&str, String)| {
-        let found = compare(count, || ask(&first.1), || ask(body));
-        (format!("{} and {name}", first.0), found)
+    let (first, others) = bodies.split_first().expect("there are several");
+    let compare_with_first = |(name, body): &(&str, String)| {
+        let comparison = compare(count, || time_request(&first.1), || time_request(body));
+        (format!("{} and {name}", first.0), comparison)
     };
-    others.iter().map(against_first).collect()
+    others.iter().map(compare_with_first).collect()
 }
 
 fn body(value: &[u8]) -> String {
@@ -93,15 +93,15 @@ fn body(value: &[u8]) -> String {
     .to_string()
 }
 
-fn send(port: u16, what: &str, body: &str) -> String {
+fn send(port: u16, request_line: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let length = body.len();
     let head = format!(
-        "{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        "{request_line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }

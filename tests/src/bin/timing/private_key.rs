@@ -7,17 +7,17 @@ use shared::scope::Scope;
 use tests::sealing::{KEYS, copy_of};
 use tests::timing::{Comparison, compare, time};
 
-const BLOCK: usize = 256;
+const BLOCK_LEN: usize = 256;
 
-/// Returns small and sparse numbers, which timing attacks on RSA have used. Not 0 and 1: they are refused
-/// before the key is used, within a microsecond, which the sender of such numbers already knows.
-fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
-    let mut two = [0; BLOCK];
-    two[BLOCK - 1] = 2;
-    let mut high_bit = [0; BLOCK];
+/// Returns small and sparse numbers, which timing attacks on RSA have used. Leaves out 0 and 1, which are refused
+/// within a microsecond, before the key is used; the sender of such a number knows that already.
+fn chosen_blocks() -> Vec<(&'static str, [u8; BLOCK_LEN])> {
+    let mut two = [0; BLOCK_LEN];
+    two[BLOCK_LEN - 1] = 2;
+    let mut high_bit = [0; BLOCK_LEN];
     high_bit[0] = 0x40;
-    let mut low_half = [0; BLOCK];
-    shared::random::system().fill_bytes(&mut low_half[BLOCK / 2..]);
+    let mut low_half = [0; BLOCK_LEN];
+    shared::random::system().fill_bytes(&mut low_half[BLOCK_LEN / 2..]);
     vec![
         ("2", two),
         ("2^2046", high_bit),
@@ -25,23 +25,23 @@ fn chosen() -> Vec<(&'static str, [u8; BLOCK])> {
     ]
 }
 
-/// Compares each with random numbers, drawn for every measurement.
-pub(crate) fn on_chosen_ciphertexts(count: usize) -> Vec<(String, Comparison)> {
+/// Compares the time of each chosen block with the times of random blocks, a new one for every measurement.
+pub(crate) fn compare_chosen_blocks(count: usize) -> Vec<(String, Comparison)> {
     let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
     let ring = KeyRing::new([key.into()]);
     let label = Scope::ClusterWide.label("", "");
-    let open = |block: &[u8; BLOCK]| {
+    let open = |block: &[u8; BLOCK_LEN]| {
         let value = [&[1, 0][..], block, &[0; 16]].concat();
         time(|| ring.open(&label, &value, &[]).is_ok())
     };
     let random = || {
-        let mut block = [0; BLOCK];
+        let mut block = [0; BLOCK_LEN];
         shared::random::system().fill_bytes(&mut block[1..]);
         open(&block)
     };
-    let against_random = |(name, block): &(&str, [u8; BLOCK])| {
-        let found = compare(count, random, || open(block));
-        (format!("any number and {name}"), found)
+    let compare_with_random = |(name, block): &(&str, [u8; BLOCK_LEN])| {
+        let comparison = compare(count, random, || open(block));
+        (format!("any number and {name}"), comparison)
     };
-    chosen().iter().map(against_random).collect()
+    chosen_blocks().iter().map(compare_with_random).collect()
 }

@@ -31,7 +31,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Limit for every wait.
 const LIMIT: Duration = Duration::from_mins(30);
 
-/// Which controller runs, and with which limits.
+/// A controller and its rate limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Implementation {
     /// This project's controller with default limits.
@@ -66,12 +66,12 @@ impl Implementation {
     }
 }
 
-/// The namespace, and the objects in it.
-pub struct Field<'a> {
+/// A namespace with the account and the keys of a controller.
+pub struct BenchNamespace<'a> {
     plane: &'a ControlPlane,
     pub namespace: Namespace<'a>,
-    /// One client for all requests: a new one would open a connection each time, which takes longer than most
-    /// of what is measured.
+    /// One client for all requests. A new client would open a connection each time, which takes longer than most
+    /// measured operations.
     client: Client,
     keys: usize,
 }
@@ -102,13 +102,13 @@ impl Load {
     }
 }
 
-impl<'a> Field<'a> {
+impl<'a> BenchNamespace<'a> {
     pub async fn new(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
         Self::with(plane, keys, Reach::Namespace).await
     }
 
     /// Creates a namespace whose account has rights in all namespaces.
-    pub async fn everywhere(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+    pub async fn with_cluster_rights(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
         Self::with(plane, keys, Reach::Cluster).await
     }
 
@@ -154,8 +154,8 @@ impl<'a> Field<'a> {
         )
         .await;
         let has_certificate = async || {
-            let answer = http::get(pod.port(), "/v1/cert.pem").await;
-            answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
+            let response = http::get(pod.port(), "/v1/cert.pem").await;
+            response.is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
         };
         while !has_certificate().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -164,8 +164,8 @@ impl<'a> Field<'a> {
     }
 
     /// Creates all objects.
-    pub async fn put(&self, load: &Load) {
-        each(load.objects.iter(), async |object| {
+    pub async fn create_all(&self, load: &Load) {
+        for_each_concurrent(load.objects.iter(), async |object| {
             self.create(object).await;
         })
         .await;
@@ -178,8 +178,8 @@ impl<'a> Field<'a> {
         K: Clone + Debug + Serialize + DeserializeOwned,
     {
         let object: K = serde_json::from_value(object).unwrap();
-        let made = self.api().create(&PostParams::default(), &object).await;
-        made.unwrap();
+        let result = self.api().create(&PostParams::default(), &object).await;
+        result.unwrap();
     }
 
     pub async fn create(&self, object: &SealedSecret) {
@@ -190,25 +190,25 @@ impl<'a> Field<'a> {
     }
 
     /// Waits until this many Secrets exist, not counting keys; returns the time since `since`.
-    pub async fn wait_for_secrets(&self, wanted: usize, since: Instant) -> Duration {
+    pub async fn wait_for_secrets(&self, count: usize, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
-        let one = ListParams::default().limit(1);
+        let first_page = ListParams::default().limit(1);
         loop {
-            let page = api.list_metadata(&one).await.unwrap();
-            let rest = page.metadata.remaining_item_count.unwrap_or(0);
-            let found = page.items.len() + usize::try_from(rest).unwrap();
-            if found >= wanted + self.keys {
+            let page = api.list_metadata(&first_page).await.unwrap();
+            let remaining = page.metadata.remaining_item_count.unwrap_or(0);
+            let found_count = page.items.len() + usize::try_from(remaining).unwrap();
+            if found_count >= count + self.keys {
                 return since.elapsed();
             }
             assert!(
                 since.elapsed() < LIMIT,
-                "{found} of {wanted} after {LIMIT:?}"
+                "{found_count} of {count} after {LIMIT:?}"
             );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until the Secret with this name exists.
+    /// Waits until the Secret with this name exists; returns the time since `since`.
     pub async fn wait_for_secret(&self, name: &str, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         while api.get_metadata_opt(name).await.unwrap().is_none() {
@@ -237,20 +237,20 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Measures the writes that every controller has to do, by a client that does nothing else: a Secret, a
-/// status and an event for each object.
-pub async fn bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
-    let field = Field::new(plane, &[]).await;
-    field.put(load).await;
+/// Measures the writes that every controller has to make for each object (a Secret, a status and an event), made by a
+/// client that does nothing else.
+pub async fn time_bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
+    let bench = BenchNamespace::new(plane, &[]).await;
+    bench.create_all(load).await;
     let start = Instant::now();
-    each(load.objects.iter(), async |object| {
-        bare(&field, object).await;
+    for_each_concurrent(load.objects.iter(), async |object| {
+        write_bare(&bench, object).await;
     })
     .await;
     start.elapsed()
 }
 
-async fn bare(field: &Field<'_>, object: &SealedSecret) {
+async fn write_bare(bench: &BenchNamespace<'_>, object: &SealedSecret) {
     let name = object.metadata.name.as_deref().unwrap();
     let data = object
         .spec
@@ -259,8 +259,8 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
         .map(|key| (key.clone(), json!("dmFsdWU=")));
     let data: serde_json::Map<_, _> = data.collect();
     let secret = json!({ "metadata": { "name": name }, "data": data });
-    field.create_object::<ApiSecret>(secret).await;
-    let api: Api<SealedSecret> = field.api();
+    bench.create_object::<ApiSecret>(secret).await;
+    let api: Api<SealedSecret> = bench.api();
     let mut stored = api.get(name).await.unwrap();
     let now = time(Timestamp::now());
     stored.status = Some(SealedSecretStatus {
@@ -281,17 +281,17 @@ async fn bare(field: &Field<'_>, object: &SealedSecret) {
     let event = json!({
         "metadata": { "generateName": format!("{name}.") },
         "involvedObject": {
-            "kind": "SealedSecret", "name": name, "namespace": field.namespace.name(),
+            "kind": "SealedSecret", "name": name, "namespace": bench.namespace.name(),
             "apiVersion": "bitnami.com/v1alpha1",
         },
         "reason": "Unsealed", "type": "Normal", "message": "SealedSecret unsealed successfully",
     });
-    field.create_object::<Event>(event).await;
+    bench.create_object::<Event>(event).await;
 }
 
-/// Calls `what` for each item, some of them concurrently.
-pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
-    stream::iter(of.map(|item| what(item)))
+/// Calls `work` for each item, for up to [`PARALLEL`] items at a time.
+pub async fn for_each_concurrent<T>(items: impl Iterator<Item = T>, work: impl AsyncFn(T)) {
+    stream::iter(items.map(|item| work(item)))
         .buffer_unordered(PARALLEL)
         .collect::<Vec<()>>()
         .await;
@@ -299,8 +299,11 @@ pub async fn each<T>(of: impl Iterator<Item = T>, what: impl AsyncFn(T)) {
 
 /// Returns the value of one of our metrics that has no labels.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
-    let answer = http::get(pod.metrics_port(), "/metrics").await.unwrap();
+    let response = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");
-    let value = answer.lines().find_map(|line| line.strip_prefix(&start));
-    value.expect("our controller exports it").parse().unwrap()
+    let value = response.lines().find_map(|line| line.strip_prefix(&start));
+    value
+        .expect("our controller exports the metric")
+        .parse()
+        .unwrap()
 }
