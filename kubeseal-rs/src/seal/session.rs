@@ -29,7 +29,12 @@ const DEFAULT_CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-sys
 /// The key of the certificate cache: the source, the rules' folder for relative paths, what named the
 /// source, and the accepted fingerprints. A cached certificate is reused only for an equal key.
 /// Otherwise a certificate that a rule accepts could be used where the rule does not apply.
-type CacheKey = ( Source, Option<PathBuf>, SettingSource, Vec<AcceptedFingerprint>, );
+type CacheKey = (
+    Source,
+    Option<PathBuf>,
+    SettingSource,
+    Vec<AcceptedFingerprint>,
+);
 
 /// Which certificates a run may encrypt for.
 #[derive(Clone, Copy)]

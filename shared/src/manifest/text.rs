@@ -100,7 +100,8 @@ impl ZeroBytes {
         let sample = &bytes[..bytes.len().min(4096)];
         let count = sample.iter().filter(|byte| **byte == 0).count();
         Self {
- // Zeros alone, as after a crash, are no text in any encoding.            count: if count == sample.len() { 0 } else { count },
+            // Zeros alone, as after a crash, are no text in any encoding.
+            count: if count == sample.len() { 0 } else { count },
             sample_len: sample.len(),
         }
     }

@@ -110,7 +110,18 @@ pub enum ClusterError {
          hint: if it is not the controller's Service, pass --controller-name and --controller-namespace"
     )]
     NoPorts(Service),
- /// The API server continues a list without end. #[error( "{what}: the list of the API server has more than {most} pages\n\ hint: check that --server or the kubeconfig names the right API server" )] EndlessList { /// The action that failed. what: &'static str, /// The maximum number of pages. most: usize, },    /// The API server cannot be reached, or does not respond in time.
+    /// The API server continues a list without end.
+    #[error(
+        "{what}: the list of the API server has more than {most} pages\n\
+         hint: check that --server or the kubeconfig names the right API server"
+    )]
+    EndlessList {
+        /// The action that failed.
+        what: &'static str,
+        /// The maximum number of pages.
+        most: usize,
+    },
+    /// The API server cannot be reached, or does not respond in time.
     #[error(
         "cannot reach the API server at {server}: {why}\nhint: {}\n\
          hint: to seal without it, pass --cert FILE, or --offline for the cached certificate",

@@ -107,7 +107,10 @@ pub enum RuleProblem {
     KeySize,
 }
 
-/// The maximum number of rules in a file. Each file of a repository is compared with each rule. const MAX_RULES: usize = 1_000; type ParseResult<T> = Result<T, RulesError>;
+/// The maximum number of rules in a file. Each file of a repository is compared with each rule.
+const MAX_RULES: usize = 1_000;
+
+type ParseResult<T> = Result<T, RulesError>;
 
 /// Parses rules. An empty text contains no rules.
 ///
@@ -126,7 +129,11 @@ pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     let Some(rules) = fields.get("rules") else {
         return Ok(Rules::default());
     };
-    let rules = list(rules, "rules")?; if let Some(excess) = rules.get(MAX_RULES) { return Err(at(excess, RuleProblem::TooMany(MAX_RULES))); } let rules = rules.iter().enumerate();
+    let rules = list(rules, "rules")?;
+    if let Some(excess) = rules.get(MAX_RULES) {
+        return Err(at(excess, RuleProblem::TooMany(MAX_RULES)));
+    }
+    let rules = rules.iter().enumerate();
     let rules: ParseResult<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
     Ok(Rules(rules?))
 }

@@ -250,7 +250,9 @@ fn objects(
     }
     let is_sure = is_mentioned && walk::is_manifest_name(file);
     let doubtful_bytes = (!is_sure).then(|| bytes.clone());
-    let may_contain = || doubtful_bytes.is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret));
+    let may_contain = || {
+        doubtful_bytes.is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
+    };
     let file = match ManifestFile::parse(file, bytes) {
         Ok(file) => file,
         Err(WalkError::Malformed { source, .. }) if may_contain() => return Err(source.to_string()),

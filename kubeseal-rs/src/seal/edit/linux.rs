@@ -65,8 +65,17 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
     let mut is_retry = false;
     loop {
-        let duration = match editor.open(&guarded) { Err(error) if is_retry => return Err(error).context(DISCARDED), took => took?, };
-        let edited = guarded.hidden().read(); // Only a person can edit the text again; otherwise it does not stay in memory. let kept = is_interactive.then_some(guarded); let applied = edited .map_err(anyhow::Error::from) .and_then(|text| apply_edits(&text, &session, &mut target, &before)); let error = match applied {
+        let duration = match editor.open(&guarded) {
+            Err(error) if is_retry => return Err(error).context(DISCARDED),
+            took => took?,
+        };
+        let edited = guarded.hidden().read();
+        // Only a person can edit the text again; otherwise it does not stay in memory.
+        let kept = is_interactive.then_some(guarded);
+        let applied = edited
+            .map_err(anyhow::Error::from)
+            .and_then(|text| apply_edits(&text, &session, &mut target, &before));
+        let error = match applied {
             Ok(is_changed) => {
                 if let Some(remark) = editor
                     .remark(duration, is_interactive)
@@ -173,7 +182,8 @@ fn values(
 
 /// Asks the user whether to open the editor again with the same text.
 fn ask_to_retry(error: &anyhow::Error) -> bool {
-let problem = shared::error_chain(error.as_ref());     report::info_lines(&format!(
+    let problem = shared::error_chain(error.as_ref());
+    report::info_lines(&format!(
         "{problem}\nPress Enter to edit again, or n and Enter to give up."
     ));
     let mut line = String::new();

@@ -122,7 +122,12 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     print_result(args, &plan, &store, signed.as_ref())
 }
 
-fn verify( args: &KeysRestore, signers: &Path, archive: &[u8], now: Timestamp, ) -> Result<VerifiedSigner> {
+fn verify(
+    args: &KeysRestore,
+    signers: &Path,
+    archive: &[u8],
+    now: Timestamp,
+) -> Result<VerifiedSigner> {
     let text = files::text(files::read(signers)?);
     let allowed = Signers::parse(&text).with_context(|| signers.shown())?;
     let path = match &args.signature {

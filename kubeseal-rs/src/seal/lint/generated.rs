@@ -14,30 +14,91 @@ use super::object::Found;
 use super::plain;
 use crate::report::ShowPath as _;
 
-/// The files that generators name. A file may be named many times, but is read once. #[derive(Default)] pub(super) struct GeneratedFiles { /// The keys of plaintext values by path, and by whether the file is one value. plain: BTreeMap<(PathBuf, bool), Vec<String>>, trees: Trees, } /// The repository of the last file, because most files of a generator are in one folder. #[derive(Default)] struct Trees { last: Option<(PathBuf, Option<Repository>)>, } impl GeneratedFiles { /// Checks the files that the generators of a document name. The author of the document chooses the names, so only
-/// regular files of the same tree are read. Files that Git ignores are skipped, because they are not committed.
-pub(super) fn findings( &mut self, root: &Node, manifest: &Path, staged: Option<&Repository>, ) -> Vec<Found> {
-    let folder = manifest.parent().unwrap_or(Path::new(""));
-    let named = plain::generator_files(root).into_iter(); let Self { plain, trees } = self; let finding = |file: plain::GeneratorFile<'_>| {
-        let path = folder.join(file.path);
-        let shown = files::from_here(&path).shown(); let is_whole = file.key.is_some(); let plain = plain .entry((path, is_whole)) .or_insert_with_key(|(path, _)| { let bytes = match staged {
-            Some(staged) => staged.staged_content(path).ok(),
-            None => trees.read(path, folder),
-}; plain_keys(&bytes.unwrap_or_default(), is_whole) }); plain::generator_file(&file, &shown, plain)         };
+/// The files that generators name. A file may be named many times, but is read once.
+#[derive(Default)]
+pub(super) struct GeneratedFiles {
+    /// The keys of plaintext values by path, and by whether the file is one value.
+    plain: BTreeMap<(PathBuf, bool), Vec<String>>,
+    trees: Trees,
+}
+
+/// The repository of the last file, because most files of a generator are in one folder.
+#[derive(Default)]
+struct Trees {
+    last: Option<(PathBuf, Option<Repository>)>,
+}
+
+impl GeneratedFiles {
+    /// Checks the files that the generators of a document name. The author of the document chooses the names, so only
+    /// regular files of the same tree are read. Files that Git ignores are skipped, because they are not committed.
+    pub(super) fn findings(
+        &mut self,
+        root: &Node,
+        manifest: &Path,
+        staged: Option<&Repository>,
+    ) -> Vec<Found> {
+        let folder = manifest.parent().unwrap_or(Path::new(""));
+        let named = plain::generator_files(root).into_iter();
+        let Self { plain, trees } = self;
+        let finding = |file: plain::GeneratorFile<'_>| {
+            let path = folder.join(file.path);
+            let shown = files::from_here(&path).shown();
+            let is_whole = file.key.is_some();
+            let plain = plain
+                .entry((path, is_whole))
+                .or_insert_with_key(|(path, _)| {
+                    let bytes = match staged {
+                        Some(staged) => staged.staged(path).ok(),
+                        None => trees.read(path, folder),
+                    };
+                    plain_keys(&bytes.unwrap_or_default(), is_whole)
+                });
+            plain::generator_file(&file, &shown, plain)
+        };
         named.filter_map(finding).collect()
     }
 }
 
-/// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here. fn plain_keys(bytes: &[u8], is_whole: bool) -> Vec<String> { if is_whole { let is_plain = plain::is_plain_file(bytes); return is_plain.then(String::new).into_iter().collect(); } plain::plain_variables(bytes) } impl Trees { /// Returns the content of a regular file in the tree of a folder, unless Git ignores it. fn read(&mut self, path: &Path, folder: &Path) -> Option<Zeroizing<Vec<u8>>> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    let folder = folder.canonicalize().ok()?;
-    let path = path.canonicalize().ok()?;
-    let tree = git::work_tree(&folder).unwrap_or(folder);
-    if !path.starts_with(&tree) || self.is_ignored(&path) {
-        return None;
-} files::read_regular(&path, Kind::Value.limit()).ok() } /// Returns whether Git ignores a file; `false` if the repository cannot be read. fn ignores(&mut self, file: &Path) -> bool { let parent = file.parent().unwrap_or(Path::new("/")); if !self .last .as_ref() .is_some_and(|(folder, _)| folder == parent) { self.last = Some((parent.to_owned(), Repository::around(parent).ok())); } let repository = self .last .as_ref() .and_then(|(_, repository)| repository.as_ref()); repository.is_some_and(|repository| repository.ignores(file).unwrap_or(false))     }
+/// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
+fn plain_keys(bytes: &[u8], is_whole: bool) -> Vec<String> {
+    if is_whole {
+        let is_plain = plain::is_plain_file(bytes);
+        return is_plain.then(String::new).into_iter().collect();
+    }
+    plain::plain_variables(bytes)
+}
+
+impl Trees {
+    /// Returns the content of a regular file in the tree of a folder, unless Git ignores it.
+    fn read(&mut self, path: &Path, folder: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let folder = folder.canonicalize().ok()?;
+        let path = path.canonicalize().ok()?;
+        let tree = git::work_tree(&folder).unwrap_or(folder);
+        if !path.starts_with(&tree) || self.ignores(&path) {
+            return None;
+        }
+        files::read_regular(&path, Kind::Value.limit()).ok()
+    }
+
+    /// Returns whether Git ignores a file; `false` if the repository cannot be read.
+    fn ignores(&mut self, file: &Path) -> bool {
+        let parent = file.parent().unwrap_or(Path::new("/"));
+        if !self
+            .last
+            .as_ref()
+            .is_some_and(|(folder, _)| folder == parent)
+        {
+            self.last = Some((parent.to_owned(), Repository::around(parent).ok()));
+        }
+        let repository = self
+            .last
+            .as_ref()
+            .and_then(|(_, repository)| repository.as_ref());
+        repository.is_some_and(|repository| repository.is_ignored(file).unwrap_or(false))
+    }
 }

@@ -57,7 +57,8 @@ impl KeyFiles {
     }
 
     fn of(records: &[KeyRecord]) -> Self {
-        let may_seal = |record: &&KeyRecord| !record.facts.marks.is_sealing_forbidden() && is_in_use(record);
+        let may_seal =
+            |record: &&KeyRecord| !record.facts.marks.is_sealing_forbidden() && is_in_use(record);
         let newest = records.iter().filter(may_seal).filter_map(file_record);
         let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
         Self {
