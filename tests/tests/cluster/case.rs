@@ -64,15 +64,15 @@ impl Case {
         self
     }
 
-    /// Like [`Self::restart`], but runs `meanwhile` while no controller runs.
-    pub async fn restart_after(self, meanwhile: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
+    /// Like [`Self::restart`], but runs `action` while no controller runs.
+    pub async fn restart_after(self, action: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
         let Self {
             plane,
             namespace,
             controller,
         } = self;
         assert_eq!(controller.stop(), Some(0));
-        meanwhile(&namespace).await;
+        action(&namespace).await;
         let controller = ClusterController::start(plane, &namespace, &[]).await;
         Self {
             plane,
@@ -167,7 +167,7 @@ impl Case {
     }
 
     pub async fn wait_for_no_secret(&self, name: &str) {
-        until(&format!("{name} is gone"), async || {
+        until(&format!("{name} is deleted"), async || {
             self.secret(name).await.is_none().then_some(())
         })
         .await;
@@ -179,16 +179,16 @@ impl Case {
         name: &str,
         fits: impl Fn(&Condition) -> bool,
     ) -> Condition {
-        let what = format!(
+        let goal = format!(
             "the condition of {name} is as expected\n{}",
             self.controller.log()
         );
-        until(&what, async || {
+        until(&goal, async || {
             let object = self.sealed_secrets().get(name).await.unwrap();
             let status = object.status?;
             let synced = status.conditions.first()?.clone();
-            let current = status.observed_generation == object.metadata.generation;
-            (current && fits(&synced)).then_some(synced)
+            let is_current = status.observed_generation == object.metadata.generation;
+            (is_current && fits(&synced)).then_some(synced)
         })
         .await
     }
@@ -227,7 +227,7 @@ impl Case {
     }
 
     /// Waits for this text in the log.
-    pub async fn logs(&self, text: &str) {
+    pub async fn wait_for_log(&self, text: &str) {
         until(&format!("{text:?} is logged"), async || {
             self.controller.log().contains(text).then_some(())
         })
@@ -243,8 +243,8 @@ impl Case {
             .items
     }
 
-    /// Waits until the controller has processed everything that happened before, by waiting for a later
-    /// object and its reconciliation.
+    /// Waits until the controller has processed all earlier changes, by creating another object and waiting until it is
+    /// synced.
     pub async fn wait_until_idle(&self, name: &str) {
         let marker = format!("marker-of-{name}");
         self.seal(&marker, &[("a", "1")]).await;

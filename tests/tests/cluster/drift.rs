@@ -1,4 +1,4 @@
-//! Tests edits of our Secrets by other clients.
+//! Tests edits of the controller's Secrets by other clients.
 
 use kube::ResourceExt as _;
 use serde_json::json;

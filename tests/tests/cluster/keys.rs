@@ -39,10 +39,10 @@ async fn c1_c11_a_key_added_later_unseals_failed_objects() {
 async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
     let case = Case::new("relabelled").await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.logs("secretname=key-1").await;
+    case.wait_for_log("secretname=key-1").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });
     case.patch_secret("key-0", label("compromised")).await;
-    case.logs("msg=\"private key removed\"").await;
+    case.wait_for_log("msg=\"private key removed\"").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_failure("db").await;
     case.patch_secret("key-0", label("active")).await;
@@ -54,11 +54,11 @@ async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
 async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
     let case = Case::with("restored", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.logs("secretname=key-1").await;
+    case.wait_for_log("secretname=key-1").await;
     let backup = case.secret("key-0").await.unwrap();
     case.delete_secret("key-0").await;
     case.delete_secret("key-1").await;
-    case.logs("level=ERROR msg=\"the last private key was removed")
+    case.wait_for_log("level=ERROR msg=\"the last private key was removed")
         .await;
     case.wait_for_event("key-0", "KeyRemoved").await;
     case.wait_for_event("key-1", "LastKeyRemoved").await;
@@ -108,7 +108,7 @@ async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
         .await;
     case.wait_for_event("key-0", "KeyReplaced").await;
     let warned = "level=WARN msg=\"private key replaced by another one under the same name\" secretname=key-0";
-    case.logs(warned).await;
+    case.wait_for_log(warned).await;
 }
 
 /// Bitnami documents `kubectl apply -f backup.yaml` as the way to restore. It must not overwrite a key that
@@ -209,7 +209,7 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
         case.create_secret(object.clone()).await;
     }
     for (name, _) in &bad {
-        case.logs(&format!("msg=\"Error reading key\" secretname={name} "))
+        case.wait_for_log(&format!("msg=\"Error reading key\" secretname={name} "))
             .await;
         case.wait_for_event(name, "UnusableKey").await;
     }

@@ -34,7 +34,7 @@ async fn a_persistent_failure_is_reported_once_more_and_retried() {
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
     case.seal("db", &[("a", "1")]).await;
-    case.logs("Failing permanently").await;
+    case.wait_for_log("Failing permanently").await;
     let consent = json!({ "metadata": { "annotations": { MANAGED_ANNOTATION: "true" } } });
     case.patch_secret("db", consent).await;
     case.wait_for_values("db", &[("a", "1")]).await;

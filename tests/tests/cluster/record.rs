@@ -140,7 +140,7 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let case = Case::with("hints", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     put_key(&case.namespace, "key-2", &KEYS[2]).await;
-    case.logs("secretname=key-2").await;
+    case.wait_for_log("secretname=key-2").await;
     let seal =
         |name: &str, items| sealed_for(&KEYS[0], case.namespace.name(), name, items, Scope::Strict);
     let mut hinted = seal("hinted", &ITEMS);

@@ -120,7 +120,7 @@ async fn writes_no_status_if_updates_are_disabled() {
 #[tokio::test]
 async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let case = Case::without_right_to_watch_secrets("unwatched").await;
-    case.logs("so edits and deletions of them are not corrected")
+    case.wait_for_log("so edits and deletions of them are not corrected")
         .await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
@@ -137,7 +137,7 @@ async fn c19_retries_a_failed_write_of_a_status() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
-    case.logs("cannot update the status").await;
+    case.wait_for_log("cannot update the status").await;
     assert_eq!(case.conditions("db").await, []);
     roles::grant_statuses(&case.namespace).await;
     case.wait_until_synced("db").await;
