@@ -79,8 +79,8 @@ async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_sec
             case.delete_secret("db").await;
         }
         tests::patience::until("the Secret is recreated", async || {
-            let now = case.secret("db").await?.metadata.uid;
-            (now != uid).then_some(())
+            let current_uid = case.secret("db").await?.metadata.uid;
+            (current_uid != uid).then_some(())
         })
         .await;
     }
@@ -232,10 +232,10 @@ async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_o
 #[tokio::test]
 async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
     let case = Case::with("label", &["--label-selector", "team=a"]).await;
-    let mut chosen = case.sealed("chosen", &[("a", "1")]);
-    chosen.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+    let mut labeled = case.sealed("chosen", &[("a", "1")]);
+    labeled.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
     case.seal("other", &[("a", "1")]).await;
-    case.create(&chosen).await;
+    case.create(&labeled).await;
     case.wait_for_values("chosen", &[("a", "1")]).await;
     // The selector applies to SealedSecrets; this Secret has no label.
     case.delete_secret("chosen").await;
@@ -244,7 +244,7 @@ async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
 }
 
 #[tokio::test]
-async fn without_watching_secrets_a_deleted_one_stays_deleted() {
+async fn with_skip_recreate_a_deleted_secret_stays_deleted() {
     let case = Case::with("skip", &["--skip-recreate"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
@@ -255,7 +255,7 @@ async fn without_watching_secrets_a_deleted_one_stays_deleted() {
 }
 
 #[tokio::test]
-async fn exits_with_0_when_asked_to_stop() {
+async fn exits_with_code_0_when_stopped() {
     let case = Case::new("stop").await;
     assert_eq!(case.controller.stop(), Some(0));
 }

@@ -22,7 +22,7 @@ async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
         Some(want)
     );
     case.wait_for_values("db", &[("a", "theirs")]).await;
-    // C7: deleting the Secret in the way is sufficient.
+    // C7: deleting the conflicting Secret is sufficient.
     case.delete_secret("db").await;
     case.wait_for_values("db", &[("a", "ours")]).await;
     case.wait_until_synced("db").await;
@@ -72,15 +72,15 @@ async fn c17_a_patched_secret_keeps_existing_and_dropped_items_and_is_not_delete
     assert_eq!(secret.metadata.owner_references, None);
     case.wait_until_synced("db").await;
     let other = case.sealed("db", &[("c", "3")]).spec.encrypted_data;
-    let dropped = json!({ "a": null, "c": other["c"] });
-    case.patch("db", json!({ "spec": { "encryptedData": dropped } }))
+    let changed_items = json!({ "a": null, "c": other["c"] });
+    case.patch("db", json!({ "spec": { "encryptedData": changed_items } }))
         .await;
-    let all = [("a", "ours"), ("b", "2"), ("c", "3")];
-    case.wait_for_values("db", &all).await;
+    let all_items = [("a", "ours"), ("b", "2"), ("c", "3")];
+    case.wait_for_values("db", &all_items).await;
     case.wait_until_synced("db").await;
     case.delete("db").await;
     case.wait_until_idle("patch").await;
-    case.wait_for_values("db", &all).await;
+    case.wait_for_values("db", &all_items).await;
 }
 
 #[tokio::test]
@@ -130,13 +130,14 @@ async fn consent_to_a_merge_permits_nothing_else() {
     case.create_secret(json!({ "metadata": metadata, "stringData": { "pin": "4711" } }))
         .await;
     let mut sealed = case.sealed("db", &[("a", "1")]);
-    let consents = [(MANAGED_ANNOTATION, "true"), (PATCH_ANNOTATION, "false")];
-    let consents = consents.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    sealed.spec.template.metadata.annotations = Some(consents.into());
+    let requested_annotations = [(MANAGED_ANNOTATION, "true"), (PATCH_ANNOTATION, "false")];
+    let requested_annotations =
+        requested_annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    sealed.spec.template.metadata.annotations = Some(requested_annotations.into());
     sealed.spec.template.immutable = Some(true);
     case.create(&sealed).await;
-    let both = [("a", "1"), ("pin", "4711")];
-    let secret = case.wait_for_values("db", &both).await;
+    let both_items = [("a", "1"), ("pin", "4711")];
+    let secret = case.wait_for_values("db", &both_items).await;
     assert_eq!(
         (secret.metadata.owner_references, secret.immutable),
         (None, None)

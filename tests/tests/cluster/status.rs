@@ -1,4 +1,4 @@
-//! Tests the content of statuses.
+//! Tests the status of SealedSecrets.
 
 use std::process::Command;
 
@@ -81,7 +81,7 @@ async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     case.wait_for_values("good", &[("a", "1")]).await;
     let event = case.wait_for_event("odd", "ErrUnsealFailed").await;
     assert!(event.message.unwrap().contains("wrong kind of value"));
-    let status = tests::patience::until("a status", async || {
+    let status = tests::patience::until("the object has a status", async || {
         Some(
             api.get("odd").await.unwrap().data["status"]["conditions"][0]["status"]
                 .as_str()?
@@ -156,9 +156,9 @@ async fn a_restart_writes_nothing() {
         case.secret("db").await.unwrap().metadata.resource_version,
         before.metadata.resource_version
     );
-    let again = case.sealed_secrets().get("db").await.unwrap();
+    let after = case.sealed_secrets().get("db").await.unwrap();
     assert_eq!(
-        again.metadata.resource_version,
+        after.metadata.resource_version,
         sealed.metadata.resource_version
     );
 }
@@ -179,8 +179,8 @@ async fn without_unsealed_events_only_warnings_are_written() {
     assert!(!reasons.contains(&Some("Unsealed")), "{reasons:?}");
 }
 
-/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then ours.
-fn wide(case: &Case) -> Vec<String> {
+/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then the added ones.
+fn wide_rows(case: &Case) -> Vec<String> {
     let output = Command::new(operators::kubectl())
         .arg(format!(
             "--kubeconfig={}",
@@ -200,12 +200,12 @@ async fn kubectl_shows_reason_last_good_version_and_key() {
     let case = Case::new("columns").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
-    let rows = wide(&case);
-    let head: Vec<_> = rows[0].split_whitespace().collect();
-    let ours = ["READY", "REASON", "LAST", "GOOD", "KEY"];
+    let rows = wide_rows(&case);
+    let header: Vec<_> = rows[0].split_whitespace().collect();
+    let added_columns = ["READY", "REASON", "LAST", "GOOD", "KEY"];
     assert_eq!(
-        head,
-        [&["NAME", "STATUS", "SYNCED", "AGE"][..], &ours].concat()
+        header,
+        [&["NAME", "STATUS", "SYNCED", "AGE"][..], &added_columns].concat()
     );
     let key = KEYS[0].pair.fingerprint().to_string();
     let cells = |row: &str| -> Vec<String> { row.split_whitespace().map(str::to_owned).collect() };
@@ -214,6 +214,6 @@ async fn kubectl_shows_reason_last_good_version_and_key() {
     let bad = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
     case.patch("db", bad).await;
     case.wait_for_failure("db").await;
-    let bad = cells(&wide(&case).concat());
+    let bad = cells(&wide_rows(&case).concat());
     assert_eq!(bad[bad.len() - 3..], ["False", "ErrUnsealFailed", "1"]);
 }
