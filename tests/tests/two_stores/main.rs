@@ -1,4 +1,5 @@
-//! The same scenarios for a SealedSecret in a cluster and in a directory: one reconciler works on both stores.
+//! Runs the same scenarios with a SealedSecret in a cluster and in a directory, because one reconciler works on both
+//! stores.
 
 #![allow(
     clippy::unwrap_used,
