@@ -77,13 +77,13 @@ impl Scene {
             network,
             folder: Scratch::new(),
         };
-        let sealed = scene.sealed().to_document().to_string();
+        let sealed = scene.sealed_secret().to_document().to_string();
         fs::write(scene.file("db.json"), sealed).unwrap();
         scene
     }
 
     /// Returns an object sealed for the older key.
-    fn sealed(&self) -> SealedSecret {
+    fn sealed_secret(&self) -> SealedSecret {
         let items = [("a", "hunter2")];
         sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
     }
@@ -144,7 +144,7 @@ impl Network {
         let recorded = Arc::clone(&names);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connect(stream, controller, Arc::clone(&recorded)));
+                tokio::spawn(forward(stream, controller, Arc::clone(&recorded)));
             }
         });
         Self { port, names }
@@ -155,7 +155,7 @@ impl Network {
     }
 }
 
-async fn connect(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String>>>) {
+async fn forward(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String>>>) {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -214,7 +214,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     let re_encrypted = parse(&fs::read(scene.file("new.json")).unwrap());
     assert_ne!(
         re_encrypted.spec.encrypted_data,
-        scene.sealed().spec.encrypted_data
+        scene.sealed_secret().spec.encrypted_data
     );
 
     let doctor = scene.with_controller_flags(&["doctor", "db.json"]);
@@ -230,10 +230,10 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     let rotated = parse(&fs::read(scene.file("db.json")).unwrap());
     assert_ne!(
         rotated.spec.encrypted_data,
-        scene.sealed().spec.encrypted_data
+        scene.sealed_secret().spec.encrypted_data
     );
 
-    let mut moved = scene.sealed();
+    let mut moved = scene.sealed_secret();
     moved.metadata.name = Some("other".into());
     fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
     let validate = scene.with_controller_flags(&["--validate", "-f", "moved.json"]);

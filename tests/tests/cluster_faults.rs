@@ -50,7 +50,7 @@ impl Case {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn sealed(&self, name: &str, value: &str) -> SealedSecret {
+    fn sealed_secret(&self, name: &str, value: &str) -> SealedSecret {
         sealed_for(
             &KEYS[0],
             &self.namespace,
@@ -61,7 +61,7 @@ impl Case {
     }
 
     async fn seal(&self, name: &str, value: &str) {
-        let sealed = self.sealed(name, value);
+        let sealed = self.sealed_secret(name, value);
         self.sealed_secrets()
             .create(&PostParams::default(), &sealed)
             .await
@@ -69,7 +69,7 @@ impl Case {
     }
 
     async fn change(&self, name: &str, value: &str) {
-        let items = self.sealed(name, value).spec.encrypted_data;
+        let items = self.sealed_secret(name, value).spec.encrypted_data;
         self.patch(name, json!({ "spec": { "encryptedData": items } }))
             .await;
     }

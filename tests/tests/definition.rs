@@ -25,9 +25,9 @@ fn the_published_crd_matches_the_code() {
         if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
             fs::write(&path, &want).unwrap();
         }
-        let found = fs::read_to_string(&path).unwrap_or_default();
+        let actual = fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(
-            found, want,
+            actual, want,
             "{name}: its first lines say how to regenerate it"
         );
     }

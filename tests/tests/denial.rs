@@ -63,7 +63,10 @@ fn excessive_texts() -> BTreeMap<&'static str, String> {
         ("a million documents", "---\n".repeat(1_000_000)),
         ("a million open brackets", "[".repeat(1_000_000)),
         ("a million open braces in JSON", "{\"a\":".repeat(1_000_000)),
-        ("four thousand levels of indentation", indented()),
+        (
+            "four thousand levels of indentation",
+            increasing_indentation(),
+        ),
         (
             "a million objects in a list",
             format!("kind: List\nitems:\n{}", "- {}\n".repeat(1_000_000)),
@@ -90,7 +93,7 @@ fn excessive_texts() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Returns an object whose item can be unsealed; otherwise its template would never be parsed.
+/// Returns an object whose item can be unsealed; otherwise the controller would not parse its template.
 fn with_template(name: &str, text: String) -> String {
     let mut sealed = sealed_for(&KEYS[0], "shop", name, &[("a", "1")], Scope::Strict);
     sealed.spec.template.data = Some([("b".to_owned(), Some(text))].into());
@@ -129,8 +132,9 @@ fn growing_field() -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-/// Returns lines with increasing indentation. Their number is limited, since their total length is quadratic in it.
-fn indented() -> String {
+/// Returns lines with increasing indentation. Their number is limited, because their total length is quadratic in the
+/// number.
+fn increasing_indentation() -> String {
     (0..4000).fold(String::new(), |mut text, i| {
         writeln!(text, "{:i$}a:", "").unwrap();
         text

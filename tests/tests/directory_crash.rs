@@ -39,7 +39,7 @@ fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     let scratch = Scratch::new();
     let folder = TestFolder::new(scratch.path());
     let done = AtomicBool::new(false);
-    let (seen, last) = std::thread::scope(|scope| {
+    let (observations, last) = std::thread::scope(|scope| {
         let observer = scope.spawn(|| observe(&folder, &done));
         let changer = scope.spawn(|| change(&folder, &done));
         kill_repeatedly(&folder);
@@ -49,10 +49,10 @@ fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     });
     eprintln!(
         "{} values read, {} changes observed",
-        seen.values_read, seen.changes
+        observations.values_read, observations.changes
     );
     assert!(
-        seen.values_read > 1000 && seen.changes > 20,
+        observations.values_read > 1000 && observations.changes > 20,
         "too few changes for a meaningful test"
     );
     assert_converges(&folder, &last);
@@ -115,7 +115,7 @@ impl TestFolder {
         std::fs::rename(temporary, self.dir.join(path)).unwrap();
     }
 
-    fn sealed(&self, object: usize, generation: u32, key: usize) -> String {
+    fn sealed_manifest(&self, object: usize, generation: u32, key: usize) -> String {
         let mut secret = Secret::default();
         secret.metadata.name = Some(name(object));
         secret.metadata.namespace = Some("ns".into());
@@ -194,7 +194,7 @@ fn change(folder: &TestFolder, done: &AtomicBool) -> Vec<u32> {
         let object = rng.random_range(0..OBJECTS);
         let key = rng.random_range(0..folder.keys.len());
         generations[object] += 1;
-        let text = folder.sealed(object, generations[object], key);
+        let text = folder.sealed_manifest(object, generations[object], key);
         let file = format!("sealed/{}.yaml", name(object));
         if rng.random_range(0..8) == 0 {
             // Simulates a writer that writes in place and stops in the middle of the first value.
@@ -224,21 +224,21 @@ struct Observations {
 
 /// Reads random values until `done`.
 fn observe(folder: &TestFolder, done: &AtomicBool) -> Observations {
-    let mut seen = Observations::default();
+    let mut observations = Observations::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
     while !done.load(Ordering::Acquire) {
         let object = rng.random_range(0..OBJECTS);
         let item = ITEMS[rng.random_range(0..ITEMS.len())];
-        seen.read_item(folder, object, item);
+        observations.read_item(folder, object, item);
         if rng.random_range(0..4) == 0 {
-            seen.read_version(folder, object);
+            observations.read_version(folder, object);
         }
     }
-    seen
+    observations
 }
 
 impl Observations {
-    /// Reads one value by its name. It must not be older than any value read before.
+    /// Reads one value by its name. The value must not be older than any value read before.
     fn read_item(&mut self, folder: &TestFolder, object: usize, item: &str) {
         match std::fs::read_to_string(folder.values_folder(object).join(item)) {
             Ok(text) => self.record(object, generation(object, item, &text)),

@@ -130,10 +130,10 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
         }
     }
     let table = fs::read_to_string(root().join("tests/differential/DIFFERENCES.toml")).unwrap();
-    let cited = table
+    let citations = table
         .lines()
         .filter_map(|line| line.strip_prefix("flaw = \""));
-    for flaw in cited.map(|rest| rest.trim_end_matches('"')) {
+    for flaw in citations.map(|rest| rest.trim_end_matches('"')) {
         // Other entries, such as N1 and `help`, are explained in the table itself.
         for number in flaw_numbers(&flaw.to_lowercase()) {
             check(&number, "DIFFERENCES.toml");

@@ -197,10 +197,12 @@ impl Scene {
             let kubeconfig = plane.kubeconfig_of(namespace.name(), account).await;
             fs::copy(kubeconfig, folder.path().join(account)).unwrap();
         }
-        let foreign = sealed_for(&KEYS[1], "shop", "db", &[("a", "b")], Scope::Strict);
+        let for_other_key = sealed_for(&KEYS[1], "shop", "db", &[("a", "b")], Scope::Strict);
         let renamed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
-        for (mut sealed, name, key) in [(foreign, "db", &KEYS[1]), (renamed, "database", &KEYS[0])]
-        {
+        for (mut sealed, name, key) in [
+            (for_other_key, "db", &KEYS[1]),
+            (renamed, "database", &KEYS[0]),
+        ] {
             let fingerprint = key.pair.certificate().fingerprint();
             let hints = json!({ "a": fingerprint.to_string() }).to_string();
             let annotations = sealed.metadata.annotations.get_or_insert_default();

@@ -71,12 +71,12 @@ impl Scene {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binaries::kubeseal());
-        self.prepare(&mut command);
+        self.set_environment(&mut command);
         command.args(args);
         command
     }
 
-    fn prepare(&self, command: &mut Command) {
+    fn set_environment(&self, command: &mut Command) {
         command
             .current_dir(self.folder.path())
             .env("KUBECONFIG", self.plane.kubeconfig())
@@ -168,7 +168,7 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
     without_network
         .args(["--net", "--map-root-user"])
         .arg(binaries::kubeseal());
-    scene.prepare(&mut without_network);
+    scene.set_environment(&mut without_network);
     without_network.args([
         "--controller-name=seals",
         "--controller-namespace",
@@ -218,33 +218,43 @@ async fn an_unusable_cache_is_ignored() {
 #[tokio::test]
 async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
     let scene = Scene::new(json!({})).await;
-    let (own, other) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
-    expect_success(&scene.run_with_service(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
+    let (own_fingerprint, other_fingerprint) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
     expect_success(&scene.run_with_service(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
+        &own_fingerprint,
+    ]));
+    expect_success(&scene.run_with_service(&[
+        "-f",
+        "secret.yaml",
         "--cert-fingerprint",
-        &own,
+        &other_fingerprint,
+        "--cert-fingerprint",
+        &own_fingerprint,
     ]));
     let message = expect_failure(&scene.run_with_service(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
+        &other_fingerprint,
     ]));
     assert!(
-        message.contains(&own) && message.contains("neither --cert-fingerprint nor a rule accepts"),
+        message.contains(&own_fingerprint)
+            && message.contains("neither --cert-fingerprint nor a rule accepts"),
         "{message}"
     );
-    expect_failure(&scene.run_with_service(&["--fetch-cert", "--cert-fingerprint", &other]));
+    expect_failure(&scene.run_with_service(&[
+        "--fetch-cert",
+        "--cert-fingerprint",
+        &other_fingerprint,
+    ]));
     expect_failure(&scene.run_with_service(&[
         "--offline",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
+        &other_fingerprint,
     ]));
     let file = scene.folder.path().join("cert.pem");
     fs::write(&file, KEYS[0].pair.certificate().to_pem()).unwrap();
@@ -253,14 +263,14 @@ async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &own,
+        &own_fingerprint,
     ]));
     expect_failure(&scene.run(&[
         "--cert=cert.pem",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
+        &other_fingerprint,
     ]));
     let message =
         expect_failure(&scene.run_with_service(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
@@ -286,15 +296,16 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
             "{message}"
         );
     }
-    let own = fingerprint(&KEYS[0]);
-    let message = expect_success(&scene.run(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
+    let own_fingerprint = fingerprint(&KEYS[0]);
+    let message =
+        expect_success(&scene.run(&["-f", "secret.yaml", "--cert-fingerprint", &own_fingerprint]));
     assert!(
         message.contains("found by its labels") && message.contains(scene.namespace.name()),
         "{message}"
     );
     let message = expect_success(&scene.run(&seal));
     assert!(
-        message.contains(&own),
+        message.contains(&own_fingerprint),
         "the fingerprint is now pinned: {message}"
     );
     expect_failure(&scene.run(&[
@@ -341,12 +352,12 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
     let kubeconfig = kubeconfig.to_str().unwrap();
     let seal = ["-f", "secret.yaml", "--kubeconfig", kubeconfig];
     let message = expect_failure(&scene.run_with_service(&seal));
-    let own = fingerprint(&KEYS[0]);
+    let own_fingerprint = fingerprint(&KEYS[0]);
     for part in [
         "in the ConfigMap seals-certificate",
         "is forbidden",
         "is not trusted",
-        &own,
+        &own_fingerprint,
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
@@ -354,7 +365,7 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
         scene.cached_certificate().is_none(),
         "an untrusted certificate is not cached"
     );
-    let with_fingerprint = [&seal[..], &["--cert-fingerprint", &own]].concat();
+    let with_fingerprint = [&seal[..], &["--cert-fingerprint", &own_fingerprint]].concat();
     let message = expect_success(&scene.run_with_service(&with_fingerprint));
     assert!(message.contains("the service proxy failed"), "{message}");
     expect_success(&scene.run_with_service(&seal));

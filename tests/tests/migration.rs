@@ -50,7 +50,7 @@ async fn the_controllers_can_be_swapped_back_and_forth_with_this_projects_crd() 
     let case = Case::new(&plane).await;
     let log = swap_controllers(&case).await;
     assert!(!log.contains("drops `status.items`"), "{log}");
-    let status = case.sealed("s-000").await.status.unwrap();
+    let status = case.sealed_secret("s-000").await.status.unwrap();
     assert_eq!(status.items.len(), 1);
 }
 
@@ -68,7 +68,7 @@ async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     roles::grant_leases(&case.namespace).await;
-    let own_pod = case.run(binaries::controller()).await;
+    let own_pod = case.start_pod(binaries::controller()).await;
     case.seal_all().await;
     case.wait_until_all_ready(own_pod.log()).await;
     case.break_and_wait("s-004").await;
@@ -84,7 +84,7 @@ async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
     assert_eq!(own_pod.stop(), Some(0));
 
     // Bitnami's controller does not change conditions that it does not use.
-    let upstream_pod = case.run(upstream::upstream_controller()).await;
+    let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
     case.change_and_wait("s-004", &upstream_pod).await;
     case.break_and_wait("s-003").await;
     assert_eq!(
@@ -155,13 +155,13 @@ async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
 
 /// Swaps the controllers. Returns the log of this project's.
 async fn swap_controllers(case: &Case<'_>) -> String {
-    let upstream_pod = case.run(upstream::upstream_controller()).await;
+    let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
     case.seal_all().await;
     case.wait_until_all_synced(COUNT, upstream_pod.log()).await;
     let secrets_before = case.secrets().await;
     upstream_pod.stop();
 
-    let own_pod = case.run(binaries::controller()).await;
+    let own_pod = case.start_pod(binaries::controller()).await;
     case.wait_for_new_secret("during", &own_pod).await;
     case.wait_until_all_ready(own_pod.log()).await;
     case.change_and_wait("s-001", &own_pod).await;
@@ -180,7 +180,7 @@ async fn swap_controllers(case: &Case<'_>) -> String {
     let log = own_pod.log();
     assert_eq!(own_pod.stop(), Some(0));
 
-    let upstream_pod = case.run(upstream::upstream_controller()).await;
+    let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
     case.wait_for_new_secret("after", &upstream_pod).await;
     case.change_and_wait("s-001", &upstream_pod).await;
     case.change_and_wait("during", &upstream_pod).await;
@@ -211,7 +211,7 @@ impl<'a> Case<'a> {
         Self { plane, namespace }
     }
 
-    async fn run(&self, program: PathBuf) -> Pod {
+    async fn start_pod(&self, program: PathBuf) -> Pod {
         Pod::start(self.plane, &self.namespace, ACCOUNT, &program, ARGS).await
     }
 
@@ -250,7 +250,7 @@ impl<'a> Case<'a> {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    async fn sealed(&self, name: &str) -> SealedSecret {
+    async fn sealed_secret(&self, name: &str) -> SealedSecret {
         self.namespace.api().get(name).await.unwrap()
     }
 
@@ -294,18 +294,18 @@ impl<'a> Case<'a> {
         self.wait_for_value(name, &format!("value of {name}"), pod)
             .await;
         until("the object is synced", async || {
-            has_true_condition(&self.sealed(name).await, 0, "Synced").then_some(())
+            has_true_condition(&self.sealed_secret(name).await, 0, "Synced").then_some(())
         })
         .await;
     }
 
     /// Changes an object, and waits until its Secret is changed.
     async fn change_and_wait(&self, name: &str, pod: &Pod) {
-        let generation = self.sealed(name).await.metadata.generation.unwrap();
+        let generation = self.sealed_secret(name).await.metadata.generation.unwrap();
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(self.namespace.name().into());
         secret.metadata.name = Some(name.into());
-        let annotations = self.sealed(name).await.metadata.annotations;
+        let annotations = self.sealed_secret(name).await.metadata.annotations;
         secret.metadata.annotations.clone_from(&annotations);
         let value = format!("value of {name}, {generation}");
         secret.data.insert("a".into(), Plain::from(value.clone()));
@@ -327,7 +327,7 @@ impl<'a> Case<'a> {
             .await
             .unwrap();
         until(&format!("{name} failed"), async || {
-            let object = self.sealed(name).await;
+            let object = self.sealed_secret(name).await;
             let status = object.status?;
             let is_failed =
                 |condition: &Condition| condition.type_ == "Synced" && condition.status == "False";
@@ -338,7 +338,7 @@ impl<'a> Case<'a> {
     }
 
     async fn verdict(&self, name: &str) -> Verdict {
-        judge(&json!(self.sealed(name).await))
+        judge(&json!(self.sealed_secret(name).await))
     }
 
     /// Runs `seal uninstall`. Returns the exit code and all output.
@@ -369,8 +369,8 @@ impl<'a> Case<'a> {
         let api: Api<SealedSecret> = self.namespace.api();
         api.delete(name, &DeleteParams::default()).await.unwrap();
         until(&format!("{name} is deleted\n{}", pod.log()), async || {
-            let found = self.namespace.api::<ApiSecret>().get_opt(name).await;
-            found.unwrap().is_none().then_some(())
+            let secret = self.namespace.api::<ApiSecret>().get_opt(name).await;
+            secret.unwrap().is_none().then_some(())
         })
         .await;
     }
@@ -398,7 +398,7 @@ impl<'a> Case<'a> {
         versions(secrets_before)
     }
 
-    /// Returns the versions of the Secrets that existed before, except those that this test changes.
+    /// Returns the versions of the Secrets that existed before the swap, except those that this test changes.
     async fn remaining_secrets(&self, secrets_before: &Versions) -> Versions {
         let mut current = self.secrets().await;
         current.retain(|name, _| secrets_before.contains_key(name));

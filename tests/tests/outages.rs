@@ -156,8 +156,8 @@ async fn recovers_soon_after_the_crd_was_deleted_and_recreated() {
     definitions.delete(&name, &delete).await.unwrap();
     case.wait_for_watch_failure("missing since").await;
     until("the CRD is deleted", async || {
-        let found = definitions.get_opt(&name).await.unwrap();
-        found.is_none().then_some(())
+        let definition = definitions.get_opt(&name).await.unwrap();
+        definition.is_none().then_some(())
     })
     .await;
     plane.install(&SealedSecret::crd()).await;

@@ -69,10 +69,10 @@ impl Replica {
 
     /// Returns the replica's successful writes: the time of arrival and the object, such as `events/s-1.17c`.
     fn writes(&self, audit: &[Value]) -> Vec<(Timestamp, String)> {
-        let extra = "authentication.kubernetes.io/credential-id";
+        let credential_field = "authentication.kubernetes.io/credential-id";
         let own_events = audit
             .iter()
-            .filter(|event| event["user"]["extra"][extra][0] == json!(self.credential));
+            .filter(|event| event["user"]["extra"][credential_field][0] == json!(self.credential));
         let successful = own_events.filter(|event| {
             event["responseStatus"]["code"]
                 .as_u64()

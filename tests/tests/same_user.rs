@@ -47,7 +47,8 @@ fn create_controller_folder(folder: &Path) {
     fs::set_permissions(&work, Permissions::from_mode(0o777)).unwrap();
 }
 
-/// Attack: another process of the controller's user, in its container or on its node, reads keys from its memory.
+/// Attack: another process of the controller's user, in its container or on its node, reads keys from the controller's
+/// memory.
 #[tokio::test]
 async fn another_process_of_the_same_user_cannot_read_memory_or_environment() {
     let folder = tempfile::tempdir().unwrap();

@@ -222,8 +222,8 @@ fn recovery_refuses_forged_objects() {
         let secret = parse_document(&text);
         if forged.may_unseal() {
             let object_name = json!([forged.namespace(), forged.name()]);
-            let found = json!([secret["metadata"]["namespace"], secret["metadata"]["name"]]);
-            assert_eq!(found, object_name, "{case}");
+            let actual = json!([secret["metadata"]["namespace"], secret["metadata"]["name"]]);
+            assert_eq!(actual, object_name, "{case}");
         } else {
             assert_eq!(text, "", "{case}");
         }

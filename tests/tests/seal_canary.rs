@@ -141,18 +141,18 @@ impl Sandbox {
             .iter()
             .map(|name| self.path("work").join(name))
             .collect();
-        let mut found = Vec::new();
-        collect_files_with_canary(self.scratch.path(), &mut found);
+        let mut paths = Vec::new();
+        collect_files_with_canary(self.scratch.path(), &mut paths);
         for folder in ["/tmp", "/dev/shm", "/var/tmp"] {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             let files = entries
                 .map(|entry| entry.path())
                 .filter(|path| path.is_file());
             let new_files = files.filter(|path| self.is_newer(path));
-            found.extend(new_files.filter(|path| file_has_canary(path)));
+            paths.extend(new_files.filter(|path| file_has_canary(path)));
         }
-        found.retain(|path| !expected.contains(path));
-        found
+        paths.retain(|path| !expected.contains(path));
+        paths
     }
 }
 
@@ -162,13 +162,13 @@ fn modified(path: &Path) -> Option<SystemTime> {
         .ok()
 }
 
-fn collect_files_with_canary(folder: &Path, found: &mut Vec<PathBuf>) {
+fn collect_files_with_canary(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect_files_with_canary(&path, found);
+            collect_files_with_canary(&path, paths);
         } else if file_has_canary(&path) {
-            found.push(path);
+            paths.push(path);
         }
     }
 }

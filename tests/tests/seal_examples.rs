@@ -85,7 +85,7 @@ fn create_files(folder: &Path) {
     prepare_keys(folder, &key);
     let script = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
                  -n shop -w db.sealed.yaml && git add . && git commit -qm two";
-    expect_success(script, &shell(folder, script));
+    expect_success(script, &run_in_shell(folder, script));
 }
 
 /// Creates the folder of a controller with two keys, and a backup of it.
@@ -105,7 +105,7 @@ fn prepare_keys(folder: &Path, new_key: &NewKey) {
     fs::write(folder.join("recipients.txt"), sops::RECIPIENT).unwrap();
 }
 
-fn shell(folder: &Path, script: &str) -> Output {
+fn run_in_shell(folder: &Path, script: &str) -> Output {
     let seal = binaries::seal();
     let folders = [seal.parent().unwrap(), sops::program().parent().unwrap()].map(Path::to_owned);
     let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
@@ -176,7 +176,7 @@ fn every_example_of_every_help_page_runs() {
                 .arg(copy.path())
                 .status();
             assert!(status.unwrap().success());
-            let output = shell(copy.path(), example);
+            let output = run_in_shell(copy.path(), example);
             if !(may_report_findings(example) && output.status.code() == Some(1)) {
                 expect_success(example, &output);
             }
@@ -220,7 +220,7 @@ fn the_tour_of_the_readme_runs() {
     fs::write(&gitignore, "target/\n").unwrap();
     let cleanup = "trap 'kill $! && wait' EXIT\n";
     let script = cleanup.to_owned() + &with_free_ports(&tour());
-    let output = expect_success(&script, &shell(folder.path(), &script));
+    let output = expect_success(&script, &run_in_shell(folder.path(), &script));
     let (before_the_edit, after) = output.split_once("ErrUnsealFailed").unwrap();
     assert!(before_the_edit.contains("correct horse"), "{output}");
     assert!(after.contains("correct horse"), "{output}");
@@ -238,7 +238,7 @@ fn a_sops_file_is_imported_and_can_be_unsealed() {
     create_files(folder.path());
     let script = "seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml; \
                   seal view --reveal --key key.pem web.yaml";
-    let message = expect_success(script, &shell(folder.path(), script));
+    let message = expect_success(script, &run_in_shell(folder.path(), script));
     assert!(message.contains("hunter2"), "{message}");
     fs::copy(
         folder.path().join("secret.yaml"),
@@ -251,10 +251,10 @@ fn a_sops_file_is_imported_and_can_be_unsealed() {
     );
     let script = "seal import sops secrets.enc.yaml --cert cert.pem | seal lint; \
                   seal import sops secrets.enc.yaml --cert cert.pem";
-    let message = expect_success(script, &shell(folder.path(), script));
+    let message = expect_success(script, &run_in_shell(folder.path(), script));
     assert!(message.contains("name: db"), "{message}");
     let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";
-    let output = shell(folder.path(), script);
+    let output = run_in_shell(folder.path(), script);
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(

@@ -76,7 +76,7 @@ fn secret(name: &str, value: &str) -> String {
 
 #[test]
 fn every_secret_of_a_file_is_imported() {
-    let (one, two) = (secret("one", "first"), secret("two", "second"));
+    let (first, second) = (secret("one", "first"), secret("two", "second"));
     let indented = |text: &str| text.replace('\n', "\n      ");
     let list = |kind: &str, items: &[&str]| {
         let items = items
@@ -89,25 +89,25 @@ fn every_secret_of_a_file_is_imported() {
     };
     let settings =
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n    name: settings\ndata:\n    a: b\n";
-    let without_kind = two.replace("apiVersion: v1\nkind: Secret\n", "");
+    let without_kind = second.replace("apiVersion: v1\nkind: Secret\n", "");
     for (description, text) in [
-        ("two documents", format!("{one}---\n{two}")),
+        ("two documents", format!("{first}---\n{second}")),
         (
             "three, one of another kind first",
-            format!("{settings}---\n{one}---\n{two}"),
+            format!("{settings}---\n{first}---\n{second}"),
         ),
-        ("a list", list("List", &[&one, &two])),
+        ("a list", list("List", &[&first, &second])),
         (
             "a list with another kind",
-            list("List", &[settings, &one, &two]),
+            list("List", &[settings, &first, &second]),
         ),
         (
             "a list and a document",
-            format!("{}---\n{two}", list("List", &[&one])),
+            format!("{}---\n{second}", list("List", &[&first])),
         ),
         (
             "a list of Secrets, one without a kind",
-            list("SecretList", &[&one, &without_kind]),
+            list("SecretList", &[&first, &without_kind]),
         ),
     ] {
         let folder = Folder::new();
@@ -184,9 +184,12 @@ fn refuses_values_that_text_output_would_change() {
 
 #[test]
 fn skips_empty_documents() {
-    let one = secret("one", "first");
+    let first = secret("one", "first");
     for (name, text) in [
-        (None, format!("{one}---\n---\n{}---\n", secret("two", "x"))),
+        (
+            None,
+            format!("{first}---\n---\n{}---\n", secret("two", "x")),
+        ),
         (Some("one"), "a: first\n---\n".to_owned()),
     ] {
         let folder = Folder::new();
@@ -202,18 +205,18 @@ fn skips_empty_documents() {
 
 #[test]
 fn an_error_names_the_document_and_imports_nothing() {
-    let one = secret("one", "first");
+    let first = secret("one", "first");
     for (description, name, text, expected) in [
         (
             "values beside a Secret",
             None,
-            format!("{one}---\na: b\n"),
+            format!("{first}---\na: b\n"),
             "document 2",
         ),
         (
             "one name twice",
             None,
-            format!("{one}---\n{one}"),
+            format!("{first}---\n{first}"),
             "two Secrets shop/one",
         ),
         (
@@ -225,7 +228,7 @@ fn an_error_names_the_document_and_imports_nothing() {
         (
             "a name for a Secret after another kind",
             Some("web"),
-            format!("kind: X\n---\n{one}"),
+            format!("kind: X\n---\n{first}"),
             "already has a name",
         ),
     ] {

@@ -81,9 +81,9 @@ fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
         "a partial file"
     );
     let documents = manifest::read(&bytes).unwrap();
-    let found = sealed_file::find(&documents).unwrap();
-    let opened = unseal::unseal_values(&found[0].sealed, ring);
-    opened.is_ok_and(|values| {
+    let sealed_files = sealed_file::find(&documents).unwrap();
+    let unsealed_values = unseal::unseal_values(&sealed_files[0].sealed, ring);
+    unsealed_values.is_ok_and(|values| {
         let values = values
             .iter()
             .map(|(key, value)| (key.as_str(), value.expose()));

@@ -122,7 +122,7 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
         sealed,
         "already sealed for the newest key"
     );
-    // K1: Bitnami's program empties such a file.
+    // K1: Bitnami's program empties a file with a malformed document.
     let bad = [&sealed[..], b"---\nkind: [\n"].concat();
     fs::write(&file, &bad).unwrap();
     expect_failure(run(&["--re-encrypt", "-f", name], "secret.json"));

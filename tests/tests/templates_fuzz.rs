@@ -1,6 +1,6 @@
 //! Runs the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
 //!
-//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` runs it for ten minutes. A
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` fuzzes for ten minutes. A
 //! coverage-guided fuzzer calls the same function, `template::fuzz`.
 
 #![allow(

@@ -57,7 +57,7 @@ async fn the_hardened_values_pass_the_lifecycle() {
     controller.stop();
 }
 
-/// Each proposal changes the chart's output, and the API server accepts every field of it.
+/// Each proposal changes the chart's output, and the API server accepts every field of the output.
 #[tokio::test]
 async fn each_proposal_is_a_setting_that_installs() {
     let plane = ControlPlane::shared().await;

@@ -70,9 +70,9 @@ fn manifests_match_the_chart() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, &want).unwrap();
         }
-        let found = fs::read_to_string(&path).unwrap_or_default();
+        let actual = fs::read_to_string(&path).unwrap_or_default();
         assert!(
-            found == want,
+            actual == want,
             "{name} differs from the chart; SEALED_SECRETS_UPDATE=1 regenerates it"
         );
     }
@@ -95,9 +95,10 @@ fn kustomize_builds_the_plain_manifests() {
 
 #[test]
 fn h8_the_pod_monitor_scrapes_the_metrics_port() {
-    let all = kustomize_build("kustomize/overlays/monitored");
+    let built_objects = kustomize_build("kustomize/overlays/monitored");
     let find = |kind: &str| {
-        all.iter()
+        built_objects
+            .iter()
             .find(|object| object["kind"] == kind)
             .unwrap()
             .clone()
@@ -137,12 +138,12 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
 
     let folder = deploy("kustomize/overlays/namespaced");
     kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
-    let all = operators::successful(
+    let manifest = operators::successful(
         Command::new(operators::kustomize())
             .args(["build"])
             .arg(folder),
     );
-    apply(&plane, &all);
+    apply(&plane, &manifest);
     let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
     let home = plane.existing("sealed-secrets");
     let user = User::in_namespace(&plane, home, "sealed-secrets", NAME).await;
@@ -173,10 +174,10 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
         "manifests/controller-norbac.yaml",
     ]
     .map(|name| fs::read_to_string(deploy(name)).unwrap());
-    for all in rendered.iter().chain(&overlays).chain(&plain) {
+    for manifest in rendered.iter().chain(&overlays).chain(&plain) {
         // A dry run needs an existing namespace.
-        let all = all.replace("namespace: sealed-secrets\n", "namespace: default\n");
-        let file = crate::render::file(&all);
+        let manifest = manifest.replace("namespace: sealed-secrets\n", "namespace: default\n");
+        let file = crate::render::file(&manifest);
         kubectl(
             plane,
             &[
@@ -278,8 +279,8 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
 const HEADER: &str = "# Generated from the chart: see tests/tests/chart/manifests.rs.\n";
 
 fn manifest_text(lists: &[&[Value]]) -> String {
-    let all = lists.iter().flat_map(|list| list.iter());
-    let documents: Vec<_> = all.map(to_yaml).collect();
+    let listed_objects = lists.iter().flat_map(|list| list.iter());
+    let documents: Vec<_> = listed_objects.map(to_yaml).collect();
     format!("{HEADER}{}", documents.join("---\n"))
 }
 

@@ -1,6 +1,6 @@
 //! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network policies with
 //! Kubernetes' rules, because no network plugin runs here: the Pod accepts all connections until a policy selects it,
-//! and then those that any rule of these policies admits.
+//! and then only those that a rule of such a policy admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,11 +28,11 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(pair).collect()
 }
 
-fn pod_source(namespace: &str, own: &[(&str, &str)]) -> Source {
+fn pod_source(namespace: &str, pod_labels: &[(&str, &str)]) -> Source {
     let namespace = labels(&[("kubernetes.io/metadata.name", namespace)]);
     Source {
         address: "10.244.0.7".parse().unwrap(),
-        pod: Some((namespace, labels(own))),
+        pod: Some((namespace, labels(pod_labels))),
     }
 }
 
@@ -68,14 +68,14 @@ fn matches_peer(admitted: &NetworkPolicyPeer, home: &Labels, source: &Source) ->
         return is_in(source.address, &block.cidr)
             && !except.any(|cidr| is_in(source.address, cidr));
     }
-    let Some((namespace, own)) = &source.pod else {
+    let Some((namespace, pod_labels)) = &source.pod else {
         return false;
     };
     let in_namespace = match &admitted.namespace_selector {
         Some(selector) => selects(selector, namespace),
         None => namespace == home,
     };
-    let is_selected = |selector: &LabelSelector| selects(selector, own);
+    let is_selected = |selector: &LabelSelector| selects(selector, pod_labels);
     in_namespace && admitted.pod_selector.as_ref().is_none_or(is_selected)
 }
 
@@ -116,7 +116,7 @@ struct Pod {
 impl Pod {
     fn from_render(render: &Render) -> Self {
         let template = &render.object("Deployment")["spec"]["template"]["metadata"]["labels"];
-        let own: Labels = serde_json::from_value(template.clone()).unwrap();
+        let pod_labels: Labels = serde_json::from_value(template.clone()).unwrap();
         let policies = render.objects().iter();
         let policies = policies.filter(|object| object["kind"] == "NetworkPolicy");
         let policy = |object: &Value| serde_json::from_value(object.clone()).unwrap();
@@ -124,7 +124,7 @@ impl Pod {
             let spec = policy.spec.as_ref().unwrap();
             let selector = spec.pod_selector.clone().unwrap_or_default();
             let types = spec.policy_types.iter().flatten();
-            selects(&selector, &own) && types.into_iter().any(|name| name == "Ingress")
+            selects(&selector, &pod_labels) && types.into_iter().any(|name| name == "Ingress")
         };
         Self {
             policies: policies.map(policy).filter(is_selected).collect(),

@@ -66,7 +66,7 @@ impl Render {
 }
 
 fn helm_args<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec![
+    let mut all_args = vec![
         "template",
         "release",
         chart,
@@ -77,6 +77,6 @@ fn helm_args<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str
         "-f",
         file,
     ];
-    all.extend(args);
-    all
+    all_args.extend(args);
+    all_args
 }

@@ -176,18 +176,21 @@ fn assert_effect(effect: &Effect) {
     let [leaf, base, set, location, want] = effect;
     let line = nest(leaf, set);
     let render = Render::with_args(base, &["-f", &crate::render::file(&line)]);
-    let found = rendered_at(&render, location);
+    let rendered = rendered_at(&render, location);
     let is_expected = match want.strip_prefix('~') {
-        _ if location == "args" => found.contains(&format!(" {want} ")),
-        Some(part) => found.contains(part),
-        None => found == *want,
+        _ if location == "args" => rendered.contains(&format!(" {want} ")),
+        Some(part) => rendered.contains(part),
+        None => rendered == *want,
     };
     assert!(
         is_expected,
-        "{line} gives {found} at {location}, not {want}"
+        "{line} gives {rendered} at {location}, not {want}"
     );
     let without = rendered_at(&Render::new(base_without_value(base)), location);
-    assert_ne!(without, found, "{leaf}: the output is the same without it");
+    assert_ne!(
+        without, rendered,
+        "{leaf}: the output is the same without it"
+    );
 }
 
 /// Returns the base values for a render without the value under test, which some base values require.
@@ -207,10 +210,10 @@ fn rendered_at(render: &Render, location: &str) -> String {
         .replace("POD ", POD)
         .replace("CONTAINER ", CONTAINER);
     let (object, pointer) = location.split_once(' ').unwrap();
-    let found = render
+    let field = render
         .find(object)
         .and_then(|object| object.pointer(pointer));
-    found.map_or_else(|| "-".to_owned(), Value::to_string)
+    field.map_or_else(|| "-".to_owned(), Value::to_string)
 }
 
 /// Converts `a.b` and `c` to `{a: {b: c}}`.

@@ -49,7 +49,7 @@ impl Case {
         }
     }
 
-    fn sealed(&self) -> SealedSecret {
+    fn sealed_secret(&self) -> SealedSecret {
         let items = [("a", "hunter2")];
         sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
     }
@@ -67,10 +67,10 @@ impl Case {
 
     /// Waits for this status code, because RBAC changes take a moment to apply.
     async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
-        let body = self.sealed().to_document().to_string();
+        let body = self.sealed_secret().to_document().to_string();
         until(&format!("{path} answers {code}"), async || {
-            let (found, body) = self.post(path, Some(token), &body).await;
-            (found == code).then_some(body)
+            let (response_code, body) = self.post(path, Some(token), &body).await;
+            (response_code == code).then_some(body)
         })
         .await
     }
@@ -84,7 +84,7 @@ async fn returns_401_403_or_the_result_by_permission() {
     roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
     roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
-    let body = case.sealed().to_document().to_string();
+    let body = case.sealed_secret().to_document().to_string();
     let for_the_api_server = case.token("all", &[]).await;
     for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
         for token in [
@@ -112,17 +112,20 @@ async fn returns_401_403_or_the_result_by_permission() {
             "{path}"
         );
     }
-    let all = case.token("all", &[AUDIENCE]).await;
-    case.wait_for_code(200, "/v1/verify", &all).await;
-    case.wait_for_code(200, "/v1/rotate", &all).await;
+    let all_verbs = case.token("all", &[AUDIENCE]).await;
+    case.wait_for_code(200, "/v1/verify", &all_verbs).await;
+    case.wait_for_code(200, "/v1/rotate", &all_verbs).await;
     let secret: Value =
-        serde_json::from_str(&case.wait_for_code(200, "/v1/unseal", &all).await).unwrap();
+        serde_json::from_str(&case.wait_for_code(200, "/v1/unseal", &all_verbs).await).unwrap();
     assert_eq!(secret["data"]["a"], "aHVudGVyMg==");
 
-    let mut elsewhere = case.sealed();
+    let mut elsewhere = case.sealed_secret();
     moved.metadata.namespace = Some("kube-system".into());
     let moved = moved.to_document().to_string();
-    assert_eq!(case.post("/v1/unseal", Some(&all), &moved).await.0, 403);
+    assert_eq!(
+        case.post("/v1/unseal", Some(&all_verbs), &moved).await.0,
+        403
+    );
 
     let home = case.namespace.name();
     for (account, object, outcome) in [
@@ -141,7 +144,7 @@ async fn returns_401_403_or_the_result_by_permission() {
     }
     let log = case.controller.log();
     assert!(!log.contains("hunter2"));
-    for token in [&for_the_api_server, &verifier, &all] {
+    for token in [&for_the_api_server, &verifier, &all_verbs] {
         assert!(!log.contains(token.as_str()), "a token is logged");
     }
     let plain = case.controller.get("/v1/verify").await;
@@ -169,17 +172,20 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let key = KEYS[0].pair.certificate().fingerprint().to_string();
     assert_eq!(item_keys(&response), json!({ "a": key }));
 
-    let mut mixed = case.sealed();
+    let mut mixed = case.sealed_secret();
     for (item, key, name) in [("other-key", 1, "db"), ("moved", 0, "other")] {
         let items = [(item, "hunter2")];
-        let other = sealed_for(
+        let addition = sealed_for(
             &KEYS[key],
             case.namespace.name(),
             name,
             &items,
             Scope::Strict,
         );
-        mixed.spec.encrypted_data.extend(other.spec.encrypted_data);
+        mixed
+            .spec
+            .encrypted_data
+            .extend(addition.spec.encrypted_data);
     }
     mixed
         .spec
@@ -192,7 +198,7 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     assert_eq!(item_keys(&answer), want);
 
     let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
-    let unsealable = case.sealed().to_document().to_string();
+    let unsealable = case.sealed_secret().to_document().to_string();
     for token in [None, Some(unprivileged.as_str())] {
         let answers = [&body, &unsealable].map(|body| case.post("/v1/verify", token, body));
         let [mixed, unsealable] = answers;
@@ -219,13 +225,13 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     assert_eq!(controller.authorized_port(), None);
 }
 
-/// Attack: a program that receives a token for its own audience or for the API server, and also for the controller's,
-/// sends it to the controller.
+/// Attack: a program sends the controller a token that it received for its own audience or the API server, and that is
+/// also valid for the controller.
 #[tokio::test]
 async fn refuses_a_token_that_is_valid_for_another_audience_too() {
     let case = Case::new().await;
     roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
-    let body = case.sealed().to_document().to_string();
+    let body = case.sealed_secret().to_document().to_string();
     let valid = case.token("all", &[AUDIENCE]).await;
     case.wait_for_code(200, "/v1/unseal", &valid).await;
     for audiences in [

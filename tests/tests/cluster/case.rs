@@ -20,10 +20,10 @@ pub struct Case {
 
 impl Case {
     pub async fn new(purpose: &str) -> Self {
-        Self::with(purpose, &[]).await
+        Self::with_args(purpose, &[]).await
     }
 
-    pub async fn with(purpose: &str, args: &[&str]) -> Self {
+    pub async fn with_args(purpose: &str, args: &[&str]) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant(&namespace, Reach::Namespace).await;
@@ -82,13 +82,13 @@ impl Case {
     }
 
     /// Returns a SealedSecret for the first key, not yet in the cluster.
-    pub fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    pub fn sealed_secret(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         sealed_for(&KEYS[0], self.namespace.name(), name, items, Scope::Strict)
     }
 
     /// Seals and creates an object.
     pub async fn seal(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
-        self.create(&self.sealed(name, items)).await
+        self.create(&self.sealed_secret(name, items)).await
     }
 
     pub async fn create(&self, sealed: &SealedSecret) -> SealedSecret {
@@ -100,7 +100,7 @@ impl Case {
 
     /// Seals and creates an object with templates.
     pub async fn seal_with(&self, name: &str, items: &[(&str, &str)], templates: &[(&str, &str)]) {
-        let mut sealed = self.sealed(name, items);
+        let mut sealed = self.sealed_secret(name, items);
         let template = |(key, text): &(&str, &str)| ((*key).to_owned(), Some((*text).to_owned()));
         sealed.spec.template.data = Some(templates.iter().map(template).collect());
         self.create(&sealed).await;

@@ -12,10 +12,10 @@ use crate::case::Case;
 /// Attack: a client floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
 #[tokio::test]
 async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
-    let case = Case::with("flood", &["--rate-limit=1000000"]).await;
+    let case = Case::with_args("flood", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
     // Each item costs a private-key operation for each key, and no key unseals it.
-    let mut expensive = case.sealed("elsewhere", &[("a", "1")]);
+    let mut expensive = case.sealed_secret("elsewhere", &[("a", "1")]);
     let value = expensive.spec.encrypted_data["a"].clone();
     for i in 0..900 {
         expensive
@@ -71,9 +71,9 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
 #[tokio::test]
 async fn no_response_and_no_log_line_contains_a_value() {
     const CANARY: &str = "canary-3e77";
-    let case = Case::with("quiet", &["--rate-limit=1000000"]).await;
+    let case = Case::with_args("quiet", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
-    let mut sealed = case.sealed("db", &[("a", CANARY)]);
+    let mut sealed = case.sealed_secret("db", &[("a", CANARY)]);
     let text = Some("{{ fail .a }}".to_owned());
     sealed.spec.template.data = Some([("t".to_owned(), text)].into());
     let body = sealed.to_document().to_string();

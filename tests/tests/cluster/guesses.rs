@@ -14,7 +14,7 @@ async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = events
         .iter()
         .filter(|event| event.involved_object.name == object.metadata.name);
-    let reported: Vec<Value> = events
+    let reported_events: Vec<Value> = events
         .map(|event| json!([event.reason, event.message, event.count]))
         .collect();
     let mut status = json!(object.status);
@@ -26,7 +26,7 @@ async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     for field in ["secretUid", "secretVersion", "content", "proof"] {
         record.remove(field);
     }
-    json!([reported, status])
+    json!([reported_events, status])
 }
 
 /// Attack: an editor of a SealedSecret seals guesses of a value, and watches statuses, events and revisions
@@ -40,7 +40,7 @@ async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
         case.wait_until_synced(name).await;
         let secret = case.secret(name).await.unwrap();
         let before = case.sealed_secrets().get(name).await.unwrap();
-        let guess = case.sealed(name, &[("pin", guess)]);
+        let guess = case.sealed_secret(name, &[("pin", guess)]);
         case.patch(
             name,
             json!({ "spec": { "encryptedData": guess.spec.encrypted_data } }),
@@ -48,9 +48,9 @@ async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
         .await;
         case.wait_until_synced(name).await;
         case.wait_until_idle(name).await;
-        let written = case.secret(name).await.unwrap();
+        let updated_secret = case.secret(name).await.unwrap();
         assert_ne!(
-            written.resource_version(),
+            updated_secret.resource_version(),
             secret.resource_version(),
             "{name}: each edit of a SealedSecret writes its Secret"
         );
@@ -74,7 +74,10 @@ async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
         for digest in ["secretVersion", "content", "proof"] {
             assert_ne!(old[digest], new[digest], "{name}: {digest}");
         }
-        assert_ne!(new["secretVersion"], json!(written.resource_version()));
+        assert_ne!(
+            new["secretVersion"],
+            json!(updated_secret.resource_version())
+        );
         states.push(visible_state(&case, &after).await);
     }
     assert_eq!(states[0], states[1]);

@@ -39,7 +39,10 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     case.wait_until_synced("db").await;
     assert_current_verdicts(&case, "recovered", "Healthy", "Current").await;
 
-    let (sealed_secrets, late) = (case.sealed_secrets(), case.sealed("late", &[("a", "1")]));
+    let (sealed_secrets, late) = (
+        case.sealed_secrets(),
+        case.sealed_secret("late", &[("a", "1")]),
+    );
     assert_eq!(case.controller.stop(), Some(0));
     let created = sealed_secrets
         .create(&PostParams::default(), &late)

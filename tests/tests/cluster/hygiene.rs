@@ -30,11 +30,11 @@ async fn a_value_reaches_no_log_event_or_status() {
     ))
     .await;
     case.wait_for_failure("other-key").await;
-    let mut template = case.sealed("template", &[("a", CANARY)]);
+    let mut template = case.sealed_secret("template", &[("a", CANARY)]);
     template.spec.template.data = Some([("t".to_owned(), Some("{{ fail .a }}".to_owned()))].into());
     case.create(&template).await;
     case.wait_for_failure("template").await;
-    let mut typed = case.sealed("typed", &[("a", CANARY)]);
+    let mut typed = case.sealed_secret("typed", &[("a", CANARY)]);
     typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
     case.create(&typed).await;
     case.wait_for_failure("typed").await;
@@ -43,7 +43,7 @@ async fn a_value_reaches_no_log_event_or_status() {
         ".dockerconfigjson".to_owned(),
         Some("{{ \"{\" }}{{ .a }}".to_owned()),
     )];
-    let mut failing = case.sealed("failing", &[("a", CANARY)]);
+    let mut failing = case.sealed_secret("failing", &[("a", CANARY)]);
     failing.spec.template.type_ = typed.spec.template.type_;
     failing.spec.template.data = Some(text.into());
     case.create(&failing).await;
@@ -63,10 +63,11 @@ async fn a_value_reaches_no_log_event_or_status() {
         .unwrap()
         .items;
     let statuses = statuses.iter().map(|sealed| json!(sealed.status));
-    let reported = json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
+    let statuses_and_events =
+        json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
     for (location, text) in [
         ("log", case.controller.log()),
-        ("events or statuses", reported),
+        ("events or statuses", statuses_and_events),
     ] {
         assert!(
             !text.is_empty() && !text.contains(CANARY),
@@ -131,8 +132,8 @@ async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
     until("nothing secret is left in memory", async || {
         let name = format!("rest-{}", shared::random::number::<u32>());
         case.wait_until_idle(&name).await;
-        let found = memory::needles_in_memory(case.controller.id(), &needles);
-        (found == ["public text"]).then_some(())
+        let found_needles = memory::needles_in_memory(case.controller.id(), &needles);
+        (found_needles == ["public text"]).then_some(())
     })
     .await;
 }

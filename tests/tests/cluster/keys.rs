@@ -52,7 +52,7 @@ async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
 
 #[tokio::test]
 async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
-    let case = Case::with("restored", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("restored", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.wait_for_log("secretname=key-1").await;
     let backup = case.secret("key-0").await.unwrap();
@@ -99,7 +99,7 @@ async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
 
 #[tokio::test]
 async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
-    let case = Case::with("replaced", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("replaced", &["--key-renew-period=0"]).await;
     let none = BTreeMap::new;
     let replacement = key_secret::build("key-0", "x", &KEYS[1], none(), none());
     let text = |item| String::from_utf8(replacement.data[item].expose().to_vec()).unwrap();
@@ -139,7 +139,7 @@ async fn a_backup_of_another_cluster_overwrites_no_key() {
 
 #[tokio::test]
 async fn c10_keys_change_while_objects_are_unsealed() {
-    let case = Case::with("busy", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("busy", &["--key-renew-period=0"]).await;
     let keys = async {
         for _ in 0..10 {
             put_key(&case.namespace, "key-1", &KEYS[1]).await;
@@ -204,7 +204,7 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
             json!({ "metadata": { "name": "bare", "labels": { KEY_LABEL: "active" } } }),
         ),
     ];
-    let case = Case::with("bad-keys", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("bad-keys", &["--key-renew-period=0"]).await;
     for (_, object) in &bad {
         case.create_secret(object.clone()).await;
     }
@@ -224,7 +224,7 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
 
 #[tokio::test]
 async fn the_renew_annotation_creates_exactly_one_key() {
-    let case = Case::with("requested", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("requested", &["--key-renew-period=0"]).await;
     let request = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
     case.patch_secret("key-0", request).await;
     until("a new key exists", async || {
@@ -246,7 +246,7 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
         "--privatekey-annotations=note=b=c",
         "--my-cn=here",
     ];
-    let mut case = Case::with("stored", &args).await;
+    let mut case = Case::with_args("stored", &args).await;
     case.controller.signal(Signal::USR1);
     let name = until("a new key exists", async || {
         let names = key_names(&case.namespace).await;

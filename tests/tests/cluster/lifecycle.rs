@@ -41,7 +41,7 @@ async fn an_edit_of_the_spec_replaces_the_values() {
     let case = Case::new("update").await;
     case.seal("db", &[("a", "1"), ("b", "2")]).await;
     case.wait_for_values("db", &[("a", "1"), ("b", "2")]).await;
-    let next = case.sealed("db", &[("b", "3"), ("c", "4")]);
+    let next = case.sealed_secret("db", &[("b", "3"), ("c", "4")]);
     let mut items = json!(next.spec.encrypted_data);
     items["a"] = json!(null);
     case.patch("db", json!({ "spec": { "encryptedData": items } }))
@@ -64,7 +64,7 @@ async fn the_secret_is_deleted_and_recreated_with_its_sealed_secret() {
 #[tokio::test]
 async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_secret() {
     let case = Case::new("recreate").await;
-    let backup = case.sealed("db", &[("a", "1")]);
+    let backup = case.sealed_secret("db", &[("a", "1")]);
     case.create(&backup).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.delete("db").await;
@@ -162,7 +162,7 @@ async fn c6_immutable_can_be_set_later_and_lasts_until_the_secret_is_deleted() {
         (case.secret("db").await?.immutable == Some(true)).then_some(())
     })
     .await;
-    let next = case.sealed("db", &[("a", "2")]);
+    let next = case.sealed_secret("db", &[("a", "2")]);
     case.patch(
         "db",
         json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
@@ -213,7 +213,7 @@ async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_ad
 /// Attack: an author deletes a SealedSecret with the same name as a Secret that it does not own.
 #[tokio::test]
 async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_one() {
-    let case = Case::with("old-gc", &["--old-gc-behavior"]).await;
+    let case = Case::with_args("old-gc", &["--old-gc-behavior"]).await;
     case.create_secret(
         json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "theirs" } }),
     )
@@ -231,8 +231,8 @@ async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_o
 
 #[tokio::test]
 async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
-    let case = Case::with("label", &["--label-selector", "team=a"]).await;
-    let mut labeled = case.sealed("chosen", &[("a", "1")]);
+    let case = Case::with_args("label", &["--label-selector", "team=a"]).await;
+    let mut labeled = case.sealed_secret("chosen", &[("a", "1")]);
     labeled.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
     case.seal("other", &[("a", "1")]).await;
     case.create(&labeled).await;
@@ -245,7 +245,7 @@ async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
 
 #[tokio::test]
 async fn with_skip_recreate_a_deleted_secret_stays_deleted() {
-    let case = Case::with("skip", &["--skip-recreate"]).await;
+    let case = Case::with_args("skip", &["--skip-recreate"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;

@@ -109,7 +109,7 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
 /// Attack: a client scrapes `/metrics` for the names of other tenants' objects.
 #[tokio::test]
 async fn s5_omits_names_if_the_flag_is_set() {
-    let case = Case::with("no-names", &["--metrics-omit-secret-labels"]).await;
+    let case = Case::with_args("no-names", &["--metrics-omit-secret-labels"]).await;
     case.seal("unspeakable", &[("a", "1")]).await;
     case.wait_until_synced("unspeakable").await;
     let text = case.controller.scrape().await;

@@ -103,13 +103,13 @@ async fn an_odd_secret_of_one_tenant_does_not_prevent_corrections_for_others_aft
         })
         .await;
     for (i, entry) in odd_entries().iter().enumerate() {
-        let stored = patch(
+        let response = patch(
             &case,
             &secret_path(&format!("odd-{i}")),
             &managed_fields_patch(entry),
         )
         .await;
-        assert!(stored.contains("\"manager\":\"m\""), "{stored}");
+        assert!(response.contains("\"manager\":\"m\""), "{response}");
     }
     let case = case
         .restart_after(async |namespace| {
@@ -179,7 +179,7 @@ async fn an_odd_sealed_secret_is_unsealed_and_affects_no_other() {
     case.wait_for_values("new", &[("a", "1")]).await;
     for i in 0..odd_entries().len() {
         let name = format!("odd-{i}");
-        let next = case.sealed(&name, &[("a", "2")]).spec.encrypted_data;
+        let next = case.sealed_secret(&name, &[("a", "2")]).spec.encrypted_data;
         let operations = json!([{ "op": "replace", "path": "/spec/encryptedData", "value": next }]);
         patch(&case, &path(&name), &operations).await;
         case.wait_for_values(&name, &[("a", "2")]).await;
@@ -258,7 +258,7 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
 /// Attack: a client that may write key Secrets gives one of them metadata that the controller cannot represent.
 #[tokio::test]
 async fn an_odd_key_secret_prevents_neither_the_start_nor_unsealing() {
-    let mut case = Case::with("odd-key", &["--key-renew-period=0"]).await;
+    let mut case = Case::with_args("odd-key", &["--key-renew-period=0"]).await;
     for (i, entry) in odd_entries().iter().enumerate() {
         patch(&case, &secret_path("key-0"), &managed_fields_patch(entry)).await;
         case = case.restart(&["--key-renew-period=0"]).await;

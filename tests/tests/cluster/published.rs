@@ -89,7 +89,7 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
 #[tokio::test]
 async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission() {
     let unpublished = Case::new("unpublished").await;
-    let mut case = Case::with("unpublished", ARGS).await;
+    let mut case = Case::with_args("unpublished", ARGS).await;
     case.controller
         .logs("--certificate-configmap: the certificate is not published")
         .await;

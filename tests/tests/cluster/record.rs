@@ -40,7 +40,7 @@ async fn wait_until_recognized(case: &Case, objects: f64) {
 #[tokio::test]
 async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
     let one_key = ["--key-renew-period=0"];
-    let case = Case::with("restart", &one_key).await;
+    let case = Case::with_args("restart", &one_key).await;
     for i in 0..5 {
         case.seal(&format!("s-{i}"), &ITEMS).await;
     }
@@ -137,7 +137,7 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
 
 #[tokio::test]
 async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
-    let case = Case::with("hints", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("hints", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     put_key(&case.namespace, "key-2", &KEYS[2]).await;
     case.wait_for_log("secretname=key-2").await;

@@ -26,13 +26,12 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
         )
         .await;
         case.wait_for_condition("db", |synced| {
-            let reported = synced.message.as_deref().unwrap_or_default();
-            reported.starts_with(message)
-                && reported.contains("hint: item a is not a sealed value: ")
+            let text = synced.message.as_deref().unwrap_or_default();
+            text.starts_with(message) && text.contains("hint: item a is not a sealed value: ")
         })
         .await;
     }
-    let good = case.sealed("db", &[("a", "2")]);
+    let good = case.sealed_secret("db", &[("a", "2")]);
     case.patch(
         "db",
         json!({ "spec": { "encryptedData": good.spec.encrypted_data } }),
@@ -96,7 +95,7 @@ async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
 #[tokio::test]
 async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
     let case = Case::new("large").await;
-    let mut sealed = case.sealed("large", &[]);
+    let mut sealed = case.sealed_secret("large", &[]);
     for i in 0..40_000 {
         let items = &mut sealed.spec.encrypted_data;
         items.insert(format!("key-{i:05}"), "AAAA".into());
@@ -110,7 +109,7 @@ async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
 
 #[tokio::test]
 async fn writes_no_status_if_updates_are_disabled() {
-    let case = Case::with("no-status", &["--update-status=false"]).await;
+    let case = Case::with_args("no-status", &["--update-status=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_for_event("db", "Unsealed").await;
@@ -165,7 +164,7 @@ async fn a_restart_writes_nothing() {
 
 #[tokio::test]
 async fn without_unsealed_events_only_warnings_are_written() {
-    let case = Case::with("quiet", &["--unsealed-events=false"]).await;
+    let case = Case::with_args("quiet", &["--unsealed-events=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
     case.patch(

@@ -73,7 +73,7 @@ async fn c18_random_results_survive_restarts_and_corrections() {
 
 #[tokio::test]
 async fn refuses_random_templates_if_the_flag_is_set() {
-    let case = Case::with("no-random", &["--refuse-random-templates"]).await;
+    let case = Case::with_args("no-random", &["--refuse-random-templates"]).await;
     case.seal_with("db", &[("a", "1")], &[("t", "{{ uuidv4 }}")])
         .await;
     let message = case.wait_for_failure("db").await;

@@ -71,7 +71,7 @@ const TYPES: &[(&str, &str, Items)] = &[
 
 /// Returns a SealedSecret for a Secret of this type. A token is for the ServiceAccount `default`.
 fn sealed_of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
-    let mut sealed = case.sealed(name, items);
+    let mut sealed = case.sealed_secret(name, items);
     let template = &mut sealed.spec.template;
     template.type_ = Some(type_.to_owned()).filter(|type_| !type_.is_empty());
     if type_ == ACCOUNT_TOKEN {
@@ -196,7 +196,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled() {
 /// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
-    let case = Case::with("types", &[ALLOW]).await;
+    let case = Case::with_args("types", &[ALLOW]).await;
     wait_for_account(&case).await;
     for (name, type_, items) in TYPES {
         case.create(&sealed_of_type(&case, name, type_, items))
@@ -223,13 +223,13 @@ async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
 /// Attack: an author seals a new version of a token's Secret, so that its token is lost.
 #[tokio::test]
 async fn a_new_version_of_a_service_account_token_keeps_the_token() {
-    let case = Case::with("token", &[ALLOW]).await;
+    let case = Case::with_args("token", &[ALLOW]).await;
     wait_for_account(&case).await;
     case.create(&sealed_of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
         .await;
     let before = wait_for_token(&case, "db").await;
     case.wait_until_synced("db").await;
-    let next = case.sealed("db", &[("a", "2"), ("b", "3")]);
+    let next = case.sealed_secret("db", &[("a", "2"), ("b", "3")]);
     let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });
     case.patch("db", patch).await;
     let after = until("the Secret has the new values", async || {
@@ -260,13 +260,13 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
 /// Returns a whole Secret sealed as one value, as before 2019.
 fn seal_in_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
     let mut sealed = sealed_of_type(case, name, type_, &[]);
-    let whole = json!({
+    let secret = json!({
         "kind": "Secret", "apiVersion": "v1", "type": type_, "data": { "a": "MQ==" },
         "metadata": { "name": name, "annotations": { ACCOUNT: "default" } },
     });
     let label = Scope::Strict.label(case.namespace.name(), name);
     let key = KEYS[0].pair.certificate().public_key();
-    let text = whole.to_string();
+    let text = secret.to_string();
     let value =
         envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
     sealed.spec.template.type_ = None;
@@ -296,7 +296,8 @@ async fn refuses_a_risky_type_in_every_form() {
         case.create(&seal_in_deprecated_form(&case, &deprecated, type_))
             .await;
         create_mergeable_secret(&case, &merged, type_).await;
-        case.create(&case.sealed(&merged, &[("a", "1")])).await;
+        case.create(&case.sealed_secret(&merged, &[("a", "1")]))
+            .await;
         // The type of a whole sealed Secret is also sealed, and must not be published.
         let message = case.wait_for_failure(&deprecated).await;
         assert!(!message.contains(type_), "{deprecated}: {message}");
@@ -323,7 +324,7 @@ async fn refuses_a_risky_type_in_every_form() {
 /// The Secret was created while its type was allowed, as Bitnami's controller would have done.
 #[tokio::test]
 async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names_the_flag() {
-    let case = Case::with("before", &[ALLOW]).await;
+    let case = Case::with_args("before", &[ALLOW]).await;
     wait_for_account(&case).await;
     case.create(&sealed_of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
         .await;
@@ -349,7 +350,7 @@ async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names
 /// Attack: an author seals a type that Kubernetes deletes at once, so that the controller writes without end.
 #[tokio::test]
 async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
-    let case = Case::with("deleted", &[ALLOW]).await;
+    let case = Case::with_args("deleted", &[ALLOW]).await;
     let mut sealed = sealed_of_type(&case, "ghost", ACCOUNT_TOKEN, &[("a", "1")]);
     let annotations = sealed
         .spec
@@ -412,7 +413,7 @@ async fn recreates_a_secret_that_a_client_deletes_a_few_times() {
 #[tokio::test]
 async fn keeps_items_that_another_controller_adds_if_the_template_allows_merging() {
     let case = Case::new("merging").await;
-    let mut sealed = case.sealed("db", &[("a", "1")]);
+    let mut sealed = case.sealed_secret("db", &[("a", "1")]);
     let metadata = &mut sealed.spec.template.metadata;
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(PATCH_ANNOTATION.into(), "true".into());

@@ -210,11 +210,11 @@ async fn serves_a_custom_resource_once_it_is_installed() {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Sample"));
     let samples: Api<DynamicObject> = Api::namespaced_with(plane.admin(), namespace.name(), &kind);
     let sample = DynamicObject::new("first", &kind).data(json!({ "spec": { "any": "thing" } }));
-    let stored = samples
+    let created_sample = samples
         .create(&PostParams::default(), &sample)
         .await
         .unwrap();
-    assert_eq!(stored.data["spec"]["any"], "thing");
+    assert_eq!(created_sample.data["spec"]["any"], "thing");
 }
 
 #[tokio::test]

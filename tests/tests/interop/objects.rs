@@ -86,15 +86,18 @@ fn both_implementations_create_the_same_object_except_for_ciphertexts() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[0];
-        let own = seal_object(&original, key).to_document();
-        for (own, format) in [(to_json(&own), Format::Json), (to_yaml(&own), Format::Yaml)] {
-            let upstream = UPSTREAM
+        let own_document = seal_object(&original, key).to_document();
+        for (own_text, format) in [
+            (to_json(&own_document), Format::Json),
+            (to_yaml(&own_document), Format::Yaml),
+        ] {
+            let upstream_text = UPSTREAM
                 .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
                 .unwrap();
-            let upstream = String::from_utf8(upstream).unwrap();
+            let upstream_text = String::from_utf8(upstream_text).unwrap();
             assert_eq!(
-                without_ciphertexts(own.trim_end()),
-                without_ciphertexts(upstream.trim_end()),
+                without_ciphertexts(own_text.trim_end()),
+                without_ciphertexts(upstream_text.trim_end()),
                 "{scope:?}, {format:?}"
             );
         }

@@ -30,10 +30,12 @@ fn both_implementations_read_unquoted_scalars_alike() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("v: {scalar}\n");
-        let upstream = UPSTREAM.parse(text.as_bytes()).ok().map(normalize_number);
-        let own = read_value(&text).map(normalize_number);
-        if upstream != own {
-            differences.push(format!("{scalar:?}: upstream {upstream:?}, shared {own:?}"));
+        let upstream_value = UPSTREAM.parse(text.as_bytes()).ok().map(normalize_number);
+        let own_value = read_value(&text).map(normalize_number);
+        if upstream_value != own_value {
+            differences.push(format!(
+                "{scalar:?}: upstream {upstream_value:?}, shared {own_value:?}"
+            ));
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
@@ -44,16 +46,18 @@ fn both_implementations_convert_unquoted_scalars_to_the_same_texts() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("kind: Secret\nstringData:\n  v: {scalar}\n");
-        let upstream = UPSTREAM.parse_as(Kind::Secret, text.as_bytes()).ok();
-        let upstream = upstream.map(|secret| {
+        let upstream_value = UPSTREAM.parse_as(Kind::Secret, text.as_bytes()).ok();
+        let upstream_value = upstream_value.map(|secret| {
             secret["stringData"]["v"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned()
         });
-        let own = read_string_data(&text);
-        if upstream != own {
-            differences.push(format!("{scalar:?}: upstream {upstream:?}, shared {own:?}"));
+        let own_value = read_string_data(&text);
+        if upstream_value != own_value {
+            differences.push(format!(
+                "{scalar:?}: upstream {upstream_value:?}, shared {own_value:?}"
+            ));
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -17,8 +17,8 @@ const ZERO_NONCE: [u8; 12] = [0; 12];
 fn opens_every_value_that_the_second_implementation_sealed() {
     for_every_combination(|key, label, content, combination| {
         let sealed = seal(&private_key(key).to_public_key(), label.as_bytes(), content);
-        let opened = envelope::open(key.pair.private(), label, &sealed).expect(combination);
-        assert!(opened.expose() == content, "{combination}");
+        let plaintext = envelope::open(key.pair.private(), label, &sealed).expect(combination);
+        assert!(plaintext.expose() == content, "{combination}");
     });
 }
 

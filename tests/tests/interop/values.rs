@@ -48,8 +48,8 @@ fn opens_every_value_that_upstream_sealed() {
         let sealed = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), content)
             .unwrap();
-        let opened = envelope::open(key.pair.private(), label, &sealed).expect(combination);
-        assert!(opened.expose() == content, "{combination}");
+        let plaintext = envelope::open(key.pair.private(), label, &sealed).expect(combination);
+        assert!(plaintext.expose() == content, "{combination}");
     });
 }
 
@@ -59,10 +59,10 @@ fn seals_every_value_so_that_upstream_opens_it() {
         let public = key.pair.certificate().public_key();
         let sealed = envelope::seal(public, label, content, &mut shared::random::system())
             .expect(combination);
-        let opened = UPSTREAM
+        let plaintext = UPSTREAM
             .open_value(&[&key.private], label.as_bytes(), &sealed)
             .expect(combination);
-        assert!(opened == content, "{combination}");
+        assert!(plaintext == content, "{combination}");
     });
 }
 
@@ -72,22 +72,23 @@ fn neither_implementation_opens_a_value_of_the_other_under_another_label() {
     let labels = Scope::ALL.map(|scope| scope.label("ns", "name"));
     for (sealed_index, label) in labels.iter().enumerate() {
         let public = key.pair.certificate().public_key();
-        let own = envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap();
-        let upstream = UPSTREAM
+        let own_ciphertext =
+            envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap();
+        let upstream_ciphertext = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), b"value")
             .unwrap();
         for (opened_index, other) in labels.iter().enumerate() {
-            let opened = UPSTREAM
-                .open_value(&[&key.private], other.as_bytes(), &own)
+            let can_open = UPSTREAM
+                .open_value(&[&key.private], other.as_bytes(), &own_ciphertext)
                 .is_ok();
             assert_eq!(
-                opened,
+                can_open,
                 sealed_index == opened_index,
                 "upstream, {label:?} under {other:?}"
             );
-            let opened = envelope::open(key.pair.private(), other, &upstream).is_ok();
+            let can_open = envelope::open(key.pair.private(), other, &upstream_ciphertext).is_ok();
             assert_eq!(
-                opened,
+                can_open,
                 sealed_index == opened_index,
                 "shared, {label:?} under {other:?}"
             );

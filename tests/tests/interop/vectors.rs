@@ -72,9 +72,9 @@ fn every_vector_opens_only_under_the_label_of_its_scope() {
             vector.id
         );
         let sealed = STANDARD.decode(&vector.sealed).unwrap();
-        let opened = envelope::open(&private, &label, &sealed).expect(&vector.id);
+        let plaintext = envelope::open(&private, &label, &sealed).expect(&vector.id);
         assert_eq!(
-            STANDARD.encode(opened.expose()),
+            STANDARD.encode(plaintext.expose()),
             vector.plaintext_b64,
             "{}",
             vector.id

@@ -59,8 +59,8 @@ fn agrees_with_project_wycheproof_on_oaep_blocks() {
     );
 }
 
-/// Returns a value with this block. The block keeps its length, because a length that differs from the key's
-/// makes the value malformed.
+/// Returns a value with the RSA block of a test case. The block keeps its length, because a length that differs from
+/// the key's makes the value malformed.
 fn value_with_block(test: &Test) -> Vec<u8> {
     let length = u16::try_from(test.ct.len()).unwrap().to_be_bytes();
     let value = encrypt(&test.pt, PLAIN).unwrap_or_else(|| vec![0; PLAIN.len() + 16]);

@@ -117,10 +117,10 @@ mod tests {
                 o.changed.insert("other".to_owned(), Change::Removed);
             }),
         ] {
-            let found = compare_changed(change);
+            let differences = compare_changed(change);
             assert!(
-                found.len() == 1 && found[0].contains(part),
-                "{part}: {found:?}"
+                differences.len() == 1 && differences[0].contains(part),
+                "{part}: {differences:?}"
             );
         }
     }

@@ -222,10 +222,10 @@ impl Expected {
             format!("ended with {:?}, not {ending:?}", outcome.ending),
         );
         if let Some(error) = &self.error {
-            let found = outcome.error.as_deref().unwrap_or_default();
+            let actual = outcome.error.as_deref().unwrap_or_default();
             check(
-                found.contains(error),
-                format!("the error {found:?} does not contain {error:?}"),
+                actual.contains(error),
+                format!("the error {actual:?} does not contain {error:?}"),
             );
         }
         for part in &self.stderr {
@@ -255,14 +255,14 @@ impl Expected {
         }
         for (name, parts) in &self.not_in_files {
             let text = outcome.text_of(name).unwrap_or_default();
-            let found = parts.iter().find(|part| text.contains(part.as_str()));
-            check(found.is_none(), format!("file {name} contains {found:?}"));
+            let actual = parts.iter().find(|part| text.contains(part.as_str()));
+            check(actual.is_none(), format!("file {name} contains {actual:?}"));
         }
         for (name, mode) in &self.modes {
-            let found = outcome.mode_of(name).map(|mode| format!("{mode:o}"));
+            let actual = outcome.mode_of(name).map(|mode| format!("{mode:o}"));
             check(
-                found.as_ref() == Some(mode),
-                format!("file {name} has mode {found:?}, not {mode}"),
+                actual.as_ref() == Some(mode),
+                format!("file {name} has mode {actual:?}, not {mode}"),
             );
         }
         for name in &self.untouched {

@@ -2,7 +2,8 @@
 //! explains.
 //!
 //! `DIFFERENTIAL_PRINT=1` prints both outcomes of every case; any other text prints those of the cases with that text
-//! in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks it against the table of differences.
+//! in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks the outcomes against the table of
+//! differences.
 #![allow(
     clippy::panic,
     dead_code,

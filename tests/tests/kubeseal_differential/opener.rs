@@ -62,7 +62,10 @@ impl Opener<'_> {
         for (name, key) in self.keys {
             for label in labels {
                 if let Ok(plain) = self.upstream.open_value(&[key], label.as_bytes(), sealed) {
-                    return format!("<{} sealed with {name} for {label:?}>", printable(&plain));
+                    return format!(
+                        "<{} sealed with {name} for {label:?}>",
+                        to_printable(&plain)
+                    );
                 }
             }
         }
@@ -102,7 +105,7 @@ fn labels(document: &Value) -> Vec<String> {
     labels
 }
 
-fn printable(plain: &[u8]) -> String {
+fn to_printable(plain: &[u8]) -> String {
     match std::str::from_utf8(plain) {
         Ok(text) => format!("{text:?}"),
         Err(_) => format!("base64 {}", STANDARD.encode(plain)),

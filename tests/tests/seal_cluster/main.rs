@@ -294,9 +294,9 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     let documents = shared::manifest::read(after.as_bytes()).unwrap();
     let (objects, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
     let api = applied.namespace.api::<SealedSecret>();
-    let mut stored = api.get("db").await.unwrap();
-    stored.spec = objects[0].spec.clone();
-    api.replace("db", &PostParams::default(), &stored)
+    let mut current = api.get("db").await.unwrap();
+    current.spec = objects[0].spec.clone();
+    api.replace("db", &PostParams::default(), &current)
         .await
         .unwrap();
     applied.wait_for_value("hunter3").await;

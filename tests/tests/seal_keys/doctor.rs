@@ -163,7 +163,7 @@ async fn reports_why_no_certificate_is_served() {
 #[tokio::test]
 async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
-    let sealed = site.sealed(&KEYS[0], "db");
+    let sealed = site.sealed_secret(&KEYS[0], "db");
     site.write("db.json", &sealed);
     let output = site.run_successfully(&["doctor", "db.json"]);
     assert!(
@@ -213,7 +213,7 @@ async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() 
     );
 
     // The controller lost the key.
-    let lost = site.sealed(&KEYS[1], "lost");
+    let lost = site.sealed_secret(&KEYS[1], "lost");
     site.write("lost.json", &lost);
     let secret = shared::key_secret::build(
         "key-1",

@@ -16,7 +16,7 @@ use crate::site::Site;
 const OBJECTS: usize = 200;
 
 fn objects(site: &Site<'_>) -> Vec<SealedSecret> {
-    let object = |i: usize| site.sealed(&KEYS[i % 3], &format!("s-{i}"));
+    let object = |i: usize| site.sealed_secret(&KEYS[i % 3], &format!("s-{i}"));
     (0..OBJECTS).map(object).collect()
 }
 

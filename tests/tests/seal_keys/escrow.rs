@@ -44,7 +44,7 @@ fn watch_certificates(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_seals_only_once_it_is_backed_up() {
     let site = Site::new("escrow", &KEYS[..1], &ARGS).await;
-    let own = KEYS[0].pair.fingerprint().clone();
+    let own_key = KEYS[0].pair.fingerprint().clone();
 
     // Nothing is backed up: the controller serves the reason instead of a certificate, also after a restart.
     let response = site.served_key().await.unwrap_err();
@@ -58,7 +58,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
             .starts_with("HTTP/1.1 503 ")
     );
     // The controller still unseals values.
-    site.create(&site.sealed(&KEYS[0], "db")).await;
+    site.create(&site.sealed_secret(&KEYS[0], "db")).await;
     site.wait_for_value("db").await;
     // An annotation for another key has no effect.
     let for_other_key = format!("{} 2026-01-01T00:00:00Z", KEYS[1].pair.fingerprint());
@@ -74,7 +74,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     let second = site.start_second(&ARGS).await;
     assert!(served_key_at(second.port().unwrap()).await.is_err());
     site.run_successfully(&args);
-    site.wait_until_served(&own).await;
+    site.wait_until_served(&own_key).await;
 
     // A renewal is requested; the new key is generated and reported, but no replica serves its certificate.
     let fingerprints =
@@ -114,17 +114,23 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     let line = list.lines().find(|line| line.starts_with(&new)).unwrap();
     assert!(line.contains("waiting") && line.contains("never"), "{list}");
     let site = site.restart(&ARGS).await;
-    assert_eq!(site.served_key().await, Ok(own.clone()));
+    assert_eq!(site.served_key().await, Ok(own_key.clone()));
     let third = site.start_second(&ARGS).await;
-    assert_eq!(served_key_at(third.port().unwrap()).await, Ok(own.clone()));
+    assert_eq!(
+        served_key_at(third.port().unwrap()).await,
+        Ok(own_key.clone())
+    );
     assert_eq!(
         *fingerprints.lock().unwrap(),
-        BTreeSet::from([own.to_string()])
+        BTreeSet::from([own_key.to_string()])
     );
 
     site.run_successfully(&["keys", "backup", "two.age", "-r", &recipient]);
     let new_fingerprint = until("the new key is served", async || {
-        site.served_key().await.ok().filter(|served| *served != own)
+        site.served_key()
+            .await
+            .ok()
+            .filter(|served| *served != own_key)
     })
     .await;
     // A compromised key never seals, backed up or not.
@@ -136,5 +142,5 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
         site.namespace.name(),
     ]);
     assert!(report.contains(&new), "{report}");
-    site.wait_until_served(&own).await;
+    site.wait_until_served(&own_key).await;
 }

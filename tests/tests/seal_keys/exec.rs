@@ -9,7 +9,7 @@ use crate::site::{Site, output_text};
 #[tokio::test]
 async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     let site = Site::new("exec", &KEYS[..1], &["--key-renew-period=0"]).await;
-    site.write("db.json", &site.sealed(&KEYS[0], "db"));
+    site.write("db.json", &site.sealed_secret(&KEYS[0], "db"));
     let args = [
         "exec",
         "--only=a",

@@ -13,7 +13,7 @@ use crate::site::{Site, output_text, seal_in};
 async fn rotate_returns_when_the_new_key_is_served_and_the_old_one_retires_when_unused() {
     let site = Site::new("rotate", &KEYS[..1], &["--key-renew-period=0"]).await;
     let namespace_args = ["--only-namespace", site.namespace.name()];
-    site.create(&site.sealed(&KEYS[0], "db")).await;
+    site.create(&site.sealed_secret(&KEYS[0], "db")).await;
     site.wait_for_value("db").await;
 
     let message = site.run_with_exit_code(
@@ -33,7 +33,7 @@ async fn rotate_returns_when_the_new_key_is_served_and_the_old_one_retires_when_
     assert!(site.key_names().await.iter().any(|key| key == name));
 
     // One item needs the old key, and another is invalid. The object fails, but still needs the key.
-    let mut failed = site.sealed(&KEYS[0], "failed");
+    let mut failed = site.sealed_secret(&KEYS[0], "failed");
     failed.spec.encrypted_data.insert("b".into(), "AAAA".into());
     site.create(&failed).await;
     let retire_args = [
@@ -60,7 +60,7 @@ async fn rotate_returns_when_the_new_key_is_served_and_the_old_one_retires_when_
     let columns: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(columns[5..7], ["2", "0"], "{status}");
     // This SealedSecret is only in a file.
-    site.write("elsewhere.json", &site.sealed(&KEYS[0], "elsewhere"));
+    site.write("elsewhere.json", &site.sealed_secret(&KEYS[0], "elsewhere"));
     for name in ["db", "failed"] {
         site.sealed_secrets()
             .delete(name, &kube::api::DeleteParams::default())

@@ -35,8 +35,8 @@ async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
     client.request_text(request).await.unwrap()
 }
 
-/// Attack: the author of a SealedSecret, and a client that may write key Secrets, give them metadata that stops the
-/// commands about keys for the whole cluster.
+/// Attack: the author of a SealedSecret, and a client that may write key Secrets, give their objects metadata that
+/// stops the commands about keys for the whole cluster.
 #[tokio::test]
 async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
     let site = Site::new("odd", &KEYS[..2], &["--key-renew-period=0"]).await;
@@ -46,11 +46,11 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
     let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
     for (i, entry) in odd_entries("bitnami.com/v1alpha1").iter().enumerate() {
         let name = format!("odd-{i}");
-        site.create(&site.sealed(&KEYS[0], &name)).await;
+        site.create(&site.sealed_secret(&KEYS[0], &name)).await;
         site.wait_for_value(&name).await;
-        let stored = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
+        let response = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
         // The API server drops entries of the year 10000 from a custom resource.
-        assert_eq!(stored.contains("\"manager\":\"m\""), i != 1, "{stored}");
+        assert_eq!(response.contains("\"manager\":\"m\""), i != 1, "{response}");
     }
     let recipient = site.create_identity();
     for (i, entry) in odd_entries("v1").iter().enumerate() {
@@ -106,7 +106,7 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
                 "identity.txt",
             ]);
         }
-        site.write("odd.json", &site.sealed(&KEYS[0], "odd-0"));
+        site.write("odd.json", &site.sealed_secret(&KEYS[0], "odd-0"));
         let output = site.seal(&["doctor", "odd.json"]);
         let text = crate::site::output_text(&output);
         assert!(!text.contains("no controller has"), "{text}");

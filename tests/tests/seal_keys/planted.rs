@@ -105,9 +105,9 @@ fn run_successfully(folder: &Path, args: &[&str]) -> String {
 }
 
 /// Returns the state of each key, by name.
-fn states(listed: &str) -> BTreeMap<String, String> {
-    let listed: Value = serde_json::from_str(listed).unwrap();
-    let keys = listed["keys"].as_array().unwrap().iter();
+fn states(list: &str) -> BTreeMap<String, String> {
+    let list: Value = serde_json::from_str(list).unwrap();
+    let keys = list["keys"].as_array().unwrap().iter();
     let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
     keys.map(|key| (text(key, "name"), text(key, "state")))
         .collect()
@@ -152,11 +152,11 @@ fn a_key_restored_into_a_folder_unseals_and_does_not_seal() {
                 "{file}: {report}"
             );
             assert!(report.contains(REPLICATED), "{file}: {report}");
-            let listed = run_successfully(
+            let list = run_successfully(
                 scratch.path(),
                 &["keys", "list", "--directory", &folder, "-o", "json"],
             );
-            let states = states(&listed);
+            let states = states(&list);
             assert_eq!(states["planted"], "opening", "{file}");
             assert_eq!(
                 states.get("own").map(String::as_str),
@@ -188,11 +188,11 @@ async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
         &["--key-renew-period=0", "--require-backup"],
     )
     .await;
-    let own = KEYS[0].pair.fingerprint().clone();
+    let own_key = KEYS[0].pair.fingerprint().clone();
     let recipient = site.create_identity();
     site.run_successfully(&["keys", "backup", "own.age", "-r", &recipient]);
-    site.wait_until_served(&own).await;
-    site.create(&site.sealed(&KEYS[2], "db")).await;
+    site.wait_until_served(&own_key).await;
+    site.create(&site.sealed_secret(&KEYS[2], "db")).await;
     for file in write_backups(site.scratch.path(), &recipient) {
         let args = [
             "keys",
@@ -204,16 +204,20 @@ async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
             "json",
         ];
         let report: Value = serde_json::from_str(&site.run_successfully(&args)).unwrap();
-        assert_eq!(report["sealing"]["fingerprint"], own.to_string(), "{file}");
+        assert_eq!(
+            report["sealing"]["fingerprint"],
+            own_key.to_string(),
+            "{file}"
+        );
         assert_eq!(report["keys"][0]["state"], "opening", "{file}");
         site.wait_for_value("db").await;
-        assert_eq!(site.served_key().await, Ok(own.clone()), "{file}");
+        assert_eq!(site.served_key().await, Ok(own_key.clone()), "{file}");
         assert_eq!(
             states(&site.run_successfully(&["keys", "list", "-o", "json"]))["planted"],
             "opening"
         );
-        let stored: ApiSecret = site.secrets().get("planted").await.unwrap();
-        assert_only_own_metadata(&stored);
+        let secret: ApiSecret = site.secrets().get("planted").await.unwrap();
+        assert_only_own_metadata(&secret);
         let delete = kube::api::DeleteParams::default();
         site.secrets().delete("planted", &delete).await.unwrap();
         site.secrets().delete("db", &delete).await.unwrap();
@@ -231,11 +235,11 @@ async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
     // Neither the annotation as backed up nor a restart makes the planted key the sealing key.
     site.run_successfully(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
     let site = site.restart(&["--key-renew-period=0"]).await;
-    assert_eq!(site.served_key().await, Ok(own));
+    assert_eq!(site.served_key().await, Ok(own_key));
 }
 
-fn assert_only_own_metadata(stored: &ApiSecret) {
-    let metadata = &stored.metadata;
+fn assert_only_own_metadata(secret: &ApiSecret) {
+    let metadata = &secret.metadata;
     let annotations = metadata.annotations.clone().unwrap_or_default();
     let mut names: Vec<&String> = annotations.keys().collect();
     names.retain(|name| !name.starts_with("sealedsecrets.bitnami.com/"));
@@ -251,7 +255,7 @@ fn assert_only_own_metadata(stored: &ApiSecret) {
         (&None, &None)
     );
     assert_eq!(
-        (stored.immutable, stored.type_.as_deref()),
+        (secret.immutable, secret.type_.as_deref()),
         (None, Some("kubernetes.io/tls"))
     );
 }
@@ -287,14 +291,18 @@ async fn a_controller_with_only_restored_keys_generates_a_sealing_key_unless_one
             controller,
             scratch,
         };
-        let served: Fingerprint =
+        let fingerprint: Fingerprint =
             tests::patience::until("the controller serves a certificate", async || {
                 site.served_key().await.ok()
             })
             .await;
-        assert_eq!(served.to_string() == planted, is_chosen, "{served}");
+        assert_eq!(
+            fingerprint.to_string() == planted,
+            is_chosen,
+            "{fingerprint}"
+        );
         assert_eq!(site.key_names().await.len(), if is_chosen { 1 } else { 2 });
-        site.create(&site.sealed(&KEYS[2], "db")).await;
+        site.create(&site.sealed_secret(&KEYS[2], "db")).await;
         site.wait_for_value("db").await;
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Site<'a> {
             .unwrap();
     }
 
-    pub fn sealed(&self, key: &NewKey, name: &str) -> SealedSecret {
+    pub fn sealed_secret(&self, key: &NewKey, name: &str) -> SealedSecret {
         sealed_for(
             key,
             self.namespace.name(),

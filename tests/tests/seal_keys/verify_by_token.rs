@@ -36,7 +36,10 @@ async fn a_key_retires_once_another_controller_confirms_that_it_unseals_the_rema
     let file = local.path("there.json");
     fs::write(
         file,
-        remote.sealed(&KEYS[2], "there").to_document().to_string(),
+        remote
+            .sealed_secret(&KEYS[2], "there")
+            .to_document()
+            .to_string(),
     )
     .unwrap();
     let authority = remote.controller.get("/v1/ca.pem").await;
@@ -94,9 +97,9 @@ async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
         .plane
         .kubeconfig_of(site.namespace.name(), "developer")
         .await;
-    let unsealable = site.sealed(&KEYS[0], "db");
+    let unsealable = site.sealed_secret(&KEYS[0], "db");
     let mut mixed = unsealable.clone();
-    let mut moved = site.sealed(&KEYS[0], "other").spec.encrypted_data;
+    let mut moved = site.sealed_secret(&KEYS[0], "other").spec.encrypted_data;
     mixed
         .spec
         .encrypted_data
@@ -108,7 +111,7 @@ async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
         let args = ["doctor", file, "--kubeconfig", kubeconfig.to_str().unwrap()];
         output_text(&site.seal(&[&args[..], &as_strs(&token_args)].concat()))
     };
-    let reported = until("the permissions take effect", async || {
+    let message = until("the permissions take effect", async || {
         let text = doctor("mixed.json", "verifier").await;
         text.contains("item a").then_some(text)
     })
@@ -119,7 +122,7 @@ async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
         format!("ok       {title} a: the controller can unseal it with {key}"),
         format!("BROKEN   {title} b: no key of the controller can unseal it for this object"),
     ] {
-        assert!(reported.contains(&line), "{reported}");
+        assert!(message.contains(&line), "{message}");
     }
     let output = doctor("opens.json", "verifier").await;
     assert!(

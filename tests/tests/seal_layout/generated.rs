@@ -123,7 +123,7 @@ fn sealed_secret(
     values: &[String],
 ) -> String {
     let step = [1, 2, 3, 4, 8][rng.random_range(0..5)];
-    let (one, two) = (" ".repeat(step), " ".repeat(2 * step));
+    let (indent, double_indent) = (" ".repeat(step), " ".repeat(2 * step));
     let comment = |rng: &mut StdRng, indent: &str| match rng.random_range(0..4) {
         0 => format!("{indent}# about what follows: [{{\n"),
         1 => format!("{indent}#\n\n"),
@@ -132,11 +132,11 @@ fn sealed_secret(
     let metadata = if rng.random() {
         format!("metadata: {{ name: {name}, namespace: '{namespace}' }} # flow\n")
     } else {
-        format!("metadata:\n{one}name:   {name}\n{one}\"namespace\": {namespace}  \n")
+        format!("metadata:\n{indent}name:   {name}\n{indent}\"namespace\": {namespace}  \n")
     };
     let mut data = String::new();
     if rng.random_range(0..4) == 0 {
-        data.push_str(&flow_mapping(rng, items, values, &one));
+        data.push_str(&flow_mapping(rng, items, values, &indent));
     } else {
         data.push_str(pick(
             rng,
@@ -147,22 +147,22 @@ fn sealed_secret(
             ],
         ));
         for (key, value) in items.iter().zip(values) {
-            data.push_str(&comment(rng, &two));
-            data.push_str(&yaml_item(rng, key, value, &two, &one));
+            data.push_str(&comment(rng, &double_indent));
+            data.push_str(&yaml_item(rng, key, value, &double_indent, &indent));
         }
     }
     let template = match rng.random_range(0..4) {
-        0 => format!("{one}template: {{type: Opaque}}\n"),
+        0 => format!("{indent}template: {{type: Opaque}}\n"),
         1 => format!(
-            "{one}template:\n{two}type: Opaque # why not\n{two}data:\n{two} t: |\n{two}   x\n\n"
+            "{indent}template:\n{double_indent}type: Opaque # why not\n{double_indent}data:\n{double_indent} t: |\n{double_indent}   x\n\n"
         ),
-        2 => format!("{one}template: ~\n"),
+        2 => format!("{indent}template: ~\n"),
         _ => String::new(),
     };
     let spec = if rng.random() {
-        format!("spec:\n{}{one}{data}{template}", comment(rng, &one))
+        format!("spec:\n{}{indent}{data}{template}", comment(rng, &indent))
     } else {
-        format!("spec: # all\n{template}{one}{data}")
+        format!("spec: # all\n{template}{indent}{data}")
     };
     let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
     if rng.random() {
@@ -179,7 +179,7 @@ fn yaml_item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str)
         1 => format!("'{key}'"),
         _ => key.to_owned(),
     };
-    let half = value.len() / 2;
+    let middle = value.len() / 2;
     let value = match rng.random_range(0..11) {
         0 => format!("'{value}'"),
         1 => format!("\"{value}\"  # quoted"),
@@ -189,7 +189,7 @@ fn yaml_item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str)
         5 => format!("\n{deeper}# below its key\n{deeper}{value} # here"),
         6 => format!("&anchor {value}"),
         7 => format!("!!str {value}"),
-        8 => format!("\"{}\\\n{deeper}{}\"", &value[..half], &value[half..]),
+        8 => format!("\"{}\\\n{deeper}{}\"", &value[..middle], &value[middle..]),
         _ => value.to_owned(),
     };
     let end = pick(rng, &["", "", " ", " # comment with: a colon"]);

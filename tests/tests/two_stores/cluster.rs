@@ -127,7 +127,7 @@ impl TestStore for Cluster {
         (status.observed_generation == object.metadata.generation).then_some(status)
     }
 
-    async fn stamp(&self, name: &str) -> String {
+    async fn revision(&self, name: &str) -> String {
         let secret = self.secrets().get(name).await.unwrap();
         let sealed = self.sealed_secrets().get(name).await.unwrap();
         let version = |version: Option<String>| version.unwrap();

@@ -133,7 +133,7 @@ impl TestStore for Directory {
         serde_json::from_value(json.ok()?["status"].take()).ok()
     }
 
-    async fn stamp(&self, name: &str) -> String {
+    async fn revision(&self, name: &str) -> String {
         let version = fs::read_link(self.secret(name).join("..data")).unwrap();
         let status = fs::read(self.status_file(name)).unwrap();
         let modified_at = fs::metadata(self.status_file(name)).unwrap().modified();

@@ -48,7 +48,7 @@ pub(crate) async fn the_values_are_deleted_and_recreated_with_the_object<S: Test
 
 pub(crate) async fn a_bad_version_keeps_the_old_values_and_names_the_bad_item<S: TestStore>() {
     let store: S = store_with_object().await;
-    let mut bad = store.sealed("db", &[("a", "3"), ("b", "4")]);
+    let mut bad = store.sealed_secret("db", &[("a", "3"), ("b", "4")]);
     bad.spec.encrypted_data.insert("b".into(), "AAAA".into());
     store.put(&bad).await;
     let condition = store.wait_until_synced("db", "False").await;
@@ -104,11 +104,15 @@ pub(crate) async fn a_failing_template_keeps_the_old_values_and_reports_its_posi
     S: TestStore,
 >() {
     let store = S::new().await;
-    let rendered = with_template(store.sealed("db", &[("a", "1")]), "t", "<{{ .a }}>");
+    let rendered = with_template(store.sealed_secret("db", &[("a", "1")]), "t", "<{{ .a }}>");
     store.put(&rendered).await;
     let values = [("a", "1"), ("t", "<1>")];
     store.wait_for_values("db", &values).await;
-    let failing = with_template(store.sealed("db", &[("a", "2")]), "t", "\n{{ fail .a }}");
+    let failing = with_template(
+        store.sealed_secret("db", &[("a", "2")]),
+        "t",
+        "\n{{ fail .a }}",
+    );
     store.put(&failing).await;
     let message = store
         .wait_until_synced("db", "False")
@@ -123,7 +127,11 @@ pub(crate) async fn a_failing_template_keeps_the_old_values_and_reports_its_posi
 
 pub(crate) async fn random_results_survive_a_restart<S: TestStore>() {
     let store = S::new().await;
-    let random = with_template(store.sealed("db", &[("a", "1")]), "id", "{{ uuidv4 }}");
+    let random = with_template(
+        store.sealed_secret("db", &[("a", "1")]),
+        "id",
+        "{{ uuidv4 }}",
+    );
     store.put(&random).await;
     store.wait_until_synced("db", "True").await;
     let generated = store.values("db").await.unwrap();
@@ -135,10 +143,10 @@ pub(crate) async fn random_results_survive_a_restart<S: TestStore>() {
 
 pub(crate) async fn a_restart_writes_nothing<S: TestStore>() {
     let store: S = store_with_object().await;
-    let before = store.stamp("db").await;
+    let before = store.revision("db").await;
     let store = store.restart(async |_| {}).await;
     store.wait_until_idle().await;
-    assert_eq!(store.stamp("db").await, before);
+    assert_eq!(store.revision("db").await, before);
 }
 
 pub(crate) async fn reverts_an_edit_made_during_a_restart<S: TestStore>() {

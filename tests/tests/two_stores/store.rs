@@ -51,11 +51,11 @@ pub(crate) trait TestStore: Sized {
     /// Returns the current status of a SealedSecret; `None` if there is none yet.
     async fn status(&self, name: &str) -> Option<SealedSecretStatus>;
     /// Returns a text that changes with each write of values or status.
-    async fn stamp(&self, name: &str) -> String;
+    async fn revision(&self, name: &str) -> String;
     /// Returns the controller's log.
     fn log(&self) -> String;
 
-    fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    fn sealed_secret(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         self.sealed_with_key(&KEYS[0], name, items)
     }
 
@@ -64,7 +64,7 @@ pub(crate) trait TestStore: Sized {
     }
 
     async fn seal(&self, name: &str, items: &[(&str, &str)]) {
-        self.put(&self.sealed(name, items)).await;
+        self.put(&self.sealed_secret(name, items)).await;
     }
 
     /// Waits until the Secret has exactly these values.
