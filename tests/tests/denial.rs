@@ -280,7 +280,7 @@ impl LimitedController {
 }
 
 /// A Secret with the label of a key, but without a usable key.
-const JUNK: &str = "apiVersion: v1
+const INVALID_KEY: &str = "apiVersion: v1
 kind: Secret
 type: kubernetes.io/tls
 metadata: {name: junk, labels: {sealedsecrets.bitnami.com/sealed-secrets-key: active}}
@@ -400,7 +400,7 @@ async fn duplicate_keys_cost_no_extra_operations() {
     let folder = scratch.path();
     for i in 0..1000 {
         put_key(folder, &format!("copy-{i}"), i % 2);
-        put(folder, &format!("keys/junk-{i}.yaml"), JUNK);
+        put(folder, &format!("keys/junk-{i}.yaml"), INVALID_KEY);
     }
     put_victim(folder, "db", "1");
     let block = [&[1, 0][..], &[7; 300]].concat();

@@ -26,9 +26,9 @@ use tests::patience::LIMIT;
 use tests::scratch::Scratch;
 
 const SEED: u64 = 20_261_122;
-const KILLS: usize = 60;
-const OBJECTS: usize = 8;
-const KEYS: i64 = 3;
+const KILL_COUNT: usize = 60;
+const OBJECT_COUNT: usize = 8;
+const KEY_COUNT: i64 = 3;
 
 /// `odd` exists only in odd generations, so that its symbolic link is also added and removed.
 const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
@@ -70,7 +70,7 @@ impl TestFolder {
         let folder = Self {
             dir: scratch.join("dir"),
             outside: scratch.join("outside"),
-            keys: (0..KEYS).map(generate_key).collect(),
+            keys: (0..KEY_COUNT).map(generate_key).collect(),
         };
         for folder in [
             &folder.dir.join("sealed"),
@@ -177,7 +177,7 @@ fn generation(object: usize, item: &str, text: &str) -> u32 {
 
 fn kill_repeatedly(folder: &TestFolder) {
     let mut rng = StdRng::seed_from_u64(SEED);
-    for _ in 0..KILLS {
+    for _ in 0..KILL_COUNT {
         let controller = folder.start();
         // Half of the kills come within 150 ms, which is during the initial sync.
         let max_delay = if rng.random() { 150 } else { 700 };
@@ -189,9 +189,9 @@ fn kill_repeatedly(folder: &TestFolder) {
 /// Changes objects and keys until `done`. Returns the last generation of each object.
 fn change(folder: &TestFolder, done: &AtomicBool) -> Vec<u32> {
     let mut rng = StdRng::seed_from_u64(SEED + 1);
-    let mut generations = vec![0; OBJECTS];
+    let mut generations = vec![0; OBJECT_COUNT];
     while !done.load(Ordering::Acquire) {
-        let object = rng.random_range(0..OBJECTS);
+        let object = rng.random_range(0..OBJECT_COUNT);
         let key = rng.random_range(0..folder.keys.len());
         generations[object] += 1;
         let text = folder.sealed_manifest(object, generations[object], key);
@@ -227,7 +227,7 @@ fn observe(folder: &TestFolder, done: &AtomicBool) -> Observations {
     let mut observations = Observations::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
     while !done.load(Ordering::Acquire) {
-        let object = rng.random_range(0..OBJECTS);
+        let object = rng.random_range(0..OBJECT_COUNT);
         let item = ITEMS[rng.random_range(0..ITEMS.len())];
         observations.read_item(folder, object, item);
         if rng.random_range(0..4) == 0 {
@@ -326,12 +326,12 @@ fn read_all(folder: &Path) -> Option<(BTreeMap<String, String>, usize)> {
     Some((values, other_entries))
 }
 
-fn until(what: &str, mut is_fulfilled: impl FnMut() -> bool) {
+fn until(goal: &str, mut is_fulfilled: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !is_fulfilled() {
         assert!(
             Instant::now() < deadline,
-            "timed out after {LIMIT:?}: {what}"
+            "timed out after {LIMIT:?}: {goal}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }

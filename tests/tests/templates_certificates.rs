@@ -127,7 +127,7 @@ fn each_engine_signs_with_a_ca_of_the_other() {
     let sign = "{{ $ca := buildCustomCert (b64enc .cert) (b64enc .key) }}\
         {{ (genSignedCert \"leaf\" nil (list \"leaf.example.com\") 5 $ca).Cert }}";
     let Verdict::Out(leaf) = render_in_go(sign, &[("cert", &ca[0]), ("key", &ca[1])]) else {
-        panic!("Go signs with our CA");
+        panic!("Go signs with the generated CA");
     };
     let leaf = String::from_utf8(leaf).expect("PEM");
     assert_eq!(verify(&leaf, &ca[0], "leaf.example.com").error, "");

@@ -20,7 +20,7 @@ use crate::helm::{Helm, chart};
 use crate::installs::{empty_plane, keys};
 use crate::manifests::deploy;
 
-const HOME: &str = "kube-system";
+const NAMESPACE: &str = "kube-system";
 
 const NAME: &str = "sealed-secrets";
 
@@ -32,7 +32,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
 
     let lost = empty_plane().await;
     let controller = install(&lost).await;
-    let user = User::new(&lost, HOME, NAME).await;
+    let user = User::new(&lost, NAMESPACE, NAME).await;
     let mut sealed = Vec::new();
     for i in 0..5 {
         sealed.push(user.apply(&format!("object-{i}"), &format!("{i}")).await);
@@ -40,11 +40,11 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             renew(&lost, &controller).await;
         }
     }
-    assert_eq!(keys(&lost, HOME).await.len(), 2);
-    run_script(&lost, "keys.sh", &["backup", backup, "-n", HOME]);
-    run_script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    assert_eq!(keys(&lost, NAMESPACE).await.len(), 2);
+    run_script(&lost, "keys.sh", &["backup", backup, "-n", NAMESPACE]);
+    run_script(&lost, "keys.sh", &["check", backup, "-n", NAMESPACE]);
     renew(&lost, &controller).await;
-    let stderr = run_failing_script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    let stderr = run_failing_script(&lost, "keys.sh", &["check", backup, "-n", NAMESPACE]);
     assert!(stderr.contains("not in"), "{stderr}");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(backup).unwrap().permissions());
@@ -58,7 +58,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
 
     let new = empty_plane().await;
     let controller = install(&new).await;
-    let own_keys = keys(&new, HOME).await;
+    let own_keys = keys(&new, NAMESPACE).await;
     assert_eq!(own_keys.len(), 1, "the new controller generated a key");
     let kubectl = |args: &[&str]| crate::manifests::kubectl(&new, args);
     kubectl(&["create", "namespace", &lost_namespace]);
@@ -80,7 +80,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
     })
     .await;
     for _ in 0..2 {
-        run_script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
+        run_script(&new, "keys.sh", &["restore", backup, "-n", NAMESPACE]);
     }
     until("all objects are unsealed", async || {
         let objects = api.list(&ListParams::default()).await.unwrap();
@@ -99,9 +99,9 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             controller.log()
         );
     }
-    let after = keys(&new, HOME).await;
+    let after = keys(&new, NAMESPACE).await;
     assert_eq!(after.len(), 3);
-    let secrets: Api<ApiSecret> = Api::namespaced(new.admin(), HOME);
+    let secrets: Api<ApiSecret> = Api::namespaced(new.admin(), NAMESPACE);
     for (name, _) in after {
         let is_own = own_keys.iter().any(|(own_name, _)| *own_name == name);
         let key = secrets.get(&name).await.unwrap();
@@ -133,7 +133,7 @@ fn refuses_yaml_and_names_the_command_that_reads_it() {
 async fn existing_secrets_are_sealed_and_handed_over() {
     let plane = empty_plane().await;
     let controller = install(&plane).await;
-    let user = User::new(&plane, HOME, NAME).await;
+    let user = User::new(&plane, NAMESPACE, NAME).await;
     let namespace = user.namespace.name().to_owned();
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
         let secret = external_secret(name, immutable);
@@ -147,7 +147,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         "--controller-name",
         NAME,
         "--controller-namespace",
-        HOME,
+        NAMESPACE,
     ];
     let selection = [
         "namespace",
@@ -218,14 +218,14 @@ fn external_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
 
 async fn install(plane: &ControlPlane) -> Deployed {
     let helm = Helm::for_cluster(plane.kubeconfig());
-    helm.run(&["install", NAME, &chart(), "--namespace", HOME]);
-    Deployed::start(plane, HOME, NAME, Ours).await
+    helm.run(&["install", NAME, &chart(), "--namespace", NAMESPACE]);
+    Deployed::start(plane, NAMESPACE, NAME, Ours).await
 }
 
 /// Requests a new key, and waits for it.
 async fn renew(plane: &ControlPlane, controller: &Deployed) {
-    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), HOME);
-    let before = keys(plane, HOME).await;
+    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), NAMESPACE);
+    let before = keys(plane, NAMESPACE).await;
     let request =
         json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/renew": "true" } } });
     for (name, _) in &before {
@@ -236,7 +236,7 @@ async fn renew(plane: &ControlPlane, controller: &Deployed) {
     }
     until(
         &format!("a new key exists\n{}", controller.log()),
-        async || (keys(plane, HOME).await.len() > before.len()).then_some(()),
+        async || (keys(plane, NAMESPACE).await.len() > before.len()).then_some(()),
     )
     .await;
 }

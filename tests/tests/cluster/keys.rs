@@ -36,8 +36,8 @@ async fn c1_c11_a_key_added_later_unseals_failed_objects() {
 }
 
 #[tokio::test]
-async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
-    let case = Case::new("relabelled").await;
+async fn c11_a_relabeled_key_unseals_nothing_until_the_label_is_restored() {
+    let case = Case::new("relabeled").await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.wait_for_log("secretname=key-1").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });

@@ -88,7 +88,7 @@ async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_sec
 }
 
 #[tokio::test]
-async fn c4_a_scope_annotation_that_is_added_later_is_noticed() {
+async fn c4_a_scope_annotation_that_is_added_later_takes_effect() {
     let case = Case::new("scope").await;
     let mut sealed: SealedSecret = sealed_for(
         &KEYS[0],
@@ -112,7 +112,7 @@ async fn c4_a_scope_annotation_that_is_added_later_is_noticed() {
 
 /// Attack: an author applies a broken new version of a good object.
 #[tokio::test]
-async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item() {
+async fn a_bad_new_version_leaves_the_old_secret_unchanged_and_names_the_bad_item() {
     let case = Case::new("keep").await;
     case.seal("db", &[("a", "good"), ("b", "good")]).await;
     let before = case

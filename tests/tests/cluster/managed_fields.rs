@@ -26,7 +26,7 @@ fn managers(metadata: &ObjectMeta) -> Vec<(String, String)> {
         .collect()
 }
 
-fn only_controller() -> Vec<(String, String)> {
+fn controller_managers() -> Vec<(String, String)> {
     vec![(MANAGER.to_owned(), String::new())]
 }
 
@@ -43,13 +43,13 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
     let secret = case.wait_for_values("db", &[("a", "1")]).await;
     assert_eq!(
         managers(&secret.metadata),
-        only_controller(),
+        controller_managers(),
         "a new Secret"
     );
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
     let corrected = case.wait_for_values("db", &[("a", "1")]).await;
-    let controller = only_controller().remove(0);
+    let controller = controller_managers().remove(0);
     assert!(
         managers(&corrected.metadata).contains(&controller),
         "an update"
@@ -62,17 +62,21 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
         "the status"
     );
     let event = case.wait_for_event("db", "Unsealed").await;
-    assert_eq!(managers(&event.metadata), only_controller(), "an Event");
+    assert_eq!(managers(&event.metadata), controller_managers(), "an Event");
 
     let lease: Lease = case.namespace.api().get(MANAGER).await.unwrap();
-    assert_eq!(managers(&lease.metadata), only_controller(), "the Lease");
+    assert_eq!(
+        managers(&lease.metadata),
+        controller_managers(),
+        "the Lease"
+    );
     // The test's key is so old that the controller generates a new one when it starts.
     let labeled = ListParams::default().labels(KEY_LABEL);
     let keys = case.secrets().list(&labeled).await.unwrap().items;
     let generated = keys.iter().find(|key| key.name_any() != "key-0").unwrap();
     assert_eq!(
         managers(&generated.metadata),
-        only_controller(),
+        controller_managers(),
         "a key Secret"
     );
     let certificate = until("the certificate is published", async || {
@@ -82,7 +86,7 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
     .await;
     assert_eq!(
         managers(&certificate.metadata),
-        only_controller(),
+        controller_managers(),
         "the ConfigMap"
     );
 }

@@ -38,7 +38,7 @@ async fn wait_until_recognized(case: &Case, objects: f64) {
 }
 
 #[tokio::test]
-async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
+async fn a_restart_decrypts_nothing_and_unseals_the_next_object_at_once() {
     let one_key = ["--key-renew-period=0"];
     let case = Case::with_args("restart", &one_key).await;
     for i in 0..5 {

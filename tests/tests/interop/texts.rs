@@ -14,19 +14,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn go_reads_the_yaml_of_shared_as_the_written_value(value in document()) {
+    fn go_reads_yaml_written_by_shared(value in document()) {
         let text = to_yaml(&value);
         prop_assert_eq!(UPSTREAM.parse(text.as_bytes()).unwrap(), value, "{}", text);
     }
 
     #[test]
-    fn shared_reads_its_own_yaml_as_the_written_value(value in document()) {
+    fn shared_reads_its_own_yaml(value in document()) {
         let text = to_yaml(&value);
         prop_assert_eq!(read_value(&text), value, "{}", text);
     }
 
     #[test]
-    fn both_implementations_read_the_json_of_shared_as_the_written_value(value in document()) {
+    fn both_implementations_read_json_written_by_shared(value in document()) {
         let text = to_json(&value);
         prop_assert_eq!(&UPSTREAM.parse(text.as_bytes()).unwrap(), &value, "Go: {}", text);
         prop_assert_eq!(read_value(&text), value, "shared: {}", text);

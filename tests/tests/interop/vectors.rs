@@ -59,7 +59,7 @@ fn key_ring(vectors: &Vectors) -> KeyRing {
 }
 
 #[test]
-fn every_vector_opens_only_under_the_label_of_its_scope() {
+fn every_vector_can_be_opened_only_under_the_label_of_its_scope() {
     let vectors = vectors();
     let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
     for vector in &vectors.cases {

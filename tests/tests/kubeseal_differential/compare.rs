@@ -19,7 +19,7 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     } else if upstream.kind.has_upstream_text()
         && !begins_with(ours.error.as_ref(), upstream.error.as_ref())
     {
-        differences.push("our error does not begin with upstream's text".to_owned());
+        differences.push("the error does not begin with upstream's text".to_owned());
     }
     if upstream.stdout != ours.stdout {
         differences.push("standard output differs".to_owned());
@@ -39,7 +39,7 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     differences
 }
 
-/// Returns whether our text begins with upstream's; ours may continue with a hint.
+/// Returns whether this project's error begins with upstream's. It may continue with a hint.
 fn begins_with(ours: Option<&String>, upstream: Option<&String>) -> bool {
     match (ours, upstream) {
         (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),

@@ -120,7 +120,7 @@ async fn clean_up(site: &Site<'_>) {
         let names = secrets.iter().map(kube::ResourceExt::name_any);
         let remaining: Vec<String> = names.filter(|name| name.starts_with("s-")).collect();
         for name in &remaining {
-            // Another client may have deleted it first.
+            // The garbage collector may have deleted the Secret first.
             let _ = site.secrets().delete(name, &delete).await;
         }
         remaining.is_empty().then_some(())

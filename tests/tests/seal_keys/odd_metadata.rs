@@ -36,9 +36,9 @@ async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
 }
 
 /// Attack: the author of a SealedSecret, and a client that may write key Secrets, give their objects metadata that
-/// stops the commands about keys for the whole cluster.
+/// stops the `seal keys` commands for the whole cluster.
 #[tokio::test]
-async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
+async fn odd_cluster_objects_do_not_break_the_key_commands() {
     let site = Site::new("odd", &KEYS[..2], &["--key-renew-period=0"]).await;
     let namespace = site.namespace.name().to_owned();
     let namespace_args = ["--only-namespace", namespace.as_str()];

@@ -68,7 +68,7 @@ pub(crate) async fn a_bad_version_keeps_the_old_values_and_names_the_bad_item<S:
     store.wait_for_values("db", GOOD).await;
 }
 
-pub(crate) async fn notices_a_scope_added_later<S: TestStore>() {
+pub(crate) async fn a_scope_added_later_takes_effect<S: TestStore>() {
     let store = S::new().await;
     let wide = sealed_for(&KEYS[0], store.namespace(), "db", GOOD, Scope::ClusterWide);
     let mut without_scope = wide.clone();
@@ -158,7 +158,7 @@ pub(crate) async fn reverts_an_edit_made_during_a_restart<S: TestStore>() {
     store.wait_until_synced("db", "True").await;
 }
 
-pub(crate) async fn keeps_secrets_that_it_does_not_own<S: TestStore>() {
+pub(crate) async fn keeps_secrets_that_are_not_owned<S: TestStore>() {
     let store = S::new().await;
     store.put_not_owned("db", "x", "theirs").await;
     store.seal("db", GOOD).await;
