@@ -77,7 +77,7 @@ async fn each_proposal_is_a_setting_that_installs() {
             unchanged.objects(),
             "lines {lines:?} change nothing"
         );
-        let kinds: Vec<_> = with
+        let kinds: Vec<_> = changed
             .objects()
             .iter()
             .map(|object| object["kind"].clone())
