@@ -251,7 +251,6 @@ impl LimitedController {
         .await;
     }
 
-    /// Waits until an object has a status.
     async fn wait_for_status(&mut self, name: &str) {
         let file = self.folder.join(format!("status/shop/{name}.yaml"));
         patience::until(&format!("{name} has a status"), async || {

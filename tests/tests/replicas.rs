@@ -88,7 +88,7 @@ impl Replica {
     }
 }
 
-/// Returns the credential ID of the token in a kubeconfig, which contains the claim `jti`.
+/// Returns the credential ID of the token in a kubeconfig: `JTI=` and the claim `jti`.
 fn credential(kubeconfig: &str) -> String {
     let kubeconfig: Value = serde_json::from_str(kubeconfig).unwrap();
     let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();

@@ -135,7 +135,7 @@ async fn returns_401_403_or_the_result_by_permission() {
     ] {
         let user = format!("user=system:serviceaccount:{home}:{account} object={object}");
         let is_logged = |line: &str| line.contains(&user) && line.contains(outcome);
-        // The controller logs before it responds, but the test may read the log line after the response.
+        // The controller logs before it responds, but the test may receive the log line after the response.
         until(&format!("{user} {outcome} is logged"), async || {
             let log = case.controller.log();
             log.lines().any(is_logged).then_some(())

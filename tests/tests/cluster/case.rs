@@ -206,7 +206,6 @@ impl Case {
         condition.message.unwrap_or_default()
     }
 
-    /// Waits for an event with this reason.
     pub async fn wait_for_event(&self, name: &str, reason: &str) -> Event {
         until(
             &format!("event {reason} of {name}\n{}", self.controller.log()),
@@ -226,7 +225,6 @@ impl Case {
         object.status.unwrap_or_default().conditions
     }
 
-    /// Waits for this text in the log.
     pub async fn wait_for_log(&self, text: &str) {
         until(&format!("{text:?} is logged"), async || {
             self.controller.log().contains(text).then_some(())

@@ -41,7 +41,6 @@ impl Fixtures {
         })
     }
 
-    /// Returns the port of the web server.
     pub(crate) fn web_port(&self) -> u16 {
         self.web.port()
     }

@@ -9,7 +9,6 @@ pub(crate) struct GeneratedFile {
     pub(crate) document: usize,
     /// The keys of the SealedSecret's items.
     pub(crate) items: Vec<String>,
-    /// The file extension.
     pub(crate) extension: &'static str,
 }
 

@@ -28,7 +28,6 @@ pub(crate) fn malformed_object(name: &str, namespace: &str) -> Value {
 /// A store with a controller that has the first of the test keys.
 #[allow(async_fn_in_trait, reason = "its futures stay on one thread")]
 pub(crate) trait TestStore: Sized {
-    /// Creates a store.
     async fn new() -> Self;
     /// Returns the namespace of the test's objects.
     fn namespace(&self) -> &str;
@@ -52,7 +51,6 @@ pub(crate) trait TestStore: Sized {
     async fn status(&self, name: &str) -> Option<SealedSecretStatus>;
     /// Returns a text that changes with each write of values or status.
     async fn revision(&self, name: &str) -> String;
-    /// Returns the controller's log.
     fn log(&self) -> String;
 
     fn sealed_secret(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
