@@ -16,7 +16,7 @@ use crate::render::Render;
 
 type Labels = BTreeMap<String, String>;
 
-/// The source of a connection.
+/// The address of a client, and the labels of its Pod.
 struct Source {
     address: IpAddr,
     /// Labels of the Pod's namespace and of the Pod; `None` for a source that is no Pod.

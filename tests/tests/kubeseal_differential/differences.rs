@@ -55,14 +55,14 @@ pub(crate) struct Difference {
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
-    /// The programs that differ.
+    /// The programs that differ; the command-line tools by default.
     #[serde(default, rename = "of")]
     program: Program,
     upstream: Expected,
     ours: Expected,
 }
 
-/// The programs that differ.
+/// The programs to which a difference applies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Program {

@@ -24,7 +24,7 @@ use crate::{
 /// The time limit for a run, far above the duration of any run.
 const RUN_LIMIT: Duration = Duration::from_mins(1);
 
-/// The time after which a program is considered hanging.
+/// The time after which a program is considered to hang.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     /// The limit of the case, or else [`RUN_LIMIT`]. For upstream, which hangs on some cases.
