@@ -1,5 +1,5 @@
-//! `kubeseal` and `seal` with a controller that serves verify and rotate only to callers with a token: they use
-//! the controller's TLS port.
+//! Tests that `kubeseal` and `seal` use the controller's TLS port if it serves verify and rotate only to callers
+//! with a token.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,8 @@ const ARGS: &[&str] = &[
     "--rate-limit-burst=1000",
 ];
 
-/// A hardened controller with two keys, behind a Service with both ports, and the accounts of callers.
+/// A controller with two keys that serves verify and rotate only on its TLS port, a Service with both ports, and
+/// the service account `ci`.
 struct Scene {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -76,13 +77,13 @@ impl Scene {
             network,
             folder: Scratch::new(),
         };
-        let sealed = scene.sealed().to_document().to_string();
+        let sealed = scene.sealed_secret().to_document().to_string();
         fs::write(scene.file("db.json"), sealed).unwrap();
         scene
     }
 
     /// Returns an object sealed for the older key.
-    fn sealed(&self) -> SealedSecret {
+    fn sealed_secret(&self) -> SealedSecret {
         let items = [("a", "hunter2")];
         sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
     }
@@ -92,7 +93,7 @@ impl Scene {
     }
 
     /// Runs a program with the cluster's host names, as in a Pod.
-    fn inside(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
+    fn run_in_cluster(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
         let proxy = format!("http://127.0.0.1:{}", self.network.port);
         let mut command = self.command(program, kubeconfig, args);
         command.env("HTTPS_PROXY", proxy);
@@ -100,7 +101,7 @@ impl Scene {
         command.output().unwrap()
     }
 
-    fn outside(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
+    fn run_outside_cluster(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
         self.command(program, kubeconfig, args).output().unwrap()
     }
 
@@ -116,8 +117,8 @@ impl Scene {
         command
     }
 
-    /// Returns the flags that name the controller.
-    fn named<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    /// Appends the flags that name the controller.
+    fn with_controller_flags<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let namespace = self.namespace.name();
         let flags = [
             "--controller-name",
@@ -129,7 +130,7 @@ impl Scene {
     }
 }
 
-/// Resolves every name to the controller's port, and records the names.
+/// An HTTP proxy that connects every request to the controller and records the requested names.
 struct Network {
     port: u16,
     names: Arc<Mutex<Vec<String>>>,
@@ -143,7 +144,7 @@ impl Network {
         let recorded = Arc::clone(&names);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connect(stream, controller, Arc::clone(&recorded)));
+                tokio::spawn(forward(stream, controller, Arc::clone(&recorded)));
             }
         });
         Self { port, names }
@@ -154,7 +155,7 @@ impl Network {
     }
 }
 
-async fn connect(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String>>>) {
+async fn forward(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String>>>) {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -164,9 +165,9 @@ async fn connect(stream: TcpStream, controller: u16, names: Arc<Mutex<Vec<String
     }
     let name = head.split(' ').nth(1).unwrap().to_owned();
     names.lock().unwrap().push(name);
-    let mut there = TcpStream::connect(("127.0.0.1", controller)).await.unwrap();
+    let mut target = TcpStream::connect(("127.0.0.1", controller)).await.unwrap();
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-    let _ = copy_bidirectional(&mut stream, &mut there).await;
+    let _ = copy_bidirectional(&mut stream, &mut target).await;
 }
 
 fn expect_success(output: Output) -> Vec<u8> {
@@ -180,7 +181,7 @@ fn expect_failure(output: Output) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-fn parsed(json: &[u8]) -> SealedSecret {
+fn parse(json: &[u8]) -> SealedSecret {
     serde_json::from_slice(json).unwrap()
 }
 
@@ -192,9 +193,9 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
         .kubeconfig_of(scene.namespace.name(), "ci")
         .await;
     let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
-    let validate = scene.named(&["--validate", "-f", "db.json"]);
-    until("its permissions take effect", async || {
-        let output = scene.inside(&kubeseal, &account, &validate);
+    let validate = scene.with_controller_flags(&["--validate", "-f", "db.json"]);
+    until("the account's permissions take effect", async || {
+        let output = scene.run_in_cluster(&kubeseal, &account, &validate);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!message.contains("is not a controller"), "{message}");
         output.status.success().then_some(())
@@ -207,32 +208,36 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
         scene.network.names()
     );
 
-    let re_encrypt = scene.named(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
-    expect_success(scene.inside(&kubeseal, &account, &re_encrypt));
-    let new = parsed(&fs::read(scene.file("new.json")).unwrap());
-    assert_ne!(new.spec.encrypted_data, scene.sealed().spec.encrypted_data);
+    let re_encrypt =
+        scene.with_controller_flags(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
+    expect_success(scene.run_in_cluster(&kubeseal, &account, &re_encrypt));
+    let re_encrypted = parse(&fs::read(scene.file("new.json")).unwrap());
+    assert_ne!(
+        re_encrypted.spec.encrypted_data,
+        scene.sealed_secret().spec.encrypted_data
+    );
 
-    let doctor = scene.named(&["doctor", "db.json"]);
-    let message = scene.inside(&seal, &account, &doctor);
+    let doctor = scene.with_controller_flags(&["doctor", "db.json"]);
+    let message = scene.run_in_cluster(&seal, &account, &doctor);
     let message = String::from_utf8(message.stdout).unwrap();
     assert!(
         message.contains("the controller can unseal it"),
         "{message}"
     );
 
-    let rotate = scene.named(&["rotate", "db.json"]);
-    expect_success(scene.inside(&seal, &account, &rotate));
-    let rotated = parsed(&fs::read(scene.file("db.json")).unwrap());
+    let rotate = scene.with_controller_flags(&["rotate", "db.json"]);
+    expect_success(scene.run_in_cluster(&seal, &account, &rotate));
+    let rotated = parse(&fs::read(scene.file("db.json")).unwrap());
     assert_ne!(
         rotated.spec.encrypted_data,
-        scene.sealed().spec.encrypted_data
+        scene.sealed_secret().spec.encrypted_data
     );
 
-    let mut moved = scene.sealed();
+    let mut moved = scene.sealed_secret();
     moved.metadata.name = Some("other".into());
     fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
-    let validate = scene.named(&["--validate", "-f", "moved.json"]);
-    let message = expect_failure(scene.inside(&kubeseal, &account, &validate));
+    let validate = scene.with_controller_flags(&["--validate", "-f", "moved.json"]);
+    let message = expect_failure(scene.run_in_cluster(&kubeseal, &account, &validate));
     assert!(
         message.contains("unable to decrypt sealed secret: other"),
         "{message}"
@@ -248,7 +253,7 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
     let account = format!("{}/ci", scene.namespace.name());
     let validate = |more: &[&str]| {
         let args = [&["--validate", "-f", "db.json"], more].concat();
-        scene.outside(&kubeseal, admin, &scene.named(&args))
+        scene.run_outside_cluster(&kubeseal, admin, &scene.with_controller_flags(&args))
     };
     let flags = ["--authorized", &url, "--token-account", &account];
     until("the account's permissions take effect", async || {
@@ -270,8 +275,8 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
     );
     let message = expect_failure(validate(&["--token-account", "../x"]));
     assert!(message.contains("expected NAMESPACE/NAME"), "{message}");
-    let nobody = format!("{}/nobody", scene.namespace.name());
-    let message = expect_failure(validate(&["--token-account", &nobody]));
+    let missing_account = format!("{}/nobody", scene.namespace.name());
+    let message = expect_failure(validate(&["--token-account", &missing_account]));
     assert!(message.contains("\"nobody\" not found"), "{message}");
     let message = expect_failure(validate(&[
         "--authorized",
@@ -280,8 +285,13 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
         &account,
     ]));
     assert!(message.contains("sent unencrypted"), "{message}");
-    let other = format!("{}/default", scene.namespace.name());
-    let message = expect_failure(validate(&["--authorized", &url, "--token-account", &other]));
+    let unprivileged = format!("{}/default", scene.namespace.name());
+    let message = expect_failure(validate(&[
+        "--authorized",
+        &url,
+        "--token-account",
+        &unprivileged,
+    ]));
     assert!(
         message.contains("does not allow the token's user to `verify`"),
         "{message}"
@@ -303,8 +313,8 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
     );
     fs::write(scene.file(".seal.yaml"), rules).unwrap();
     let seal = binaries::seal();
-    let message = until("its permissions take effect", async || {
-        let message = expect_failure(scene.inside(&seal, &account, &["rotate", "db.json"]));
+    let message = until("the account's permissions take effect", async || {
+        let message = expect_failure(scene.run_in_cluster(&seal, &account, &["rotate", "db.json"]));
         (!message.contains("forbidden")).then_some(message)
     })
     .await;
@@ -313,5 +323,9 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
         "{message}"
     );
     assert_eq!(scene.network.names(), [""; 0]);
-    expect_success(scene.inside(&seal, &account, &scene.named(&["rotate", "db.json"])));
+    expect_success(scene.run_in_cluster(
+        &seal,
+        &account,
+        &scene.with_controller_flags(&["rotate", "db.json"]),
+    ));
 }

@@ -1,4 +1,4 @@
-//! The controller during failures of the cluster. Each test has its own control plane.
+//! Tests the controller during failures of the cluster. Each test has its own control plane.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use tests::sealing::{KEYS, put_key, sealed_for, values};
 
 const OUTAGE: Duration = Duration::from_secs(20);
 
-/// A running controller, and an administrator's access to its namespace. Both survive restarts of the control plane.
+/// A running controller, and an administrator's client for its namespace. Both survive restarts of the control plane.
 struct Case {
     controller: ClusterController,
     client: Client,
@@ -50,7 +50,7 @@ impl Case {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn sealed(&self, name: &str, value: &str) -> SealedSecret {
+    fn sealed_secret(&self, name: &str, value: &str) -> SealedSecret {
         sealed_for(
             &KEYS[0],
             &self.namespace,
@@ -61,7 +61,7 @@ impl Case {
     }
 
     async fn seal(&self, name: &str, value: &str) {
-        let sealed = self.sealed(name, value);
+        let sealed = self.sealed_secret(name, value);
         self.sealed_secrets()
             .create(&PostParams::default(), &sealed)
             .await
@@ -69,7 +69,7 @@ impl Case {
     }
 
     async fn change(&self, name: &str, value: &str) {
-        let items = self.sealed(name, value).spec.encrypted_data;
+        let items = self.sealed_secret(name, value).spec.encrypted_data;
         self.patch(name, json!({ "spec": { "encryptedData": items } }))
             .await;
     }
@@ -103,14 +103,14 @@ impl Case {
         until(&format!("{name} is synced\n{}", self.log()), async || {
             let object = self.sealed_secrets().get(name).await.ok()?;
             let status = object.status?;
-            let current = status.observed_generation == object.metadata.generation;
-            (current && status.conditions.first()?.status == "True").then_some(())
+            let is_current = status.observed_generation == object.metadata.generation;
+            (is_current && status.conditions.first()?.status == "True").then_some(())
         })
         .await;
     }
 
     async fn wait_until_deleted(&self, name: &str) {
-        until(&format!("{name} is gone"), async || {
+        until(&format!("{name} is deleted"), async || {
             self.secrets()
                 .get_opt(name)
                 .await
@@ -121,11 +121,15 @@ impl Case {
         .await;
     }
 
-    /// Returns the log of the controller, without that of libraries.
+    /// Returns the controller's log without trace and debug lines.
     fn log(&self) -> String {
         let log = self.controller.log();
-        let own = |line: &&str| !line.contains("level=TRACE") && !line.contains("level=DEBUG");
-        log.lines().filter(own).collect::<Vec<_>>().join("\n")
+        let is_relevant =
+            |line: &&str| !line.contains("level=TRACE") && !line.contains("level=DEBUG");
+        log.lines()
+            .filter(is_relevant)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     fn stop_gracefully(self) {
@@ -138,16 +142,17 @@ impl Case {
 async fn c8_processes_changes_made_while_the_api_server_restarted() {
     let mut plane = ControlPlane::start().await;
     let mut case = Case::new(&plane).await;
-    for name in ["edited", "deleted", "bereft"] {
+    for name in ["edited", "deleted", "secretless"] {
         case.seal(name, "1").await;
         case.wait_for_value(name, "1").await;
     }
-    // The controller is stopped meanwhile, so its versions are too old for the new watch cache: 410.
+    // The controller is paused meanwhile, so its resource versions are too old for the restarted API server, which
+    // responds with 410.
     case.controller.signal(Signal::STOP);
     case.change("edited", "2").await;
     case.delete("deleted").await;
     case.secrets()
-        .delete("bereft", &DeleteParams::default())
+        .delete("secretless", &DeleteParams::default())
         .await
         .unwrap();
     case.seal("new", "1").await;
@@ -155,7 +160,7 @@ async fn c8_processes_changes_made_while_the_api_server_restarted() {
     case.controller.signal(Signal::CONT);
     case.wait_for_value("new", "1").await;
     case.wait_for_value("edited", "2").await;
-    case.wait_for_value("bereft", "1").await;
+    case.wait_for_value("secretless", "1").await;
     case.wait_until_deleted("deleted").await;
     case.seal("later", "1").await;
     case.wait_until_synced("later").await;
@@ -236,7 +241,7 @@ async fn c2_loses_no_change_during_many_concurrent_writes() {
     let case = Case::new(&plane).await;
     case.seal("db", "0").await;
     case.wait_for_value("db", "0").await;
-    let storm = {
+    let label_writes = {
         let (sealed, secrets) = (case.sealed_secrets(), case.secrets());
         tokio::spawn(async move {
             for i in 0_u64.. {
@@ -251,8 +256,8 @@ async fn c2_loses_no_change_during_many_concurrent_writes() {
         case.change("db", &i.to_string()).await;
         case.wait_for_value("db", &i.to_string()).await;
     }
-    storm.abort();
-    let _ = storm.await;
+    label_writes.abort();
+    let _ = label_writes.await;
     case.wait_until_synced("db").await;
     let events =
         Api::<k8s_openapi::api::core::v1::Event>::namespaced(case.client.clone(), &case.namespace);
@@ -293,9 +298,12 @@ const WITHOUT_STATUS: &str = r#"{
 async fn warns_once_about_a_crd_without_the_status_subresource() {
     let warning = "has no `status` subresource";
     let plane = ControlPlane::start().await;
-    let mut ours = SealedSecret::crd();
-    ours.spec.versions[0].subresources = None;
-    for definition in [serde_json::from_str(WITHOUT_STATUS).unwrap(), ours] {
+    let mut own_definition = SealedSecret::crd();
+    own_definition.spec.versions[0].subresources = None;
+    for definition in [
+        serde_json::from_str(WITHOUT_STATUS).unwrap(),
+        own_definition,
+    ] {
         plane.install(&definition).await;
         let mut case = Case::new(&plane).await;
         for i in 0..5 {

@@ -9,7 +9,7 @@ use kube::CustomResourceExt as _;
 use shared::manifest::to_yaml;
 use shared::resource::SealedSecret;
 
-const HEAD: &str = "\
+const HEADER: &str = "\
 # The CustomResourceDefinition of SealedSecrets, generated from shared/src/resource by
 # `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test definition`.
 ";
@@ -17,7 +17,7 @@ const HEAD: &str = "\
 #[test]
 fn the_published_crd_matches_the_code() {
     let definition = serde_json::to_value(SealedSecret::crd()).unwrap();
-    let want = format!("{HEAD}{}", to_yaml(&definition));
+    let want = format!("{HEADER}{}", to_yaml(&definition));
     for name in ["crd.yaml", "helm/sealed-secrets/files/crd.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../deploy")
@@ -25,7 +25,10 @@ fn the_published_crd_matches_the_code() {
         if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
             fs::write(&path, &want).unwrap();
         }
-        let found = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(found, want, "{name}: see the head of the file");
+        let actual = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            actual, want,
+            "{name}: its first lines say how to regenerate it"
+        );
     }
 }

@@ -25,18 +25,18 @@ use tests::scratch::Scratch;
 use tests::sealing::{KEYS, sealed_for};
 
 /// The limit for the address space. An idle controller uses a quarter of it.
-const KIBIBYTES: &str = "1500000";
-/// The limit for CPU time. The slowest run of an unoptimised command-line tool took seven seconds.
-const SECONDS: &str = "100";
+const ADDRESS_SPACE_KIB: &str = "1500000";
+/// The limit for CPU time. The slowest run of an unoptimized command-line tool took seven seconds.
+const CPU_SECONDS: &str = "100";
 
 /// A shell script that runs its arguments within the limits, and writes no core dump after a kill.
-const WITHIN: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
+const LIMIT_SCRIPT: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
 
 /// The limit for reading all excessive files in a development build on a busy machine. A release takes seconds.
-const PARSING: Duration = Duration::from_mins(5);
+const PARSING_LIMIT: Duration = Duration::from_mins(5);
 
 /// Returns texts that require excessive resources, by their kind.
-fn excessive() -> BTreeMap<&'static str, String> {
+fn excessive_texts() -> BTreeMap<&'static str, String> {
     let object = |name: &str, spec: &str| {
         format!(
             "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n\
@@ -63,7 +63,10 @@ fn excessive() -> BTreeMap<&'static str, String> {
         ("a million documents", "---\n".repeat(1_000_000)),
         ("a million open brackets", "[".repeat(1_000_000)),
         ("a million open braces in JSON", "{\"a\":".repeat(1_000_000)),
-        ("four thousand levels of indentation", indented()),
+        (
+            "four thousand levels of indentation",
+            increasing_indentation(),
+        ),
         (
             "a million objects in a list",
             format!("kind: List\nitems:\n{}", "- {}\n".repeat(1_000_000)),
@@ -90,7 +93,7 @@ fn excessive() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Returns an object whose item can be unsealed; otherwise its template would never be parsed.
+/// Returns an object whose item can be unsealed; otherwise the controller would not parse its template.
 fn with_template(name: &str, text: String) -> String {
     let mut sealed = sealed_for(&KEYS[0], "shop", name, &[("a", "1")], Scope::Strict);
     sealed.spec.template.data = Some([("b".to_owned(), Some(text))].into());
@@ -100,8 +103,8 @@ fn with_template(name: &str, text: String) -> String {
 fn aliases() -> String {
     let mut text = String::from("  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for i in 1..30 {
-        let of_before = vec![format!("*a{}", i - 1); 10].join(", ");
-        writeln!(text, "  a{i}: &a{i} [{of_before}]").unwrap();
+        let references = vec![format!("*a{}", i - 1); 10].join(", ");
+        writeln!(text, "  a{i}: &a{i} [{references}]").unwrap();
     }
     text
 }
@@ -129,23 +132,24 @@ fn growing_field() -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-/// Returns lines with increasing indentation. Their number is limited, since their total length is quadratic in it.
-fn indented() -> String {
+/// Returns lines with increasing indentation. Their number is limited, because their total length is quadratic in the
+/// number.
+fn increasing_indentation() -> String {
     (0..4000).fold(String::new(), |mut text, i| {
         writeln!(text, "{:i$}a:", "").unwrap();
         text
     })
 }
 
-fn within(program: &Path) -> Command {
+fn limited_command(program: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     command
-        .args(["-c", WITHIN, "sh", KIBIBYTES, SECONDS])
+        .args(["-c", LIMIT_SCRIPT, "sh", ADDRESS_SPACE_KIB, CPU_SECONDS])
         .arg(program);
     command
 }
 
-/// Texts in which `seal lint` finds no problem. It renders no template.
+/// Texts in which `seal lint` finds no problem. The command renders no templates.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
@@ -154,50 +158,50 @@ const HARMLESS: [&str; 5] = [
     "a template that never ends",
 ];
 
-/// Asserts that the program exited by itself and printed little.
-fn assert_ended(output: &Output, which: &str) {
-    let reported = output.stderr.len();
-    assert!(output.status.code().is_some(), "{which}: {}", output.status);
-    assert_ne!(output.status.code(), Some(101), "{which}: a panic");
-    assert!(reported < 100_000, "{which}: {reported} bytes of messages");
+/// Asserts that the program exited by itself, without a panic, and printed less than 100 kB of messages.
+fn assert_exited(output: &Output, kind: &str) {
+    let length = output.stderr.len();
+    assert!(output.status.code().is_some(), "{kind}: {}", output.status);
+    assert_ne!(output.status.code(), Some(101), "{kind}: a panic");
+    assert!(length < 100_000, "{kind}: {length} bytes of messages");
 }
 
 #[test]
 fn the_limits_apply_to_the_program() {
-    let mut shell = within(Path::new("/bin/sh"));
+    let mut shell = limited_command(Path::new("/bin/sh"));
     let output = shell.args(["-c", "ulimit -v; ulimit -t"]).output();
-    let limits = format!("{KIBIBYTES}\n{SECONDS}\n");
+    let limits = format!("{ADDRESS_SPACE_KIB}\n{CPU_SECONDS}\n");
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
-/// Attack: passes files that expand to gigabytes or take quadratic time to each program.
+/// Attack: an author passes files that expand to gigabytes or take quadratic time to each program.
 #[test]
 fn every_command_exits_on_excessive_input() {
     let scratch = Scratch::new();
     let certificate = scratch.path().join("cert.pem");
     fs::write(&certificate, KEYS[0].pair.certificate().to_pem()).unwrap();
-    for (which, text) in excessive() {
+    for (kind, text) in excessive_texts() {
         let file = scratch.path().join("excessive.yaml");
         fs::write(&file, text).unwrap();
-        let lint = within(&binaries::seal())
+        let lint = limited_command(&binaries::seal())
             .arg("lint")
             .arg(&file)
             .output()
             .unwrap();
-        assert_ended(&lint, &format!("lint, {which}"));
+        assert_exited(&lint, &format!("lint, {kind}"));
         assert_eq!(
             lint.status.success(),
-            HARMLESS.contains(&which),
-            "lint, {which}"
+            HARMLESS.contains(&kind),
+            "lint, {kind}"
         );
-        let sealed = within(&binaries::kubeseal())
+        let sealed = limited_command(&binaries::kubeseal())
             .arg("--cert")
             .arg(&certificate)
             .stdin(fs::File::open(&file).unwrap())
             .stdout(Stdio::null())
             .output()
             .unwrap();
-        assert_ended(&sealed, &format!("kubeseal, {which}"));
+        assert_exited(&sealed, &format!("kubeseal, {kind}"));
     }
 }
 
@@ -211,7 +215,7 @@ impl LimitedController {
     async fn start(folder: &Path) -> Self {
         let mut command = guarded::command("/bin/sh");
         command
-            .args(["-c", WITHIN, "sh", KIBIBYTES, SECONDS])
+            .args(["-c", LIMIT_SCRIPT, "sh", ADDRESS_SPACE_KIB, CPU_SECONDS])
             .arg(binaries::controller())
             .arg("--directory")
             .arg(folder)
@@ -222,7 +226,7 @@ impl LimitedController {
             .args(["--key-renew-period=0", "--max-unseal-retries=1"]);
         let mut process = Logged::spawn(&mut command).unwrap();
         process
-            .wait_for_log("it serves", |log| {
+            .wait_for_log("the controller serves HTTP", |log| {
                 log.contains("HTTP server serving").then_some(())
             })
             .await;
@@ -235,10 +239,10 @@ impl LimitedController {
     /// Waits until an item has this value.
     async fn wait_for_value(&mut self, name: &str, want: &str) {
         let file = self.folder.join("secrets/shop").join(name).join("a");
-        patience::until_within(PARSING, &format!("{name} is unsealed"), async || {
-            let ended = self.process.ended();
+        patience::until_within(PARSING_LIMIT, &format!("{name} is unsealed"), async || {
+            let status = self.process.ended();
             assert!(
-                ended.is_none(),
+                status.is_none(),
                 "the controller exited:\n{}",
                 self.process.log()
             );
@@ -247,7 +251,6 @@ impl LimitedController {
         .await;
     }
 
-    /// Waits until an object has a status.
     async fn wait_for_status(&mut self, name: &str) {
         let file = self.folder.join(format!("status/shop/{name}.yaml"));
         patience::until(&format!("{name} has a status"), async || {
@@ -275,8 +278,8 @@ impl LimitedController {
     }
 }
 
-/// A Secret marked as a key, without a usable key.
-const JUNK: &str = "apiVersion: v1
+/// A Secret with the label of a key, but without a usable key.
+const INVALID_KEY: &str = "apiVersion: v1
 kind: Secret
 type: kubernetes.io/tls
 metadata: {name: junk, labels: {sealedsecrets.bitnami.com/sealed-secrets-key: active}}
@@ -286,10 +289,10 @@ data: {tls.key: eA==, tls.crt: eA==}
 fn put(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    // A hidden name until the file is complete.
-    let half = path.with_extension("half");
-    fs::write(&half, text).unwrap();
-    fs::rename(half, path).unwrap();
+    // The controller ignores this extension, so it reads only the complete file.
+    let incomplete = path.with_extension("half");
+    fs::write(&incomplete, text).unwrap();
+    fs::rename(incomplete, path).unwrap();
 }
 
 fn put_key(folder: &Path, name: &str, key: usize) {
@@ -310,13 +313,13 @@ fn put_victim(folder: &Path, name: &str, value: &str) {
     );
 }
 
-/// Attack: stores objects that exhaust the memory beside those of a victim.
+/// Attack: an author stores objects that exhaust the memory beside a victim's objects.
 #[tokio::test]
 async fn excessive_objects_do_not_block_other_objects() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     put_key(folder, "key", 0);
-    for (i, (_, text)) in excessive().into_iter().enumerate() {
+    for (i, (_, text)) in excessive_texts().into_iter().enumerate() {
         put(folder, &format!("sealed/excessive-{i}.yaml"), &text);
     }
     put_victim(folder, "a-first", "1");
@@ -326,20 +329,17 @@ async fn excessive_objects_do_not_block_other_objects() {
     controller.wait_for_value("z-last", "2").await;
     put_victim(folder, "later", "3");
     controller.wait_for_value("later", "3").await;
-    for excessive in ["deep", "ends"] {
-        controller.wait_for_status(excessive).await;
-        assert!(
-            !folder.join("secrets/shop").join(excessive).exists(),
-            "{excessive}"
-        );
+    for name in ["deep", "ends"] {
+        controller.wait_for_status(name).await;
+        assert!(!folder.join("secrets/shop").join(name).exists(), "{name}");
     }
-    // One each for the victim's three items and the two of the excessive templates, which may have been
-    // retried.
+    // One operation for each of the victim's three items and of the two items with an excessive template, which may
+    // have been retried.
     let operations = controller.private_key_operations().await;
     assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
-/// Texts that are unsealed: no template is rendered for a caller without a token, and unknown fields are
+/// Texts that verify and rotate accept: no template is rendered for a caller without a token, and unknown fields are
 /// ignored.
 const UNSEALABLE: [&str; 3] = [
     "a hundred thousand nested conditions",
@@ -347,10 +347,10 @@ const UNSEALABLE: [&str; 3] = [
     "one very long line",
 ];
 
-/// The maximum length of a request in bytes. The controller reads nothing of a longer one.
+/// The maximum length of a request body in bytes. The controller rejects longer ones.
 const MAX_BODY: usize = 10 << 20;
 
-/// Attack: sends requests that exhaust the memory.
+/// Attack: a client sends requests that exhaust the memory.
 ///
 /// Uses every excessive text that fits into a request.
 #[tokio::test]
@@ -360,21 +360,21 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     put_key(folder, "key", 0);
     let mut controller = LimitedController::start(folder).await;
     let port = controller.port("HTTP server");
-    let flat = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
+    let numbers = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
     let texts = format!("{{}}{}", "\"\"".repeat(5_000_000));
     let digits = format!(
         "a: &a {}1\nb: [{}]",
         "0".repeat(100_000),
         "*a,".repeat(49_000)
     );
-    let more = [
-        ("five million numbers", flat),
+    let more_bodies = [
+        ("five million numbers", numbers),
         ("five million texts one after the other", texts),
         ("numbers of many digits under many aliases", digits),
     ];
-    let bodies = excessive().into_iter().chain(more);
+    let bodies = excessive_texts().into_iter().chain(more_bodies);
     let bodies = bodies.filter(|(_, body)| body.len() <= MAX_BODY);
-    for (i, (which, body)) in bodies.enumerate() {
+    for (i, (kind, body)) in bodies.enumerate() {
         for path in ["/v1/verify", "/v1/rotate"] {
             // Each request comes from a different client; otherwise the rate limit would apply.
             let caller = format!("X-Forwarded-For: {i}\r\n");
@@ -382,33 +382,33 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
             let answer = answer.unwrap();
             let code = answer.split(' ').nth(1);
             let code =
-                code.unwrap_or_else(|| panic!("{which}: no answer\n{}", controller.process.log()));
+                code.unwrap_or_else(|| panic!("{kind}: no answer\n{}", controller.process.log()));
             let is_refused = ["400", "409", "413"].contains(&code);
-            let is_answered = is_refused || code == "200" && UNSEALABLE.contains(&which);
-            assert!(is_answered, "{which}: {answer}");
+            let is_answered = is_refused || code == "200" && UNSEALABLE.contains(&kind);
+            assert!(is_answered, "{kind}: {answer}");
         }
     }
     put_victim(folder, "db", "1");
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: plants thousands of copies of key Secrets.
+/// Attack: a client plants thousands of copies of key Secrets.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();
     let folder = scratch.path();
     for i in 0..1000 {
         put_key(folder, &format!("copy-{i}"), i % 2);
-        put(folder, &format!("keys/junk-{i}.yaml"), JUNK);
+        put(folder, &format!("keys/junk-{i}.yaml"), INVALID_KEY);
     }
     put_victim(folder, "db", "1");
     let block = [&[1, 0][..], &[7; 300]].concat();
-    let closed = format!(
+    let undecryptable = format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: closed, namespace: shop}}\n\
          spec: {{encryptedData: {{a: {}}}}}\n",
         base64::encode(&block)
     );
-    put(folder, "sealed/closed.yaml", &closed);
+    put(folder, "sealed/closed.yaml", &undecryptable);
     let mut controller = LimitedController::start(folder).await;
     controller.wait_for_value("db", "1").await;
     controller.wait_for_status("closed").await;

@@ -26,40 +26,39 @@ use tests::patience::LIMIT;
 use tests::scratch::Scratch;
 
 const SEED: u64 = 20_261_122;
-const KILLS: usize = 60;
-const OBJECTS: usize = 8;
-const KEYS: i64 = 3;
+const KILL_COUNT: usize = 60;
+const OBJECT_COUNT: usize = 8;
+const KEY_COUNT: i64 = 3;
 
-/// `odd` exists only in odd generations, so that its symbolic links are also added and removed.
+/// `odd` exists only in odd generations, so that its symbolic link is also added and removed.
 const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 
-/// Attack: kills the controller at every step of a write.
+/// Attack: the controller is killed at any step of a write.
 #[test]
 fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     let scratch = Scratch::new();
     let folder = TestFolder::new(scratch.path());
     let done = AtomicBool::new(false);
-    let seen = std::thread::scope(|scope| {
+    let (observations, last) = std::thread::scope(|scope| {
         let observer = scope.spawn(|| observe(&folder, &done));
         let changer = scope.spawn(|| change(&folder, &done));
-        kill_again_and_again(&folder);
+        kill_repeatedly(&folder);
         done.store(true, Ordering::Release);
         let last = changer.join().unwrap();
         (observer.join().unwrap(), last)
     });
-    let (seen, last) = seen;
     eprintln!(
-        "{} values opened, {} changes of them seen",
-        seen.opened, seen.changes
+        "{} values read, {} changes observed",
+        observations.values_read, observations.changes
     );
     assert!(
-        seen.opened > 1000 && seen.changes > 20,
+        observations.values_read > 1000 && observations.changes > 20,
         "too few changes for a meaningful test"
     );
     assert_converges(&folder, &last);
 }
 
-/// A controller's folder, and the keys to seal with.
+/// The folder of a controller, a folder outside it, and the keys to seal with.
 struct TestFolder {
     dir: PathBuf,
     outside: PathBuf,
@@ -71,7 +70,7 @@ impl TestFolder {
         let folder = Self {
             dir: scratch.join("dir"),
             outside: scratch.join("outside"),
-            keys: (0..KEYS).map(key).collect(),
+            keys: (0..KEY_COUNT).map(generate_key).collect(),
         };
         for folder in [
             &folder.dir.join("sealed"),
@@ -104,8 +103,8 @@ impl TestFolder {
     }
 
     fn put_key(&self, i: usize) {
-        let (none, also_none) = (BTreeMap::new(), BTreeMap::new());
-        let secret = key_secret::build(&key_name(i), "ns", &self.keys[i], none, also_none);
+        let (labels, annotations) = (BTreeMap::new(), BTreeMap::new());
+        let secret = key_secret::build(&key_name(i), "ns", &self.keys[i], labels, annotations);
         self.put(&key_file(i), &manifest::to_yaml(&secret.to_document()));
     }
 
@@ -116,7 +115,7 @@ impl TestFolder {
         std::fs::rename(temporary, self.dir.join(path)).unwrap();
     }
 
-    fn sealed(&self, object: usize, generation: u32, key: usize) -> String {
+    fn sealed_manifest(&self, object: usize, generation: u32, key: usize) -> String {
         let mut secret = Secret::default();
         secret.metadata.name = Some(name(object));
         secret.metadata.namespace = Some("ns".into());
@@ -129,12 +128,12 @@ impl TestFolder {
         manifest::to_yaml(&sealed.to_document())
     }
 
-    fn values(&self, object: usize) -> PathBuf {
+    fn values_folder(&self, object: usize) -> PathBuf {
         self.dir.join("secrets/ns").join(name(object))
     }
 }
 
-fn key(second: i64) -> NewKey {
+fn generate_key(second: i64) -> NewKey {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
         ttl: SignedDuration::from_hours(87_600),
@@ -157,8 +156,10 @@ fn name(object: usize) -> String {
 }
 
 fn items(generation: u32) -> impl Iterator<Item = &'static str> {
-    let odd = generation % 2 == 1;
-    ITEMS.into_iter().filter(move |item| odd || *item != "odd")
+    let is_odd = generation % 2 == 1;
+    ITEMS
+        .into_iter()
+        .filter(move |item| is_odd || *item != "odd")
 }
 
 /// Returns a value that identifies its object, and is long enough to be written partially.
@@ -168,19 +169,19 @@ fn value(object: usize, generation: u32, item: &str) -> String {
 
 /// Returns the generation of a value, which must be complete.
 fn generation(object: usize, item: &str, text: &str) -> u32 {
-    let generation = text.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let generation = text.split(' ').nth(1).and_then(|part| part.parse().ok());
     let generation = generation.unwrap_or_else(|| panic!("not a value of this test: {text:.40?}"));
     assert_eq!(text, value(object, generation, item), "a partial value");
     generation
 }
 
-fn kill_again_and_again(folder: &TestFolder) {
+fn kill_repeatedly(folder: &TestFolder) {
     let mut rng = StdRng::seed_from_u64(SEED);
-    for _ in 0..KILLS {
+    for _ in 0..KILL_COUNT {
         let controller = folder.start();
-        // Half of the kills are during the initial sync, half of them while it runs.
-        let longest = if rng.random() { 150 } else { 700 };
-        std::thread::sleep(Duration::from_millis(rng.random_range(0..longest)));
+        // Half of the kills come within 150 ms, which is during the initial sync.
+        let max_delay = if rng.random() { 150 } else { 700 };
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..max_delay)));
         drop(controller); // SIGKILL
     }
 }
@@ -188,17 +189,17 @@ fn kill_again_and_again(folder: &TestFolder) {
 /// Changes objects and keys until `done`. Returns the last generation of each object.
 fn change(folder: &TestFolder, done: &AtomicBool) -> Vec<u32> {
     let mut rng = StdRng::seed_from_u64(SEED + 1);
-    let mut generations = vec![0; OBJECTS];
+    let mut generations = vec![0; OBJECT_COUNT];
     while !done.load(Ordering::Acquire) {
-        let object = rng.random_range(0..OBJECTS);
+        let object = rng.random_range(0..OBJECT_COUNT);
         let key = rng.random_range(0..folder.keys.len());
         generations[object] += 1;
-        let text = folder.sealed(object, generations[object], key);
+        let text = folder.sealed_manifest(object, generations[object], key);
         let file = format!("sealed/{}.yaml", name(object));
         if rng.random_range(0..8) == 0 {
-            // Simulates a writer that writes in place and stopped in the middle of the first value.
-            let half = text.find("encryptedData").unwrap() + 200;
-            std::fs::write(folder.dir.join(&file), &text[..half]).unwrap();
+            // Simulates a writer that writes in place and stops in the middle of the first value.
+            let length = text.find("encryptedData").unwrap() + 200;
+            std::fs::write(folder.dir.join(&file), &text[..length]).unwrap();
         }
         folder.put(&file, &text);
         if rng.random_range(0..8) == 0 {
@@ -214,33 +215,33 @@ fn change(folder: &TestFolder, done: &AtomicBool) -> Vec<u32> {
 }
 
 #[derive(Default)]
-struct Seen {
-    opened: usize,
+struct Observations {
+    values_read: usize,
     changes: usize,
     /// The newest generation, by object.
     newest: BTreeMap<usize, u32>,
 }
 
-/// Reads values continuously.
-fn observe(folder: &TestFolder, done: &AtomicBool) -> Seen {
-    let mut seen = Seen::default();
+/// Reads random values until `done`.
+fn observe(folder: &TestFolder, done: &AtomicBool) -> Observations {
+    let mut observations = Observations::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
     while !done.load(Ordering::Acquire) {
-        let object = rng.random_range(0..OBJECTS);
+        let object = rng.random_range(0..OBJECT_COUNT);
         let item = ITEMS[rng.random_range(0..ITEMS.len())];
-        seen.read_item(folder, object, item);
+        observations.read_item(folder, object, item);
         if rng.random_range(0..4) == 0 {
-            seen.read_version(folder, object);
+            observations.read_version(folder, object);
         }
     }
-    seen
+    observations
 }
 
-impl Seen {
-    /// Reads one value by its name. It must not be older than any value read before.
+impl Observations {
+    /// Reads one value by its name. The value must not be older than any value read before.
     fn read_item(&mut self, folder: &TestFolder, object: usize, item: &str) {
-        match std::fs::read_to_string(folder.values(object).join(item)) {
-            Ok(text) => self.note(object, generation(object, item, &text)),
+        match std::fs::read_to_string(folder.values_folder(object).join(item)) {
+            Ok(text) => self.record(object, generation(object, item, &text)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let may_be_missing = item == "odd" || !self.newest.contains_key(&object);
                 assert!(may_be_missing, "{} lost {item}", name(object));
@@ -251,7 +252,7 @@ impl Seen {
 
     /// Reads all values of one version, through one resolution of `..data`.
     fn read_version(&mut self, folder: &TestFolder, object: usize) {
-        let folder = folder.values(object);
+        let folder = folder.values_folder(object);
         let Ok(version) = std::fs::read_link(folder.join("..data")) else {
             assert!(
                 !self.newest.contains_key(&object),
@@ -260,14 +261,14 @@ impl Seen {
             );
             return;
         };
-        let begun = Instant::now();
+        let start = Instant::now();
         let read = |item: &str| std::fs::read_to_string(folder.join(&version).join(item));
-        let found = ITEMS.map(|item| (item, read(item).ok()));
-        if begun.elapsed() > Duration::from_millis(900) {
+        let texts = ITEMS.map(|item| (item, read(item).ok()));
+        if start.elapsed() > Duration::from_millis(900) {
             return; // An old version may have been removed, a second after it was replaced.
         }
         let mut generations = BTreeMap::new();
-        for (item, text) in found {
+        for (item, text) in texts {
             if let Some(text) = text {
                 generations.insert(item, generation(object, item, &text));
             }
@@ -275,11 +276,11 @@ impl Seen {
         let newest = generations["a"];
         let want: BTreeMap<_, _> = items(newest).map(|item| (item, newest)).collect();
         assert_eq!(generations, want, "mixed versions");
-        self.note(object, newest);
+        self.record(object, newest);
     }
 
-    fn note(&mut self, object: usize, generation: u32) {
-        self.opened += 1;
+    fn record(&mut self, object: usize, generation: u32) {
+        self.values_read += 1;
         let newest = self.newest.entry(object).or_default();
         assert!(
             generation >= *newest,
@@ -303,8 +304,8 @@ fn assert_converges(folder: &TestFolder, last: &[u32]) {
             .map(|item| (item.to_owned(), value(object, *generation, item)))
             .collect();
         until(&format!("{} is up to date", name(object)), || {
-            read_all(&folder.values(object))
-                .is_some_and(|(values, others)| values == want && others == 2)
+            read_all(&folder.values_folder(object))
+                .is_some_and(|(values, other_entries)| values == want && other_entries == 2)
         });
     }
 }
@@ -312,25 +313,25 @@ fn assert_converges(folder: &TestFolder, last: &[u32]) {
 /// Returns every value by name, and the number of other entries: `..data` and versions.
 fn read_all(folder: &Path) -> Option<(BTreeMap<String, String>, usize)> {
     let mut values = BTreeMap::new();
-    let mut others = 0;
+    let mut other_entries = 0;
     for entry in std::fs::read_dir(folder).ok()? {
         let name = entry.ok()?.file_name().into_string().ok()?;
         if name.starts_with("..") {
-            others += 1;
+            other_entries += 1;
         } else {
             let text = std::fs::read_to_string(folder.join(&name)).ok()?;
             values.insert(name, text);
         }
     }
-    Some((values, others))
+    Some((values, other_entries))
 }
 
-fn until(what: &str, mut look: impl FnMut() -> bool) {
+fn until(goal: &str, mut is_fulfilled: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
-    while !look() {
+    while !is_fulfilled() {
         assert!(
             Instant::now() < deadline,
-            "timed out after {LIMIT:?}: {what}"
+            "timed out after {LIMIT:?}: {goal}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }

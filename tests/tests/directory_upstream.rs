@@ -1,5 +1,5 @@
-//! The directory controller unseals five hundred SealedSecrets that Bitnami's program created, with its key
-//! Secrets: every file is correct, byte for byte, and there are no others.
+//! Tests that the directory controller unseals five hundred SealedSecrets that Bitnami's program created, with key
+//! Secrets of its controller: every file is correct, byte for byte, and there are no other files.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,11 +59,11 @@ fn unseals_five_hundred_sealed_secrets_of_upstream_byte_for_byte() {
         .stdout(Stdio::null());
     let _controller = Guarded::spawn(&mut command).unwrap();
     let deadline = Instant::now() + LIMIT;
-    while count(&dir.join("status")) < COUNT {
+    while count_statuses(&dir.join("status")) < COUNT {
         assert!(
             Instant::now() < deadline,
             "only {} of {COUNT} have a status",
-            count(&dir.join("status"))
+            count_statuses(&dir.join("status"))
         );
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -89,12 +89,12 @@ fn key_secret(i: usize, key: &KeyPair) -> Value {
     })
 }
 
-/// Seals for each of the keys in turn, with each scope, and writes the manifests in every format. Returns the
-/// expected files.
+/// Seals objects for all keys, with each scope, and writes the manifests in every format. Returns the expected
+/// files.
 fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut want = Files::new();
-    let mut several = Vec::new();
+    let mut yaml_documents = Vec::new();
     for i in 0..COUNT {
         let (namespace, name) = (format!("ns-{}", i % 7), format!("object.{i}"));
         let mut data = BTreeMap::new();
@@ -127,18 +127,22 @@ fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
             .unwrap();
         match format {
             Format::Json => put(dir, &format!("sealed/json/{}/{i}.json", i % 5), &sealed),
-            Format::Yaml if i % 4 == 1 => several.push(sealed),
+            Format::Yaml if i % 4 == 1 => yaml_documents.push(sealed),
             Format::Yaml => put(dir, &format!("sealed/{i}.yaml"), &sealed),
         }
     }
-    put(dir, "sealed/several.yml", &several.join(&b"\n---\n"[..]));
+    put(
+        dir,
+        "sealed/several.yml",
+        &yaml_documents.join(&b"\n---\n"[..]),
+    );
     want
 }
 
 /// Returns up to a few thousand random bytes, mostly not UTF-8.
 fn random_bytes(rng: &mut StdRng) -> Vec<u8> {
-    let longest = [0, 1, 40, 5000][rng.random_range(0..4)];
-    let mut bytes = vec![0; rng.random_range(0..=longest)];
+    let max_length = [0, 1, 40, 5000][rng.random_range(0..4)];
+    let mut bytes = vec![0; rng.random_range(0..=max_length)];
     rng.fill_bytes(&mut bytes);
     bytes
 }
@@ -149,17 +153,19 @@ fn put(dir: &Path, path: &str, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Counts the statuses, which are written after the values.
-fn count(statuses: &Path) -> usize {
+/// Counts the statuses. The controller writes a status after the values.
+fn count_statuses(statuses: &Path) -> usize {
     let entries = std::fs::read_dir(statuses).into_iter().flatten();
     let namespaces = entries.map(|entry| entry.unwrap().path());
     namespaces
         .filter(|path| path.is_dir())
         .map(|namespace| {
             let files = std::fs::read_dir(namespace).unwrap();
-            let is_done = |name: String| !name.starts_with('.');
+            let is_visible = |name: String| !name.starts_with('.');
             files
-                .filter(|file| is_done(file.as_ref().unwrap().file_name().into_string().unwrap()))
+                .filter(|file| {
+                    is_visible(file.as_ref().unwrap().file_name().into_string().unwrap())
+                })
                 .count()
         })
         .sum()

@@ -17,24 +17,24 @@ fn root() -> &'static Path {
 
 /// Returns the files of the repository with this ending, without build output and hidden folders.
 fn files(end: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    collect(root(), end, &mut found);
-    found
+    let mut paths = Vec::new();
+    collect_files(root(), end, &mut paths);
+    paths
 }
 
-fn collect(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
+fn collect_files(folder: &Path, end: &str, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !name.starts_with('.') && name != "target" {
-            collect(&path, end, found);
+            collect_files(&path, end, paths);
         } else if name.ends_with(end) {
-            found.push(path);
+            paths.push(path);
         }
     }
 }
 
-/// Returns the targets of Markdown links that are neither URLs nor in code.
+/// Returns the targets of Markdown links outside code blocks, except URLs.
 fn links(text: &str) -> Vec<&str> {
     let prose = text
         .lines()
@@ -48,21 +48,21 @@ fn links(text: &str) -> Vec<&str> {
 
 /// Returns the anchor of a heading, as GitHub generates it.
 fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter_map(|char| match char {
+    let characters = heading.chars().filter_map(|char| match char {
         ' ' => Some('-'),
         '-' | '_' => Some(char),
         _ if char.is_alphanumeric() => Some(char.to_ascii_lowercase()),
         _ => None,
     });
-    kept.collect()
+    characters.collect()
 }
 
-fn has_anchor(page: &Path, wanted: &str) -> bool {
+fn has_anchor(page: &Path, expected: &str) -> bool {
     let text = fs::read_to_string(page).unwrap();
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings
         .map(|line| anchor(line.trim_start_matches('#').trim()))
-        .any(|found| found == wanted)
+        .any(|found| found == expected)
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn every_link_between_pages_has_a_target() {
 
 /// Returns the flaw numbers in a test name, such as `C1` and `C11` in
 /// `c1_c11_a_key_added_later_unseals_failed_objects`.
-fn numbers(name: &str) -> Vec<String> {
+fn flaw_numbers(name: &str) -> Vec<String> {
     let is_number = |part: &&str| {
         part.strip_prefix(['c', 'h', 'k', 'r', 's'])
             .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
@@ -100,7 +100,7 @@ fn numbers(name: &str) -> Vec<String> {
 }
 
 /// Returns the names of functions, and of tests that a macro creates.
-fn functions(source: &str) -> Vec<&str> {
+fn function_names(source: &str) -> Vec<&str> {
     let lines = source.lines().map(str::trim);
     let names = lines.filter_map(|line| {
         let line = line.strip_prefix("async ").unwrap_or(line);
@@ -116,26 +116,26 @@ fn functions(source: &str) -> Vec<&str> {
 fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
     let page = fs::read_to_string(root().join("tests/FLAWS.md")).unwrap();
     let mut unexplained = Vec::new();
-    let mut check = |number: &str, by: &str| {
+    let mut check = |number: &str, source: &str| {
         if !page.contains(&format!("\n| {number} | ")) {
-            unexplained.push(format!("{number}: {by}"));
+            unexplained.push(format!("{number}: {source}"));
         }
     };
     for file in files(".rs") {
         let source = fs::read_to_string(&file).unwrap();
-        for name in functions(&source) {
-            for number in numbers(name) {
+        for name in function_names(&source) {
+            for number in flaw_numbers(name) {
                 check(&number, name);
             }
         }
     }
     let table = fs::read_to_string(root().join("tests/differential/DIFFERENCES.toml")).unwrap();
-    let cited = table
+    let citations = table
         .lines()
         .filter_map(|line| line.strip_prefix("flaw = \""));
-    for flaw in cited.map(|rest| rest.trim_end_matches('"')) {
+    for flaw in citations.map(|rest| rest.trim_end_matches('"')) {
         // Other entries, such as N1 and `help`, are explained in the table itself.
-        for number in numbers(&flaw.to_lowercase()) {
+        for number in flaw_numbers(&flaw.to_lowercase()) {
             check(&number, "DIFFERENCES.toml");
         }
     }
@@ -144,11 +144,11 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
         let (name, rest) = link.split_once("`](").unwrap();
         let file = root().join("tests").join(rest.split_once(')').unwrap().0);
         let source = fs::read_to_string(&file).unwrap();
-        assert!(functions(&source).contains(&name), "no test {name}");
+        assert!(function_names(&source).contains(&name), "no test {name}");
     }
 }
 
-/// The list in `words.toml`.
+/// The banned words with their alternatives, and the exceptions, in `words.toml`.
 #[derive(serde::Deserialize)]
 struct Banned {
     words: BTreeMap<String, String>,
@@ -171,8 +171,8 @@ impl Banned {
     fn allows(&self, path: &str, word: &str) -> bool {
         self.exceptions.iter().any(|exception| {
             let is_below = exception.path.ends_with('/') && path.starts_with(&exception.path);
-            let is_named = exception.words.iter().any(|other| other == word);
-            is_named && (is_below || path == exception.path)
+            let is_listed = exception.words.iter().any(|other| other == word);
+            is_listed && (is_below || path == exception.path)
         })
     }
 }
@@ -214,7 +214,7 @@ fn names_are_split_into_words() {
 fn no_name_comment_message_or_page_uses_a_banned_word() {
     let banned = Banned::read();
     assert!(banned.exceptions.iter().all(|one| !one.reason.is_empty()));
-    let mut found = Vec::new();
+    let mut violations = Vec::new();
     for end in [
         ".rs", ".md", ".yaml", ".yml", ".toml", ".trycmd", ".tpl", ".txt", ".sh", ".json",
     ] {
@@ -225,19 +225,19 @@ fn no_name_comment_message_or_page_uses_a_banned_word() {
             };
             for (i, line) in text.lines().enumerate() {
                 let line = words_of(line);
-                for (word, instead) in &banned.words {
+                for (word, alternative) in &banned.words {
                     if line.contains(&format!(" {word} ")) && !banned.allows(name, word) {
-                        found.push(format!("{name}:{}: {word:?}; say {instead}", i + 1));
+                        violations.push(format!("{name}:{}: {word:?}; say {alternative}", i + 1));
                     }
                 }
             }
         }
     }
-    let most = found.len().min(40);
+    let shown_count = violations.len().min(40);
     assert!(
-        found.is_empty(),
-        "{} in all\n{}",
-        found.len(),
-        found[..most].join("\n")
+        violations.is_empty(),
+        "{} violations\n{}",
+        violations.len(),
+        violations[..shown_count].join("\n")
     );
 }

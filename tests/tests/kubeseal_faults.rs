@@ -1,4 +1,4 @@
-//! The complete messages of `kubeseal` for faults in the connection to the controller, as in
+//! Tests that the messages of `kubeseal` for faults in the connection to the controller equal those in
 //! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` rewrites the messages; review the changes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -30,24 +30,27 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 async fn every_fault_is_reported_with_a_next_step() {
     let scene = Scene::new().await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
-    let reported = fs::read_to_string(&path).unwrap();
-    let found = scene.with_current_output(&reported);
-    if env::var("STORIES").is_ok_and(|word| word == "overwrite") {
-        fs::write(&path, &found).unwrap();
+    let documented = fs::read_to_string(&path).unwrap();
+    let current = scene.with_current_output(&documented);
+    if env::var("STORIES").is_ok_and(|mode| mode == "overwrite") {
+        fs::write(&path, &current).unwrap();
     }
-    assert_eq!(reported.matches("\n$ ").count(), 10);
-    assert_eq!(reported, found, "update the file with STORIES=overwrite");
+    assert_eq!(documented.matches("\n$ ").count(), 10);
+    assert_eq!(
+        documented, current,
+        "update the file with STORIES=overwrite"
+    );
 }
 
-/// A controller that accepts one request per second from each client, and one of its objects.
-struct Busy {
+/// A controller that accepts one request per second from each client, and a folder with an object for it.
+struct BusyController {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     controller: ClusterController,
     folder: Scratch,
 }
 
-impl Busy {
+impl BusyController {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("busy").await;
@@ -108,7 +111,7 @@ impl Busy {
         });
     }
 
-    async fn has_refused(&self) -> bool {
+    async fn has_rejected_request(&self) -> bool {
         let metrics = self.controller.scrape().await;
         metrics.lines().any(|line| line.contains("code=\"429\""))
     }
@@ -125,11 +128,11 @@ async fn waits_as_long_as_a_busy_controller_requests_and_then_continues() {
         ),
         (&seal, &["rotate", "db.json"]),
     ] {
-        let busy = Busy::new().await;
+        let busy = BusyController::new().await;
         until("a response contains Retry-After", async || {
             let output = busy.run(program, args);
             assert!(output.status.success(), "{args:?}: {output:?}");
-            busy.has_refused().await.then_some(())
+            busy.has_rejected_request().await.then_some(())
         })
         .await;
     }
@@ -137,7 +140,7 @@ async fn waits_as_long_as_a_busy_controller_requests_and_then_continues() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gives_up_on_a_busy_controller_and_names_the_time_of_the_next_attempt() {
-    let busy = Busy::new().await;
+    let busy = BusyController::new().await;
     busy.exhaust_rate_limit();
     // Occasionally `kubeseal` sends the one request that is allowed in that second.
     let attempts = std::iter::repeat_with(|| tokio::task::block_in_place(|| busy.validate("5s")));
@@ -175,17 +178,17 @@ impl Scene {
         put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
         put_expired_key(&expired).await;
         let labeled = json!({ "app.kubernetes.io/name": "sealed-secrets" });
-        service(&namespace, "seals", &labeled, "http").await;
-        service(&namespace, "renamed", &json!({}), "web").await;
-        service(&namespace, "down", &json!({}), "http").await;
+        create_service(&namespace, "seals", &labeled, "http").await;
+        create_service(&namespace, "renamed", &json!({}), "web").await;
+        create_service(&namespace, "down", &json!({}), "http").await;
         let controllers = [
-            controller(plane, &namespace, &["seals", "renamed"]).await,
-            controller(plane, &expired, &["seals"]).await,
+            start_controller(plane, &namespace, &["seals", "renamed"]).await,
+            start_controller(plane, &expired, &["seals"]).await,
         ];
         namespace.route("blocked", 1).await;
-        // As in a cluster without a ready Pod.
-        let none = json!({ "metadata": { "name": "down" }, "subsets": [] });
-        let _: Endpoints = namespace.create_object(none).await;
+        // These are the Endpoints of a Service without a ready Pod.
+        let no_endpoints = json!({ "metadata": { "name": "down" }, "subsets": [] });
+        let _: Endpoints = namespace.create_object(no_endpoints).await;
         let names = ["http:seals:http", "http:renamed:http"];
         create_caller(&namespace, "reader", &[]).await;
         create_caller(&namespace, "developer", &names).await;
@@ -194,10 +197,12 @@ impl Scene {
             let kubeconfig = plane.kubeconfig_of(namespace.name(), account).await;
             fs::copy(kubeconfig, folder.path().join(account)).unwrap();
         }
-        let foreign = sealed_for(&KEYS[1], "shop", "db", &[("a", "b")], Scope::Strict);
+        let for_other_key = sealed_for(&KEYS[1], "shop", "db", &[("a", "b")], Scope::Strict);
         let renamed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
-        for (mut sealed, name, key) in [(foreign, "db", &KEYS[1]), (renamed, "database", &KEYS[0])]
-        {
+        for (mut sealed, name, key) in [
+            (for_other_key, "db", &KEYS[1]),
+            (renamed, "database", &KEYS[0]),
+        ] {
             let fingerprint = key.pair.certificate().fingerprint();
             let hints = json!({ "a": fingerprint.to_string() }).to_string();
             let annotations = sealed.metadata.annotations.get_or_insert_default();
@@ -220,11 +225,11 @@ impl Scene {
         }
     }
 
-    /// Returns the text with the current output of the commands.
-    fn with_current_output(&self, reported: &str) -> String {
+    /// Returns the story with the current output of its commands.
+    fn with_current_output(&self, documented: &str) -> String {
         let mut text = String::new();
         let mut in_block = false;
-        for line in reported.lines() {
+        for line in documented.lines() {
             match line.strip_prefix("$ ") {
                 Some(args) => {
                     let _ = writeln!(text, "{line}");
@@ -244,13 +249,13 @@ impl Scene {
         text
     }
 
-    /// Runs a command of the story, which may begin with environment variables. Maps the name in `KUBECONFIG` to a
-    /// file.
+    /// Runs a command of the story, which must fail, and returns its message. Maps the account name in a leading
+    /// `KUBECONFIG=` to a file.
     fn run(&self, args: &str) -> String {
         let args: Vec<String> = shlex::split(args).unwrap();
         let (variables, args): (Vec<_>, Vec<_>) = args
             .into_iter()
-            .partition(|word| word.starts_with("KUBECONFIG="));
+            .partition(|arg| arg.starts_with("KUBECONFIG="));
         let account = variables
             .first()
             .map(|v| v.trim_start_matches("KUBECONFIG="));
@@ -259,13 +264,15 @@ impl Scene {
             None => self.plane.kubeconfig().to_owned(),
         };
         let names = [("OPS", &self.namespace), ("OLD", &self.expired)];
-        let filled = args[1..].iter().map(|word| {
-            names.iter().fold(word.clone(), |word, (mark, namespace)| {
-                word.replace(mark, namespace.name())
-            })
+        let expanded_args = args[1..].iter().map(|arg| {
+            names
+                .iter()
+                .fold(arg.clone(), |arg, (placeholder, namespace)| {
+                    arg.replace(placeholder, namespace.name())
+                })
         });
         let output = Command::new(binaries::kubeseal())
-            .args(filled)
+            .args(expanded_args)
             .current_dir(self.folder.path())
             .env("KUBECONFIG", kubeconfig)
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
@@ -277,18 +284,20 @@ impl Scene {
         let message = String::from_utf8(output.stderr).unwrap();
         let socket = Regex::new(r"/\S+/pods\.sock").unwrap();
         let message = socket.replace(&message, "PROXY").into_owned();
-        let message = names.iter().fold(message, |message, (mark, namespace)| {
-            message.replace(namespace.name(), mark)
-        });
+        let message = names
+            .iter()
+            .fold(message, |message, (placeholder, namespace)| {
+                message.replace(namespace.name(), placeholder)
+            });
         let keys = ["OURS", "THEIRS"].into_iter().zip(KEYS.iter());
-        keys.fold(message, |message, (mark, key)| {
+        keys.fold(message, |message, (placeholder, key)| {
             let fingerprint = key.pair.certificate().fingerprint();
-            message.replace(&fingerprint.to_string(), &format!("SHA256:{mark}"))
+            message.replace(&fingerprint.to_string(), &format!("SHA256:{placeholder}"))
         })
     }
 }
 
-async fn controller(
+async fn start_controller(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
     services: &[&str],
@@ -301,7 +310,7 @@ async fn controller(
     controller
 }
 
-async fn service(namespace: &Namespace<'_>, name: &str, labels: &Value, port: &str) {
+async fn create_service(namespace: &Namespace<'_>, name: &str, labels: &Value, port: &str) {
     let spec = json!({ "ports": [{ "name": port, "port": 8080 }] });
     let object = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec });
     let _: Service = namespace.create_object(object).await;

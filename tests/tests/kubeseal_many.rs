@@ -1,4 +1,4 @@
-//! Seals a thousand Secrets in a single run.
+//! Tests that `kubeseal` seals a thousand Secrets in a single run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -33,16 +33,19 @@ fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
         assert!(output.status.success());
         output.stdout
     };
-    let (theirs, ours) = (
+    let (upstream_output, own_output) = (
         seal(&upstream::upstream_kubeseal()),
         seal(&binaries::kubeseal()),
     );
-    let found = many_secrets::structure(&ours);
-    assert_eq!(found.len(), COUNT);
-    assert_eq!(found, many_secrets::structure(&theirs));
-    assert_ne!(ours, theirs, "each run has its own session keys");
+    let structure = many_secrets::structure(&own_output);
+    assert_eq!(structure.len(), COUNT);
+    assert_eq!(structure, many_secrets::structure(&upstream_output));
+    assert_ne!(
+own_output, upstream_output,
+"each run has its own session keys"
+);
     for i in [0, 1, 2, COUNT - 1] {
-        assert_unsealable(&ours, i);
+        assert_unsealable(&own_output, i);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Which certificates `kubeseal` accepts and which it refuses: cached, found by labels, published in a
-//! `ConfigMap`. Also covers connections to an API server that need more than flags: a Pod's service account, a
-//! proxy, an identity provider.
+//! Tests which certificates `kubeseal` accepts: cached, from a Service found by its labels, and published in a
+//! `ConfigMap`. Also tests connections to an API server that need more than flags: a Pod's service account, a proxy, an
+//! identity provider.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -71,12 +71,12 @@ impl Scene {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binaries::kubeseal());
-        self.prepare(&mut command);
+        self.set_environment(&mut command);
         command.args(args);
         command
     }
 
-    fn prepare(&self, command: &mut Command) {
+    fn set_environment(&self, command: &mut Command) {
         command
             .current_dir(self.folder.path())
             .env("KUBECONFIG", self.plane.kubeconfig())
@@ -84,8 +84,8 @@ impl Scene {
             .stdin(Stdio::null());
     }
 
-    /// Runs `kubeseal` with the name of the Service.
-    fn named(&self, args: &[&str]) -> Output {
+    /// Runs `kubeseal` with the name of the Service in environment variables.
+    fn run_with_service(&self, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command
             .env("SEALED_SECRETS_CONTROLLER_NAME", "seals")
@@ -93,46 +93,52 @@ impl Scene {
         command.output().unwrap()
     }
 
-    fn unnamed(&self, args: &[&str]) -> Output {
+    fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    /// Returns the only file in the cache.
-    fn seen(&self) -> Option<PathBuf> {
+    /// Returns the path of the cached certificate, if there is one.
+    fn cached_certificate(&self) -> Option<PathBuf> {
         let clusters = fs::read_dir(self.cache().join("sealed-secrets/pins")).ok()?;
         let cluster = clusters.flatten().next()?.path();
         Some(fs::read_dir(cluster).ok()?.flatten().next()?.path())
     }
 }
 
-fn good(output: &Output) -> String {
+fn expect_success(output: &Output) -> String {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{message}");
     assert!(!output.stdout.is_empty());
     message
 }
 
-fn bad(output: &Output) -> String {
+fn expect_failure(output: &Output) -> String {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(output.stdout.is_empty());
     message
 }
 
-/// Attack: replaces the controller's certificate with another one.
+/// Attack: an attacker replaces the controller's certificate with another one.
 #[tokio::test]
 async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline() {
     let mut scene = Scene::new(json!({})).await;
     let offline = ["--offline", "-f", "secret.yaml"];
-    assert!(bad(&scene.named(&offline)).contains("no cached certificate"));
-    assert_eq!(good(&scene.named(&["--fetch-cert"])), "");
-    let seen = scene.seen().unwrap();
-    let first = fs::metadata(&seen).unwrap().modified().unwrap();
-    assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
+    assert!(expect_failure(&scene.run_with_service(&offline)).contains("no cached certificate"));
     assert_eq!(
-        fs::metadata(&seen).unwrap().modified().unwrap(),
+        expect_success(&scene.run_with_service(&["--fetch-cert"])),
+        ""
+    );
+    let cached = scene.cached_certificate().unwrap();
+    let first = fs::metadata(&cached).unwrap().modified().unwrap();
+    assert_eq!(
+        expect_success(&scene.run_with_service(&["-f", "secret.yaml"])),
+        ""
+    );
+    assert_eq!(
+        fs::metadata(&cached).unwrap().modified().unwrap(),
         first,
-        "written once"
+        "the cached file is not written again"
     );
 
     put_key(&scene.namespace, "sealed-secrets-key1", &KEYS[1]).await;
@@ -140,7 +146,7 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
         .controller
         .logs("secretname=sealed-secrets-key1")
         .await;
-    let message = good(&scene.named(&["-f", "secret.yaml"]));
+    let message = expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
     let (old, new) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
     let change = format!("has changed to {new}, created ");
     assert!(
@@ -148,9 +154,12 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
             && message.contains(&format!("the previous one was {old}, first seen ")),
         "{message}"
     );
-    assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
+    assert_eq!(
+        expect_success(&scene.run_with_service(&["-f", "secret.yaml"])),
+        ""
+    );
 
-    let message = good(&scene.named(&offline));
+    let message = expect_success(&scene.run_with_service(&offline));
     assert!(
         message.contains("offline: ") && message.contains(&new),
         "{message}"
@@ -159,16 +168,16 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
     without_network
         .args(["--net", "--map-root-user"])
         .arg(binaries::kubeseal());
-    scene.prepare(&mut without_network);
+    scene.set_environment(&mut without_network);
     without_network.args([
         "--controller-name=seals",
         "--controller-namespace",
         scene.namespace.name(),
     ]);
-    good(&without_network.args(offline).output().unwrap());
-    let seen = seen.to_str().unwrap();
+    expect_success(&without_network.args(offline).output().unwrap());
+    let cached = cached.to_str().unwrap();
     assert_eq!(
-        good(&scene.unnamed(&["--cert", seen, "-f", "secret.yaml"])),
+        expect_success(&scene.run(&["--cert", cached, "-f", "secret.yaml"])),
         ""
     );
 }
@@ -177,79 +186,98 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
 async fn an_unusable_cache_is_ignored() {
     let scene = Scene::new(json!({})).await;
     fs::write(scene.cache(), "a file where the folder should be").unwrap();
-    good(&scene.named(&["-f", "secret.yaml"]));
+    expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
     fs::remove_file(scene.cache()).unwrap();
-    good(&scene.named(&["-f", "secret.yaml"]));
-    let seen = scene.seen().unwrap();
-    fs::write(&seen, "half a certifi").unwrap();
-    assert_eq!(good(&scene.named(&["-f", "secret.yaml"])), "");
+    expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
+    let cached = scene.cached_certificate().unwrap();
+    fs::write(&cached, "half a certifi").unwrap();
+    assert_eq!(
+        expect_success(&scene.run_with_service(&["-f", "secret.yaml"])),
+        ""
+    );
     assert!(
-        fs::read_to_string(&seen)
+        fs::read_to_string(&cached)
             .unwrap()
             .contains(&fingerprint(&KEYS[0])),
-        "mended"
+        "the cached file is replaced"
     );
-    let mut homeless = scene.command(&[
+    let mut without_home = scene.command(&[
         "-f",
         "secret.yaml",
         "--controller-name=seals",
         "--controller-namespace",
     ]);
-    homeless
+    without_home
         .arg(scene.namespace.name())
         .env_remove("XDG_CACHE_HOME")
         .env("HOME", "");
-    good(&homeless.output().unwrap());
+    expect_success(&without_home.output().unwrap());
 }
 
-/// Attack: serves another certificate from each possible source.
+/// Attack: an attacker serves another certificate from each possible source.
 #[tokio::test]
 async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
     let scene = Scene::new(json!({})).await;
-    let (own, other) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
-    good(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
-    good(&scene.named(&[
+    let (own_fingerprint, other_fingerprint) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
+    expect_success(&scene.run_with_service(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
-        "--cert-fingerprint",
-        &own,
+        &own_fingerprint,
     ]));
-    let message = bad(&scene.named(&["-f", "secret.yaml", "--cert-fingerprint", &other]));
+    expect_success(&scene.run_with_service(&[
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &other_fingerprint,
+        "--cert-fingerprint",
+        &own_fingerprint,
+    ]));
+    let message = expect_failure(&scene.run_with_service(&[
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &other_fingerprint,
+    ]));
     assert!(
-        message.contains(&own) && message.contains("neither --cert-fingerprint nor a rule accepts"),
+        message.contains(&own_fingerprint)
+            && message.contains("neither --cert-fingerprint nor a rule accepts"),
         "{message}"
     );
-    bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", &other]));
-    bad(&scene.named(&[
+    expect_failure(&scene.run_with_service(&[
+        "--fetch-cert",
+        "--cert-fingerprint",
+        &other_fingerprint,
+    ]));
+    expect_failure(&scene.run_with_service(&[
         "--offline",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
+        &other_fingerprint,
     ]));
     let file = scene.folder.path().join("cert.pem");
     fs::write(&file, KEYS[0].pair.certificate().to_pem()).unwrap();
-    good(&scene.unnamed(&[
+    expect_success(&scene.run(&[
         "--cert=cert.pem",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &own,
+        &own_fingerprint,
     ]));
-    bad(&scene.unnamed(&[
+    expect_failure(&scene.run(&[
         "--cert=cert.pem",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
-        &other,
+        &other_fingerprint,
     ]));
-    let message = bad(&scene.named(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
+    let message =
+        expect_failure(&scene.run_with_service(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
     assert!(message.contains("invalid fingerprint"), "{message}");
 }
 
-/// Attack: labels their own Service like a controller's.
+/// Attack: a tenant labels their own Service like a controller's.
 #[tokio::test]
 async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
@@ -261,39 +289,43 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     let _: Service = impostor.create_object(object).await;
     impostor.route("a", serve_certificate(&KEYS[2])).await;
     let seal = ["-f", "secret.yaml"];
-    let message = bad(&scene.unnamed(&seal));
+    let message = expect_failure(&scene.run(&seal));
     for namespace in [impostor.name(), scene.namespace.name()] {
         assert!(
             message.contains(&format!("--controller-namespace {namespace}")),
             "{message}"
         );
     }
-    let own = fingerprint(&KEYS[0]);
-    let message = good(&scene.unnamed(&["-f", "secret.yaml", "--cert-fingerprint", &own]));
+    let own_fingerprint = fingerprint(&KEYS[0]);
+    let message =
+        expect_success(&scene.run(&["-f", "secret.yaml", "--cert-fingerprint", &own_fingerprint]));
     assert!(
         message.contains("found by its labels") && message.contains(scene.namespace.name()),
         "{message}"
     );
-    let message = good(&scene.unnamed(&seal));
-    assert!(message.contains(&own), "pinned by now: {message}");
-    bad(&scene.unnamed(&[
+    let message = expect_success(&scene.run(&seal));
+    assert!(
+        message.contains(&own_fingerprint),
+        "the fingerprint is now pinned: {message}"
+    );
+    expect_failure(&scene.run(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &fingerprint(&KEYS[1]),
     ]));
     // An impostor can serve the correct certificate and any other response, so only sealing uses discovery.
-    let sealed = scene.unnamed(&seal).stdout;
+    let sealed = scene.run(&seal).stdout;
     fs::write(scene.folder.path().join("sealed.json"), sealed).unwrap();
     for verb in ["--validate", "--re-encrypt"] {
-        let message = bad(&scene.unnamed(&[verb, "-f", "sealed.json"]));
+        let message = expect_failure(&scene.run(&[verb, "-f", "sealed.json"]));
         assert!(
             message.contains("cannot get sealed secret service"),
             "{message}"
         );
     }
     // An explicit flag takes precedence, even if it is wrong.
-    let message = bad(&scene.unnamed(&["-f", "secret.yaml", "--controller-name=absent"]));
+    let message = expect_failure(&scene.run(&["-f", "secret.yaml", "--controller-name=absent"]));
     assert!(
         message.contains(&format!(
             "--controller-namespace {}",
@@ -303,7 +335,7 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     );
 }
 
-/// Attack: writes another certificate to the ConfigMap that clients read.
+/// Attack: a user writes another certificate to the ConfigMap that clients read.
 #[tokio::test]
 async fn uses_a_published_certificate_only_with_its_fingerprint() {
     let scene = Scene::new(json!({})).await;
@@ -319,32 +351,32 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
     .await;
     let kubeconfig = kubeconfig.to_str().unwrap();
     let seal = ["-f", "secret.yaml", "--kubeconfig", kubeconfig];
-    let message = bad(&scene.named(&seal));
-    let own = fingerprint(&KEYS[0]);
+    let message = expect_failure(&scene.run_with_service(&seal));
+    let own_fingerprint = fingerprint(&KEYS[0]);
     for part in [
         "in the ConfigMap seals-certificate",
         "is forbidden",
         "is not trusted",
-        &own,
+        &own_fingerprint,
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert!(
-        scene.seen().is_none(),
+        scene.cached_certificate().is_none(),
         "an untrusted certificate is not cached"
     );
-    let accepting = [&seal[..], &["--cert-fingerprint", &own]].concat();
-    let message = good(&scene.named(&accepting));
+    let with_fingerprint = [&seal[..], &["--cert-fingerprint", &own_fingerprint]].concat();
+    let message = expect_success(&scene.run_with_service(&with_fingerprint));
     assert!(message.contains("the service proxy failed"), "{message}");
-    good(&scene.named(&seal));
+    expect_success(&scene.run_with_service(&seal));
     // A user who may change the ConfigMap cannot replace the certificate.
-    let forged = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
-    let (params, forged) = (PatchParams::default(), Patch::Merge(forged));
-    let patched = config_maps.patch("seals-certificate", &params, &forged);
-    patched.await.unwrap();
-    assert!(bad(&scene.named(&seal)).contains("is not trusted"));
+    let patch = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    let result = config_maps.patch("seals-certificate", &params, &patch);
+    result.await.unwrap();
+    assert!(expect_failure(&scene.run_with_service(&seal)).contains("is not trusted"));
     // The ConfigMap does not replace the controller for other requests.
-    fs::write(scene.folder.path().join("sealed.json"), good_output(&scene)).unwrap();
+    fs::write(scene.folder.path().join("sealed.json"), seal_output(&scene)).unwrap();
     let validate = [
         "--validate",
         "-f",
@@ -352,11 +384,11 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
         "--kubeconfig",
         kubeconfig,
     ];
-    assert!(bad(&scene.named(&validate)).contains("RBAC does not allow you"));
+    assert!(expect_failure(&scene.run_with_service(&validate)).contains("RBAC does not allow you"));
 }
 
-fn good_output(scene: &Scene) -> Vec<u8> {
-    scene.named(&["-f", "secret.yaml"]).stdout
+fn seal_output(scene: &Scene) -> Vec<u8> {
+    scene.run_with_service(&["-f", "secret.yaml"]).stdout
 }
 
 #[tokio::test]
@@ -385,16 +417,16 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
             secret,
         )
         .await;
-        good(&output);
+        expect_success(&output);
         String::from_utf8(output.stdout).unwrap()
     };
-    let own = run(&[]).await;
+    let output = run(&[]).await;
     assert!(
-        own.contains(&format!("namespace: {}", scene.namespace.name())),
-        "{own}"
+        output.contains(&format!("namespace: {}", scene.namespace.name())),
+        "{output}"
     );
-    let named = run(&[("POD_NAMESPACE", "elsewhere")]).await;
-    assert!(named.contains("namespace: elsewhere"), "{named}");
+    let output = run(&[("POD_NAMESPACE", "elsewhere")]).await;
+    assert!(output.contains("namespace: elsewhere"), "{output}");
 }
 
 #[tokio::test]
@@ -402,7 +434,7 @@ async fn honors_the_proxy_and_no_proxy_variables() {
     let scene = Scene::new(json!({})).await;
     let (_, port) = scene.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());
-    // A name in the API server's certificate that cannot be resolved here.
+    // This name is in the API server's certificate, but cannot be resolved on this machine.
     let server = format!("--server=https://kubernetes.default.svc:{port}");
     let fetch = |variables: &[(&str, &str)]| {
         let mut command = scene.command(&["--fetch-cert", &server, "--controller-name=seals"]);
@@ -410,20 +442,20 @@ async fn honors_the_proxy_and_no_proxy_variables() {
         command.envs(variables.iter().copied()).output().unwrap()
     };
     let address = format!("http://127.0.0.1:{proxy}");
-    good(&fetch(&[("HTTPS_PROXY", &address)]));
-    good(&fetch(&[
+    expect_success(&fetch(&[("HTTPS_PROXY", &address)]));
+    expect_success(&fetch(&[
         ("https_proxy", &address),
         ("NO_PROXY", "127.0.0.1,,10.0.0.0/8"),
     ]));
-    good(&fetch(&[
+    expect_success(&fetch(&[
         ("SEALED_SECRETS_PROXY_URL", &address),
         ("NO_PROXY", "*"),
     ]));
-    for exempt in ["*", ".svc", "kubernetes.default.svc", "default.svc"] {
-        let message = bad(&fetch(&[("HTTPS_PROXY", &address), ("NO_PROXY", exempt)]));
+    for no_proxy in ["*", ".svc", "kubernetes.default.svc", "default.svc"] {
+        let message = expect_failure(&fetch(&[("HTTPS_PROXY", &address), ("NO_PROXY", no_proxy)]));
         assert!(
             message.contains("cannot reach the API server"),
-            "{exempt}: {message}"
+            "{no_proxy}: {message}"
         );
     }
 }
@@ -434,20 +466,20 @@ async fn an_identity_provider_authenticates_the_caller() {
     create_caller(&scene.namespace, "person").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "person", &rules).await;
-    // The client accepts any signed token as one of an identity provider.
+    // The client does not check the issuer, so a service account's token can serve as the ID token.
     let token = scene.plane.token_of(scene.namespace.name(), "person").await;
     let mut config: Value =
         serde_json::from_slice(&fs::read(scene.plane.kubeconfig()).unwrap()).unwrap();
     let file = scene.folder.path().join("oidc");
-    let mut with = |token: &str| {
+    let mut fetch_with = |token: &str| {
         config["users"][0]["user"] =
             json!({ "auth-provider": { "name": "oidc", "config": { "id-token": token } } });
         fs::write(&file, config.to_string()).unwrap();
-        scene.named(&["--fetch-cert", "--kubeconfig", file.to_str().unwrap()])
+        scene.run_with_service(&["--fetch-cert", "--kubeconfig", file.to_str().unwrap()])
     };
-    good(&with(&token));
+    expect_success(&fetch_with(&token));
     let expired = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.canary";
-    let message = bad(&with(expired));
+    let message = expect_failure(&fetch_with(expired));
     assert!(
         message.contains("ID token expired") && !message.contains("canary"),
         "{message}"
@@ -483,7 +515,7 @@ async fn bind(namespace: &Namespace<'_>, role: &str, account: &str, rules: &Valu
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-/// Serves this certificate for every request, until the process ends.
+/// Serves this certificate for every request, until the process ends; returns the port.
 fn serve_certificate(key: &NewKey) -> u16 {
     let pem = key.pair.certificate().to_pem();
     listen(move |mut caller| {
@@ -496,7 +528,7 @@ fn serve_certificate(key: &NewKey) -> u16 {
     })
 }
 
-/// Starts a proxy that forwards every host to this local port.
+/// Starts a proxy that connects every host to this local port; returns the proxy's port.
 fn serve_proxy(target: u16) -> u16 {
     listen(move |mut caller| {
         read_head(&caller)?;

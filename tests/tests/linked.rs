@@ -1,4 +1,4 @@
-//! Checks how the programs are linked, from their ELF headers.
+//! Tests how the programs are linked, by their ELF headers.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,30 +36,34 @@ impl Elf {
             segments: Vec::new(),
             bytes,
         };
-        elf.kind = elf.number(16, 2);
-        let (table, size, count) = (elf.place(32), elf.number(54, 2), elf.number(56, 2));
+        elf.kind = elf.read_number(16, 2);
+        let (table, size, count) = (
+            elf.read_offset(32),
+            elf.read_number(54, 2),
+            elf.read_number(56, 2),
+        );
         for i in 0..count {
-            let at = table + usize::try_from(i * size).unwrap();
-            let word = |at| usize::try_from(elf.number(at, 4)).unwrap();
+            let offset = table + usize::try_from(i * size).unwrap();
+            let word = |offset| usize::try_from(elf.read_number(offset, 4)).unwrap();
             let segment = [
-                word(at),
-                word(at + 4),
-                elf.place(at + 8),
-                elf.place(at + 32),
+                word(offset),
+                word(offset + 4),
+                elf.read_offset(offset + 8),
+                elf.read_offset(offset + 32),
             ];
             elf.segments.push(segment);
         }
         elf
     }
 
-    fn number(&self, at: usize, size: usize) -> u64 {
-        let mut whole = [0; 8];
-        whole[..size].copy_from_slice(&self.bytes[at..at + size]);
-        u64::from_le_bytes(whole)
+    fn read_number(&self, offset: usize, size: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..size].copy_from_slice(&self.bytes[offset..offset + size]);
+        u64::from_le_bytes(bytes)
     }
 
-    fn place(&self, at: usize) -> usize {
-        usize::try_from(self.number(at, 8)).unwrap()
+    fn read_offset(&self, offset: usize) -> usize {
+        usize::try_from(self.read_number(offset, 8)).unwrap()
     }
 
     fn segments(&self, kind: usize) -> impl Iterator<Item = &[usize; 4]> {
@@ -70,11 +74,11 @@ impl Elf {
 
     /// Returns whether all addresses are resolved before the program starts, so that its tables are read-only
     /// from then on.
-    fn binds_at_once(&self) -> bool {
-        let entries = self.segments(PT_DYNAMIC).flat_map(|[_, _, place, size]| {
-            (*place..place + size)
+    fn has_immediate_binding(&self) -> bool {
+        let entries = self.segments(PT_DYNAMIC).flat_map(|[_, _, start, size]| {
+            (*start..start + size)
                 .step_by(16)
-                .map(|at| (self.number(at, 8), self.number(at + 8, 8)))
+                .map(|offset| (self.read_number(offset, 8), self.read_number(offset + 8, 8)))
         });
         let mut entries = entries;
         entries.any(|(tag, value)| {
@@ -84,7 +88,7 @@ impl Elf {
     }
 }
 
-/// Attack: exploits a memory flaw with addresses that are the same in each run, with a writable function
+/// Attack: an attacker exploits a memory flaw with addresses that are the same in each run, with a writable function
 /// table, or with an executable stack.
 #[test]
 fn programs_have_random_addresses_read_only_tables_and_no_writable_code() {
@@ -100,15 +104,18 @@ fn programs_have_random_addresses_read_only_tables_and_no_writable_code() {
             1,
             "{name} has writable tables"
         );
-        assert!(elf.binds_at_once(), "{name} resolves addresses lazily");
+        assert!(
+            elf.has_immediate_binding(),
+            "{name} resolves addresses lazily"
+        );
         let stack: Vec<_> = elf.segments(PT_GNU_STACK).collect();
         assert!(
             stack.len() == 1 && stack[0][1] & PF_X == 0,
             "{name} has an executable stack"
         );
-        let both = elf
+        let writable_code = elf
             .segments(PT_LOAD)
             .filter(|segment| segment[1] & (PF_W | PF_X) == PF_W | PF_X);
-        assert_eq!(both.count(), 0, "{name} has writable code");
+        assert_eq!(writable_code.count(), 0, "{name} has writable code");
     }
 }

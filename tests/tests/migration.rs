@@ -1,4 +1,5 @@
-//! Migrates from Bitnami's controller to ours and back: Secrets are unchanged, and objects are still processed.
+//! Tests the migration from Bitnami's controller to this project's and back: Secrets are unchanged, and objects are
+//! still processed.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,21 +45,21 @@ const ARGS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn the_controllers_can_be_swapped_back_and_forth_with_our_crd() {
+async fn the_controllers_can_be_swapped_back_and_forth_with_this_projects_crd() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
-    let log = swaps(&case).await;
+    let log = swap_controllers(&case).await;
     assert!(!log.contains("drops `status.items`"), "{log}");
-    let status = case.sealed("s-000").await.status.unwrap();
+    let status = case.sealed_secret("s-000").await.status.unwrap();
     assert_eq!(status.items.len(), 1);
 }
 
 #[tokio::test]
-async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_ours_logs_the_missing_field_once() {
+async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_the_missing_field_is_logged_once() {
     let plane = ControlPlane::start().await;
     plane.install(&upstream::definition()).await;
     let case = Case::new(&plane).await;
-    let log = swaps(&case).await;
+    let log = swap_controllers(&case).await;
     assert_eq!(log.matches("drops `status.items`").count(), 1, "{log}");
 }
 
@@ -67,24 +68,24 @@ async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     roles::grant_leases(&case.namespace).await;
-    let ours = case.run(binaries::controller()).await;
+    let own_pod = case.start_pod(binaries::controller()).await;
     case.seal_all().await;
-    case.wait_until_all_ready(ours.log()).await;
+    case.wait_until_all_ready(own_pod.log()).await;
     case.break_and_wait("s-004").await;
-    let refused = case.uninstall(&["--yes"]);
-    assert_eq!(refused.0, Some(2));
+    let refusal = case.uninstall(&["--yes"]);
+    assert_eq!(refusal.0, Some(2));
     assert!(
-        refused
+        refusal
             .1
             .contains("a controller of this project is running"),
         "{}",
-        refused.1
+        refusal.1
     );
-    assert_eq!(ours.stop(), Some(0));
+    assert_eq!(own_pod.stop(), Some(0));
 
     // Bitnami's controller does not change conditions that it does not use.
-    let theirs = case.run(upstream::upstream_controller()).await;
-    case.change_and_wait("s-004", &theirs).await;
+    let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
+    case.change_and_wait("s-004", &upstream_pod).await;
     case.break_and_wait("s-003").await;
     assert_eq!(
         case.verdict("s-004").await.kstatus,
@@ -121,7 +122,7 @@ async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
         "{message}"
     );
 
-    case.wait_for_new_secret("after", &theirs).await;
+    case.wait_for_new_secret("after", &upstream_pod).await;
     for object in case.list().await {
         let argo = if object.name_any() == "s-003" {
             "Degraded"
@@ -137,49 +138,58 @@ async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
             object.name_any()
         );
         let status = object.status.unwrap();
-        assert!(status.conditions.iter().all(|one| one.type_ == "Synced"));
+        assert!(
+            status
+                .conditions
+                .iter()
+                .all(|condition| condition.type_ == "Synced")
+        );
         assert!(status.items.is_empty() && status.record.is_none());
     }
     case.assert_kubectl_wait("s-003", "Synced=False", true);
     case.assert_kubectl_wait("s-003", "Ready", false);
     case.assert_kubectl_wait("s-004", "Synced", true);
     case.assert_kubectl_wait("s-004", "Stalled", false);
-    theirs.stop();
+    upstream_pod.stop();
 }
 
-/// Swaps the controllers. Returns the log of ours.
-async fn swaps(case: &Case<'_>) -> String {
-    let theirs = case.run(upstream::upstream_controller()).await;
+/// Swaps the controllers. Returns the log of this project's.
+async fn swap_controllers(case: &Case<'_>) -> String {
+    let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
     case.seal_all().await;
-    case.wait_until_all_synced(COUNT, theirs.log()).await;
+    case.wait_until_all_synced(COUNT, upstream_pod.log()).await;
     let secrets_before = case.secrets().await;
-    theirs.stop();
+    upstream_pod.stop();
 
-    let ours = case.run(binaries::controller()).await;
-    case.wait_for_new_secret("during", &ours).await;
-    case.wait_until_all_ready(ours.log()).await;
-    case.change_and_wait("s-001", &ours).await;
-    case.delete_and_wait("s-002", &ours).await;
+    let own_pod = case.start_pod(binaries::controller()).await;
+    case.wait_for_new_secret("during", &own_pod).await;
+    case.wait_until_all_ready(own_pod.log()).await;
+    case.change_and_wait("s-001", &own_pod).await;
+    case.delete_and_wait("s-002", &own_pod).await;
     let statuses = case.statuses().await;
     assert_eq!(
-        case.secrets_of(&secrets_before).await,
-        rest_of(&secrets_before)
+        case.remaining_secrets(&secrets_before).await,
+        without_changed_objects(&secrets_before)
     );
-    case.wait_for_new_secret("at-rest", &ours).await;
-    assert_eq!(case.statuses_of(&statuses).await, statuses, "no write loop");
-    let log = ours.log();
-    assert_eq!(ours.stop(), Some(0));
-
-    let theirs = case.run(upstream::upstream_controller()).await;
-    case.wait_for_new_secret("after", &theirs).await;
-    case.change_and_wait("s-001", &theirs).await;
-    case.change_and_wait("during", &theirs).await;
-    case.delete_and_wait("at-rest", &theirs).await;
+    case.wait_for_new_secret("at-rest", &own_pod).await;
     assert_eq!(
-        case.secrets_of(&secrets_before).await,
-        rest_of(&secrets_before)
+        case.remaining_statuses(&statuses).await,
+        statuses,
+        "no write loop"
     );
-    theirs.stop();
+    let log = own_pod.log();
+    assert_eq!(own_pod.stop(), Some(0));
+
+    let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
+    case.wait_for_new_secret("after", &upstream_pod).await;
+    case.change_and_wait("s-001", &upstream_pod).await;
+    case.change_and_wait("during", &upstream_pod).await;
+    case.delete_and_wait("at-rest", &upstream_pod).await;
+    assert_eq!(
+        case.remaining_secrets(&secrets_before).await,
+        without_changed_objects(&secrets_before)
+    );
+    upstream_pod.stop();
     log
 }
 
@@ -201,14 +211,14 @@ impl<'a> Case<'a> {
         Self { plane, namespace }
     }
 
-    async fn run(&self, program: PathBuf) -> Pod {
+    async fn start_pod(&self, program: PathBuf) -> Pod {
         Pod::start(self.plane, &self.namespace, ACCOUNT, &program, ARGS).await
     }
 
     async fn seal_all(&self) {
         let objects = (0..COUNT).map(|i| self.object(&format!("s-{i:03}"), i));
-        let created = objects.map(|object| self.create(object));
-        stream::iter(created)
+        let creations = objects.map(|object| self.create(object));
+        stream::iter(creations)
             .buffer_unordered(16)
             .collect::<Vec<_>>()
             .await;
@@ -240,7 +250,7 @@ impl<'a> Case<'a> {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    async fn sealed(&self, name: &str) -> SealedSecret {
+    async fn sealed_secret(&self, name: &str) -> SealedSecret {
         self.namespace.api().get(name).await.unwrap()
     }
 
@@ -255,25 +265,25 @@ impl<'a> Case<'a> {
     }
 
     async fn wait_until_all_synced(&self, count: usize, log: String) {
-        until(&format!("all are synced\n{log}"), async || {
-            let synced = |object: &SealedSecret| is(object, 0, "Synced");
+        until(&format!("all objects are synced\n{log}"), async || {
+            let is_synced = |object: &SealedSecret| has_true_condition(object, 0, "Synced");
             let list = self.list().await;
-            (list.len() == count && list.iter().all(synced)).then_some(())
+            (list.len() == count && list.iter().all(is_synced)).then_some(())
         })
         .await;
     }
 
-    /// Waits until our controller reports all objects as ready.
+    /// Waits until this project's controller reports all objects as ready.
     async fn wait_until_all_ready(&self, log: String) {
-        until(&format!("all are ready\n{log}"), async || {
-            let ready = |object: &SealedSecret| {
+        until(&format!("all objects are ready\n{log}"), async || {
+            let is_ready = |object: &SealedSecret| {
                 let status = object.status.as_ref();
-                let seen = status.and_then(|status| status.observed_generation);
-                is(object, 0, "Synced")
-                    && is(object, 1, "Ready")
-                    && seen == object.metadata.generation
+                let observed_generation = status.and_then(|status| status.observed_generation);
+                has_true_condition(object, 0, "Synced")
+                    && has_true_condition(object, 1, "Ready")
+                    && observed_generation == object.metadata.generation
             };
-            self.list().await.iter().all(ready).then_some(())
+            self.list().await.iter().all(is_ready).then_some(())
         })
         .await;
     }
@@ -283,19 +293,19 @@ impl<'a> Case<'a> {
         self.create(self.object(name, 7)).await;
         self.wait_for_value(name, &format!("value of {name}"), pod)
             .await;
-        until("it is synced", async || {
-            is(&self.sealed(name).await, 0, "Synced").then_some(())
+        until("the object is synced", async || {
+            has_true_condition(&self.sealed_secret(name).await, 0, "Synced").then_some(())
         })
         .await;
     }
 
     /// Changes an object, and waits until its Secret is changed.
     async fn change_and_wait(&self, name: &str, pod: &Pod) {
-        let generation = self.sealed(name).await.metadata.generation.unwrap();
+        let generation = self.sealed_secret(name).await.metadata.generation.unwrap();
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(self.namespace.name().into());
         secret.metadata.name = Some(name.into());
-        let annotations = self.sealed(name).await.metadata.annotations;
+        let annotations = self.sealed_secret(name).await.metadata.annotations;
         secret.metadata.annotations.clone_from(&annotations);
         let value = format!("value of {name}, {generation}");
         secret.data.insert("a".into(), Plain::from(value.clone()));
@@ -317,17 +327,18 @@ impl<'a> Case<'a> {
             .await
             .unwrap();
         until(&format!("{name} failed"), async || {
-            let object = self.sealed(name).await;
+            let object = self.sealed_secret(name).await;
             let status = object.status?;
-            let failed = |one: &Condition| one.type_ == "Synced" && one.status == "False";
-            let current = status.observed_generation == object.metadata.generation;
-            (current && status.conditions.iter().any(failed)).then_some(())
+            let is_failed =
+                |condition: &Condition| condition.type_ == "Synced" && condition.status == "False";
+            let is_current = status.observed_generation == object.metadata.generation;
+            (is_current && status.conditions.iter().any(is_failed)).then_some(())
         })
         .await;
     }
 
     async fn verdict(&self, name: &str) -> Verdict {
-        judge(&json!(self.sealed(name).await))
+        judge(&json!(self.sealed_secret(name).await))
     }
 
     /// Runs `seal uninstall`. Returns the exit code and all output.
@@ -357,9 +368,9 @@ impl<'a> Case<'a> {
     async fn delete_and_wait(&self, name: &str, pod: &Pod) {
         let api: Api<SealedSecret> = self.namespace.api();
         api.delete(name, &DeleteParams::default()).await.unwrap();
-        until(&format!("{name} is gone\n{}", pod.log()), async || {
-            let found = self.namespace.api::<ApiSecret>().get_opt(name).await;
-            found.unwrap().is_none().then_some(())
+        until(&format!("{name} is deleted\n{}", pod.log()), async || {
+            let secret = self.namespace.api::<ApiSecret>().get_opt(name).await;
+            secret.unwrap().is_none().then_some(())
         })
         .await;
     }
@@ -387,29 +398,29 @@ impl<'a> Case<'a> {
         versions(secrets_before)
     }
 
-    /// Returns the versions of the Secrets that existed before, except those that this test changes.
-    async fn secrets_of(&self, secrets_before: &Versions) -> Versions {
-        let mut now = self.secrets().await;
-        now.retain(|name, _| secrets_before.contains_key(name));
-        rest_of(&now)
+    /// Returns the versions of the Secrets that existed before the swap, except those that this test changes.
+    async fn remaining_secrets(&self, secrets_before: &Versions) -> Versions {
+        let mut current = self.secrets().await;
+        current.retain(|name, _| secrets_before.contains_key(name));
+        without_changed_objects(&current)
     }
 
     async fn statuses(&self) -> Versions {
         versions(self.list().await.into_iter())
     }
 
-    async fn statuses_of(&self, before: &Versions) -> Versions {
-        let mut now = self.statuses().await;
-        now.retain(|name, _| before.contains_key(name));
-        now
+    async fn remaining_statuses(&self, before: &Versions) -> Versions {
+        let mut current = self.statuses().await;
+        current.retain(|name, _| before.contains_key(name));
+        current
     }
 }
 
 /// Removes the objects that this test changes.
-fn rest_of(secrets_before: &Versions) -> Versions {
-    let mut rest = secrets_before.clone();
-    rest.retain(|name, _| !["s-001", "s-002"].contains(&name.as_str()));
-    rest
+fn without_changed_objects(secrets_before: &Versions) -> Versions {
+    let mut remaining = secrets_before.clone();
+    remaining.retain(|name, _| !["s-001", "s-002"].contains(&name.as_str()));
+    remaining
 }
 
 fn versions<K: kube::Resource>(objects: impl Iterator<Item = K>) -> Versions {
@@ -419,7 +430,7 @@ fn versions<K: kube::Resource>(objects: impl Iterator<Item = K>) -> Versions {
 }
 
 /// Returns whether the condition at this position has this type and is true.
-fn is(object: &SealedSecret, position: usize, type_: &str) -> bool {
+fn has_true_condition(object: &SealedSecret, position: usize, type_: &str) -> bool {
     let status = object.status.as_ref();
     let condition = status.and_then(|status| status.conditions.get(position));
     condition.is_some_and(|condition| condition.type_ == type_ && condition.status == "True")

@@ -1,5 +1,5 @@
-//! Outages: how soon Secrets are created afterwards, and what the controller reports meanwhile. Each test has its own
-//! control plane. `.ci/extra outages` measures more outages, also with Bitnami's controller.
+//! Tests how soon Secrets are created after an outage, and what the controller reports during the outage. Each test
+//! has its own control plane. `.ci/extra outages` measures more outages, also with Bitnami's controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,8 +26,8 @@ use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 const OUTAGE: Duration = Duration::from_mins(1);
-/// The limit for the first Secret after an outage. With few namespaces a watch pauses for at most a second (see the unit
-/// tests of `watch_retry`); the rest is for a busy machine.
+/// The limit for the first Secret after an outage. With few namespaces a watch pauses for at most a second (see the
+/// unit tests of `watch_retry`); the rest is for a busy machine.
 const MAX_RECOVERY: Duration = Duration::from_secs(10);
 
 struct Case {
@@ -69,8 +69,8 @@ impl Case {
         let start = Instant::now();
         until("the object is created", async || {
             let sealed_secrets = self.api::<SealedSecret>();
-            let created = sealed_secrets.create(&PostParams::default(), &sealed).await;
-            created.ok()
+            let response = sealed_secrets.create(&PostParams::default(), &sealed).await;
+            response.ok()
         })
         .await;
         until(&format!("{name} exists\n{}", self.log()), async || {
@@ -80,7 +80,6 @@ impl Case {
         start.elapsed()
     }
 
-    /// Returns the log without the lines about single objects.
     fn log(&self) -> String {
         self.controller.log()
     }
@@ -90,7 +89,7 @@ impl Case {
         http::get(port, "/readyz/watches").await.unwrap()
     }
 
-    async fn failing(&self) -> (f64, f64) {
+    async fn watch_failures(&self) -> (f64, f64) {
         let scrape = Scrape::read(&self.controller.scrape().await);
         let value = |name: &str, labels: &[(&str, &str)]| {
             let name = format!("sealed_secrets_controller_{name}");
@@ -100,27 +99,27 @@ impl Case {
         (since, value("watches_failing", &[("reason", "forbidden")]))
     }
 
-    async fn wait_for_watch_failure(&self, what: &str) {
-        until(&format!("{what} is reported"), async || {
+    async fn wait_for_watch_failure(&self, text: &str) {
+        until(&format!("{text} is reported"), async || {
             let health = self.health().await;
-            (health.starts_with("HTTP/1.1 503 ") && health.contains(what)).then_some(())
+            (health.starts_with("HTTP/1.1 503 ") && health.contains(text)).then_some(())
         })
         .await;
-        assert!(self.failing().await.0 > 1_000_000_000.0);
+        assert!(self.watch_failures().await.0 > 1_000_000_000.0);
     }
 
     async fn wait_until_all_watched(&self) {
-        until("all is watched", async || {
+        until("all resources are watched", async || {
             let health = self.health().await;
             health.starts_with("HTTP/1.1 200 ").then_some(())
         })
         .await;
-        assert_eq!(self.failing().await, (0.0, 0.0));
+        assert_eq!(self.watch_failures().await, (0.0, 0.0));
     }
 }
 
-fn assert_soon(took: Duration, case: &Case) {
-    assert!(took < MAX_RECOVERY, "it took {took:?}\n{}", case.log());
+fn assert_fast_recovery(time: Duration, case: &Case) {
+    assert!(time < MAX_RECOVERY, "it took {time:?}\n{}", case.log());
 }
 
 #[tokio::test]
@@ -131,7 +130,7 @@ async fn recovers_soon_after_an_outage_of_the_api_server() {
     tokio::time::sleep(OUTAGE).await;
     case.wait_for_watch_failure("unreachable since").await;
     plane.start_api_server().await;
-    assert_soon(case.time_to_secret("after").await, &case);
+    assert_fast_recovery(case.time_to_secret("after").await, &case);
     case.wait_until_all_watched().await;
 }
 
@@ -143,7 +142,7 @@ async fn recovers_soon_after_an_outage_of_etcd() {
     tokio::time::sleep(OUTAGE).await;
     case.wait_for_watch_failure("since").await;
     plane.start_etcd().await;
-    assert_soon(case.time_to_secret("after").await, &case);
+    assert_fast_recovery(case.time_to_secret("after").await, &case);
     case.wait_until_all_watched().await;
 }
 
@@ -157,12 +156,12 @@ async fn recovers_soon_after_the_crd_was_deleted_and_recreated() {
     definitions.delete(&name, &delete).await.unwrap();
     case.wait_for_watch_failure("missing since").await;
     until("the CRD is deleted", async || {
-        let found = definitions.get_opt(&name).await.unwrap();
-        found.is_none().then_some(())
+        let definition = definitions.get_opt(&name).await.unwrap();
+        definition.is_none().then_some(())
     })
     .await;
     plane.install(&SealedSecret::crd()).await;
-    assert_soon(case.time_to_secret("after").await, &case);
+    assert_fast_recovery(case.time_to_secret("after").await, &case);
     case.wait_until_all_watched().await;
 }
 
@@ -172,33 +171,33 @@ async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored()
     let case = Case::new(&plane).await;
     let bindings = case.api::<RoleBinding>();
     let binding = bindings.get("secrets-unsealer").await.unwrap();
-    let revoked = Instant::now();
+    let revocation = Instant::now();
     let delete = DeleteParams::default();
     bindings.delete("secrets-unsealer", &delete).await.unwrap();
-    let last = LIMIT + Duration::from_secs(5);
+    let limit = LIMIT + Duration::from_secs(5);
     while !case.health().await.contains("forbidden since") {
-        assert!(revoked.elapsed() < last, "{}", case.log());
+        assert!(revocation.elapsed() < limit, "{}", case.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // The failures for SealedSecrets and Secrets begin at different instants.
     case.wait_for_watch_failure("SealedSecrets in namespace")
         .await;
-    assert!(case.failing().await.1 >= 1.0);
-    let mut again = binding;
-    again.metadata.resource_version = None;
-    again.metadata.uid = None;
+    assert!(case.watch_failures().await.1 >= 1.0);
+    let mut restored = binding;
+    restored.metadata.resource_version = None;
+    restored.metadata.uid = None;
     bindings
-        .create(&PostParams::default(), &again)
+        .create(&PostParams::default(), &restored)
         .await
         .unwrap();
-    assert_soon(case.time_to_secret("after").await, &case);
+    assert_fast_recovery(case.time_to_secret("after").await, &case);
     case.wait_until_all_watched().await;
 }
 
-/// Attack: revokes the permission to watch for a minute, so that changes of that minute are missed.
+/// Attack: a client revokes the permission to watch, so that the controller misses changes until it is restored.
 ///
-/// The API server checks permissions when a watch begins. So a watch from before continues while the next one is
-/// forbidden. Otherwise, none of the three changes would be noticed before the permissions are restored.
+/// The API server checks permissions when a watch begins. So an existing watch continues while new ones are forbidden.
+/// Otherwise, the controller would notice none of the three changes before the permission is restored.
 #[tokio::test]
 async fn existing_watches_continue_while_new_ones_are_forbidden() {
     let plane = ControlPlane::start().await;
@@ -213,8 +212,8 @@ async fn existing_watches_continue_while_new_ones_are_forbidden() {
         .replace("secrets-unsealer", &replace, &role)
         .await
         .unwrap();
-    for what in ["SealedSecrets in", "key Secrets in", "\nSecrets in"] {
-        case.wait_for_watch_failure(what).await;
+    for text in ["SealedSecrets in", "key Secrets in", "\nSecrets in"] {
+        case.wait_for_watch_failure(text).await;
     }
     case.time_to_secret("meanwhile").await;
     let secrets = case.api::<ApiSecret>();

@@ -1,5 +1,5 @@
-//! Several replicas of the controller: one leads and writes, the others are on standby. Each test has its own control
-//! plane, and the API server's audit log shows which replica wrote each object and when.
+//! Tests several replicas of the controller: one leads and writes, the others are on standby. Each test has its own
+//! control plane, and the API server's audit log shows which replica wrote each object and when.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ const SHORT_LEASE: [&str; 4] = [
 const LEADER: &str = "This replica is the leader";
 const STANDBY: &str = "Another replica is the leader";
 const OBJECTS: usize = 60;
-const OBJECTS_SERIES: &str = "sealed_secrets_controller_objects";
+const OBJECTS_METRIC: &str = "sealed_secrets_controller_objects";
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
 
 /// A replica, and its identity in the audit log.
@@ -56,39 +56,39 @@ impl Replica {
             controller,
             credential,
         };
-        // The next replica's token will be in the same file.
+        // The start of the next replica overwrites the kubeconfig, so this replica must have read it.
         replica.controller.logs("Searching for existing").await;
         replica
     }
 
-    async fn count(&self, name: &str) -> f64 {
+    async fn metric(&self, name: &str) -> f64 {
         let scrape = Scrape::read(&self.controller.scrape().await);
         let value = scrape.value(&format!("sealed_secrets_controller_{name}"), &[]);
         value.unwrap_or_default()
     }
 
-    /// Returns the replica's writes: the time of arrival and the object, such as `events/s-1.17c`.
+    /// Returns the replica's successful writes: the time of arrival and the object, such as `events/s-1.17c`.
     fn writes(&self, audit: &[Value]) -> Vec<(Timestamp, String)> {
-        let extra = "authentication.kubernetes.io/credential-id";
-        let ours = audit
+        let credential_field = "authentication.kubernetes.io/credential-id";
+        let own_events = audit
             .iter()
-            .filter(|event| event["user"]["extra"][extra][0] == json!(self.credential));
-        let done = ours.filter(|event| {
+            .filter(|event| event["user"]["extra"][credential_field][0] == json!(self.credential));
+        let successful = own_events.filter(|event| {
             event["responseStatus"]["code"]
                 .as_u64()
                 .is_some_and(|code| code < 300)
         });
         let write = |event: &Value| {
             let time = event["requestReceivedTimestamp"].as_str().unwrap();
-            let about = |field: &str| event["objectRef"][field].as_str().unwrap_or_default();
-            let what = format!("{}/{}", about("resource"), about("name"));
-            (time.parse().unwrap(), what)
+            let reference = |field: &str| event["objectRef"][field].as_str().unwrap_or_default();
+            let object = format!("{}/{}", reference("resource"), reference("name"));
+            (time.parse().unwrap(), object)
         };
-        done.map(write).collect()
+        successful.map(write).collect()
     }
 }
 
-/// Returns the `jti` of the token in a kubeconfig.
+/// Returns the credential ID of the token in a kubeconfig: `JTI=` and the claim `jti`.
 fn credential(kubeconfig: &str) -> String {
     let kubeconfig: Value = serde_json::from_str(kubeconfig).unwrap();
     let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
@@ -107,7 +107,7 @@ async fn create_namespace(plane: &ControlPlane) -> Namespace<'_> {
 }
 
 /// Starts two replicas: the first leads, the second is on standby.
-async fn pair(plane: &ControlPlane, namespace: &Namespace<'_>) -> [Replica; 2] {
+async fn start_pair(plane: &ControlPlane, namespace: &Namespace<'_>) -> [Replica; 2] {
     let mut first = Replica::start(plane, namespace).await;
     first.controller.logs(LEADER).await;
     let mut second = Replica::start(plane, namespace).await;
@@ -129,7 +129,7 @@ async fn seal_many(namespace: &Namespace<'_>, prefix: &str) {
         .await;
 }
 
-async fn synced(namespace: &Namespace<'_>, prefix: &str) -> usize {
+async fn count_synced(namespace: &Namespace<'_>, prefix: &str) -> usize {
     let api: Api<SealedSecret> = namespace.api();
     let objects = api.list(&ListParams::default()).await.unwrap();
     let is_synced = |object: &&SealedSecret| {
@@ -141,14 +141,14 @@ async fn synced(namespace: &Namespace<'_>, prefix: &str) -> usize {
     objects.iter().filter(is_synced).count()
 }
 
-async fn wait_until_synced(namespace: &Namespace<'_>, prefix: &str, least: usize) {
-    until(&format!("{least} of {prefix} are synced"), async || {
-        (synced(namespace, prefix).await >= least).then_some(())
+async fn wait_until_synced(namespace: &Namespace<'_>, prefix: &str, min_count: usize) {
+    until(&format!("{min_count} of {prefix} are synced"), async || {
+        (count_synced(namespace, prefix).await >= min_count).then_some(())
     })
     .await;
 }
 
-async fn keys(namespace: &Namespace<'_>) -> usize {
+async fn count_keys(namespace: &Namespace<'_>) -> usize {
     let api: Api<ApiSecret> = namespace.api();
     let active = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
     api.list(&active).await.unwrap().items.len()
@@ -159,7 +159,7 @@ async fn the_successor_of_a_killed_leader_repeats_little_work() {
     let plane = ControlPlane::start().await;
     let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
-    let [mut first, mut second] = pair(&plane, &namespace).await;
+    let [mut first, mut second] = start_pair(&plane, &namespace).await;
     let certificate = second.controller.get("/v1/cert.pem").await;
     assert!(certificate.contains("BEGIN CERTIFICATE"), "{certificate}");
     let kill = async {
@@ -169,74 +169,81 @@ async fn the_successor_of_a_killed_leader_repeats_little_work() {
     tokio::join!(seal_many(&namespace, "s"), kill);
     second.controller.logs(LEADER).await;
     wait_until_synced(&namespace, "s", OBJECTS).await;
-    assert_eq!(keys(&namespace).await, 1);
-    let operations = second.count("private_key_operations_total").await;
+    assert_eq!(count_keys(&namespace).await, 1);
+    let operations = second.metric("private_key_operations_total").await;
     let total = f64::from(u32::try_from(OBJECTS * ITEMS.len()).unwrap());
     assert!(
         operations < total,
         "{operations} of {total}: completed work is not repeated"
     );
-    assert!((second.count("leader").await - 1.0).abs() < 0.5);
+    assert!((second.metric("leader").await - 1.0).abs() < 0.5);
 }
 
-/// Attack: pauses the leader beyond its lease and resumes it.
+/// Attack: the leader is paused beyond its lease and then resumes.
 #[tokio::test]
 async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
     let plane = ControlPlane::start().await;
     let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
-    let [mut first, mut second] = pair(&plane, &namespace).await;
+    let [mut first, mut second] = start_pair(&plane, &namespace).await;
     let pause = async {
         wait_until_synced(&namespace, "s", 5).await;
         first.controller.signal(Signal::STOP);
     };
     tokio::join!(seal_many(&namespace, "s"), pause);
     second.controller.logs(LEADER).await;
-    let more = async {
+    let resume = async {
         wait_until_synced(&namespace, "t", 5).await;
         first.controller.signal(Signal::CONT);
     };
-    tokio::join!(seal_many(&namespace, "t"), more);
+    tokio::join!(seal_many(&namespace, "t"), resume);
     for prefix in ["s", "t"] {
         wait_until_synced(&namespace, prefix, OBJECTS).await;
     }
     first.controller.logs("is no longer the leader").await;
-    assert!(first.count("leader").await < 0.5);
+    assert!(first.metric("leader").await < 0.5);
     until("only the leader exports object metrics", async || {
         let text = first.controller.scrape().await;
         let scrape = Scrape::read(&text);
-        let synced = scrape.value(OBJECTS_SERIES, &[("synced", "True")]);
+        let synced = scrape.value(OBJECTS_METRIC, &[("synced", "True")]);
         (synced == Some(0.0) && !text.contains("condition_info{")).then_some(())
     })
     .await;
 
     let audit = plane.audit();
-    let taken = second.writes(&audit).into_iter();
-    let taken = taken
-        .filter(|(_, what)| what.starts_with("leases/"))
+    let acquisitions = second.writes(&audit).into_iter();
+    let acquisitions = acquisitions
+        .filter(|(_, object)| object.starts_with("leases/"))
         .map(|(time, _)| time);
-    let taken = taken.min().expect("the second replica acquired the Lease");
-    let before = first.writes(&audit);
-    assert!(before.len() > 5, "{before:?}");
+    let acquired_at = acquisitions
+        .min()
+        .expect("the second replica acquired the Lease");
+    let writes = first.writes(&audit);
+    assert!(writes.len() > 5, "{writes:?}");
     // An event that was being sent when the process was stopped is sent when it resumes, and no resource
     // version can prevent that. It can only be about the first objects, because the process has not received
     // the others.
-    let late: Vec<_> = before
+    let late_writes: Vec<_> = writes
         .into_iter()
-        .filter(|(time, what)| *time >= taken && !what.starts_with("events/s-"))
+        .filter(|(time, object)| *time >= acquired_at && !object.starts_with("events/s-"))
         .collect();
-    assert!(late.is_empty(), "after {taken}: {late:?}");
-    let early = second.writes(&audit).into_iter();
-    let early: Vec<_> = early.filter(|(time, _)| *time < taken).collect();
-    assert!(early.is_empty(), "a standby wrote: {early:?}");
-    assert_eq!(keys(&namespace).await, 1);
+    assert!(
+        late_writes.is_empty(),
+        "after {acquired_at}: {late_writes:?}"
+    );
+    let early_writes = second.writes(&audit).into_iter();
+    let early_writes: Vec<_> = early_writes
+        .filter(|(time, _)| *time < acquired_at)
+        .collect();
+    assert!(early_writes.is_empty(), "a standby wrote: {early_writes:?}");
+    assert_eq!(count_keys(&namespace).await, 1);
 }
 
 #[tokio::test]
 async fn a_leader_that_exits_releases_the_lease() {
     let plane = ControlPlane::start().await;
     let namespace = create_namespace(&plane).await;
-    let [first, mut second] = pair(&plane, &namespace).await;
+    let [first, mut second] = start_pair(&plane, &namespace).await;
     assert_eq!(first.controller.stop(), Some(0));
     let lease: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     let holder = lease.spec.unwrap().holder_identity.unwrap_or_default();
@@ -247,21 +254,21 @@ async fn a_leader_that_exits_releases_the_lease() {
     second.controller.logs(LEADER).await;
 }
 
-/// Attack: starts two replicas at once on an empty cluster.
+/// Attack: two replicas start at once on an empty cluster.
 #[tokio::test]
 async fn replicas_that_start_together_generate_one_key() {
     let plane = ControlPlane::start().await;
     let namespace = create_namespace(&plane).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
-    let mut both = [start(), start()];
-    for controller in &mut both {
+    let mut controllers = [start(), start()];
+    for controller in &mut controllers {
         controller.become_ready().await;
     }
-    assert_eq!(keys(&namespace).await, 1);
+    assert_eq!(count_keys(&namespace).await, 1);
     let certificates = [
-        both[0].get("/v1/cert.pem").await,
-        both[1].get("/v1/cert.pem").await,
+        controllers[0].get("/v1/cert.pem").await,
+        controllers[1].get("/v1/cert.pem").await,
     ];
     let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(body(&certificates[0]), body(&certificates[1]));
@@ -276,7 +283,7 @@ fn pod_uid() -> String {
 }
 
 /// Starts a container of the Pod with this uid.
-async fn container(
+async fn start_container(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
     uid: &str,
@@ -301,20 +308,20 @@ async fn wait_for_secret(namespace: &Namespace<'_>, name: &str) {
 }
 
 /// Kills a controller, and returns how long the next one takes from its start to its first Secret. `same_pod`
-/// determines whether it is a container of the same Pod.
+/// determines whether the next one is a container of the same Pod.
 async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Duration {
     let namespace = create_namespace(plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
     let args = ["--key-renew-period=0"];
-    let mut first = container(plane, &namespace, &uid, &args).await;
+    let mut first = start_container(plane, &namespace, &uid, &args).await;
     first.logs(LEADER).await;
     first.signal(Signal::KILL);
     drop(first);
     seal_one(&namespace, "after").await;
     let start = Instant::now();
-    let next = if same_pod { uid } else { pod_uid() };
-    let _second = container(plane, &namespace, &next, &args).await;
+    let next_uid = if same_pod { uid } else { pod_uid() };
+    let _second = start_container(plane, &namespace, &next_uid, &args).await;
     wait_for_secret(&namespace, "after").await;
     start.elapsed()
 }
@@ -323,11 +330,11 @@ async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Durat
 async fn a_restarted_container_resumes_leadership_at_once() {
     let plane = ControlPlane::start().await;
     let same_pod = time_to_the_first_secret(&plane, true).await;
-    let another = time_to_the_first_secret(&plane, false).await;
-    eprintln!("the first Secret after {same_pod:.2?} in the same Pod, {another:.2?} in another");
+    let other_pod = time_to_the_first_secret(&plane, false).await;
+    eprintln!("the first Secret after {same_pod:.2?} in the same Pod, {other_pod:.2?} in another");
     assert!(
-        another > DEFAULT_LEASE_DURATION / 2,
-        "the other Pod did not wait for the lease: {another:?}"
+        other_pod > DEFAULT_LEASE_DURATION / 2,
+        "the other Pod did not wait for the lease: {other_pod:?}"
     );
     assert!(same_pod < DEFAULT_LEASE_DURATION / 2, "{same_pod:?}");
 }
@@ -340,28 +347,32 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
-    let mut first = container(&plane, &namespace, &uid, &SHORT_LEASE).await;
+    let mut first = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
     first.logs(LEADER).await;
-    let mut second = container(&plane, &namespace, &uid, &SHORT_LEASE).await;
+    let mut second = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
     second.logs(STANDBY).await;
     second.logs("may use its identity").await;
     assert!(!second.log().contains(LEADER));
 
     // The pause does not release the identity: the second process leads when the Lease has expired.
-    let held: Lease = namespace.api().get(ACCOUNT).await.unwrap();
+    let lease: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     let holder = |lease: &Lease| lease.spec.clone().unwrap().holder_identity.unwrap();
-    assert!(holder(&held).ends_with(&uid));
+    assert!(holder(&lease).ends_with(&uid));
     first.signal(Signal::STOP);
     second.logs(LEADER).await;
-    let taken: Lease = namespace.api().get(ACCOUNT).await.unwrap();
-    assert!(!holder(&taken).ends_with(&uid), "{}", holder(&taken));
+    let new_lease: Lease = namespace.api().get(ACCOUNT).await.unwrap();
+    assert!(
+        !holder(&new_lease).ends_with(&uid),
+        "{}",
+        holder(&new_lease)
+    );
     first.signal(Signal::CONT);
     first.logs("is no longer the leader").await;
     seal_one(&namespace, "later").await;
     wait_for_secret(&namespace, "later").await;
 }
 
-/// Attack: starts two replicas before the permission to use Leases is granted.
+/// Attack: two replicas start before the permission to use Leases is granted.
 ///
 /// Role bindings may be created a moment after the replicas start.
 #[tokio::test]
@@ -375,8 +386,8 @@ async fn replicas_without_permission_for_leases_elect_a_leader_when_it_is_grante
     let mut second = Replica::start(&plane, &namespace).await;
     second.controller.logs(LEADER).await;
     roles::grant_leases(&namespace).await;
-    until("one of the two leads", async || {
-        let leaders = first.count("leader").await + second.count("leader").await;
+    until("exactly one replica leads", async || {
+        let leaders = first.metric("leader").await + second.metric("leader").await;
         (0.5..1.5).contains(&leaders).then_some(())
     })
     .await;

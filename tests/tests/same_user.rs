@@ -18,7 +18,7 @@ use tests::{binaries, patience};
 /// Root can read everything, so a test that runs as root runs both processes as this user.
 const NOBODY: u32 = 65_534;
 
-fn as_user(command: &mut Command) -> &mut Command {
+fn set_user(command: &mut Command) -> &mut Command {
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -31,12 +31,12 @@ fn is_readable(id: u32, file: &str) -> bool {
     head.args(["-c1", &format!("/proc/{id}/{file}")])
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let output = as_user(&mut head).output().unwrap();
+    let output = set_user(&mut head).output().unwrap();
     output.status.success() && !output.stdout.is_empty()
 }
 
-/// Copies the program and its folders to a folder that every user can access.
-fn prepare(folder: &Path) {
+/// Copies the program to a folder that every user can access, and creates the folder `work` in it.
+fn create_controller_folder(folder: &Path) {
     let program = folder.join("controller");
     fs::copy(binaries::controller(), &program).unwrap();
     for path in [folder, &program] {
@@ -47,30 +47,33 @@ fn prepare(folder: &Path) {
     fs::set_permissions(&work, Permissions::from_mode(0o777)).unwrap();
 }
 
-/// Attack: another process of the controller's user, in its container or on its node, reads keys from its memory.
+/// Attack: another process of the controller's user, in its container or on its node, reads keys from the controller's
+/// memory.
 #[tokio::test]
 async fn another_process_of_the_same_user_cannot_read_memory_or_environment() {
     let folder = tempfile::tempdir().unwrap();
-    prepare(folder.path());
+    create_controller_folder(folder.path());
     let mut command = guarded::command(folder.path().join("controller"));
     command
         .arg("--directory")
         .arg(folder.path().join("work"))
         .args(["--key-size=2048", "--listen-addr=127.0.0.1:0"])
         .arg("--listen-metrics-addr=127.0.0.1:0");
-    let mut controller = Logged::spawn(as_user(&mut command)).unwrap();
+    let mut controller = Logged::spawn(set_user(&mut command)).unwrap();
     let serves = |log: &str| log.contains("HTTP server serving").then_some(());
-    controller.wait_for_log("it serves HTTP", serves).await;
+    controller
+        .wait_for_log("the controller serves HTTP", serves)
+        .await;
     for file in ["maps", "mem", "environ", "auxv", "stack"] {
         assert!(
             !is_readable(controller.id(), file),
-            "/proc/ID/{file} was read"
+            "/proc/ID/{file} is readable"
         );
     }
 
     // An unprotected process is readable.
     let mut command = guarded::command("sleep");
-    let sleeper = Guarded::spawn(as_user(command.arg("60"))).unwrap();
+    let sleeper = Guarded::spawn(set_user(command.arg("60"))).unwrap();
     patience::until("the unprotected process is readable", async || {
         is_readable(sleeper.id(), "maps").then_some(())
     })

@@ -1,5 +1,5 @@
-//! Every scope, with every forged annotation, template, namespace and name, on every path by which a value
-//! could be unsealed elsewhere: both stores, recovery, and merging into a file. Each path refuses, or unseals
+//! Tests every scope, with every forged annotation, template, namespace and name, on every path by which a value
+//! could be unsealed for another object: both stores, recovery, and merging into a file. Each path refuses, or unseals
 //! the value for the name that it was sealed for. The tests of the endpoints verify and rotate have the same
 //! matrix.
 
@@ -32,23 +32,23 @@ const RULES: Rules = Rules {
 };
 
 /// A value sealed for `shop/db` with one scope, in an object that claims another name, namespace or scope.
-struct Forged {
+struct ForgedObject {
     sealed_as: Scope,
     claims: Scope,
     object: SealedSecret,
 }
 
-impl Forged {
-    fn all() -> Vec<Self> {
-        let places = [("shop", "db"), ("shop", "x"), ("x", "db"), ("x", "x")];
-        let mut all = Vec::new();
+impl ForgedObject {
+    fn every_combination() -> Vec<Self> {
+        let names = [("shop", "db"), ("shop", "x"), ("x", "db"), ("x", "x")];
+        let mut objects = Vec::new();
         for sealed_as in Scope::ALL {
             let original = sealed_for(&KEYS[0], "shop", "db", &[("a", VALUE)], sealed_as);
             for claims in Scope::ALL {
                 for template in Scope::ALL {
-                    for place in places {
-                        let object = forge(&original, claims, template, place);
-                        all.push(Self {
+                    for object_name in names {
+                        let object = forge(&original, claims, template, object_name);
+                        objects.push(Self {
                             sealed_as,
                             claims,
                             object,
@@ -57,17 +57,17 @@ impl Forged {
                 }
             }
         }
-        all
+        objects
     }
 
-    /// Returns whether the value may be unsealed. The claims determine the label, so it may be unsealed if the
-    /// label is the same.
+    /// Returns whether the value may be unsealed: only if the claimed scope, namespace and name lead to the label for
+    /// which it was sealed.
     fn may_unseal(&self) -> bool {
-        let place = (self.namespace(), self.name());
+        let object_name = (self.namespace(), self.name());
         self.sealed_as == self.claims
             && match self.sealed_as {
-                Scope::Strict => place == ("shop", "db"),
-                Scope::NamespaceWide => place.0 == "shop",
+                Scope::Strict => object_name == ("shop", "db"),
+                Scope::NamespaceWide => object_name.0 == "shop",
                 Scope::ClusterWide => true,
             }
     }
@@ -80,7 +80,7 @@ impl Forged {
         self.object.name_or_empty()
     }
 
-    fn case(&self) -> String {
+    fn description(&self) -> String {
         let template = &self.object.spec.template.metadata.annotations;
         format!(
             "sealed {}, claims {}, template {:?}, as {}/{}",
@@ -92,12 +92,12 @@ impl Forged {
         )
     }
 
-    fn text(&self) -> String {
+    fn to_yaml(&self) -> String {
         manifest::to_yaml(&self.object.to_document())
     }
 }
 
-/// Forges an object. Its template names the original name and namespace.
+/// Returns a forged object. Its template keeps the original name and namespace.
 fn forge(
     original: &SealedSecret,
     claims: Scope,
@@ -107,32 +107,37 @@ fn forge(
     let mut forged = original.clone();
     forged.metadata.annotations = None;
     claims.annotate(forged.metadata.annotations.get_or_insert_default());
-    let inner = &mut forged.spec.template.metadata;
-    inner.annotations = None;
-    template.annotate(inner.annotations.get_or_insert_default());
+    let template_metadata = &mut forged.spec.template.metadata;
+    template_metadata.annotations = None;
+    template.annotate(template_metadata.annotations.get_or_insert_default());
     forged.metadata.namespace = Some(namespace.into());
     forged.metadata.name = Some(name.into());
     forged
 }
 
-fn ring() -> KeyRing {
+fn key_ring() -> KeyRing {
     let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
     KeyRing::new([key.into()])
 }
 
-/// Attack: moves a sealed value to every other name, namespace and scope, with forged annotations and template
-/// metadata.
+/// Attack: an author moves a sealed value to every other name, namespace and scope, with forged annotations and
+/// template metadata.
 #[test]
 fn unsealing_refuses_forged_objects() {
-    let ring = ring();
-    for forged in Forged::all() {
-        let mut dice = shared::random::system();
+    let ring = key_ring();
+    for forged in ForgedObject::every_combination() {
+        let mut rng = shared::random::system();
         let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
-            rng: &mut dice,
+            rng: &mut rng,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
-        assert_eq!(unsealed.is_ok(), forged.may_unseal(), "{}", forged.case());
+        assert_eq!(
+            unsealed.is_ok(),
+            forged.may_unseal(),
+            "{}",
+            forged.description()
+        );
         if let Ok(unsealed) = unsealed {
             let metadata = unsealed.secret.metadata;
             assert_eq!(metadata.namespace.as_deref(), Some(forged.namespace()));
@@ -141,32 +146,37 @@ fn unsealing_refuses_forged_objects() {
     }
 }
 
-/// Attack: moves a `spec.data` value to another name, namespace or scope.
+/// Attack: an author moves a `spec.data` value to another name, namespace or scope.
 ///
-/// The metadata of the Secret in the deprecated form has no effect either.
+/// The metadata in the sealed Secret of the deprecated form has no effect.
 #[test]
 fn unsealing_refuses_forged_objects_in_the_deprecated_form() {
-    let ring = ring();
-    for mut forged in Forged::all() {
-        let inner = &forged.object.spec.template.metadata.annotations;
-        let whole = json!({
+    let ring = key_ring();
+    for mut forged in ForgedObject::every_combination() {
+        let template_annotations = &forged.object.spec.template.metadata.annotations;
+        let secret = json!({
             "kind": "Secret", "apiVersion": "v1", "data": { "a": "MQ==" },
-            "metadata": { "namespace": "other", "name": "other", "annotations": inner },
+            "metadata": { "namespace": "other", "name": "other", "annotations": template_annotations },
         });
         let label = forged.sealed_as.label("shop", "db");
         let key = KEYS[0].pair.certificate().public_key();
-        let text = whole.to_string();
+        let text = secret.to_string();
         let value =
             envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
         forged.object.spec.encrypted_data.clear();
         forged.object.spec.data = Some(base64::encode(&value));
-        let mut dice = shared::random::system();
+        let mut rng = shared::random::system();
         let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
-            rng: &mut dice,
+            rng: &mut rng,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
-        assert_eq!(unsealed.is_ok(), forged.may_unseal(), "{}", forged.case());
+        assert_eq!(
+            unsealed.is_ok(),
+            forged.may_unseal(),
+            "{}",
+            forged.description()
+        );
         if let Ok(unsealed) = unsealed {
             let metadata = unsealed.secret.metadata;
             assert_eq!(metadata.namespace.as_deref(), Some(forged.namespace()));
@@ -200,27 +210,27 @@ fn folder_with_key() -> Scratch {
 
 const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
 
-/// Attack: recovers offline under every other name, namespace and scope.
+/// Attack: a user recovers offline under every other name, namespace and scope.
 #[test]
 fn recovery_refuses_forged_objects() {
     let scratch = folder_with_key();
-    for forged in Forged::all() {
-        let done = kubeseal(scratch.path(), &RECOVER, &forged.text());
-        let case = forged.case();
-        assert_eq!(done.status.success(), forged.may_unseal(), "{case}");
-        let text = String::from_utf8(done.stdout).unwrap();
-        let secret = secret(&text);
+    for forged in ForgedObject::every_combination() {
+        let output = kubeseal(scratch.path(), &RECOVER, &forged.to_yaml());
+        let case = forged.description();
+        assert_eq!(output.status.success(), forged.may_unseal(), "{case}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let secret = parse_document(&text);
         if forged.may_unseal() {
-            let place = json!([forged.namespace(), forged.name()]);
-            let found = json!([secret["metadata"]["namespace"], secret["metadata"]["name"]]);
-            assert_eq!(found, place, "{case}");
+            let object_name = json!([forged.namespace(), forged.name()]);
+            let actual = json!([secret["metadata"]["namespace"], secret["metadata"]["name"]]);
+            assert_eq!(actual, object_name, "{case}");
         } else {
             assert_eq!(text, "", "{case}");
         }
     }
 }
 
-/// Attack: merges a value into a file with a forged name and scope.
+/// Attack: an author merges a value into a file with a forged name and scope.
 ///
 /// A merge must not make a value valid for another name: new values are sealed for the target, and existing
 /// values can be unsealed exactly as before.
@@ -229,31 +239,31 @@ fn merging_into_a_forged_file_makes_no_other_value_valid() {
     let scratch = folder_with_key();
     let target = scratch.path().join("target.yaml");
     let new = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {b: new}\n";
-    let ring = ring();
-    for forged in Forged::all() {
-        let case = forged.case();
-        fs::write(&target, forged.text()).unwrap();
+    let ring = key_ring();
+    for forged in ForgedObject::every_combination() {
+        let case = forged.description();
+        fs::write(&target, forged.to_yaml()).unwrap();
         let args = ["--cert", "cert.pem", "--merge-into", "target.yaml"];
-        let done = kubeseal(scratch.path(), &args, new);
-        assert!(done.status.success(), "{case}: {done:?}");
-        let merged = sealed_secret(&fs::read(&target).unwrap());
+        let output = kubeseal(scratch.path(), &args, new);
+        assert!(output.status.success(), "{case}: {output:?}");
+        let merged = parse_sealed_secret(&fs::read(&target).unwrap());
         assert_eq!(merged.metadata.namespace, forged.object.metadata.namespace);
         assert_eq!(merged.metadata.name, forged.object.metadata.name);
-        for (item, opens) in [("a", forged.may_unseal()), ("b", true)] {
-            let mut alone = merged.clone();
-            alone.spec.encrypted_data.retain(|key, _| key == item);
-            let got = shared::unseal::check(&alone, &ring, false);
-            assert_eq!(got.is_ok(), opens, "{item}: {case}");
+        for (item, is_unsealable) in [("a", forged.may_unseal()), ("b", true)] {
+            let mut single_item = merged.clone();
+            single_item.spec.encrypted_data.retain(|key, _| key == item);
+            let got = shared::unseal::check(&single_item, &ring, false);
+            assert_eq!(got.is_ok(), is_unsealable, "{item}: {case}");
         }
-        let mut elsewhere = merged;
-        elsewhere.spec.encrypted_data.retain(|key, _| key == "b");
-        elsewhere.metadata.namespace = Some("elsewhere".into());
-        let got = shared::unseal::check(&elsewhere, &ring, false);
+        let mut moved = merged;
+        moved.spec.encrypted_data.retain(|key, _| key == "b");
+        moved.metadata.namespace = Some("elsewhere".into());
+        let got = shared::unseal::check(&moved, &ring, false);
         assert_eq!(got.is_ok(), forged.claims == Scope::ClusterWide, "{case}");
     }
 }
 
-fn secret(text: &str) -> Value {
+fn parse_document(text: &str) -> Value {
     let documents = manifest::read(text.as_bytes()).unwrap();
     let reading = &mut manifest::Reading::default();
     let first = documents.first();
@@ -262,8 +272,8 @@ fn secret(text: &str) -> Value {
     })
 }
 
-fn sealed_secret(bytes: &[u8]) -> SealedSecret {
+fn parse_sealed_secret(bytes: &[u8]) -> SealedSecret {
     let documents = manifest::read(bytes).unwrap();
-    let (mut found, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
-    found.remove(0)
+    let (mut objects, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
+    objects.remove(0)
 }

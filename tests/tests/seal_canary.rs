@@ -1,6 +1,6 @@
-//! Passes a canary value through every command of `seal` that takes values, and searches for it: it must not be
-//! in an argument list or environment, on disk, in a shell history or in output, during and after the run,
-//! whether the command ends normally, with an error or by SIGKILL.
+//! Passes a canary value through every command of `seal` that takes values, and searches for the canary: it must not
+//! be in an argument list or environment, on disk, in a shell history or in output, during and after the run, whether
+//! the command ends normally, with an error or by SIGKILL.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ use tests::{binaries, sops};
 const CANARY: &str = "canaryQ7wZ9xK2v";
 
 /// A value that the user types by mistake instead of a recipe.
-const TYPED: &str = "typedQ7wZ9xK2v";
+const MISTYPED_VALUE: &str = "typedQ7wZ9xK2v";
 
 /// An object that the commands change.
 const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
@@ -68,8 +68,8 @@ impl Sandbox {
             "rules: [{path: '**', certificate: cert.pem, namespace: shop}]",
         )
         .unwrap();
-        sandbox.record("git", Path::new("/usr/bin/git"));
-        sandbox.record("sops", &sops::program());
+        sandbox.add_recorder("git", Path::new("/usr/bin/git"));
+        sandbox.add_recorder("sops", &sops::program());
         sandbox
     }
 
@@ -77,8 +77,8 @@ impl Sandbox {
         self.scratch.path().join(name)
     }
 
-    /// Adds a program to PATH that records its arguments and environment, and then runs the real program.
-    fn record(&self, name: &str, real: &Path) {
+    /// Adds a program to `PATH` that records its arguments and environment, and then runs the real program.
+    fn add_recorder(&self, name: &str, real: &Path) {
         let script = format!(
             "#!/bin/sh\n{{ echo {name} \"$@\"; env; }} >> '{}'\nexec '{}' \"$@\"\n",
             self.path("children").display(),
@@ -123,14 +123,14 @@ impl Sandbox {
         // The command may exit before it has read everything.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
-        let printed = [output.stdout, output.stderr].concat();
+        let text = [output.stdout, output.stderr].concat();
         (
             output.status.code(),
-            String::from_utf8_lossy(&printed).into_owned(),
+            String::from_utf8_lossy(&text).into_owned(),
         )
     }
 
-    /// Returns whether a file was written since this sandbox was created. Its folder `run` never changes.
+    /// Returns whether a file was written since the creation of this sandbox, which is the time of its folder `run`.
     fn is_newer(&self, path: &Path) -> bool {
         modified(path) >= modified(&self.path("run"))
     }
@@ -141,18 +141,18 @@ impl Sandbox {
             .iter()
             .map(|name| self.path("work").join(name))
             .collect();
-        let mut found = Vec::new();
-        search(self.scratch.path(), &mut found);
+        let mut paths = Vec::new();
+        collect_files_with_canary(self.scratch.path(), &mut paths);
         for folder in ["/tmp", "/dev/shm", "/var/tmp"] {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             let files = entries
                 .map(|entry| entry.path())
                 .filter(|path| path.is_file());
-            let young = files.filter(|path| self.is_newer(path));
-            found.extend(young.filter(|path| file_has_canary(path)));
+            let new_files = files.filter(|path| self.is_newer(path));
+            paths.extend(new_files.filter(|path| file_has_canary(path)));
         }
-        found.retain(|path| !expected.contains(path));
-        found
+        paths.retain(|path| !expected.contains(path));
+        paths
     }
 }
 
@@ -162,13 +162,13 @@ fn modified(path: &Path) -> Option<SystemTime> {
         .ok()
 }
 
-fn search(folder: &Path, found: &mut Vec<PathBuf>) {
+fn collect_files_with_canary(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            search(&path, found);
+            collect_files_with_canary(&path, paths);
         } else if file_has_canary(&path) {
-            found.push(path);
+            paths.push(path);
         }
     }
 }
@@ -196,10 +196,10 @@ fn processes_with_canary() -> Vec<String> {
             .bytes()
             .all(|b| b.is_ascii_digit())
     });
-    let places = processes.flat_map(|p| ["cmdline", "environ"].map(|name| p.path().join(name)));
-    places
-        .filter(|place| file_has_canary(place))
-        .map(|place| place.display().to_string())
+    let files = processes.flat_map(|p| ["cmdline", "environ"].map(|name| p.path().join(name)));
+    files
+        .filter(|file| file_has_canary(file))
+        .map(|file| file.display().to_string())
         .collect()
 }
 
@@ -238,7 +238,7 @@ fn write_inputs(sandbox: &Sandbox) {
     );
 }
 
-/// Attack: searches arguments, environments, temporary files and output of every command for a value.
+/// Attack: another user searches arguments, environments, temporary files and output of every command for a value.
 #[test]
 fn no_command_leaks_the_value() {
     let sandbox = Sandbox::new();
@@ -248,7 +248,7 @@ fn no_command_leaks_the_value() {
         .command(Path::new("/usr/bin/git"), &["init", "-q", "."])
         .status()
         .unwrap();
-    let written = ["value", "web.env", "secret.yaml"];
+    let inputs = ["value", "web.env", "secret.yaml"];
     let (secret, list, line) = (secret(), list(), format!("A={CANARY}\n"));
     let runs: [(&[&str], &str); 23] = [
         (
@@ -319,19 +319,19 @@ fn no_command_leaks_the_value() {
         (&["config", "explain", "a.yaml"], ""),
     ];
     for (args, input) in runs {
-        let (code, printed) = sandbox.run(args, input);
+        let (code, output) = sandbox.run(args, input);
         let expected = match args.first() {
             Some(&"lint") => Some(1),
             Some(&"diff") => Some(2), // there is no commit yet
             _ => Some(0),
         };
-        assert_eq!(code, expected, "{args:?}: {printed}");
+        assert_eq!(code, expected, "{args:?}: {output}");
         assert!(
-            !has_canary(printed.as_bytes()),
-            "{args:?} prints it: {printed}"
+            !has_canary(output.as_bytes()),
+            "{args:?} prints the canary: {output}"
         );
         assert_eq!(
-            sandbox.files_with_canary(&written),
+            sandbox.files_with_canary(&inputs),
             Vec::<PathBuf>::new(),
             "{args:?}"
         );
@@ -351,32 +351,32 @@ fn no_error_contains_the_value() {
     );
     let no_base64 =
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\ndata: {{a: '*{CANARY}'}}\n");
-    let wrong = format!(
+    let wrong_type = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData: {{a: [{CANARY}]}}\n"
     );
-    let nested = format!(
+    let nested_name = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: [{CANARY}]}}\nstringData: {{a: b}}\n"
     );
-    let quoted = format!("A='{CANARY}\n");
-    // Another value than the canary: the argument list contains it.
-    let recipe = format!("a={TYPED}");
+    let unclosed_quote = format!("A='{CANARY}\n");
+    // This value is in the argument list, so it must differ from the canary.
+    let recipe = format!("a={MISTYPED_VALUE}");
     let runs: [(&[&str], &str); 9] = [
         (&[], &broken),
         (&[], &no_base64),
-        (&[], &wrong),
-        (&[], &nested),
+        (&[], &wrong_type),
+        (&[], &nested_name),
         (&["import", "secret"], &broken),
-        (&["import", "dotenv", "web"], &quoted),
+        (&["import", "dotenv", "web"], &unclosed_quote),
         (&["import", "dotenv", "web"], CANARY),
         (&["create", "a", "--from-env-file", "-"], CANARY),
         (&["generate", "a", &recipe], ""),
     ];
     for (args, input) in runs {
-        let (code, printed) = sandbox.run(args, input);
-        assert_eq!(code, Some(2), "{args:?}: {printed}");
+        let (code, output) = sandbox.run(args, input);
+        assert_eq!(code, Some(2), "{args:?}: {output}");
         assert!(
-            !has_canary(printed.as_bytes()) && !printed.contains(TYPED),
-            "{args:?}: {printed}"
+            !has_canary(output.as_bytes()) && !output.contains(MISTYPED_VALUE),
+            "{args:?}: {output}"
         );
         assert_eq!(
             sandbox.files_with_canary(&[]),
@@ -386,7 +386,7 @@ fn no_error_contains_the_value() {
     }
 }
 
-/// Attack: kills each command while it has a value in memory, and searches the files that remain.
+/// Attack: a user kills each command while it has a value in memory, and searches the files that remain.
 ///
 /// The command has read the value and waits for more input when it is killed.
 #[tokio::test]
@@ -425,11 +425,15 @@ async fn a_killed_command_leaves_no_value() {
             "{args:?}"
         );
     }
-    let left: Vec<_> = fs::read_dir(sandbox.path("work"))
+    let files: Vec<_> = fs::read_dir(sandbox.path("work"))
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left.len(), 4, "no output file, no temporary file: {left:?}");
+    assert_eq!(
+        files.len(),
+        4,
+        "no output file, no temporary file: {files:?}"
+    );
 }
 
 /// Returns whether the other end has read everything from the pipe.
@@ -437,11 +441,11 @@ fn is_empty(pipe: &std::process::ChildStdin) -> bool {
     rustix::io::ioctl_fionread(pipe).unwrap() == 0
 }
 
-/// Attack: watches the terminal while a value is typed.
+/// Attack: a bystander watches the terminal while a value is typed.
 #[tokio::test]
 async fn a_prompt_does_not_show_the_typed_value() {
     let sandbox = Sandbox::new();
-    let (terminal, open) = terminal();
+    let (terminal, open) = open_terminal();
     let seal = binaries::seal();
     let args = [
         "-c",
@@ -454,15 +458,15 @@ async fn a_prompt_does_not_show_the_typed_value() {
         "-w",
         "a.yaml",
     ];
-    let mut child = start(sandbox.command(Path::new("setsid"), &args), open);
-    let turns = PROMPTS.map(|question| (question, CANARY.to_owned()));
-    let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns))
+    let mut child = start_in_terminal(sandbox.command(Path::new("setsid"), &args), open);
+    let dialog = PROMPTS.map(|prompt| (prompt, CANARY.to_owned()));
+    let screen = tokio::task::spawn_blocking(move || type_answers(terminal, &dialog))
         .await
         .unwrap();
-    assert!(child.wait().unwrap().success(), "{shown}");
+    assert!(child.wait().unwrap().success(), "{screen}");
     assert!(
-        !shown.contains(CANARY) && shown.contains("Value of password"),
-        "{shown}"
+        !screen.contains(CANARY) && screen.contains("Value of password"),
+        "{screen}"
     );
     assert_eq!(sandbox.files_with_canary(&[]), Vec::<PathBuf>::new());
     let (_, revealed) = sandbox.run(&["view", "--reveal", "--key", "key.pem", "a.yaml"], "");
@@ -473,7 +477,7 @@ async fn a_prompt_does_not_show_the_typed_value() {
 const PROMPTS: [&str; 2] = ["Value of password: ", "Confirm: "];
 
 /// Returns a new terminal, and a function that opens its other end.
-fn terminal() -> (OwnedFd, impl Fn() -> File) {
+fn open_terminal() -> (OwnedFd, impl Fn() -> File) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
@@ -486,44 +490,44 @@ fn terminal() -> (OwnedFd, impl Fn() -> File) {
     (terminal, open)
 }
 
-/// Starts a command at the other end of a terminal, and keeps no handle of it.
-fn start(mut command: Command, open: impl Fn() -> File) -> Child {
+/// Starts a command at the other end of a terminal, and keeps no handle to that end.
+fn start_in_terminal(mut command: Command, open: impl Fn() -> File) -> Child {
     command.stdin(open()).stdout(open()).stderr(open());
     command.spawn().unwrap()
 }
 
 /// Types each answer once its prompt is shown. Returns all screen output.
-fn converse(terminal: OwnedFd, turns: &[(&str, String)]) -> String {
+fn type_answers(terminal: OwnedFd, dialog: &[(&str, String)]) -> String {
     let mut terminal = File::from(terminal);
-    let mut shown = String::new();
-    let (mut turns, mut observed) = (turns.iter().peekable(), 0);
+    let mut screen = String::new();
+    let (mut dialog, mut searched_length) = (dialog.iter().peekable(), 0);
     let mut buffer = [0; 1024];
     // The other end closes with an error, as usual for terminals.
     while let Ok(count @ 1..) = terminal.read(&mut buffer) {
-        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        while let Some((question, answer)) = turns.peek()
-            && let Some(at) = shown[observed..].find(question)
+        screen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        while let Some((prompt, answer)) = dialog.peek()
+            && let Some(index) = screen[searched_length..].find(prompt)
         {
-            observed += at + question.len();
+            searched_length += index + prompt.len();
             terminal
                 .write_all(format!("{answer}\n").as_bytes())
                 .unwrap();
-            turns.next();
+            dialog.next();
         }
     }
     assert!(
-        turns.next().is_none(),
-        "not every prompt was shown: {shown}"
+        dialog.next().is_none(),
+        "not every prompt was shown: {screen}"
     );
-    shown
+    screen
 }
 
 #[tokio::test]
-async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
+async fn an_interrupted_prompt_restores_the_terminal_settings() {
     let sandbox = Sandbox::new();
-    let (terminal, open) = terminal();
-    let watched = terminal.try_clone().unwrap();
-    let before = tcgetattr(&watched).unwrap().local_modes;
+    let (terminal, open) = open_terminal();
+    let monitor = terminal.try_clone().unwrap();
+    let before = tcgetattr(&monitor).unwrap().local_modes;
     let seal = binaries::seal();
     let args = [
         "-c",
@@ -534,12 +538,12 @@ async fn an_interrupted_prompt_leaves_the_terminal_as_it_was() {
         "--prompt",
         "password",
     ];
-    let mut child = start(sandbox.command(Path::new("setsid"), &args), open);
-    let turns = [(PROMPTS[0], "\u{3}".to_owned())];
-    let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns));
-    let shown = shown.await.unwrap();
-    assert!(!child.wait().unwrap().success(), "{shown}");
-    assert_eq!(tcgetattr(&watched).unwrap().local_modes, before);
+    let mut child = start_in_terminal(sandbox.command(Path::new("setsid"), &args), open);
+    let dialog = [(PROMPTS[0], "\u{3}".to_owned())];
+    let screen = tokio::task::spawn_blocking(move || type_answers(terminal, &dialog));
+    let screen = screen.await.unwrap();
+    assert!(!child.wait().unwrap().success(), "{screen}");
+    assert_eq!(tcgetattr(&monitor).unwrap().local_modes, before);
 }
 
 /// Returns a server that never responds, and the URL of its certificate.
@@ -554,54 +558,54 @@ fn silent_server() -> (TcpListener, String) {
 async fn an_interrupt_after_a_prompt_ends_the_command() {
     let sandbox = Sandbox::new();
     let (server, url) = silent_server();
-    let (terminal, open) = terminal();
+    let (terminal, open) = open_terminal();
     let mut keyboard = File::from(terminal.try_clone().unwrap());
     let seal = binaries::seal();
     let args = ["-c", "-w", seal.to_str().unwrap()].into_iter();
     let args = args.chain(["create", "a", "--prompt", "password", "--cert", &url]);
     let args: Vec<&str> = args.collect();
-    let mut child = start(sandbox.command(Path::new("setsid"), &args), open);
-    let turns = PROMPTS.map(|question| (question, CANARY.to_owned()));
-    std::thread::spawn(move || converse(terminal, &turns));
+    let mut child = start_in_terminal(sandbox.command(Path::new("setsid"), &args), open);
+    let dialog = PROMPTS.map(|prompt| (prompt, CANARY.to_owned()));
+    std::thread::spawn(move || type_answers(terminal, &dialog));
     let _request = until("the certificate is requested", async || {
         server.accept().ok()
     })
     .await;
     keyboard.write_all(b"\x03").unwrap();
-    let ended = until("Ctrl-C ends the command", async || {
+    let status = until("Ctrl-C ends the command", async || {
         child.try_wait().unwrap()
     });
-    assert!(!ended.await.success());
+    assert!(!status.await.success());
 }
 
-/// Attack: reads the shell's history after values were sealed.
+/// Attack: another user reads the shell's history after values were sealed.
 #[tokio::test]
 async fn the_shell_history_contains_the_commands_but_not_the_value() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("work/value"), CANARY).unwrap();
-    let (terminal, open) = terminal();
+    let (terminal, open) = open_terminal();
     let args = ["-c", "-w", "bash", "--norc", "--noprofile", "-i"];
     let mut command = sandbox.command(Path::new("setsid"), &args);
     let history = sandbox.path("home/history");
     command.env("PS1", "next> ").env("HISTFILE", &history);
-    let mut child = start(command, open);
+    let mut child = start_in_terminal(command, open);
     let seal = binaries::seal();
-    let typed = |args: &str| ("next> ", format!("{} {args}", seal.display()));
-    let turns = [
-        typed("create a --prompt password -w a.yaml"),
+    let command_line = |args: &str| ("next> ", format!("{} {args}", seal.display()));
+    let dialog = [
+        command_line("create a --prompt password -w a.yaml"),
         (PROMPTS[0], CANARY.to_owned()),
         (PROMPTS[1], CANARY.to_owned()),
-        typed("set a.yaml other < value"),
-        typed("set a.yaml third --from-file value"),
-        typed("view a.yaml"),
+        command_line("set a.yaml other < value"),
+        command_line("set a.yaml third --from-file value"),
+        command_line("view a.yaml"),
         ("next> ", "exit".to_owned()),
     ];
-    let shown = tokio::task::spawn_blocking(move || converse(terminal, &turns));
-    let shown = shown.await.unwrap();
-    assert!(child.wait().unwrap().success(), "{shown}");
+    let screen = tokio::task::spawn_blocking(move || type_answers(terminal, &dialog));
+    let screen = screen.await.unwrap();
+    assert!(child.wait().unwrap().success(), "{screen}");
     assert!(
-        shown.contains("third") && !has_canary(shown.as_bytes()),
-        "{shown}"
+        screen.contains("third") && !has_canary(screen.as_bytes()),
+        "{screen}"
     );
     let history_text = fs::read_to_string(history).unwrap();
     assert_eq!(history_text.matches(" a.yaml").count(), 4, "{history_text}");
@@ -609,8 +613,8 @@ async fn the_shell_history_contains_the_commands_but_not_the_value() {
     assert_eq!(sandbox.files_with_canary(&["value"]), Vec::<PathBuf>::new());
 }
 
-/// An editor that writes the canary to the file, reports it, and waits to continue or to be killed. It records
-/// its process id, arguments and environment.
+/// An editor that writes the canary to the file, reports the file's path, and waits to continue or to be killed. It
+/// records its process id, arguments and environment.
 const EDITOR: &str = "#!/bin/sh
 { echo editor \"$@\"; env; } >> \"$HOME/children\"
 sed -i 's/^stringData:.*/stringData: {password: '\"$(cat \"$HOME/canary\")\"'}/' \"$1\"
@@ -619,13 +623,13 @@ echo $$ > \"$HOME/editor.tmp\" && mv \"$HOME/editor.tmp\" \"$HOME/editor\"
 while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done
 ";
 
-/// Returns a running `seal edit` whose editor has written the canary, and the edited file.
-async fn editing(sandbox: &Sandbox) -> (Child, PathBuf) {
-    editing_with(sandbox, &[]).await
+/// Starts `seal edit`, and waits until its editor has written the canary. Returns the process and the edited file.
+async fn start_edit(sandbox: &Sandbox) -> (Child, PathBuf) {
+    start_edit_with(sandbox, &[]).await
 }
 
-/// Like [`editing`], with more arguments.
-async fn editing_with(sandbox: &Sandbox, more: &[&str]) -> (Child, PathBuf) {
+/// Like [`start_edit`], with more arguments.
+async fn start_edit_with(sandbox: &Sandbox, extra_args: &[&str]) -> (Child, PathBuf) {
     let home = sandbox.path("home");
     fs::write(home.join("canary"), CANARY).unwrap();
     fs::write(sandbox.path("programs/editor"), EDITOR).unwrap();
@@ -634,11 +638,11 @@ async fn editing_with(sandbox: &Sandbox, more: &[&str]) -> (Child, PathBuf) {
         fs::Permissions::from_mode(0o755),
     )
     .unwrap();
-    for old in ["editor", "go", "file"] {
-        let _ = fs::remove_file(home.join(old));
+    for name in ["editor", "go", "file"] {
+        let _ = fs::remove_file(home.join(name));
     }
     fs::write(sandbox.path("work/s.yaml"), SEALED).unwrap();
-    let args = [&["edit", "s.yaml", "--key", "key.pem"], more].concat();
+    let args = [&["edit", "s.yaml", "--key", "key.pem"], extra_args].concat();
     let mut command = sandbox.command(&binaries::seal(), &args);
     let child = command
         .env("EDITOR", "editor")
@@ -660,11 +664,11 @@ fn kill_editor(sandbox: &Sandbox) {
     let _ = rustix::process::kill_process(editor, rustix::process::Signal::KILL);
 }
 
-/// Attack: searches for the plaintext file of `seal edit` on disk, as another user, and after the command.
+/// Attack: an attacker searches for the plaintext file of `seal edit` on disk, as another user, and after the command.
 #[tokio::test]
 async fn the_edited_file_is_in_memory_private_and_removed() {
     let sandbox = Sandbox::new();
-    let (child, file) = editing(&sandbox).await;
+    let (child, file) = start_edit(&sandbox).await;
     assert!(
         file.starts_with("/dev/shm"),
         "the sandbox is on a disk: {}",
@@ -691,11 +695,11 @@ async fn the_edited_file_is_in_memory_private_and_removed() {
 }
 
 #[tokio::test]
-async fn a_signal_and_a_kill_remove_the_file() {
+async fn a_signal_and_a_kill_remove_the_edited_file() {
     use rustix::process::{Pid, Signal, kill_process};
     let sandbox = Sandbox::new();
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
-        let (mut child, file) = editing(&sandbox).await;
+        let (mut child, file) = start_edit(&sandbox).await;
         kill_process(Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(128 + signal.as_raw()), "{signal:?}");
@@ -711,14 +715,14 @@ async fn a_signal_and_a_kill_remove_the_file() {
             SEALED
         );
     }
-    let (mut child, file) = editing(&sandbox).await;
+    let (mut child, file) = start_edit(&sandbox).await;
     child.kill().unwrap();
     child.wait().unwrap();
     kill_editor(&sandbox);
-    // A shell waits for the end of the command.
+    // A shell waits for the end of the command and then removes the file.
     let folder = file.parent().unwrap();
-    let gone = async || (!folder.exists()).then_some(());
-    until("the file of the killed command is removed", gone).await;
+    let removed = async || (!folder.exists()).then_some(());
+    until("the file of the killed command is removed", removed).await;
 }
 
 #[tokio::test]
@@ -727,7 +731,7 @@ async fn a_signal_after_the_editor_ends_the_command() {
     let sandbox = Sandbox::new();
     let (server, url) = silent_server();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let (mut child, file) = editing_with(&sandbox, &["--cert", &url]).await;
+        let (mut child, file) = start_edit_with(&sandbox, &["--cert", &url]).await;
         fs::write(sandbox.path("home/go"), "").unwrap();
         let _request = until("the certificate is requested", async || {
             server.accept().ok()
@@ -735,9 +739,9 @@ async fn a_signal_after_the_editor_ends_the_command() {
         .await;
         assert!(!file.parent().unwrap().exists(), "{signal:?}");
         kill_process(Pid::from_child(&child), signal).unwrap();
-        let ended = until("the signal ends the command", async || {
+        let status = until("the signal ends the command", async || {
             child.try_wait().unwrap()
         });
-        assert_eq!(ended.await.signal(), Some(signal.as_raw()));
+        assert_eq!(status.await.signal(), Some(signal.as_raw()));
     }
 }

@@ -21,7 +21,7 @@ use tests::{binaries, http, sops};
 const README: &str = include_str!("../../README.md");
 
 /// Returns the help of a command, and of every command below it.
-fn help_of(args: &[String]) -> Vec<(Vec<String>, String)> {
+fn help_pages(args: &[String]) -> Vec<(Vec<String>, String)> {
     let output = Command::new(binaries::seal())
         .args(args)
         .arg("--help")
@@ -37,11 +37,11 @@ fn help_of(args: &[String]) -> Vec<(Vec<String>, String)> {
         .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect();
-    let mut found = vec![(args.to_vec(), help.clone())];
+    let mut pages = vec![(args.to_vec(), help.clone())];
     for name in names {
-        found.extend(help_of(&[args, &[name]].concat()));
+        pages.extend(help_pages(&[args, &[name]].concat()));
     }
-    found
+    pages
 }
 
 /// Returns the example commands in a help text, one per line.
@@ -54,7 +54,7 @@ fn examples(help: &str) -> Vec<&str> {
 }
 
 /// Creates the files that the examples use: a certificate and its key, plain and sealed files, two commits.
-fn prepare(folder: &Path) {
+fn create_files(folder: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
         ttl: jiff::SignedDuration::from_hours(24),
@@ -83,18 +83,18 @@ fn prepare(folder: &Path) {
     sops::encrypt(&folder.join("plain.yaml"), &folder.join("secrets.enc.yaml"));
     fs::create_dir(folder.join("prod")).unwrap();
     prepare_keys(folder, &key);
-    let steps = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
+    let script = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
                  -n shop -w db.sealed.yaml && git add . && git commit -qm two";
-    successful(steps, &shell(folder, steps));
+    expect_success(script, &run_in_shell(folder, script));
 }
 
 /// Creates the folder of a controller with two keys, and a backup of it.
-fn prepare_keys(folder: &Path, new: &NewKey) {
+fn prepare_keys(folder: &Path, new_key: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();
     let signing_key = include_str!("../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
     fs::write(folder.join("id_ed25519"), signing_key).unwrap();
-    let texts = [("key-old", &KEYS[0]), ("key-new", new)].map(|(name, key)| {
+    let texts = [("key-old", &KEYS[0]), ("key-new", new_key)].map(|(name, key)| {
         let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());
         let text = shared::manifest::to_yaml(&secret.to_document());
         fs::write(folder.join(format!("state/keys/{name}.yaml")), &text).unwrap();
@@ -105,7 +105,7 @@ fn prepare_keys(folder: &Path, new: &NewKey) {
     fs::write(folder.join("recipients.txt"), sops::RECIPIENT).unwrap();
 }
 
-fn shell(folder: &Path, script: &str) -> Output {
+fn run_in_shell(folder: &Path, script: &str) -> Output {
     let seal = binaries::seal();
     let folders = [seal.parent().unwrap(), sops::program().parent().unwrap()].map(Path::to_owned);
     let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
@@ -129,7 +129,7 @@ fn shell(folder: &Path, script: &str) -> Output {
     command.output().unwrap()
 }
 
-fn successful(script: &str, output: &Output) -> String {
+fn expect_success(script: &str, output: &Output) -> String {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
@@ -141,22 +141,22 @@ fn successful(script: &str, output: &Output) -> String {
 
 /// Returns whether the example may exit with a code other than 0: `diff --exit-code` and `lint` report
 /// findings in this way.
-fn may_find(example: &str) -> bool {
+fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
 /// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, and `seal uninstall`
 /// changes a cluster; see the tests `seal_keys` and `migration`.
-fn needs_a_cluster(example: &str) -> bool {
+fn needs_cluster(example: &str) -> bool {
     example.starts_with("seal keys rotate") || example.starts_with("seal uninstall")
 }
 
 #[test]
 fn every_example_of_every_help_page_runs() {
     let original = Scratch::new();
-    prepare(original.path());
+    create_files(original.path());
     let mut count = 0;
-    for (args, help) in help_of(&[]) {
+    for (args, help) in help_pages(&[]) {
         let is_group = help.contains("\nCommands:\n") && !args.is_empty();
         let examples = examples(&help);
         assert!(
@@ -166,19 +166,19 @@ fn every_example_of_every_help_page_runs() {
         );
         for example in examples
             .into_iter()
-            .filter(|example| !needs_a_cluster(example))
+            .filter(|example| !needs_cluster(example))
         {
             let copy = Scratch::new();
             let from = original.path().join(".");
-            let copied = Command::new("cp")
+            let status = Command::new("cp")
                 .arg("-a")
                 .arg(from)
                 .arg(copy.path())
                 .status();
-            assert!(copied.unwrap().success());
-            let output = shell(copy.path(), example);
-            if !(may_find(example) && output.status.code() == Some(1)) {
-                successful(example, &output);
+            assert!(status.unwrap().success());
+            let output = run_in_shell(copy.path(), example);
+            if !(may_report_findings(example) && output.status.code() == Some(1)) {
+                expect_success(example, &output);
             }
             count += 1;
         }
@@ -186,14 +186,17 @@ fn every_example_of_every_help_page_runs() {
     assert!(count >= 15, "only {count} examples were found");
 }
 
-/// Returns the commands of the tour, without the build and the playground.
+/// Returns the commands of the tour in the README, without the build.
 fn tour() -> String {
     let tour = README.split("## A tour of five minutes").nth(1).unwrap();
     let tour = tour.split("\n## ").next().unwrap();
-    let left_out = ["cargo ", "export PATH"];
+    let excluded = ["cargo ", "export PATH"];
     let lines = tour.lines().filter_map(|line| line.strip_prefix("    "));
-    let wanted = |line: &&str| !left_out.iter().any(|start| line.starts_with(start));
-    lines.filter(wanted).flat_map(|line| [line, "\n"]).collect()
+    let is_included = |line: &&str| !excluded.iter().any(|start| line.starts_with(start));
+    lines
+        .filter(is_included)
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 /// Returns the tour with its own ports, or with free ones if another program uses them.
@@ -209,15 +212,15 @@ fn with_free_ports(tour: &str) -> String {
         })
 }
 
-/// Passes the whole tour to a shell in a new folder, so that no command may wait for input.
+/// Runs the whole tour in one shell in a new folder, without input.
 #[test]
 fn the_tour_of_the_readme_runs() {
     let folder = Scratch::new();
-    let ignored = folder.path().join(".gitignore");
-    fs::write(&ignored, "target/\n").unwrap();
-    let stops_the_controller = "trap 'kill $! && wait' EXIT\n";
-    let script = stops_the_controller.to_owned() + &with_free_ports(&tour());
-    let output = successful(&script, &shell(folder.path(), &script));
+    let gitignore = folder.path().join(".gitignore");
+    fs::write(&gitignore, "target/\n").unwrap();
+    let cleanup = "trap 'kill $! && wait' EXIT\n";
+    let script = cleanup.to_owned() + &with_free_ports(&tour());
+    let output = expect_success(&script, &run_in_shell(folder.path(), &script));
     let (before_the_edit, after) = output.split_once("ErrUnsealFailed").unwrap();
     assert!(before_the_edit.contains("correct horse"), "{output}");
     assert!(after.contains("correct horse"), "{output}");
@@ -226,16 +229,16 @@ fn the_tour_of_the_readme_runs() {
         "{output}"
     );
     assert!(after.contains("kind: Secret"), "{output}");
-    assert_eq!(fs::read_to_string(&ignored).unwrap(), "target/\n");
+    assert_eq!(fs::read_to_string(&gitignore).unwrap(), "target/\n");
 }
 
 #[test]
 fn a_sops_file_is_imported_and_can_be_unsealed() {
     let folder = Scratch::new();
-    prepare(folder.path());
+    create_files(folder.path());
     let script = "seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml; \
                   seal view --reveal --key key.pem web.yaml";
-    let message = successful(script, &shell(folder.path(), script));
+    let message = expect_success(script, &run_in_shell(folder.path(), script));
     assert!(message.contains("hunter2"), "{message}");
     fs::copy(
         folder.path().join("secret.yaml"),
@@ -248,12 +251,12 @@ fn a_sops_file_is_imported_and_can_be_unsealed() {
     );
     let script = "seal import sops secrets.enc.yaml --cert cert.pem | seal lint; \
                   seal import sops secrets.enc.yaml --cert cert.pem";
-    let message = successful(script, &shell(folder.path(), script));
+    let message = expect_success(script, &run_in_shell(folder.path(), script));
     assert!(message.contains("name: db"), "{message}");
     let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";
-    let failed = shell(folder.path(), script);
-    assert_eq!(failed.status.code(), Some(2));
-    let message = String::from_utf8(failed.stderr).unwrap();
+    let output = run_in_shell(folder.path(), script);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
     assert!(
         message.contains("sops cannot decrypt secrets.enc.yaml"),
         "{message}"

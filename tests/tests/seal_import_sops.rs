@@ -1,4 +1,4 @@
-//! `seal import sops` with the real `sops`: it imports every value byte for byte, or nothing.
+//! Tests `seal import sops` with the real `sops`: the command imports every value byte for byte, or nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,14 +51,14 @@ impl Folder {
     }
 
     fn import(&self, args: &[&str]) -> Output {
-        let fixed = ["--cert", "cert.pem", "-n", "shop"];
-        self.seal(&[&["import", "sops"], args, &fixed].concat())
+        let common_args = ["--cert", "cert.pem", "-n", "shop"];
+        self.seal(&[&["import", "sops"], args, &common_args].concat())
     }
 
-    /// Returns the import with its values, as `seal view` prints it.
-    fn view(&self, imported: &Output) -> String {
-        assert!(imported.status.success(), "{imported:?}");
-        fs::write(self.path("sealed.yaml"), &imported.stdout).unwrap();
+    /// Returns the imported SealedSecrets with their values, as `seal view` prints them.
+    fn view(&self, output: &Output) -> String {
+        assert!(output.status.success(), "{output:?}");
+        fs::write(self.path("sealed.yaml"), &output.stdout).unwrap();
         let args = ["view", "--reveal", "--key", "key.pem", "sealed.yaml"];
         String::from_utf8(self.seal(&args).stdout).unwrap()
     }
@@ -76,7 +76,7 @@ fn secret(name: &str, value: &str) -> String {
 
 #[test]
 fn every_secret_of_a_file_is_imported() {
-    let (one, two) = (secret("one", "first"), secret("two", "second"));
+    let (first, second) = (secret("one", "first"), secret("two", "second"));
     let indented = |text: &str| text.replace('\n', "\n      ");
     let list = |kind: &str, items: &[&str]| {
         let items = items
@@ -89,39 +89,39 @@ fn every_secret_of_a_file_is_imported() {
     };
     let settings =
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n    name: settings\ndata:\n    a: b\n";
-    let bare = two.replace("apiVersion: v1\nkind: Secret\n", "");
-    for (why, text) in [
-        ("two documents", format!("{one}---\n{two}")),
+    let without_kind = second.replace("apiVersion: v1\nkind: Secret\n", "");
+    for (description, text) in [
+        ("two documents", format!("{first}---\n{second}")),
         (
             "three, one of another kind first",
-            format!("{settings}---\n{one}---\n{two}"),
+            format!("{settings}---\n{first}---\n{second}"),
         ),
-        ("a list", list("List", &[&one, &two])),
+        ("a list", list("List", &[&first, &second])),
         (
             "a list with another kind",
-            list("List", &[settings, &one, &two]),
+            list("List", &[settings, &first, &second]),
         ),
         (
             "a list and a document",
-            format!("{}---\n{two}", list("List", &[&one])),
+            format!("{}---\n{second}", list("List", &[&first])),
         ),
         (
             "a list of Secrets, one without a kind",
-            list("SecretList", &[&one, &bare]),
+            list("SecretList", &[&first, &without_kind]),
         ),
     ] {
         let folder = Folder::new();
         folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
-        let imported = folder.import(&["a.enc.yaml"]);
-        let view = folder.view(&imported);
+        let output = folder.import(&["a.enc.yaml"]);
+        let view = folder.view(&output);
         for part in ["shop/one", "shop/two", "first", "second"] {
-            assert!(view.contains(part), "{why}: {view}");
+            assert!(view.contains(part), "{description}: {view}");
         }
-        let is_reported = stderr(&imported).contains("v1 ConfigMap");
+        let is_reported = stderr(&output).contains("v1 ConfigMap");
         assert_eq!(
             is_reported,
             text.contains("ConfigMap"),
-            "{why}: {imported:?}"
+            "{description}: {output:?}"
         );
     }
 }
@@ -136,9 +136,9 @@ fn imports_binary_values_unchanged() {
     ] {
         let folder = Folder::new();
         folder.encrypt(bytes, name, "whole.enc");
-        let imported = folder.import(&["web", "whole.enc"]);
-        assert!(imported.status.success(), "{imported:?}");
-        fs::write(folder.path("sealed.yaml"), &imported.stdout).unwrap();
+        let output = folder.import(&["web", "whole.enc"]);
+        assert!(output.status.success(), "{output:?}");
+        fs::write(folder.path("sealed.yaml"), &output.stdout).unwrap();
         let args = [
             "view",
             "--reveal",
@@ -149,14 +149,14 @@ fn imports_binary_values_unchanged() {
             "sealed.yaml",
         ];
         let view = String::from_utf8(folder.seal(&args).stdout).unwrap();
-        let wanted = format!("\"value\": \"{}\"", shared::base64::encode(bytes));
-        assert!(view.contains(&wanted), "{name}: {view}");
+        let expected = format!("\"value\": \"{}\"", shared::base64::encode(bytes));
+        assert!(view.contains(&expected), "{name}: {view}");
     }
 }
 
 #[test]
 fn refuses_values_that_text_output_would_change() {
-    for (why, text, path) in [
+    for (description, text, path) in [
         ("bytes", "a: x\nb: !!binary /u3+7Q==\n", "b"),
         (
             "bytes further in",
@@ -171,19 +171,25 @@ fn refuses_values_that_text_output_would_change() {
     ] {
         let folder = Folder::new();
         folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
-        let imported = folder.import(&["web", "a.enc.yaml"]);
-        assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
-        assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
-        let wanted = format!("{path} is not text");
-        assert!(stderr(&imported).contains(&wanted), "{why}: {imported:?}");
+        let output = folder.import(&["web", "a.enc.yaml"]);
+        assert_eq!(output.status.code(), Some(2), "{description}: {output:?}");
+        assert!(output.stdout.is_empty(), "{description}: {output:?}");
+        let expected = format!("{path} is not text");
+        assert!(
+            stderr(&output).contains(&expected),
+            "{description}: {output:?}"
+        );
     }
 }
 
 #[test]
 fn skips_empty_documents() {
-    let one = secret("one", "first");
+    let first = secret("one", "first");
     for (name, text) in [
-        (None, format!("{one}---\n---\n{}---\n", secret("two", "x"))),
+        (
+            None,
+            format!("{first}---\n---\n{}---\n", secret("two", "x")),
+        ),
         (Some("one"), "a: first\n---\n".to_owned()),
     ] {
         let folder = Folder::new();
@@ -199,18 +205,18 @@ fn skips_empty_documents() {
 
 #[test]
 fn an_error_names_the_document_and_imports_nothing() {
-    let one = secret("one", "first");
-    for (why, name, text, wanted) in [
+    let first = secret("one", "first");
+    for (description, name, text, expected) in [
         (
             "values beside a Secret",
             None,
-            format!("{one}---\na: b\n"),
+            format!("{first}---\na: b\n"),
             "document 2",
         ),
         (
             "one name twice",
             None,
-            format!("{one}---\n{one}"),
+            format!("{first}---\n{first}"),
             "two Secrets shop/one",
         ),
         (
@@ -222,17 +228,20 @@ fn an_error_names_the_document_and_imports_nothing() {
         (
             "a name for a Secret after another kind",
             Some("web"),
-            format!("kind: X\n---\n{one}"),
+            format!("kind: X\n---\n{first}"),
             "already has a name",
         ),
     ] {
         let folder = Folder::new();
         folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
         let args: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
-        let imported = folder.import(&args);
-        assert_eq!(imported.status.code(), Some(2), "{why}: {imported:?}");
-        assert!(imported.stdout.is_empty(), "{why}: {imported:?}");
-        assert!(stderr(&imported).contains(wanted), "{why}: {imported:?}");
+        let output = folder.import(&args);
+        assert_eq!(output.status.code(), Some(2), "{description}: {output:?}");
+        assert!(output.stdout.is_empty(), "{description}: {output:?}");
+        assert!(
+            stderr(&output).contains(expected),
+            "{description}: {output:?}"
+        );
     }
 }
 
@@ -247,7 +256,7 @@ fn imports_files_with_an_unknown_extension() {
             "secret.json.sops",
             r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one"}, "stringData": {"a": "first"}}"#.into(),
         ),
-        // Encrypted as a whole, because its name did not reveal a format.
+        // `sops` encrypts this file as a whole, because the extension stands for no format.
         ("secret.txt", "secret.txt", secret("one", "first")),
     ] {
         let folder = Folder::new();
@@ -273,7 +282,7 @@ fn refuses_to_seal_ciphertext_of_sops() {
         "a.enc.yaml",
     );
     folder.encrypt(b"A=first\n", "plain.env", "a.enc.env");
-    // As with an `encrypted_regex` that covers only the values.
+    // The result of an `encrypted_regex` that covers only the values.
     let values = "ENC[AES256_GCM,data:lcaZ61c=,iv:iw==,tag:KQ==,type:str]";
     let text = format!("{}sops:\n    version: 3.11.0\n", secret("one", values));
     fs::write(folder.path("values.enc.yaml"), text).unwrap();

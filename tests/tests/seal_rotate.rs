@@ -1,5 +1,5 @@
-//! `seal rotate` on a tree for two old keys: it completes after a kill, and sends batches of files to a
-//! controller.
+//! Tests `seal rotate` on a tree for two old keys: a second run completes one that was killed, and batches of files are
+//! sent to a controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,22 +45,22 @@ static KEYS: LazyLock<[NewKey; 3]> = LazyLock::new(|| {
     })
 });
 
-fn key_text(key: &NewKey, name: &str) -> String {
+fn key_manifest(key: &NewKey, name: &str) -> String {
     let none = std::collections::BTreeMap::new;
     let secret = key_secret::build(name, "kube-system", key, none(), none());
     manifest::to_yaml(&secret.to_document())
 }
 
 /// Returns a key ring with only this key.
-fn ring(key: &NewKey) -> KeyRing {
-    let text = key_text(key, "k");
+fn key_ring(key: &NewKey) -> KeyRing {
+    let text = key_manifest(key, "k");
     let documents = manifest::read(text.as_bytes()).unwrap();
     let secret = Secret::from_node(&documents[0].root, &mut Reading::default()).unwrap();
     let key = key_secret::parse(&secret, OrderPriority::SecretCreationTimestamp).unwrap();
     KeyRing::new([key.into()])
 }
 
-fn plant(tree: &Path, count: usize) -> Vec<PathBuf> {
+fn write_tree(tree: &Path, count: usize) -> Vec<PathBuf> {
     fs::create_dir_all(tree).unwrap();
     let file = |index: usize| {
         let key = &KEYS[index % 2];
@@ -73,7 +73,7 @@ fn plant(tree: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(file).collect()
 }
 
-/// Returns whether this key decrypts all values of the file.
+/// Returns whether this key ring decrypts all values of the file.
 fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
     let bytes = fs::read(path).unwrap();
     assert!(
@@ -81,9 +81,9 @@ fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
         "a partial file"
     );
     let documents = manifest::read(&bytes).unwrap();
-    let found = sealed_file::find(&documents).unwrap();
-    let opened = unseal::unseal_values(&found[0].sealed, ring);
-    opened.is_ok_and(|values| {
+    let sealed_files = sealed_file::find(&documents).unwrap();
+    let unsealed_values = unseal::unseal_values(&sealed_files[0].sealed, ring);
+    unsealed_values.is_ok_and(|values| {
         let values = values
             .iter()
             .map(|(key, value)| (key.as_str(), value.expose()));
@@ -94,12 +94,12 @@ fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
 #[tokio::test]
 async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     let folder = Scratch::new();
-    let files = plant(&folder.path().join("tree"), FILES);
+    let files = write_tree(&folder.path().join("tree"), FILES);
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     let backup: Vec<String> = KEYS
         .iter()
         .enumerate()
-        .map(|(i, key)| key_text(key, &format!("k{i}")))
+        .map(|(i, key)| key_manifest(key, &format!("k{i}")))
         .collect();
     write("keys.yaml", &backup.join("---\n"));
     write("cert.pem", &KEYS[2].pair.certificate().to_pem());
@@ -122,7 +122,7 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
         command
     };
     let before: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
-    let changed = || {
+    let changed_count = || {
         files
             .iter()
             .zip(&before)
@@ -131,18 +131,18 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     };
 
     let mut child = rotate().spawn().unwrap();
-    until("some files are done", async || {
-        (changed() >= 3).then_some(())
+    until("some files are re-encrypted", async || {
+        (changed_count() >= 3).then_some(())
     })
     .await;
     child.kill().unwrap();
     child.wait().unwrap();
-    let done = changed();
+    let rotated_count = changed_count();
     assert!(
-        (3..FILES).contains(&done),
-        "{done} of {FILES} before the kill"
+        (3..FILES).contains(&rotated_count),
+        "{rotated_count} of {FILES} before the kill"
     );
-    let rings = [ring(&KEYS[0]), ring(&KEYS[1]), ring(&KEYS[2])];
+    let rings = [key_ring(&KEYS[0]), key_ring(&KEYS[1]), key_ring(&KEYS[2])];
     for (index, path) in files.iter().enumerate() {
         assert!(
             is_decryptable(path, &rings[index % 2]) || is_decryptable(path, &rings[2]),
@@ -157,13 +157,13 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     let summary: Value = serde_json::from_slice(&second.stdout).unwrap();
     assert_eq!(
         summary["rotated"],
-        (FILES - done) * ITEMS.len(),
+        (FILES - rotated_count) * ITEMS.len(),
         "only the remaining items: {summary:#}"
     );
-    assert_eq!(summary["current"], done * ITEMS.len());
+    assert_eq!(summary["current"], rotated_count * ITEMS.len());
     assert!(files.iter().all(|path| is_decryptable(path, &rings[2])));
-    let left = fs::read_dir(folder.path().join("tree")).unwrap().count();
-    assert_eq!(left, FILES, "no temporary file is left");
+    let file_count = fs::read_dir(folder.path().join("tree")).unwrap().count();
+    assert_eq!(file_count, FILES, "no temporary file is left");
 
     let before: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
     let third = rotate().output().unwrap();
@@ -185,11 +185,11 @@ async fn sends_batches_to_the_controller_and_continues_after_a_bad_object() {
     namespace.route("sealed-secrets", controller.port()).await;
     for (i, key) in KEYS[..2].iter().enumerate() {
         let path = controller.folder().join(format!("keys/old{i}.yaml"));
-        fs::write(path, key_text(key, &format!("old{i}"))).unwrap();
+        fs::write(path, key_manifest(key, &format!("old{i}"))).unwrap();
     }
     let folder = Scratch::new();
     let tree = folder.path().join("tree");
-    let files = plant(&tree, 6);
+    let files = write_tree(&tree, 6);
     let bad = fs::read_to_string(&files[3])
         .unwrap()
         .replace("name: n3", "name: moved");
@@ -225,14 +225,14 @@ async fn sends_batches_to_the_controller_and_continues_after_a_bad_object() {
     assert_eq!(fs::read_to_string(&files[3]).unwrap(), bad);
     for (index, path) in files.iter().enumerate().filter(|(index, _)| *index != 3) {
         assert!(
-            !is_decryptable(path, &ring(&KEYS[index % 2])),
+            !is_decryptable(path, &key_ring(&KEYS[index % 2])),
             "{}",
             path.display()
         );
     }
-    let again: Value = serde_json::from_slice(&rotate().stdout).unwrap();
+    let summary: Value = serde_json::from_slice(&rotate().stdout).unwrap();
     assert_eq!(
-        (&again["rotated"], &again["current"]),
+        (&summary["rotated"], &summary["current"]),
         (&0.into(), &25.into())
     );
 }

@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 /// Returns the names of tests and their files: links like ``[`name`](file)``.
-fn named_tests(line: &str) -> Vec<(&str, &str)> {
+fn linked_tests(line: &str) -> Vec<(&str, &str)> {
     let links = line.split("[`").skip(1);
     links
         .filter_map(|text| {
@@ -24,15 +24,20 @@ fn named_tests(line: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Returns the lines of a function's doc comment.
+/// Returns the lines of a function's doc comment and attributes; `None` if there is no such function.
 fn doc_comment<'a>(source: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let function = source.find(&format!("fn {name}("))?;
-    let above = source[..function].rsplit('\n').skip(1);
-    let belongs = |line: &&str| {
+    let preceding_lines = source[..function].rsplit('\n').skip(1);
+    let is_comment_or_attribute = |line: &&str| {
         let line = line.trim();
         line.starts_with("///") || line.starts_with("#[") || line.ends_with(")]")
     };
-    Some(above.map(str::trim).take_while(belongs).collect())
+    Some(
+        preceding_lines
+            .map(str::trim)
+            .take_while(is_comment_or_attribute)
+            .collect(),
+    )
 }
 
 #[test]
@@ -44,7 +49,7 @@ fn every_claim_names_a_test_that_performs_the_attack() {
         .filter(|line| line.starts_with("| ") && !line.ends_with("| shown by |"));
     let mut count = 0;
     for claim in claims {
-        let tests = named_tests(claim);
+        let tests = linked_tests(claim);
         assert!(!tests.is_empty(), "no test for the claim: {claim}");
         for (name, file) in tests {
             let source = fs::read_to_string(root().join(file));

@@ -1,5 +1,5 @@
-//! The path to a controller in a cluster: API server, service proxy, Service. Bitnami's `kubeseal` and ours use
-//! the same path.
+//! Tests the path to a controller in a cluster: API server, service proxy, Service. Bitnami's `kubeseal` and this
+//! project's use the same path.
 
 #![allow(
     clippy::unwrap_used,
@@ -69,39 +69,42 @@ impl Scene {
 async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
     let scene = Scene::new().await;
     let url = format!("http://127.0.0.1:{}/v1/cert.pem", scene.controller.port());
-    let direct = Command::new(binaries::kubeseal())
+    let certificate = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
         .output();
-    let direct = expect_success(direct.unwrap());
+    let certificate = expect_success(certificate.unwrap());
     for kubeseal in [upstream::upstream_kubeseal(), binaries::kubeseal()] {
         let run = |args: &[&str], input: &str| scene.run(&kubeseal, args, input);
         assert_eq!(
             expect_success(run(&["--fetch-cert"], "secret.json")),
-            direct
+            certificate
         );
         let sealed = expect_success(run(&[], "secret.json"));
         fs::write(scene.file("db.json"), &sealed).unwrap();
         expect_success(run(&["--validate"], "db.json"));
-        let again = expect_success(run(&["--re-encrypt"], "db.json"));
-        let again: SealedSecret = serde_json::from_slice(&again).unwrap();
-        let sent: SealedSecret = serde_json::from_slice(&sealed).unwrap();
-        assert_eq!(again.spec, sent.spec, "already sealed for the newest key");
+        let re_encrypted = expect_success(run(&["--re-encrypt"], "db.json"));
+        let re_encrypted: SealedSecret = serde_json::from_slice(&re_encrypted).unwrap();
+        let original: SealedSecret = serde_json::from_slice(&sealed).unwrap();
+        assert_eq!(
+            re_encrypted.spec, original.spec,
+            "already sealed for the newest key"
+        );
 
-        let mut moved = sent;
+        let mut moved = original;
         moved.metadata.name = Some("other".into());
         fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
-        let refused = expect_failure(run(&["--validate"], "moved.json"));
+        let message = expect_failure(run(&["--validate"], "moved.json"));
         assert!(
-            refused.contains("unable to decrypt sealed secret: other"),
-            "{refused}"
+            message.contains("unable to decrypt sealed secret: other"),
+            "{message}"
         );
-        let refused = expect_failure(run(&["--re-encrypt"], "moved.json"));
-        assert!(refused.contains("unable to rotate secret"), "{refused}");
+        let message = expect_failure(run(&["--re-encrypt"], "moved.json"));
+        assert!(message.contains("unable to rotate secret"), "{message}");
 
         fs::write(scene.file("sealed/db.json"), sealed).unwrap();
         let value = scene.file("secrets/shop/db/password");
-        let opened = until("the value exists", async || fs::read(&value).ok()).await;
-        assert_eq!(opened, b"hunter2");
+        let content = until("the value exists", async || fs::read(&value).ok()).await;
+        assert_eq!(content, b"hunter2");
     }
 }
 
@@ -119,37 +122,37 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
         sealed,
         "already sealed for the newest key"
     );
-    // K1: Bitnami's program empties such a file.
+    // K1: Bitnami's program empties a file with a malformed document.
     let bad = [&sealed[..], b"---\nkind: [\n"].concat();
     fs::write(&file, &bad).unwrap();
     expect_failure(run(&["--re-encrypt", "-f", name], "secret.json"));
     assert_eq!(fs::read(&file).unwrap(), bad);
-    // K7: Bitnami's program reports no error for it.
+    // K7: Bitnami's program reports no error for an empty file.
     fs::write(scene.file("empty.yaml"), "").unwrap();
     let message = expect_failure(run(&["--validate"], "empty.yaml"));
     assert!(message.contains("no SealedSecret found"), "{message}");
 }
 
-/// Retries cover connections that the service proxy reports as closed, and a busy controller.
+/// Tests the retries after connections that the service proxy reports as closed, and with a busy controller.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_re_encryptions_succeed() {
     let scene = Scene::new().await;
-    let ours = binaries::kubeseal();
-    // More bytes than arrive with the head of a request.
+    let kubeseal = binaries::kubeseal();
+    // The value has more bytes than arrive with the head of a request.
     let value = "x".repeat(20_000);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },
         "stringData": { "password": value },
     });
     fs::write(scene.file("large.json"), secret.to_string()).unwrap();
-    let sealed = expect_success(scene.run(&ours, &[], "large.json"));
+    let sealed = expect_success(scene.run(&kubeseal, &[], "large.json"));
     fs::write(scene.file("db.json"), &sealed).unwrap();
-    let job = || (0..30).map(|_| scene.run(&ours, &["--re-encrypt"], "db.json"));
+    let job = || (0..30).map(|_| scene.run(&kubeseal, &["--re-encrypt"], "db.json"));
     let failures: Vec<String> = thread::scope(|scope| {
         let jobs = [(); 6].map(|()| scope.spawn(|| job().collect::<Vec<Output>>()));
         let outputs = jobs.into_iter().flat_map(|job| job.join().unwrap());
-        let failed = outputs.filter(|output| !output.status.success());
-        let message = failed.map(|output| String::from_utf8(output.stderr).unwrap());
+        let failing = outputs.filter(|output| !output.status.success());
+        let message = failing.map(|output| String::from_utf8(output.stderr).unwrap());
         message.collect()
     });
     assert!(failures.is_empty(), "{}: {failures:#?}", failures.len());
@@ -158,10 +161,10 @@ async fn concurrent_re_encryptions_succeed() {
 #[tokio::test]
 async fn errors_name_the_fault_and_a_next_step() {
     let scene = Scene::new().await;
-    let ours = binaries::kubeseal();
+    let kubeseal = binaries::kubeseal();
     let fetch = |args: &[&str]| {
         let args: Vec<&str> = args.iter().copied().chain(["--fetch-cert"]).collect();
-        expect_failure(scene.run(&ours, &args, "secret.json"))
+        expect_failure(scene.run(&kubeseal, &args, "secret.json"))
     };
     let message = fetch(&["--controller-name=absent"]);
     assert!(
@@ -207,10 +210,10 @@ async fn the_flags_select_the_user_whose_permissions_apply() {
     });
     let _: RoleBinding = scene.namespace.create_object(binding).await;
     let reader = format!("system:serviceaccount:{namespace}:reader");
-    let ours = binaries::kubeseal();
+    let kubeseal = binaries::kubeseal();
     let as_reader = until("the role takes effect", async || {
         let args = ["--fetch-cert", "--as", &reader];
-        let message = expect_failure(scene.run(&ours, &args, "secret.json"));
+        let message = expect_failure(scene.run(&kubeseal, &args, "secret.json"));
         (!message.contains("cannot get sealed secret service")).then_some(message)
     })
     .await;
@@ -222,11 +225,12 @@ async fn the_flags_select_the_user_whose_permissions_apply() {
         "--as-group",
         "system:masters",
     ];
-    expect_success(scene.run(&ours, &args, "secret.json"));
+    expect_success(scene.run(&kubeseal, &args, "secret.json"));
 
     let kubeconfig = scene.plane.kubeconfig_of(namespace, "reader").await;
-    let own = expect_failure(scene.run_as(&ours, &kubeconfig, &["--fetch-cert"], "secret.json"));
-    assert!(own.contains("RBAC does not allow you"), "{own}");
+    let message =
+        expect_failure(scene.run_as(&kubeseal, &kubeconfig, &["--fetch-cert"], "secret.json"));
+    assert!(message.contains("RBAC does not allow you"), "{message}");
 }
 
 fn expect_success(output: Output) -> Vec<u8> {

@@ -20,12 +20,12 @@ fn root() -> &'static Path {
 }
 
 /// Returns the checksums of third-party crates, by name and version.
-fn locked() -> BTreeMap<(String, String), String> {
+fn locked_checksums() -> BTreeMap<(String, String), String> {
     let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))
         .unwrap()
         .parse()
         .unwrap();
-    let foreign = lock["package"]
+    let third_party = lock["package"]
         .as_array()
         .unwrap()
         .iter()
@@ -39,59 +39,67 @@ fn locked() -> BTreeMap<(String, String), String> {
             let source = text("source")?;
             let name = (text("name").unwrap(), text("version").unwrap());
             assert_eq!(source, CRATES_IO, "{name:?}");
-            let sum = text("checksum").unwrap_or_else(|| panic!("{name:?} has no checksum"));
-            Some((name, sum))
+            let checksum = text("checksum").unwrap_or_else(|| panic!("{name:?} has no checksum"));
+            Some((name, checksum))
         });
-    foreign.collect()
+    third_party.collect()
 }
 
-/// Attack: adds a dependency without a reason, or from another registry.
+/// Attack: a contributor adds a dependency without a reason, or from another registry.
 #[test]
 fn every_direct_dependency_has_a_reason_and_every_crate_a_checksum() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let (_, table) = manifest.split_once("[workspace.dependencies]").unwrap();
     let (table, _) = table.split_once("\n[").unwrap();
-    let foreign: Vec<&str> = table
+    let third_party: Vec<&str> = table
         .lines()
         .filter(|line| line.contains(" = ") && !line.contains("path = "))
         .collect();
-    assert!(foreign.len() > 40, "only {} were found", foreign.len());
-    for line in foreign {
+    assert!(
+        third_party.len() > 40,
+        "only {} were found",
+        third_party.len()
+    );
+    for line in third_party {
         let reason = line.split_once(" # ").map_or("", |(_, reason)| reason);
         assert!(reason.len() > 5, "no reason: {line}");
     }
-    assert!(locked().len() > 100);
+    assert!(locked_checksums().len() > 100);
 }
 
-/// Attack: links a crate into a released program that its SBOM does not list.
+/// Attack: a released program contains a crate that its SBOM does not list.
 #[test]
 fn the_sbom_lists_the_linked_crates_with_checksums_and_no_test_dependencies() {
     let output = Command::new(root().join("deploy/scripts/sbom.sh"))
         .arg("x86_64-unknown-linux-musl")
         .output()
         .unwrap();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{complaint}");
-    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let locked = locked();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    let sbom: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let locked_checksums = locked_checksums();
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut names = Vec::new();
-    for part in list["components"].as_array().unwrap() {
-        let text = |field: &str| part[field].as_str().unwrap().to_owned();
+    for component in sbom["components"].as_array().unwrap() {
+        let text = |field: &str| component[field].as_str().unwrap().to_owned();
         let name = (text("name"), text("version"));
-        if let Some(sum) = locked.get(&name) {
-            assert_eq!(part["hashes"][0]["content"], sum.as_str(), "{name:?}");
+        if let Some(checksum) = locked_checksums.get(&name) {
+            assert_eq!(
+                component["hashes"][0]["content"],
+                checksum.as_str(),
+                "{name:?}"
+            );
         } else {
-            let own = format!("\n{} = {{ path = ", name.0);
-            assert!(manifest.contains(&own), "{name:?}");
+            let workspace_entry = format!("\n{} = {{ path = ", name.0);
+            assert!(manifest.contains(&workspace_entry), "{name:?}");
         }
         names.push(name.0);
     }
-    for linked in ["aws-lc-rs", "aws-lc-sys", "kube", "rustls", "tokio"] {
-        assert!(names.iter().any(|name| name == linked), "{linked}");
+    for name in ["aws-lc-rs", "aws-lc-sys", "kube", "rustls", "tokio"] {
+        assert!(names.iter().any(|listed| listed == name), "{name}");
     }
     // Includes the pure-Rust `rsa`, whose timing leaks the key (RUSTSEC-2023-0071).
-    for of_tests in ["rsa", "aes-gcm", "proptest", "libfuzzer-sys"] {
-        assert!(names.iter().all(|name| name != of_tests), "{of_tests}");
+    for name in ["rsa", "aes-gcm", "proptest", "libfuzzer-sys"] {
+        assert!(names.iter().all(|listed| listed != name), "{name}");
     }
 }

@@ -1,5 +1,5 @@
-//! Compares our template engine with Go's: for each template, the same bytes, or the same kind of error at the
-//! same position.
+//! Compares this project's template engine with Go's: for each template, the same bytes, or the same kind of error at
+//! the same position.
 //!
 //! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates generated` compares generated
 //! templates for ten minutes; `SEALED_SECRETS_FUZZ_SEED` sets the seed.
@@ -35,8 +35,8 @@ struct Comparison {
     upstream: Upstream,
     values: Values,
     differences: Vec<String>,
-    compared: usize,
-    over_budget: usize,
+    compared_count: usize,
+    over_budget_count: usize,
 }
 
 impl Comparison {
@@ -45,31 +45,33 @@ impl Comparison {
             upstream: Upstream::start(),
             values: corpus::values(),
             differences: Vec::new(),
-            compared: 0,
-            over_budget: 0,
+            compared_count: 0,
+            over_budget_count: 0,
         }
     }
 
-    fn compare(&mut self, place: &str, template: &str) {
-        let ours = ours::render(template, &self.values);
-        if ours == Verdict::OverBudget {
-            self.over_budget += 1;
+    fn compare(&mut self, source: &str, template: &str) {
+        let own_verdict = ours::render(template, &self.values);
+        if own_verdict == Verdict::OverBudget {
+            self.over_budget_count += 1;
             return;
         }
-        let theirs = self.upstream.render(template, &self.values);
-        self.compared += 1;
-        if !agree(&ours, &theirs) && deviations::reason(template, &ours).is_none() {
+        let go_verdict = self.upstream.render(template, &self.values);
+        self.compared_count += 1;
+        if !is_same_result(&own_verdict, &go_verdict)
+            && deviations::reason(template, &own_verdict).is_none()
+        {
             self.differences.push(format!(
-                "{place}: {template}\n    ours {}\n    Go's {}",
-                shown(&ours),
-                shown(&theirs)
+                "{source}: {template}\n    ours {}\n    Go's {}",
+                describe(&own_verdict),
+                describe(&go_verdict)
             ));
         }
     }
 
     fn finish(self) -> usize {
         let count = self.differences.len();
-        let shown = self
+        let listing = self
             .differences
             .iter()
             .take(MAX_SHOWN)
@@ -77,45 +79,45 @@ impl Comparison {
             .collect::<Vec<_>>()
             .join("\n");
         assert!(
-            self.over_budget * 100 <= self.compared,
+            self.over_budget_count * 100 <= self.compared_count,
             "{} templates are over budget",
-            self.over_budget
+            self.over_budget_count
         );
         assert!(
             count == 0,
-            "{count} of {} templates differ\n{shown}",
-            self.compared
+            "{count} of {} templates differ\n{listing}",
+            self.compared_count
         );
-        self.compared
+        self.compared_count
     }
 }
 
 /// Returns whether the verdicts agree, including the position of an error where Go reports one.
-fn agree(ours: &Verdict, theirs: &Verdict) -> bool {
-    match (ours, theirs) {
+fn is_same_result(own_verdict: &Verdict, go_verdict: &Verdict) -> bool {
+    match (own_verdict, go_verdict) {
         (Verdict::RenderError(_), Verdict::RenderError(None)) => true,
-        _ => ours == theirs,
+        _ => own_verdict == go_verdict,
     }
 }
 
-fn shown(verdict: &Verdict) -> String {
+fn describe(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Out(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
         other => format!("{other:?}"),
     }
 }
 
-/// Attack: calls template functions that read the environment, files or DNS.
+/// Attack: an author calls template functions that read the environment, files or DNS.
 #[test]
 fn has_exactly_the_functions_of_upstream() {
     let answer = Upstream::start().ask(&serde_json::json!({ "functions": true }));
-    let mut theirs: BTreeSet<String> = answer.functions.into_iter().collect();
-    assert_eq!(theirs.len(), 208);
+    let mut upstream_functions: BTreeSet<String> = answer.functions.into_iter().collect();
+    assert_eq!(upstream_functions.len(), 208);
     let builtins =
         "and call eq ge gt html index js le len lt ne not or print printf println urlquery";
-    theirs.extend(builtins.split(' ').map(str::to_owned));
-    let ours: BTreeSet<String> = template::function_names().map(str::to_owned).collect();
-    assert_eq!(ours, theirs);
+    upstream_functions.extend(builtins.split(' ').map(str::to_owned));
+    let own_functions: BTreeSet<String> = template::function_names().map(str::to_owned).collect();
+    assert_eq!(own_functions, upstream_functions);
 }
 
 #[test]
@@ -127,10 +129,10 @@ fn every_deviation_still_exists_and_is_listed_on_the_page() {
         assert!(page.contains(&row), "no row for: {}", deviation.what);
         if let Some(example) = deviation.example {
             let template = example();
-            let ours = ours::render(&template, &Values::new());
-            let theirs = upstream.render(&template, &Values::new());
+            let own_verdict = ours::render(&template, &Values::new());
+            let go_verdict = upstream.render(&template, &Values::new());
             assert!(
-                !agree(&ours, &theirs),
+                !is_same_result(&own_verdict, &go_verdict),
                 "the deviation no longer exists: {template}"
             );
         }
@@ -140,8 +142,8 @@ fn every_deviation_still_exists_and_is_listed_on_the_page() {
 #[test]
 fn the_corpus_renders_like_in_go() {
     let mut comparison = Comparison::new();
-    for (place, template) in corpus::templates() {
-        comparison.compare(&place, &template);
+    for (source, template) in corpus::templates() {
+        comparison.compare(&source, &template);
     }
     comparison.finish();
 }
@@ -164,7 +166,7 @@ fn every_function_with_valid_arguments_renders_like_in_go() {
     assert!(comparison.finish() >= 1500);
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn read_number(variable: &str) -> Option<u64> {
     std::env::var(variable)
         .ok()
         .map(|text| text.parse().expect("a number"))
@@ -172,11 +174,11 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn generated_templates_render_like_in_go() {
-    let seconds = number("SEALED_SECRETS_FUZZ_SECONDS").unwrap_or(5);
+    let seconds = read_number("SEALED_SECRETS_FUZZ_SECONDS").unwrap_or(5);
     let end = Instant::now() + Duration::from_secs(seconds);
     let names: Vec<&str> = template::function_names().collect();
     let mut comparison = Comparison::new();
-    let mut seed = number("SEALED_SECRETS_FUZZ_SEED").unwrap_or(1);
+    let mut seed = read_number("SEALED_SECRETS_FUZZ_SEED").unwrap_or(1);
     while Instant::now() < end && comparison.differences.len() < MAX_SHOWN {
         let template = generate::template(&mut Dice::new(seed), &names);
         comparison.compare(&format!("seed {seed}"), &template);

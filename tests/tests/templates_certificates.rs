@@ -1,4 +1,4 @@
-//! Verifies keys and certificates that templates generate with Go's crypto/x509.
+//! Verifies, with Go's crypto/x509, keys and certificates that templates generate.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -13,7 +13,7 @@ mod upstream;
 use upstream::{Answer, Upstream, Verdict};
 
 fn render(text: &str, values: &[(&str, &str)]) -> String {
-    let template = Template::parse("t", text).expect("it parses");
+    let template = Template::parse("t", text).expect("the template parses");
     let data = Data::new(values.iter().map(|&(key, value)| (key, value)));
     let mut rng = shared::random::system();
     let mut context = Context {
@@ -21,7 +21,9 @@ fn render(text: &str, values: &[(&str, &str)]) -> String {
         now: jiff::Timestamp::now(),
         rng: &mut rng,
     };
-    let out = template.render(&data, &mut context).expect("it renders");
+    let out = template
+        .render(&data, &mut context)
+        .expect("the template renders");
     String::from_utf8(out).expect("UTF-8")
 }
 
@@ -55,9 +57,9 @@ fn a_certificate_signed_by_a_generated_ca_verifies_for_its_names() {
 
 #[test]
 fn a_certificate_of_another_ca_does_not_verify() {
-    let (one, other) = (parts(CHAIN, &[]), parts(CHAIN, &[]));
+    let (first, second) = (parts(CHAIN, &[]), parts(CHAIN, &[]));
     assert!(
-        verify(&one[1], &other[0], "a.example.com")
+        verify(&first[1], &second[0], "a.example.com")
             .error
             .contains("unknown authority")
     );
@@ -75,7 +77,7 @@ fn an_expired_certificate_does_not_verify() {
 }
 
 /// Returns Go's result for a template with these values.
-fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
+fn render_in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
     let values: BTreeMap<String, Vec<u8>> = values
         .iter()
         .map(|&(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
@@ -87,9 +89,9 @@ fn in_go(text: &str, values: &[(&str, &str)]) -> Verdict {
 fn go_parses_every_type_of_key_and_writes_it_unchanged() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
         let key = render(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]);
-        let same = "{{ (genCAWithKey \"x\" 1 .key).Key }}";
+        let template = "{{ (genCAWithKey \"x\" 1 .key).Key }}";
         assert_eq!(
-            in_go(same, &[("key", &key)]),
+            render_in_go(template, &[("key", &key)]),
             Verdict::Out(key.clone().into_bytes()),
             "{kind}"
         );
@@ -99,7 +101,8 @@ fn go_parses_every_type_of_key_and_writes_it_unchanged() {
 #[test]
 fn accepts_keys_generated_by_go() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
-        let Verdict::Out(key) = in_go(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[]) else {
+        let Verdict::Out(key) = render_in_go(&format!("{{{{ genPrivateKey \"{kind}\" }}}}"), &[])
+        else {
             panic!("Go generates {kind} keys");
         };
         let key = String::from_utf8(key).expect("PEM");
@@ -117,38 +120,41 @@ fn accepts_keys_generated_by_go() {
 
 #[test]
 fn each_engine_signs_with_a_ca_of_the_other() {
-    let ours = parts(
+    let ca = parts(
         "{{ $c := genCA \"ours\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
         &[],
     );
     let sign = "{{ $ca := buildCustomCert (b64enc .cert) (b64enc .key) }}\
         {{ (genSignedCert \"leaf\" nil (list \"leaf.example.com\") 5 $ca).Cert }}";
-    let Verdict::Out(leaf) = in_go(sign, &[("cert", &ours[0]), ("key", &ours[1])]) else {
-        panic!("Go signs with our CA");
+    let Verdict::Out(leaf) = render_in_go(sign, &[("cert", &ca[0]), ("key", &ca[1])]) else {
+        panic!("Go signs with the generated CA");
     };
     let leaf = String::from_utf8(leaf).expect("PEM");
-    assert_eq!(verify(&leaf, &ours[0], "leaf.example.com").error, "");
+    assert_eq!(verify(&leaf, &ca[0], "leaf.example.com").error, "");
 
-    let Verdict::Out(theirs) = in_go(
+    let Verdict::Out(go_ca) = render_in_go(
         "{{ $c := genCA \"theirs\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}",
         &[],
     ) else {
         panic!("Go generates a CA");
     };
-    let theirs = String::from_utf8(theirs).expect("PEM");
-    let (cert, key) = theirs.split_once("====\n").expect("two parts");
+    let go_ca = String::from_utf8(go_ca).expect("PEM");
+    let (cert, key) = go_ca.split_once("====\n").expect("two parts");
     let leaf = render(sign, &[("cert", cert), ("key", key)]);
     assert_eq!(verify(&leaf, cert, "leaf.example.com").error, "");
 }
 
 #[test]
 fn both_engines_refuse_a_ca_with_the_wrong_key() {
-    let make = "{{ $c := genCA \"x\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}";
-    let (one, other) = (parts(make, &[]), parts(make, &[]));
+    let generate_ca = "{{ $c := genCA \"x\" 9 }}{{ $c.Cert }}====\n{{ $c.Key }}";
+    let (first, second) = (parts(generate_ca, &[]), parts(generate_ca, &[]));
     let sign = "{{ (genSignedCert \"leaf\" nil nil 5 (buildCustomCert (b64enc .cert) (b64enc .key))).Cert }}";
-    let values = [("cert", &*one[0]), ("key", &*other[1])];
-    assert!(matches!(in_go(sign, &values), Verdict::RenderError(_)));
-    let template = Template::parse("t", sign).expect("it parses");
+    let values = [("cert", &*first[0]), ("key", &*second[1])];
+    assert!(matches!(
+        render_in_go(sign, &values),
+        Verdict::RenderError(_)
+    ));
+    let template = Template::parse("t", sign).expect("the template parses");
     let data = Data::new(values);
     let mut rng = shared::random::system();
     let mut context = Context {
@@ -163,10 +169,10 @@ fn both_engines_refuse_a_ca_with_the_wrong_key() {
 fn each_engine_decrypts_values_of_the_other() {
     let sealed = render("{{ encryptAES \"pass\" \"sixteen letters!\" }}", &[]);
     assert_eq!(
-        in_go("{{ decryptAES \"pass\" .s }}", &[("s", &sealed)]),
+        render_in_go("{{ decryptAES \"pass\" .s }}", &[("s", &sealed)]),
         Verdict::Out(b"sixteen letters!".to_vec())
     );
-    let Verdict::Out(sealed) = in_go("{{ encryptAES \"pass\" \"text\" }}", &[]) else {
+    let Verdict::Out(sealed) = render_in_go("{{ encryptAES \"pass\" \"text\" }}", &[]) else {
         panic!("Go encrypts");
     };
     let sealed = String::from_utf8(sealed).expect("base 64");

@@ -1,6 +1,6 @@
 //! Runs the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
 //!
-//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` runs it for ten minutes. A
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` fuzzes for ten minutes. A
 //! coverage-guided fuzzer calls the same function, `template::fuzz`.
 
 #![allow(
@@ -28,23 +28,23 @@ use generate::Dice;
 const RUN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Returns a template of the corpus with random changes, or a mix of two templates.
-fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
+fn mutate(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
     let mut bytes = corpus[dice.below(corpus.len())].1.clone().into_bytes();
     for _ in 0..=dice.below(4) {
-        let at = dice.below(bytes.len() + 1);
-        let end = (at + dice.below(12)).min(bytes.len());
+        let start = dice.below(bytes.len() + 1);
+        let end = (start + dice.below(12)).min(bytes.len());
         match dice.below(5) {
-            0 => drop(bytes.drain(at..end)),
+            0 => drop(bytes.drain(start..end)),
             1 => {
-                let piece = bytes[at..end].repeat(1 + dice.below(40));
-                bytes.splice(at..at, piece);
+                let piece = bytes[start..end].repeat(1 + dice.below(40));
+                bytes.splice(start..start, piece);
             }
             2 => {
                 let other = corpus[dice.below(corpus.len())].1.as_bytes();
-                let from = dice.below(other.len() + 1);
-                bytes.splice(at..end, other[from..].iter().copied());
+                let other_start = dice.below(other.len() + 1);
+                bytes.splice(start..end, other[other_start..].iter().copied());
             }
-            3 => bytes.insert(at, b"{}()|.$\"'`-*/=: \n\0\xff19"[dice.below(21)]),
+            3 => bytes.insert(start, b"{}()|.$\"'`-*/=: \n\0\xff19"[dice.below(21)]),
             _ => {
                 let number = [
                     "99999999999",
@@ -56,14 +56,14 @@ fn mutated(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
                     "-9223372036854775808",
                     "70000",
                 ][dice.below(8)];
-                bytes.splice(at..end, number.bytes());
+                bytes.splice(start..end, number.bytes());
             }
         }
     }
     bytes
 }
 
-/// Attack: submits random mutations of templates.
+/// Attack: an author submits random mutations of templates.
 #[test]
 fn mutated_templates_neither_panic_nor_exceed_the_budget() {
     let seconds = std::env::var("SEALED_SECRETS_FUZZ_SECONDS")
@@ -76,7 +76,7 @@ fn mutated_templates_neither_panic_nor_exceed_the_budget() {
     let mut rng = shared::random::system();
     let mut runs = 0;
     while Instant::now() < end {
-        let bytes = mutated(&mut dice, &corpus);
+        let bytes = mutate(&mut dice, &corpus);
         let start = Instant::now();
         template::fuzz(&bytes, &mut rng);
         assert!(

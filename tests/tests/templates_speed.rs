@@ -1,7 +1,7 @@
 //! Compares the rendering time of a configuration file of 4 KB with ten values with that of Go.
 //!
 //! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and
-//! fails above 100 µs. An unoptimised build is not representative and may take 20 ms.
+//! fails above 100 µs. An unoptimized build is not representative and may take 20 ms.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
 
@@ -21,7 +21,7 @@ const REPEAT: u32 = 50;
 /// The number of batches. Only the fastest counts, since the others include other load on the machine.
 const BATCHES: usize = 10;
 
-/// Returns ten sections of about 400 bytes with conditions, loops and the functions that such files use.
+/// Returns ten sections of about 400 bytes with conditions, loops and the functions that configuration files use.
 fn config() -> String {
     let mut text = String::from("# generated\n{{ $name := .value0 | upper }}");
     for at in 0..10 {
@@ -53,8 +53,8 @@ fn values() -> Values {
         .collect()
 }
 
-fn ours(text: &str, values: &Values) -> (Vec<u8>, Duration) {
-    let template = Template::parse("t", text).expect("it parses");
+fn measure(text: &str, values: &Values) -> (Vec<u8>, Duration) {
+    let template = Template::parse("t", text).expect("the template parses");
     let data = Data::new(values.iter().map(|(key, value)| (key, value.clone())));
     let mut rng = shared::random::system();
     let mut render = || {
@@ -63,7 +63,9 @@ fn ours(text: &str, values: &Values) -> (Vec<u8>, Duration) {
             now: jiff::Timestamp::UNIX_EPOCH,
             rng: &mut rng,
         };
-        template.render(&data, &mut context).expect("it renders")
+        template
+            .render(&data, &mut context)
+            .expect("the template renders")
     };
     let out = render();
     let batch = |_| {
@@ -80,19 +82,19 @@ fn ours(text: &str, values: &Values) -> (Vec<u8>, Duration) {
 fn renders_a_file_of_4_kb_in_less_than_100_microseconds() {
     let (text, values) = (config(), values());
     assert!((3800..4400).contains(&text.len()), "{} bytes", text.len());
-    let (out, ours) = ours(&text, &values);
+    let (out, own_time) = measure(&text, &values);
     let request = serde_json::json!({
         "name": "t", "template": text, "data": upstream::encoded(&values), "repeat": REPEAT,
     });
     let mut upstream = Upstream::start();
-    let theirs = (0..BATCHES).map(|_| upstream.ask(&request).nanos).min();
-    let theirs = Duration::from_nanos(theirs.unwrap_or_default());
-    let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+    let go_time = (0..BATCHES).map(|_| upstream.ask(&request).nanos).min();
+    let go_time = Duration::from_nanos(go_time.unwrap_or_default());
+    let ratio = go_time.as_secs_f64() / own_time.as_secs_f64();
     println!(
-        "{} bytes → {} bytes: ours {ours:?}, Go's {theirs:?}, {ratio:.2} times as fast",
+        "{} bytes → {} bytes: own {own_time:?}, Go's {go_time:?}, {ratio:.2} times as fast",
         text.len(),
         out.len()
     );
     let limit = Duration::from_micros(if cfg!(debug_assertions) { 20_000 } else { 100 });
-    assert!(ours < limit, "{ours:?}");
+    assert!(own_time < limit, "{own_time:?}");
 }

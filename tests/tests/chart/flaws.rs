@@ -1,5 +1,5 @@
-//! The flaws of Bitnami's chart and manifests, by their numbers in `tests/FLAWS.md`: each is fixed here, or kept on
-//! purpose.
+//! Tests that each flaw of Bitnami's chart and manifests is fixed or deliberately kept. The numbers are those of
+//! `tests/FLAWS.md`.
 
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
@@ -9,7 +9,7 @@ use crate::render::Render;
 
 #[test]
 fn h1_the_value_false_reaches_the_controller() {
-    let render = Render::of("{updateStatus: false, logInfoStdout: false}");
+    let render = Render::new("{updateStatus: false, logInfoStdout: false}");
     let arguments = render.arguments();
     assert!(arguments.contains(" --update-status=false "), "{arguments}");
     assert!(
@@ -23,7 +23,7 @@ fn h1_the_value_false_reaches_the_controller() {
 fn h2_the_network_policy_opens_the_ports_of_the_pod() {
     let values = "{networkPolicy: {enabled: true}, containerPorts: {http: 9090, metrics: 9091}, \
                   service: {port: 80}, metrics: {service: {port: 81}}}";
-    let policy = Render::of(values).the("NetworkPolicy")["spec"].clone();
+    let policy = Render::new(values).object("NetworkPolicy")["spec"].clone();
     let ports: Vec<_> = [0, 1]
         .map(|i| policy["ingress"][i]["ports"][0]["port"].clone())
         .into();
@@ -43,40 +43,47 @@ fn h3_egress_without_an_address_is_refused_without_a_cluster() {
 fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
     let values =
         "{rbac: {clusterRole: false, namespacedRoles: true}, additionalNamespaces: [more]}";
-    let render = Render::of(values);
+    let render = Render::new(values);
     let roles = render
-        .all()
+        .objects()
         .iter()
         .filter(|object| object["metadata"]["name"] == "secrets-unsealer");
     let namespaces: Vec<_> = roles
         .map(|role| role["metadata"]["namespace"].clone())
         .collect();
     assert_eq!(namespaces, ["home", "more"]);
-    let keys = render.the("Role/release-sealed-secrets-key-admin");
+    let keys = render.object("Role/release-sealed-secrets-key-admin");
     assert_eq!(
         keys["rules"][1]["verbs"],
         json!(["list", "watch", "create"])
     );
     assert!(render.find("ClusterRole").is_none());
 
-    // Without more namespaces it does not watch all of them.
-    let alone = Render::of("rbac: {clusterRole: false, namespacedRoles: true}");
-    assert!(alone.arguments().contains(" --all-namespaces=false "));
+    // Without additional namespaces, the controller watches only its own.
+    let single_namespace = Render::new("rbac: {clusterRole: false, namespacedRoles: true}");
+    assert!(
+        single_namespace
+            .arguments()
+            .contains(" --all-namespaces=false ")
+    );
 }
 
 #[tokio::test]
-async fn h4_roles_of_namespaces_beside_the_cluster_role_grant_nothing_and_the_notes_say_so() {
+async fn h4_namespaced_roles_beside_the_cluster_role_grant_nothing_and_the_notes_say_so() {
     let note = "no permissions on SealedSecrets";
     assert!(notes("rbac: {namespacedRoles: true}").await.contains(note));
-    let apart = "rbac: {clusterRole: false, namespacedRoles: true}";
-    assert!(!notes(apart).await.contains(note));
+    let namespaced = "rbac: {clusterRole: false, namespacedRoles: true}";
+    assert!(!notes(namespaced).await.contains(note));
 }
 
 #[test]
 fn h5_a_binding_to_the_users_own_cluster_role_stays() {
-    let render = Render::of("rbac: {clusterRole: false, clusterRoleName: mine}");
+    let render = Render::new("rbac: {clusterRole: false, clusterRoleName: mine}");
     assert!(render.find("ClusterRole").is_none());
-    assert_eq!(render.the("ClusterRoleBinding")["roleRef"]["name"], "mine");
+    assert_eq!(
+        render.object("ClusterRoleBinding")["roleRef"]["name"],
+        "mine"
+    );
 }
 
 #[tokio::test]
@@ -102,7 +109,7 @@ async fn the_notes_name_a_backup_that_can_be_restored() {
 
 #[tokio::test]
 async fn h7_pod_security_policies_are_accepted_and_not_created() {
-    let render = Render::of("rbac: {pspEnabled: true}");
+    let render = Render::new("rbac: {pspEnabled: true}");
     assert!(render.find("PodSecurityPolicy").is_none());
     let notes = notes("rbac: {pspEnabled: true}").await;
     assert!(notes.contains("rbac.pspEnabled has no effect"), "{notes}");
@@ -110,26 +117,26 @@ async fn h7_pod_security_policies_are_accepted_and_not_created() {
 
 #[test]
 fn h8_monitors_scrape_the_metrics_port() {
-    let render = Render::of("metrics: {serviceMonitor: {enabled: true}}");
-    let port = &render.the("ServiceMonitor")["spec"]["endpoints"][0]["port"];
+    let render = Render::new("metrics: {serviceMonitor: {enabled: true}}");
+    let port = &render.object("ServiceMonitor")["spec"]["endpoints"][0]["port"];
     assert_eq!(
-        render.the("Service/release-sealed-secrets-metrics")["spec"]["ports"][0]["name"],
+        render.object("Service/release-sealed-secrets-metrics")["spec"]["ports"][0]["name"],
         *port
     );
-    let chosen = &render.the("ServiceMonitor")["spec"]["selector"]["matchLabels"];
-    let labels = &render.the("Service/release-sealed-secrets-metrics")["metadata"]["labels"];
-    for (name, value) in chosen.as_object().unwrap() {
+    let selector = &render.object("ServiceMonitor")["spec"]["selector"]["matchLabels"];
+    let labels = &render.object("Service/release-sealed-secrets-metrics")["metadata"]["labels"];
+    for (name, value) in selector.as_object().unwrap() {
         assert_eq!(labels[name], *value);
     }
 }
 
 #[test]
-fn h9_nothing_is_null() {
+fn h9_no_rendered_field_is_null() {
     let everything = "{ingress: {enabled: true}, networkPolicy: {enabled: true}, pdb: {create: true}, \
                       metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboards: {create: true}}, \
                       authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}}";
     for values in ["", everything] {
-        for object in Render::of(values).all() {
+        for object in Render::new(values).objects() {
             let nulls = nulls(object);
             assert!(
                 nulls.is_empty(),
@@ -144,25 +151,25 @@ fn h9_nothing_is_null() {
 #[test]
 fn h10_the_cluster_role_keeps_its_name_unless_another_is_set() {
     assert_eq!(
-        Render::of("").the("ClusterRole")["metadata"]["name"],
+        Render::new("").object("ClusterRole")["metadata"]["name"],
         "secrets-unsealer"
     );
-    let render = Render::of("rbac: {clusterRoleName: second}");
-    assert_eq!(render.the("ClusterRole")["metadata"]["name"], "second");
+    let render = Render::new("rbac: {clusterRoleName: second}");
+    assert_eq!(render.object("ClusterRole")["metadata"]["name"], "second");
 }
 
 #[test]
 fn h11_the_pod_is_restricted() {
-    let render = Render::of("");
-    let pod = &render.the("Deployment")["spec"]["template"]["spec"]["securityContext"];
+    let render = Render::new("");
+    let pod = &render.object("Deployment")["spec"]["template"]["spec"]["securityContext"];
     assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault");
     let container = &render.container()["securityContext"];
     assert_eq!(container["allowPrivilegeEscalation"], false);
 
-    let openshift = Render::with("", &["--api-versions", "security.openshift.io/v1"]);
+    let openshift = Render::with_args("", &["--api-versions", "security.openshift.io/v1"]);
     assert!(openshift.container()["securityContext"]["runAsUser"].is_null());
     assert!(
-        openshift.the("Deployment")["spec"]["template"]["spec"]["securityContext"]["fsGroup"]
+        openshift.object("Deployment")["spec"]["template"]["spec"]["securityContext"]["fsGroup"]
             .is_null()
     );
 }
@@ -185,27 +192,26 @@ async fn h12_the_notes_warn_of_a_budget_that_blocks_every_drain() {
 
 #[test]
 fn h13_the_crd_has_printer_columns() {
-    let render = Render::of("");
-    let columns =
-        &render.the("CustomResourceDefinition")["spec"]["versions"][0]["additionalPrinterColumns"];
+    let render = Render::new("");
+    let columns = &render.object("CustomResourceDefinition")["spec"]["versions"][0]["additionalPrinterColumns"];
     let names: Vec<_> = columns
         .as_array()
         .unwrap()
         .iter()
         .map(|column| column["name"].as_str().unwrap())
         .collect();
-    let upstreams = ["Status", "Synced", "Age"];
-    assert_eq!(names[..3], upstreams);
+    let upstream_columns = ["Status", "Synced", "Age"];
+    assert_eq!(names[..3], upstream_columns);
     assert_eq!(names[3..], ["Ready", "Reason", "Last Good", "Key"]);
 }
 
 #[test]
 fn h14_the_role_allows_the_name_of_the_port() {
-    let render = Render::of("");
-    let port = render.the("Service/release-sealed-secrets")["spec"]["ports"][0]["name"]
+    let render = Render::new("");
+    let port = render.object("Service/release-sealed-secrets")["spec"]["ports"][0]["name"]
         .as_str()
         .unwrap();
-    let role = render.the("Role/release-sealed-secrets-service-proxier");
+    let role = render.object("Role/release-sealed-secrets-service-proxier");
     let allowed = role["rules"][1]["resourceNames"].as_array().unwrap();
     assert!(
         allowed.contains(&json!(format!("http:release-sealed-secrets:{port}"))),
@@ -219,8 +225,8 @@ async fn notes(values: &str) -> String {
 
 async fn notes_in(namespace: &str, values: &str) -> String {
     let plane = ControlPlane::shared().await;
-    let helm = Helm::of(plane.kubeconfig());
-    let file = helm.values(values);
+    let helm = Helm::for_cluster(plane.kubeconfig());
+    let file = helm.write_values(values);
     let chart = chart();
     let args = [
         "install",
@@ -231,14 +237,14 @@ async fn notes_in(namespace: &str, values: &str) -> String {
         "-f",
         &file,
     ];
-    let printed = helm.run(&[&args[..], &["--dry-run=server"]].concat());
-    let (_, notes) = printed.split_once("NOTES:").expect("there are notes");
+    let stdout = helm.run(&[&args[..], &["--dry-run=server"]].concat());
+    let (_, notes) = stdout.split_once("NOTES:").expect("there are notes");
     notes.to_owned()
 }
 
 /// Returns the paths of all null values.
 fn nulls(value: &Value) -> Vec<String> {
-    let below = |name: &str, value: &Value| -> Vec<String> {
+    let nulls_below = |name: &str, value: &Value| -> Vec<String> {
         nulls(value)
             .iter()
             .map(|path| format!("/{name}{path}"))
@@ -248,9 +254,12 @@ fn nulls(value: &Value) -> Vec<String> {
         Value::Null => vec![String::new()],
         Value::Object(map) => map
             .iter()
-            .flat_map(|(name, value)| below(name, value))
+            .flat_map(|(name, value)| nulls_below(name, value))
             .collect(),
-        Value::Array(list) => list.iter().flat_map(|value| below("-", value)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .flat_map(|value| nulls_below("-", value))
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use tests::operators;
 use crate::manifests::{deploy, kubectl};
 use crate::render::{Render, file};
 
-/// Module, version, folder of its CRDs, and which of them.
+/// Module, version, folder of its CRDs, and end of the names of the CRD files.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     (
         "github.com/argoproj/argo-cd/v3",
@@ -80,26 +80,26 @@ async fn the_crds_have_every_field_of_the_examples() {
         "flux/controller",
         "flux/secrets",
     ] {
-        accepts(&plane, &deploy(&format!("gitops/{name}.yaml")));
+        assert_accepted(&plane, &deploy(&format!("gitops/{name}.yaml")));
     }
     let overlay = deploy("kustomize/overlays/monitored");
-    let built = operators::successful(
+    let manifests = operators::successful(
         Command::new(operators::kustomize())
             .arg("build")
             .arg(overlay),
     );
-    accepts(&plane, Path::new(&file(&built)));
-    let render = Render::of(
+    assert_accepted(&plane, Path::new(&file(&manifests)));
+    let render = Render::new(
         "{namespace: default, metrics: {serviceMonitor: {enabled: true, interval: 30s, scrapeTimeout: 10s, \
          relabelings: [{action: drop, sourceLabels: [a]}]}, prometheusRule: {enabled: true}}}",
     );
     for kind in ["ServiceMonitor", "PrometheusRule"] {
-        accepts(&plane, Path::new(&file(&render.the(kind).to_string())));
+        assert_accepted(&plane, Path::new(&file(&render.object(kind).to_string())));
     }
 }
 
 #[test]
-fn the_examples_match_their_pages() {
+fn the_examples_install_the_crd_first_and_keep_it() {
     let read = |name: &str| operators::objects(&fs::read_to_string(deploy(name)).unwrap());
     let argo = read("gitops/argocd/secrets.yaml");
     let options = argo[0]["spec"]["syncPolicy"]["syncOptions"].to_string();
@@ -113,7 +113,7 @@ fn the_examples_match_their_pages() {
         flux[0]["metadata"]["name"]
     );
     let definition =
-        Render::of("").the("CustomResourceDefinition")["metadata"]["annotations"].clone();
+        Render::new("").object("CustomResourceDefinition")["metadata"]["annotations"].clone();
     assert_eq!(definition["helm.sh/resource-policy"], "keep");
     assert_eq!(
         definition["argocd.argoproj.io/sync-options"],
@@ -121,7 +121,7 @@ fn the_examples_match_their_pages() {
     );
 }
 
-fn accepts(plane: &ControlPlane, path: &Path) {
+fn assert_accepted(plane: &ControlPlane, path: &Path) {
     let path = path.to_str().unwrap();
     let args = [
         "apply",
@@ -135,21 +135,21 @@ fn accepts(plane: &ControlPlane, path: &Path) {
     kubectl(plane, &args);
 }
 
-/// Returns files in Go's module cache, which verifies them against the public checksums.
+/// Returns the CRD files of a module in Go's module cache. Go verifies modules against the public checksum database.
 fn definitions((module, version, folder, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
-    let printed = operators::successful(
+    let stdout = operators::successful(
         Command::new("go")
             .args(["mod", "download", "-json", &format!("{module}@{version}")])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("operator")),
     );
-    let module: Value = serde_json::from_str(&printed).unwrap();
+    let module: Value = serde_json::from_str(&stdout).unwrap();
     let folder = Path::new(module["Dir"].as_str().unwrap()).join(folder);
     let entries = fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let found: Vec<_> = entries
+    let files: Vec<_> = entries
         .filter(|path| path.to_str().unwrap().ends_with(ending))
         .collect();
-    assert!(!found.is_empty(), "no {ending} in {}", folder.display());
-    found
+    assert!(!files.is_empty(), "no {ending} in {}", folder.display());
+    files
 }

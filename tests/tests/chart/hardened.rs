@@ -1,5 +1,4 @@
-//! Tests that `values-hardened.yaml` installs and works, and each of the settings that it proposes in
-//! comments.
+//! Tests that `values-hardened.yaml` installs and works, and that the settings proposed in its comments install.
 
 use std::fs;
 
@@ -12,12 +11,12 @@ use crate::helm::{Helm, chart};
 use crate::manifests::kubectl;
 use crate::render::Render;
 
-/// Returns the path of the file.
-pub fn file() -> String {
+/// Returns the path of `values-hardened.yaml`.
+pub fn values_file() -> String {
     format!("{}/values-hardened.yaml", chart())
 }
 
-/// Returns the lines of each proposal: those with the mark `#+` that follow each other.
+/// Returns the line indexes of each proposal: consecutive lines that start with [`MARK`].
 fn proposals(text: &str) -> Vec<Vec<usize>> {
     let is_marked = |line: &str| line.trim_start().starts_with(MARK);
     let mut proposals: Vec<Vec<usize>> = Vec::new();
@@ -32,8 +31,8 @@ fn proposals(text: &str) -> Vec<Vec<usize>> {
 
 const MARK: &str = "#+ ";
 
-/// Returns the file without the mark on these lines, as a user edits it.
-fn enabled(text: &str, lines: &[usize]) -> String {
+/// Returns the text without the mark on these lines, as a user would edit it.
+fn uncomment(text: &str, lines: &[usize]) -> String {
     let edited = text.lines().enumerate().map(|(number, line)| {
         if lines.contains(&number) {
             line.replacen(MARK, "", 1) + "\n"
@@ -47,9 +46,9 @@ fn enabled(text: &str, lines: &[usize]) -> String {
 #[tokio::test]
 async fn the_hardened_values_pass_the_lifecycle() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let namespace = plane.namespace("hardened").await;
-    let (home, chart, file) = (namespace.name(), chart(), file());
+    let (home, chart, file) = (namespace.name(), chart(), values_file());
     let args = ["install", "sealed-secrets", &chart, "--namespace", home];
     helm.run(&[&args[..], &["-f", &file]].concat());
     let controller = Deployed::start(&plane, home, "sealed-secrets", Ours).await;
@@ -58,24 +57,28 @@ async fn the_hardened_values_pass_the_lifecycle() {
     controller.stop();
 }
 
-/// Each proposal changes the chart's output, and the API server accepts every field of it.
+/// Each proposal changes the chart's output, and the API server accepts every field of the output.
 #[tokio::test]
 async fn each_proposal_is_a_setting_that_installs() {
     let plane = ControlPlane::shared().await;
-    let text = fs::read_to_string(file()).unwrap();
+    let text = fs::read_to_string(values_file()).unwrap();
     let proposals = proposals(&text);
     assert!(proposals.len() >= 11, "{proposals:?}");
-    let of = |values: &str| {
+    let render = |values: &str| {
         let values = crate::render::file(values);
-        Render::with("namespace: default", &["-f", &values])
+        Render::with_args("namespace: default", &["-f", &values])
     };
-    let without = of(&text);
-    let all: Vec<usize> = proposals.iter().flatten().copied().collect();
-    for lines in proposals.iter().chain([&all]) {
-        let with = of(&enabled(&text, lines));
-        assert_ne!(with.all(), without.all(), "lines {lines:?} change nothing");
-        let kinds: Vec<_> = with
-            .all()
+    let unchanged = render(&text);
+    let all_lines: Vec<usize> = proposals.iter().flatten().copied().collect();
+    for lines in proposals.iter().chain([&all_lines]) {
+        let changed = render(&uncomment(&text, lines));
+        assert_ne!(
+            changed.objects(),
+            unchanged.objects(),
+            "lines {lines:?} change nothing"
+        );
+        let kinds: Vec<_> = changed
+            .objects()
             .iter()
             .map(|object| object["kind"].clone())
             .collect();
@@ -83,7 +86,7 @@ async fn each_proposal_is_a_setting_that_installs() {
             kinds.contains(&"NetworkPolicy".into()),
             "{lines:?}: {kinds:?}"
         );
-        let objects: Vec<String> = with.all().iter().map(Value::to_string).collect();
+        let objects: Vec<String> = changed.objects().iter().map(Value::to_string).collect();
         let file = crate::render::file(&objects.join("\n---\n"));
         let args = [
             "apply",

@@ -1,4 +1,4 @@
-//! The real Helm, with its own home folder.
+//! Runs the real Helm with its own home folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct Helm {
 }
 
 impl Helm {
-    /// Creates a Helm without a cluster.
+    /// Creates a Helm client without a cluster.
     pub fn without_cluster() -> Self {
         Self {
             program: operators::helm(),
@@ -23,8 +23,8 @@ impl Helm {
         }
     }
 
-    /// Creates a Helm for a cluster.
-    pub fn of(kubeconfig: &Path) -> Self {
+    /// Creates a Helm client for the cluster of a kubeconfig.
+    pub fn for_cluster(kubeconfig: &Path) -> Self {
         Self {
             kubeconfig: Some(kubeconfig.to_owned()),
             ..Self::without_cluster()
@@ -54,12 +54,12 @@ impl Helm {
     }
 
     /// Runs Helm, which must fail; returns its stderr.
-    pub fn fails(&self, args: &[&str]) -> String {
+    pub fn run_failing(&self, args: &[&str]) -> String {
         operators::failed(&mut self.command(args))
     }
 
     /// Writes a values file; returns its path.
-    pub fn values(&self, text: &str) -> String {
+    pub fn write_values(&self, text: &str) -> String {
         let mut count = 0;
         loop {
             let path = self.home.path().join(format!("values-{count}.yaml"));
@@ -72,7 +72,7 @@ impl Helm {
     }
 }
 
-/// Returns the path of our chart.
+/// Returns the path of the chart in `deploy`.
 pub fn chart() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
     path.to_str().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! Tests installations, upgrades, the migration from Bitnami's releases, and the way back.
+//! Tests installations, upgrades, the migration from Bitnami's releases, and rollbacks to them.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod, Secret as ApiSecret};
@@ -24,7 +24,7 @@ const KEYS: &str = "sealedsecrets.bitnami.com/sealed-secrets-key=active";
 #[tokio::test]
 async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     let plane = empty_plane().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let chart = chart();
     let install = [
         "upgrade",
@@ -84,14 +84,21 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
 }
 
 #[tokio::test]
-async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
+async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
     let plane = empty_plane().await;
-    let helm = Helm::of(plane.kubeconfig());
-    let (theirs, chart) = (upstream::chart().to_string_lossy().into_owned(), chart());
+    let helm = Helm::for_cluster(plane.kubeconfig());
+    let (upstream_chart, chart) = (upstream::chart().to_string_lossy().into_owned(), chart());
     let home = ["--namespace", "kube-system"];
     let name = "sealed-secrets-controller";
-    let named = ["--set", "fullnameOverride=sealed-secrets-controller"];
-    helm.run(&[&["install", "sealed", &theirs][..], &home, &named].concat());
+    let name_args = ["--set", "fullnameOverride=sealed-secrets-controller"];
+    helm.run(
+        &[
+            &["install", "sealed", &upstream_chart][..],
+            &home,
+            &name_args,
+        ]
+        .concat(),
+    );
     let user = User::new(&plane, "kube-system", name).await;
     let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("old", "1").await;
@@ -105,15 +112,15 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
     controller.stop();
     let keys = keys(&plane, "kube-system").await;
 
-    // Now the chart changes too. The CRD does not belong to the release, and the notes describe what to do.
-    let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
+    // Now the chart changes too. The CRD does not belong to the release, and the notes describe how to adopt it.
+    let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &name_args].concat());
     assert!(notes.contains("does not belong to this release"), "{notes}");
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "2").await;
     user.wait_for_value("kept", "2", &controller.log()).await;
     controller.stop();
 
-    // Roll back, and upgrade again with all values of Bitnami's release, even those of the image.
+    // Roll back, and upgrade again with all values of Bitnami's release, including its image.
     helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
     user.apply("back", "1").await;
@@ -127,20 +134,24 @@ async fn takes_over_a_release_of_bitnamis_chart_and_returns_it() {
 
     // Adopt the CRD as described in the notes.
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
-    let marks = json!({ "metadata": {
+    let ownership = json!({ "metadata": {
         "labels": { "app.kubernetes.io/managed-by": "Helm" },
         "annotations": { "meta.helm.sh/release-name": "sealed", "meta.helm.sh/release-namespace": "kube-system" },
     } });
     definitions
-        .patch(DEFINITION, &PatchParams::default(), &Patch::Merge(marks))
+        .patch(
+            DEFINITION,
+            &PatchParams::default(),
+            &Patch::Merge(ownership),
+        )
         .await
         .unwrap();
-    helm.run(&[&["upgrade", "sealed", &chart][..], &home, &named].concat());
+    helm.run(&[&["upgrade", "sealed", &chart][..], &home, &name_args].concat());
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "3").await;
     user.wait_for_value("kept", "3", &controller.log()).await;
     until(
-        "the status has what only our definition keeps",
+        "the status has a field that only this project's CRD keeps",
         async || {
             let sealed: Api<SealedSecret> = user.namespace.api();
             let status = sealed.get("kept").await.unwrap().status?;
@@ -238,12 +249,12 @@ async fn every_group_of_values_installs_and_works() {
         .create(&PostParams::default(), &endpoints)
         .await
         .unwrap();
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     for (group, values) in GROUPS {
         eprintln!("values: {group}");
         let namespace = plane.namespace("home").await;
         let home = namespace.name();
-        let (file, chart) = (helm.values(values), chart());
+        let (file, chart) = (helm.write_values(values), chart());
         helm.run(&[
             "install",
             "sealed-secrets",
@@ -266,15 +277,15 @@ async fn every_group_of_values_installs_and_works() {
 }
 
 #[tokio::test]
-async fn with_namespaced_roles_the_controller_requests_nothing_else() {
+async fn with_namespaced_roles_no_request_is_forbidden() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
-    let (home, also) = (plane.namespace("home").await, plane.namespace("also").await);
+    let helm = Helm::for_cluster(plane.kubeconfig());
+    let (home, additional) = (plane.namespace("home").await, plane.namespace("also").await);
     let values = format!(
         "{{rbac: {{clusterRole: false, namespacedRoles: true}}, additionalNamespaces: [{}]}}",
-        also.name()
+        additional.name()
     );
-    let (file, chart) = (helm.values(&values), chart());
+    let (file, chart) = (helm.write_values(&values), chart());
     helm.run(&[
         "install",
         "sealed-secrets",
@@ -286,15 +297,15 @@ async fn with_namespaced_roles_the_controller_requests_nothing_else() {
     ]);
     let bindings = Api::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>::all(plane.admin());
     let bindings = bindings.list(&ListParams::default()).await.unwrap();
-    let to_ours = bindings.iter().filter(|binding| {
+    let own_bindings = bindings.iter().filter(|binding| {
         let mut subjects = binding.subjects.iter().flatten();
         subjects.any(|subject| subject.namespace.as_deref() == Some(home.name()))
     });
-    assert_eq!(to_ours.count(), 0);
+    assert_eq!(own_bindings.count(), 0);
 
-    let (home_name, also_name) = (home.name().to_owned(), also.name().to_owned());
+    let (home_name, additional_name) = (home.name().to_owned(), additional.name().to_owned());
     let controller = Deployed::start(&plane, &home_name, "sealed-secrets", Ours).await;
-    for namespace in [home_name.as_str(), also_name.as_str()] {
+    for namespace in [home_name.as_str(), additional_name.as_str()] {
         let namespace = plane.existing(namespace);
         let user = User::in_namespace(&plane, namespace, &home_name, "sealed-secrets").await;
         user.run_lifecycle(&controller).await;
@@ -303,8 +314,8 @@ async fn with_namespaced_roles_the_controller_requests_nothing_else() {
     assert!(!log.contains("forbidden"), "{log}");
     controller.stop();
 
-    // And with only its own namespace.
-    let file = helm.values("rbac: {clusterRole: false, namespacedRoles: true}");
+    // The same holds without additional namespaces.
+    let file = helm.write_values("rbac: {clusterRole: false, namespacedRoles: true}");
     helm.run(&[
         "upgrade",
         "sealed-secrets",
@@ -340,15 +351,15 @@ async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_unin
         secrets.list(&ListParams::default()).await.ok()
     })
     .await;
-    let helm = Helm::of(&plane.kubeconfig_of(home.name(), "installer").await);
+    let helm = Helm::for_cluster(&plane.kubeconfig_of(home.name(), "installer").await);
     let chart = chart();
     let own_rights = "rbac.clusterRole=false,rbac.namespacedRoles=true";
     let args = ["upgrade", "--install", "sealed-secrets", &chart];
     let args = [&args[..], &["--namespace", home.name(), "--set"]].concat();
-    let refused = helm.fails(&[&args[..], &[own_rights]].concat());
+    let error = helm.run_failing(&[&args[..], &[own_rights]].concat());
     assert!(
-        refused.contains("customresourcedefinitions"),
-        "it may not read definitions: {refused}"
+        error.contains("customresourcedefinitions"),
+        "the account has no permission to read CRDs: {error}"
     );
     let values = format!("{own_rights},crds.install=false");
     for _ in 0..2 {
@@ -361,9 +372,9 @@ async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_unin
 #[tokio::test]
 async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let chart = chart();
-    let values = helm.values("{replicas: 2, pdb: {create: true}}");
+    let values = helm.write_values("{replicas: 2, pdb: {create: true}}");
     helm.run(&[
         "install",
         "sealed-secrets",
@@ -380,7 +391,7 @@ async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     assert_eq!(
         keys(&plane, "kube-system").await.len(),
         1,
-        "both have the same key"
+        "both replicas use the same key"
     );
     first.stop();
     user.apply("later", "1").await;
@@ -403,34 +414,37 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
         )
         .await
         .unwrap();
-    let render = crate::render::Render::of(
+    let render = crate::render::Render::new(
         "{serviceAccount: {create: false}, authorizedEndpoints: {enabled: true}, startupProbe: {enabled: true}}",
     );
-    let template = &render.the("Deployment")["spec"]["template"];
+    let template = &render.object("Deployment")["spec"]["template"];
     let mut pod = json!({ "metadata": { "name": "controller" }, "spec": template["spec"] });
     let dry = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
     let pods: Api<Pod> = namespace.api();
-    until("the namespace has its account", async || {
-        let wanted: Pod = serde_json::from_value(pod.clone()).unwrap();
-        let answer = pods.create(&dry, &wanted).await;
-        match answer {
-            Err(error) if error.to_string().contains("serviceaccount") => None,
-            answer => Some(answer.map(|_| ()).map_err(|error| error.to_string())),
-        }
-    })
+    until(
+        "the namespace has its default service account",
+        async || {
+            let object: Pod = serde_json::from_value(pod.clone()).unwrap();
+            let response = pods.create(&dry, &object).await;
+            match response {
+                Err(error) if error.to_string().contains("serviceaccount") => None,
+                response => Some(response.map(|_| ()).map_err(|error| error.to_string())),
+            }
+        },
+    )
     .await
-    .expect("it is restricted enough");
-    // Proves that this admission check is active.
+    .expect("the Pod meets the restricted standard");
+    // The same Pod with a forbidden setting is rejected, so this admission check is active.
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
-    let wanted: Pod = serde_json::from_value(pod).unwrap();
-    let refused = pods.create(&dry, &wanted).await.unwrap_err().to_string();
-    assert!(refused.contains("violates PodSecurity"), "{refused}");
+    let object: Pod = serde_json::from_value(pod).unwrap();
+    let error = pods.create(&dry, &object).await.unwrap_err().to_string();
+    assert!(error.contains("violates PodSecurity"), "{error}");
 }
 
-/// Starts a plane without any installation.
+/// Starts a control plane without the SealedSecret CRD.
 pub async fn empty_plane() -> ControlPlane {
     let plane = ControlPlane::start().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
@@ -453,11 +467,11 @@ pub async fn empty_plane() -> ControlPlane {
 /// Returns the names and uids of the keys.
 pub async fn keys(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), home);
-    let found = secrets
+    let key_secrets = secrets
         .list(&ListParams::default().labels(KEYS))
         .await
         .unwrap();
-    found
+    key_secrets
         .iter()
         .map(|key| (key.name_any(), key.uid()))
         .collect()

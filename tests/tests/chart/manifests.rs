@@ -23,7 +23,7 @@ const VALUES: &str = "{fullnameOverride: sealed-secrets-controller, namespace: k
 const NAMESPACED: &str = "{fullnameOverride: sealed-secrets-controller, namespace: sealed-secrets, \
                           rbac: {clusterRole: false, namespacedRoles: true}}";
 
-const RIGHTS: &[&str] = &[
+const RBAC_KINDS: &[&str] = &[
     "ServiceAccount",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -33,32 +33,35 @@ const RIGHTS: &[&str] = &[
 
 #[test]
 fn manifests_match_the_chart() {
-    let all = plain(VALUES);
-    let (rights, rest): (Vec<Value>, Vec<Value>) = all
+    let rendered = plain_objects(VALUES);
+    let (rbac, remaining): (Vec<Value>, Vec<Value>) = rendered
         .into_iter()
-        .partition(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()));
-    let (crd, controller): (Vec<_>, Vec<_>) = rest
+        .partition(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()));
+    let (crd, controller): (Vec<_>, Vec<_>) = remaining
         .into_iter()
         .partition(|object| object["kind"] == "CustomResourceDefinition");
-    let namespaced: Vec<_> = plain(NAMESPACED)
+    let namespaced: Vec<_> = plain_objects(NAMESPACED)
         .into_iter()
-        .filter(|object| RIGHTS.contains(&object["kind"].as_str().unwrap()))
+        .filter(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()))
         .collect();
     let files = [
-        ("kustomize/controller/crd.yaml", text(&[&crd])),
-        ("kustomize/controller/controller.yaml", text(&[&controller])),
-        ("kustomize/base/rbac.yaml", text(&[&rights])),
+        ("kustomize/controller/crd.yaml", manifest_text(&[&crd])),
+        (
+            "kustomize/controller/controller.yaml",
+            manifest_text(&[&controller]),
+        ),
+        ("kustomize/base/rbac.yaml", manifest_text(&[&rbac])),
         (
             "kustomize/overlays/namespaced/rbac.yaml",
-            text(&[&namespaced]),
+            manifest_text(&[&namespaced]),
         ),
         (
             "manifests/controller.yaml",
-            text(&[&crd, &rights, &controller]),
+            manifest_text(&[&crd, &rbac, &controller]),
         ),
         (
             "manifests/controller-norbac.yaml",
-            text(&[&crd, &controller]),
+            manifest_text(&[&crd, &controller]),
         ),
     ];
     for (name, want) in files {
@@ -67,45 +70,50 @@ fn manifests_match_the_chart() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, &want).unwrap();
         }
-        let found = fs::read_to_string(&path).unwrap_or_default();
+        let actual = fs::read_to_string(&path).unwrap_or_default();
         assert!(
-            found == want,
-            "{name} differs from the chart: see the top of this file"
+            actual == want,
+            "{name} differs from the chart; SEALED_SECRETS_UPDATE=1 regenerates it"
         );
     }
 }
 
 #[test]
-fn kustomize_renders_the_same_from_its_base() {
+fn kustomize_builds_the_plain_manifests() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
     for (folder, file) in [
         ("kustomize/base", "manifests/controller.yaml"),
         ("kustomize/controller", "manifests/controller-norbac.yaml"),
     ] {
-        assert_eq!(sorted(built(folder)), sorted(read(file)), "{folder}");
+        assert_eq!(
+            sort_objects(kustomize_build(folder)),
+            sort_objects(read(file)),
+            "{folder}"
+        );
     }
 }
 
 #[test]
 fn h8_the_pod_monitor_scrapes_the_metrics_port() {
-    let all = built("kustomize/overlays/monitored");
-    let of = |kind: &str| {
-        all.iter()
+    let built_objects = kustomize_build("kustomize/overlays/monitored");
+    let find = |kind: &str| {
+        built_objects
+            .iter()
             .find(|object| object["kind"] == kind)
             .unwrap()
             .clone()
     };
-    let monitor = of("PodMonitor");
+    let monitor = find("PodMonitor");
     let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
-    let ports = of("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
-    let named = ports
+    let ports = find("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
+    let container_port = ports
         .as_array()
         .unwrap()
         .iter()
-        .find(|of| of["name"] == *port)
+        .find(|port_entry| port_entry["name"] == *port)
         .unwrap();
-    assert_eq!(named["containerPort"], 8081);
-    let labels = &of("Deployment")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(container_port["containerPort"], 8081);
+    let labels = &find("Deployment")["spec"]["template"]["metadata"]["labels"];
     assert_eq!(monitor["spec"]["selector"]["matchLabels"], *labels);
 }
 
@@ -130,12 +138,12 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
 
     let folder = deploy("kustomize/overlays/namespaced");
     kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
-    let all = operators::successful(
+    let manifest = operators::successful(
         Command::new(operators::kustomize())
             .args(["build"])
             .arg(folder),
     );
-    apply(&plane, &all);
+    apply(&plane, &manifest);
     let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
     let home = plane.existing("sealed-secrets");
     let user = User::in_namespace(&plane, home, "sealed-secrets", NAME).await;
@@ -151,8 +159,8 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
                       startupProbe: {enabled: true}, hostUsers: false, resources: {limits: {memory: 64Mi}}, \
                       metrics: {dashboards: {create: true, namespace: default}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
                       namespace: default}";
-    let rendered =
-        ["namespace: default", everything].map(|values| text(&[Render::of(values).all()]));
+    let rendered = ["namespace: default", everything]
+        .map(|values| manifest_text(&[Render::new(values).objects()]));
     let overlays = ["replicas", "namespaced"].map(|name| {
         let folder = deploy(&format!("kustomize/overlays/{name}"));
         operators::successful(
@@ -166,10 +174,10 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
         "manifests/controller-norbac.yaml",
     ]
     .map(|name| fs::read_to_string(deploy(name)).unwrap());
-    for all in rendered.iter().chain(&overlays).chain(&plain) {
-        // Into an existing namespace, so that nothing is saved from it.
-        let all = all.replace("namespace: sealed-secrets\n", "namespace: default\n");
-        let file = crate::render::file(&all);
+    for manifest in rendered.iter().chain(&overlays).chain(&plain) {
+        // A dry run needs an existing namespace.
+        let manifest = manifest.replace("namespace: sealed-secrets\n", "namespace: default\n");
+        let file = crate::render::file(&manifest);
         kubectl(
             plane,
             &[
@@ -183,8 +191,8 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
             ],
         );
     }
-    let wrong = crate::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
-    let refused = operators::failed(&mut kubectl_command(
+    let misspelled = crate::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
+    let error = operators::failed(&mut kubectl_command(
         plane,
         &[
             "apply",
@@ -192,16 +200,16 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
             "--dry-run=server",
             "--validate=strict",
             "-f",
-            &wrong,
+            &misspelled,
         ],
     ));
-    assert!(refused.contains("containersPort"), "{refused}");
+    assert!(error.contains("containersPort"), "{error}");
 }
 
 /// Returns the chart's objects with the names and labels of Bitnami's plain manifests.
-fn plain(values: &str) -> Vec<Value> {
-    Render::of(values)
-        .all()
+fn plain_objects(values: &str) -> Vec<Value> {
+    Render::new(values)
+        .objects()
         .iter()
         .cloned()
         .map(plain_object)
@@ -257,7 +265,7 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     let container = &mut spec["template"]["spec"]["containers"][0];
     container["name"] = json!(NAME);
     let container = container.as_object_mut().unwrap();
-    // All of them except one are the controller's defaults.
+    // The other arguments equal the controller's defaults.
     let args = container.remove("args").unwrap();
     if args
         .as_array()
@@ -268,12 +276,12 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     }
 }
 
-const HEAD: &str = "# Generated from the chart: see tests/tests/chart/manifests.rs.\n";
+const HEADER: &str = "# Generated from the chart: see tests/tests/chart/manifests.rs.\n";
 
-fn text(lists: &[&[Value]]) -> String {
-    let all = lists.iter().flat_map(|list| list.iter());
-    let documents: Vec<_> = all.map(to_yaml).collect();
-    format!("{HEAD}{}", documents.join("---\n"))
+fn manifest_text(lists: &[&[Value]]) -> String {
+    let listed_objects = lists.iter().flat_map(|list| list.iter());
+    let documents: Vec<_> = listed_objects.map(to_yaml).collect();
+    format!("{HEADER}{}", documents.join("---\n"))
 }
 
 pub fn deploy(name: &str) -> PathBuf {
@@ -282,14 +290,14 @@ pub fn deploy(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn built(folder: &str) -> Vec<Value> {
+fn kustomize_build(folder: &str) -> Vec<Value> {
     let mut command = Command::new(operators::kustomize());
     objects(&operators::successful(
         command.arg("build").arg(deploy(folder)),
     ))
 }
 
-fn sorted(mut objects: Vec<Value>) -> Vec<Value> {
+fn sort_objects(mut objects: Vec<Value>) -> Vec<Value> {
     objects.sort_by_key(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]));
     objects
 }

@@ -1,4 +1,4 @@
-//! Tests alerts and dashboard with Prometheus itself, on the controller's real metrics.
+//! Tests the alerts and the dashboard with Prometheus, on the controller's real metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +19,8 @@ const ALERTS: &str = "helm/sealed-secrets/files/alerts.yaml";
 
 const DASHBOARD: &str = "helm/sealed-secrets/files/dashboard.json";
 
-/// The metric that a backup job reports.
-const BACKUP: &str = "sealed_secrets_backup_timestamp_seconds";
+/// The metric that a backup job exports, and not the controller.
+const BACKUP_METRIC: &str = "sealed_secrets_backup_timestamp_seconds";
 
 #[test]
 fn alerts_fire_when_they_must_and_not_before() {
@@ -35,9 +35,9 @@ fn alerts_fire_when_they_must_and_not_before() {
         .unwrap()
     {
         let name = rule["alert"].as_str().unwrap();
-        let fires = format!("alertname: {name}\n");
-        let tested = tests.split(&fires).skip(1);
-        let cases: Vec<_> = tested
+        let expected_name = format!("alertname: {name}\n");
+        let sections = tests.split(&expected_name).skip(1);
+        let cases: Vec<_> = sections
             .map(|rest| rest.lines().nth(1).unwrap().trim())
             .collect();
         assert!(cases.contains(&"exp_alerts:"), "no test lets {name} fire");
@@ -47,7 +47,7 @@ fn alerts_fire_when_they_must_and_not_before() {
 }
 
 #[tokio::test]
-async fn every_query_finds_something_in_the_controllers_metrics() {
+async fn every_query_returns_data_of_the_controllers_metrics() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("monitored").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -82,15 +82,15 @@ async fn every_query_finds_something_in_the_controllers_metrics() {
     let scraped = controller.scrape().await;
     let alerts = objects(&fs::read_to_string(deploy(ALERTS)).unwrap());
     let name = Regex::new("sealed_secrets_[a-z_]+").unwrap();
-    let of_alerts = alerts[0].to_string();
-    let named: BTreeSet<_> = name
-        .find_iter(&of_alerts)
+    let alerts_json = alerts[0].to_string();
+    let metrics: BTreeSet<_> = name
+        .find_iter(&alerts_json)
         .map(|found| found.as_str())
         .collect();
-    for metric in named.iter().filter(|name| **name != BACKUP) {
+    for metric in metrics.iter().filter(|name| **name != BACKUP_METRIC) {
         assert!(
             scraped.contains(&format!("# TYPE {metric} ")),
-            "no metric is named {metric}"
+            "the controller exports no metric {metric}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Tests that the table of permissions matches the chart, and that each permission is needed.
+//! Tests that the table in `docs/permissions.md` matches the chart, and that each permission is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,42 +23,45 @@ use crate::render::Render;
 
 const NAME: &str = "sealed-secrets";
 
-const EVERYTHING: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}}";
+const ALL_FEATURES: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}}";
 
 /// Attack: an attacker takes over the account of the controller, or of a user who seals, and uses every permission that
 /// the chart grants it.
 #[test]
 fn the_table_lists_what_the_chart_grants() {
-    let granted: BTreeSet<String> = Render::of(EVERYTHING)
-        .all()
+    let granted: BTreeSet<String> = Render::new(ALL_FEATURES)
+        .objects()
         .iter()
         .filter(|object| ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap()))
-        .flat_map(granted)
+        .flat_map(permissions_of_role)
         .collect();
-    assert_eq!(table(), granted);
+    assert_eq!(documented_permissions(), granted);
     let needed = NEEDED
         .iter()
         .map(|(resource, verb)| format!("{resource} {verb}"));
     assert_eq!(
         needed.collect::<BTreeSet<_>>(),
-        of_the_controller(&granted),
+        controller_permissions(&granted),
         "each verb of the controller is revoked once"
     );
 
-    let namespaced = Render::of(
+    let namespaced = Render::new(
         "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, rbac: {clusterRole: false, namespacedRoles: true}}",
     );
-    let there: BTreeSet<String> = namespaced
-        .all()
+    let granted_in_namespaces: BTreeSet<String> = namespaced
+        .objects()
         .iter()
         .filter(|object| object["kind"] == "Role")
-        .flat_map(self::granted)
+        .flat_map(permissions_of_role)
         .collect();
-    assert_eq!(there, granted, "the same rights in another namespace");
+    assert_eq!(
+        granted_in_namespaces, granted,
+        "the same rights in another namespace"
+    );
 }
 
 /// Returns `resource verb` for the controller's own permissions.
-fn of_the_controller(granted: &BTreeSet<String>) -> BTreeSet<String> {
+fn controller_permissions(granted: &BTreeSet<String>) -> BTreeSet<String> {
     let right = |row: &String| {
         let (role, right) = row.split_once(' ')?;
         let is_for_callers = ["certificate-reader", "service-proxier"].contains(&role);
@@ -93,10 +96,10 @@ const NEEDED: &[(&str, &str)] = &[
 #[tokio::test]
 async fn the_controller_needs_each_of_its_permissions() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let values = "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, \
                   certificateConfigMap: {enabled: true}, logLevel: DEBUG}";
-    let (values, chart) = (helm.values(values), chart());
+    let (values, chart) = (helm.write_values(values), chart());
     for (resource, verb) in NEEDED {
         eprintln!("without {verb} on {resource}");
         let namespace = plane.namespace("without").await;
@@ -105,20 +108,20 @@ async fn the_controller_needs_each_of_its_permissions() {
         revoke(&namespace, resource, verb).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         if (*resource, *verb) == ("configmaps", "update") {
-            publish_another(&namespace).await;
+            create_invalid_certificate(&namespace).await;
         }
         let controller = Deployed::start_without_waiting(&plane, &home, NAME, Ours).await;
-        let denied = format!("cannot {verb} resource \"{resource}\"");
+        let denial = format!("cannot {verb} resource \"{resource}\"");
         let mut count = 0;
         until(
-            &format!("the log contains {denied}\n{}", controller.log()),
+            &format!("the log contains {denial}\n{}", controller.log()),
             async || {
                 count += 1;
-                trigger_everything(&namespace, count).await;
+                trigger_all_work(&namespace, count).await;
                 controller
                     .log()
                     .replace('\\', "")
-                    .contains(&denied)
+                    .contains(&denial)
                     .then_some(())
             },
         )
@@ -132,7 +135,7 @@ async fn the_controller_needs_each_of_its_permissions() {
 #[tokio::test]
 async fn sealing_needs_each_permission_of_its_role() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let namespace = plane.namespace("callers").await;
     let home = namespace.name().to_owned();
     let chart = chart();
@@ -167,12 +170,12 @@ async fn sealing_needs_each_permission_of_its_role() {
 #[tokio::test]
 async fn users_who_seal_reach_only_the_sealing_endpoints() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let namespace = plane.namespace("signed-in").await;
     let home = namespace.name().to_owned();
     let chart = chart();
     let port = free_port();
-    let values = helm.values(&format!("{{authorizedEndpoints: {{enabled: true, port: {port}}}, certificateConfigMap: {{enabled: true}}}}"));
+    let values = helm.write_values(&format!("{{authorizedEndpoints: {{enabled: true, port: {port}}}, certificateConfigMap: {{enabled: true}}}}"));
     helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
@@ -204,7 +207,7 @@ async fn users_who_seal_reach_only_the_sealing_endpoints() {
 #[tokio::test]
 async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     let plane = ControlPlane::start().await;
-    let helm = Helm::of(plane.kubeconfig());
+    let helm = Helm::for_cluster(plane.kubeconfig());
     let namespace = plane.namespace("readers").await;
     let home = namespace.name().to_owned();
     let chart = chart();
@@ -214,26 +217,30 @@ async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     helm.run(&[&args[..], &["--set", values]].concat());
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
-    // Through the proxy, so that the certificate is cached from then on.
+    // Sealing fetches the certificate through the proxy and caches it.
     user.seal("a", "1").await;
-    let fetched = || user.kubeseal(&["--fetch-cert"], &Value::Null);
+    let fetch = || user.kubeseal(&["--fetch-cert"], &Value::Null);
     revoke(&namespace, "services/proxy", "get").await;
     revoke(&namespace, "configmaps", "get").await;
-    until("both ways are denied", async || fetched().err()).await;
+    until(
+        "both ways to fetch the certificate are denied",
+        async || fetch().err(),
+    )
+    .await;
     restore_rules(&namespace, "certificate-reader").await;
-    let what = format!("the published one is read\n{}", controller.log());
-    until(&what, async || fetched().ok()).await;
+    let goal = format!("the published certificate is read\n{}", controller.log());
+    until(&goal, async || fetch().ok()).await;
 }
 
 /// Creates an invalid certificate where the controller would publish its own.
-async fn publish_another(namespace: &Namespace<'_>) {
+async fn create_invalid_certificate(namespace: &Namespace<'_>) {
     let metadata = json!({ "name": format!("{NAME}-certificate") });
     let object = json!({ "metadata": metadata, "data": { "cert.pem": "old" } });
     let _: ConfigMap = namespace.create_object(object).await;
 }
 
 /// Triggers every kind of work that a controller does.
-async fn trigger_everything(namespace: &Namespace<'_>, count: u32) {
+async fn trigger_all_work(namespace: &Namespace<'_>, count: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let apply = PatchParams::apply("test").force();
     let value = format!("{}", count / 8);
@@ -246,11 +253,11 @@ async fn trigger_everything(namespace: &Namespace<'_>, count: u32) {
             .unwrap();
     }
     if count % 16 == 1 {
-        let goes = format!("goes-{count}");
+        let temporary = format!("temporary-{count}");
         let sealed = sealed_for(
             &KEYS[0],
             namespace.name(),
-            &goes,
+            &temporary,
             &[("a", "1")],
             Scope::Strict,
         );
@@ -258,7 +265,7 @@ async fn trigger_everything(namespace: &Namespace<'_>, count: u32) {
     }
     if count.is_multiple_of(16) {
         for object in api.list(&ListParams::default()).await.unwrap() {
-            if object.name_any().starts_with("goes-") {
+            if object.name_any().starts_with("temporary-") {
                 let _ = api
                     .delete(&object.name_any(), &DeleteParams::default())
                     .await;
@@ -290,9 +297,9 @@ async fn revoke(namespace: &Namespace<'_>, resource: &str, verb: &str) {
 /// Restores the rules of a role. Helm does not, because it does not notice changes that other clients make.
 async fn restore_rules(namespace: &Namespace<'_>, role: &str) {
     let render =
-        Render::of("{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}");
+        Render::new("{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}");
     let name = format!("{NAME}-{role}");
-    let patch = json!({ "rules": render.the(&format!("Role/{name}"))["rules"] });
+    let patch = json!({ "rules": render.object(&format!("Role/{name}"))["rules"] });
     let roles: Api<Role> = namespace.api();
     roles
         .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
@@ -300,8 +307,8 @@ async fn restore_rules(namespace: &Namespace<'_>, role: &str) {
         .unwrap();
 }
 
-/// Returns `role resource verb` for each row.
-fn table() -> BTreeSet<String> {
+/// Returns `role resource verb` for each row of `docs/permissions.md`.
+fn documented_permissions() -> BTreeSet<String> {
     let text = fs::read_to_string(deploy("docs/permissions.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
     let row = |line: &str| {
@@ -311,23 +318,23 @@ fn table() -> BTreeSet<String> {
     rows.map(row).collect()
 }
 
-fn granted(role: &Value) -> Vec<String> {
+fn permissions_of_role(role: &Value) -> Vec<String> {
     let name = role["metadata"]["name"].as_str().unwrap();
     let name = name
         .strip_prefix("release-sealed-secrets-")
         .unwrap_or("unsealer");
-    let args = |list: &Value| -> Vec<String> {
+    let strings = |list: &Value| -> Vec<String> {
         list.as_array()
             .unwrap()
             .iter()
-            .map(|word| word.as_str().unwrap().to_owned())
+            .map(|item| item.as_str().unwrap().to_owned())
             .collect()
     };
     let rules = role["rules"].as_array().unwrap().iter();
     rules
         .flat_map(|rule| {
-            let verbs = args(&rule["verbs"]);
-            let resources = args(&rule["resources"]);
+            let verbs = strings(&rule["verbs"]);
+            let resources = strings(&rule["resources"]);
             resources.into_iter().flat_map(move |resource| {
                 verbs
                     .clone()

@@ -1,6 +1,6 @@
 //! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network policies with
 //! Kubernetes' rules, because no network plugin runs here: the Pod accepts all connections until a policy selects it,
-//! and then those that any rule of these policies admits.
+//! and then only those that a rule of such a policy admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use crate::render::Render;
 
 type Labels = BTreeMap<String, String>;
 
-/// The source of a connection.
+/// The address of a client, and the labels of its Pod.
 struct Source {
     address: IpAddr,
-    /// Labels of its namespace and of the Pod; `None` outside Pods.
+    /// Labels of the Pod's namespace and of the Pod; `None` for a source that is no Pod.
     pod: Option<(Labels, Labels)>,
 }
 
@@ -28,15 +28,15 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(pair).collect()
 }
 
-fn pod_in(namespace: &str, own: &[(&str, &str)]) -> Source {
+fn pod_source(namespace: &str, pod_labels: &[(&str, &str)]) -> Source {
     let namespace = labels(&[("kubernetes.io/metadata.name", namespace)]);
     Source {
         address: "10.244.0.7".parse().unwrap(),
-        pod: Some((namespace, labels(own))),
+        pod: Some((namespace, labels(pod_labels))),
     }
 }
 
-fn from_outside(address: &str) -> Source {
+fn external_source(address: &str) -> Source {
     Source {
         address: address.parse().unwrap(),
         pod: None,
@@ -45,8 +45,8 @@ fn from_outside(address: &str) -> Source {
 
 fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
     assert!(selector.match_expressions.is_none(), "not evaluated here");
-    let mut wanted = selector.match_labels.iter().flatten();
-    wanted.all(|(name, value)| labels.get(name) == Some(value))
+    let mut required = selector.match_labels.iter().flatten();
+    required.all(|(name, value)| labels.get(name) == Some(value))
 }
 
 /// Returns whether the address is in `ADDRESS/BITS`.
@@ -62,29 +62,32 @@ fn is_in(address: IpAddr, cidr: &str) -> bool {
     differ.checked_shr(width - bits).unwrap_or(0) == 0
 }
 
-fn fits_peer(upstream: &NetworkPolicyPeer, home: &Labels, source: &Source) -> bool {
-    if let Some(block) = &upstream.ip_block {
+fn matches_peer(admitted: &NetworkPolicyPeer, home: &Labels, source: &Source) -> bool {
+    if let Some(block) = &admitted.ip_block {
         let mut except = block.except.iter().flatten();
         return is_in(source.address, &block.cidr)
             && !except.any(|cidr| is_in(source.address, cidr));
     }
-    let Some((namespace, own)) = &source.pod else {
+    let Some((namespace, pod_labels)) = &source.pod else {
         return false;
     };
-    let in_namespace = match &upstream.namespace_selector {
+    let in_namespace = match &admitted.namespace_selector {
         Some(selector) => selects(selector, namespace),
         None => namespace == home,
     };
-    let is_chosen = |selector: &LabelSelector| selects(selector, own);
-    in_namespace && upstream.pod_selector.as_ref().is_none_or(is_chosen)
+    let is_selected = |selector: &LabelSelector| selects(selector, pod_labels);
+    in_namespace && admitted.pod_selector.as_ref().is_none_or(is_selected)
 }
 
-fn fits_port(wanted: &NetworkPolicyPort, port: i32) -> bool {
-    let is_tcp = wanted.protocol.as_deref().is_none_or(|name| name == "TCP");
-    assert!(wanted.end_port.is_none(), "not evaluated here");
+fn matches_port(admitted: &NetworkPolicyPort, port: i32) -> bool {
+    let is_tcp = admitted
+        .protocol
+        .as_deref()
+        .is_none_or(|name| name == "TCP");
+    assert!(admitted.end_port.is_none(), "not evaluated here");
     is_tcp
-        && match &wanted.port {
-            Some(IntOrString::Int(wanted)) => *wanted == port,
+        && match &admitted.port {
+            Some(IntOrString::Int(number)) => *number == port,
             Some(IntOrString::String(name)) => panic!("the port {name} is not evaluated here"),
             None => true,
         }
@@ -97,10 +100,11 @@ fn admits(rule: &NetworkPolicyIngressRule, home: &Labels, source: &Source, port:
         peers.is_empty()
             || peers
                 .iter()
-                .any(|upstream| fits_peer(upstream, home, source))
+                .any(|admitted| matches_peer(admitted, home, source))
     });
-    let to = ports
-        .is_none_or(|ports| ports.is_empty() || ports.iter().any(|wanted| fits_port(wanted, port)));
+    let to = ports.is_none_or(|ports| {
+        ports.is_empty() || ports.iter().any(|admitted| matches_port(admitted, port))
+    });
     from && to
 }
 
@@ -110,24 +114,24 @@ struct Pod {
 }
 
 impl Pod {
-    fn of(render: &Render) -> Self {
-        let template = &render.the("Deployment")["spec"]["template"]["metadata"]["labels"];
-        let own: Labels = serde_json::from_value(template.clone()).unwrap();
-        let policies = render.all().iter();
+    fn from_render(render: &Render) -> Self {
+        let template = &render.object("Deployment")["spec"]["template"]["metadata"]["labels"];
+        let pod_labels: Labels = serde_json::from_value(template.clone()).unwrap();
+        let policies = render.objects().iter();
         let policies = policies.filter(|object| object["kind"] == "NetworkPolicy");
         let policy = |object: &Value| serde_json::from_value(object.clone()).unwrap();
-        let chosen = |policy: &NetworkPolicy| {
+        let is_selected = |policy: &NetworkPolicy| {
             let spec = policy.spec.as_ref().unwrap();
             let selector = spec.pod_selector.clone().unwrap_or_default();
             let types = spec.policy_types.iter().flatten();
-            selects(&selector, &own) && types.into_iter().any(|name| name == "Ingress")
+            selects(&selector, &pod_labels) && types.into_iter().any(|name| name == "Ingress")
         };
         Self {
-            policies: policies.map(policy).filter(chosen).collect(),
+            policies: policies.map(policy).filter(is_selected).collect(),
         }
     }
 
-    fn is_reached(&self, source: &Source, port: i32) -> bool {
+    fn is_reachable_from(&self, source: &Source, port: i32) -> bool {
         let home = labels(&[("kubernetes.io/metadata.name", "home")]);
         let specs = self
             .policies
@@ -141,20 +145,20 @@ impl Pod {
 const HTTP: i32 = 8080;
 const METRICS: i32 = 8081;
 const AUTHORIZED: i32 = 8443;
-const ANOTHER: i32 = 9999;
-const PORTS: [i32; 4] = [HTTP, METRICS, AUTHORIZED, ANOTHER];
+const UNLISTED: i32 = 9999;
+const PORTS: [i32; 4] = [HTTP, METRICS, AUTHORIZED, UNLISTED];
 
-/// Returns sources by name: the API server on its node, Prometheus, a Pod beside the controller, and another
-/// tenant's Pod.
+/// Returns sources by name: the API server on its node, Prometheus, a Pod in the controller's namespace, and
+/// another tenant's Pod.
 fn sources() -> [(&'static str, Source); 4] {
     [
-        ("api-server", from_outside("192.0.2.1")),
+        ("api-server", external_source("192.0.2.1")),
         (
             "prometheus",
-            pod_in("monitoring", &[("app.kubernetes.io/name", "prometheus")]),
+            pod_source("monitoring", &[("app.kubernetes.io/name", "prometheus")]),
         ),
-        ("beside", pod_in("home", &[("app", "other")])),
-        ("tenant", pod_in("tenant", &[])),
+        ("beside", pod_source("home", &[("app", "other")])),
+        ("tenant", pod_source("tenant", &[])),
     ]
 }
 
@@ -163,27 +167,26 @@ const NONE: &[&str] = &[];
 const PROMETHEUS: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
                           podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
 
-/// Returns which sources reach each of [`PORTS`].
-fn reached(render: &Render) -> [Vec<&'static str>; 4] {
-    let pod = Pod::of(render);
+/// Returns the names of the sources that reach each of [`PORTS`].
+fn sources_by_port(render: &Render) -> [Vec<&'static str>; 4] {
+    let pod = Pod::from_render(render);
     PORTS.map(|port| {
         let sources = sources().into_iter();
         sources
-            .filter(|(_, source)| pod.is_reached(source, port))
+            .filter(|(_, source)| pod.is_reachable_from(source, port))
             .map(|(name, _)| name)
             .collect()
     })
 }
 
-/// Attack: a tenant reads the names of all objects from the metrics port, although its list of sources is
-/// empty.
+/// Attack: a tenant reads the names of all objects from the metrics port, although the port's list of sources is empty.
 #[test]
 fn an_empty_list_of_sources_admits_no_client() {
     for port in ["httpFrom", "metricsFrom"] {
-        let render = Render::of(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
-        let [http, metrics, ..] = reached(&render);
-        let closed = if port == "httpFrom" { http } else { metrics };
-        assert_eq!(closed, NONE, "{port}");
+        let render = Render::new(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
+        let [http, metrics, ..] = sources_by_port(&render);
+        let admitted = if port == "httpFrom" { http } else { metrics };
+        assert_eq!(admitted, NONE, "{port}");
     }
 }
 
@@ -230,24 +233,27 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
             ],
         ),
     ] {
-        assert_eq!(reached(&Render::of(values)), want, "{values}");
+        assert_eq!(sources_by_port(&Render::new(values)), want, "{values}");
     }
 }
 
-/// Attack: a Pod that no value names scrapes the metrics.
+/// Attack: a Pod that `metricsFrom` does not list scrapes the metrics.
 #[test]
-fn with_the_hardened_values_only_named_clients_read_metrics() {
-    let hardened = crate::hardened::file();
+fn with_the_hardened_values_only_listed_clients_read_metrics() {
+    let hardened = crate::hardened::values_file();
     let render =
-        |more: &str| Render::with(more, &["-f", &hardened, "-f", &crate::render::file(more)]);
-    assert_eq!(reached(&render("")), [ALL, NONE, NONE, NONE]);
-    let named = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
+        |more: &str| Render::with_args(more, &["-f", &hardened, "-f", &crate::render::file(more)]);
+    assert_eq!(sources_by_port(&render("")), [ALL, NONE, NONE, NONE]);
+    let values = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
     let want: [&[&str]; 4] = [ALL, &["prometheus"], NONE, NONE];
-    assert_eq!(reached(&render(&named)), want);
+    assert_eq!(sources_by_port(&render(&values)), want);
 }
 
 #[test]
 fn the_policy_opens_the_configured_ports() {
     let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
-    assert_eq!(reached(&Render::of(values)), [NONE, NONE, NONE, ALL]);
+    assert_eq!(
+        sources_by_port(&Render::new(values)),
+        [NONE, NONE, NONE, ALL]
+    );
 }

@@ -1,4 +1,4 @@
-//! The scripts in `deploy/scripts`: recovery of a lost cluster, and sealing of existing Secrets.
+//! Tests the scripts in `deploy/scripts`: recovery of a lost cluster, and sealing of existing Secrets.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::helm::{Helm, chart};
 use crate::installs::{empty_plane, keys};
 use crate::manifests::deploy;
 
-const HOME: &str = "kube-system";
+const NAMESPACE: &str = "kube-system";
 
 const NAME: &str = "sealed-secrets";
 
@@ -31,8 +31,8 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
     let backup = backup.to_str().unwrap();
 
     let lost = empty_plane().await;
-    let controller = installed(&lost).await;
-    let user = User::new(&lost, HOME, NAME).await;
+    let controller = install(&lost).await;
+    let user = User::new(&lost, NAMESPACE, NAME).await;
     let mut sealed = Vec::new();
     for i in 0..5 {
         sealed.push(user.apply(&format!("object-{i}"), &format!("{i}")).await);
@@ -40,29 +40,29 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             renew(&lost, &controller).await;
         }
     }
-    assert_eq!(keys(&lost, HOME).await.len(), 2);
-    successful_script(&lost, "keys.sh", &["backup", backup, "-n", HOME]);
-    successful_script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    assert_eq!(keys(&lost, NAMESPACE).await.len(), 2);
+    run_script(&lost, "keys.sh", &["backup", backup, "-n", NAMESPACE]);
+    run_script(&lost, "keys.sh", &["check", backup, "-n", NAMESPACE]);
     renew(&lost, &controller).await;
-    let stderr = failing_script(&lost, "keys.sh", &["check", backup, "-n", HOME]);
+    let stderr = run_failing_script(&lost, "keys.sh", &["check", backup, "-n", NAMESPACE]);
     assert!(stderr.contains("not in"), "{stderr}");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(backup).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let stderr = failing_script(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
+    let stderr = run_failing_script(&lost, "keys.sh", &["backup", backup, "-n", "default"]);
     assert!(stderr.contains("no key found"), "{stderr}");
-    let was = user.namespace.name().to_owned();
+    let lost_namespace = user.namespace.name().to_owned();
     controller.stop();
     drop(user);
     drop(lost);
 
     let new = empty_plane().await;
-    let controller = installed(&new).await;
-    let own = keys(&new, HOME).await;
-    assert_eq!(own.len(), 1, "it generated its own key");
+    let controller = install(&new).await;
+    let own_keys = keys(&new, NAMESPACE).await;
+    assert_eq!(own_keys.len(), 1, "the new controller generated a key");
     let kubectl = |args: &[&str]| crate::manifests::kubectl(&new, args);
-    kubectl(&["create", "namespace", &was]);
-    let namespace = new.existing(&was);
+    kubectl(&["create", "namespace", &lost_namespace]);
+    let namespace = new.existing(&lost_namespace);
     let api: Api<SealedSecret> = namespace.api();
     for object in &sealed {
         let name = object["metadata"]["name"].as_str().unwrap();
@@ -71,22 +71,22 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             .await
             .unwrap();
     }
-    until("they cannot be unsealed yet", async || {
+    until("no object can be unsealed yet", async || {
         let objects = api.list(&ListParams::default()).await.unwrap();
         objects
             .iter()
-            .all(|object| synced(object) == Some("False"))
+            .all(|object| synced_status(object) == Some("False"))
             .then_some(())
     })
     .await;
     for _ in 0..2 {
-        successful_script(&new, "keys.sh", &["restore", backup, "-n", HOME]);
+        run_script(&new, "keys.sh", &["restore", backup, "-n", NAMESPACE]);
     }
-    until("all of them are unsealed", async || {
+    until("all objects are unsealed", async || {
         let objects = api.list(&ListParams::default()).await.unwrap();
         objects
             .iter()
-            .all(|object| synced(object) == Some("True"))
+            .all(|object| synced_status(object) == Some("True"))
             .then_some(())
     })
     .await;
@@ -99,16 +99,19 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             controller.log()
         );
     }
-    let after = keys(&new, HOME).await;
+    let after = keys(&new, NAMESPACE).await;
     assert_eq!(after.len(), 3);
-    let secrets: Api<ApiSecret> = Api::namespaced(new.admin(), HOME);
+    let secrets: Api<ApiSecret> = Api::namespaced(new.admin(), NAMESPACE);
     for (name, _) in after {
-        let is_own = own.iter().any(|(own, _)| *own == name);
+        let is_own = own_keys.iter().any(|(own_name, _)| *own_name == name);
         let key = secrets.get(&name).await.unwrap();
-        let marked = key
+        let is_opening_only = key
             .annotations()
             .contains_key(shared::resource::OPENING_ONLY_ANNOTATION);
-        assert_eq!(marked, !is_own, "{name} unseals and does not seal");
+        assert_eq!(
+            is_opening_only, !is_own,
+            "{name}: only restored keys are limited to unsealing"
+        );
     }
     drop(controller);
 }
@@ -129,48 +132,52 @@ fn refuses_yaml_and_names_the_command_that_reads_it() {
 #[tokio::test]
 async fn existing_secrets_are_sealed_and_handed_over() {
     let plane = empty_plane().await;
-    let controller = installed(&plane).await;
-    let user = User::new(&plane, HOME, NAME).await;
+    let controller = install(&plane).await;
+    let user = User::new(&plane, NAMESPACE, NAME).await;
     let namespace = user.namespace.name().to_owned();
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
-        let secret = unowned_secret(name, immutable);
+        let secret = external_secret(name, immutable);
         let _: ApiSecret = user.namespace.create_object(secret).await;
     }
     let scratch = Scratch::new();
     let folder = scratch.path().join("sealed");
     let folder = folder.to_str().unwrap();
-    let own = [
+    let controller_flags = [
         "--",
         "--controller-name",
         NAME,
         "--controller-namespace",
-        HOME,
+        NAMESPACE,
     ];
-    let from = [
+    let selection = [
         "namespace",
         &namespace,
         folder,
         "--selector",
         "reconcile.external-secrets.io/managed=true",
     ];
-    successful_script(&plane, "seal-from.sh", &[&from[..], &own].concat());
+    run_script(
+        &plane,
+        "seal-from.sh",
+        &[&selection[..], &controller_flags].concat(),
+    );
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
         let file = format!("{folder}/{namespace}/{name}.yaml");
-        let after = handed_over(&plane, &user, name, &file).await;
+        let after = hand_over(&plane, &user, name, &file).await;
         assert_eq!(after.immutable, immutable, "{name}");
         user.wait_for_value(name, "1", &controller.log()).await;
     }
 
     // The output of `sops --decrypt`.
-    let plain = format!(
+    let manifest = format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: web\n  namespace: {namespace}\nstringData:\n  a: '2'\n"
     );
     let input = scratch.path().join("plain.yaml");
-    fs::write(&input, plain).unwrap();
+    fs::write(&input, manifest).unwrap();
     let mut command = command(
         &plane,
         "seal-from.sh",
-        &[&["stdin", folder][..], &own].concat(),
+        &[&["stdin", folder][..], &controller_flags].concat(),
     );
     operators::successful(command.stdin(fs::File::open(&input).unwrap()));
     let file = Path::new(folder).join(&namespace).join("web.yaml");
@@ -178,8 +185,8 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     user.wait_for_value("web", "2", &controller.log()).await;
 }
 
-/// Applies a SealedSecret for the Secret that it was sealed from; the controller takes the Secret over.
-async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str) -> ApiSecret {
+/// Applies a SealedSecret that was sealed from an existing Secret, and waits until the controller owns the Secret.
+async fn hand_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str) -> ApiSecret {
     let sealed = objects(&fs::read_to_string(file).unwrap());
     let labels = &sealed[0]["spec"]["template"]["metadata"]["labels"];
     assert_eq!(*labels, json!({ "team": "red" }));
@@ -194,14 +201,14 @@ async fn handed_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &s
     crate::manifests::kubectl(plane, &["apply", "-f", file]);
     until(&format!("the controller owns {name}"), async || {
         let secret = secrets.get(name).await.unwrap();
-        assert_eq!(secret.uid(), before.uid(), "it is never missing");
+        assert_eq!(secret.uid(), before.uid(), "the Secret is not recreated");
         (secret.owner_references()[0].kind == "SealedSecret").then_some(secret)
     })
     .await
 }
 
 /// Returns a Secret as External Secrets Operator creates it.
-fn unowned_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
+fn external_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
     let owner = json!([{ "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": name,
                          "uid": "00000000-0000-0000-0000-000000000000", "controller": true }]);
     let labels = json!({ "reconcile.external-secrets.io/managed": "true", "team": "red" });
@@ -209,45 +216,45 @@ fn unowned_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
     json!({ "metadata": metadata, "immutable": immutable, "stringData": { "a": "1" } })
 }
 
-async fn installed(plane: &ControlPlane) -> Deployed {
-    let helm = Helm::of(plane.kubeconfig());
-    helm.run(&["install", NAME, &chart(), "--namespace", HOME]);
-    Deployed::start(plane, HOME, NAME, Ours).await
+async fn install(plane: &ControlPlane) -> Deployed {
+    let helm = Helm::for_cluster(plane.kubeconfig());
+    helm.run(&["install", NAME, &chart(), "--namespace", NAMESPACE]);
+    Deployed::start(plane, NAMESPACE, NAME, Ours).await
 }
 
 /// Requests a new key, and waits for it.
 async fn renew(plane: &ControlPlane, controller: &Deployed) {
-    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), HOME);
-    let before = keys(plane, HOME).await;
-    let requested =
+    let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), NAMESPACE);
+    let before = keys(plane, NAMESPACE).await;
+    let request =
         json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/renew": "true" } } });
     for (name, _) in &before {
         secrets
-            .patch(name, &PatchParams::default(), &Patch::Merge(&requested))
+            .patch(name, &PatchParams::default(), &Patch::Merge(&request))
             .await
             .unwrap();
     }
     until(
         &format!("a new key exists\n{}", controller.log()),
-        async || (keys(plane, HOME).await.len() > before.len()).then_some(()),
+        async || (keys(plane, NAMESPACE).await.len() > before.len()).then_some(()),
     )
     .await;
 }
 
-fn synced(object: &SealedSecret) -> Option<&str> {
+fn synced_status(object: &SealedSecret) -> Option<&str> {
     let status = object.status.as_ref()?;
     Some(status.conditions.first()?.status.as_str())
 }
 
-fn successful_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
+fn run_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
     operators::successful(&mut command(plane, name, args))
 }
 
-fn failing_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
+fn run_failing_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
     operators::failed(&mut command(plane, name, args))
 }
 
-/// Returns a command with the real kubectl and our kubeseal on the PATH.
+/// Returns a command with the real kubectl and this project's kubeseal on the `PATH`.
 fn command(plane: &ControlPlane, name: &str, args: &[&str]) -> Command {
     let folders = [operators::kubectl(), binaries::kubeseal()];
     let folders = folders

@@ -11,62 +11,62 @@ static HELM: LazyLock<Helm> = LazyLock::new(Helm::without_cluster);
 
 /// Writes a file with these values; returns its path.
 pub fn file(values: &str) -> String {
-    HELM.values(values)
+    HELM.write_values(values)
 }
 
 /// The objects of a release named `release` in namespace `home`.
 pub struct Render(Vec<Value>);
 
 impl Render {
-    pub fn of(values: &str) -> Self {
-        Self::with(values, &[])
+    pub fn new(values: &str) -> Self {
+        Self::with_args(values, &[])
     }
 
     /// Renders with more Helm arguments.
-    pub fn with(values: &str, args: &[&str]) -> Self {
-        let file = HELM.values(values);
+    pub fn with_args(values: &str, args: &[&str]) -> Self {
+        let file = HELM.write_values(values);
         Self(objects(&HELM.run(&helm_args(&chart(), &file, args))))
     }
 
     /// Returns Helm's error for invalid values.
     pub fn refusal(values: &str) -> String {
-        let file = HELM.values(values);
-        HELM.fails(&helm_args(&chart(), &file, &[]))
+        let file = HELM.write_values(values);
+        HELM.run_failing(&helm_args(&chart(), &file, &[]))
     }
 
-    pub fn all(&self) -> &[Value] {
+    pub fn objects(&self) -> &[Value] {
         &self.0
     }
 
-    /// Returns the object of a kind, or of `kind/name` if there are several.
-    pub fn find(&self, which: &str) -> Option<&Value> {
-        let (kind, name) = which.split_once('/').unwrap_or((which, ""));
-        let fits = |object: &&Value| {
+    /// Returns the object of a kind, or of `kind/name` if the kind has several; `None` if it is not rendered.
+    pub fn find(&self, kind_or_name: &str) -> Option<&Value> {
+        let (kind, name) = kind_or_name.split_once('/').unwrap_or((kind_or_name, ""));
+        let is_match = |object: &&Value| {
             object["kind"] == kind && (name.is_empty() || object["metadata"]["name"] == name)
         };
-        self.0.iter().find(fits)
+        self.0.iter().find(is_match)
     }
 
     /// Like [`Self::find`], for an object that must exist.
-    pub fn the(&self, which: &str) -> &Value {
-        self.find(which)
-            .unwrap_or_else(|| panic!("{which} is not rendered"))
+    pub fn object(&self, kind_or_name: &str) -> &Value {
+        self.find(kind_or_name)
+            .unwrap_or_else(|| panic!("{kind_or_name} is not rendered"))
     }
 
     pub fn container(&self) -> &Value {
-        &self.the("Deployment")["spec"]["template"]["spec"]["containers"][0]
+        &self.object("Deployment")["spec"]["template"]["spec"]["containers"][0]
     }
 
     /// Returns the controller's arguments, separated by spaces.
     pub fn arguments(&self) -> String {
         let arguments = self.container()["args"].as_array().unwrap().iter();
-        let args: Vec<_> = arguments.map(|word| word.as_str().unwrap()).collect();
+        let args: Vec<_> = arguments.map(|arg| arg.as_str().unwrap()).collect();
         format!(" {} ", args.join(" "))
     }
 }
 
 fn helm_args<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec![
+    let mut all_args = vec![
         "template",
         "release",
         chart,
@@ -77,6 +77,6 @@ fn helm_args<'a>(chart: &'a str, file: &'a str, args: &[&'a str]) -> Vec<&'a str
         "-f",
         file,
     ];
-    all.extend(args);
-    all
+    all_args.extend(args);
+    all_args
 }

@@ -1,4 +1,4 @@
-//! Every value of the chart has an effect.
+//! Tests that every value of the chart has its documented effect.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,10 +32,10 @@ const POD: &str = "Deployment /spec/template/spec/";
 const CONTAINER: &str = "Deployment /spec/template/spec/containers/0/";
 
 /// Values whose effect other tests check: H7, and one that needs a cluster.
-const ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
+const CHECKED_ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 
 /// Values of Bitnami's chart that its own README does not mention.
-const HIDDEN: &[&str] = &["service.labels", "metrics.service.labels"];
+const UNDOCUMENTED: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
 fn every_value_of_bitnamis_chart_has_its_effect() {
@@ -53,68 +53,71 @@ fn every_added_value_has_its_effect() {
 
 #[test]
 fn an_empty_container_port_means_the_default() {
-    let usual = Render::of("networkPolicy: {enabled: true}");
+    let usual = Render::new("networkPolicy: {enabled: true}");
     let render =
-        Render::of("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
-    for place in [
+        Render::new("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
+    for location in [
         "CONTAINER ports",
         "CONTAINER args",
         "NetworkPolicy /spec/ingress",
     ] {
         assert_eq!(
-            rendered_at(&render, place),
-            rendered_at(&usual, place),
-            "{place}"
+            rendered_at(&render, location),
+            rendered_at(&usual, location),
+            "{location}"
         );
     }
 }
 
 #[test]
 fn no_value_is_without_an_effect() {
-    let theirs = leaves_of(&upstream::chart().join("values.yaml").to_string_lossy());
-    let ours = leaves_of(&format!("{}/values.yaml", chart()));
-    let named = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();
-    let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|leaf| (*leaf).to_owned()).collect();
+    let upstream_leaves = leaves_of(&upstream::chart().join("values.yaml").to_string_lossy());
+    let chart_leaves = leaves_of(&format!("{}/values.yaml", chart()));
+    let names = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();
+    let elsewhere: BTreeSet<_> = CHECKED_ELSEWHERE
+        .iter()
+        .map(|leaf| (*leaf).to_owned())
+        .collect();
     let (upstreams, others): (BTreeSet<String>, BTreeSet<String>) =
-        (named(&EFFECTS.upstreams), named(&EFFECTS.others));
+        (names(&EFFECTS.upstreams), names(&EFFECTS.others));
 
-    let lacking: Vec<_> = theirs.difference(&ours).collect();
+    let missing: Vec<_> = upstream_leaves.difference(&chart_leaves).collect();
     assert!(
-        lacking.is_empty(),
-        "values of upstream that ours lacks: {lacking:?}"
+        missing.is_empty(),
+        "values that only upstream's chart has: {missing:?}"
     );
-    let mut documented = theirs;
-    documented.extend(HIDDEN.iter().map(|leaf| (*leaf).to_owned()));
+    let mut documented = upstream_leaves;
+    documented.extend(UNDOCUMENTED.iter().map(|leaf| (*leaf).to_owned()));
     let upstream_values: BTreeSet<_> = &upstreams | &elsewhere;
     assert_eq!(
         documented.difference(&upstream_values).collect::<Vec<_>>(),
         [""; 0]
     );
-    let all = &(&upstreams | &others) | &elsewhere;
+    let checked = &(&upstreams | &others) | &elsewhere;
     assert_eq!(
-        ours.difference(&all).collect::<Vec<_>>(),
+        chart_leaves.difference(&checked).collect::<Vec<_>>(),
         [""; 0],
         "without an effect"
     );
     assert_eq!(
-        all.difference(&ours).collect::<Vec<_>>(),
+        checked.difference(&chart_leaves).collect::<Vec<_>>(),
         [""; 0],
         "unknown values"
     );
 }
 
 #[test]
-fn the_schema_has_every_value_and_refuses_another_type() {
+fn the_schema_has_every_value_and_rejects_wrong_types_and_names() {
     let schema = fs::read_to_string(format!("{}/values.schema.json", chart())).unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();
     for leaf in leaves_of(&format!("{}/values.yaml", chart())) {
-        let mut place = &schema;
+        let mut node = &schema;
         for part in leaf.split('.') {
-            if place["properties"].is_null() {
-                break; // Copied unchanged.
+            if node["properties"].is_null() {
+                break; // The chart copies this value unchanged.
             }
-            place = &place["properties"][part];
-            assert!(place.is_object(), "values.schema.json lacks {leaf}");
+            node = &node["properties"][part];
+            assert!(node.is_object(), "values.schema.json lacks {leaf}");
         }
     }
     for (values, error) in [
@@ -138,7 +141,7 @@ fn the_schema_has_every_value_and_refuses_another_type() {
         let refusal = Render::refusal(values);
         assert!(refusal.contains(error), "{values}: {refusal}");
     }
-    // Values that Helm itself or a parent chart passes, and values that are copied.
+    // Values that Helm itself or a parent chart passes, and values that are copied unchanged.
     for values in [
         "global: {imageRegistry: a}",
         "{enabled: true, tags: {front: true}}",
@@ -146,7 +149,7 @@ fn the_schema_has_every_value_and_refuses_another_type() {
         "podSecurityContext: {supplementalGroups: [5]}",
         "resources: {claims: [{name: a}]}",
     ] {
-        Render::of(values);
+        Render::new(values);
     }
     let refusal = Render::refusal("privateKeyLabels: {a: 'b,c'}");
     assert!(refusal.contains("privateKeyLabels.a"), "{refusal}");
@@ -159,33 +162,39 @@ fn the_controller_has_every_flag_of_the_chart() {
     let flag = Regex::new("--[a-z0-9-]+").unwrap();
     let flags: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
     let arguments = fs::read_to_string(format!("{}/templates/_arguments.tpl", chart())).unwrap();
-    let used: BTreeSet<_> = flag
+    let chart_flags: BTreeSet<_> = flag
         .find_iter(&arguments)
         .map(|found| found.as_str())
         .collect();
-    assert!(used.len() > 20, "{used:?}");
-    for flag in &used {
+    assert!(chart_flags.len() > 20, "{chart_flags:?}");
+    for flag in &chart_flags {
         assert!(flags.contains(flag), "the controller has no {flag}");
     }
 }
 
 fn assert_effect(effect: &Effect) {
-    let [leaf, base, set, place, want] = effect;
-    let line = nested(leaf, set);
-    let render = Render::with(base, &["-f", &crate::render::file(&line)]);
-    let found = rendered_at(&render, place);
-    let fits = match want.strip_prefix('~') {
-        _ if place == "args" => found.contains(&format!(" {want} ")),
-        Some(part) => found.contains(part),
-        None => found == *want,
+    let [leaf, base, set, location, want] = effect;
+    let line = nest(leaf, set);
+    let render = Render::with_args(base, &["-f", &crate::render::file(&line)]);
+    let rendered = rendered_at(&render, location);
+    let is_expected = match want.strip_prefix('~') {
+        _ if location == "args" => rendered.contains(&format!(" {want} ")),
+        Some(part) => rendered.contains(part),
+        None => rendered == *want,
     };
-    assert!(fits, "{line} gives {found} at {place}, not {want}");
-    let before = rendered_at(&Render::of(base_of(base)), place);
-    assert_ne!(before, found, "{leaf}: rendered without it, too");
+    assert!(
+        is_expected,
+        "{line} gives {rendered} at {location}, not {want}"
+    );
+    let without = rendered_at(&Render::new(base_without_value(base)), location);
+    assert_ne!(
+        without, rendered,
+        "{leaf}: the output is the same without it"
+    );
 }
 
-/// Some needed values are incomplete without the value under test.
-fn base_of(base: &str) -> &str {
+/// Returns the base values for a render without the value under test, which some base values require.
+fn base_without_value(base: &str) -> &str {
     if base.contains("egress: {enabled: true}") {
         ""
     } else {
@@ -193,20 +202,22 @@ fn base_of(base: &str) -> &str {
     }
 }
 
-fn rendered_at(render: &Render, place: &str) -> String {
-    if place == "args" {
+fn rendered_at(render: &Render, location: &str) -> String {
+    if location == "args" {
         return render.arguments();
     }
-    let place = place.replace("POD ", POD).replace("CONTAINER ", CONTAINER);
-    let (object, pointer) = place.split_once(' ').unwrap();
-    let found = render
+    let location = location
+        .replace("POD ", POD)
+        .replace("CONTAINER ", CONTAINER);
+    let (object, pointer) = location.split_once(' ').unwrap();
+    let field = render
         .find(object)
         .and_then(|object| object.pointer(pointer));
-    found.map_or_else(|| "-".to_owned(), Value::to_string)
+    field.map_or_else(|| "-".to_owned(), Value::to_string)
 }
 
 /// Converts `a.b` and `c` to `{a: {b: c}}`.
-fn nested(leaf: &str, set: &str) -> String {
+fn nest(leaf: &str, set: &str) -> String {
     let depth = leaf.matches('.').count();
     let needs_quotes = !set.starts_with(['[', '{', '\'']) && set.contains([',', ':', '%']);
     let set = if needs_quotes {
@@ -214,23 +225,23 @@ fn nested(leaf: &str, set: &str) -> String {
     } else {
         set.to_owned()
     };
-    let opened = leaf.replace('.', ": {");
-    format!("{opened}: {set}{}", "}".repeat(depth))
+    let prefix = leaf.replace('.', ": {");
+    format!("{prefix}: {set}{}", "}".repeat(depth))
 }
 
 fn leaves_of(path: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(path).unwrap();
     let mut leaves = BTreeSet::new();
-    collect("", &objects(&text)[0], &mut leaves);
+    collect_leaves("", &objects(&text)[0], &mut leaves);
     leaves
 }
 
-fn collect(path: &str, value: &Value, leaves: &mut BTreeSet<String>) {
+fn collect_leaves(path: &str, value: &Value, leaves: &mut BTreeSet<String>) {
     match value.as_object() {
         Some(map) if !map.is_empty() => {
             for (key, value) in map {
                 let dot = if path.is_empty() { "" } else { "." };
-                collect(&format!("{path}{dot}{key}"), value, leaves);
+                collect_leaves(&format!("{path}{dot}{key}"), value, leaves);
             }
         }
         _ => {

@@ -1,4 +1,4 @@
-//! Tests the author limits.
+//! Tests the flags that limit what the authors of SealedSecrets can do.
 
 use serde_json::json;
 use shared::key::NewKey;
@@ -12,7 +12,7 @@ use crate::case::Case;
 const VALUES: [(&str, &str); 1] = [("a", "1")];
 const TOKEN: &str = "bootstrap.kubernetes.io/token";
 
-fn of_type(mut sealed: SealedSecret, type_: &str) -> SealedSecret {
+fn with_type(mut sealed: SealedSecret, type_: &str) -> SealedSecret {
     sealed.spec.template.type_ = Some(type_.into());
     sealed
 }
@@ -29,8 +29,8 @@ async fn risky_secrets(case: &Case) -> Option<f64> {
 #[tokio::test]
 async fn creates_a_risky_type_with_a_warning_and_counts_it() {
     let allow = format!("--allow-secret-types={TOKEN}");
-    let case = Case::with("risky", &[&allow]).await;
-    case.create(&of_type(case.sealed("join", &VALUES), TOKEN))
+    let case = Case::with_args("risky", &[&allow]).await;
+    case.create(&with_type(case.sealed_secret("join", &VALUES), TOKEN))
         .await;
     case.wait_for_values("join", &VALUES).await;
     let event = case.wait_for_event("join", "RiskyType").await;
@@ -47,8 +47,8 @@ async fn creates_a_risky_type_with_a_warning_and_counts_it() {
 #[tokio::test]
 async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");
-    let case = Case::with("forbidden", &[&forbid]).await;
-    case.create(&of_type(case.sealed("join", &VALUES), TOKEN))
+    let case = Case::with_args("forbidden", &[&forbid]).await;
+    case.create(&with_type(case.sealed_secret("join", &VALUES), TOKEN))
         .await;
     let message = case.wait_for_failure("join").await;
     assert_eq!(
@@ -119,7 +119,7 @@ async fn refuses_items_of_a_key_that_is_too_old_and_keeps_the_secret() {
 #[tokio::test]
 async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays() {
     let forbid = "--forbid-secret-metadata=reflector.v1.k8s.emberstack.com/,owner=helm";
-    let case = Case::with("metadata", &[forbid]).await;
+    let case = Case::with_args("metadata", &[forbid]).await;
     case.seal("db", &VALUES).await;
     case.wait_for_values("db", &VALUES).await;
     let annotations = json!({ "reflector.v1.k8s.emberstack.com/reflection-allowed": "true" });
@@ -143,7 +143,7 @@ async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays()
 /// Attack: an author tests one guess of a value with each edit of a template.
 #[tokio::test]
 async fn renders_no_template_where_templates_are_forbidden() {
-    let case = Case::with("no-templates", &["--forbid-templates=other,no-templates*"]).await;
+    let case = Case::with_args("no-templates", &["--forbid-templates=other,no-templates*"]).await;
     case.seal_with("text", &VALUES, &[("t", "a: {b}")]).await;
     case.wait_for_values("text", &[("a", "1"), ("t", "a: {b}")])
         .await;
@@ -155,21 +155,21 @@ async fn renders_no_template_where_templates_are_forbidden() {
 }
 
 /// Returns a SealedSecret whose Secret would be a sealing key of the author's own.
-fn key_of(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
+fn planted_key(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
     let private = String::from_utf8(key.private_pem.expose().to_vec()).unwrap();
     let certificate = key.pair.certificate().to_pem();
     let items = [("tls.key", private.as_str()), ("tls.crt", &certificate)];
-    of_type(case.sealed(name, &items), "kubernetes.io/tls")
+    with_type(case.sealed_secret(name, &items), "kubernetes.io/tls")
 }
 
 /// Attack: an author plants a sealing key through a SealedSecret.
 #[tokio::test]
 async fn no_sealed_secret_can_plant_a_sealing_key() {
     let case = Case::new("planted").await;
-    let mut labeled = key_of(&case, "mine", &KEYS[2]);
+    let mut labeled = planted_key(&case, "mine", &KEYS[2]);
     labeled.spec.template.metadata.labels = Some([(KEY_LABEL.into(), "active".into())].into());
-    let named = key_of(&case, "sealed-secrets-key", &KEYS[2]);
-    for (name, sealed) in [("mine", labeled), ("sealed-secrets-key", named)] {
+    let reserved_name = planted_key(&case, "sealed-secrets-key", &KEYS[2]);
+    for (name, sealed) in [("mine", labeled), ("sealed-secrets-key", reserved_name)] {
         case.create(&sealed).await;
         let message = case.wait_for_failure(name).await;
         assert!(
@@ -178,6 +178,6 @@ async fn no_sealed_secret_can_plant_a_sealing_key() {
         );
         assert!(case.secret(name).await.is_none(), "{name}");
     }
-    let served = case.controller.get("/v1/cert.pem").await;
-    assert!(!served.contains(&KEYS[2].pair.certificate().to_pem()));
+    let response = case.controller.get("/v1/cert.pem").await;
+    assert!(!response.contains(&KEYS[2].pair.certificate().to_pem()));
 }

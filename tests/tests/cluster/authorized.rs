@@ -1,4 +1,4 @@
-//! Tests the TLS port.
+//! Tests the TLS port, which serves callers with a token.
 
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
@@ -34,7 +34,7 @@ impl Case {
         roles::grant_reviews(&namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
-        let port = until("it serves callers with a token", async || {
+        let port = until("the TLS port is served", async || {
             controller.authorized_port()
         });
         let port = port.await;
@@ -49,7 +49,7 @@ impl Case {
         }
     }
 
-    fn sealed(&self) -> SealedSecret {
+    fn sealed_secret(&self) -> SealedSecret {
         let items = [("a", "hunter2")];
         sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict)
     }
@@ -67,23 +67,24 @@ impl Case {
 
     /// Waits for this status code, because RBAC changes take a moment to apply.
     async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
-        let body = self.sealed().to_document().to_string();
+        let body = self.sealed_secret().to_document().to_string();
         until(&format!("{path} answers {code}"), async || {
-            let (found, body) = self.post(path, Some(token), &body).await;
-            (found == code).then_some(body)
+            let (response_code, body) = self.post(path, Some(token), &body).await;
+            (response_code == code).then_some(body)
         })
         .await
     }
 }
 
-/// Attack: a client unseals over HTTP without a token, with a token of another issuer, and without the RBAC verb `unseal`.
+/// Attack: a client unseals over HTTP without a token, with an invalid token, with a token for another audience, and
+/// without the RBAC verb `unseal`.
 #[tokio::test]
 async fn returns_401_403_or_the_result_by_permission() {
     let case = Case::new().await;
     roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
     roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
-    let body = case.sealed().to_document().to_string();
+    let body = case.sealed_secret().to_document().to_string();
     let for_the_api_server = case.token("all", &[]).await;
     for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
         for token in [
@@ -111,17 +112,20 @@ async fn returns_401_403_or_the_result_by_permission() {
             "{path}"
         );
     }
-    let all = case.token("all", &[AUDIENCE]).await;
-    case.wait_for_code(200, "/v1/verify", &all).await;
-    case.wait_for_code(200, "/v1/rotate", &all).await;
+    let all_verbs = case.token("all", &[AUDIENCE]).await;
+    case.wait_for_code(200, "/v1/verify", &all_verbs).await;
+    case.wait_for_code(200, "/v1/rotate", &all_verbs).await;
     let secret: Value =
-        serde_json::from_str(&case.wait_for_code(200, "/v1/unseal", &all).await).unwrap();
+        serde_json::from_str(&case.wait_for_code(200, "/v1/unseal", &all_verbs).await).unwrap();
     assert_eq!(secret["data"]["a"], "aHVudGVyMg==");
 
-    let mut elsewhere = case.sealed();
-    elsewhere.metadata.namespace = Some("kube-system".into());
-    let elsewhere = elsewhere.to_document().to_string();
-    assert_eq!(case.post("/v1/unseal", Some(&all), &elsewhere).await.0, 403);
+    let mut elsewhere = case.sealed_secret();
+    moved.metadata.namespace = Some("kube-system".into());
+    let moved = moved.to_document().to_string();
+    assert_eq!(
+        case.post("/v1/unseal", Some(&all_verbs), &moved).await.0,
+        403
+    );
 
     let home = case.namespace.name();
     for (account, object, outcome) in [
@@ -131,7 +135,7 @@ async fn returns_401_403_or_the_result_by_permission() {
     ] {
         let user = format!("user=system:serviceaccount:{home}:{account} object={object}");
         let is_logged = |line: &str| line.contains(&user) && line.contains(outcome);
-        // The answer may arrive before the line that is written ahead of it has been read.
+        // The controller logs before it responds, but the test may receive the log line after the response.
         until(&format!("{user} {outcome} is logged"), async || {
             let log = case.controller.log();
             log.lines().any(is_logged).then_some(())
@@ -140,17 +144,20 @@ async fn returns_401_403_or_the_result_by_permission() {
     }
     let log = case.controller.log();
     assert!(!log.contains("hunter2"));
-    for token in [&for_the_api_server, &verifier, &all] {
+    for token in [&for_the_api_server, &verifier, &all_verbs] {
         assert!(!log.contains(token.as_str()), "a token is logged");
     }
     let plain = case.controller.get("/v1/verify").await;
     assert!(plain.starts_with("HTTP/1.1 404 "), "{plain}");
-    let forged = https::post(case.port, &case.authority, "example.com", "/", None, "").await;
-    assert!(forged.is_err(), "the certificate is for other names");
+    let response = https::post(case.port, &case.authority, "example.com", "/", None, "").await;
+    assert!(
+        response.is_err(),
+        "the certificate is not valid for example.com"
+    );
 }
 
-/// Returns the items of a response.
-fn keys(answer: &str) -> Value {
+/// Returns the key of each item in a response.
+fn item_keys(answer: &str) -> Value {
     serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
 }
 
@@ -161,21 +168,24 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     roles::create_caller(&case.namespace, "unprivileged", &["get", "list"]).await;
     roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     let verifier = case.token("verifier", &[AUDIENCE]).await;
-    let whole = case.wait_for_code(200, "/v1/verify", &verifier).await;
+    let response = case.wait_for_code(200, "/v1/verify", &verifier).await;
     let key = KEYS[0].pair.certificate().fingerprint().to_string();
-    assert_eq!(keys(&whole), json!({ "a": key }));
+    assert_eq!(item_keys(&response), json!({ "a": key }));
 
-    let mut mixed = case.sealed();
+    let mut mixed = case.sealed_secret();
     for (item, key, name) in [("other-key", 1, "db"), ("moved", 0, "other")] {
         let items = [(item, "hunter2")];
-        let other = sealed_for(
+        let addition = sealed_for(
             &KEYS[key],
             case.namespace.name(),
             name,
             &items,
             Scope::Strict,
         );
-        mixed.spec.encrypted_data.extend(other.spec.encrypted_data);
+        mixed
+            .spec
+            .encrypted_data
+            .extend(addition.spec.encrypted_data);
     }
     mixed
         .spec
@@ -185,15 +195,18 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
     assert_eq!(code, 409);
     let want = json!({ "a": key, "other-key": null, "moved": null, "no-value": null });
-    assert_eq!(keys(&answer), want);
+    assert_eq!(item_keys(&answer), want);
 
     let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
-    let opens = case.sealed().to_document().to_string();
+    let unsealable = case.sealed_secret().to_document().to_string();
     for token in [None, Some(unprivileged.as_str())] {
-        let answers = [&body, &opens].map(|body| case.post("/v1/verify", token, body));
-        let [mixed, opens] = answers;
-        let (mixed, opens) = (mixed.await, opens.await);
-        assert_eq!(mixed, opens, "the answer does not depend on what was sent");
+        let answers = [&body, &unsealable].map(|body| case.post("/v1/verify", token, body));
+        let [mixed, unsealable] = answers;
+        let (mixed, unsealable) = (mixed.await, unsealable.await);
+        assert_eq!(
+            mixed, unsealable,
+            "the answer does not depend on what was sent"
+        );
     }
 }
 
@@ -212,24 +225,25 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     assert_eq!(controller.authorized_port(), None);
 }
 
-/// Attack: a program that receives a token for its own audience, or for the API server, uses it here.
+/// Attack: a program sends the controller a token that it received for its own audience or the API server, and that is
+/// also valid for the controller.
 #[tokio::test]
 async fn refuses_a_token_that_is_valid_for_another_audience_too() {
     let case = Case::new().await;
     roles::create_caller(&case.namespace, "all", &["verify", "rotate", "unseal"]).await;
-    let body = case.sealed().to_document().to_string();
-    let ours = case.token("all", &[AUDIENCE]).await;
-    case.wait_for_code(200, "/v1/unseal", &ours).await;
-    for others in [
+    let body = case.sealed_secret().to_document().to_string();
+    let valid = case.token("all", &[AUDIENCE]).await;
+    case.wait_for_code(200, "/v1/unseal", &valid).await;
+    for audiences in [
         &["https://kubernetes.default.svc", AUDIENCE][..],
         &[AUDIENCE, "https://kubernetes.default.svc"],
         &[AUDIENCE, "vault"],
         &["a", AUDIENCE, "b"],
     ] {
-        let token = case.token("all", others).await;
+        let token = case.token("all", audiences).await;
         for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
             let (code, answer) = case.post(path, Some(&token), &body).await;
-            assert_eq!(code, 401, "{others:?} {path} {answer}");
+            assert_eq!(code, 401, "{audiences:?} {path} {answer}");
         }
     }
 }

@@ -20,10 +20,10 @@ pub struct Case {
 
 impl Case {
     pub async fn new(purpose: &str) -> Self {
-        Self::with(purpose, &[]).await
+        Self::with_args(purpose, &[]).await
     }
 
-    pub async fn with(purpose: &str, args: &[&str]) -> Self {
+    pub async fn with_args(purpose: &str, args: &[&str]) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant(&namespace, Reach::Namespace).await;
@@ -64,15 +64,15 @@ impl Case {
         self
     }
 
-    /// Like [`Self::restart`], but runs `meanwhile` while no controller runs.
-    pub async fn restart_after(self, meanwhile: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
+    /// Like [`Self::restart`], but runs `action` while no controller runs.
+    pub async fn restart_after(self, action: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
         let Self {
             plane,
             namespace,
             controller,
         } = self;
         assert_eq!(controller.stop(), Some(0));
-        meanwhile(&namespace).await;
+        action(&namespace).await;
         let controller = ClusterController::start(plane, &namespace, &[]).await;
         Self {
             plane,
@@ -82,13 +82,13 @@ impl Case {
     }
 
     /// Returns a SealedSecret for the first key, not yet in the cluster.
-    pub fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    pub fn sealed_secret(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         sealed_for(&KEYS[0], self.namespace.name(), name, items, Scope::Strict)
     }
 
     /// Seals and creates an object.
     pub async fn seal(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
-        self.create(&self.sealed(name, items)).await
+        self.create(&self.sealed_secret(name, items)).await
     }
 
     pub async fn create(&self, sealed: &SealedSecret) -> SealedSecret {
@@ -100,7 +100,7 @@ impl Case {
 
     /// Seals and creates an object with templates.
     pub async fn seal_with(&self, name: &str, items: &[(&str, &str)], templates: &[(&str, &str)]) {
-        let mut sealed = self.sealed(name, items);
+        let mut sealed = self.sealed_secret(name, items);
         let template = |(key, text): &(&str, &str)| ((*key).to_owned(), Some((*text).to_owned()));
         sealed.spec.template.data = Some(templates.iter().map(template).collect());
         self.create(&sealed).await;
@@ -167,7 +167,7 @@ impl Case {
     }
 
     pub async fn wait_for_no_secret(&self, name: &str) {
-        until(&format!("{name} is gone"), async || {
+        until(&format!("{name} is deleted"), async || {
             self.secret(name).await.is_none().then_some(())
         })
         .await;
@@ -179,16 +179,16 @@ impl Case {
         name: &str,
         fits: impl Fn(&Condition) -> bool,
     ) -> Condition {
-        let what = format!(
+        let goal = format!(
             "the condition of {name} is as expected\n{}",
             self.controller.log()
         );
-        until(&what, async || {
+        until(&goal, async || {
             let object = self.sealed_secrets().get(name).await.unwrap();
             let status = object.status?;
             let synced = status.conditions.first()?.clone();
-            let current = status.observed_generation == object.metadata.generation;
-            (current && fits(&synced)).then_some(synced)
+            let is_current = status.observed_generation == object.metadata.generation;
+            (is_current && fits(&synced)).then_some(synced)
         })
         .await
     }
@@ -206,7 +206,6 @@ impl Case {
         condition.message.unwrap_or_default()
     }
 
-    /// Waits for an event with this reason.
     pub async fn wait_for_event(&self, name: &str, reason: &str) -> Event {
         until(
             &format!("event {reason} of {name}\n{}", self.controller.log()),
@@ -226,8 +225,7 @@ impl Case {
         object.status.unwrap_or_default().conditions
     }
 
-    /// Waits for this text in the log.
-    pub async fn logs(&self, text: &str) {
+    pub async fn wait_for_log(&self, text: &str) {
         until(&format!("{text:?} is logged"), async || {
             self.controller.log().contains(text).then_some(())
         })
@@ -243,8 +241,8 @@ impl Case {
             .items
     }
 
-    /// Waits until the controller has processed everything that happened before, by waiting for a later
-    /// object and its reconciliation.
+    /// Waits until the controller has processed all earlier changes, by creating another object and waiting until it is
+    /// synced.
     pub async fn wait_until_idle(&self, name: &str) {
         let marker = format!("marker-of-{name}");
         self.seal(&marker, &[("a", "1")]).await;

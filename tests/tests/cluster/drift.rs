@@ -1,4 +1,4 @@
-//! Tests edits of our Secrets by other clients.
+//! Tests edits of the controller's Secrets by other clients.
 
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -61,7 +61,7 @@ async fn restores_a_removed_owner() {
 
 #[tokio::test]
 async fn keeps_edits_if_the_flag_or_the_annotation_is_set() {
-    let case = Case::with("tolerant", &["--correct-drift=false"]).await;
+    let case = Case::with_args("tolerant", &["--correct-drift=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;

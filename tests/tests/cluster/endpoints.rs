@@ -12,10 +12,10 @@ use crate::case::Case;
 /// Attack: a client floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
 #[tokio::test]
 async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
-    let case = Case::with("flood", &["--rate-limit=1000000"]).await;
+    let case = Case::with_args("flood", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
     // Each item costs a private-key operation for each key, and no key unseals it.
-    let mut expensive = case.sealed("elsewhere", &[("a", "1")]);
+    let mut expensive = case.sealed_secret("elsewhere", &[("a", "1")]);
     let value = expensive.spec.encrypted_data["a"].clone();
     for i in 0..900 {
         expensive
@@ -25,16 +25,16 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     }
     expensive.metadata.name = Some("here".into());
     let body = Arc::new(expensive.to_document().to_string());
-    let (ends, answers) = (
+    let (stop, answers) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU32::new(0)),
     );
     let flood: Vec<_> = (0..16)
         .map(|i| {
-            let (body, ends, answers) = (body.clone(), ends.clone(), answers.clone());
+            let (body, stop, answers) = (body.clone(), stop.clone(), answers.clone());
             tokio::spawn(async move {
                 let mut turn = 0_u64;
-                while !ends.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     turn += 1;
                     let caller = format!("X-Forwarded-For: 10.0.{i}.{turn}\r\n");
                     let path = if turn.is_multiple_of(2) {
@@ -55,12 +55,12 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
         case.wait_for_values(&name, &[("a", "1")]).await;
     }
     let time = start.elapsed();
-    // All sixteen continued meanwhile; on a busy machine their responses take longer than ten Secrets.
+    // The flood continued while the Secrets were created; on a busy machine its responses take longer than that.
     until("the flood is answered", async || {
         (answers.load(Ordering::Relaxed) > 16).then_some(())
     })
     .await;
-    ends.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     for task in flood {
         task.await.unwrap();
     }
@@ -71,9 +71,9 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
 #[tokio::test]
 async fn no_response_and_no_log_line_contains_a_value() {
     const CANARY: &str = "canary-3e77";
-    let case = Case::with("quiet", &["--rate-limit=1000000"]).await;
+    let case = Case::with_args("quiet", &["--rate-limit=1000000"]).await;
     let port = case.controller.port().unwrap();
-    let mut sealed = case.sealed("db", &[("a", CANARY)]);
+    let mut sealed = case.sealed_secret("db", &[("a", CANARY)]);
     let text = Some("{{ fail .a }}".to_owned());
     sealed.spec.template.data = Some([("t".to_owned(), text)].into());
     let body = sealed.to_document().to_string();

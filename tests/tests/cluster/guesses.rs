@@ -1,5 +1,4 @@
-//! Tests that an editor of a SealedSecret, who can seal a guess of a value, does not learn whether it is
-//! right.
+//! Tests that an editor of a SealedSecret, who can seal a guess of a value, does not learn whether the guess is right.
 
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -10,12 +9,12 @@ use crate::case::Case;
 
 /// Returns what an editor without permissions on Secrets sees of one object, except what changes with the
 /// ciphertext.
-async fn seen(case: &Case, object: &SealedSecret) -> Value {
+async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events
         .iter()
         .filter(|event| event.involved_object.name == object.metadata.name);
-    let reported: Vec<Value> = events
+    let reported_events: Vec<Value> = events
         .map(|event| json!([event.reason, event.message, event.count]))
         .collect();
     let mut status = json!(object.status);
@@ -27,7 +26,7 @@ async fn seen(case: &Case, object: &SealedSecret) -> Value {
     for field in ["secretUid", "secretVersion", "content", "proof"] {
         record.remove(field);
     }
-    json!([reported, status])
+    json!([reported_events, status])
 }
 
 /// Attack: an editor of a SealedSecret seals guesses of a value, and watches statuses, events and revisions
@@ -35,13 +34,13 @@ async fn seen(case: &Case, object: &SealedSecret) -> Value {
 #[tokio::test]
 async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
     let case = Case::new("guesses").await;
-    let mut all = Vec::new();
+    let mut states = Vec::new();
     for (name, guess) in [("right", "4711"), ("wrong", "4712")] {
         case.seal(name, &[("pin", "4711")]).await;
         case.wait_until_synced(name).await;
         let secret = case.secret(name).await.unwrap();
         let before = case.sealed_secrets().get(name).await.unwrap();
-        let guess = case.sealed(name, &[("pin", guess)]);
+        let guess = case.sealed_secret(name, &[("pin", guess)]);
         case.patch(
             name,
             json!({ "spec": { "encryptedData": guess.spec.encrypted_data } }),
@@ -49,18 +48,22 @@ async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
         .await;
         case.wait_until_synced(name).await;
         case.wait_until_idle(name).await;
-        let written = case.secret(name).await.unwrap();
+        let updated_secret = case.secret(name).await.unwrap();
         assert_ne!(
-            written.resource_version(),
+            updated_secret.resource_version(),
             secret.resource_version(),
-            "{name}: each version of a SealedSecret is one revision of its Secret"
+            "{name}: each edit of a SealedSecret writes its Secret"
         );
         until("the event of the second version exists", async || {
             let events = case.events().await;
-            let ours = events
+            let own_events = events
                 .iter()
                 .filter(|event| event.involved_object.name.as_deref() == Some(name));
-            (ours.map(|event| event.count.unwrap_or(1)).sum::<i32>() >= 2).then_some(())
+            (own_events
+                .map(|event| event.count.unwrap_or(1))
+                .sum::<i32>()
+                >= 2)
+                .then_some(())
         })
         .await;
         let after = case.sealed_secrets().get(name).await.unwrap();
@@ -71,18 +74,22 @@ async fn a_right_guess_is_indistinguishable_from_a_wrong_one() {
         for digest in ["secretVersion", "content", "proof"] {
             assert_ne!(old[digest], new[digest], "{name}: {digest}");
         }
-        assert_ne!(new["secretVersion"], json!(written.resource_version()));
-        all.push(seen(&case, &after).await);
+        assert_ne!(
+            new["secretVersion"],
+            json!(updated_secret.resource_version())
+        );
+        states.push(visible_state(&case, &after).await);
     }
-    assert_eq!(all[0], all[1]);
-    // Once the Secret is up to date nothing is written, even by another process.
+    assert_eq!(states[0], states[1]);
+    // Once the Secret is up to date, nothing is written, even by a restarted controller.
     let before = case.secret("right").await.unwrap();
     let case = case.restart(&[]).await;
     case.wait_until_idle("restart").await;
     assert_eq!(case.secret("right").await.unwrap(), before);
 }
 
-/// Attack: an author adds a template for each possible byte; the one whose number equals a byte of the value fails.
+/// Attack: an author adds a template for each possible byte; the template whose number equals the first byte
+/// of the value fails.
 #[tokio::test]
 async fn no_edit_reveals_a_value_byte_by_byte() {
     let case = Case::new("spelling").await;
@@ -98,7 +105,7 @@ async fn no_edit_reveals_a_value_byte_by_byte() {
         .iter()
         .map(|(key, text)| (key.as_str(), text.as_str()))
         .collect();
-    let mut seen = Vec::new();
+    let mut results = Vec::new();
     for (name, value) in [("one", "hunter2"), ("two", "correct horse")] {
         case.seal_with(name, &[("password", value)], &texts).await;
         let message = case.wait_for_failure(name).await;
@@ -109,10 +116,10 @@ async fn no_edit_reveals_a_value_byte_by_byte() {
         })
         .await;
         let object = case.sealed_secrets().get(name).await.unwrap();
-        seen.push((message, event, lines, json!(object.status.unwrap().items)));
+        results.push((message, event, lines, json!(object.status.unwrap().items)));
     }
-    assert_eq!(seen[0], seen[1]);
-    assert!(!seen[0].0.contains("x104"), "{}", seen[0].0);
+    assert_eq!(results[0], results[1]);
+    assert!(!results[0].0.contains("x104"), "{}", results[0].0);
 }
 
 /// Returns the errors in the log that are about an object.

@@ -13,7 +13,7 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     let case = Case::new("health").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
-    is(&case, "healthy", "Healthy", "Current").await;
+    assert_current_verdicts(&case, "healthy", "Healthy", "Current").await;
 
     case.patch(
         "db",
@@ -21,7 +21,7 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     )
     .await;
     let message = case.wait_for_failure("db").await;
-    is(&case, "failed", "Degraded", "Failed").await;
+    assert_current_verdicts(&case, "failed", "Degraded", "Failed").await;
     assert_eq!(judge(&object(&case).await).message, message);
 
     let second = [("a", "2")];
@@ -37,15 +37,18 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
     case.wait_for_failure("db").await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.wait_until_synced("db").await;
-    is(&case, "recovered", "Healthy", "Current").await;
+    assert_current_verdicts(&case, "recovered", "Healthy", "Current").await;
 
-    let (sealed_secrets, waiting) = (case.sealed_secrets(), case.sealed("late", &[("a", "1")]));
+    let (sealed_secrets, late) = (
+        case.sealed_secrets(),
+        case.sealed_secret("late", &[("a", "1")]),
+    );
     assert_eq!(case.controller.stop(), Some(0));
     let created = sealed_secrets
-        .create(&PostParams::default(), &waiting)
+        .create(&PostParams::default(), &late)
         .await
         .unwrap();
-    agree(&json!(created), "new", "Progressing", "InProgress");
+    assert_verdicts(&json!(created), "new", "Progressing", "InProgress");
 
     // Argo CD's rule ignores the generation.
     let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
@@ -53,14 +56,14 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
         .patch("db", &PatchParams::default(), &patch)
         .await
         .unwrap();
-    agree(&json!(stale), "stale generation", "Healthy", "InProgress");
+    assert_verdicts(&json!(stale), "stale generation", "Healthy", "InProgress");
 }
 
-async fn is(case: &Case, state: &str, argo: &str, kstatus: &str) {
-    agree(&object(case).await, state, argo, kstatus);
+async fn assert_current_verdicts(case: &Case, state: &str, argo: &str, kstatus: &str) {
+    assert_verdicts(&object(case).await, state, argo, kstatus);
 }
 
-fn agree(object: &Value, state: &str, argo: &str, kstatus: &str) {
+fn assert_verdicts(object: &Value, state: &str, argo: &str, kstatus: &str) {
     let verdict = judge(object);
     assert_eq!(
         (verdict.argo.as_str(), verdict.kstatus.as_str()),

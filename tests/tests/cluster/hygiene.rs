@@ -30,20 +30,20 @@ async fn a_value_reaches_no_log_event_or_status() {
     ))
     .await;
     case.wait_for_failure("other-key").await;
-    let mut template = case.sealed("template", &[("a", CANARY)]);
+    let mut template = case.sealed_secret("template", &[("a", CANARY)]);
     template.spec.template.data = Some([("t".to_owned(), Some("{{ fail .a }}".to_owned()))].into());
     case.create(&template).await;
     case.wait_for_failure("template").await;
-    let mut typed = case.sealed("typed", &[("a", CANARY)]);
+    let mut typed = case.sealed_secret("typed", &[("a", CANARY)]);
     typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
     case.create(&typed).await;
     case.wait_for_failure("typed").await;
-    // Kubernetes would name the first invalid character, which is one of the value.
+    // Kubernetes would quote the first invalid character, which is part of the value.
     let text = [(
         ".dockerconfigjson".to_owned(),
         Some("{{ \"{\" }}{{ .a }}".to_owned()),
     )];
-    let mut failing = case.sealed("failing", &[("a", CANARY)]);
+    let mut failing = case.sealed_secret("failing", &[("a", CANARY)]);
     failing.spec.template.type_ = typed.spec.template.type_;
     failing.spec.template.data = Some(text.into());
     case.create(&failing).await;
@@ -63,20 +63,21 @@ async fn a_value_reaches_no_log_event_or_status() {
         .unwrap()
         .items;
     let statuses = statuses.iter().map(|sealed| json!(sealed.status));
-    let reported = json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
-    for (place, text) in [
+    let statuses_and_events =
+        json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
+    for (location, text) in [
         ("log", case.controller.log()),
-        ("events or statuses", reported),
+        ("events or statuses", statuses_and_events),
     ] {
         assert!(
             !text.is_empty() && !text.contains(CANARY),
-            "the canary is in the {place}: {text}"
+            "the canary is in the {location}: {text}"
         );
         assert!(!text.contains("invalid character"), "{text}");
-        // Its base64 contains this, at any offset.
+        // This is `canary` in base64.
         assert!(
             !text.contains("Y2FuYXJ5"),
-            "the canary is in the {place} in base64: {text}"
+            "the canary is in the {location} in base64: {text}"
         );
     }
 }
@@ -99,14 +100,14 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
     let after = case.controller.memory();
     assert!(
         after < before + 24 * MEGABYTE,
-        "{before} bytes before, {after} beside 48 MB of other Secrets"
+        "{before} bytes before, {after} with 48 MB of other Secrets"
     );
 }
 
 /// Attack: an attacker reads the memory of the running controller and searches it for values and keys.
 ///
-/// The live key has to remain, in the form in which aws-lc computes with it. The search includes the stack,
-/// where later calls overwrite a needle, so the test waits first.
+/// The live key has to remain, in the form in which aws-lc computes with it. The search includes the stack, where a
+/// needle remains until later calls overwrite it, so the test repeats the search.
 #[tokio::test]
 async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
     const VALUE: &str = "a unique value: 0d6f2b7e-71c5";
@@ -121,18 +122,18 @@ async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
     case.seal_with("failing", &[("a", VALUE)], &template).await;
     case.wait_for_failure("failing").await;
     let text = String::from_utf8(KEYS[0].private_pem.expose().to_vec()).unwrap();
-    let middle = text.lines().nth(10).unwrap();
+    let key_line = text.lines().nth(10).unwrap();
     let needles = [
         ("the value", VALUE.as_bytes().to_vec()),
         ("the value in base64", STANDARD.encode(VALUE).into_bytes()),
-        ("the encoded key", middle.as_bytes().to_vec()),
+        ("the encoded key", key_line.as_bytes().to_vec()),
         ("public text", namespace.name().as_bytes().to_vec()),
     ];
     until("nothing secret is left in memory", async || {
         let name = format!("rest-{}", shared::random::number::<u32>());
         case.wait_until_idle(&name).await;
-        let found = memory::needles_in_memory(case.controller.id(), &needles);
-        (found == ["public text"]).then_some(())
+        let found_needles = memory::needles_in_memory(case.controller.id(), &needles);
+        (found_needles == ["public text"]).then_some(())
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Tests keys that are added, removed, invalid, and requested.
+//! Tests keys that are added, removed, replaced, invalid or requested.
 
 use std::collections::BTreeMap;
 
@@ -36,13 +36,13 @@ async fn c1_c11_a_key_added_later_unseals_failed_objects() {
 }
 
 #[tokio::test]
-async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
-    let case = Case::new("relabelled").await;
+async fn c11_a_relabeled_key_unseals_nothing_until_the_label_is_restored() {
+    let case = Case::new("relabeled").await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.logs("secretname=key-1").await;
+    case.wait_for_log("secretname=key-1").await;
     let label = |value: &str| json!({ "metadata": { "labels": { KEY_LABEL: value } } });
     case.patch_secret("key-0", label("compromised")).await;
-    case.logs("msg=\"private key removed\"").await;
+    case.wait_for_log("msg=\"private key removed\"").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_failure("db").await;
     case.patch_secret("key-0", label("active")).await;
@@ -52,24 +52,24 @@ async fn c11_a_relabelled_key_unseals_nothing_until_the_label_is_restored() {
 
 #[tokio::test]
 async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
-    let case = Case::with("restored", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("restored", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.logs("secretname=key-1").await;
+    case.wait_for_log("secretname=key-1").await;
     let backup = case.secret("key-0").await.unwrap();
     case.delete_secret("key-0").await;
     case.delete_secret("key-1").await;
-    case.logs("level=ERROR msg=\"the last private key was removed")
+    case.wait_for_log("level=ERROR msg=\"the last private key was removed")
         .await;
     case.wait_for_event("key-0", "KeyRemoved").await;
     case.wait_for_event("key-1", "LastKeyRemoved").await;
     let scrape = Scrape::read(&case.controller.scrape().await);
-    let held = |reason| {
+    let held_back = |reason| {
         scrape.value(
             "sealed_secrets_controller_keys_held_back",
             &[("reason", reason)],
         )
     };
-    assert_eq!(held("removed"), Some(2.0));
+    assert_eq!(held_back("removed"), Some(2.0));
     let answer = case.controller.get("/v1/cert.pem").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("every key was removed"), "{answer}");
@@ -83,38 +83,38 @@ async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
     })
     .await;
     let items = [("a", "1")];
-    let other = sealed_for(
+    let sealed = sealed_for(
         &KEYS[1],
         case.namespace.name(),
         "gone",
         &items,
         Scope::Strict,
     );
-    case.create(&other).await;
+    case.create(&sealed).await;
     case.wait_for_failure("gone").await;
     let restored = case.secret("key-0").await.unwrap();
     assert_eq!(restored.data, backup.data);
-    assert_eq!(keys_in(&case.namespace).await, ["key-0"]);
+    assert_eq!(key_names(&case.namespace).await, ["key-0"]);
 }
 
 #[tokio::test]
 async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
-    let case = Case::with("replaced", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("replaced", &["--key-renew-period=0"]).await;
     let none = BTreeMap::new;
-    let other = key_secret::build("key-0", "x", &KEYS[1], none(), none());
-    let text = |item| String::from_utf8(other.data[item].expose().to_vec()).unwrap();
+    let replacement = key_secret::build("key-0", "x", &KEYS[1], none(), none());
+    let text = |item| String::from_utf8(replacement.data[item].expose().to_vec()).unwrap();
     let data = json!({ "tls.key": text("tls.key"), "tls.crt": text("tls.crt") });
     case.patch_secret("key-0", json!({ "stringData": data }))
         .await;
     case.wait_for_event("key-0", "KeyReplaced").await;
-    let warned = "level=WARN msg=\"private key replaced by another one under the same name\" secretname=key-0";
-    case.logs(warned).await;
+    let warning = "level=WARN msg=\"private key replaced by another one under the same name\" secretname=key-0";
+    case.wait_for_log(warning).await;
 }
 
-/// Bitnami documents `kubectl apply -f backup.yaml` as the way to restore. It must not overwrite a key that
+/// Bitnami documents `kubectl apply -f backup.yaml` as the way to restore. The backup must not overwrite a key that
 /// the controller has generated in the new cluster.
 #[tokio::test]
-async fn a_backup_of_another_cluster_replaces_no_key_here() {
+async fn a_backup_of_another_cluster_overwrites_no_key() {
     let plane = ControlPlane::shared().await;
     let [backed_up, restored] = [
         plane.namespace("before").await,
@@ -124,7 +124,7 @@ async fn a_backup_of_another_cluster_replaces_no_key_here() {
     for namespace in [&backed_up, &restored] {
         roles::grant(namespace, Reach::Namespace).await;
         let controller = ClusterController::start(plane, namespace, &[]).await;
-        let [name] = keys_in(namespace).await.try_into().unwrap();
+        let [name] = key_names(namespace).await.try_into().unwrap();
         let key: ApiSecret = namespace.api().get(&name).await.unwrap();
         keys.push((key, controller));
     }
@@ -134,12 +134,12 @@ async fn a_backup_of_another_cluster_replaces_no_key_here() {
         "data": keys[0].0.data,
     });
     let _: ApiSecret = restored.create_object(backup).await;
-    assert_eq!(keys_in(&restored).await.len(), 2, "both keys exist");
+    assert_eq!(key_names(&restored).await.len(), 2, "both keys exist");
 }
 
 #[tokio::test]
 async fn c10_keys_change_while_objects_are_unsealed() {
-    let case = Case::with("busy", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("busy", &["--key-renew-period=0"]).await;
     let keys = async {
         for _ in 0..10 {
             put_key(&case.namespace, "key-1", &KEYS[1]).await;
@@ -161,8 +161,8 @@ async fn c10_keys_change_while_objects_are_unsealed() {
     assert!(!case.controller.log().contains("panicked"));
 }
 
-/// Returns the names in alphabetical order.
-async fn keys_in(namespace: &Namespace<'_>) -> Vec<String> {
+/// Returns the names of the active key Secrets in alphabetical order.
+async fn key_names(namespace: &Namespace<'_>) -> Vec<String> {
     let labeled = ListParams::default().labels(&format!("{KEY_LABEL}=active"));
     let api: Api<ApiSecret> = namespace.api();
     let keys = api.list(&labeled).await.unwrap();
@@ -180,7 +180,7 @@ fn key_object(name: &str, key: &str, certificate: &str) -> Value {
 #[tokio::test]
 async fn c9_c12_unusable_keys_are_reported_and_skipped() {
     let none = BTreeMap::new;
-    let [own, other] = [0, 1].map(|i| {
+    let [first, second] = [0, 1].map(|i| {
         let secret = key_secret::build("x", "x", &KEYS[i], none(), none());
         let text = |item| String::from_utf8(secret.data[item].expose().to_vec()).unwrap();
         (text("tls.key"), text("tls.crt"))
@@ -189,8 +189,8 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
     let [small, elliptic] =
         [1024, 0].map(|bits| upstream.generate(&KeyRequest::rsa(bits)).unwrap());
     let bad = [
-        ("mismatched", key_object("mismatched", &own.0, &other.1)),
-        ("garbled", key_object("garbled", "no PEM", &own.1)),
+        ("mismatched", key_object("mismatched", &first.0, &second.1)),
+        ("garbled", key_object("garbled", "no PEM", &first.1)),
         (
             "small",
             key_object("small", &small.pkcs1, &small.certificate),
@@ -204,16 +204,16 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
             json!({ "metadata": { "name": "bare", "labels": { KEY_LABEL: "active" } } }),
         ),
     ];
-    let case = Case::with("bad-keys", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("bad-keys", &["--key-renew-period=0"]).await;
     for (_, object) in &bad {
         case.create_secret(object.clone()).await;
     }
     for (name, _) in &bad {
-        case.logs(&format!("msg=\"Error reading key\" secretname={name} "))
+        case.wait_for_log(&format!("msg=\"Error reading key\" secretname={name} "))
             .await;
         case.wait_for_event(name, "UnusableKey").await;
     }
-    // A start loads them all at once.
+    // The restarted controller loads all keys at once.
     let case = case.restart(&["--key-renew-period=0"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
@@ -224,18 +224,18 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
 
 #[tokio::test]
 async fn the_renew_annotation_creates_exactly_one_key() {
-    let case = Case::with("asked", &["--key-renew-period=0"]).await;
-    let ask = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
-    case.patch_secret("key-0", ask).await;
+    let case = Case::with_args("requested", &["--key-renew-period=0"]).await;
+    let request = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
+    case.patch_secret("key-0", request).await;
     until("a new key exists", async || {
-        (keys_in(&case.namespace).await.len() == 2).then_some(())
+        (key_names(&case.namespace).await.len() == 2).then_some(())
     })
     .await;
-    case.wait_until_idle("asked").await;
-    assert_eq!(keys_in(&case.namespace).await.len(), 2);
+    case.wait_until_idle("requested").await;
+    assert_eq!(key_names(&case.namespace).await.len(), 2);
     let case = case.restart(&["--key-renew-period=0"]).await;
-    case.wait_until_idle("asked-again").await;
-    assert_eq!(keys_in(&case.namespace).await.len(), 2);
+    case.wait_until_idle("requested-again").await;
+    assert_eq!(key_names(&case.namespace).await.len(), 2);
 }
 
 #[tokio::test]
@@ -246,10 +246,10 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
         "--privatekey-annotations=note=b=c",
         "--my-cn=here",
     ];
-    let mut case = Case::with("stored", &args).await;
+    let mut case = Case::with_args("stored", &args).await;
     case.controller.signal(Signal::USR1);
     let name = until("a new key exists", async || {
-        let names = keys_in(&case.namespace).await;
+        let names = key_names(&case.namespace).await;
         names.into_iter().find(|name| name != "key-0")
     })
     .await;
@@ -260,7 +260,7 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
     assert_eq!(
         secret.labels()[KEY_LABEL],
         "active",
-        "a flag cannot override it"
+        "a flag cannot override this label"
     );
     assert_eq!(secret.annotations()["note"], "b=c");
     assert_eq!(secret.metadata.owner_references, None);
@@ -270,7 +270,7 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
             .0
             .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
     );
-    // This key seals from now on.
+    // The new key seals from now on.
     let certificate = String::from_utf8(data["tls.crt"].0.clone()).unwrap();
     until("the new certificate is served", async || {
         let answer = case.controller.get("/v1/cert.pem").await;
@@ -285,8 +285,8 @@ async fn c26_only_the_leader_of_two_new_controllers_generates_the_first_key() {
     let namespace = plane.namespace("twins").await;
     roles::grant(&namespace, Reach::Namespace).await;
     roles::grant_leases(&namespace).await;
-    let _twins = twins(plane, &namespace).await;
-    let [name] = keys_in(&namespace).await.try_into().unwrap();
+    let _controllers = start_two_controllers(plane, &namespace).await;
+    let [name] = key_names(&namespace).await.try_into().unwrap();
     assert!(name.starts_with("sealed-secrets-key"), "{name}");
     assert_ne!(name, "sealed-secrets-key-first");
 }
@@ -296,32 +296,35 @@ async fn c26_without_leases_two_controllers_seal_for_the_same_key() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("alone").await;
     roles::grant(&namespace, Reach::Namespace).await;
-    let [one, other] = twins(plane, &namespace).await;
-    until("both serve the same certificate", async || {
+    let [first, second] = start_two_controllers(plane, &namespace).await;
+    until("both controllers serve the same certificate", async || {
         let body = |answer: String| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-        let certificate = body(one.get("/v1/cert.pem").await);
-        let is_same = certificate == body(other.get("/v1/cert.pem").await);
+        let certificate = body(first.get("/v1/cert.pem").await);
+        let is_same = certificate == body(second.get("/v1/cert.pem").await);
         is_same.then_some(())
     })
     .await;
-    let count = keys_in(&namespace).await.len();
-    for twin in [one, other] {
-        until("each loads every key", async || {
-            let registered = twin.log().matches("registered private key").count();
+    let count = key_names(&namespace).await.len();
+    for controller in [first, second] {
+        until("each controller loads every key", async || {
+            let registered = controller.log().matches("registered private key").count();
             (registered == count).then_some(())
         })
         .await;
     }
 }
 
-async fn twins(plane: &ControlPlane, namespace: &Namespace<'_>) -> [ClusterController; 2] {
+async fn start_two_controllers(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+) -> [ClusterController; 2] {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &[]);
-    let mut twins = [start(), start()];
-    for twin in &mut twins {
-        twin.become_ready().await;
+    let mut controllers = [start(), start()];
+    for controller in &mut controllers {
+        controller.become_ready().await;
     }
-    twins
+    controllers
 }
 
 #[tokio::test]
@@ -347,7 +350,7 @@ async fn a_renewal_killed_at_any_point_creates_no_key_twice() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("killed").await;
     roles::grant(&namespace, Reach::Namespace).await;
-    // From 2023, so that a renewal is due at each start.
+    // This key is from 2023, so a renewal is due at each start.
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {
@@ -357,13 +360,16 @@ async fn a_renewal_killed_at_any_point_creates_no_key_twice() {
         controller.signal(Signal::KILL);
     }
     let controller = ClusterController::start(plane, &namespace, &[]).await;
-    assert_eq!(keys_in(&namespace).await.len(), 2);
+    assert_eq!(key_names(&namespace).await.len(), 2);
     let items = [("a", "1")];
     let sealed = sealed_for(&KEYS[0], namespace.name(), "db", &items, Scope::Strict);
     let _: shared::resource::SealedSecret = namespace.create_object(json!(sealed)).await;
-    until(&format!("it unseals\n{}", controller.log()), async || {
-        let secret = namespace.api::<ApiSecret>().get_opt("db").await.unwrap()?;
-        (secret.data? == tests::sealing::values(&items)).then_some(())
-    })
+    until(
+        &format!("the controller unseals\n{}", controller.log()),
+        async || {
+            let secret = namespace.api::<ApiSecret>().get_opt("db").await.unwrap()?;
+            (secret.data? == tests::sealing::values(&items)).then_some(())
+        },
+    )
     .await;
 }

@@ -41,7 +41,7 @@ async fn an_edit_of_the_spec_replaces_the_values() {
     let case = Case::new("update").await;
     case.seal("db", &[("a", "1"), ("b", "2")]).await;
     case.wait_for_values("db", &[("a", "1"), ("b", "2")]).await;
-    let next = case.sealed("db", &[("b", "3"), ("c", "4")]);
+    let next = case.sealed_secret("db", &[("b", "3"), ("c", "4")]);
     let mut items = json!(next.spec.encrypted_data);
     items["a"] = json!(null);
     case.patch("db", json!({ "spec": { "encryptedData": items } }))
@@ -64,7 +64,7 @@ async fn the_secret_is_deleted_and_recreated_with_its_sealed_secret() {
 #[tokio::test]
 async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_secret() {
     let case = Case::new("recreate").await;
-    let backup = case.sealed("db", &[("a", "1")]);
+    let backup = case.sealed_secret("db", &[("a", "1")]);
     case.create(&backup).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.delete("db").await;
@@ -79,8 +79,8 @@ async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_sec
             case.delete_secret("db").await;
         }
         tests::patience::until("the Secret is recreated", async || {
-            let now = case.secret("db").await?.metadata.uid;
-            (now != uid).then_some(())
+            let current_uid = case.secret("db").await?.metadata.uid;
+            (current_uid != uid).then_some(())
         })
         .await;
     }
@@ -88,7 +88,7 @@ async fn c7_a_deleted_secret_is_recreated_even_after_a_restore_of_its_sealed_sec
 }
 
 #[tokio::test]
-async fn c4_a_scope_annotation_that_is_added_later_is_noticed() {
+async fn c4_a_scope_annotation_that_is_added_later_takes_effect() {
     let case = Case::new("scope").await;
     let mut sealed: SealedSecret = sealed_for(
         &KEYS[0],
@@ -112,7 +112,7 @@ async fn c4_a_scope_annotation_that_is_added_later_is_noticed() {
 
 /// Attack: an author applies a broken new version of a good object.
 #[tokio::test]
-async fn a_bad_new_version_leaves_the_old_secret_as_it_is_and_names_the_bad_item() {
+async fn a_bad_new_version_leaves_the_old_secret_unchanged_and_names_the_bad_item() {
     let case = Case::new("keep").await;
     case.seal("db", &[("a", "good"), ("b", "good")]).await;
     let before = case
@@ -162,7 +162,7 @@ async fn c6_immutable_can_be_set_later_and_lasts_until_the_secret_is_deleted() {
         (case.secret("db").await?.immutable == Some(true)).then_some(())
     })
     .await;
-    let next = case.sealed("db", &[("a", "2")]);
+    let next = case.sealed_secret("db", &[("a", "2")]);
     case.patch(
         "db",
         json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
@@ -213,7 +213,7 @@ async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_ad
 /// Attack: an author deletes a SealedSecret with the same name as a Secret that it does not own.
 #[tokio::test]
 async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_one() {
-    let case = Case::with("old-gc", &["--old-gc-behavior"]).await;
+    let case = Case::with_args("old-gc", &["--old-gc-behavior"]).await;
     case.create_secret(
         json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "theirs" } }),
     )
@@ -231,11 +231,11 @@ async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_o
 
 #[tokio::test]
 async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
-    let case = Case::with("label", &["--label-selector", "team=a"]).await;
-    let mut chosen = case.sealed("chosen", &[("a", "1")]);
-    chosen.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+    let case = Case::with_args("label", &["--label-selector", "team=a"]).await;
+    let mut labeled = case.sealed_secret("chosen", &[("a", "1")]);
+    labeled.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
     case.seal("other", &[("a", "1")]).await;
-    case.create(&chosen).await;
+    case.create(&labeled).await;
     case.wait_for_values("chosen", &[("a", "1")]).await;
     // The selector applies to SealedSecrets; this Secret has no label.
     case.delete_secret("chosen").await;
@@ -244,8 +244,8 @@ async fn c15_the_selector_applies_to_sealed_secrets_and_not_to_their_secrets() {
 }
 
 #[tokio::test]
-async fn without_watching_secrets_a_deleted_one_stays_deleted() {
-    let case = Case::with("skip", &["--skip-recreate"]).await;
+async fn with_skip_recreate_a_deleted_secret_stays_deleted() {
+    let case = Case::with_args("skip", &["--skip-recreate"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
@@ -255,7 +255,7 @@ async fn without_watching_secrets_a_deleted_one_stays_deleted() {
 }
 
 #[tokio::test]
-async fn exits_with_0_when_asked_to_stop() {
+async fn exits_with_code_0_when_stopped() {
     let case = Case::new("stop").await;
     assert_eq!(case.controller.stop(), Some(0));
 }

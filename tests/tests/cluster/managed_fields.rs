@@ -26,7 +26,7 @@ fn managers(metadata: &ObjectMeta) -> Vec<(String, String)> {
         .collect()
 }
 
-fn only_ours() -> Vec<(String, String)> {
+fn controller_managers() -> Vec<(String, String)> {
     vec![(MANAGER.to_owned(), String::new())]
 }
 
@@ -41,29 +41,44 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
 
     case.seal("db", &[("a", "1")]).await;
     let secret = case.wait_for_values("db", &[("a", "1")]).await;
-    assert_eq!(managers(&secret.metadata), only_ours(), "a new Secret");
+    assert_eq!(
+        managers(&secret.metadata),
+        controller_managers(),
+        "a new Secret"
+    );
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    let healed = case.wait_for_values("db", &[("a", "1")]).await;
-    let ours = only_ours().remove(0);
-    assert!(managers(&healed.metadata).contains(&ours), "an update");
+    let corrected = case.wait_for_values("db", &[("a", "1")]).await;
+    let controller = controller_managers().remove(0);
+    assert!(
+        managers(&corrected.metadata).contains(&controller),
+        "an update"
+    );
     case.wait_until_synced("db").await;
     let sealed = case.sealed_secrets().get("db").await.unwrap();
-    let of_status = (MANAGER.to_owned(), "status".to_owned());
+    let status_manager = (MANAGER.to_owned(), "status".to_owned());
     assert!(
-        managers(&sealed.metadata).contains(&of_status),
+        managers(&sealed.metadata).contains(&status_manager),
         "the status"
     );
     let event = case.wait_for_event("db", "Unsealed").await;
-    assert_eq!(managers(&event.metadata), only_ours(), "an Event");
+    assert_eq!(managers(&event.metadata), controller_managers(), "an Event");
 
     let lease: Lease = case.namespace.api().get(MANAGER).await.unwrap();
-    assert_eq!(managers(&lease.metadata), only_ours(), "the Lease");
-    // The test's key is so old that the controller generates one when it starts.
+    assert_eq!(
+        managers(&lease.metadata),
+        controller_managers(),
+        "the Lease"
+    );
+    // The test's key is so old that the controller generates a new one when it starts.
     let labeled = ListParams::default().labels(KEY_LABEL);
     let keys = case.secrets().list(&labeled).await.unwrap().items;
     let generated = keys.iter().find(|key| key.name_any() != "key-0").unwrap();
-    assert_eq!(managers(&generated.metadata), only_ours(), "a key Secret");
+    assert_eq!(
+        managers(&generated.metadata),
+        controller_managers(),
+        "a key Secret"
+    );
     let certificate = until("the certificate is published", async || {
         let config_maps = case.namespace.api::<ConfigMap>();
         config_maps.get_opt(CERTIFICATE).await.unwrap()
@@ -71,7 +86,7 @@ async fn every_object_that_the_controller_writes_names_it_as_manager() {
     .await;
     assert_eq!(
         managers(&certificate.metadata),
-        only_ours(),
+        controller_managers(),
         "the ConfigMap"
     );
 }

@@ -12,7 +12,7 @@ const HISTOGRAM: u8 = 4;
 const CANARY: &str = "canary-91ab";
 
 /// Bitnami's metrics: name after the prefix, type, labels in alphabetical order.
-const UPSTREAMS: &[(&str, u8, &[&str])] = &[
+const UPSTREAM_METRICS: &[(&str, u8, &[&str])] = &[
     ("build_info", GAUGE, &["revision"]),
     ("unseal_requests_total", COUNTER, &[]),
     ("unseal_errors_total", COUNTER, &["namespace", "reason"]),
@@ -53,17 +53,17 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     assert!(!text.contains(CANARY), "{text}");
     let scrape = Scrape::read(&text);
     let prefixed = |name: &str| format!("sealed_secrets_controller_{name}");
-    for (name, kind, labels) in UPSTREAMS {
+    for (name, kind, labels) in UPSTREAM_METRICS {
         let family = &scrape.families[&prefixed(name)];
         assert_eq!(family.kind, *kind, "{name}");
         for series in &family.metric {
-            let mut found: Vec<_> = series
+            let mut names: Vec<_> = series
                 .label
                 .iter()
                 .map(|label| label.name.as_str())
                 .collect();
-            found.sort_unstable();
-            assert_eq!(&found, labels, "{name}");
+            names.sort_unstable();
+            assert_eq!(&names, labels, "{name}");
         }
     }
     let value = |name: &str, labels: &[(&str, &str)]| scrape.value(&prefixed(name), labels);
@@ -89,27 +89,27 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     assert_eq!(
         keys,
         Some(2.0),
-        "the old key, and the key that was due at the start"
+        "the old key, and the key generated at the start"
     );
     assert_eq!(value("objects", &[("synced", "False")]), Some(2.0));
-    let expected = ["build_info", "condition_info"].map(prefixed);
+    let expected_problems = ["build_info", "condition_info"].map(prefixed);
     for problem in scrape.problems.unwrap_or_default() {
-        assert!(expected.contains(&problem.metric), "{problem:?}");
+        assert!(expected_problems.contains(&problem.metric), "{problem:?}");
     }
 
     case.delete("bad").await;
     until("the series of a deleted object disappears", async || {
         let scrape = Scrape::read(&case.controller.scrape().await);
-        let found = scrape.value(&prefixed("condition_info"), &[("name", "bad")]);
-        found.is_none().then_some(())
+        let value = scrape.value(&prefixed("condition_info"), &[("name", "bad")]);
+        value.is_none().then_some(())
     })
     .await;
 }
 
 /// Attack: a client scrapes `/metrics` for the names of other tenants' objects.
 #[tokio::test]
-async fn s5_the_flag_omits_names() {
-    let case = Case::with("no-names", &["--metrics-omit-secret-labels"]).await;
+async fn s5_omits_names_if_the_flag_is_set() {
+    let case = Case::with_args("no-names", &["--metrics-omit-secret-labels"]).await;
     case.seal("unspeakable", &[("a", "1")]).await;
     case.wait_until_synced("unspeakable").await;
     let text = case.controller.scrape().await;

@@ -19,17 +19,17 @@ use tests::sealing::{KEYS, put_key, sealed_for, values};
 async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("home").await;
-    let (there, later) = (
+    let (additional, later) = (
         plane.namespace("there").await,
         format!("{}-later", home.name()),
     );
     roles::grant(&home, Reach::Namespace).await;
-    roles::grant_also(&home, &there).await;
+    roles::grant_also(&home, &additional).await;
     put_key(&home, "key-0", &KEYS[0]).await;
-    let args = format!("--additional-namespaces= {} , {later}", there.name());
+    let args = format!("--additional-namespaces= {} , {later}", additional.name());
     let controller = ClusterController::start(plane, &home, &[&args]).await;
-    unseals(plane, there.name(), &controller).await;
-    unseals(plane, home.name(), &controller).await;
+    assert_unseals(plane, additional.name(), &controller).await;
+    assert_unseals(plane, home.name(), &controller).await;
 
     let namespace: ApiNamespace =
         serde_json::from_value(json!({ "metadata": { "name": later } })).unwrap();
@@ -38,17 +38,20 @@ async fn c14_an_additional_namespace_is_picked_up_when_it_appears() {
         .await
         .unwrap();
     roles::grant_also(&home, &plane.existing(&later)).await;
-    unseals(plane, &later, &controller).await;
+    assert_unseals(plane, &later, &controller).await;
     assert_eq!(controller.stop(), Some(0));
 }
 
 /// Seals an object in this namespace, and waits until it is unsealed.
-async fn unseals(plane: &ControlPlane, namespace: &str, controller: &ClusterController) {
+async fn assert_unseals(plane: &ControlPlane, namespace: &str, controller: &ClusterController) {
     let sealed = sealed_for(&KEYS[0], namespace, "db", &[("a", "1")], Scope::Strict);
     create(plane, namespace, &sealed).await;
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), namespace);
     until(
-        &format!("it works in {namespace}\n{}", controller.log()),
+        &format!(
+            "the object in {namespace} is unsealed\n{}",
+            controller.log()
+        ),
         async || {
             let secret = secrets.get_opt("db").await.unwrap()?;
             (secret.data? == values(&[("a", "1")])).then_some(())
@@ -67,17 +70,17 @@ async fn create(plane: &ControlPlane, namespace: &str, sealed: &SealedSecret) {
 #[tokio::test]
 async fn works_in_all_namespaces_with_bitnamis_cluster_role() {
     let plane = ControlPlane::shared().await;
-    let (home, far) = (plane.namespace("hub").await, plane.namespace("far").await);
+    let (home, tenant) = (plane.namespace("hub").await, plane.namespace("far").await);
     roles::grant(&home, Reach::Cluster).await;
     put_key(&home, "key-0", &KEYS[0]).await;
-    // Other tests share this cluster.
+    // Other tests share this cluster, so the controller reconciles only objects with this label.
     let selector = format!("of={}", home.name());
     let args = ["--all-namespaces=true", "--label-selector", &selector];
     let controller = ClusterController::start(plane, &home, &args).await;
-    let mut sealed = sealed_for(&KEYS[0], far.name(), "db", &[("a", "1")], Scope::Strict);
+    let mut sealed = sealed_for(&KEYS[0], tenant.name(), "db", &[("a", "1")], Scope::Strict);
     sealed.metadata.labels = Some([("of".to_owned(), home.name().to_owned())].into());
-    create(plane, far.name(), &sealed).await;
-    let secrets = far.api::<ApiSecret>();
+    create(plane, tenant.name(), &sealed).await;
+    let secrets = tenant.api::<ApiSecret>();
     let has_value = async || {
         let secret = secrets.get_opt("db").await.unwrap()?;
         (secret.data? == values(&[("a", "1")])).then_some(())
@@ -91,9 +94,9 @@ async fn works_in_all_namespaces_with_bitnamis_cluster_role() {
     assert_eq!(controller.stop(), Some(0));
 }
 
-/// As in Bitnami's controller, `POD_NAMESPACE` is sufficient if the account's files lack the namespace.
+/// As in Bitnami's controller, `POD_NAMESPACE` is sufficient if the service account's files lack the namespace.
 #[tokio::test]
-async fn the_variable_suffices_without_the_namespace_file() {
+async fn pod_namespace_suffices_without_the_namespace_file() {
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("no-file").await;
     roles::grant(&home, Reach::Namespace).await;
@@ -111,7 +114,7 @@ async fn the_variable_suffices_without_the_namespace_file() {
     let sealed = sealed_for(&KEYS[0], home.name(), "db", &[("a", "1")], Scope::Strict);
     let api = home.api::<SealedSecret>();
     api.create(&PostParams::default(), &sealed).await.unwrap();
-    until(&format!("its Secret exists\n{}", pod.log()), async || {
+    until(&format!("the Secret exists\n{}", pod.log()), async || {
         home.api::<ApiSecret>().get_opt("db").await.unwrap()
     })
     .await;

@@ -1,5 +1,5 @@
-//! Metadata that the API server stores and that the types of our client library cannot represent. One such
-//! object must not stop the work on any other.
+//! Tests objects with metadata that the API server stores, but that kube's types cannot represent. Such an object must
+//! not stop the reconciliation of any other.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -21,23 +21,26 @@ const TIMES: [&str; 4] = [
 const LEASE: &str = "sealed-secrets-controller";
 
 /// Returns nested maps in the form of `fieldsV1`, deeper than `serde_json` parses.
-fn nested() -> Value {
+fn nested_maps() -> Value {
     (0..300).fold(json!({}), |inner, _| json!({ "f:a": inner }))
 }
 
-fn managed(time: &str, fields: &Value) -> Value {
+fn manager_entry(time: &str, fields: &Value) -> Value {
     json!({
         "manager": "m", "operation": "Update", "apiVersion": "v1", "time": time,
         "fieldsType": "FieldsV1", "fieldsV1": fields,
     })
 }
 
-/// Returns entries of `managedFields` that the API server stores as they are.
+/// Returns entries of `managedFields` that the API server stores unchanged, but that kube's types cannot represent.
 fn odd_entries() -> Vec<Value> {
     let fields = json!({ "f:metadata": { "f:labels": { "f:tier": {} } } });
-    let mut entries: Vec<Value> = TIMES.iter().map(|time| managed(time, &fields)).collect();
-    let deep = json!({ "f:metadata": { "f:annotations": nested() } });
-    entries.push(managed("2026-01-01T00:00:00Z", &deep));
+    let mut entries: Vec<Value> = TIMES
+        .iter()
+        .map(|time| manager_entry(time, &fields))
+        .collect();
+    let deep = json!({ "f:metadata": { "f:annotations": nested_maps() } });
+    entries.push(manager_entry("2026-01-01T00:00:00Z", &deep));
     entries
 }
 
@@ -52,17 +55,17 @@ async fn patch(case: &Case, path: &str, operations: &Value) -> String {
     answer.unwrap()
 }
 
-fn secret(name: &str) -> String {
+fn secret_path(name: &str) -> String {
     format!("/api/v1/namespaces/NAMESPACE/secrets/{name}")
 }
 
-/// Returns a patch to entries that are odd in one way. The API server itself cannot patch an object that keeps an entry of
-/// the year 10000.
-fn setting(entry: &Value) -> Value {
+/// Returns a patch that replaces all entries with one. The API server itself cannot apply a patch that keeps an entry
+/// of the year 10000.
+fn managed_fields_patch(entry: &Value) -> Value {
     json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }])
 }
 
-/// Reads an object as our programs do.
+/// Reads an object with the parser of this project's programs; `None` if the request fails.
 async fn read(case: &Case, path: &str) -> Option<Value> {
     let path = path.replace("NAMESPACE", case.namespace.name());
     let request = http::Request::get(path).body(Vec::new()).unwrap();
@@ -71,7 +74,7 @@ async fn read(case: &Case, path: &str) -> Option<Value> {
     Some(object)
 }
 
-async fn with_lease(purpose: &str, args: &[&str]) -> Case {
+async fn case_with_lease(purpose: &str, args: &[&str]) -> Case {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace(purpose).await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -82,7 +85,7 @@ async fn with_lease(purpose: &str, args: &[&str]) -> Case {
 /// Attack: a tenant writes odd times and deep nesting into `managedFields` of a Secret of their own, so that the list
 /// of all Secrets cannot be parsed.
 #[tokio::test]
-async fn an_odd_secret_of_one_tenant_leaves_the_secrets_of_others_healed_after_a_restart() {
+async fn an_odd_secret_of_one_tenant_does_not_prevent_corrections_for_others_after_a_restart() {
     let case = Case::new("odd-secret").await;
     for name in ["deleted", "edited"] {
         case.seal(name, &[("a", "1")]).await;
@@ -100,8 +103,13 @@ async fn an_odd_secret_of_one_tenant_leaves_the_secrets_of_others_healed_after_a
         })
         .await;
     for (i, entry) in odd_entries().iter().enumerate() {
-        let stored = patch(&case, &secret(&format!("odd-{i}")), &setting(entry)).await;
-        assert!(stored.contains("\"manager\":\"m\""), "{stored}");
+        let response = patch(
+            &case,
+            &secret_path(&format!("odd-{i}")),
+            &managed_fields_patch(entry),
+        )
+        .await;
+        assert!(response.contains("\"manager\":\"m\""), "{response}");
     }
     let case = case
         .restart_after(async |namespace| {
@@ -121,9 +129,9 @@ async fn an_odd_secret_of_one_tenant_leaves_the_secrets_of_others_healed_after_a
     assert!(!log.contains("cannot parse"), "{log}");
 }
 
-/// Attack: who may patch a Secret of ours writes an odd `managedFields` in the same request, while the controller runs.
+/// Attack: a client that may patch a Secret of the controller also writes odd `managedFields` in the same request.
 #[tokio::test]
-async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
+async fn an_edit_with_odd_managed_fields_is_corrected() {
     let case = Case::new("odd-edit").await;
     for (i, entry) in odd_entries().iter().enumerate() {
         let name = format!("db-{i}");
@@ -134,10 +142,10 @@ async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
             { "op": "add", "path": "/metadata/managedFields", "value": [entry] },
             { "op": "replace", "path": "/data/a", "value": "ZXZpbA==" },
         ]);
-        patch(&case, &secret(&name), &operations).await;
+        patch(&case, &secret_path(&name), &operations).await;
         until(
             &format!("{name} is corrected\n{}", case.controller.log()),
-            async || (read(&case, &secret(&name)).await?["data"]["a"] == "MQ==").then_some(()),
+            async || (read(&case, &secret_path(&name)).await?["data"]["a"] == "MQ==").then_some(()),
         )
         .await;
         let event = case.wait_for_event(&name, "DriftCorrected").await;
@@ -145,9 +153,10 @@ async fn an_edit_that_makes_its_own_secret_odd_is_corrected() {
     }
 }
 
-/// Attack: the author of a SealedSecret applies it with odd metadata, and with values nested deeper than JSON is parsed.
+/// Attack: the author of a SealedSecret applies it with odd metadata, and with values nested deeper than `serde_json`
+/// parses.
 #[tokio::test]
-async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
+async fn an_odd_sealed_secret_is_unsealed_and_affects_no_other() {
     let case = Case::new("odd-sealed").await;
     let path = |name: &str| {
         format!("/apis/bitnami.com/v1alpha1/namespaces/NAMESPACE/sealedsecrets/{name}")
@@ -158,23 +167,24 @@ async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
         case.wait_until_synced(&name).await;
         let mut entry = entry.clone();
         entry["apiVersion"] = json!("bitnami.com/v1alpha1");
-        patch(&case, &path(&name), &setting(&entry)).await;
+        patch(&case, &path(&name), &managed_fields_patch(&entry)).await;
     }
     case.seal("deep", &[("a", "1")]).await;
     case.wait_until_synced("deep").await;
-    let deep = json!([{ "op": "add", "path": "/spec/template/metadata/deep", "value": nested() }]);
+    let deep =
+        json!([{ "op": "add", "path": "/spec/template/metadata/deep", "value": nested_maps() }]);
     patch(&case, &path("deep"), &deep).await;
     let case = case.restart(&[]).await;
     case.seal("new", &[("a", "1")]).await;
     case.wait_for_values("new", &[("a", "1")]).await;
     for i in 0..odd_entries().len() {
         let name = format!("odd-{i}");
-        let next = case.sealed(&name, &[("a", "2")]).spec.encrypted_data;
+        let next = case.sealed_secret(&name, &[("a", "2")]).spec.encrypted_data;
         let operations = json!([{ "op": "replace", "path": "/spec/encryptedData", "value": next }]);
         patch(&case, &path(&name), &operations).await;
         case.wait_for_values(&name, &[("a", "2")]).await;
         until(
-            &format!("{name} is reported\n{}", case.controller.log()),
+            &format!("the status of {name} is current\n{}", case.controller.log()),
             async || {
                 let object = read(&case, &path(&name)).await?;
                 let status = &object["status"];
@@ -192,14 +202,14 @@ async fn an_odd_sealed_secret_is_unsealed_and_leaves_the_others_alone() {
 /// Attack: a client that may write the Lease gives it a time, or managed fields, that the controller cannot represent.
 #[tokio::test]
 async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restart() {
-    let case = with_lease("odd-lease", &[]).await;
+    let case = case_with_lease("odd-lease", &[]).await;
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/NAMESPACE/leases/{LEASE}");
     let mut changes: Vec<Value> = odd_entries()
         .iter()
         .map(|entry| {
             let mut entry = entry.clone();
             entry["apiVersion"] = json!("coordination.k8s.io/v1");
-            setting(&entry)
+            managed_fields_patch(&entry)
         })
         .collect();
     for field in ["renewTime", "acquireTime"] {
@@ -217,9 +227,12 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
             ]));
         }
     }
-    let is_led = async |what: &str, case: &Case| {
-        let what = format!("{what}: it is led again\n{}", case.controller.log());
-        until(&what, async || {
+    let wait_for_leadership = async |change: &str, case: &Case| {
+        let goal = format!(
+            "{change}: the controller is the leader again\n{}",
+            case.controller.log()
+        );
+        until(&goal, async || {
             let lease = read(case, &path).await?;
             (lease["spec"]["holderIdentity"] != "x").then_some(())
         })
@@ -231,7 +244,7 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
         case.seal(&name, &[("a", "1")]).await;
         case.wait_for_values(&name, &[("a", "1")]).await;
         if i >= odd_entries().len() {
-            is_led(&change.to_string(), &case).await;
+            wait_for_leadership(&change.to_string(), &case).await;
         }
     }
     let last = changes.last().unwrap();
@@ -244,10 +257,10 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
 
 /// Attack: a client that may write key Secrets gives one of them metadata that the controller cannot represent.
 #[tokio::test]
-async fn an_odd_key_secret_leaves_the_start_and_the_other_keys_alone() {
-    let mut case = Case::with("odd-key", &["--key-renew-period=0"]).await;
+async fn an_odd_key_secret_prevents_neither_the_start_nor_unsealing() {
+    let mut case = Case::with_args("odd-key", &["--key-renew-period=0"]).await;
     for (i, entry) in odd_entries().iter().enumerate() {
-        patch(&case, &secret("key-0"), &setting(entry)).await;
+        patch(&case, &secret_path("key-0"), &managed_fields_patch(entry)).await;
         case = case.restart(&["--key-renew-period=0"]).await;
         let name = format!("db-{i}");
         case.seal(&name, &[("a", "1")]).await;

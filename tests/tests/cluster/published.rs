@@ -1,4 +1,4 @@
-//! Tests the published certificate in a `ConfigMap`.
+//! Tests the publication of the certificate in a `ConfigMap`.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -14,12 +14,12 @@ use crate::case::Case;
 const NAME: &str = "sealed-secrets-controller-certificate";
 const ARGS: &[&str] = &["--certificate-configmap", NAME, "--key-renew-period=0"];
 
-fn published(case: &Case) -> Api<ConfigMap> {
+fn config_map_api(case: &Case) -> Api<ConfigMap> {
     case.namespace.api()
 }
 
 async fn certificate(case: &Case) -> Option<String> {
-    let object = published(case).get_opt(NAME).await.unwrap()?;
+    let object = config_map_api(case).get_opt(NAME).await.unwrap()?;
     object.data?.get("cert.pem").cloned()
 }
 
@@ -32,7 +32,7 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
     })
     .await;
     let note = Patch::Merge(json!({ "data": { "note": "manual" } }));
-    let config_maps = published(&case);
+    let config_maps = config_map_api(&case);
     let params = PatchParams::default();
     config_maps.patch(NAME, &params, &note).await.unwrap();
 
@@ -59,12 +59,15 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
 #[tokio::test]
 async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_once_deleted() {
     let mut case = Case::publishing("immutable", NAME, ARGS).await;
-    until("it is published", async || certificate(&case).await).await;
-    let forged = Patch::Merge(json!({ "data": { "cert.pem": "forged" }, "immutable": true }));
-    let config_maps = published(&case);
+    until("the certificate is published", async || {
+        certificate(&case).await
+    })
+    .await;
+    let forgery = Patch::Merge(json!({ "data": { "cert.pem": "forged" }, "immutable": true }));
+    let config_maps = config_map_api(&case);
     let params = PatchParams::default();
-    config_maps.patch(NAME, &params, &forged).await.unwrap();
-    // A change of the keys makes the controller look.
+    config_maps.patch(NAME, &params, &forgery).await.unwrap();
+    // The controller checks the ConfigMap when the keys change.
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.controller
         .logs("Delete it: the controller creates it again")
@@ -74,7 +77,7 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
         .await
         .unwrap();
     let second = KEYS[1].pair.certificate().to_pem();
-    until("it is created again", async || {
+    until("the ConfigMap is created again", async || {
         (certificate(&case).await? == second).then_some(())
     })
     .await;
@@ -86,7 +89,7 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
 #[tokio::test]
 async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission() {
     let unpublished = Case::new("unpublished").await;
-    let mut case = Case::with("unpublished", ARGS).await;
+    let mut case = Case::with_args("unpublished", ARGS).await;
     case.controller
         .logs("--certificate-configmap: the certificate is not published")
         .await;

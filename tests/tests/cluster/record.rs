@@ -16,31 +16,31 @@ use crate::case::Case;
 
 const ITEMS: [(&str, &str); 3] = [("a", "1"), ("b", "2"), ("c", "3")];
 
-async fn count(controller: &ClusterController, name: &str) -> f64 {
+async fn counter(controller: &ClusterController, name: &str) -> f64 {
     let scrape = Scrape::read(&controller.scrape().await);
     let value = scrape.value(&format!("sealed_secrets_controller_{name}"), &[]);
     value.unwrap_or_default()
 }
 
 async fn operations(case: &Case) -> f64 {
-    count(&case.controller, "private_key_operations_total").await
+    counter(&case.controller, "private_key_operations_total").await
 }
 
-async fn wait_for_recognized(case: &Case, objects: f64) {
-    let what = format!(
+async fn wait_until_recognized(case: &Case, objects: f64) {
+    let goal = format!(
         "{objects} objects are recognized\n{}",
         case.controller.log()
     );
-    until(&what, async || {
-        (count(&case.controller, "recognized_total").await >= objects).then_some(())
+    until(&goal, async || {
+        (counter(&case.controller, "recognized_total").await >= objects).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
+async fn a_restart_decrypts_nothing_and_unseals_the_next_object_at_once() {
     let one_key = ["--key-renew-period=0"];
-    let case = Case::with("restart", &one_key).await;
+    let case = Case::with_args("restart", &one_key).await;
     for i in 0..5 {
         case.seal(&format!("s-{i}"), &ITEMS).await;
     }
@@ -53,7 +53,7 @@ async fn a_restart_decrypts_nothing_and_the_next_object_at_once() {
         "{operations_before}"
     );
     let case = case.restart(&one_key).await;
-    wait_for_recognized(&case, 5.0).await;
+    wait_until_recognized(&case, 5.0).await;
     assert!(operations(&case).await < 0.5);
     case.seal("new", &ITEMS[..1]).await;
     case.wait_for_values("new", &ITEMS[..1]).await;
@@ -77,13 +77,13 @@ async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelate
             };
             patch("labeled", json!({ "metadata": { "labels": { "x": "y" } } })).await;
             patch("edited", json!({ "stringData": { "a": "edited" } })).await;
-            let deleted = secrets.delete("deleted", &DeleteParams::default()).await;
-            deleted.unwrap();
+            let result = secrets.delete("deleted", &DeleteParams::default()).await;
+            result.unwrap();
         })
         .await;
     case.wait_for_values("edited", &ITEMS[..1]).await;
     case.wait_for_values("deleted", &ITEMS[..1]).await;
-    wait_for_recognized(&case, 1.0).await;
+    wait_until_recognized(&case, 1.0).await;
     assert!((operations(&case).await - 2.0).abs() < 0.5);
     let labels = case.secret("labeled").await.unwrap().metadata.labels;
     assert_eq!(labels.unwrap()["x"], "y");
@@ -105,17 +105,17 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
         record("mine").await.unwrap(),
         record("other").await.unwrap(),
     );
-    let forged = [
+    let records = [
         ("copied", json!(mine)),
         ("with the right Secret", {
-            let mut forged = mine.clone();
-            forged.secret_uid.clone_from(&other.secret_uid);
-            forged.secret_version.clone_from(&other.secret_version);
-            json!(forged)
+            let mut record = mine.clone();
+            record.secret_uid.clone_from(&other.secret_uid);
+            record.secret_version.clone_from(&other.secret_version);
+            json!(record)
         }),
     ];
     let mut case = case;
-    for (why, record) in forged {
+    for (kind, record) in records {
         case = case
             .restart_after(async |namespace| {
                 let patch = Patch::Merge(json!({ "status": { "record": record } }));
@@ -125,22 +125,22 @@ async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
             })
             .await;
         let genuine = json!(other);
-        until(&format!("the record is corrected: {why}"), async || {
+        until(&format!("the record is corrected: {kind}"), async || {
             let object = case.sealed_secrets().get("other").await.unwrap();
             (json!(object.status?.record?) == genuine).then_some(())
         })
         .await;
-        wait_for_recognized(&case, 1.0).await;
-        assert!((operations(&case).await - 3.0).abs() < 0.5, "{why}");
+        wait_until_recognized(&case, 1.0).await;
+        assert!((operations(&case).await - 3.0).abs() < 0.5, "{kind}");
     }
 }
 
 #[tokio::test]
 async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
-    let case = Case::with("hints", &["--key-renew-period=0"]).await;
+    let case = Case::with_args("hints", &["--key-renew-period=0"]).await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     put_key(&case.namespace, "key-2", &KEYS[2]).await;
-    case.logs("secretname=key-2").await;
+    case.wait_for_log("secretname=key-2").await;
     let seal =
         |name: &str, items| sealed_for(&KEYS[0], case.namespace.name(), name, items, Scope::Strict);
     let mut hinted = seal("hinted", &ITEMS);
@@ -150,12 +150,15 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     hints::annotate(annotations, &ITEMS.iter().map(hint).collect());
     case.create(&hinted).await;
     case.wait_until_synced("hinted").await;
-    let hinted = operations(&case).await;
-    assert!((hinted - 3.0).abs() < 0.5, "{hinted}: one for each item");
+    let hinted_operations = operations(&case).await;
+    assert!(
+        (hinted_operations - 3.0).abs() < 0.5,
+        "{hinted_operations}: one for each item"
+    );
 
     case.create(&seal("plain", &ITEMS)).await;
     case.wait_until_synced("plain").await;
-    let first = operations(&case).await - hinted;
+    let first = operations(&case).await - hinted_operations;
     assert!(
         (first - 5.0).abs() < 0.5,
         "{first}: the first item tries all three keys, the others only the key that unsealed it"
@@ -169,6 +172,6 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     .await;
     case.wait_for_values("plain", &[("a", "9"), ("b", "2"), ("c", "3")])
         .await;
-    let second = operations(&case).await - hinted - first;
+    let second = operations(&case).await - hinted_operations - first;
     assert!((second - 3.0).abs() < 0.5, "{second}");
 }

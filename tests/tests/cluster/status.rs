@@ -1,4 +1,4 @@
-//! Tests the content of statuses.
+//! Tests the status of SealedSecrets.
 
 use std::process::Command;
 
@@ -26,13 +26,12 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
         )
         .await;
         case.wait_for_condition("db", |synced| {
-            let reported = synced.message.as_deref().unwrap_or_default();
-            reported.starts_with(message)
-                && reported.contains("hint: item a is not a sealed value: ")
+            let text = synced.message.as_deref().unwrap_or_default();
+            text.starts_with(message) && text.contains("hint: item a is not a sealed value: ")
         })
         .await;
     }
-    let good = case.sealed("db", &[("a", "2")]);
+    let good = case.sealed_secret("db", &[("a", "2")]);
     case.patch(
         "db",
         json!({ "spec": { "encryptedData": good.spec.encrypted_data } }),
@@ -81,7 +80,7 @@ async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     case.wait_for_values("good", &[("a", "1")]).await;
     let event = case.wait_for_event("odd", "ErrUnsealFailed").await;
     assert!(event.message.unwrap().contains("wrong kind of value"));
-    let status = tests::patience::until("a status", async || {
+    let status = tests::patience::until("the object has a status", async || {
         Some(
             api.get("odd").await.unwrap().data["status"]["conditions"][0]["status"]
                 .as_str()?
@@ -96,7 +95,7 @@ async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
 #[tokio::test]
 async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
     let case = Case::new("large").await;
-    let mut sealed = case.sealed("large", &[]);
+    let mut sealed = case.sealed_secret("large", &[]);
     for i in 0..40_000 {
         let items = &mut sealed.spec.encrypted_data;
         items.insert(format!("key-{i:05}"), "AAAA".into());
@@ -110,7 +109,7 @@ async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
 
 #[tokio::test]
 async fn writes_no_status_if_updates_are_disabled() {
-    let case = Case::with("no-status", &["--update-status=false"]).await;
+    let case = Case::with_args("no-status", &["--update-status=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_for_event("db", "Unsealed").await;
@@ -120,7 +119,7 @@ async fn writes_no_status_if_updates_are_disabled() {
 #[tokio::test]
 async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
     let case = Case::without_right_to_watch_secrets("unwatched").await;
-    case.logs("so edits and deletions of them are not corrected")
+    case.wait_for_log("so edits and deletions of them are not corrected")
         .await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
@@ -137,7 +136,7 @@ async fn c19_retries_a_failed_write_of_a_status() {
     let case = Case::without_right_to_statuses("no-right").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
-    case.logs("cannot update the status").await;
+    case.wait_for_log("cannot update the status").await;
     assert_eq!(case.conditions("db").await, []);
     roles::grant_statuses(&case.namespace).await;
     case.wait_until_synced("db").await;
@@ -156,16 +155,16 @@ async fn a_restart_writes_nothing() {
         case.secret("db").await.unwrap().metadata.resource_version,
         before.metadata.resource_version
     );
-    let again = case.sealed_secrets().get("db").await.unwrap();
+    let after = case.sealed_secrets().get("db").await.unwrap();
     assert_eq!(
-        again.metadata.resource_version,
+        after.metadata.resource_version,
         sealed.metadata.resource_version
     );
 }
 
 #[tokio::test]
 async fn without_unsealed_events_only_warnings_are_written() {
-    let case = Case::with("quiet", &["--unsealed-events=false"]).await;
+    let case = Case::with_args("quiet", &["--unsealed-events=false"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
     case.patch(
@@ -179,8 +178,8 @@ async fn without_unsealed_events_only_warnings_are_written() {
     assert!(!reasons.contains(&Some("Unsealed")), "{reasons:?}");
 }
 
-/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then ours.
-fn wide(case: &Case) -> Vec<String> {
+/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then the added ones.
+fn wide_rows(case: &Case) -> Vec<String> {
     let output = Command::new(operators::kubectl())
         .arg(format!(
             "--kubeconfig={}",
@@ -200,12 +199,12 @@ async fn kubectl_shows_reason_last_good_version_and_key() {
     let case = Case::new("columns").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
-    let rows = wide(&case);
-    let head: Vec<_> = rows[0].split_whitespace().collect();
-    let ours = ["READY", "REASON", "LAST", "GOOD", "KEY"];
+    let rows = wide_rows(&case);
+    let header: Vec<_> = rows[0].split_whitespace().collect();
+    let added_columns = ["READY", "REASON", "LAST", "GOOD", "KEY"];
     assert_eq!(
-        head,
-        [&["NAME", "STATUS", "SYNCED", "AGE"][..], &ours].concat()
+        header,
+        [&["NAME", "STATUS", "SYNCED", "AGE"][..], &added_columns].concat()
     );
     let key = KEYS[0].pair.fingerprint().to_string();
     let cells = |row: &str| -> Vec<String> { row.split_whitespace().map(str::to_owned).collect() };
@@ -214,6 +213,6 @@ async fn kubectl_shows_reason_last_good_version_and_key() {
     let bad = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
     case.patch("db", bad).await;
     case.wait_for_failure("db").await;
-    let bad = cells(&wide(&case).concat());
+    let bad = cells(&wide_rows(&case).concat());
     assert_eq!(bad[bad.len() - 3..], ["False", "ErrUnsealFailed", "1"]);
 }

@@ -15,8 +15,8 @@ async fn renders_templates_and_keeps_the_old_secret_when_one_fails() {
     let failing = json!({ "spec": { "template": { "data": { "url": "x\n{{ fail .a }}" } } } });
     case.patch("db", failing).await;
     let message = case.wait_for_failure("db").await;
-    let place = "template \"url\", line 2, column 4, function fail: ";
-    assert!(message.contains(place), "{message}");
+    let location = "template \"url\", line 2, column 4, function fail: ";
+    assert!(message.contains(location), "{message}");
     case.wait_for_values("db", &good).await;
     let items = case.sealed_secrets().get("db").await.unwrap();
     let items = items.status.unwrap().items;
@@ -53,7 +53,7 @@ async fn s2_a_template_error_does_not_reveal_the_value() {
 #[tokio::test]
 async fn c18_random_results_survive_restarts_and_corrections() {
     let case = Case::new("random").await;
-    let templates = [("id", "{{ uuidv4 }}"), ("made", "{{ now | unixEpoch }}")];
+    let templates = [("id", "{{ uuidv4 }}"), ("created", "{{ now | unixEpoch }}")];
     case.seal_with("db", &[("a", "1")], &templates).await;
     case.wait_until_synced("db").await;
     let before = case.secret("db").await.unwrap();
@@ -66,14 +66,14 @@ async fn c18_random_results_survive_restarts_and_corrections() {
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
     // A deleted Secret is lost: its random values cannot be recovered.
     case.delete_secret("db").await;
-    let changed =
+    let recreated =
         tests::patience::until("the Secret is recreated", async || case.secret("db").await).await;
-    assert_ne!(changed.data, before.data);
+    assert_ne!(recreated.data, before.data);
 }
 
 #[tokio::test]
 async fn refuses_random_templates_if_the_flag_is_set() {
-    let case = Case::with("no-random", &["--refuse-random-templates"]).await;
+    let case = Case::with_args("no-random", &["--refuse-random-templates"]).await;
     case.seal_with("db", &[("a", "1")], &[("t", "{{ uuidv4 }}")])
         .await;
     let message = case.wait_for_failure("db").await;

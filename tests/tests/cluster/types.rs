@@ -1,5 +1,5 @@
 //! Tests every built-in type of Secret: which types are created, and that each reaches a stable state with the items
-//! that Kubernetes adds. The token controller is the real one.
+//! that Kubernetes adds. Kubernetes' real token controller runs.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ const ALLOW: &str =
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 /// The items that the token controller adds, besides [`ACCOUNT_UID`].
-const ADDED: [&str; 3] = ["ca.crt", "namespace", "token"];
+const ADDED_ITEMS: [&str; 3] = ["ca.crt", "namespace", "token"];
 
 type Items = &'static [(&'static str, &'static str)];
 
@@ -69,9 +69,9 @@ const TYPES: &[(&str, &str, Items)] = &[
     ("another", "example.com/another", &[("a", "1")]),
 ];
 
-/// Returns a SealedSecret of this type; if the type needs a `ServiceAccount`, of `default`.
-fn of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
-    let mut sealed = case.sealed(name, items);
+/// Returns a SealedSecret for a Secret of this type. A token is for the ServiceAccount `default`.
+fn sealed_of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
+    let mut sealed = case.sealed_secret(name, items);
     let template = &mut sealed.spec.template;
     template.type_ = Some(type_.to_owned()).filter(|type_| !type_.is_empty());
     if type_ == ACCOUNT_TOKEN {
@@ -100,14 +100,14 @@ async fn wait_for_token(case: &Case, name: &str) -> ApiSecret {
         &format!("{name} has a token\n{}", case.controller.log()),
         async || {
             let secret = case.secret(name).await?;
-            let is_filled = ADDED.iter().all(|key| !item(&secret, key).is_empty());
+            let is_filled = ADDED_ITEMS.iter().all(|key| !item(&secret, key).is_empty());
             is_filled.then_some(secret)
         },
     )
     .await
 }
 
-/// Returns `resourceVersion` and values of each Secret.
+/// Returns `resourceVersion` and token of each Secret.
 async fn versions(case: &Case) -> BTreeMap<String, (Option<String>, Vec<u8>)> {
     let mut versions = BTreeMap::new();
     for (name, ..) in TYPES {
@@ -136,17 +136,18 @@ async fn assert_no_correction(case: &Case) {
         .iter()
         .filter_map(|event| event.reason.clone())
         .collect();
-    let is_fight = |reason: &&String| ["DriftCorrected", "DriftFight"].contains(&reason.as_str());
+    let is_correction =
+        |reason: &&String| ["DriftCorrected", "DriftFight"].contains(&reason.as_str());
     assert!(
-        !reasons.iter().any(|reason| is_fight(&reason)),
+        !reasons.iter().any(|reason| is_correction(&reason)),
         "{reasons:?}"
     );
 }
 
 /// The controller checks which items a type requires. The API server checks everything else.
 #[tokio::test]
-async fn what_no_api_server_accepts_is_stalled() {
-    // Which item is at fault would say something of its value.
+async fn a_secret_that_no_api_server_accepts_is_stalled() {
+    // The name of the invalid item would reveal something about its value.
     const BY_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
     let rows: [(&str, &str, Items, &str); 4] = [
@@ -171,7 +172,7 @@ async fn what_no_api_server_accepts_is_stalled() {
         ("label", "Opaque", &[("a", "hunter2")], "metadata.labels"),
     ];
     for (name, type_, items, _) in rows {
-        let mut sealed = of_type(&case, name, type_, items);
+        let mut sealed = sealed_of_type(&case, name, type_, items);
         if name == "label" {
             let labels = sealed.spec.template.metadata.labels.get_or_insert_default();
             labels.insert("team".into(), "not valid!".into());
@@ -186,8 +187,8 @@ async fn what_no_api_server_accepts_is_stalled() {
             .iter()
             .any(|condition| condition.type_ == "Stalled" && condition.status == "True");
         assert!(is_stalled, "{name}: {conditions:?}");
-        let shown = format!("{conditions:?}");
-        assert!(!shown.contains("hunter2"), "{name}: {shown}");
+        let text = format!("{conditions:?}");
+        assert!(!text.contains("hunter2"), "{name}: {text}");
         assert!(case.secret(name).await.is_none(), "{name}");
     }
 }
@@ -195,18 +196,19 @@ async fn what_no_api_server_accepts_is_stalled() {
 /// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
 #[tokio::test]
 async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
-    let case = Case::with("types", &[ALLOW]).await;
+    let case = Case::with_args("types", &[ALLOW]).await;
     wait_for_account(&case).await;
     for (name, type_, items) in TYPES {
-        case.create(&of_type(&case, name, type_, items)).await;
+        case.create(&sealed_of_type(&case, name, type_, items))
+            .await;
     }
-    let filled = wait_for_token(&case, "account-token").await;
-    assert!(filled.annotations().contains_key(ACCOUNT_UID));
+    let with_token = wait_for_token(&case, "account-token").await;
+    assert!(with_token.annotations().contains_key(ACCOUNT_UID));
     for (name, type_, _) in TYPES {
         case.wait_until_synced(name).await;
-        let stored = case.secret(name).await.unwrap().type_.unwrap_or_default();
+        let stored_type = case.secret(name).await.unwrap().type_.unwrap_or_default();
         let want = if type_.is_empty() { "Opaque" } else { type_ };
-        assert_eq!(stored, want);
+        assert_eq!(stored_type, want);
     }
     case.wait_until_idle("settled").await;
     let settled = versions(&case).await;
@@ -221,13 +223,13 @@ async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
 /// Attack: an author seals a new version of a token's Secret, so that its token is lost.
 #[tokio::test]
 async fn a_new_version_of_a_service_account_token_keeps_the_token() {
-    let case = Case::with("token", &[ALLOW]).await;
+    let case = Case::with_args("token", &[ALLOW]).await;
     wait_for_account(&case).await;
-    case.create(&of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
+    case.create(&sealed_of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
         .await;
     let before = wait_for_token(&case, "db").await;
     case.wait_until_synced("db").await;
-    let next = case.sealed("db", &[("a", "2"), ("b", "3")]);
+    let next = case.sealed_secret("db", &[("a", "2"), ("b", "3")]);
     let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });
     case.patch("db", patch).await;
     let after = until("the Secret has the new values", async || {
@@ -235,7 +237,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
         (item(&secret, "b") == b"3").then_some(secret)
     })
     .await;
-    for key in ADDED {
+    for key in ADDED_ITEMS {
         assert_eq!(item(&after, key), item(&before, key), "{key}");
     }
     assert_eq!(
@@ -247,24 +249,24 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     case.wait_until_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    let healed = until("the edit is reverted", async || {
+    let corrected = until("the edit is reverted", async || {
         let secret = case.secret("db").await?;
         (item(&secret, "a") == b"2").then_some(secret)
     })
     .await;
-    assert_eq!(item(&healed, "token"), item(&before, "token"));
+    assert_eq!(item(&corrected, "token"), item(&before, "token"));
 }
 
 /// Returns a whole Secret sealed as one value, as before 2019.
-fn in_the_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
-    let mut sealed = of_type(case, name, type_, &[]);
-    let whole = json!({
+fn seal_in_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
+    let mut sealed = sealed_of_type(case, name, type_, &[]);
+    let secret = json!({
         "kind": "Secret", "apiVersion": "v1", "type": type_, "data": { "a": "MQ==" },
         "metadata": { "name": name, "annotations": { ACCOUNT: "default" } },
     });
     let label = Scope::Strict.label(case.namespace.name(), name);
     let key = KEYS[0].pair.certificate().public_key();
-    let text = whole.to_string();
+    let text = secret.to_string();
     let value =
         envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
     sealed.spec.template.type_ = None;
@@ -273,7 +275,7 @@ fn in_the_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret 
 }
 
 /// Creates a Secret of this type that allows merging.
-async fn consenting(case: &Case, name: &str, type_: &str) {
+async fn create_mergeable_secret(case: &Case, name: &str, type_: &str) {
     let annotations = json!({ ACCOUNT: "default", PATCH_ANNOTATION: "true" });
     let metadata = json!({ "name": name, "annotations": annotations });
     let secret = json!({ "metadata": metadata, "type": type_, "stringData": { "theirs": "1" } });
@@ -281,22 +283,24 @@ async fn consenting(case: &Case, name: &str, type_: &str) {
 }
 
 /// Attack: an author who may create SealedSecrets but no Secrets requests a Secret into which Kubernetes puts
-/// a token, or one that lets its holder join the cluster.
+/// a token, or a Secret that lets its holder join the cluster.
 #[tokio::test]
 async fn refuses_a_risky_type_in_every_form() {
     let case = Case::new("risky").await;
     wait_for_account(&case).await;
     for (i, type_) in RISKY.into_iter().enumerate() {
-        let [plain, old, merged] = ["plain", "old", "merged"].map(|form| format!("{form}-{i}"));
-        case.create(&of_type(&case, &plain, type_, &[("a", "1")]))
+        let [plain, deprecated, merged] =
+            ["plain", "old", "merged"].map(|form| format!("{form}-{i}"));
+        case.create(&sealed_of_type(&case, &plain, type_, &[("a", "1")]))
             .await;
-        case.create(&in_the_deprecated_form(&case, &old, type_))
+        case.create(&seal_in_deprecated_form(&case, &deprecated, type_))
             .await;
-        consenting(&case, &merged, type_).await;
-        case.create(&case.sealed(&merged, &[("a", "1")])).await;
+        create_mergeable_secret(&case, &merged, type_).await;
+        case.create(&case.sealed_secret(&merged, &[("a", "1")]))
+            .await;
         // The type of a whole sealed Secret is also sealed, and must not be published.
-        let message = case.wait_for_failure(&old).await;
-        assert!(!message.contains(type_), "{old}: {message}");
+        let message = case.wait_for_failure(&deprecated).await;
+        assert!(!message.contains(type_), "{deprecated}: {message}");
         for name in [&plain, &merged] {
             let message = case.wait_for_failure(name).await;
             let hint = format!("--allow-secret-types={type_}");
@@ -304,9 +308,9 @@ async fn refuses_a_risky_type_in_every_form() {
             assert!(message.contains("allowSecretTypes"), "{message}");
         }
         assert!(case.secret(&plain).await.is_none());
-        assert!(case.secret(&old).await.is_none());
-        let untouched = case.secret(&merged).await.unwrap();
-        assert!(item(&untouched, "a").is_empty(), "nothing was merged");
+        assert!(case.secret(&deprecated).await.is_none());
+        let after = case.secret(&merged).await.unwrap();
+        assert!(item(&after, "a").is_empty(), "nothing was merged");
     }
     let scrape = Scrape::read(&case.controller.scrape().await);
     for type_ in RISKY {
@@ -317,12 +321,12 @@ async fn refuses_a_risky_type_in_every_form() {
 
 /// Attack: an author seals a new version of a Secret whose type grants credentials.
 ///
-/// The Secrets are in the state in which Bitnami's controller leaves them.
+/// The Secret was created while its type was allowed, as Bitnami's controller would have done.
 #[tokio::test]
 async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names_the_flag() {
-    let case = Case::with("before", &[ALLOW]).await;
+    let case = Case::with_args("before", &[ALLOW]).await;
     wait_for_account(&case).await;
-    case.create(&of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
+    case.create(&sealed_of_type(&case, "db", ACCOUNT_TOKEN, &[("a", "1")]))
         .await;
     wait_for_token(&case, "db").await;
     case.wait_until_synced("db").await;
@@ -346,8 +350,8 @@ async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names
 /// Attack: an author seals a type that Kubernetes deletes at once, so that the controller writes without end.
 #[tokio::test]
 async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
-    let case = Case::with("deleted", &[ALLOW]).await;
-    let mut sealed = of_type(&case, "ghost", ACCOUNT_TOKEN, &[("a", "1")]);
+    let case = Case::with_args("deleted", &[ALLOW]).await;
+    let mut sealed = sealed_of_type(&case, "ghost", ACCOUNT_TOKEN, &[("a", "1")]);
     let annotations = sealed
         .spec
         .template
@@ -359,17 +363,17 @@ async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
     case.wait_for_event("ghost", "DriftFight").await;
     let message = case.wait_for_failure("ghost").await;
     assert!(message.contains("keeps deleting the Secret"), "{message}");
-    let made = created(&case, "ghost");
-    assert!((2..=7).contains(&made), "{made} times");
+    let count = count_creations(&case, "ghost");
+    assert!((2..=7).contains(&count), "{count} times");
     // The object reaches a stable state, and its neighbors are still reconciled.
     case.wait_until_idle("neighbors").await;
-    assert!(created(&case, "ghost") <= 7);
+    assert!(count_creations(&case, "ghost") <= 7);
 }
 
 /// Returns how often the API server created the Secret.
-fn created(case: &Case, name: &str) -> usize {
+fn count_creations(case: &Case, name: &str) -> usize {
     let audit = case.plane.audit();
-    let is_ours = |event: &&Value| {
+    let is_creation = |event: &&Value| {
         event["verb"] == "create"
             && event["objectRef"]["resource"] == "secrets"
             && event["objectRef"]["namespace"] == case.namespace.name()
@@ -379,7 +383,7 @@ fn created(case: &Case, name: &str) -> usize {
                 .is_some_and(|name| name.starts_with("system:serviceaccount"))
             && event["objectRef"]["name"] == name
     };
-    audit.iter().filter(is_ours).count()
+    audit.iter().filter(is_creation).count()
 }
 
 /// The limit on recreations does not affect a Secret of an ordinary type that a client deletes.
@@ -395,7 +399,7 @@ async fn recreates_a_secret_that_a_client_deletes_a_few_times() {
             .delete("db", &DeleteParams::default())
             .await
             .unwrap();
-        until("it is recreated", async || {
+        until("the Secret is recreated", async || {
             let secret = case.secret("db").await?;
             (secret.metadata.uid != before).then_some(())
         })
@@ -405,11 +409,11 @@ async fn recreates_a_secret_that_a_client_deletes_a_few_times() {
     assert_no_correction(&case).await;
 }
 
-/// Another controller can add items to our Secret without a drift fight: with the annotation for merging.
+/// With the annotation for merging, another controller can add items to the Secret without a drift fight.
 #[tokio::test]
 async fn keeps_items_that_another_controller_adds_if_the_template_allows_merging() {
     let case = Case::new("merging").await;
-    let mut sealed = case.sealed("db", &[("a", "1")]);
+    let mut sealed = case.sealed_secret("db", &[("a", "1")]);
     let metadata = &mut sealed.spec.template.metadata;
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(PATCH_ANNOTATION.into(), "true".into());

@@ -20,7 +20,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience;
 
 #[tokio::test]
-async fn collects_a_secret_whose_owner_is_gone() {
+async fn collects_a_secret_whose_owner_was_deleted() {
     let namespace = ControlPlane::shared().await.namespace("owner").await;
     let sealed_secret = json!({ "metadata": { "name": "owner" }, "spec": { "encryptedData": {} } });
     let owner: SealedSecret = namespace.create_object(sealed_secret).await;
@@ -40,12 +40,12 @@ async fn collects_a_secret_whose_owner_is_gone() {
         .unwrap();
 
     let uid = secret.uid().unwrap();
-    let gone = await_condition(
+    let deletion = await_condition(
         namespace.api::<Secret>(),
         "secret",
         conditions::is_deleted(&uid),
     );
-    patience::within_limit("the owned Secret is deleted", gone)
+    patience::within_limit("the owned Secret is deleted", deletion)
         .await
         .unwrap();
     assert_eq!(
@@ -58,7 +58,7 @@ async fn collects_a_secret_whose_owner_is_gone() {
 async fn denies_requests_that_the_role_does_not_allow() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("roles").await;
-    let elsewhere = plane.namespace("roles").await;
+    let second_namespace = plane.namespace("roles").await;
     allow_to_read_secrets(&namespace, "reader").await;
 
     let reader = plane.client_of(namespace.name(), "reader").await;
@@ -75,7 +75,7 @@ async fn denies_requests_that_the_role_does_not_allow() {
     );
     let maps: Api<ConfigMap> = Api::namespaced(reader.clone(), namespace.name());
     assert_forbidden("another kind", &maps.list(&ListParams::default()).await);
-    let other_namespace: Api<Secret> = Api::namespaced(reader, elsewhere.name());
+    let other_namespace: Api<Secret> = Api::namespaced(reader, second_namespace.name());
     assert_forbidden(
         "another namespace",
         &other_namespace.list(&ListParams::default()).await,
@@ -110,7 +110,7 @@ async fn reaches_a_local_process_through_the_service_proxy() {
     namespace.route("echo", echo_server()).await;
     let client = plane.admin();
 
-    for (addressed_by, service) in [
+    for (port_form, service) in [
         ("name", "echo:http"),
         ("number", "echo:8080"),
         ("scheme and name", "http:echo:http"),
@@ -125,11 +125,11 @@ async fn reaches_a_local_process_through_the_service_proxy() {
         let answer = client.request_text(request).await.unwrap();
         assert!(
             answer.starts_with("POST /v1/verify?a=b HTTP/1.1\r\n"),
-            "{addressed_by}: {answer}"
+            "{port_form}: {answer}"
         );
         assert!(
             answer.ends_with("\r\n\r\nwhat the caller sent"),
-            "{addressed_by}: {answer}"
+            "{port_form}: {answer}"
         );
     }
 }
@@ -138,12 +138,12 @@ async fn reaches_a_local_process_through_the_service_proxy() {
 async fn the_service_proxy_reports_a_local_process_that_is_down() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("proxy").await;
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    let free_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
-    namespace.route("down", free).await;
+    namespace.route("down", free_port).await;
 
     let path = format!(
         "/api/v1/namespaces/{}/services/down:http/proxy/",
@@ -181,8 +181,8 @@ async fn empties_a_deleted_namespace() {
         .await
         .unwrap();
 
-    let gone = await_condition(namespaces, namespace.name(), conditions::is_deleted(&uid));
-    patience::within_limit("the namespace is deleted", gone)
+    let deletion = await_condition(namespaces, namespace.name(), conditions::is_deleted(&uid));
+    patience::within_limit("the namespace is deleted", deletion)
         .await
         .unwrap();
 }
@@ -205,16 +205,16 @@ async fn serves_a_custom_resource_once_it_is_installed() {
     .unwrap();
 
     plane.install(&definition).await;
-    plane.install(&definition).await; // twice, as two tests of one process may do
+    plane.install(&definition).await; // Tests of one process may install a definition twice.
 
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Sample"));
     let samples: Api<DynamicObject> = Api::namespaced_with(plane.admin(), namespace.name(), &kind);
     let sample = DynamicObject::new("first", &kind).data(json!({ "spec": { "any": "thing" } }));
-    let stored = samples
+    let created_sample = samples
         .create(&PostParams::default(), &sample)
         .await
         .unwrap();
-    assert_eq!(stored.data["spec"]["any"], "thing");
+    assert_eq!(created_sample.data["spec"]["any"], "thing");
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn reports_the_version_of_kubernetes_that_it_was_built_from() {
 /// Creates a service account with a role to get, list and watch Secrets in its namespace.
 async fn allow_to_read_secrets(namespace: &Namespace<'_>, account: &str) {
     let metadata = json!({ "name": account });
-    let reading =
+    let rule =
         json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"] });
     let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
     let subject =
@@ -251,15 +251,15 @@ async fn allow_to_read_secrets(namespace: &Namespace<'_>, account: &str) {
         .create_object(json!({ "metadata": metadata }))
         .await;
     let _: Role = namespace
-        .create_object(json!({ "metadata": metadata, "rules": [reading] }))
+        .create_object(json!({ "metadata": metadata, "rules": [rule] }))
         .await;
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-fn assert_forbidden<T: Debug>(what: &str, answer: &Result<T, Error>) {
+fn assert_forbidden<T: Debug>(request: &str, answer: &Result<T, Error>) {
     assert!(
         matches!(answer, Err(Error::Api(status)) if status.code == 403),
-        "{what}: {answer:?}"
+        "{request}: {answer:?}"
     );
 }
 
@@ -276,7 +276,7 @@ fn echo(mut caller: TcpStream) {
     let mut buffer = [0; 4096];
     while !request.ends_with(b"what the caller sent") {
         match caller.read(&mut buffer) {
-            Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+            Ok(count) if count > 0 => request.extend_from_slice(&buffer[..count]),
             _ => return,
         }
     }

@@ -1,4 +1,4 @@
-//! Tests the faults of a control plane. Each test disturbs its own plane.
+//! Tests the faults that a test can cause in a control plane. Each test has its own control plane.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience;
 use tokio::time::timeout;
 
-/// Longer than any response of a running API server takes.
+/// A limit that no response of a running API server exceeds.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -39,13 +39,13 @@ async fn stores_nothing_without_etcd_and_loses_nothing_when_it_returns() {
     plane.stop_etcd();
     let write = timeout(
         RESPONSE_LIMIT,
-        maps.create(&PostParams::default(), &map("meanwhile")),
+        maps.create(&PostParams::default(), &config_map("meanwhile")),
     )
     .await;
     assert!(!matches!(write, Ok(Ok(_))), "{write:?}");
 
     plane.start_etcd().await;
-    patience::until("what was stored is read", async || {
+    patience::until("the stored object is readable", async || {
         maps.get("before").await.ok()
     })
     .await;
@@ -53,7 +53,7 @@ async fn stores_nothing_without_etcd_and_loses_nothing_when_it_returns() {
 }
 
 #[tokio::test]
-async fn answers_requests_from_a_pause_when_it_ends() {
+async fn answers_requests_sent_during_a_pause_when_it_ends() {
     let mut plane = ControlPlane::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "any").await;
@@ -73,12 +73,12 @@ async fn answers_requests_from_a_pause_when_it_ends() {
 }
 
 async fn create(maps: &Api<ConfigMap>, name: &str) {
-    maps.create(&PostParams::default(), &map(name))
+    maps.create(&PostParams::default(), &config_map(name))
         .await
         .unwrap();
 }
 
-fn map(name: &str) -> ConfigMap {
+fn config_map(name: &str) -> ConfigMap {
     serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()
 }
 
@@ -88,7 +88,7 @@ async fn wait_until_seen(
     watch: &mut (impl Stream<Item = watcher::Result<ConfigMap>> + Unpin),
     name: &str,
 ) {
-    let seen = async {
+    let observed = async {
         loop {
             let event = watch.next().await.expect("a watch has no end");
             if event.is_ok_and(|map| map.name_any() == name) {
@@ -96,5 +96,5 @@ async fn wait_until_seen(
             }
         }
     };
-    patience::within_limit(&format!("the watch shows {name}"), seen).await;
+    patience::within_limit(&format!("the watch shows {name}"), observed).await;
 }

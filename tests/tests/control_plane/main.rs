@@ -1,4 +1,4 @@
-//! Tests of the test bed itself: the control plane that other tests rely on.
+//! Tests the control plane that other tests rely on.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

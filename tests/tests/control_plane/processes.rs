@@ -1,5 +1,5 @@
-//! Tests what a control plane leaves behind, which programs it runs, and that the planes of several test processes
-//! coexist. The program `plane_user` acts as a test process.
+//! Tests what a control plane leaves behind, which programs it runs, and that the control planes of several test
+//! processes coexist. The program `plane_user` acts as a test process.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -23,16 +23,16 @@ use tests::scratch::Scratch;
 async fn leaves_nothing_after_a_passing_run() {
     let mut user = User::start("pass", &[]);
     let plane = user.plane().await;
-    assert!(user.ended().success());
-    user.leaves_nothing(Some(&plane)).await;
+    assert!(user.wait().success());
+    user.assert_nothing_left(Some(&plane)).await;
 }
 
 #[tokio::test]
 async fn leaves_nothing_after_a_failing_run() {
     let mut user = User::start("fail", &[]);
     let plane = user.plane().await;
-    assert_eq!(user.ended().code(), Some(101), "the exit code of a panic");
-    user.leaves_nothing(Some(&plane)).await;
+    assert_eq!(user.wait().code(), Some(101), "the exit code of a panic");
+    user.assert_nothing_left(Some(&plane)).await;
 }
 
 #[tokio::test]
@@ -40,18 +40,18 @@ async fn leaves_nothing_after_a_kill() {
     let mut user = User::start("wait", &[]);
     let plane = user.plane().await;
     user.process.signal(Signal::KILL);
-    user.leaves_nothing(Some(&plane)).await;
+    user.assert_nothing_left(Some(&plane)).await;
 }
 
 #[tokio::test]
 async fn leaves_nothing_after_a_kill_during_the_start() {
     let mut user = User::start("wait", &[]);
     patience::until("etcd is started", async || {
-        user.running().contains(" etcd ").then_some(())
+        user.command_lines().contains(" etcd ").then_some(())
     })
     .await;
     user.process.signal(Signal::KILL);
-    user.leaves_nothing(None).await;
+    user.assert_nothing_left(None).await;
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn leaves_nothing_after_a_kill_while_the_api_server_is_paused() {
     let mut user = User::start("pause", &[]);
     let plane = user.plane().await;
     user.process.signal(Signal::KILL);
-    user.leaves_nothing(Some(&plane)).await;
+    user.assert_nothing_left(Some(&plane)).await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn two_test_processes_do_not_disturb_each_other() {
         .await
         .unwrap();
     left.process.signal(Signal::KILL);
-    left.leaves_nothing(Some(&left_plane)).await;
+    left.assert_nothing_left(Some(&left_plane)).await;
 
     let kept = right_plane.namespaces().get("same-name").await.unwrap();
     assert_eq!(kept.metadata.deletion_timestamp, None);
@@ -83,23 +83,27 @@ async fn two_test_processes_do_not_disturb_each_other() {
 }
 
 #[tokio::test]
-async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_as_it_was() {
+async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_unchanged() {
     let mut host = User::start("wait", &[]);
     let cluster = host.plane().await;
-    let before = cluster.names().await;
+    let before = cluster.namespace_names().await;
 
     let mut guest = User::start("pass", &[("TEST_KUBECONFIG", &cluster.kubeconfig)]);
     assert_eq!(guest.plane().await.kubeconfig, cluster.kubeconfig);
-    assert!(guest.ended().success(), "{}", guest.errors());
-    guest.leaves_nothing(None).await;
-    let as_before = async || (cluster.names().await == before).then_some(());
-    patience::until("the namespace of the other process is deleted", as_before).await;
+    assert!(guest.wait().success(), "{}", guest.errors());
+    guest.assert_nothing_left(None).await;
+    let if_unchanged = async || (cluster.namespace_names().await == before).then_some(());
+    patience::until(
+        "the namespace of the other process is deleted",
+        if_unchanged,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn refuses_to_disturb_the_cluster_of_test_kubeconfig() {
     let mut user = User::start("pause", &[("TEST_KUBECONFIG", Path::new("/none"))]);
-    assert!(!user.ended().success());
+    assert!(!user.wait().success());
     assert!(
         user.errors().contains("needs one of its own"),
         "{}",
@@ -109,7 +113,7 @@ async fn refuses_to_disturb_the_cluster_of_test_kubeconfig() {
 
 #[tokio::test]
 async fn uses_the_programs_of_kubebuilder_assets() {
-    let assets = assets(&["etcd", "kube-apiserver", "kube-controller-manager"]);
+    let assets = create_assets(&["etcd", "kube-apiserver", "kube-controller-manager"]);
     let mut user = User::start("wait", &[("KUBEBUILDER_ASSETS", assets.path())]);
     let plane = user.plane().await;
     plane.create("any").await;
@@ -123,9 +127,9 @@ async fn uses_the_programs_of_kubebuilder_assets() {
 
 #[tokio::test]
 async fn reports_which_program_kubebuilder_assets_lacks() {
-    let assets = assets(&["etcd"]);
+    let assets = create_assets(&["etcd"]);
     let mut user = User::start("pass", &[("KUBEBUILDER_ASSETS", assets.path())]);
-    assert!(!user.ended().success());
+    assert!(!user.wait().success());
     assert!(
         user.errors()
             .contains("which does not contain kube-apiserver"),
@@ -137,7 +141,7 @@ async fn reports_which_program_kubebuilder_assets_lacks() {
 #[tokio::test]
 async fn reports_what_to_install_if_go_is_missing() {
     let mut user = User::start("pass", &[("PATH", Path::new("/none"))]);
-    assert!(!user.ended().success());
+    assert!(!user.wait().success());
     assert!(
         user.errors().contains("install Go 1.26"),
         "{}",
@@ -145,9 +149,9 @@ async fn reports_what_to_install_if_go_is_missing() {
     );
 }
 
-/// Creates a folder with programs of these names. Each records that it was used, and then runs ours in its
-/// role.
-fn assets(roles: &[&str]) -> Scratch {
+/// Creates a folder with programs of these names. Each records that it was run, and then runs this project's program in
+/// the same role.
+fn create_assets(roles: &[&str]) -> Scratch {
     let folder = Scratch::new();
     let program = control_plane::build();
     for role in roles {
@@ -170,13 +174,13 @@ struct User {
 }
 
 impl User {
-    fn start(end: &str, environment: &[(&str, &Path)]) -> Self {
+    fn start(outcome: &str, environment: &[(&str, &Path)]) -> Self {
         let folder = Scratch::new();
         let temporary = folder.path().join("temporary");
         fs::create_dir(&temporary).unwrap();
         let mut command = guarded::command(env!("CARGO_BIN_EXE_plane_user"));
         command
-            .arg(end)
+            .arg(outcome)
             .env_remove("TEST_KUBECONFIG")
             .env_remove("KUBEBUILDER_ASSETS")
             .env("TMPDIR", temporary)
@@ -189,17 +193,21 @@ impl User {
         }
     }
 
-    /// Waits until the process has its plane.
+    /// Waits until the process has started its control plane.
     async fn plane(&mut self) -> Plane {
         let mut line = String::new();
         BufReader::new(self.process.stdout().unwrap())
             .read_line(&mut line)
             .unwrap();
-        assert!(!line.is_empty(), "it has no plane:\n{}", self.errors());
-        Plane::of(line.trim_end().into()).await
+        assert!(
+            !line.is_empty(),
+            "no control plane was started:\n{}",
+            self.errors()
+        );
+        Plane::from_kubeconfig(line.trim_end().into()).await
     }
 
-    fn ended(&mut self) -> ExitStatus {
+    fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }
 
@@ -207,46 +215,47 @@ impl User {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    fn temporary(&self) -> PathBuf {
+    fn temporary_folder(&self) -> PathBuf {
         self.folder.path().join("temporary")
     }
 
-    /// Returns the command lines of its processes, one per line.
-    fn running(&self) -> String {
+    /// Returns the process IDs and command lines of the user's processes, one per line.
+    fn command_lines(&self) -> String {
         let ps = Command::new("ps")
             .args(["-A", "-ww", "-o", "pid=,args="])
             .output();
         let ps = ps
             .expect("the program `ps` is needed: Debian has it in the package procps")
             .stdout;
-        let all = String::from_utf8_lossy(&ps);
-        let temporary = self.temporary();
-        let ours: Vec<_> = all
+        let processes = String::from_utf8_lossy(&ps);
+        let temporary = self.temporary_folder();
+        let own_lines: Vec<_> = processes
             .lines()
             .filter(|line| line.contains(temporary.to_str().unwrap()))
             .collect();
-        ours.join("\n")
+        own_lines.join("\n")
     }
 
-    /// Waits until it has exited and has no process, temporary file or open port left.
-    async fn leaves_nothing(&mut self, plane: Option<&Plane>) {
-        self.ended();
-        patience::until("its processes have ended", async || {
-            self.running().is_empty().then_some(())
+    /// Waits until the process has exited, and asserts that no process, temporary file or open port is left.
+    async fn assert_nothing_left(&mut self, plane: Option<&Plane>) {
+        self.wait();
+        patience::until("the processes have exited", async || {
+            self.command_lines().is_empty().then_some(())
         })
         .await;
         let files = async || {
-            fs::read_dir(self.temporary())
+            fs::read_dir(self.temporary_folder())
                 .unwrap()
                 .next()
                 .is_none()
                 .then_some(())
         };
-        patience::until("its temporary files are deleted", files).await;
+        patience::until("the temporary files are deleted", files).await;
         if let Some(plane) = plane {
-            let answer = TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
+            let connection =
+                TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
             assert_eq!(
-                answer.err(),
+                connection.err(),
                 Some(ErrorKind::ConnectionRefused),
                 "{}",
                 plane.address
@@ -255,7 +264,7 @@ impl User {
     }
 }
 
-/// Another process's plane, accessed through its kubeconfig.
+/// The control plane of another process, accessed through its kubeconfig.
 struct Plane {
     kubeconfig: PathBuf,
     address: String,
@@ -263,7 +272,7 @@ struct Plane {
 }
 
 impl Plane {
-    async fn of(kubeconfig: PathBuf) -> Self {
+    async fn from_kubeconfig(kubeconfig: PathBuf) -> Self {
         let content = Kubeconfig::read_from(&kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(content, &KubeConfigOptions::default())
             .await
@@ -288,7 +297,7 @@ impl Plane {
             .unwrap();
     }
 
-    async fn names(&self) -> Vec<String> {
+    async fn namespace_names(&self) -> Vec<String> {
         let list = self
             .namespaces()
             .list(&ListParams::default())

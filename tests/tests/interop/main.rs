@@ -3,13 +3,13 @@
 //!
 //! | module | question |
 //! |---|---|
-//! | `values` | does each side unseal what the other sealed? |
+//! | `values` | does each implementation unseal what the other sealed? |
 //! | `second_opinion` | do the `rsa` and `aes-gcm` crates agree with both? |
 //! | `wycheproof_vectors` | are invalid RSA blocks refused? |
 //! | `gcm_cases` | are values with a wrong tag or ciphertext refused? |
 //! | `vectors` | can values of earlier releases be unsealed? |
-//! | `objects` | do whole Secrets survive sealing on one side and unsealing on the other? |
-//! | `texts`, `scalars` | do both read and write the same YAML and JSON? |
+//! | `objects` | do whole Secrets survive sealing by one implementation and unsealing by the other? |
+//! | `texts`, `scalars` | do both implementations read and write the same YAML and JSON? |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,11 +20,11 @@
 mod gcm_cases;
 mod keys;
 mod objects;
-mod opened;
 mod scalars;
 mod second_opinion;
 mod strategies;
 mod texts;
+mod unsealing;
 mod values;
 mod vectors;
 mod wycheproof_vectors;

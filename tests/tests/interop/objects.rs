@@ -1,4 +1,4 @@
-//! Tests whole Secrets: sealed on one side, unsealed on the other.
+//! Tests whole Secrets, sealed by one implementation and unsealed by the other.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,10 +18,10 @@ use tests::upstream::Format;
 use crate::{
     UPSTREAM,
     keys::{KEYS, TestKey},
-    opened::opened,
+    unsealing::unseal_object,
 };
 
-/// Returns a Secret with this scope and one of everything that sealing keeps.
+/// Returns a Secret with this scope and every kind of field that sealing keeps.
 fn secret(scope: Scope) -> Value {
     let mut annotations = BTreeMap::from([("note".to_owned(), "kept: \"yes\"".to_owned())]);
     scope.annotate(&mut annotations);
@@ -41,11 +41,11 @@ fn secret(scope: Scope) -> Value {
 }
 
 #[test]
-fn upstream_unseals_each_object_that_we_sealed() {
+fn upstream_unseals_each_object_that_shared_sealed() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[1];
-        let sealed = sealed_by_us(&original, key).to_document();
+        let sealed = seal_object(&original, key).to_document();
         for (text, format) in [
             (to_json(&sealed), Format::Json),
             (to_yaml(&sealed), Format::Yaml),
@@ -63,7 +63,7 @@ fn upstream_unseals_each_object_that_we_sealed() {
 }
 
 #[test]
-fn we_unseal_each_object_that_upstream_sealed() {
+fn shared_unseals_each_object_that_upstream_sealed() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[0];
@@ -71,7 +71,7 @@ fn we_unseal_each_object_that_upstream_sealed() {
             let sealed = UPSTREAM
                 .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
                 .unwrap();
-            let secret = opened(&read(&sealed), &ring(key), false).unwrap();
+            let secret = unseal_object(&read_object(&sealed), &key_ring(key), false).unwrap();
             assert_eq!(
                 preserved_parts(&secret.to_document()),
                 preserved_parts(&original),
@@ -82,29 +82,29 @@ fn we_unseal_each_object_that_upstream_sealed() {
 }
 
 #[test]
-fn both_sides_create_the_same_object_except_for_ciphertexts() {
+fn both_implementations_create_the_same_object_except_for_ciphertexts() {
     for scope in Scope::ALL {
         let original = secret(scope);
         let key = &KEYS[0];
-        let ours = sealed_by_us(&original, key).to_document();
-        for (ours, format) in [
-            (to_json(&ours), Format::Json),
-            (to_yaml(&ours), Format::Yaml),
+        let own_document = seal_object(&original, key).to_document();
+        for (own_text, format) in [
+            (to_json(&own_document), Format::Json),
+            (to_yaml(&own_document), Format::Yaml),
         ] {
-            let theirs = UPSTREAM
+            let upstream_text = UPSTREAM
                 .seal_secret(&key.certificate, original.to_string().as_bytes(), format)
                 .unwrap();
-            let theirs = String::from_utf8(theirs).unwrap();
+            let upstream_text = String::from_utf8(upstream_text).unwrap();
             assert_eq!(
-                without_ciphertexts(ours.trim_end()),
-                without_ciphertexts(theirs.trim_end()),
+                without_ciphertexts(own_text.trim_end()),
+                without_ciphertexts(upstream_text.trim_end()),
                 "{scope:?}, {format:?}"
             );
         }
     }
 }
 
-fn sealed_by_us(secret: &Value, key: &TestKey) -> SealedSecret {
+fn seal_object(secret: &Value, key: &TestKey) -> SealedSecret {
     let documents = manifest::read(secret.to_string().as_bytes()).unwrap();
     let (secrets, _) = Secret::all_from_document(&documents[0]).unwrap();
     seal(
@@ -115,7 +115,7 @@ fn sealed_by_us(secret: &Value, key: &TestKey) -> SealedSecret {
     .unwrap()
 }
 
-fn read(sealed: &[u8]) -> SealedSecret {
+fn read_object(sealed: &[u8]) -> SealedSecret {
     let documents = manifest::read(sealed).unwrap();
     SealedSecret::all_from_document(&documents[0])
         .unwrap()
@@ -123,7 +123,7 @@ fn read(sealed: &[u8]) -> SealedSecret {
         .remove(0)
 }
 
-fn ring(key: &TestKey) -> KeyRing {
+fn key_ring(key: &TestKey) -> KeyRing {
     let private = PrivateKey::from_pem(key.private.as_bytes()).unwrap();
     KeyRing::new([Arc::new(RingKey::opening_only("test".to_owned(), private))])
 }
@@ -146,7 +146,7 @@ fn preserved_parts(secret: &Value) -> Value {
     })
 }
 
-/// Removes sealed values, which contain no spaces and are longer than all else.
+/// Removes sealed values, which contain no spaces and are longer than all other words.
 fn without_ciphertexts(text: &str) -> String {
     let shorten = |word: &str| {
         if word.len() > 300 {

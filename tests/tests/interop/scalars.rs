@@ -1,4 +1,4 @@
-//! Tests how each side interprets unquoted YAML scalars.
+//! Tests that both implementations interpret unquoted YAML scalars alike.
 
 use serde_json::{Value, json};
 use shared::{
@@ -26,57 +26,61 @@ fn scalars() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
-fn both_sides_read_unquoted_scalars_alike() {
+fn both_implementations_read_unquoted_scalars_alike() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("v: {scalar}\n");
-        let theirs = UPSTREAM.parse(text.as_bytes()).ok().map(comparable);
-        let ours = read_by_us(&text).map(comparable);
-        if theirs != ours {
-            differences.push(format!("{scalar:?}: Go {theirs:?}, we {ours:?}"));
+        let upstream_value = UPSTREAM.parse(text.as_bytes()).ok().map(normalize_number);
+        let own_value = read_value(&text).map(normalize_number);
+        if upstream_value != own_value {
+            differences.push(format!(
+                "{scalar:?}: upstream {upstream_value:?}, shared {own_value:?}"
+            ));
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]
-fn both_sides_convert_unquoted_scalars_to_the_same_texts() {
+fn both_implementations_convert_unquoted_scalars_to_the_same_texts() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("kind: Secret\nstringData:\n  v: {scalar}\n");
-        let theirs = UPSTREAM.parse_as(Kind::Secret, text.as_bytes()).ok();
-        let theirs = theirs.map(|secret| {
+        let upstream_value = UPSTREAM.parse_as(Kind::Secret, text.as_bytes()).ok();
+        let upstream_value = upstream_value.map(|secret| {
             secret["stringData"]["v"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned()
         });
-        let ours = string_data(&text);
-        if theirs != ours {
-            differences.push(format!("{scalar:?}: Go {theirs:?}, we {ours:?}"));
+        let own_value = read_string_data(&text);
+        if upstream_value != own_value {
+            differences.push(format!(
+                "{scalar:?}: upstream {upstream_value:?}, shared {own_value:?}"
+            ));
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-fn read_by_us(text: &str) -> Option<Value> {
+fn read_value(text: &str) -> Option<Value> {
     let documents = manifest::read(text.as_bytes()).ok()?;
     Reading::default().json(&documents[0].root, Shape::Any).ok()
 }
 
-fn string_data(text: &str) -> Option<String> {
+fn read_string_data(text: &str) -> Option<String> {
     let documents = manifest::read(text.as_bytes()).ok()?;
     let (secrets, _) = Secret::all_from_document(&documents[0]).ok()?;
     Some(String::from_utf8_lossy(secrets[0].data["v"].expose()).into_owned())
 }
 
 /// Converts numbers so that `1.0` and `1` are equal.
-fn comparable(mut value: Value) -> Value {
+fn normalize_number(mut value: Value) -> Value {
     let number = &mut value["v"];
-    let whole = number
+    let integer = number
         .as_f64()
         .filter(|float| float.fract() == 0.0 && number.is_f64());
-    if let Some(float) = whole {
+    if let Some(float) = integer {
         *number = json!(format!("{float:.0}"));
     } else if number.is_number() {
         *number = json!(number.to_string());

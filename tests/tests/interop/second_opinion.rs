@@ -1,5 +1,5 @@
-//! A second implementation of the envelope, written from the specification with only the pure-Rust `rsa` and
-//! `aes-gcm` crates.
+//! Tests `shared::envelope` with a second implementation, written from the specification with only the pure-Rust `rsa`
+//! and `aes-gcm` crates.
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
@@ -14,35 +14,35 @@ use crate::{keys::TestKey, values::for_every_combination};
 const ZERO_NONCE: [u8; 12] = [0; 12];
 
 #[test]
-fn opens_what_the_second_implementation_sealed() {
-    for_every_combination(|key, label, content, which| {
-        let sealed = seal(&private(key).to_public_key(), label.as_bytes(), content);
-        let opened = envelope::open(key.pair.private(), label, &sealed).expect(which);
-        assert!(opened.expose() == content, "{which}");
+fn opens_every_value_that_the_second_implementation_sealed() {
+    for_every_combination(|key, label, content, combination| {
+        let sealed = seal(&private_key(key).to_public_key(), label.as_bytes(), content);
+        let plaintext = envelope::open(key.pair.private(), label, &sealed).expect(combination);
+        assert!(plaintext.expose() == content, "{combination}");
     });
 }
 
 #[test]
-fn seals_what_the_second_implementation_opens() {
-    for_every_combination(|key, label, content, which| {
+fn seals_every_value_so_that_the_second_implementation_opens_it() {
+    for_every_combination(|key, label, content, combination| {
         let public = key.pair.certificate().public_key();
-        let sealed =
-            envelope::seal(public, label, content, &mut shared::random::system()).expect(which);
+        let sealed = envelope::seal(public, label, content, &mut shared::random::system())
+            .expect(combination);
         assert!(
-            open(&private(key), label.as_bytes(), &sealed) == content,
-            "{which}"
+            open(&private_key(key), label.as_bytes(), &sealed) == content,
+            "{combination}"
         );
     });
 }
 
-pub(crate) fn private(key: &TestKey) -> RsaPrivateKey {
+pub(crate) fn private_key(key: &TestKey) -> RsaPrivateKey {
     RsaPrivateKey::from_pkcs1_pem(&key.private).unwrap()
 }
 
 fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut session = [0; 32];
     shared::random::system().fill_bytes(&mut session);
-    let wrapped = wrapped(key, label, &session);
+    let wrapped = wrap_session_key(key, label, &session);
     let value = aead(&session)
         .encrypt(&Nonce::from(ZERO_NONCE), plain)
         .unwrap();
@@ -51,7 +51,7 @@ fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the RSA block of a value.
-pub(crate) fn wrapped(key: &RsaPublicKey, label: &[u8], session: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap_session_key(key: &RsaPublicKey, label: &[u8], session: &[u8]) -> Vec<u8> {
     let wrapped = key.encrypt(&mut shared::random::system(), oaep(label), session);
     wrapped.unwrap()
 }

@@ -1,13 +1,13 @@
-//! Generators of input for the properties in `texts`.
+//! Generates input for the property tests in `texts`.
 
 use proptest::{collection::btree_map, prelude::*};
 use serde_json::{Value, json};
 
-/// Line breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them unescaped; we escape them, so that
-/// readers of both versions agree on the text.
+/// Line breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them unescaped; `shared` escapes them, so
+/// that readers of both versions agree on the text.
 const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Scalars that a YAML parser types, or that a writer has to quote.
+/// Scalars that a YAML parser converts to another type, or that a writer has to quote.
 const WORDS: &str = "yes no on off y n Y N true False null ~ 0 010 0x1F 0o7 0b1 1_000 1e3 1.5 .5 5. -0 +1 .inf -.Inf \
     .nan 12:30 190:20:30.15 2024-01-02 2024-01-02T03:04:05Z = << - ? : --- ... #a &a *a !a %a @a `a | > {a} [a] a,b it's \
     \"a\" \\ \\n ' ''";
@@ -44,12 +44,12 @@ const SPACED: &[&str] = &[
     "a\u{2028}b\nc",
 ];
 
-/// Keys that Kubernetes accepts and YAML types.
+/// Keys that Kubernetes accepts and a YAML parser converts to another type.
 const KEYS: &str = "yes no n y on off true null 0 1 9 10 010 0x1F 1_000 1e3 1.5 .5 1. -1 a1 a10 a9 a-b a.b a_b B Z - _ \
     2024-01-02 .inf";
 
-fn one_of(args: &'static str) -> impl Strategy<Value = String> {
-    prop::sample::select(args.split_whitespace().collect::<Vec<_>>()).prop_map(str::to_owned)
+fn one_of(words: &'static str) -> impl Strategy<Value = String> {
+    prop::sample::select(words.split_whitespace().collect::<Vec<_>>()).prop_map(str::to_owned)
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -89,24 +89,24 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
     value.prop_map(|value| json!({"root": value}))
 }
 
-/// Returns a key that avoids a flaw of Go: it compares digits as numbers, which is not an order if a number
-/// has leading zeros or meets a letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59. It then prints keys in an
-/// arbitrary order.
-fn apart(key: &str) -> String {
-    let mut apart = String::new();
+/// Inserts hyphens between digits and letters, to avoid a flaw of Go's YAML writer: it compares digits as numbers,
+/// which is not an order if a number has leading zeros or meets a letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59.
+/// Go then writes keys in an arbitrary order.
+fn separate_digits(key: &str) -> String {
+    let mut separated = String::new();
     for c in key.chars() {
-        if c.is_ascii_alphabetic() && apart.ends_with(|last: char| last.is_ascii_digit()) {
-            apart.push('-');
+        if c.is_ascii_alphabetic() && separated.ends_with(|last: char| last.is_ascii_digit()) {
+            separated.push('-');
         }
-        apart.push(c);
+        separated.push(c);
     }
-    apart
+    separated
 }
 
 /// Returns a SealedSecret with generated texts wherever a user may write text.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
-    let key = || key().prop_map(|key| apart(&key.replace('0', "7")));
+    let key = || key().prop_map(|key| separate_digits(&key.replace('0', "7")));
     let texts = move || btree_map(key(), text(), 0..4);
     let type_ = text().prop_filter("a type", |text| !text.is_empty());
     (texts(), texts(), texts(), type_).prop_map(|(labels, annotations, items, type_)| {

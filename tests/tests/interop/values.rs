@@ -25,17 +25,17 @@ pub(crate) fn contents() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-/// Calls `check` for every key with every scope and content, and with a text that names the three.
+/// Calls `check` for every key with every scope and content, and passes a description of the combination.
 pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str)) {
     for key in KEYS.iter() {
         for scope in Scope::ALL {
             let label = scope.label("some-namespace", "some-name");
-            for (what, content) in contents() {
+            for (kind, content) in contents() {
                 check(
                     key,
                     &label,
                     &content,
-                    &format!("{what}, {scope:?}, {}", key.generator),
+                    &format!("{kind}, {scope:?}, {}", key.description),
                 );
             }
         }
@@ -44,45 +44,54 @@ pub(crate) fn for_every_combination(check: impl Fn(&TestKey, &Label, &[u8], &str
 
 #[test]
 fn opens_every_value_that_upstream_sealed() {
-    for_every_combination(|key, label, content, which| {
+    for_every_combination(|key, label, content, combination| {
         let sealed = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), content)
             .unwrap();
-        let opened = envelope::open(key.pair.private(), label, &sealed).expect(which);
-        assert!(opened.expose() == content, "{which}");
+        let plaintext = envelope::open(key.pair.private(), label, &sealed).expect(combination);
+        assert!(plaintext.expose() == content, "{combination}");
     });
 }
 
 #[test]
 fn seals_every_value_so_that_upstream_opens_it() {
-    for_every_combination(|key, label, content, which| {
+    for_every_combination(|key, label, content, combination| {
         let public = key.pair.certificate().public_key();
-        let sealed =
-            envelope::seal(public, label, content, &mut shared::random::system()).expect(which);
-        let opened = UPSTREAM
+        let sealed = envelope::seal(public, label, content, &mut shared::random::system())
+            .expect(combination);
+        let plaintext = UPSTREAM
             .open_value(&[&key.private], label.as_bytes(), &sealed)
-            .expect(which);
-        assert!(opened == content, "{which}");
+            .expect(combination);
+        assert!(plaintext == content, "{combination}");
     });
 }
 
 #[test]
-fn neither_side_opens_a_value_of_the_other_under_another_label() {
+fn neither_implementation_opens_a_value_of_the_other_under_another_label() {
     let key = &KEYS[0];
     let labels = Scope::ALL.map(|scope| scope.label("ns", "name"));
-    for (here, label) in labels.iter().enumerate() {
+    for (sealed_index, label) in labels.iter().enumerate() {
         let public = key.pair.certificate().public_key();
-        let ours = envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap();
-        let theirs = UPSTREAM
+        let own_ciphertext =
+            envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap();
+        let upstream_ciphertext = UPSTREAM
             .seal_value(&key.certificate, label.as_bytes(), b"value")
             .unwrap();
-        for (there, other) in labels.iter().enumerate() {
-            let opened = UPSTREAM
-                .open_value(&[&key.private], other.as_bytes(), &ours)
+        for (opened_index, other) in labels.iter().enumerate() {
+            let can_open = UPSTREAM
+                .open_value(&[&key.private], other.as_bytes(), &own_ciphertext)
                 .is_ok();
-            assert_eq!(opened, here == there, "upstream, {label:?} under {other:?}");
-            let opened = envelope::open(key.pair.private(), other, &theirs).is_ok();
-            assert_eq!(opened, here == there, "ours, {label:?} under {other:?}");
+            assert_eq!(
+                can_open,
+                sealed_index == opened_index,
+                "upstream, {label:?} under {other:?}"
+            );
+            let can_open = envelope::open(key.pair.private(), other, &upstream_ciphertext).is_ok();
+            assert_eq!(
+                can_open,
+                sealed_index == opened_index,
+                "shared, {label:?} under {other:?}"
+            );
         }
     }
 }

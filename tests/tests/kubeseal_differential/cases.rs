@@ -22,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) stdin: Option<String>,
     /// Binary input, in base64. Replaces `stdin`.
     pub(crate) stdin_base64: Option<String>,
-    /// Files in the folder before the run, in addition to the standard ones.
+    /// Files in the folder before the run, in addition to the standard files.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, String>,
     /// Symbolic links in the folder before the run: name to target.
@@ -31,10 +31,10 @@ pub(crate) struct Case {
     /// Permission bits of files before the run, in octal; 644 otherwise.
     #[serde(default)]
     pub(crate) modes: BTreeMap<String, String>,
-    /// Labels to try on a bare ciphertext. The one that decrypts it is part of the outcome.
+    /// Labels to try on a bare ciphertext. The label that decrypts it is part of the outcome.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
-    /// Seconds after which upstream is considered hanging.
+    /// Seconds after which upstream is considered to hang.
     pub(crate) limit: Option<u64>,
 }
 
@@ -94,7 +94,7 @@ fn load_group(path: &Path) -> Result<Vec<Case>> {
     group
         .case
         .into_iter()
-        .map(|case| case.with(&group.default))
+        .map(|case| case.with_defaults(&group.default))
         .collect()
 }
 
@@ -108,7 +108,7 @@ impl Case {
         )
     }
 
-    fn with(mut self, defaults: &Defaults) -> Result<Self> {
+    fn with_defaults(mut self, defaults: &Defaults) -> Result<Self> {
         if self.args.is_none() && defaults.args.is_none() {
             bail!("case {:?} has no args", self.name);
         }

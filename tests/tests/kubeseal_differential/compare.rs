@@ -1,28 +1,28 @@
 //! Compares two outcomes.
 
-use crate::outcome::{Left, Outcome};
+use crate::outcome::{Change, Outcome};
 
 /// Returns the differences, one sentence each. Ignores warnings on stderr, which differ between the programs.
 pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut differences = Vec::new();
     if upstream.ending != ours.ending {
-        wrong.push(format!(
+        differences.push(format!(
             "upstream ended with {:?}, ours with {:?}",
             upstream.ending, ours.ending
         ));
     }
     if upstream.kind != ours.kind {
-        wrong.push(format!(
+        differences.push(format!(
             "upstream's error is of kind {:?}, ours of kind {:?}",
             upstream.kind, ours.kind
         ));
-    } else if upstream.kind.keeps_text()
-        && !begins_like(ours.error.as_ref(), upstream.error.as_ref())
+    } else if upstream.kind.has_upstream_text()
+        && !begins_with(ours.error.as_ref(), upstream.error.as_ref())
     {
-        wrong.push("our error does not begin with upstream's text".to_owned());
+        differences.push("the error does not begin with upstream's text".to_owned());
     }
     if upstream.stdout != ours.stdout {
-        wrong.push("standard output differs".to_owned());
+        differences.push("standard output differs".to_owned());
     }
     let names = upstream.changed.keys().chain(
         ours.changed
@@ -33,14 +33,14 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
         if let Some(difference) =
             file_difference(upstream.changed.get(name), ours.changed.get(name))
         {
-            wrong.push(format!("file {name}: {difference}"));
+            differences.push(format!("file {name}: {difference}"));
         }
     }
-    wrong
+    differences
 }
 
-/// Returns whether our text begins with upstream's; ours may continue with a hint.
-fn begins_like(ours: Option<&String>, upstream: Option<&String>) -> bool {
+/// Returns whether this project's error begins with upstream's. It may continue with a hint.
+fn begins_with(ours: Option<&String>, upstream: Option<&String>) -> bool {
     match (ours, upstream) {
         (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),
         (None, None) => true,
@@ -48,10 +48,10 @@ fn begins_like(ours: Option<&String>, upstream: Option<&String>) -> bool {
     }
 }
 
-fn file_difference(upstream: Option<&Left>, ours: Option<&Left>) -> Option<&'static str> {
+fn file_difference(upstream: Option<&Change>, ours: Option<&Change>) -> Option<&'static str> {
     match (upstream, ours) {
         (Some(upstream), Some(ours)) if upstream == ours => None,
-        (Some(Left::File { text: a, .. }), Some(Left::File { text: b, .. })) if a == b => {
+        (Some(Change::File { text: a, .. }), Some(Change::File { text: b, .. })) if a == b => {
             Some("the modes differ")
         }
         (Some(_), Some(_)) => Some("the contents differ"),
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::{kind::Kind, run::Ending};
 
-    fn failed(kind: Kind, error: &str) -> Outcome {
+    fn failed_outcome(kind: Kind, error: &str) -> Outcome {
         Outcome {
             ending: Ending::Exit(1),
             kind,
@@ -74,7 +74,7 @@ mod tests {
             stderr: format!("error: {error}\n"),
             changed: [(
                 "out".to_owned(),
-                Left::File {
+                Change::File {
                     mode: 0o600,
                     text: "x".to_owned(),
                 },
@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn compares_every_part_of_an_outcome() {
-        let upstream = failed(Kind::NoName, "missing");
-        let with = |change: fn(&mut Outcome)| {
+        let upstream = failed_outcome(Kind::NoName, "missing");
+        let compare_changed = |change: fn(&mut Outcome)| {
             let mut ours = upstream.clone();
             change(&mut ours);
             disagreements(&upstream, &ours)
         };
-        assert_eq!(with(|_| {}), Vec::<String>::new());
-        for (what, change) in [
+        assert_eq!(compare_changed(|_| {}), Vec::<String>::new());
+        for (part, change) in [
             (
                 "ended",
                 (|o| o.ending = Ending::Exit(2)) as fn(&mut Outcome),
@@ -103,24 +103,24 @@ mod tests {
             ("modes", |o| {
                 o.changed.insert(
                     "out".to_owned(),
-                    Left::File {
+                    Change::File {
                         mode: 0o644,
                         text: "x".to_owned(),
                     },
                 );
             }),
             ("contents", |o| {
-                o.changed.insert("out".to_owned(), Left::Gone);
+                o.changed.insert("out".to_owned(), Change::Removed);
             }),
             ("only upstream", |o| o.changed.clear()),
             ("only ours", |o| {
-                o.changed.insert("other".to_owned(), Left::Gone);
+                o.changed.insert("other".to_owned(), Change::Removed);
             }),
         ] {
-            let found = with(change);
+            let differences = compare_changed(change);
             assert!(
-                found.len() == 1 && found[0].contains(what),
-                "{what}: {found:?}"
+                differences.len() == 1 && differences[0].contains(part),
+                "{part}: {differences:?}"
             );
         }
     }
@@ -128,14 +128,14 @@ mod tests {
     #[test]
     fn allows_hints_and_different_library_errors() {
         let hint = disagreements(
-            &failed(Kind::NoName, "missing"),
-            &failed(Kind::NoName, "missing; try this"),
+            &failed_outcome(Kind::NoName, "missing"),
+            &failed_outcome(Kind::NoName, "missing; try this"),
         );
         assert_eq!(hint, Vec::<String>::new());
-        let args = disagreements(
-            &failed(Kind::Input, "yaml: x"),
-            &failed(Kind::Input, "malformed YAML"),
+        let library_error = disagreements(
+            &failed_outcome(Kind::Input, "yaml: x"),
+            &failed_outcome(Kind::Input, "malformed YAML"),
         );
-        assert_eq!(args, Vec::<String>::new());
+        assert_eq!(library_error, Vec::<String>::new());
     }
 }

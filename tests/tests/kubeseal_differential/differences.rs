@@ -12,11 +12,11 @@ use serde::Deserialize;
 
 use crate::{
     cases::Case,
-    outcome::{Left, Outcome},
+    outcome::{Change, Outcome},
     run::Ending,
 };
 
-/// The intended differences between our programs and upstream's.
+/// The intended differences between this project's programs and upstream's.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Differences {
@@ -37,7 +37,7 @@ struct Everywhere {
     replace: Vec<Replacement>,
 }
 
-/// A regular expression and its replacement in our texts.
+/// A regular expression for upstream's texts, and its replacement, which this project's texts have.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Replacement {
@@ -55,17 +55,17 @@ pub(crate) struct Difference {
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
-    /// The programs that differ.
-    #[serde(default)]
-    of: Of,
+    /// The programs that differ; the command-line tools by default.
+    #[serde(default, rename = "of")]
+    program: Program,
     upstream: Expected,
     ours: Expected,
 }
 
-/// The programs that differ.
+/// The programs to which a difference applies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Of {
+pub(crate) enum Program {
     /// The command-line tools, with any controller.
     #[default]
     Kubeseal,
@@ -104,56 +104,56 @@ struct Expected {
 #[serde(untagged)]
 enum Exit {
     Code(i32),
-    Word(Word),
+    Keyword(Keyword),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+enum Keyword {
     Hang,
 }
 
 impl Differences {
-    /// Loads the table. It may contain only existing cases, and each only once.
+    /// Loads the table. Fails if it names a case that does not exist, or a case twice for the same program.
     pub(crate) fn load(path: &Path, cases: &[Case]) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let table: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
         let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-        let mut seen = BTreeSet::new();
-        let concerned = table.difference.iter();
-        let concerned = concerned.flat_map(|d| d.cases.iter().map(|name| (name, d.of)));
-        for (name, of) in concerned {
+        let mut unique_entries = BTreeSet::new();
+        let entries = table.difference.iter();
+        let entries = entries.flat_map(|d| d.cases.iter().map(|name| (name, d.program)));
+        for (name, program) in entries {
             ensure!(
                 names.contains(name.as_str()),
                 "DIFFERENCES.toml names {name:?}, which is not a case"
             );
             ensure!(
-                seen.insert((name, of)),
+                unique_entries.insert((name, program)),
                 "DIFFERENCES.toml names {name:?} twice"
             );
         }
         Ok(table)
     }
 
-    pub(crate) fn of(&self, case: &str, of: Of) -> Option<&Difference> {
-        let mut concerned = self.difference.iter().filter(|d| d.of == of);
-        concerned.find(|difference| difference.cases.iter().any(|name| name == case))
+    pub(crate) fn difference(&self, case: &str, program: Program) -> Option<&Difference> {
+        let mut entries = self.difference.iter().filter(|d| d.program == program);
+        entries.find(|difference| difference.cases.iter().any(|name| name == case))
     }
 
     /// Returns the names of all cases that show a flaw.
     pub(crate) fn cases_of(&self, flaw: &str) -> Vec<&str> {
-        let of_flaw = self
+        let differences = self
             .difference
             .iter()
             .filter(|difference| difference.flaw == flaw);
-        of_flaw
+        differences
             .flat_map(|difference| &difference.cases)
             .map(String::as_str)
             .collect()
     }
 
     /// Returns upstream's outcome with the replacements that apply to all cases.
-    pub(crate) fn rewritten(&self, upstream: &Outcome) -> Outcome {
+    pub(crate) fn rewrite(&self, upstream: &Outcome) -> Outcome {
         let mut outcome = upstream.clone();
         for Replacement { upstream, ours } in self.replacements() {
             outcome.map_texts(|text| upstream.replace_all(text, ours).into_owned());
@@ -170,15 +170,15 @@ impl Differences {
         &'a self,
         outcomes: &'a [Outcome],
     ) -> impl Iterator<Item = &'a Regex> {
-        let holds = |outcome: &Outcome, pattern: &Regex| {
+        let is_match = |outcome: &Outcome, pattern: &Regex| {
             let files = outcome.changed.values().any(|left| match left {
-                Left::File { text, .. } => pattern.is_match(text),
-                Left::Link(_) | Left::Gone => false,
+                Change::File { text, .. } => pattern.is_match(text),
+                Change::Link(_) | Change::Removed => false,
             });
             files || pattern.is_match(&outcome.stdout)
         };
         let patterns = self.replacements().map(|replacement| &replacement.upstream);
-        patterns.filter(move |pattern| !outcomes.iter().any(|outcome| holds(outcome, pattern)))
+        patterns.filter(move |pattern| !outcomes.iter().any(|outcome| is_match(outcome, pattern)))
     }
 }
 
@@ -206,26 +206,26 @@ impl Difference {
 }
 
 impl Expected {
-    fn complaints(&self, who: &str, outcome: &Outcome) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut check = |holds: bool, what: String| {
-            if !holds {
-                wrong.push(format!("{who}: {what}"));
+    fn complaints(&self, program: &str, outcome: &Outcome) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let mut check = |is_fulfilled: bool, complaint: String| {
+            if !is_fulfilled {
+                complaints.push(format!("{program}: {complaint}"));
             }
         };
         let ending = match self.exit {
             Exit::Code(code) => Ending::Exit(code),
-            Exit::Word(Word::Hang) => Ending::Hang,
+            Exit::Keyword(Keyword::Hang) => Ending::Hang,
         };
         check(
             outcome.ending == ending,
             format!("ended with {:?}, not {ending:?}", outcome.ending),
         );
         if let Some(error) = &self.error {
-            let found = outcome.error.as_deref().unwrap_or_default();
+            let actual = outcome.error.as_deref().unwrap_or_default();
             check(
-                found.contains(error),
-                format!("the error {found:?} does not contain {error:?}"),
+                actual.contains(error),
+                format!("the error {actual:?} does not contain {error:?}"),
             );
         }
         for part in &self.stderr {
@@ -255,14 +255,14 @@ impl Expected {
         }
         for (name, parts) in &self.not_in_files {
             let text = outcome.text_of(name).unwrap_or_default();
-            let found = parts.iter().find(|part| text.contains(part.as_str()));
-            check(found.is_none(), format!("file {name} contains {found:?}"));
+            let actual = parts.iter().find(|part| text.contains(part.as_str()));
+            check(actual.is_none(), format!("file {name} contains {actual:?}"));
         }
         for (name, mode) in &self.modes {
-            let found = outcome.mode_of(name).map(|mode| format!("{mode:o}"));
+            let actual = outcome.mode_of(name).map(|mode| format!("{mode:o}"));
             check(
-                found.as_ref() == Some(mode),
-                format!("file {name} has mode {found:?}, not {mode}"),
+                actual.as_ref() == Some(mode),
+                format!("file {name} has mode {actual:?}, not {mode}"),
             );
         }
         for name in &self.untouched {
@@ -271,7 +271,7 @@ impl Expected {
                 format!("file {name} was changed"),
             );
         }
-        wrong
+        complaints
     }
 }
 
@@ -287,15 +287,15 @@ fn contains_all(text: &str, parts: &[String]) -> bool {
 impl Outcome {
     fn text_of(&self, name: &str) -> Option<&str> {
         match self.changed.get(name)? {
-            Left::File { text, .. } => Some(text),
-            Left::Link(_) | Left::Gone => None,
+            Change::File { text, .. } => Some(text),
+            Change::Link(_) | Change::Removed => None,
         }
     }
 
     fn mode_of(&self, name: &str) -> Option<u32> {
         match self.changed.get(name)? {
-            Left::File { mode, .. } => Some(*mode),
-            Left::Link(_) | Left::Gone => None,
+            Change::File { mode, .. } => Some(*mode),
+            Change::Link(_) | Change::Removed => None,
         }
     }
 }

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tests::upstream::{KeyPair, KeyRequest, Upstream};
 
-use crate::web::Web;
+use crate::web::WebServer;
 
 const YEAR: i64 = 31_557_600;
 /// Additional values of `${…}` placeholders, by name.
-pub(crate) type Marks = BTreeMap<&'static str, String>;
+pub(crate) type Placeholders = BTreeMap<&'static str, String>;
 
 /// 1 January 2020, long before any run.
 const LONG_AGO: i64 = 1_577_836_800;
@@ -23,16 +23,16 @@ pub(crate) struct Fixtures {
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
     /// The private keys, each with the name of its certificate.
     pub(crate) keys: Vec<(&'static str, String)>,
-    web: Web,
+    web: WebServer,
 }
 
 impl Fixtures {
     pub(crate) fn new() -> Result<Self> {
         let upstream = Upstream::start()?;
-        let pairs = Pairs::new(&upstream)?;
+        let pairs = KeyPairs::new(&upstream)?;
         let keys = pairs.keys();
         let files = pairs.files()?;
-        let web = Web::serve(files["cert.pem"].clone())?;
+        let web = WebServer::serve(files["cert.pem"].clone())?;
         Ok(Self {
             upstream,
             files,
@@ -41,45 +41,46 @@ impl Fixtures {
         })
     }
 
-    /// Returns the port of the web server.
     pub(crate) fn web_port(&self) -> u16 {
         self.web.port()
     }
 
     /// Replaces the placeholders in a text, except `${dir}`, because each run has its own folder.
-    pub(crate) fn fill(&self, text: &str, marks: &Marks) -> Result<String> {
-        let mut filled = String::new();
+    pub(crate) fn fill(&self, text: &str, placeholders: &Placeholders) -> Result<String> {
+        let mut result = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
-            let (mark, tail) = mark_and_tail(after)?;
-            filled.push_str(before);
-            let text = match marks.get(mark) {
+            let (placeholder, tail) = split_placeholder(after)?;
+            result.push_str(before);
+            let text = match placeholders.get(placeholder) {
                 Some(text) => text.clone(),
-                None => self.mark(mark).with_context(|| format!("in ${{{mark}}}"))?,
+                None => self
+                    .expand(placeholder)
+                    .with_context(|| format!("in ${{{placeholder}}}"))?,
             };
-            filled.push_str(&text);
+            result.push_str(&text);
             rest = tail;
         }
-        filled.push_str(rest);
-        Ok(filled)
+        result.push_str(rest);
+        Ok(result)
     }
 
-    fn mark(&self, mark: &str) -> Result<String> {
-        let (word, rest) = mark.split_once(':').unwrap_or((mark, ""));
-        match word {
+    fn expand(&self, placeholder: &str) -> Result<String> {
+        let (kind, rest) = placeholder.split_once(':').unwrap_or((placeholder, ""));
+        match kind {
             "dir" => Ok("${dir}".to_owned()),
             "http" => Ok(self.web.url()),
             "file" => Ok(self.text(rest)?.to_owned()),
             "crlf" => Ok(self.text(rest)?.replace('\n', "\r\n")),
-            "base64" => Ok(STANDARD.encode(self.joined(rest)?)),
+            "base64" => Ok(STANDARD.encode(self.join_files(rest)?)),
             "zeros" => Ok("0".repeat(rest.parse()?)),
             "sealed" => self.seal("cert.pem", rest),
-            "sealed-wrapped" => Ok(wrapped(&self.seal("cert.pem", rest)?)),
+            "sealed-wrapped" => Ok(wrap_base64(&self.seal("cert.pem", rest)?)),
             "sealed-by" => {
                 let (certificate, rest) = rest.split_once(':').context("no label")?;
                 self.seal(certificate, rest)
             }
-            _ => bail!("unknown mark; tests/differential/README.md lists them"),
+            _ => bail!("unknown placeholder; tests/differential/README.md lists them"),
         }
     }
 
@@ -96,8 +97,8 @@ impl Fixtures {
         Ok(std::str::from_utf8(self.file(name)?)?)
     }
 
-    /// Joins files: `a.pem+b.pem`.
-    fn joined(&self, names: &str) -> Result<Vec<u8>> {
+    /// Joins the contents of files, such as `a.pem+b.pem`.
+    fn join_files(&self, names: &str) -> Result<Vec<u8>> {
         let files = names
             .split('+')
             .map(|name| self.file(name))
@@ -114,7 +115,7 @@ impl Fixtures {
 }
 
 /// Splits a text after a placeholder, which may contain JSON and ends at its matching brace.
-fn mark_and_tail(text: &str) -> Result<(&str, &str)> {
+fn split_placeholder(text: &str) -> Result<(&str, &str)> {
     let mut depth = 1;
     for (index, character) in text.char_indices() {
         match character {
@@ -129,7 +130,7 @@ fn mark_and_tail(text: &str) -> Result<(&str, &str)> {
     bail!("`${{` without `}}`")
 }
 
-struct Pairs {
+struct KeyPairs {
     current: KeyPair,
     old: KeyPair,
     expired: KeyPair,
@@ -137,7 +138,7 @@ struct Pairs {
     elliptic: KeyPair,
 }
 
-impl Pairs {
+impl KeyPairs {
     /// Generates the pairs with 2048 bits, the smallest supported size, since the comparison does not depend on
     /// the size. The current pair is newer than the old one.
     fn new(upstream: &Upstream) -> Result<Self> {
@@ -196,8 +197,8 @@ fn der(pem: &str) -> Result<Vec<u8>> {
     Ok(STANDARD.decode(body)?)
 }
 
-/// Inserts line breaks every 64 characters, escaped for a double-quoted JSON or YAML scalar.
-fn wrapped(base64: &str) -> String {
+/// Inserts a line break after every 64 characters, escaped for a double-quoted JSON or YAML scalar.
+fn wrap_base64(base64: &str) -> String {
     let mut lines = String::new();
     for (index, character) in base64.chars().enumerate() {
         if index > 0 && index % 64 == 0 {

@@ -2,7 +2,7 @@
 
 use crate::run::Ending;
 
-/// The kind of a failure.
+/// The kind of a failure, regardless of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     None,
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     PrivateKey,
     Kubeconfig,
     /// The API server does not respond, or is not trusted.
-    NoAnswer,
+    NoResponse,
     /// The API server cannot authenticate the caller.
     Unauthorized,
     NoSecrets,
@@ -31,10 +31,10 @@ pub(crate) enum Kind {
     NamespaceMismatch,
     /// The text is not a manifest, or contains a value of the wrong type.
     Input,
-    /// The manifest has another kind than requested.
-    ForeignObject,
+    /// The manifest has a different kind than required.
+    WrongKind,
     Decryption,
-    OldData,
+    DeprecatedData,
     Crash,
     Hang,
     Unknown,
@@ -48,10 +48,10 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     // Reaching a cluster
     ("getting credentials", Kind::Kubeconfig),
     ("exec plug-in", Kind::Kubeconfig),
-    ("cannot get sealed secret service: Get ", Kind::NoAnswer),
-    ("cannot reach the API server", Kind::NoAnswer),
-    ("certificate authority", Kind::NoAnswer),
-    ("certificate-authority", Kind::NoAnswer),
+    ("cannot get sealed secret service: Get ", Kind::NoResponse),
+    ("cannot reach the API server", Kind::NoResponse),
+    ("certificate authority", Kind::NoResponse),
+    ("certificate-authority", Kind::NoResponse),
     ("Unauthorized", Kind::Unauthorized),
     ("does not exist", Kind::Kubeconfig),
     ("loading config file", Kind::Kubeconfig),
@@ -72,14 +72,11 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("missing metadata.name", Kind::NoName),
     ("must declare a namespace", Kind::NoNamespace),
     ("namespace mismatch", Kind::NamespaceMismatch),
-    ("unknown conversion", Kind::ForeignObject),
-    ("no kind ", Kind::ForeignObject),
-    (
-        ", not bitnami.com/v1alpha1 SealedSecret",
-        Kind::ForeignObject,
-    ),
+    ("unknown conversion", Kind::WrongKind),
+    ("no kind ", Kind::WrongKind),
+    (", not bitnami.com/v1alpha1 SealedSecret", Kind::WrongKind),
     ("no key could decrypt", Kind::Decryption),
-    ("deprecated 'data' field", Kind::OldData),
+    ("deprecated 'data' field", Kind::DeprecatedData),
     ("private key", Kind::PrivateKey),
     ("'tls.data' key", Kind::PrivateKey),
     ("illegal base64", Kind::Input),
@@ -123,19 +120,19 @@ pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
 }
 
 impl Kind {
-    /// Returns whether our text must begin with upstream's: if upstream itself defines the text and it is informative.
-    /// Other texts come from Go's libraries, and only the kind is compared.
-    pub(crate) fn keeps_text(self) -> bool {
+    /// Returns whether this project's text must begin with upstream's: if upstream itself defines the text and it is
+    /// informative. Other texts come from Go's libraries, and only the kind is compared.
+    pub(crate) fn has_upstream_text(self) -> bool {
         !matches!(
             self,
             Self::Fetch
                 | Self::BadCertificate
                 | Self::PrivateKey
                 | Self::Kubeconfig
-                | Self::NoAnswer
+                | Self::NoResponse
                 | Self::Unauthorized
                 | Self::Input
-                | Self::ForeignObject
+                | Self::WrongKind
         )
     }
 }

@@ -1,7 +1,9 @@
-//! Runs Bitnami's `kubeseal` (upstream) and ours on the same inputs, which `tests/differential/README.md` explains.
+//! Compares Bitnami's `kubeseal` (upstream) with this project's on the same inputs, as `tests/differential/README.md`
+//! explains.
 //!
-//! `DIFFERENTIAL_PRINT=1` prints what both do on every case, any other text only on cases with that text in
-//! their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks it against the table of differences.
+//! `DIFFERENTIAL_PRINT=1` prints both outcomes of every case; any other text prints those of the cases with that text
+//! in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks the outcomes against the table of
+//! differences.
 #![allow(
     clippy::panic,
     dead_code,
@@ -13,7 +15,7 @@ mod compare;
 mod differences;
 mod fixtures;
 mod kind;
-mod opened;
+mod opener;
 mod outcome;
 mod parallel;
 mod run;
@@ -29,11 +31,11 @@ use std::{
 use anyhow::{Context, Result};
 
 use cases::Case;
-use differences::{Differences, Of};
-use fixtures::{Fixtures, Marks};
-use opened::Opener;
+use differences::{Differences, Program};
+use fixtures::{Fixtures, Placeholders};
+use opener::Opener;
 use outcome::Outcome;
-use run::{Limit, Prepared};
+use run::{Limit, PreparedCase};
 
 /// All cases, compared once for all tests of this file.
 static COMPARISON: LazyLock<Comparison> =
@@ -46,7 +48,7 @@ struct Comparison {
 }
 
 #[test]
-fn agrees_with_upstream_except_as_the_table_says() {
+fn agrees_with_upstream_except_for_the_listed_differences() {
     let comparison = &*COMPARISON;
     comparison.print();
     comparison.assert_no_complaint_about(|_| true);
@@ -62,7 +64,7 @@ fn agrees_with_upstream_except_as_the_table_says() {
     );
 }
 
-/// Defines one test for each flaw of upstream: upstream has the flaw, and ours does not.
+/// Defines one test for each flaw of upstream: upstream has the flaw, and this project does not.
 macro_rules! flaws {
     ($($name:ident: $flaw:literal,)*) => {
         $(
@@ -105,7 +107,7 @@ impl Comparison {
         let fixtures = Fixtures::new()?;
         let programs = Programs::new();
         let verdicts = parallel::map(&cases, |case| {
-            verdict(case, &programs, &fixtures, &differences).with_context(|| case.name.clone())
+            judge(case, &programs, &fixtures, &differences).with_context(|| case.name.clone())
         })?;
         Ok(Self {
             cases,
@@ -115,21 +117,18 @@ impl Comparison {
     }
 
     fn assert_fixed(&self, flaw: &str) {
-        let concerned = self.differences.cases_of(flaw);
-        assert!(
-            !concerned.is_empty(),
-            "DIFFERENCES.toml has no case of {flaw}"
-        );
-        self.assert_no_complaint_about(|case| concerned.contains(&case.name.as_str()));
+        let cases = self.differences.cases_of(flaw);
+        assert!(!cases.is_empty(), "DIFFERENCES.toml has no case of {flaw}");
+        self.assert_no_complaint_about(|case| cases.contains(&case.name.as_str()));
     }
 
-    fn assert_no_complaint_about(&self, concerned: impl Fn(&Case) -> bool) {
+    fn assert_no_complaint_about(&self, is_concerned: impl Fn(&Case) -> bool) {
         let complaints: Vec<String> = self
             .cases
             .iter()
             .zip(&self.verdicts)
-            .filter(|(case, _)| concerned(case))
-            .filter_map(|(case, verdict)| verdict.complaint(case))
+            .filter(|(case, _)| is_concerned(case))
+            .filter_map(|(case, verdict)| verdict.complaint_text(case))
             .collect();
         assert!(
             complaints.is_empty(),
@@ -141,11 +140,11 @@ impl Comparison {
     }
 
     fn print(&self) {
-        let Some(wanted) = env::var("DIFFERENTIAL_PRINT").ok() else {
+        let Some(filter) = env::var("DIFFERENTIAL_PRINT").ok() else {
             return;
         };
         for (case, verdict) in self.cases.iter().zip(&self.verdicts) {
-            if wanted == "1" || case.name.contains(&wanted) {
+            if filter == "1" || case.name.contains(&filter) {
                 println!("{}\n{}", case.title(), verdict.transcript());
             }
         }
@@ -154,7 +153,7 @@ impl Comparison {
 
 struct Programs {
     upstream: PathBuf,
-    /// Our program; `None` only with `DIFFERENTIAL_PEER`.
+    /// This project's program; `None` only with `DIFFERENTIAL_PEER`.
     ours: Option<PathBuf>,
 }
 
@@ -174,33 +173,30 @@ struct Verdict {
     complaints: Vec<String>,
 }
 
-fn verdict(
+fn judge(
     case: &Case,
     programs: &Programs,
     fixtures: &Fixtures,
     differences: &Differences,
 ) -> Result<Verdict> {
-    let prepared = Prepared::new(case, fixtures, &Marks::new())?;
+    let prepared = PreparedCase::new(case, fixtures, &Placeholders::new())?;
     let opener = Opener {
         upstream: &fixtures.upstream,
         keys: &fixtures.keys,
         labels: &case.labels,
     };
-    let upstream = Outcome::new(
-        &prepared.run(&programs.upstream, Limit::OfTheCase)?,
-        &opener,
-    );
+    let upstream = Outcome::new(&prepared.run(&programs.upstream, Limit::Case)?, &opener);
     let ours = match &programs.ours {
         Some(program) => Some(Outcome::new(
-            &prepared.run(program, Limit::Generous)?,
+            &prepared.run(program, Limit::Default)?,
             &opener,
         )),
         None => None,
     };
-    let complaints = match (differences.of(&case.name, Of::Kubeseal), &ours) {
+    let complaints = match (differences.difference(&case.name, Program::Kubeseal), &ours) {
         (Some(difference), Some(ours)) => difference.complaints(&upstream, ours),
         (Some(difference), None) => difference.upstream_complaints(&upstream),
-        (None, Some(ours)) => compare::disagreements(&differences.rewritten(&upstream), ours),
+        (None, Some(ours)) => compare::disagreements(&differences.rewrite(&upstream), ours),
         (None, None) => Vec::new(),
     };
     Ok(Verdict {
@@ -211,7 +207,7 @@ fn verdict(
 }
 
 impl Verdict {
-    fn complaint(&self, case: &Case) -> Option<String> {
+    fn complaint_text(&self, case: &Case) -> Option<String> {
         (!self.complaints.is_empty()).then(|| {
             let complaints = self.complaints.join(
                 "

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     kind::{Kind, classify},
-    opened::Opener,
-    run::{Ending, Entry, Traces},
+    opener::Opener,
+    run::{Ending, Entry, RunOutput},
     usage,
 };
 
@@ -18,41 +18,41 @@ pub(crate) struct Outcome {
     pub(crate) error: Option<String>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    pub(crate) changed: BTreeMap<String, Left>,
+    pub(crate) changed: BTreeMap<String, Change>,
 }
 
 /// A changed entry of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum Change {
     File { mode: u32, text: String },
     Link(String),
-    Gone,
+    Removed,
 }
 
 impl Outcome {
-    pub(crate) fn new(traces: &Traces, opener: &Opener) -> Self {
-        let folder = traces.folder.display().to_string();
-        let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
-        let stdout = without_version(&usage::summarized(&plain(&traces.stdout)));
-        let stderr = plain(&traces.stderr);
-        let kind = classify(traces.ending, &stderr);
-        let left = |entry: &Entry| match entry {
-            Entry::File { mode, content } => Left::File {
+    pub(crate) fn new(output: &RunOutput, opener: &Opener) -> Self {
+        let folder = output.folder.display().to_string();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
+        let stdout = without_version(&usage::summarize_page(&text(&output.stdout)));
+        let stderr = text(&output.stderr);
+        let kind = classify(output.ending, &stderr);
+        let change = |entry: &Entry| match entry {
+            Entry::File { mode, content } => Change::File {
                 mode: *mode,
-                text: opener.open(&plain(content)),
+                text: opener.open(&text(content)),
             },
-            Entry::Link(target) => Left::Link(target.display().to_string()),
-            Entry::Gone => Left::Gone,
+            Entry::Link(target) => Change::Link(target.display().to_string()),
+            Entry::Removed => Change::Removed,
         };
         Self {
-            ending: traces.ending,
+            ending: output.ending,
             kind,
-            error: error(kind, &stdout, &stderr),
+            error: error_text(kind, &stdout, &stderr),
             stdout: opener.open(&stdout),
-            changed: traces
+            changed: output
                 .changed
                 .iter()
-                .map(|(name, entry)| (without_random_tail(name), left(entry)))
+                .map(|(name, entry)| (without_random_suffix(name), change(entry)))
                 .collect(),
             stderr: if kind == Kind::Crash {
                 first_line(&stderr)
@@ -65,8 +65,8 @@ impl Outcome {
     /// Rewrites all texts of the outcome.
     pub(crate) fn map_texts(&mut self, rewrite: impl Fn(&str) -> String) {
         self.stdout = rewrite(&self.stdout);
-        for left in self.changed.values_mut() {
-            if let Left::File { text, .. } = left {
+        for change in self.changed.values_mut() {
+            if let Change::File { text, .. } = change {
                 *text = rewrite(text);
             }
         }
@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// Removes the random digits at the end of the names of temporary files.
-fn without_random_tail(name: &str) -> String {
+fn without_random_suffix(name: &str) -> String {
     if !name.starts_with("tmp/") {
         return name.to_owned();
     }
@@ -94,7 +94,7 @@ fn without_version(stdout: &str) -> String {
     }
 }
 
-fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
+fn error_text(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
     let Some((_, text)) = stderr.split_once("error: ") else {
         // Upstream prints its usage errors below a usage page on standard output.
         return stdout
@@ -104,25 +104,25 @@ fn error(kind: Kind, stdout: &str, stderr: &str) -> Option<String> {
             .map(str::to_owned);
     };
     Some(if kind == Kind::Decryption {
-        sorted(text)
+        sort_lines(text)
     } else {
         text.trim_end().to_owned()
     })
 }
 
-/// Sorts lines. Upstream lists failed items in the random order of a Go map. Our hints follow in the same
-/// order.
-fn sorted(text: &str) -> String {
+/// Sorts the lines, and the items in each, because upstream lists failed items in the random order of a Go map. Moves
+/// the hints to the end, in their order.
+fn sort_lines(text: &str) -> String {
     let (hints, mut lines): (Vec<String>, Vec<String>) = text
         .lines()
-        .map(with_sorted_items)
+        .map(sort_items)
         .partition(|line| line.starts_with("hint: "));
     lines.sort();
     lines.extend(hints);
     lines.join("\n")
 }
 
-fn with_sorted_items(line: &str) -> String {
+fn sort_items(line: &str) -> String {
     let items = line
         .strip_suffix(')')
         .and_then(|line| line.rsplit_once('('));
@@ -144,29 +144,29 @@ fn first_line(text: &str) -> String {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?}, kind of error: {:?}", self.ending, self.kind)?;
-        block(f, "stderr", &self.stderr)?;
-        block(f, "stdout", &self.stdout)?;
-        for (name, left) in &self.changed {
-            match left {
-                Left::File { mode, text } => {
-                    block(f, &format!("file {name}, mode {mode:o}"), text)?;
+        write_block(f, "stderr", &self.stderr)?;
+        write_block(f, "stdout", &self.stdout)?;
+        for (name, change) in &self.changed {
+            match change {
+                Change::File { mode, text } => {
+                    write_block(f, &format!("file {name}, mode {mode:o}"), text)?;
                 }
-                Left::Link(target) => writeln!(f, "file {name}: link to {target}")?,
-                Left::Gone => writeln!(f, "file {name}: removed")?,
+                Change::Link(target) => writeln!(f, "file {name}: link to {target}")?,
+                Change::Removed => writeln!(f, "file {name}: removed")?,
             }
         }
         Ok(())
     }
 }
 
-fn block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
+fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
     if text.is_empty() {
         return Ok(());
     }
     let line_end = if text.ends_with('\n') {
         ""
     } else {
-        " (no line end at the end)"
+        " (no final newline)"
     };
     writeln!(f, "{title}{line_end}:")?;
     text.lines().try_for_each(|line| writeln!(f, "  | {line}"))

@@ -1,4 +1,4 @@
-//! Runs the same task on many cases at once.
+//! Runs a task on several items concurrently.
 
 use std::{
     num::NonZero,
@@ -15,12 +15,12 @@ pub(crate) fn map<T: Sync, R: Send>(
 ) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut done = Vec::new();
+        let mut results = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             match items.get(index) {
-                Some(item) => done.push((index, task(item)?)),
-                None => return anyhow::Ok(done),
+                Some(item) => results.push((index, task(item)?)),
+                None => return anyhow::Ok(results),
             }
         }
     };

@@ -18,18 +18,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     cases::Case,
-    fixtures::{Fixtures, Marks},
+    fixtures::{Fixtures, Placeholders},
 };
 
 /// The time limit for a run, far above the duration of any run.
 const RUN_LIMIT: Duration = Duration::from_mins(1);
 
-/// The time after which a program is considered hanging.
+/// The time after which a program is considered to hang.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
-    /// After the limit of the case, for a program that is known to hang on it.
-    OfTheCase,
-    Generous,
+    /// The limit of the case, or else [`RUN_LIMIT`]. For upstream, which hangs on some cases.
+    Case,
+    /// [`RUN_LIMIT`].
+    Default,
 }
 
 /// How a program ended.
@@ -46,11 +47,11 @@ pub(crate) enum Ending {
 pub(crate) enum Entry {
     File { mode: u32, content: Vec<u8> },
     Link(PathBuf),
-    Gone,
+    Removed,
 }
 
 /// The unprocessed results of a run.
-pub(crate) struct Traces {
+pub(crate) struct RunOutput {
     pub(crate) ending: Ending,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
@@ -60,7 +61,7 @@ pub(crate) struct Traces {
 }
 
 /// A case with its placeholders replaced, so that both programs get the same input.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedCase {
     args: String,
     env: BTreeMap<String, String>,
     stdin: Vec<u8>,
@@ -70,24 +71,31 @@ pub(crate) struct Prepared {
     limit: Option<Duration>,
 }
 
-impl Prepared {
-    pub(crate) fn new(case: &Case, fixtures: &Fixtures, marks: &Marks) -> Result<Self> {
+impl PreparedCase {
+    pub(crate) fn new(
+        case: &Case,
+        fixtures: &Fixtures,
+        placeholders: &Placeholders,
+    ) -> Result<Self> {
         let mut files: BTreeMap<String, Vec<u8>> = fixtures
             .files
             .iter()
             .map(|(name, content)| ((*name).to_owned(), content.clone()))
             .collect();
         for (name, content) in &case.files {
-            files.insert(name.clone(), fixtures.fill(content, marks)?.into_bytes());
+            files.insert(
+                name.clone(),
+                fixtures.fill(content, placeholders)?.into_bytes(),
+            );
         }
         let mut env = BTreeMap::new();
         for (name, value) in &case.env {
-            env.insert(name.clone(), fixtures.fill(value, marks)?);
+            env.insert(name.clone(), fixtures.fill(value, placeholders)?);
         }
         Ok(Self {
-            args: fixtures.fill(case.args.as_deref().unwrap_or_default(), marks)?,
+            args: fixtures.fill(case.args.as_deref().unwrap_or_default(), placeholders)?,
             env,
-            stdin: stdin(case, fixtures, marks)?,
+            stdin: stdin(case, fixtures, placeholders)?,
             files,
             links: case.links.clone(),
             modes: case.modes.clone(),
@@ -95,17 +103,17 @@ impl Prepared {
         })
     }
 
-    /// Runs the program in an empty folder, without our own environment.
-    pub(crate) fn run(&self, program: &Path, limit: Limit) -> Result<Traces> {
-        let room = tempfile::tempdir()?;
-        let folder = room.path().join("case");
-        self.lay_out(&folder)?;
+    /// Runs the program in a new folder with the files of the case, without this process's environment.
+    pub(crate) fn run(&self, program: &Path, limit: Limit) -> Result<RunOutput> {
+        let scratch = tempfile::tempdir()?;
+        let folder = scratch.path().join("case");
+        self.create_entries(&folder)?;
         let before = entries(&folder)?;
 
-        let stdin = room.path().join("stdin");
-        fs::write(&stdin, in_folder_bytes(&self.stdin, &folder))?;
-        let stdout = room.path().join("stdout");
-        let stderr = room.path().join("stderr");
+        let stdin = scratch.path().join("stdin");
+        fs::write(&stdin, bytes_with_folder_path(&self.stdin, &folder))?;
+        let stdout = scratch.path().join("stdout");
+        let stderr = scratch.path().join("stderr");
         let child = self
             .command(program, &folder)?
             .stdin(File::open(stdin)?)
@@ -114,13 +122,13 @@ impl Prepared {
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let limit = match limit {
-            Limit::OfTheCase => self.limit.unwrap_or(RUN_LIMIT),
-            Limit::Generous => RUN_LIMIT,
+            Limit::Case => self.limit.unwrap_or(RUN_LIMIT),
+            Limit::Default => RUN_LIMIT,
         };
         let ending = wait(child, limit)?;
 
         let changed = changes(&before, entries(&folder)?);
-        Ok(Traces {
+        Ok(RunOutput {
             ending,
             stdout: fs::read(stdout)?,
             stderr: fs::read(stderr)?,
@@ -129,13 +137,13 @@ impl Prepared {
         })
     }
 
-    fn lay_out(&self, folder: &Path) -> Result<()> {
+    fn create_entries(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder.join("home"))?;
         fs::create_dir_all(folder.join("tmp"))?;
         for (name, content) in &self.files {
             let path = folder.join(name);
             fs::create_dir_all(path.parent().context("a file name without folder")?)?;
-            fs::write(&path, in_folder_bytes(content, folder))?;
+            fs::write(&path, bytes_with_folder_path(content, folder))?;
             let mode = self
                 .modes
                 .get(name)
@@ -154,34 +162,34 @@ impl Prepared {
         // Both programs print their own name in usage texts.
         command
             .arg0("kubeseal")
-            .args(args.iter().map(|arg| in_folder(arg, folder)));
+            .args(args.iter().map(|arg| with_folder_path(arg, folder)));
         command.current_dir(folder).env_clear();
         command
             .env("HOME", folder.join("home"))
             .env("TMPDIR", folder.join("tmp"));
         for (name, value) in &self.env {
-            command.env(name, in_folder(value, folder));
+            command.env(name, with_folder_path(value, folder));
         }
         Ok(command)
     }
 }
 
-fn stdin(case: &Case, fixtures: &Fixtures, marks: &Marks) -> Result<Vec<u8>> {
+fn stdin(case: &Case, fixtures: &Fixtures, placeholders: &Placeholders) -> Result<Vec<u8>> {
     match &case.stdin_base64 {
         Some(base64) => Ok(STANDARD.decode(base64.split_whitespace().collect::<String>())?),
         None => Ok(fixtures
-            .fill(case.stdin.as_deref().unwrap_or_default(), marks)?
+            .fill(case.stdin.as_deref().unwrap_or_default(), placeholders)?
             .into_bytes()),
     }
 }
 
-fn in_folder(text: &str, folder: &Path) -> String {
+fn with_folder_path(text: &str, folder: &Path) -> String {
     text.replace("${dir}", &folder.display().to_string())
 }
 
-fn in_folder_bytes(bytes: &[u8], folder: &Path) -> Vec<u8> {
+fn bytes_with_folder_path(bytes: &[u8], folder: &Path) -> Vec<u8> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => in_folder(text, folder).into_bytes(),
+        Ok(text) => with_folder_path(text, folder).into_bytes(),
         Err(_) => bytes.to_vec(),
     }
 }
@@ -209,20 +217,20 @@ fn ending(status: ExitStatus) -> Ending {
 
 /// Returns every file and link below the folder.
 fn entries(folder: &Path) -> Result<BTreeMap<String, Entry>> {
-    let mut found = BTreeMap::new();
+    let mut entries = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(current) = folders.pop() {
         for entry in fs::read_dir(&current)? {
             let path = entry?.path();
-            let kind = fs::symlink_metadata(&path)?;
+            let metadata = fs::symlink_metadata(&path)?;
             let name = path.strip_prefix(folder)?.display().to_string();
-            if kind.is_dir() {
+            if metadata.is_dir() {
                 folders.push(path);
-            } else if kind.is_symlink() {
-                found.insert(name, Entry::Link(fs::read_link(&path)?));
+            } else if metadata.is_symlink() {
+                entries.insert(name, Entry::Link(fs::read_link(&path)?));
             } else {
-                let mode = kind.permissions().mode() & 0o7777;
-                found.insert(
+                let mode = metadata.permissions().mode() & 0o7777;
+                entries.insert(
                     name,
                     Entry::File {
                         mode,
@@ -232,7 +240,7 @@ fn entries(folder: &Path) -> Result<BTreeMap<String, Entry>> {
             }
         }
     }
-    Ok(found)
+    Ok(entries)
 }
 
 fn changes(
@@ -243,7 +251,7 @@ fn changes(
         if after.get(name) == Some(entry) {
             after.remove(name);
         } else {
-            after.entry(name.clone()).or_insert(Entry::Gone);
+            after.entry(name.clone()).or_insert(Entry::Removed);
         }
     }
     after

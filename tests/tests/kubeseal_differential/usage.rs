@@ -5,7 +5,7 @@ const MIN_FLAGS: usize = 20;
 
 /// Returns a usage page with each block of flag descriptions replaced by one line with the names of the
 /// flags; other text is unchanged.
-pub(crate) fn summarized(text: &str) -> String {
+pub(crate) fn summarize_page(text: &str) -> String {
     if text.lines().filter_map(flag).count() < MIN_FLAGS {
         return text.to_owned();
     }
@@ -14,27 +14,27 @@ pub(crate) fn summarized(text: &str) -> String {
     for line in text.lines() {
         match flag(line) {
             Some(name) => flags.push(name),
-            // A description that continues on the next line.
+            // The continuation of a description.
             None if !flags.is_empty() && line.starts_with("       ") => {}
             None => {
-                summarize(&mut summary, &mut flags);
+                flush_flags(&mut summary, &mut flags);
                 summary.push_str(line);
                 summary.push('\n');
             }
         }
     }
-    summarize(&mut summary, &mut flags);
+    flush_flags(&mut summary, &mut flags);
     summary
 }
 
 /// Returns `-o, --format` for a line such as `  -o, --format string   Output format`.
 fn flag(line: &str) -> Option<String> {
-    let args: Vec<&str> = line
+    let parts: Vec<&str> = line
         .strip_prefix("  ")?
         .split_whitespace()
         .take(2)
         .collect();
-    match args[..] {
+    match parts[..] {
         [short, long, ..]
             if short.len() == 3 && short.starts_with('-') && long.starts_with("--") =>
         {
@@ -50,7 +50,7 @@ fn name(flag: &str) -> &str {
     flag.split(['[', '=']).next().unwrap_or(flag)
 }
 
-fn summarize(summary: &mut String, flags: &mut Vec<String>) {
+fn flush_flags(summary: &mut String, flags: &mut Vec<String>) {
     if !flags.is_empty() {
         flags.sort();
         summary.extend(["<page that describes ", &flags.join(" "), ">\n"]);
@@ -71,7 +71,7 @@ mod tests {
         let page = format!(
             "Usage of x:\n{lines}  -v, --verbose[=<true|false>]  text\n         goes on\nunknown flag: --y\n"
         );
-        let summary = summarized(&page);
+        let summary = summarize_page(&page);
         assert!(
             summary.starts_with("Usage of x:\n<page that describes --flag10 --flag11 "),
             "{summary}"
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn keeps_other_texts() {
         for text in ["", "a\n", "  --- x\n", "no line end"] {
-            assert_eq!(summarized(text), text);
+            assert_eq!(summarize_page(text), text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A web server on the loopback address with four paths.
+//! A web server on the loopback address that serves four paths.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,16 +9,16 @@ use std::{
 use anyhow::Result;
 
 /// The address of a server that runs until the process ends.
-pub(crate) struct Web(SocketAddr);
+pub(crate) struct WebServer(SocketAddr);
 
-impl Web {
+impl WebServer {
     pub(crate) fn serve(certificate: Vec<u8>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A client that disconnects early already has its response or does not want one.
-                let _ = answer(client, &certificate);
+                let _ = respond(client, &certificate);
             }
         });
         Ok(Self(address))
@@ -33,7 +33,7 @@ impl Web {
     }
 }
 
-fn answer(mut client: TcpStream, certificate: &[u8]) -> Result<()> {
+fn respond(mut client: TcpStream, certificate: &[u8]) -> Result<()> {
     let mut lines = BufReader::new(client.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     for header in lines {
@@ -42,7 +42,7 @@ fn answer(mut client: TcpStream, certificate: &[u8]) -> Result<()> {
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
-    let (status, extra, body): (&str, &str, &[u8]) = match path {
+    let (status, headers, body): (&str, &str, &[u8]) = match path {
         "/cert.pem" => ("200 OK", "", certificate),
         "/moved" => ("302 Found", "Location: /cert.pem\r\n", b""),
         "/broken" => ("500 Internal Server Error", "", b"no certificate today\n"),
@@ -52,7 +52,7 @@ fn answer(mut client: TcpStream, certificate: &[u8]) -> Result<()> {
     let length = body.len();
     write!(
         client,
-        "HTTP/1.1 {status}\r\n{extra}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
     client.write_all(body)?;
     Ok(())

@@ -1,5 +1,5 @@
-//! Runs Bitnami's `kubeseal` and ours with the same arguments, with Bitnami's controller and ours, on a real
-//! API server: four combinations for each case in `tests/differential/online`.
+//! Runs Bitnami's `kubeseal` and this project's with the same arguments, with Bitnami's controller and this project's,
+//! on a real API server: four combinations for each case in `tests/differential/online`.
 //!
 //! `DIFFERENCES.toml` lists the intended differences between the tools or the controllers, and
 //! `DIFFERENTIAL_PRINT` prints outcomes, as for the cases without a cluster.
@@ -20,8 +20,8 @@ mod differences;
 mod fixtures;
 #[path = "../kubeseal_differential/kind.rs"]
 mod kind;
-#[path = "../kubeseal_differential/opened.rs"]
-mod opened;
+#[path = "../kubeseal_differential/opener.rs"]
+mod opener;
 #[path = "../kubeseal_differential/outcome.rs"]
 mod outcome;
 #[path = "../kubeseal_differential/parallel.rs"]
@@ -41,11 +41,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use cases::Case;
-use differences::{Differences, Of};
+use differences::{Differences, Program};
 use fixtures::Fixtures;
-use opened::Opener;
+use opener::Opener;
 use outcome::Outcome;
-use run::{Limit, Prepared};
+use run::{Limit, PreparedCase};
 use test_cluster::TestCluster;
 
 /// The run fails if fewer cases are found, so that a broken loader does not pass.
@@ -58,17 +58,17 @@ enum Implementation {
     Ours,
 }
 
-const BOTH: [Implementation; 2] = [Implementation::Upstream, Implementation::Ours];
+const IMPLEMENTATIONS: [Implementation; 2] = [Implementation::Upstream, Implementation::Ours];
 
 /// Outcomes by tool, then controller.
 type Outcomes = BTreeMap<(Implementation, Implementation), Outcome>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_combinations_agree_except_as_the_table_says() {
+async fn four_combinations_agree_except_for_the_listed_differences() {
     let fixtures = Fixtures::new().unwrap();
     let clusters = [
-        TestCluster::with_upstreams(&fixtures).await,
-        TestCluster::with_ours(&fixtures).await,
+        TestCluster::start_upstream(&fixtures).await,
+        TestCluster::start_own(&fixtures).await,
     ];
     let suite = tokio::task::block_in_place(|| Suite::run(&fixtures, &clusters));
     let suite = suite.unwrap_or_else(|error| panic!("{error:?}"));
@@ -83,12 +83,12 @@ async fn four_combinations_agree_except_as_the_table_says() {
     );
     // Flaws that only a cluster shows: each has a case in which upstream still has the flaw.
     for flaw in ["K1", "K7", "K12", "K18", "R1", "R2", "R5", "S1"] {
-        let concerned = suite.differences.cases_of(flaw);
-        let reported = suite
+        let cases = suite.differences.cases_of(flaw);
+        let is_shown = suite
             .cases
             .iter()
-            .any(|case| concerned.contains(&case.name.as_str()));
-        assert!(reported, "no case of {flaw}");
+            .any(|case| cases.contains(&case.name.as_str()));
+        assert!(is_shown, "no case of {flaw}");
     }
 }
 
@@ -110,7 +110,7 @@ impl Suite {
             tests::binaries::kubeseal(),
         ];
         let outcomes = parallel::map(&cases, |case| {
-            outcomes(case, fixtures, &tools, clusters).with_context(|| case.name.clone())
+            run_case(case, fixtures, &tools, clusters).with_context(|| case.name.clone())
         })?;
         Ok(Self {
             cases,
@@ -120,62 +120,68 @@ impl Suite {
     }
 
     fn complaints(&self) -> Vec<String> {
-        let reported = self.cases.iter().zip(&self.outcomes);
+        let results = self.cases.iter().zip(&self.outcomes);
         let complaint = |(case, outcomes): (&Case, &Outcomes)| {
-            let mut wrong = self.between_tools(case, outcomes);
-            wrong.extend(self.between_controllers(case, outcomes));
+            let mut complaints = self.compare_tools(case, outcomes);
+            complaints.extend(self.compare_controllers(case, outcomes));
             let title = case.title();
             let transcript = transcript(outcomes);
-            let wrong = wrong.join("\n  - ");
-            (!wrong.is_empty()).then(|| format!("{title}\n  - {wrong}\n{transcript}"))
+            let complaints = complaints.join("\n  - ");
+            (!complaints.is_empty()).then(|| format!("{title}\n  - {complaints}\n{transcript}"))
         };
-        reported.filter_map(complaint).collect()
+        results.filter_map(complaint).collect()
     }
 
-    fn between_tools(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
-        let difference = self.differences.of(&case.name, Of::Kubeseal);
-        let before = |controller| {
+    fn compare_tools(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
+        let difference = self.differences.difference(&case.name, Program::Kubeseal);
+        let complaints_with = |controller| {
             let (upstream, ours) = (
                 &outcomes[&(Implementation::Upstream, controller)],
                 &outcomes[&(Implementation::Ours, controller)],
             );
-            let wrong = match difference {
+            let complaints = match difference {
                 Some(difference) => difference.complaints(upstream, ours),
-                None => compare::disagreements(&self.differences.rewritten(upstream), ours),
+                None => compare::disagreements(&self.differences.rewrite(upstream), ours),
             };
-            wrong
+            complaints
                 .into_iter()
                 .map(move |text| format!("with the {controller:?} controller: {text}"))
         };
-        BOTH.into_iter().flat_map(before).collect()
+        IMPLEMENTATIONS
+            .into_iter()
+            .flat_map(complaints_with)
+            .collect()
     }
 
-    /// Compares the output of each tool with upstream's controller and with ours. Ignores the wording, which depends
-    /// only on the tool.
-    fn between_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
-        let difference = self.differences.of(&case.name, Of::Controller);
-        let by = |tool| {
+    /// Compares the output of each tool with upstream's controller and with this project's. Ignores the wording, which
+    /// depends only on the tool.
+    fn compare_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
+        let difference = self.differences.difference(&case.name, Program::Controller);
+        let complaints_with = |tool| {
             let (upstream, ours) = (
                 &outcomes[&(tool, Implementation::Upstream)],
                 &outcomes[&(tool, Implementation::Ours)],
             );
-            let wrong = match difference {
+            let complaints = match difference {
                 Some(difference) => difference.complaints(upstream, ours),
                 None => compare::disagreements(&without_wording(upstream), &without_wording(ours)),
             };
-            wrong
+            complaints
                 .into_iter()
                 .map(move |text| format!("with the {tool:?} tool, between controllers: {text}"))
         };
-        BOTH.into_iter().flat_map(by).collect()
+        IMPLEMENTATIONS
+            .into_iter()
+            .flat_map(complaints_with)
+            .collect()
     }
 
     fn print(&self) {
-        let Some(wanted) = env::var("DIFFERENTIAL_PRINT").ok() else {
+        let Some(filter) = env::var("DIFFERENTIAL_PRINT").ok() else {
             return;
         };
         for (case, outcomes) in self.cases.iter().zip(&self.outcomes) {
-            if wanted == "1" || case.name.contains(&wanted) {
+            if filter == "1" || case.name.contains(&filter) {
                 println!("{}\n{}", case.title(), transcript(outcomes));
             }
         }
@@ -190,13 +196,13 @@ fn without_wording(outcome: &Outcome) -> Outcome {
 }
 
 fn transcript(outcomes: &Outcomes) -> String {
-    let one = |((tool, controller), outcome): (&(Implementation, Implementation), &Outcome)| {
+    let line = |((tool, controller), outcome): (&(Implementation, Implementation), &Outcome)| {
         format!("tool {tool:?}, controller {controller:?}: {outcome}")
     };
-    outcomes.iter().map(one).collect()
+    outcomes.iter().map(line).collect()
 }
 
-fn outcomes(
+fn run_case(
     case: &Case,
     fixtures: &Fixtures,
     tools: &[PathBuf; 2],
@@ -208,18 +214,18 @@ fn outcomes(
         labels: &case.labels,
     };
     let mut outcomes = Outcomes::new();
-    for (controller, cluster) in BOTH.into_iter().zip(clusters) {
+    for (controller, cluster) in IMPLEMENTATIONS.into_iter().zip(clusters) {
         let mut case = case.clone();
         for (name, value) in test_cluster::VARIABLES {
             case.env
                 .entry((*name).to_owned())
                 .or_insert_with(|| (*value).to_owned());
         }
-        let prepared = Prepared::new(&case, fixtures, &cluster.marks())?;
-        for (tool, program) in BOTH.into_iter().zip(tools) {
-            let mut traces = prepared.run(program, Limit::Generous)?;
-            cluster.normalize(&mut traces);
-            outcomes.insert((tool, controller), Outcome::new(&traces, &opener));
+        let prepared = PreparedCase::new(&case, fixtures, &cluster.placeholders())?;
+        for (tool, program) in IMPLEMENTATIONS.into_iter().zip(tools) {
+            let mut output = prepared.run(program, Limit::Default)?;
+            cluster.normalize(&mut output);
+            outcomes.insert((tool, controller), Outcome::new(&output, &opener));
         }
     }
     Ok(outcomes)

@@ -12,19 +12,19 @@ use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::upstream;
 
-use crate::fixtures::{Fixtures, Marks};
-use crate::run::{Entry, Traces};
+use crate::fixtures::{Fixtures, Placeholders};
+use crate::run::{Entry, RunOutput};
 
-/// Environment variables of every case, unless it sets its own.
+/// Environment variables of every case, unless the case sets its own.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("KUBECONFIG", "${kubeconfig}"),
     ("SEALED_SECRETS_CONTROLLER_NAME", "seals"),
     ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "${namespace}"),
-    // Our `kubeseal` caches certificates; keep that cache outside the compared folder.
+    // This project's `kubeseal` caches certificates. The cache must be outside the compared folder.
     ("XDG_CACHE_HOME", "${dir}/../cache"),
 ];
 
-/// The arguments of both controllers. Without rate limits, which have their own test.
+/// The arguments of both controllers. The rate limits, which have their own test, are too high to take effect.
 const ARGS: &[&str] = &[
     "--all-namespaces=false",
     "--key-renew-period=0",
@@ -36,19 +36,19 @@ pub(crate) struct TestCluster {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     reader: String,
-    _running: Running,
+    _controller: RunningController,
 }
 
 /// A controller that runs until it is dropped.
-enum Running {
-    Upstreams(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
+enum RunningController {
+    Upstream(#[expect(dead_code, reason = "runs until it is dropped")] Pod),
     Ours(#[expect(dead_code, reason = "runs until it is dropped")] Box<ClusterController>),
 }
 
 impl TestCluster {
-    pub(crate) async fn with_upstreams(fixtures: &Fixtures) -> Self {
-        let (plane, namespace) = prepared("online-upstream", fixtures).await;
-        // Bitnami's controller logs the configured address, not the one that it got.
+    pub(crate) async fn start_upstream(fixtures: &Fixtures) -> Self {
+        let (plane, namespace) = prepare_namespace("online-upstream", fixtures).await;
+        // Bitnami's controller logs the configured address, not the actual one.
         let (port, metrics) = (http::free_port(), http::free_port());
         let listen = format!("--listen-addr=127.0.0.1:{port}");
         let listen_metrics = format!("--listen-metrics-addr=127.0.0.1:{metrics}");
@@ -59,21 +59,28 @@ impl TestCluster {
             http::get(port, "/v1/cert.pem").await.ok()
         })
         .await;
-        Self::new(plane, namespace, Running::Upstreams(pod), port, fixtures).await
+        Self::new(
+            plane,
+            namespace,
+            RunningController::Upstream(pod),
+            port,
+            fixtures,
+        )
+        .await
     }
 
-    pub(crate) async fn with_ours(fixtures: &Fixtures) -> Self {
-        let (plane, namespace) = prepared("online-ours", fixtures).await;
+    pub(crate) async fn start_own(fixtures: &Fixtures) -> Self {
+        let (plane, namespace) = prepare_namespace("online-ours", fixtures).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
         let port = controller.port().unwrap();
-        let running = Running::Ours(Box::new(controller));
-        Self::new(plane, namespace, running, port, fixtures).await
+        let controller = RunningController::Ours(Box::new(controller));
+        Self::new(plane, namespace, controller, port, fixtures).await
     }
 
     async fn new(
         plane: &'static ControlPlane,
         namespace: Namespace<'static>,
-        running: Running,
+        controller: RunningController,
         port: u16,
         fixtures: &Fixtures,
     ) -> Self {
@@ -97,18 +104,18 @@ impl TestCluster {
         }
         namespace.route("elsewhere", fixtures.web_port()).await;
         namespace.route("closed", http::free_port()).await;
-        may_read_services(&namespace, "reader").await;
+        create_service_reader(&namespace, "reader").await;
         let kubeconfig = plane.kubeconfig_of(namespace.name(), "reader").await;
         Self {
             plane,
             reader: kubeconfig.display().to_string(),
             namespace,
-            _running: running,
+            _controller: controller,
         }
     }
 
     /// Returns the placeholders that cases may use.
-    pub(crate) fn marks(&self) -> Marks {
+    pub(crate) fn placeholders(&self) -> Placeholders {
         let (host, port) = self.plane.address();
         let kubeconfig = self.plane.kubeconfig();
         let text = std::fs::read_to_string(kubeconfig).unwrap();
@@ -134,26 +141,26 @@ impl TestCluster {
     }
 
     /// Removes differences between the controllers that are due to their namespaces.
-    pub(crate) fn normalize(&self, traces: &mut Traces) {
-        let alike = |bytes: &mut Vec<u8>| {
+    pub(crate) fn normalize(&self, output: &mut RunOutput) {
+        let replace_namespace = |bytes: &mut Vec<u8>| {
             if let Ok(text) = std::str::from_utf8(bytes) {
                 *bytes = text
                     .replace(self.namespace.name(), "${namespace}")
                     .into_bytes();
             }
         };
-        alike(&mut traces.stdout);
-        alike(&mut traces.stderr);
-        for entry in traces.changed.values_mut() {
+        replace_namespace(&mut output.stdout);
+        replace_namespace(&mut output.stderr);
+        for entry in output.changed.values_mut() {
             if let Entry::File { content, .. } = entry {
-                alike(content);
+                replace_namespace(content);
             }
         }
     }
 }
 
-/// Creates the suite's keys before the controller starts, so that it generates none.
-async fn prepared(
+/// Creates a namespace with the suite's keys before the controller starts, so that the controller generates none.
+async fn prepare_namespace(
     purpose: &str,
     fixtures: &Fixtures,
 ) -> (&'static ControlPlane, Namespace<'static>) {
@@ -172,7 +179,7 @@ async fn prepared(
     (plane, namespace)
 }
 
-async fn may_read_services(namespace: &Namespace<'_>, name: &str) {
+async fn create_service_reader(namespace: &Namespace<'_>, name: &str) {
     let metadata = json!({ "name": name });
     let account = json!({ "metadata": metadata });
     let _: ServiceAccount = namespace.create_object(account).await;

@@ -1,4 +1,4 @@
-//! Each online command of `seal` opens one connection to the API server and runs the exec plug-in of the
+//! Tests that each online command of `seal` opens one connection to the API server and runs the exec plug-in of the
 //! kubeconfig once, for any number of objects.
 
 use std::fs;
@@ -15,20 +15,20 @@ use shared::scope::Scope;
 use tests::binaries;
 use tests::sealing::{KEYS, sealed_for};
 
-use super::{Applied, pin, stderr};
+use super::{AppliedObject, fingerprint_flag, output_text};
 
 /// Forwards connections to an address, and counts them.
 struct Forwarder {
     port: u16,
-    opened: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Forwarder {
     fn start((host, port): (String, String)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own_port = listener.local_addr().unwrap().port();
-        let opened = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&opened);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         let target = format!("{host}:{port}");
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -38,7 +38,7 @@ impl Forwarder {
         });
         Self {
             port: own_port,
-            opened,
+            connections,
         }
     }
 }
@@ -59,16 +59,16 @@ fn forward(client: TcpStream, target: &str) {
 
 /// An API server behind a [`Forwarder`], with a kubeconfig whose exec plug-in writes a line to a file at
 /// each run.
-struct Counted {
-    applied: Applied,
+struct CountedCluster {
+    applied: AppliedObject,
     forwarder: Forwarder,
     kubeconfig: PathBuf,
     runs: PathBuf,
 }
 
-impl Counted {
+impl CountedCluster {
     async fn new() -> Self {
-        let applied = Applied::new().await;
+        let applied = AppliedObject::new().await;
         let forwarder = Forwarder::start(applied.plane.address());
         let runs = applied.tree.path().join("runs");
         let kubeconfig = applied.tree.path().join("kubeconfig");
@@ -86,7 +86,7 @@ impl Counted {
     /// Runs `seal`. Returns its output, the number of plug-in runs and the number of connections.
     fn seal(&self, args: &[&str]) -> (Output, usize, usize) {
         let _ = fs::remove_file(&self.runs);
-        self.forwarder.opened.store(0, Ordering::SeqCst);
+        self.forwarder.connections.store(0, Ordering::SeqCst);
         let output = Command::new(binaries::seal())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("SEALED_SECRETS_CONTROLLER_NAME", "sealed-secrets")
@@ -100,12 +100,12 @@ impl Counted {
             .output()
             .unwrap();
         let runs = fs::read_to_string(&self.runs).unwrap_or_default();
-        let opened = self.forwarder.opened.load(Ordering::SeqCst);
-        (output, runs.lines().count(), opened)
+        let connections = self.forwarder.connections.load(Ordering::SeqCst);
+        (output, runs.lines().count(), connections)
     }
 
     /// Writes a file with ten SealedSecrets. Only one of them has a Secret in the cluster.
-    fn write_ten(&self) -> &'static str {
+    fn write_ten_objects(&self) -> &'static str {
         let text = (0..10).map(|_| {
             let namespace = self.applied.namespace.name();
             let items = [("a", "hunter2"), ("b", "kept")];
@@ -121,7 +121,7 @@ impl Counted {
     }
 }
 
-/// Returns the kubeconfig with another port, and with an exec plug-in that outputs its token.
+/// Returns the kubeconfig with another port, and with an exec plug-in that outputs the user's token.
 fn with_plug_in(kubeconfig: &str, folder: &Path, runs: &Path, port: u16) -> Json {
     let mut root: Json = serde_json::from_str(kubeconfig).unwrap();
     let user = &mut root["users"][0]["user"];
@@ -142,24 +142,24 @@ fn with_plug_in(kubeconfig: &str, folder: &Path, runs: &Path, port: u16) -> Json
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_command_opens_one_connection_and_runs_the_plug_in_once() {
-    let counted = Counted::new().await;
-    let ten = counted.write_ten();
-    let pin = pin();
+    let cluster = CountedCluster::new().await;
+    let file = cluster.write_ten_objects();
+    let pin = fingerprint_flag();
     for args in [
-        &["view", "--reveal", ten][..],
+        &["view", "--reveal", file][..],
         &["doctor"],
-        &["doctor", ten],
+        &["doctor", file],
         &["keys", "list"],
-        &["keys", "status", ten],
+        &["keys", "status", file],
         &["cert", "show"],
         &["cert", "fetch", "-o", "cert.pem"],
-        &["rotate", ten],
-        &["rotate", ten, &pin],
+        &["rotate", file],
+        &["rotate", file, &pin],
         &["create", "new", "--from-literal", "a=b", "-n", "shop"],
     ] {
-        let (output, runs, opened) = counted.seal(args);
-        let message = stderr(&output);
+        let (output, runs, connections) = cluster.seal(args);
+        let message = output_text(&output);
         assert!(output.status.success(), "{args:?}: {message}");
-        assert_eq!((runs, opened), (1, 1), "{args:?}: {message}");
+        assert_eq!((runs, connections), (1, 1), "{args:?}: {message}");
     }
 }

@@ -1,5 +1,5 @@
-//! `seal` with a real API server: it fetches the certificate through the service proxy, as the rule specifies, and
-//! shows values of Secrets that the caller may read.
+//! Tests `seal` with a real API server: the command fetches the certificate through the service proxy, as the rule
+//! specifies, and shows values of Secrets that the caller may read.
 
 #![allow(
     clippy::unwrap_used,
@@ -50,9 +50,9 @@ impl Scene {
         }
     }
 
-    fn rules(&self, more: &str) {
+    fn write_rules(&self, extra_lines: &str) {
         let rules = format!(
-            "rules:\n- path: '**'\n  controller: {{name: sealed-secrets, namespace: {}}}\n{more}",
+            "rules:\n- path: '**'\n  controller: {{name: sealed-secrets, namespace: {}}}\n{extra_lines}",
             self.namespace.name()
         );
         fs::write(self.tree.path().join(".seal.yaml"), rules).unwrap();
@@ -73,49 +73,49 @@ impl Scene {
         child.wait_with_output().unwrap()
     }
 
-    fn state(&self, name: &str) -> PathBuf {
+    fn state_path(&self, name: &str) -> PathBuf {
         self.controller.folder().join(name)
     }
 }
 
-fn stderr(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 #[tokio::test]
 async fn the_rules_controller_unseals_the_created_object() {
     let scene = Scene::new().await;
-    scene.rules("");
+    scene.write_rules("");
     let args = [
         "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
     ];
-    let created = scene.seal(&args, "hunter2");
-    assert!(created.status.success(), "{}", stderr(&created));
+    let output = scene.seal(&args, "hunter2");
+    assert!(output.status.success(), "{}", output_text(&output));
     fs::copy(
         scene.tree.path().join("db.yaml"),
-        scene.state("sealed/db.yaml"),
+        scene.state_path("sealed/db.yaml"),
     )
     .unwrap();
-    let value = scene.state("secrets/shop/db/password");
-    let opened = until("the value exists", async || fs::read(&value).ok()).await;
-    assert_eq!(opened, b"hunter2");
+    let value = scene.state_path("secrets/shop/db/password");
+    let content = until("the value exists", async || fs::read(&value).ok()).await;
+    assert_eq!(content, b"hunter2");
 }
 
 #[tokio::test]
-async fn a_rules_fingerprint_of_another_certificate_stops_every_command() {
+async fn a_rules_fingerprint_of_another_certificate_prevents_sealing() {
     let scene = Scene::new().await;
-    scene.rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
-    let refused = scene.seal(
+    scene.write_rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
+    let output = scene.seal(
         &[
             "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
         ],
         "hunter2",
     );
-    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr(&refused).contains("which neither --cert-fingerprint nor a rule accepts"),
+        output_text(&output).contains("which neither --cert-fingerprint nor a rule accepts"),
         "{}",
-        stderr(&refused)
+        output_text(&output)
     );
     assert!(!scene.tree.path().join("db.yaml").exists());
 }
@@ -123,18 +123,18 @@ async fn a_rules_fingerprint_of_another_certificate_stops_every_command() {
 #[tokio::test]
 async fn without_a_rule_requests_the_default_controller_and_reports_its_absence() {
     let scene = Scene::new().await;
-    let refused = scene.seal(
+    let output = scene.seal(
         &["create", "db", "--stdin", "password", "-n", "shop"],
         "hunter2",
     );
-    assert_eq!(refused.status.code(), Some(2));
-    let message = stderr(&refused);
+    assert_eq!(output.status.code(), Some(2));
+    let message = output_text(&output);
     assert!(
         message.contains("cannot get sealed secret service"),
         "{message}"
     );
     // `seal lint` contacts no cluster.
-    scene.rules("");
+    scene.write_rules("");
     let lint = Command::new(binaries::seal())
         .env("KUBECONFIG", "nowhere")
         .current_dir(scene.tree.path())
@@ -144,15 +144,15 @@ async fn without_a_rule_requests_the_default_controller_and_reports_its_absence(
     assert!(lint.status.success(), "{lint:?}");
 }
 
-/// A SealedSecret that a controller unsealed, and its file.
-struct Applied {
+/// A SealedSecret that a controller has unsealed, and its file.
+struct AppliedObject {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     _controller: ClusterController,
     tree: Scratch,
 }
 
-impl Applied {
+impl AppliedObject {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("seal-values").await;
@@ -241,14 +241,14 @@ impl Applied {
 }
 
 /// Returns the flag that accepts the controller's certificate.
-fn pin() -> String {
+fn fingerprint_flag() -> String {
     let certificate = KEYS[0].pair.certificate();
     format!("--cert-fingerprint={}", certificate.fingerprint())
 }
 
 #[tokio::test]
 async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
-    let applied = Applied::new().await;
+    let applied = AppliedObject::new().await;
     let reader = applied.create_user("reader", &["db"]).await;
     let view = ["view", "--reveal", "db.yaml"];
     let revealed = until("the permission takes effect", async || {
@@ -256,27 +256,27 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
         output.status.success().then_some(output)
     });
     let revealed = revealed.await;
-    let shown = String::from_utf8_lossy(&revealed.stdout).into_owned();
+    let text = String::from_utf8_lossy(&revealed.stdout).into_owned();
     for (item, value) in [("  a  ", "    hunter2"), ("  b  ", "    kept")] {
-        let mut lines = shown.lines().skip_while(|line| !line.starts_with(item));
-        assert_eq!(lines.nth(1), Some(value), "{shown}");
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(item));
+        assert_eq!(lines.nth(1), Some(value), "{text}");
     }
-    assert!(stderr(&revealed).contains("values come from the Secrets in the cluster"));
+    assert!(output_text(&revealed).contains("values come from the Secrets in the cluster"));
 
     let before = fs::read_to_string(applied.file()).unwrap();
     // Only the rule names the controller, so the user has to accept its certificate.
-    let pin = pin();
+    let pin = fingerprint_flag();
     let editor = "sed -i s/hunter2/hunter3/";
-    let edited = applied.seal(&reader, editor, &["edit", "db.yaml"]);
+    let output = applied.seal(&reader, editor, &["edit", "db.yaml"]);
     assert!(
-        stderr(&edited).contains("could decrypt existing values"),
+        output_text(&output).contains("could decrypt existing values"),
         "{}",
-        stderr(&edited)
+        output_text(&output)
     );
-    let edited = applied.seal(&reader, editor, &["edit", "db.yaml", &pin]);
-    assert!(edited.status.success(), "{}", stderr(&edited));
+    let output = applied.seal(&reader, editor, &["edit", "db.yaml", &pin]);
+    assert!(output.status.success(), "{}", output_text(&output));
     assert_eq!(
-        String::from_utf8_lossy(&edited.stderr).trim(),
+        String::from_utf8_lossy(&output.stderr).trim(),
         format!("db.yaml: {}/db: a changed", applied.namespace.name())
     );
     let after = fs::read_to_string(applied.file()).unwrap();
@@ -294,9 +294,9 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
     let documents = shared::manifest::read(after.as_bytes()).unwrap();
     let (objects, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
     let api = applied.namespace.api::<SealedSecret>();
-    let mut there = api.get("db").await.unwrap();
-    there.spec = objects[0].spec.clone();
-    api.replace("db", &PostParams::default(), &there)
+    let mut current = api.get("db").await.unwrap();
+    current.spec = objects[0].spec.clone();
+    api.replace("db", &PostParams::default(), &current)
         .await
         .unwrap();
     applied.wait_for_value("hunter3").await;
@@ -304,10 +304,10 @@ async fn a_user_who_may_read_the_secret_sees_and_edits_its_values() {
 
 #[tokio::test]
 async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
-    let applied = Applied::new().await;
+    let applied = AppliedObject::new().await;
     let user = applied.create_user("user", &[]).await;
     let before = fs::read(applied.file()).unwrap();
-    let pin = pin();
+    let pin = fingerprint_flag();
     for (args, hint) in [
         (
             &["view", "--reveal", "db.yaml"][..],
@@ -318,10 +318,10 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
             "\nhint: pass --key FILE to unseal them locally, or --blind to edit without them",
         ),
     ] {
-        let refused = applied.seal(&user, "touch", args);
-        assert_eq!(refused.status.code(), Some(2), "{args:?}");
-        assert!(refused.stdout.is_empty(), "{args:?}");
-        let message = stderr(&refused);
+        let output = applied.seal(&user, "touch", args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let message = output_text(&output);
         for part in [
             "/db from the cluster: ",
             hint,

@@ -1,4 +1,4 @@
-//! Compatibility of backup archives with the reference `age`.
+//! Tests the compatibility of backup archives with `age`, the reference implementation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries};
 
-fn folder() -> Scratch {
+fn create_folder() -> Scratch {
     let scratch = Scratch::new();
     fs::create_dir_all(scratch.path().join("state/keys")).unwrap();
     for (i, key) in KEYS.iter().enumerate() {
@@ -30,7 +30,7 @@ fn folder() -> Scratch {
     scratch
 }
 
-fn recipient(scratch: &Scratch) -> String {
+fn read_recipient(scratch: &Scratch) -> String {
     let text = fs::read_to_string(scratch.path().join("identity.txt")).unwrap();
     let line = text
         .lines()
@@ -55,7 +55,7 @@ fn run(scratch: &Scratch, program: std::path::PathBuf, args: &[&str], input: &st
 }
 
 /// Asserts that the decrypted data contains every private key.
-fn assert_contains_all(plain: &[u8]) {
+fn assert_contains_all_keys(plain: &[u8]) {
     let text = String::from_utf8_lossy(plain);
     for key in KEYS.iter() {
         let pem = shared::base64::encode(key.private_pem.expose());
@@ -65,19 +65,19 @@ fn assert_contains_all(plain: &[u8]) {
 
 #[test]
 fn the_reference_age_decrypts_archives_of_seal() {
-    let scratch = folder();
-    let to = recipient(&scratch);
+    let scratch = create_folder();
+    let recipient = read_recipient(&scratch);
     let args = [
         "keys",
         "backup",
         "keys.age",
         "-r",
-        &to,
+        &recipient,
         "--directory",
         "state",
     ];
     run(&scratch, binaries::seal(), &args, "");
-    assert_contains_all(&run(
+    assert_contains_all_keys(&run(
         &scratch,
         age::age(),
         &["-d", "-i", "identity.txt", "keys.age"],
@@ -93,29 +93,29 @@ fn the_reference_age_decrypts_archives_of_seal() {
         "state",
     ];
     run(&scratch, binaries::seal(), &args, "");
-    let opened = run(
+    let decrypted = run(
         &scratch,
         age::open_with_passphrase(),
         &["pass.age"],
         "correct horse\n",
     );
-    assert_contains_all(&opened);
+    assert_contains_all_keys(&decrypted);
 }
 
 #[test]
 fn seal_decrypts_archives_of_the_reference_age() {
-    let scratch = folder();
-    let to = recipient(&scratch);
-    let mut all = String::new();
+    let scratch = create_folder();
+    let recipient = read_recipient(&scratch);
+    let mut manifests = String::new();
     for i in 0..3 {
-        all += "---\n";
-        all +=
+        manifests += "---\n";
+        manifests +=
             &fs::read_to_string(scratch.path().join(format!("state/keys/key-{i}.yaml"))).unwrap();
     }
     for (name, armor) in [("plain.age", None), ("armored.age", Some("-a"))] {
-        let mut args = vec!["-r", to.as_str(), "-o", name];
+        let mut args = vec!["-r", recipient.as_str(), "-o", name];
         args.extend(armor);
-        run(&scratch, age::age(), &args, &all);
+        run(&scratch, age::age(), &args, &manifests);
         let folder = format!("from-{name}");
         fs::create_dir(scratch.path().join(&folder)).unwrap();
         let args = [

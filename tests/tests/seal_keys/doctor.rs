@@ -1,4 +1,4 @@
-//! `seal doctor` with each fault in the connection to the controller. Faults in a file are covered by stories.
+//! Tests `seal doctor` with each fault in the connection to the controller. Stories cover faults in a file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,18 +9,18 @@ use tests::patience::until;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, seal_in, stderr};
+use crate::site::{Site, output_text, seal_in};
 
-/// Returns the line of the first failed step, and its remedy.
-fn broken(site: &Site<'_>, args: &[&str]) -> String {
+/// Runs `seal doctor`. Returns the line of the first failed step, and its remedy.
+fn first_failure(site: &Site<'_>, args: &[&str]) -> String {
     let args: Vec<&str> = ["doctor"].iter().chain(args).copied().collect();
-    let output = site.run_exit(1, &args);
+    let output = site.run_with_exit_code(1, &args);
     let lines = output
         .lines()
         .skip_while(|line| !line.starts_with("BROKEN"));
-    let found: Vec<&str> = lines.take(2).collect();
-    assert!(found.len() == 2 && found[1].contains('→'), "{output}");
-    found.join("\n")
+    let failure: Vec<&str> = lines.take(2).collect();
+    assert!(failure.len() == 2 && failure[1].contains('→'), "{output}");
+    failure.join("\n")
 }
 
 #[tokio::test]
@@ -30,27 +30,27 @@ fn broken(site: &Site<'_>, args: &[&str]) -> String {
 )]
 async fn names_the_first_failed_step() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;
-    let whole = site.run_ok(&["doctor"]);
+    let output = site.run_successfully(&["doctor"]);
     assert!(
-        !whole.contains("BROKEN") && whole.contains("certificate: SHA256:"),
-        "{whole}"
+        !output.contains("BROKEN") && output.contains("certificate: SHA256:"),
+        "{output}"
     );
 
     let kubeconfig = fs::read_to_string(site.plane.kubeconfig()).unwrap();
     let (host, port) = site.plane.address();
     let unreachable = kubeconfig.replace(&format!("{host}:{port}"), "127.0.0.1:1");
     fs::write(site.path("unreachable"), unreachable).unwrap();
-    let outsider = json!({
+    let unauthenticated = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{ "name": "x", "cluster": { "server": format!("https://{host}:{port}"), "insecure-skip-tls-verify": true } }],
         "users": [{ "name": "x", "user": { "token": "nonsense" } }],
         "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
     });
-    fs::write(site.path("outsider"), outsider.to_string()).unwrap();
+    fs::write(site.path("outsider"), unauthenticated.to_string()).unwrap();
     let bare = json!({ "metadata": { "name": "bare" }, "spec": { "clusterIP": "None" } });
     let _: Service = site.namespace.create_object(bare).await;
-    let metrics = site.controller.log();
-    let metrics: u16 = metrics
+    let metrics_port = site.controller.log();
+    let metrics_port: u16 = metrics_port
         .split("metrics server serving\" addr=")
         .nth(1)
         .unwrap()
@@ -63,8 +63,8 @@ async fn names_the_first_failed_step() {
         .trim_matches('"')
         .parse()
         .unwrap();
-    site.namespace.route("another-port", metrics).await;
-    for (why, args, step, want) in [
+    site.namespace.route("another-port", metrics_port).await;
+    for (fault, args, step, want) in [
         (
             "no kubeconfig",
             vec!["--kubeconfig", "absent"],
@@ -108,27 +108,27 @@ async fn names_the_first_failed_step() {
             "is not the controller's main port",
         ),
     ] {
-        let found = broken(&site, &args);
+        let failure = first_failure(&site, &args);
         assert!(
-            found.starts_with(&format!("BROKEN   {step}: ")) && found.contains(want),
-            "{why}: {found}"
+            failure.starts_with(&format!("BROKEN   {step}: ")) && failure.contains(want),
+            "{fault}: {failure}"
         );
     }
 
-    // No permission on the service proxy.
+    // The account has no permission on the service proxy.
     let account = json!({ "metadata": { "name": "nobody" } });
     let _: ServiceAccount = site.namespace.create_object(account).await;
-    let nobody = site
+    let kubeconfig = site
         .plane
         .kubeconfig_of(site.namespace.name(), "nobody")
         .await;
-    let found = broken(&site, &["--kubeconfig", nobody.to_str().unwrap()]);
+    let failure = first_failure(&site, &["--kubeconfig", kubeconfig.to_str().unwrap()]);
     assert!(
-        found.contains("ask an administrator for permission"),
-        "{found}"
+        failure.contains("ask an administrator for permission"),
+        "{failure}"
     );
 
-    // The controller was stopped.
+    // The controller is stopped.
     let Site {
         plane,
         namespace,
@@ -136,12 +136,12 @@ async fn names_the_first_failed_step() {
         scratch,
     } = site;
     assert_eq!(controller.stop(), Some(0));
-    let run = seal_in(plane, &namespace, &scratch, &["doctor"]);
-    assert_eq!(run.status.code(), Some(1));
+    let output = seal_in(plane, &namespace, &scratch, &["doctor"]);
+    assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&run).contains("BROKEN   controller: no Pod answers behind the Service"),
+        output_text(&output).contains("BROKEN   controller: no Pod answers behind the Service"),
         "{}",
-        stderr(&run)
+        output_text(&output)
     );
 }
 
@@ -153,27 +153,27 @@ async fn reports_why_no_certificate_is_served() {
         &["--key-renew-period=0", "--require-backup"],
     )
     .await;
-    let found = broken(&site, &[]);
+    let failure = first_failure(&site, &[]);
     assert!(
-        found.starts_with("BROKEN   certificate: ") && found.contains("seal keys backup"),
-        "{found}"
+        failure.starts_with("BROKEN   certificate: ") && failure.contains("seal keys backup"),
+        "{failure}"
     );
 }
 
 #[tokio::test]
 async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
-    let sealed = site.sealed(&KEYS[0], "db");
+    let sealed = site.sealed_secret(&KEYS[0], "db");
     site.write("db.json", &sealed);
-    let whole = site.run_ok(&["doctor", "db.json"]);
+    let output = site.run_successfully(&["doctor", "db.json"]);
     assert!(
-        whole.contains("the controller can unseal it")
-            && whole.contains("not found in the cluster"),
-        "{whole}"
+        output.contains("the controller can unseal it")
+            && output.contains("not found in the cluster"),
+        "{output}"
     );
     site.create(&sealed).await;
     until("the Secret is up to date", async || {
-        site.run_ok(&["doctor", "db.json"])
+        site.run_successfully(&["doctor", "db.json"])
             .contains("its Secret is up to date")
             .then_some(())
     })
@@ -183,11 +183,14 @@ async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() 
     renamed.metadata.name = Some("renamed".into());
     renamed.spec.template.metadata.name = Some("db".into());
     site.write("renamed.json", &renamed);
-    let found = broken(&site, &["renamed.json"]);
-    assert!(found.contains("it was sealed for the name db"), "{found}");
+    let failure = first_failure(&site, &["renamed.json"]);
+    assert!(
+        failure.contains("it was sealed for the name db"),
+        "{failure}"
+    );
 
-    // A user who may send requests to the controller but not read its keys learns only that it cannot unseal
-    // the value.
+    // A user who may send requests to the controller but not read its keys learns only that the controller
+    // cannot unseal the value.
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
@@ -196,22 +199,22 @@ async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() 
     roles::create_caller_with(&site.namespace, name, &rules).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), name).await;
     let kubeconfig = kubeconfig.to_str().unwrap();
-    let reported = until("the role takes effect", async || {
+    let message = until("the role takes effect", async || {
         let output = site.seal(&["doctor", "renamed.json", "--kubeconfig", kubeconfig]);
-        let reported = stderr(&output);
-        reported
+        let message = output_text(&output);
+        message
             .contains("the controller cannot unseal it")
-            .then_some(reported)
+            .then_some(message)
     })
     .await;
     assert!(
-        !reported.contains("sealed for") && reported.contains("--backup"),
-        "{reported}"
+        !message.contains("sealed for") && message.contains("--backup"),
+        "{message}"
     );
 
-    // A key that the controller lost.
-    let other = site.sealed(&KEYS[1], "lost");
-    site.write("lost.json", &other);
+    // The controller lost the key.
+    let lost = site.sealed_secret(&KEYS[1], "lost");
+    site.write("lost.json", &lost);
     let secret = shared::key_secret::build(
         "key-1",
         "x",
@@ -224,9 +227,9 @@ async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() 
         shared::manifest::to_yaml(&secret.to_document()),
     )
     .unwrap();
-    let found = broken(&site, &["lost.json", "--backup", "backup.yaml"]);
+    let failure = first_failure(&site, &["lost.json", "--backup", "backup.yaml"]);
     assert!(
-        found.contains("but the controller cannot") && found.contains("seal keys restore"),
-        "{found}"
+        failure.contains("but the controller cannot") && failure.contains("seal keys restore"),
+        "{failure}"
     );
 }

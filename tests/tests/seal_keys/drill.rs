@@ -1,4 +1,4 @@
-//! Disaster recovery: a new cluster replaces a lost one.
+//! Tests disaster recovery: a new cluster replaces a lost one.
 
 use std::fs;
 
@@ -16,34 +16,34 @@ use crate::site::Site;
 const OBJECTS: usize = 200;
 
 fn objects(site: &Site<'_>) -> Vec<SealedSecret> {
-    let one = |i: usize| site.sealed(&KEYS[i % 3], &format!("s-{i}"));
-    (0..OBJECTS).map(one).collect()
+    let object = |i: usize| site.sealed_secret(&KEYS[i % 3], &format!("s-{i}"));
+    (0..OBJECTS).map(object).collect()
 }
 
 /// Waits until each Secret has its value.
-async fn wait_for_all(site: &Site<'_>) {
+async fn wait_until_all_unsealed(site: &Site<'_>) {
     until("every object is unsealed", async || {
-        let found = site.secrets().list(&ListParams::default()).await.unwrap();
-        let open = found.iter().filter(|secret| {
+        let secrets = site.secrets().list(&ListParams::default()).await.unwrap();
+        let unsealed = secrets.iter().filter(|secret| {
             let name = secret.name_any();
             name.starts_with("s-") && secret.data == Some(values(&[("a", &name)]))
         });
-        (open.count() == OBJECTS).then_some(())
+        (unsealed.count() == OBJECTS).then_some(())
     })
     .await;
 }
 
 /// Returns the output of `kubectl get secret -l LABEL -o yaml`, which Bitnami's documentation calls a backup.
-async fn as_kubectl_prints(site: &Site<'_>) -> String {
+async fn kubectl_backup(site: &Site<'_>) -> String {
     let labeled = ListParams::default().labels(KEY_LABEL);
-    let found = site.secrets().list(&labeled).await.unwrap();
+    let secrets = site.secrets().list(&labeled).await.unwrap();
     let item = |secret: &ApiSecret| {
         let mut item = serde_json::to_value(secret).unwrap();
         item["apiVersion"] = "v1".into();
         item["kind"] = "Secret".into();
         item
     };
-    let items: Vec<Value> = found.iter().map(item).collect();
+    let items: Vec<Value> = secrets.iter().map(item).collect();
     let list = json!({ "apiVersion": "v1", "items": items, "kind": "List", "metadata": { "resourceVersion": "" } });
     shared::manifest::to_yaml(&list)
 }
@@ -56,9 +56,9 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
     for object in &sealed {
         old.create(object).await;
     }
-    wait_for_all(&old).await;
-    let recipient = old.identity();
-    old.run_ok(&[
+    wait_until_all_unsealed(&old).await;
+    let recipient = old.create_identity();
+    old.run_successfully(&[
         "keys",
         "backup",
         "keys.age",
@@ -67,7 +67,7 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
         "-i",
         "identity.txt",
     ]);
-    let recipe = as_kubectl_prints(&old).await;
+    let backup_text = kubectl_backup(&old).await;
 
     let plane = ControlPlane::start().await;
     let namespaces: Api<ApiNamespace> = Api::all(plane.admin());
@@ -78,7 +78,7 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
         .await
         .unwrap();
     let new = Site::start(&plane, plane.existing(old.namespace.name()), &[], &args).await;
-    for (backup, more) in [
+    for (backup, extra_args) in [
         ("keys.age", vec!["-i", "identity.txt"]),
         ("main.key", vec![]),
     ] {
@@ -93,20 +93,20 @@ async fn a_new_cluster_unseals_all_objects_once_the_keys_are_restored() {
         .await;
         fs::copy(old.path("keys.age"), new.path("keys.age")).unwrap();
         fs::copy(old.path("identity.txt"), new.path("identity.txt")).unwrap();
-        fs::write(new.path("main.key"), &recipe).unwrap();
-        let args = ["keys", "restore", backup].into_iter().chain(more);
-        new.run_ok(&args.collect::<Vec<_>>());
-        wait_for_all(&new).await;
+        fs::write(new.path("main.key"), &backup_text).unwrap();
+        let args = ["keys", "restore", backup].into_iter().chain(extra_args);
+        new.run_successfully(&args.collect::<Vec<_>>());
+        wait_until_all_unsealed(&new).await;
         clean_up(&new).await;
     }
 }
 
-/// Deletes objects and restored keys.
+/// Deletes the objects and the restored keys.
 async fn clean_up(site: &Site<'_>) {
-    let all = ListParams::default();
+    let params = ListParams::default();
     let delete = DeleteParams::default();
     site.sealed_secrets()
-        .delete_collection(&delete, &all)
+        .delete_collection(&delete, &params)
         .await
         .unwrap();
     for i in 0..3 {
@@ -115,15 +115,15 @@ async fn clean_up(site: &Site<'_>) {
             .await
             .unwrap();
     }
-    until("their Secrets are deleted", async || {
-        let secrets = site.secrets().list(&all).await.unwrap();
+    until("the Secrets are deleted", async || {
+        let secrets = site.secrets().list(&params).await.unwrap();
         let names = secrets.iter().map(kube::ResourceExt::name_any);
-        let left: Vec<String> = names.filter(|name| name.starts_with("s-")).collect();
-        for name in &left {
-            // Another client may have deleted it first.
+        let remaining: Vec<String> = names.filter(|name| name.starts_with("s-")).collect();
+        for name in &remaining {
+            // The garbage collector may have deleted the Secret first.
             let _ = site.secrets().delete(name, &delete).await;
         }
-        left.is_empty().then_some(())
+        remaining.is_empty().then_some(())
     })
     .await;
     until("the controller removed the keys", async || {

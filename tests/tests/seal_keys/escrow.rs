@@ -1,4 +1,4 @@
-//! With `--require-backup` the controller serves no certificate whose key is not backed up.
+//! Tests that with `--require-backup` the controller serves no certificate whose key is not backed up.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tests::patience::until;
 use tests::scrape::Scrape;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, served_at};
+use crate::site::{Site, served_key_at};
 
 const ARGS: [&str; 2] = ["--require-backup", "--key-renew-period=0"];
 
@@ -24,58 +24,67 @@ async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
 }
 
 /// Collects the fingerprints of all certificates that the controllers serve from now on.
-fn watch(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
-    let seen: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+fn watch_certificates(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
+    let fingerprints: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     for port in ports.iter().copied() {
-        let seen = Arc::clone(&seen);
+        let fingerprints = Arc::clone(&fingerprints);
         tokio::spawn(async move {
             loop {
-                if let Ok(served) = served_at(port).await {
-                    seen.lock().unwrap().insert(served.to_string());
+                if let Ok(served) = served_key_at(port).await {
+                    fingerprints.lock().unwrap().insert(served.to_string());
                 }
                 tokio::task::yield_now().await;
             }
         });
     }
-    seen
+    fingerprints
 }
 
-/// Attack: loses a key before it was backed up.
+/// Attack: an operator loses a key before it was backed up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_seals_only_once_it_is_backed_up() {
     let site = Site::new("escrow", &KEYS[..1], &ARGS).await;
-    let own = KEYS[0].pair.fingerprint().clone();
+    let own_key = KEYS[0].pair.fingerprint().clone();
 
     // Nothing is backed up: the controller serves the reason instead of a certificate, also after a restart.
-    let refused = site.served().await.unwrap_err();
-    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
-    assert!(refused.contains("no key is backed up"), "{refused}");
+    let response = site.served_key().await.unwrap_err();
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("no key is backed up"), "{response}");
     let site = site.restart(&ARGS).await;
     assert!(
-        site.served()
+        site.served_key()
             .await
             .unwrap_err()
             .starts_with("HTTP/1.1 503 ")
     );
     // The controller still unseals values.
-    site.create(&site.sealed(&KEYS[0], "db")).await;
+    site.create(&site.sealed_secret(&KEYS[0], "db")).await;
     site.wait_for_value("db").await;
-    // The mark of another key has no effect.
-    let foreign = format!("{} 2026-01-01T00:00:00Z", KEYS[1].pair.fingerprint());
-    annotate(&site, "key-0", json!({ BACKED_UP_ANNOTATION: foreign })).await;
+    // An annotation for another key has no effect.
+    let for_other_key = format!("{} 2026-01-01T00:00:00Z", KEYS[1].pair.fingerprint());
+    annotate(
+        &site,
+        "key-0",
+        json!({ BACKED_UP_ANNOTATION: for_other_key }),
+    )
+    .await;
 
-    let recipient = site.identity();
+    let recipient = site.create_identity();
     let args = ["keys", "backup", "one.age", "-r", &recipient];
     let second = site.start_second(&ARGS).await;
-    assert!(served_at(second.port().unwrap()).await.is_err());
-    site.run_ok(&args);
-    site.wait_until_served(&own).await;
+    assert!(served_key_at(second.port().unwrap()).await.is_err());
+    site.run_successfully(&args);
+    site.wait_until_served(&own_key).await;
 
-    // A renewal: requested, generated, announced, and served by no replica.
-    let seen = watch(&[site.controller.port().unwrap(), second.port().unwrap()]);
+    // A renewal is requested; the new key is generated and reported, but no replica serves its certificate.
+    let fingerprints =
+        watch_certificates(&[site.controller.port().unwrap(), second.port().unwrap()]);
     annotate(&site, "key-0", json!({ RENEW_ANNOTATION: "true" })).await;
     let new = until("a new key exists", async || {
-        site.keys().await.into_iter().find(|name| name != "key-0")
+        site.key_names()
+            .await
+            .into_iter()
+            .find(|name| name != "key-0")
     })
     .await;
     until("an event reports the key", async || {
@@ -85,47 +94,53 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
             .list(&ListParams::default())
             .await
             .unwrap();
-        let is_it = |event: &Event| {
+        let is_report = |event: &Event| {
             event.reason.as_deref() == Some("WaitsForBackup")
                 && event.involved_object.name.as_deref() == Some(&new)
         };
-        events.items.iter().any(is_it).then_some(())
+        events.items.iter().any(is_report).then_some(())
     })
     .await;
     until("a metric reports the key", async || {
         let scrape = Scrape::read(&site.controller.scrape().await);
-        let held = scrape.value(
+        let held_back = scrape.value(
             "sealed_secrets_controller_keys_held_back",
             &[("reason", "not_backed_up")],
         );
-        (held >= Some(1.0)).then_some(())
+        (held_back >= Some(1.0)).then_some(())
     })
     .await;
-    let listed = site.run_ok(&["keys", "list"]);
-    let line = listed.lines().find(|line| line.starts_with(&new)).unwrap();
-    assert!(
-        line.contains("waiting") && line.contains("never"),
-        "{listed}"
-    );
+    let list = site.run_successfully(&["keys", "list"]);
+    let line = list.lines().find(|line| line.starts_with(&new)).unwrap();
+    assert!(line.contains("waiting") && line.contains("never"), "{list}");
     let site = site.restart(&ARGS).await;
-    assert_eq!(site.served().await, Ok(own.clone()));
+    assert_eq!(site.served_key().await, Ok(own_key.clone()));
     let third = site.start_second(&ARGS).await;
-    assert_eq!(served_at(third.port().unwrap()).await, Ok(own.clone()));
-    assert_eq!(*seen.lock().unwrap(), BTreeSet::from([own.to_string()]));
+    assert_eq!(
+        served_key_at(third.port().unwrap()).await,
+        Ok(own_key.clone())
+    );
+    assert_eq!(
+        *fingerprints.lock().unwrap(),
+        BTreeSet::from([own_key.to_string()])
+    );
 
-    site.run_ok(&["keys", "backup", "two.age", "-r", &recipient]);
-    let until_new = until("the new key is served", async || {
-        site.served().await.ok().filter(|served| *served != own)
+    site.run_successfully(&["keys", "backup", "two.age", "-r", &recipient]);
+    let new_fingerprint = until("the new key is served", async || {
+        site.served_key()
+            .await
+            .ok()
+            .filter(|served| *served != own_key)
     })
     .await;
     // A compromised key never seals, backed up or not.
-    let report = site.run_ok(&[
+    let report = site.run_successfully(&[
         "keys",
         "compromise",
-        &until_new.to_string(),
+        &new_fingerprint.to_string(),
         "--only-namespace",
         site.namespace.name(),
     ]);
     assert!(report.contains(&new), "{report}");
-    site.wait_until_served(&own).await;
+    site.wait_until_served(&own_key).await;
 }

@@ -1,15 +1,15 @@
-//! `seal exec` with the keys of the cluster, for a user who may read them.
+//! Tests `seal exec` with the keys of the cluster, for users who may read them and for others.
 
 use serde_json::json;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, stderr};
+use crate::site::{Site, output_text};
 
 #[tokio::test]
 async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
     let site = Site::new("exec", &KEYS[..1], &["--key-renew-period=0"]).await;
-    site.write("db.json", &site.sealed(&KEYS[0], "db"));
+    site.write("db.json", &site.sealed_secret(&KEYS[0], "db"));
     let args = [
         "exec",
         "--only=a",
@@ -19,17 +19,17 @@ async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {
         "-c",
         "printf %s \"$a\"; exit 7",
     ];
-    let ran = site.seal(&args);
-    assert_eq!(ran.status.code(), Some(7), "{}", stderr(&ran));
-    assert_eq!(ran.stdout, b"db");
-    assert!(ran.stderr.is_empty(), "{}", stderr(&ran));
+    let output = site.seal(&args);
+    assert_eq!(output.status.code(), Some(7), "{}", output_text(&output));
+    assert_eq!(output.stdout, b"db");
+    assert!(output.stderr.is_empty(), "{}", output_text(&output));
 
     roles::create_caller_with(&site.namespace, "outsider", &json!([])).await;
     let kubeconfig = site.plane.kubeconfig_of(site.namespace.name(), "outsider");
     let kubeconfig = kubeconfig.await;
-    let with = ["exec", "--kubeconfig", kubeconfig.to_str().unwrap()];
-    let refused = site.run_exit(2, &[&with, &args[1..]].concat());
+    let exec_args = ["exec", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    let message = site.run_with_exit_code(2, &[&exec_args, &args[1..]].concat());
     for part in ["--backup", "cannot read the key Secrets", "403"] {
-        assert!(refused.contains(part), "missing {part}: {refused}");
+        assert!(message.contains(part), "missing {part}: {message}");
     }
 }

@@ -1,4 +1,4 @@
-//! The lifecycle of keys in a real cluster: `seal keys`, `doctor` and `exec` with a real controller.
+//! Tests the lifecycle of keys in a real cluster: `seal keys`, `doctor` and `exec` with a real controller.
 
 #![allow(
     clippy::unwrap_used,

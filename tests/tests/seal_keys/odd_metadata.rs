@@ -1,4 +1,4 @@
-//! Objects of the cluster whose metadata the types of our client library cannot represent.
+//! Tests cluster objects with metadata that kube's types cannot represent.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use tests::sealing::KEYS;
 
 use crate::site::Site;
 
-/// Returns entries of `managedFields` that the API server stores as they are: a time of the last year, one that becomes the
-/// year 10000, and fields nested deeper than JSON is parsed.
+/// Returns entries of `managedFields` that the API server stores unchanged: a time of the year 9999, one that becomes
+/// the year 10000, and fields nested deeper than `serde_json` parses.
 fn odd_entries(api_version: &str) -> [Value; 3] {
     let entry = |time: &str, fields: Value| {
         json!({
@@ -24,7 +24,7 @@ fn odd_entries(api_version: &str) -> [Value; 3] {
     ]
 }
 
-/// Gives an object these `managedFields`; returns it as stored.
+/// Replaces the `managedFields` of an object by one entry. Returns the stored object as JSON.
 async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
     let change = json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }]);
     let request = http::Request::patch(path)
@@ -35,52 +35,68 @@ async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
     client.request_text(request).await.unwrap()
 }
 
-/// Attack: the author of a SealedSecret, and a client that may write key Secrets, give them metadata that stops the commands
-/// about keys for the whole cluster.
+/// Attack: the author of a SealedSecret, and a client that may write key Secrets, give their objects metadata that
+/// stops the `seal keys` commands for the whole cluster.
 #[tokio::test]
-async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
+async fn odd_cluster_objects_do_not_break_the_key_commands() {
     let site = Site::new("odd", &KEYS[..2], &["--key-renew-period=0"]).await;
     let namespace = site.namespace.name().to_owned();
-    let only = ["--only-namespace", namespace.as_str()];
+    let namespace_args = ["--only-namespace", namespace.as_str()];
     let sealed = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets");
     let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
     for (i, entry) in odd_entries("bitnami.com/v1alpha1").iter().enumerate() {
         let name = format!("odd-{i}");
-        site.create(&site.sealed(&KEYS[0], &name)).await;
+        site.create(&site.sealed_secret(&KEYS[0], &name)).await;
         site.wait_for_value(&name).await;
-        let stored = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
-        // Of a custom resource the API server drops entries of the year 10000.
-        assert_eq!(stored.contains("\"manager\":\"m\""), i != 1, "{stored}");
+        let response = make_odd(&site, &format!("{sealed}/{name}"), entry).await;
+        // The API server drops entries of the year 10000 from a custom resource.
+        assert_eq!(response.contains("\"manager\":\"m\""), i != 1, "{response}");
     }
-    let recipient = site.identity();
+    let recipient = site.create_identity();
     for (i, entry) in odd_entries("v1").iter().enumerate() {
         make_odd(&site, &format!("{secrets}/key-0"), entry).await;
         make_odd(&site, &format!("{secrets}/odd-0"), entry).await;
         for name in ["key-0", "key-1"] {
-            let list = site.run_ok(&["keys", "list"]);
+            let list = site.run_successfully(&["keys", "list"]);
             assert!(list.contains(name), "{list}");
         }
-        let status = site.run_ok(&["keys", "status", only[0], only[1]]);
+        let status =
+            site.run_successfully(&["keys", "status", namespace_args[0], namespace_args[1]]);
         let row = status.lines().find(|line| line.starts_with("key-0"));
         let columns: Vec<&str> = row.unwrap().split_whitespace().collect();
         assert_eq!(columns[5], "3", "{status}");
-        let refused = site.run_exit(
+        let message = site.run_with_exit_code(
             1,
-            &["keys", "retire", "key-0", "--dry-run", only[0], only[1]],
+            &[
+                "keys",
+                "retire",
+                "key-0",
+                "--dry-run",
+                namespace_args[0],
+                namespace_args[1],
+            ],
         );
-        let report = site.run_ok(&["keys", "compromise", "key-0", "--dry-run", only[0], only[1]]);
+        let report = site.run_successfully(&[
+            "keys",
+            "compromise",
+            "key-0",
+            "--dry-run",
+            namespace_args[0],
+            namespace_args[1],
+        ]);
         for odd in 0..3 {
             let name = format!("SealedSecret {namespace}/odd-{odd}");
             assert!(
-                refused.contains(&format!("{name}, item a: needs it")),
-                "{refused}"
+                message.contains(&format!("{name}, item a: needs it")),
+                "{message}"
             );
             assert!(report.contains(&name), "{report}");
         }
-        // The API server itself cannot patch an object with a time of the year 10000, as the mark of a backup would.
+        // The API server itself cannot patch an object with a time of the year 10000, so the key cannot be
+        // annotated as backed up.
         if i != 1 {
             let _ = fs::remove_file(site.path("keys.age"));
-            site.run_ok(&[
+            site.run_successfully(&[
                 "keys",
                 "backup",
                 "keys.age",
@@ -90,9 +106,9 @@ async fn odd_objects_of_the_cluster_leave_the_commands_about_keys_usable() {
                 "identity.txt",
             ]);
         }
-        site.write("odd.json", &site.sealed(&KEYS[0], "odd-0"));
-        let found = site.seal(&["doctor", "odd.json"]);
-        let found = crate::site::stderr(&found);
-        assert!(!found.contains("no controller has"), "{found}");
+        site.write("odd.json", &site.sealed_secret(&KEYS[0], "odd-0"));
+        let output = site.seal(&["doctor", "odd.json"]);
+        let text = crate::site::output_text(&output);
+        assert!(!text.contains("no controller has"), "{text}");
     }
 }

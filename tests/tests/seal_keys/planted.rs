@@ -1,4 +1,5 @@
-//! A backup of an attacker: anyone who knows a recipient can create an archive that its identity decrypts.
+//! Tests a backup that an attacker created: anyone who knows a recipient can create an archive that the recipient's
+//! identity decrypts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,14 +19,14 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries};
 
-use crate::site::{SERVICE, Site, seal_in, stderr};
+use crate::site::{SERVICE, Site, output_text, seal_in};
 
 /// An annotation that makes a replicator copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
 
 /// Returns the attacker's key: newer than all others, marked as backed up, and with metadata for other
 /// programs.
-fn planted() -> Value {
+fn planted_key() -> Value {
     let key = &KEYS[2];
     let entry = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
     let backed_up = format!("{} 2026-01-01T00:00:00Z", key.pair.fingerprint());
@@ -41,15 +42,15 @@ fn planted() -> Value {
     document
 }
 
-/// Returns the formats of a backup, each with the file's name.
-fn forms(scratch: &Path, recipient: &str) -> Vec<String> {
-    let yaml = manifest::to_yaml(&planted());
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [planted()] });
+/// Writes the backup in every format. Returns the file names.
+fn write_backups(scratch: &Path, recipient: &str) -> Vec<String> {
+    let yaml = manifest::to_yaml(&planted_key());
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [planted_key()] });
     let write = |name: &str, text: &str| {
         fs::write(scratch.join(name), text).unwrap();
         name.to_owned()
     };
-    let encrypted = |name: &str, armor: &[&str]| {
+    let encrypt = |name: &str, armor: &[&str]| {
         let args = ["-r", recipient, "-o", name];
         let mut child = Command::new(age::age())
             .args(args)
@@ -68,15 +69,15 @@ fn forms(scratch: &Path, recipient: &str) -> Vec<String> {
         name.to_owned()
     };
     vec![
-        encrypted("planted.age", &[]),
-        encrypted("armored.age", &["-a"]),
+        encrypt("planted.age", &[]),
+        encrypt("armored.age", &["-a"]),
         write("planted.yaml", &yaml),
         write("list.yaml", &manifest::to_yaml(&list)),
         write("list.json", &list.to_string()),
     ]
 }
 
-fn identity(scratch: &Scratch) -> String {
+fn create_identity(scratch: &Scratch) -> String {
     let output = Command::new(age::age_keygen()).output().unwrap();
     fs::write(scratch.path().join("identity.txt"), &output.stdout).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -92,31 +93,35 @@ fn own_manifest(key: &NewKey) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-fn run_ok(folder: &Path, args: &[&str]) -> String {
+fn run_successfully(folder: &Path, args: &[&str]) -> String {
     let mut command = Command::new(binaries::seal());
     let output = command.args(args).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-    stderr(&output)
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        output_text(&output)
+    );
+    output_text(&output)
 }
 
 /// Returns the state of each key, by name.
-fn states(listed: &str) -> BTreeMap<String, String> {
-    let listed: Value = serde_json::from_str(listed).unwrap();
-    let keys = listed["keys"].as_array().unwrap().iter();
+fn states(list: &str) -> BTreeMap<String, String> {
+    let list: Value = serde_json::from_str(list).unwrap();
+    let keys = list["keys"].as_array().unwrap().iter();
     let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
     keys.map(|key| (text(key, "name"), text(key, "state")))
         .collect()
 }
 
-/// Attack: plants a key with a later start of validity in a backup of any format, so that it becomes the
+/// Attack: an attacker plants a key with a later start of validity in a backup of any format, so that it becomes the
 /// sealing key in a folder.
 #[test]
 fn a_key_restored_into_a_folder_unseals_and_does_not_seal() {
     let scratch = Scratch::new();
-    let recipient = identity(&scratch);
-    for (i, form) in forms(scratch.path(), &recipient).iter().enumerate() {
-        for (why, has_own) in [("own", true), ("empty", false)] {
-            let folder = format!("{why}-{i}");
+    let recipient = create_identity(&scratch);
+    for (i, file) in write_backups(scratch.path(), &recipient).iter().enumerate() {
+        for (case, has_own) in [("own", true), ("empty", false)] {
+            let folder = format!("{case}-{i}");
             let keys = scratch.path().join(&folder).join("keys");
             fs::create_dir_all(&keys).unwrap();
             if has_own {
@@ -125,41 +130,41 @@ fn a_key_restored_into_a_folder_unseals_and_does_not_seal() {
             let args = [
                 "keys",
                 "restore",
-                form,
+                file,
                 "-i",
                 "identity.txt",
                 "--directory",
                 &folder,
             ];
-            let dry = run_ok(scratch.path(), &[&args[..], &["--dry-run"]].concat());
-            let reported = run_ok(scratch.path(), &args);
+            let dry_run = run_successfully(scratch.path(), &[&args[..], &["--dry-run"]].concat());
+            let report = run_successfully(scratch.path(), &args);
             let fingerprint = KEYS[2].pair.fingerprint();
             assert!(
-                dry.contains(&format!(
+                dry_run.contains(&format!(
                     "planted {fingerprint}: would be restored, for unsealing only"
                 )),
-                "{form}: {dry}"
+                "{file}: {dry_run}"
             );
             assert!(
-                reported.contains(&format!(
+                report.contains(&format!(
                     "planted {fingerprint}: restored, for unsealing only"
                 )),
-                "{form}: {reported}"
+                "{file}: {report}"
             );
-            assert!(reported.contains(REPLICATED), "{form}: {reported}");
-            let listed = run_ok(
+            assert!(report.contains(REPLICATED), "{file}: {report}");
+            let list = run_successfully(
                 scratch.path(),
                 &["keys", "list", "--directory", &folder, "-o", "json"],
             );
-            let states = states(&listed);
-            assert_eq!(states["planted"], "opening", "{form}");
+            let states = states(&list);
+            assert_eq!(states["planted"], "opening", "{file}");
             assert_eq!(
                 states.get("own").map(String::as_str),
                 has_own.then_some("sealing"),
-                "{form}"
+                "{file}"
             );
-            let written = fs::read_to_string(keys.join("planted.yaml")).unwrap();
-            for foreign in [
+            let manifest = fs::read_to_string(keys.join("planted.yaml")).unwrap();
+            for text in [
                 "reflector",
                 "argocd",
                 "finalizer",
@@ -167,13 +172,13 @@ fn a_key_restored_into_a_folder_unseals_and_does_not_seal() {
                 "immutable",
                 "elsewhere",
             ] {
-                assert!(!written.contains(foreign), "{form}: {foreign}");
+                assert!(!manifest.contains(text), "{file}: {text}");
             }
         }
     }
 }
 
-/// Attack: plants a key with a later start of validity in a backup of any format, so that it becomes the
+/// Attack: an attacker plants a key with a later start of validity in a backup of any format, so that it becomes the
 /// sealing key in a cluster with a running controller.
 #[tokio::test]
 async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
@@ -183,58 +188,58 @@ async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
         &["--key-renew-period=0", "--require-backup"],
     )
     .await;
-    let own = KEYS[0].pair.fingerprint().clone();
-    let recipient = site.identity();
-    site.run_ok(&["keys", "backup", "own.age", "-r", &recipient]);
-    site.wait_until_served(&own).await;
-    site.create(&site.sealed(&KEYS[2], "db")).await;
-    for form in forms(site.scratch.path(), &recipient) {
+    let own_key = KEYS[0].pair.fingerprint().clone();
+    let recipient = site.create_identity();
+    site.run_successfully(&["keys", "backup", "own.age", "-r", &recipient]);
+    site.wait_until_served(&own_key).await;
+    site.create(&site.sealed_secret(&KEYS[2], "db")).await;
+    for file in write_backups(site.scratch.path(), &recipient) {
         let args = [
             "keys",
             "restore",
-            form.as_str(),
+            file.as_str(),
             "-i",
             "identity.txt",
             "-o",
             "json",
         ];
-        let reported: Value = serde_json::from_str(&site.run_ok(&args)).unwrap();
+        let report: Value = serde_json::from_str(&site.run_successfully(&args)).unwrap();
         assert_eq!(
-            reported["sealing"]["fingerprint"],
-            own.to_string(),
-            "{form}"
+            report["sealing"]["fingerprint"],
+            own_key.to_string(),
+            "{file}"
         );
-        assert_eq!(reported["keys"][0]["state"], "opening", "{form}");
+        assert_eq!(report["keys"][0]["state"], "opening", "{file}");
         site.wait_for_value("db").await;
-        assert_eq!(site.served().await, Ok(own.clone()), "{form}");
+        assert_eq!(site.served_key().await, Ok(own_key.clone()), "{file}");
         assert_eq!(
-            states(&site.run_ok(&["keys", "list", "-o", "json"]))["planted"],
+            states(&site.run_successfully(&["keys", "list", "-o", "json"]))["planted"],
             "opening"
         );
-        let stored: ApiSecret = site.secrets().get("planted").await.unwrap();
-        only_marks(&stored);
+        let secret: ApiSecret = site.secrets().get("planted").await.unwrap();
+        assert_only_own_metadata(&secret);
         let delete = kube::api::DeleteParams::default();
         site.secrets().delete("planted", &delete).await.unwrap();
         site.secrets().delete("db", &delete).await.unwrap();
-        tests::patience::until("the controller removed it", async || {
-            let gone = site.controller.log().matches("private key removed").count();
-            let restored = site
+        tests::patience::until("the controller removed the key", async || {
+            let removed_count = site.controller.log().matches("private key removed").count();
+            let registered_count = site
                 .controller
                 .log()
                 .matches("registered private key")
                 .count();
-            (restored - gone == 1).then_some(())
+            (registered_count - removed_count == 1).then_some(())
         })
         .await;
     }
-    // Neither the backup mark in the key nor a restart makes it the sealing key.
-    site.run_ok(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
+    // Neither the annotation as backed up nor a restart makes the planted key the sealing key.
+    site.run_successfully(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
     let site = site.restart(&["--key-renew-period=0"]).await;
-    assert_eq!(site.served().await, Ok(own));
+    assert_eq!(site.served_key().await, Ok(own_key));
 }
 
-fn only_marks(stored: &ApiSecret) {
-    let metadata = &stored.metadata;
+fn assert_only_own_metadata(secret: &ApiSecret) {
+    let metadata = &secret.metadata;
     let annotations = metadata.annotations.clone().unwrap_or_default();
     let mut names: Vec<&String> = annotations.keys().collect();
     names.retain(|name| !name.starts_with("sealedsecrets.bitnami.com/"));
@@ -250,33 +255,33 @@ fn only_marks(stored: &ApiSecret) {
         (&None, &None)
     );
     assert_eq!(
-        (stored.immutable, stored.type_.as_deref()),
+        (secret.immutable, secret.type_.as_deref()),
         (None, Some("kubernetes.io/tls"))
     );
 }
 
-/// Attack: plants a key that is restored before the first controller starts, so that the controller does
+/// Attack: an attacker plants a key that is restored before the first controller starts, so that the controller does
 /// not generate its own.
 #[tokio::test]
 async fn a_controller_with_only_restored_keys_generates_a_sealing_key_unless_one_was_chosen() {
     let plane = ControlPlane::shared().await;
-    for (chosen, purpose) in [(false, "restored-alone"), (true, "restored-chosen")] {
+    for (is_chosen, purpose) in [(false, "restored-alone"), (true, "restored-chosen")] {
         let namespace = plane.namespace(purpose).await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_leases(&namespace).await;
         let scratch = Scratch::new();
         fs::write(
             scratch.path().join("planted.yaml"),
-            manifest::to_yaml(&planted()),
+            manifest::to_yaml(&planted_key()),
         )
         .unwrap();
         let planted = KEYS[2].pair.fingerprint().to_string();
         let mut args = vec!["keys", "restore", "planted.yaml"];
-        if chosen {
+        if is_chosen {
             args.extend(["--seal-with", &planted]);
         }
         let output = seal_in(plane, &namespace, &scratch, &args);
-        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(output.status.success(), "{}", output_text(&output));
         let controller =
             ClusterController::start(plane, &namespace, &["--key-renew-period=0"]).await;
         namespace.route(SERVICE, controller.port().unwrap()).await;
@@ -286,12 +291,18 @@ async fn a_controller_with_only_restored_keys_generates_a_sealing_key_unless_one
             controller,
             scratch,
         };
-        let served: Fingerprint =
-            tests::patience::until("it serves a certificate", async || site.served().await.ok())
-                .await;
-        assert_eq!(served.to_string() == planted, chosen, "{served}");
-        assert_eq!(site.keys().await.len(), if chosen { 1 } else { 2 });
-        site.create(&site.sealed(&KEYS[2], "db")).await;
+        let fingerprint: Fingerprint =
+            tests::patience::until("the controller serves a certificate", async || {
+                site.served_key().await.ok()
+            })
+            .await;
+        assert_eq!(
+            fingerprint.to_string() == planted,
+            is_chosen,
+            "{fingerprint}"
+        );
+        assert_eq!(site.key_names().await.len(), if is_chosen { 1 } else { 2 });
+        site.create(&site.sealed_secret(&KEYS[2], "db")).await;
         site.wait_for_value("db").await;
     }
 }

@@ -1,4 +1,4 @@
-//! Compatibility of backup signatures with the real `ssh-keygen`.
+//! Tests the compatibility of backup signatures with the real `ssh-keygen`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,13 +10,13 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries, operators};
 
-use crate::site::stderr;
+use crate::site::output_text;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// Creates a folder with a key manifest, a recipient, and a key of each type with its line of allowed
-/// signers.
-fn folder(kinds: &[(&str, &str)]) -> Scratch {
+/// Creates a folder with a key manifest, a recipient, and an SSH key of each type with its line in the file of
+/// allowed signers.
+fn create_folder(key_types: &[(&str, &str)]) -> Scratch {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
     fs::create_dir_all(path("state/keys")).unwrap();
@@ -32,7 +32,7 @@ fn folder(kinds: &[(&str, &str)]) -> Scratch {
         .find_map(|line| line.strip_prefix("# public key: "));
     fs::write(path("recipients.txt"), recipient.unwrap()).unwrap();
     let mut signers = String::new();
-    for (name, kind) in kinds {
+    for (name, kind) in key_types {
         let args = ["-q", "-N", "", "-C", name, "-f", name, "-t"];
         operators::successful(
             operators::ssh_keygen()
@@ -68,7 +68,7 @@ const BACKUP: [&str; 6] = [
     "state",
 ];
 
-/// Runs `seal keys restore --verify` into a new folder.
+/// Runs `seal keys restore --verify` into a new folder, and asserts that a failed run restores nothing.
 fn restore(folder: &Path, archive: &str) -> Output {
     let into = format!("into-{archive}");
     fs::create_dir_all(folder.join(&into)).unwrap();
@@ -85,7 +85,12 @@ fn restore(folder: &Path, archive: &str) -> Output {
     ];
     let output = seal(folder, &args);
     let is_restored = fs::read_dir(folder.join(&into)).unwrap().count() > 0;
-    assert_eq!(is_restored, output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        is_restored,
+        output.status.success(),
+        "{}",
+        output_text(&output)
+    );
     output
 }
 
@@ -102,47 +107,63 @@ fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool
     command.output().unwrap().status.success()
 }
 
-/// Attack: changes a signed archive, or signs it with another key.
+/// Attack: an attacker changes a signed archive, or signs it with another key.
 #[test]
 fn seal_and_ssh_keygen_verify_each_others_signatures() {
-    let kinds = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
-    let scratch = folder(&kinds);
+    let key_types = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
+    let scratch = create_folder(&key_types);
     let folder = scratch.path();
-    for (name, _) in kinds {
+    for (name, _) in key_types {
         let principal = format!("{name}@example.com");
-        let ours = format!("{name}-ours.age");
-        let output = seal(folder, &[&BACKUP[..], &[&ours, "--sign", name]].concat());
-        assert!(output.status.success(), "{}", stderr(&output));
-        assert!(is_accepted_by_ssh_keygen(folder, &ours, &principal));
-        let theirs = format!("{name}-theirs.age");
+        let signed_by_seal = format!("{name}-ours.age");
+        let output = seal(
+            folder,
+            &[&BACKUP[..], &[&signed_by_seal, "--sign", name]].concat(),
+        );
+        assert!(output.status.success(), "{}", output_text(&output));
+        assert!(is_accepted_by_ssh_keygen(
+            folder,
+            &signed_by_seal,
+            &principal
+        ));
+        let signed_by_ssh_keygen = format!("{name}-theirs.age");
         assert!(
-            seal(folder, &[&BACKUP[..], &[&theirs]].concat())
+            seal(folder, &[&BACKUP[..], &[&signed_by_ssh_keygen]].concat())
                 .status
                 .success()
         );
-        let args = ["-Y", "sign", "-q", "-n", NAMESPACE, "-f", name, &theirs];
+        let args = [
+            "-Y",
+            "sign",
+            "-q",
+            "-n",
+            NAMESPACE,
+            "-f",
+            name,
+            &signed_by_ssh_keygen,
+        ];
         operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
-        for archive in [&ours, &theirs] {
-            let reported = stderr(&restore(folder, archive));
+        for archive in [&signed_by_seal, &signed_by_ssh_keygen] {
+            let message = output_text(&restore(folder, archive));
             assert!(
-                reported.contains(&format!("signed by {principal} (SHA256:")),
-                "{reported}"
+                message.contains(&format!("signed by {principal} (SHA256:")),
+                "{message}"
             );
         }
     }
 }
 
-/// Attack: presents an archive that no allowed signer signed for this purpose.
+/// Attack: an attacker presents an archive that no allowed signer signed for this purpose.
 #[test]
 fn refuses_every_backup_that_ssh_keygen_refuses() {
-    let scratch = folder(&[("jane", "ed25519")]);
+    let scratch = create_folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     operators::successful(
         operators::ssh_keygen()
             .args(["-q", "-N", "", "-t", "ed25519", "-f", "mallory"])
             .current_dir(folder),
     );
-    let signed = |archive: &str, key: &str, namespace: &str| {
+    let sign = |archive: &str, key: &str, namespace: &str| {
         assert!(
             seal(folder, &[&BACKUP[..], &[archive]].concat())
                 .status
@@ -152,20 +173,20 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
         operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
     };
     let append = |name: &str, bytes: &[u8]| {
-        let mut all = fs::read(folder.join(name)).unwrap();
-        all.extend_from_slice(bytes);
-        fs::write(folder.join(name), all).unwrap();
+        let mut content = fs::read(folder.join(name)).unwrap();
+        content.extend_from_slice(bytes);
+        fs::write(folder.join(name), content).unwrap();
     };
-    signed("good.age", "jane", NAMESPACE);
-    signed("unsigned.age", "jane", NAMESPACE);
+    sign("good.age", "jane", NAMESPACE);
+    sign("unsigned.age", "jane", NAMESPACE);
     fs::remove_file(folder.join("unsigned.age.sig")).unwrap();
-    signed("outsider.age", "mallory", NAMESPACE);
-    signed("purpose.age", "jane", "git");
-    signed("changed.age", "jane", NAMESPACE);
+    sign("outsider.age", "mallory", NAMESPACE);
+    sign("purpose.age", "jane", "git");
+    sign("changed.age", "jane", NAMESPACE);
     append("changed.age", b"x");
-    signed("another.age", "jane", NAMESPACE);
+    sign("another.age", "jane", NAMESPACE);
     fs::copy(folder.join("good.age.sig"), folder.join("another.age.sig")).unwrap();
-    signed("garbage.age", "jane", NAMESPACE);
+    sign("garbage.age", "jane", NAMESPACE);
     fs::write(
         folder.join("garbage.age.sig"),
         "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n",
@@ -180,23 +201,23 @@ fn refuses_every_backup_that_ssh_keygen_refuses() {
         ("another.age", Some("does not match the archive")),
         ("garbage.age", Some("not a signature")),
     ] {
-        let reported = stderr(&restore(folder, archive));
+        let message = output_text(&restore(folder, archive));
         assert!(
-            want.is_none_or(|want| reported.contains(want)),
-            "{archive}: {reported}"
+            want.is_none_or(|want| message.contains(want)),
+            "{archive}: {message}"
         );
-        let by_ssh_keygen = folder.join(format!("{archive}.sig")).exists()
+        let is_accepted = folder.join(format!("{archive}.sig")).exists()
             && is_accepted_by_ssh_keygen(folder, archive, "jane@example.com");
-        assert_eq!(by_ssh_keygen, want.is_none(), "{archive}");
+        assert_eq!(is_accepted, want.is_none(), "{archive}");
     }
 }
 
-/// Attack: signs with a key whose line is restricted, expired or malformed.
+/// Attack: an attacker signs with a key whose line of allowed signers is restricted, expired or malformed.
 ///
 /// For each line, `seal` agrees with `ssh-keygen` or reports an error.
 #[test]
 fn allows_no_signer_that_ssh_keygen_refuses() {
-    let scratch = folder(&[("jane", "ed25519")]);
+    let scratch = create_folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     assert!(
         seal(
@@ -207,7 +228,7 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
         .success()
     );
     let key = fs::read_to_string(folder.join("jane.pub")).unwrap();
-    let mut taken = 0;
+    let mut accepted_count = 0;
     for options in [
         "",
         "namespaces=\"sealed-secrets-backup\"",
@@ -233,7 +254,7 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
             format!("jane@example.com {options} {key}"),
         )
         .unwrap();
-        let by_ssh_keygen = is_accepted_by_ssh_keygen(folder, "one.age", "jane@example.com");
+        let is_accepted = is_accepted_by_ssh_keygen(folder, "one.age", "jane@example.com");
         let args = [
             "keys",
             "restore",
@@ -247,16 +268,20 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
             "state",
         ];
         let output = seal(folder, &args);
-        let by_us = output.status.success();
-        assert!(by_ssh_keygen || !by_us, "{options}: {}", stderr(&output));
-        taken += usize::from(by_us);
+        let is_accepted_by_seal = output.status.success();
+        assert!(
+            is_accepted || !is_accepted_by_seal,
+            "{options}: {}",
+            output_text(&output)
+        );
+        accepted_count += usize::from(is_accepted_by_seal);
     }
-    assert!(taken >= 6, "{taken}");
+    assert!(accepted_count >= 6, "{accepted_count}");
 }
 
 #[test]
 fn refuses_an_unsupported_signing_key_and_writes_nothing() {
-    let scratch = folder(&[("jane", "ed25519")]);
+    let scratch = create_folder(&[("jane", "ed25519")]);
     let folder = scratch.path();
     for (name, kind, passphrase, want) in [
         ("locked", "ed25519", "secret", "has a passphrase"),
@@ -266,7 +291,11 @@ fn refuses_an_unsupported_signing_key_and_writes_nothing() {
         operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
         let output = seal(folder, &[&BACKUP[..], &["x.age", "--sign", name]].concat());
         assert_eq!(output.status.code(), Some(2));
-        assert!(stderr(&output).contains(want), "{}", stderr(&output));
+        assert!(
+            output_text(&output).contains(want),
+            "{}",
+            output_text(&output)
+        );
         assert!(!folder.join("x.age").exists() && !folder.join("x.age.sig").exists());
     }
 }

@@ -1,4 +1,4 @@
-//! A namespace with a controller behind a Service, and `seal` with access to it.
+//! A namespace with a controller behind a Service, and `seal` with access to both.
 
 use std::fs;
 use std::path::PathBuf;
@@ -87,22 +87,26 @@ impl<'a> Site<'a> {
     }
 
     /// Runs `seal`, which must succeed. Returns its stdout.
-    pub fn run_ok(&self, args: &[&str]) -> String {
+    pub fn run_successfully(&self, args: &[&str]) -> String {
         let output = self.seal(args);
-        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            output_text(&output)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs `seal`, which must exit with this code. Returns its output.
-    pub fn run_exit(&self, code: i32, args: &[&str]) -> String {
+    pub fn run_with_exit_code(&self, code: i32, args: &[&str]) -> String {
         let output = self.seal(args);
         assert_eq!(
             output.status.code(),
             Some(code),
             "{args:?}: {}",
-            stderr(&output)
+            output_text(&output)
         );
-        stderr(&output)
+        output_text(&output)
     }
 
     pub fn secrets(&self) -> Api<ApiSecret> {
@@ -120,7 +124,7 @@ impl<'a> Site<'a> {
             .unwrap();
     }
 
-    pub fn sealed(&self, key: &NewKey, name: &str) -> SealedSecret {
+    pub fn sealed_secret(&self, key: &NewKey, name: &str) -> SealedSecret {
         sealed_for(
             key,
             self.namespace.name(),
@@ -147,44 +151,45 @@ impl<'a> Site<'a> {
         .await;
     }
 
-    /// Returns the names of the Secrets with this key label.
-    pub async fn keys(&self) -> Vec<String> {
+    /// Returns the names of the Secrets with the key label.
+    pub async fn key_names(&self) -> Vec<String> {
         let labeled = ListParams::default().labels(shared::resource::KEY_LABEL);
-        let found = self.secrets().list(&labeled).await.unwrap();
-        found
+        let secrets = self.secrets().list(&labeled).await.unwrap();
+        secrets
             .into_iter()
             .filter_map(|key| key.metadata.name)
             .collect()
     }
 
-    /// Returns the certificate that a controller serves, or its error response.
-    pub async fn served(&self) -> Result<Fingerprint, String> {
-        served_at(self.controller.port().unwrap()).await
+    /// Returns the fingerprint of the certificate that the controller serves, or the error response.
+    pub async fn served_key(&self) -> Result<Fingerprint, String> {
+        served_key_at(self.controller.port().unwrap()).await
     }
 
     pub async fn wait_until_served(&self, key: &Fingerprint) {
         until(&format!("{key} is served"), async || {
-            (self.served().await.as_ref() == Ok(key)).then_some(())
+            (self.served_key().await.as_ref() == Ok(key)).then_some(())
         })
         .await;
     }
 
-    /// Writes a token of an account for the controller's TLS port. Returns the arguments
-    /// that use it. The controller must have that port.
+    /// Writes a token of an account to a file. Returns the arguments with which `seal` uses the token on the
+    /// controller's TLS port, which must be served.
     pub async fn token_args(&self, account: &str) -> [String; 4] {
         let audience = ["sealed-secrets.bitnami.com"];
         let token = self
             .plane
             .token_for(self.namespace.name(), account, &audience);
         fs::write(self.path(account), token.await).unwrap();
-        let port = until("it serves callers with a token", async || {
+        let port = until("the TLS port is served", async || {
             self.controller.authorized_port()
         });
         let url = format!("https://localhost:{}", port.await);
         ["--authorized", &url, "--token-file", account].map(str::to_owned)
     }
 
-    pub fn identity(&self) -> String {
+    /// Creates an age identity in `identity.txt`. Returns its recipient.
+    pub fn create_identity(&self) -> String {
         let output = Command::new(tests::age::age_keygen()).output().unwrap();
         assert!(output.status.success());
         fs::write(self.path("identity.txt"), &output.stdout).unwrap();
@@ -213,7 +218,7 @@ pub fn seal_in(
         .unwrap()
 }
 
-pub async fn served_at(port: u16) -> Result<Fingerprint, String> {
+pub async fn served_key_at(port: u16) -> Result<Fingerprint, String> {
     let answer = http::get(port, "/v1/cert.pem")
         .await
         .map_err(|e| e.to_string())?;
@@ -223,6 +228,6 @@ pub async fn served_at(port: u16) -> Result<Fingerprint, String> {
     }
 }
 
-pub fn stderr(output: &Output) -> String {
+pub fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Generates files in the layouts of YAML that people use.
+//! Generates files with the YAML layouts that users write.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -9,15 +9,14 @@ pub(crate) struct GeneratedFile {
     pub(crate) document: usize,
     /// The keys of the SealedSecret's items.
     pub(crate) items: Vec<String>,
-    /// The file extension.
-    pub(crate) ending: &'static str,
+    pub(crate) extension: &'static str,
 }
 
 /// A function that returns the sealed text of an item, given the namespace and name of its object and its key.
 pub(crate) type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
 
-pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> GeneratedFile {
-    let place = ("ns".to_owned(), format!("n{}", rng.random_range(0..1000)));
+pub(crate) fn generate_file(rng: &mut StdRng, seal: Seal<'_>) -> GeneratedFile {
+    let object_name = ("ns".to_owned(), format!("n{}", rng.random_range(0..1000)));
     let count = rng.random_range(1..5);
     let items: Vec<String> = ["alpha", "beta.key", "gamma-1", "delta_2", "epsilon"][..count]
         .iter()
@@ -25,16 +24,16 @@ pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> GeneratedFile {
         .collect();
     let values: Vec<String> = items
         .iter()
-        .map(|key| seal(&place.0, &place.1, key))
+        .map(|key| seal(&object_name.0, &object_name.1, key))
         .collect();
     if rng.random_range(0..6) == 0 {
-        return json(rng, &place, items, &values);
+        return json_file(rng, &object_name, items, &values);
     }
-    let sealed = sealed(rng, &place, &items, &values);
+    let sealed = sealed_secret(rng, &object_name, &items, &values);
     let mut documents = vec![sealed];
     let mut document = 0;
     for _ in 0..rng.random_range(0..3) {
-        let other = other(rng);
+        let other = other_object(rng);
         if rng.random() {
             documents.insert(0, other);
             document += 1;
@@ -55,22 +54,22 @@ pub(crate) fn file(rng: &mut StdRng, seal: Seal<'_>) -> GeneratedFile {
     if rng.random_range(0..8) == 0 {
         text.insert(0, '\u{feff}');
     }
-    let ending = "yaml";
+    let extension = "yaml";
     GeneratedFile {
         text,
         document,
         items,
-        ending,
+        extension,
     }
 }
 
-fn pick<'a>(rng: &mut StdRng, all: &[&'a str]) -> &'a str {
-    all[rng.random_range(0..all.len())]
+fn pick<'a>(rng: &mut StdRng, choices: &[&'a str]) -> &'a str {
+    choices[rng.random_range(0..choices.len())]
 }
 
-fn json(
+fn json_file(
     rng: &mut StdRng,
-    place: &(String, String),
+    object_name: &(String, String),
     items: Vec<String>,
     values: &[String],
 ) -> GeneratedFile {
@@ -81,7 +80,7 @@ fn json(
         .collect();
     let object = serde_json::json!({
         "kind": "SealedSecret", "apiVersion": "bitnami.com/v1alpha1",
-        "metadata": { "name": place.1, "namespace": place.0, "annotations": { "ü": "\u{1f600}" } },
+        "metadata": { "name": object_name.1, "namespace": object_name.0, "annotations": { "ü": "\u{1f600}" } },
         "spec": { "encryptedData": data, "template": { "type": "Opaque" } },
     });
     let mut text = match rng.random_range(0..3) {
@@ -98,12 +97,12 @@ fn json(
         text,
         document: 0,
         items,
-        ending: "json",
+        extension: "json",
     }
 }
 
 /// Returns an object of another kind, which must not change.
-fn other(rng: &mut StdRng) -> String {
+fn other_object(rng: &mut StdRng) -> String {
     let bodies = [
         "data:\n  a: |+\n    kept  \n\n\n",
         "data: {a: 'it''s', b: \"x\\\n  y\"}   \n",
@@ -116,14 +115,14 @@ fn other(rng: &mut StdRng) -> String {
     format!("# another\nkind: ConfigMap\napiVersion: v1\n{body}")
 }
 
-fn sealed(
+fn sealed_secret(
     rng: &mut StdRng,
     (namespace, name): &(String, String),
     items: &[String],
     values: &[String],
 ) -> String {
     let step = [1, 2, 3, 4, 8][rng.random_range(0..5)];
-    let (one, two) = (" ".repeat(step), " ".repeat(2 * step));
+    let (indent, double_indent) = (" ".repeat(step), " ".repeat(2 * step));
     let comment = |rng: &mut StdRng, indent: &str| match rng.random_range(0..4) {
         0 => format!("{indent}# about what follows: [{{\n"),
         1 => format!("{indent}#\n\n"),
@@ -132,11 +131,11 @@ fn sealed(
     let metadata = if rng.random() {
         format!("metadata: {{ name: {name}, namespace: '{namespace}' }} # flow\n")
     } else {
-        format!("metadata:\n{one}name:   {name}\n{one}\"namespace\": {namespace}  \n")
+        format!("metadata:\n{indent}name:   {name}\n{indent}\"namespace\": {namespace}  \n")
     };
     let mut data = String::new();
     if rng.random_range(0..4) == 0 {
-        data.push_str(&flow(rng, items, values, &one));
+        data.push_str(&flow_mapping(rng, items, values, &indent));
     } else {
         data.push_str(pick(
             rng,
@@ -147,22 +146,22 @@ fn sealed(
             ],
         ));
         for (key, value) in items.iter().zip(values) {
-            data.push_str(&comment(rng, &two));
-            data.push_str(&item(rng, key, value, &two, &one));
+            data.push_str(&comment(rng, &double_indent));
+            data.push_str(&yaml_item(rng, key, value, &double_indent, &indent));
         }
     }
     let template = match rng.random_range(0..4) {
-        0 => format!("{one}template: {{type: Opaque}}\n"),
+        0 => format!("{indent}template: {{type: Opaque}}\n"),
         1 => format!(
-            "{one}template:\n{two}type: Opaque # why not\n{two}data:\n{two} t: |\n{two}   x\n\n"
+            "{indent}template:\n{double_indent}type: Opaque # why not\n{double_indent}data:\n{double_indent} t: |\n{double_indent}   x\n\n"
         ),
-        2 => format!("{one}template: ~\n"),
+        2 => format!("{indent}template: ~\n"),
         _ => String::new(),
     };
     let spec = if rng.random() {
-        format!("spec:\n{}{one}{data}{template}", comment(rng, &one))
+        format!("spec:\n{}{indent}{data}{template}", comment(rng, &indent))
     } else {
-        format!("spec: # all\n{template}{one}{data}")
+        format!("spec: # all\n{template}{indent}{data}")
     };
     let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
     if rng.random() {
@@ -172,14 +171,14 @@ fn sealed(
     }
 }
 
-fn item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> String {
+fn yaml_item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> String {
     let deeper = format!("{indent}{step}");
     let key = match rng.random_range(0..4) {
         0 => format!("\"{key}\""),
         1 => format!("'{key}'"),
         _ => key.to_owned(),
     };
-    let half = value.len() / 2;
+    let middle = value.len() / 2;
     let value = match rng.random_range(0..11) {
         0 => format!("'{value}'"),
         1 => format!("\"{value}\"  # quoted"),
@@ -189,7 +188,7 @@ fn item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> S
         5 => format!("\n{deeper}# below its key\n{deeper}{value} # here"),
         6 => format!("&anchor {value}"),
         7 => format!("!!str {value}"),
-        8 => format!("\"{}\\\n{deeper}{}\"", &value[..half], &value[half..]),
+        8 => format!("\"{}\\\n{deeper}{}\"", &value[..middle], &value[middle..]),
         _ => value.to_owned(),
     };
     let end = pick(rng, &["", "", " ", " # comment with: a colon"]);
@@ -200,7 +199,7 @@ fn item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> S
     )
 }
 
-fn flow(rng: &mut StdRng, items: &[String], values: &[String], indent: &str) -> String {
+fn flow_mapping(rng: &mut StdRng, items: &[String], values: &[String], indent: &str) -> String {
     let quote = pick(rng, &["", "'", "\""]);
     let pairs = items.iter().zip(values);
     let pairs: Vec<String> = pairs

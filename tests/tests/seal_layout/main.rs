@@ -1,4 +1,4 @@
-//! Edits 3,000 files of random layout: an edit changes the item and nothing else. Go's YAML library
+//! Tests edits of 3,000 files of random layout: an edit changes the item and nothing else. Go's YAML library
 //! determines the meaning of a file before and after; a comparison of lines finds the changes.
 
 #![allow(
@@ -46,7 +46,7 @@ fn placeholder(_: &str, _: &str, key: &str) -> String {
 }
 
 /// Returns each document that is not empty, as Go parses it.
-fn meaning(upstream: &Upstream, text: &str) -> Vec<Value> {
+fn parse_documents(upstream: &Upstream, text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if text.starts_with('{') {
         return vec![serde_json::from_str(text).unwrap()];
@@ -82,19 +82,19 @@ fn changed_lines<'a>(before: &'a str, after: &'a str) -> (Vec<&'a str>, Vec<&'a 
     (a, b)
 }
 
-fn comments(lines: &[&str]) -> usize {
+fn count_comments(lines: &[&str]) -> usize {
     lines.iter().map(|line| line.matches('#').count()).sum()
 }
 
 /// Edits the SealedSecret of a file.
-fn edited(file: &GeneratedFile, changes: &Changes<'_>) -> Result<String, edit::EditError> {
+fn edit_file(file: &GeneratedFile, changes: &Changes<'_>) -> Result<String, edit::EditError> {
     let documents = manifest::read(file.text.as_bytes()).unwrap();
-    let found = sealed_file::find(&documents).unwrap();
-    let [found] = found.as_slice() else {
+    let sealed_files = sealed_file::find(&documents).unwrap();
+    let [sealed_file] = sealed_files.as_slice() else {
         panic!("{}", file.text)
     };
-    let done = edit::apply(file.text.as_bytes(), &found.edits(changes))?;
-    Ok(String::from_utf8(done).unwrap())
+    let edited = edit::apply(file.text.as_bytes(), &sealed_file.edits(changes))?;
+    Ok(String::from_utf8(edited).unwrap())
 }
 
 fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
@@ -107,25 +107,25 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
     }
 }
 
-/// Attack: edits files of every layout and compares all other bytes.
+/// Attack: a user edits files of every layout and compares all other bytes.
 #[test]
 fn set_and_unset_change_only_the_item() {
     let upstream = Upstream::start().unwrap();
     for seed in 0..FILES {
         let mut rng = StdRng::seed_from_u64(seed);
-        let file = generated::file(&mut rng, &mut placeholder);
-        let before = meaning(&upstream, &file.text);
+        let file = generated::generate_file(&mut rng, &mut placeholder);
+        let before = parse_documents(&upstream, &file.text);
         let item = file.items[rng.random_range(0..file.items.len())].as_str();
-        for (changes, lost, verb) in [
+        for (changes, lost_comments, verb) in [
             (changes(&[(item, "AgX+/9==")], &[]), 0, "set"),
             (changes(&[("new.item", "AgX+/9==")], &[]), 0, "add"),
             // A comment on the line of the item is removed with it.
             (changes(&[], &[item]), 2, "unset"),
         ] {
-            let after = edited(&file, &changes);
+            let after = edit_file(&file, &changes);
             let after = after.unwrap_or_else(|e| panic!("{seed}: {e}\n{}", file.text));
-            let mut wanted = before.clone();
-            let data = wanted[file.document]["spec"]["encryptedData"]
+            let mut expected = before.clone();
+            let data = expected[file.document]["spec"]["encryptedData"]
                 .as_object_mut()
                 .unwrap();
             for (key, text) in &changes.texts {
@@ -134,17 +134,30 @@ fn set_and_unset_change_only_the_item() {
             for key in &changes.removed {
                 data.remove(key);
             }
-            let shown = || {
+            let describe = || {
                 format!(
                     "{verb} {item}, seed {seed}:\n{}\n--- became\n{after}",
                     file.text
                 )
             };
-            assert_eq!(meaning(&upstream, &after), wanted, "{}", shown());
-            let (gone, came) = changed_lines(&file.text, &after);
+            assert_eq!(
+                parse_documents(&upstream, &after),
+                expected,
+                "{}",
+                describe()
+            );
+            let (removed_lines, added_lines) = changed_lines(&file.text, &after);
             let limit = if verb == "unset" { 8 } else { 4 };
-            assert!(gone.len() <= limit && came.len() <= limit, "{}", shown());
-            assert!(comments(&gone) <= comments(&came) + lost, "{}", shown());
+            assert!(
+                removed_lines.len() <= limit && added_lines.len() <= limit,
+                "{}",
+                describe()
+            );
+            assert!(
+                count_comments(&removed_lines) <= count_comments(&added_lines) + lost_comments,
+                "{}",
+                describe()
+            );
         }
     }
 }
@@ -170,8 +183,8 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
     fs::create_dir(&tree).unwrap();
     let files: Vec<(PathBuf, GeneratedFile)> = (0..FILES)
         .map(|seed| {
-            let file = generated::file(&mut StdRng::seed_from_u64(seed), &mut seal);
-            let path = tree.join(format!("{seed}.{}", file.ending));
+            let file = generated::generate_file(&mut StdRng::seed_from_u64(seed), &mut seal);
+            let path = tree.join(format!("{seed}.{}", file.extension));
             fs::write(&path, &file.text).unwrap();
             (path, file)
         })
@@ -193,16 +206,16 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
     };
-    let first = rotate();
-    assert_eq!(first["failed"], 0, "{first:#}");
+    let summary = rotate();
+    assert_eq!(summary["failed"], 0, "{summary:#}");
 
     let ring = KeyRing::new([RingKey::new("new".into(), jiff::Timestamp::MIN, new.pair).into()]);
     for (path, file) in &files {
         let after = fs::read_to_string(path).unwrap();
         let documents = manifest::read(after.as_bytes()).unwrap();
-        let found = sealed_file::find(&documents).unwrap();
-        let values = unseal::unseal_values(&found[0].sealed, &ring).unwrap();
-        let wanted: BTreeMap<String, Vec<u8>> = file
+        let sealed_files = sealed_file::find(&documents).unwrap();
+        let values = unseal::unseal_values(&sealed_files[0].sealed, &ring).unwrap();
+        let expected: BTreeMap<String, Vec<u8>> = file
             .items
             .iter()
             .map(|key| (key.clone(), key.clone().into_bytes()))
@@ -211,25 +224,28 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             .into_iter()
             .map(|(key, value)| (key, value.expose().to_vec()))
             .collect();
-        assert_eq!(values, wanted);
+        assert_eq!(values, expected);
 
-        let (mut before, mut now) = (meaning(&upstream, &file.text), meaning(&upstream, &after));
-        for documents in [&mut before, &mut now] {
+        let (mut before, mut rotated) = (
+            parse_documents(&upstream, &file.text),
+            parse_documents(&upstream, &after),
+        );
+        for documents in [&mut before, &mut rotated] {
             let data = documents[file.document]["spec"]["encryptedData"]
                 .as_object_mut()
                 .unwrap();
             data.values_mut().for_each(|value| *value = "sealed".into());
         }
-        assert_eq!(now, before, "{}\n--- became\n{after}", file.text);
+        assert_eq!(rotated, before, "{}\n--- became\n{after}", file.text);
         let lines = |text: &str| text.split('\n').map(str::to_owned).collect::<Vec<_>>();
         let lines: (Vec<_>, Vec<_>) = (lines(&file.text), lines(&after));
-        let (all, now): (Vec<&str>, Vec<&str>) = (
+        let (before, rotated): (Vec<&str>, Vec<&str>) = (
             lines.0.iter().map(String::as_str).collect(),
             lines.1.iter().map(String::as_str).collect(),
         );
         assert_eq!(
-            comments(&all),
-            comments(&now),
+            count_comments(&before),
+            count_comments(&rotated),
             "{}\n--- became\n{after}",
             file.text
         );

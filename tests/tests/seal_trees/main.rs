@@ -1,4 +1,4 @@
-//! `seal` on realistic trees: templates, unresolved merges, generators, files without key hints.
+//! Tests `seal` on realistic trees: templates, unresolved merges, generators, files without key hints.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,8 +16,8 @@ use tests::scratch::Scratch;
 
 const KEY: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/key.pem");
 const CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
-/// A certificate of another key, of 3072 bits.
-const OTHER: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/other.pem");
+/// The certificate of a different key, with 3072 bits.
+const OTHER_CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/other.pem");
 
 struct Tree(Scratch);
 
@@ -27,7 +27,7 @@ impl Tree {
         fs::create_dir(tree.path("tree")).unwrap();
         tree.write("key.pem", KEY);
         tree.write("cert.pem", CERTIFICATE);
-        tree.write("other.pem", OTHER);
+        tree.write("other.pem", OTHER_CERTIFICATE);
         tree
     }
 

@@ -1,4 +1,4 @@
-//! Error messages for files that users name by mistake.
+//! Tests the error messages for files that users pass by mistake.
 
 use std::process::Command;
 
@@ -24,10 +24,10 @@ fn plain_text_under_data_is_reported_with_a_hint_to_string_data() {
         assert_eq!(seal.status.code(), Some(2), "{seal:?}");
         for output in [kubeseal, seal] {
             let message = stderr(&output);
-            let is_named = ["config.json", "stringData"]
+            let is_identified = ["config.json", "stringData"]
                 .iter()
-                .all(|part| message.contains(part));
-            assert!(is_named && !message.contains("hunter2"), "{message}");
+                .text(|part| message.contains(part));
+            assert!(is_identified && !message.contains("hunter2"), "{message}");
         }
     }
 }
@@ -37,7 +37,7 @@ fn every_command_identifies_templates_and_conflicts() {
     let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app\" . }}\n";
     let quoted = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\ndata: {a: '{{ .Values.a | b64enc }}'}\n";
     let conflict = "apiVersion: v1\nkind: Secret\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n";
-    for (text, wanted) in [
+    for (text, expected) in [
         (template, "template"),
         (quoted, "template"),
         (conflict, "unresolved Git conflict markers"),
@@ -47,22 +47,22 @@ fn every_command_identifies_templates_and_conflicts() {
         let mut kubeseal = Command::new(binaries::kubeseal());
         kubeseal.args(["--cert", "cert.pem", "-f", "a.yaml"]);
         let output = tree.run(kubeseal);
-        assert!(stderr(&output).contains(wanted), "{output:?}");
+        assert!(stderr(&output).contains(expected), "{output:?}");
         for args in [
             &["a.yaml", "--stdout", "--cert", "cert.pem"][..],
             &["import", "secret", "a.yaml", "--cert", "cert.pem"],
         ] {
             let output = tree.seal(args);
-            assert!(stderr(&output).contains(wanted), "{args:?}: {output:?}");
+            assert!(stderr(&output).contains(expected), "{args:?}: {output:?}");
         }
     }
     let with_base = "apiVersion: v1\nkind: Secret\n<<<<<<< ours\na: 1\n||||||| base\n=======\na: 2\n>>>>>>> theirs\n";
-    let left_over = "apiVersion: v1\nkind: Secret\na: 1\n>>>>>>> left over\n";
-    for (text, wanted) in [
+    let end_marker_only = "apiVersion: v1\nkind: Secret\na: 1\n>>>>>>> left over\n";
+    for (text, expected) in [
         (template, "template"),
         (conflict, "unresolved Git conflict markers"),
         (with_base, "unresolved Git conflict markers"),
-        (left_over, "unresolved Git conflict markers"),
+        (end_marker_only, "unresolved Git conflict markers"),
     ] {
         let tree = Tree::new();
         let sealed = text.replace(
@@ -78,13 +78,13 @@ fn every_command_identifies_templates_and_conflicts() {
             &["lint", "a.yaml"],
             &["rotate", "a.yaml", "--key", "key.pem", "--cert", "cert.pem"],
         ] {
-            // Lint reads a template with placeholders for its actions.
+            // Lint replaces the actions of a template by placeholders, so it reads the file.
             if args[0] == "lint" && text == template {
                 continue;
             }
             let output = tree.seal(args);
-            let all = stderr(&output) + &super::stdout(&output);
-            assert!(all.contains(wanted), "{args:?}: {output:?}");
+            let report = stderr(&output) + &super::stdout(&output);
+            assert!(report.contains(expected), "{args:?}: {output:?}");
         }
     }
 }
@@ -93,7 +93,7 @@ fn every_command_identifies_templates_and_conflicts() {
 fn identifies_files_that_are_not_identities() {
     let recipient = tests::sops::RECIPIENT;
     let passphrase = include_str!("passphrase.age");
-    for (text, wanted) in [
+    for (text, expected) in [
         (passphrase, "protected by a passphrase"),
         (recipient, "is an age recipient, which is public"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a PEM key"),
@@ -114,7 +114,7 @@ fn identifies_files_that_are_not_identities() {
         ];
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(stderr(&output).contains(wanted), "{text}: {output:?}");
+        assert!(stderr(&output).contains(expected), "{text}: {output:?}");
     }
     let tree = Tree::new();
     tree.write("identity", tests::sops::IDENTITY);
@@ -132,7 +132,7 @@ fn identifies_files_that_are_not_identities() {
     );
 }
 
-/// The file is as `age-keygen` wrote it, with the line ends of Windows, or not armored.
+/// Tests the file as `age` wrote it, with Windows line endings, and without armor.
 #[test]
 fn every_command_identifies_an_identity_with_a_passphrase() {
     let armored = include_str!("passphrase.age");
@@ -141,14 +141,14 @@ fn every_command_identifies_an_identity_with_a_passphrase() {
         .filter(|line| !line.starts_with("-----"))
         .collect();
     let binary = shared::base64::decode(body.as_bytes()).unwrap();
-    let forms = [
+    let formats = [
         ("armored", armored.as_bytes().to_vec()),
         ("CRLF", armored.replace('\n', "\r\n").into_bytes()),
         ("binary", binary),
     ];
-    let from_backup = ["--backup", "backup.age", "--identity", "identity"];
+    let backup_args = ["--backup", "backup.age", "--identity", "identity"];
     let restore = ["keys", "restore", "backup.age", "--identity", "identity"];
-    for (form, bytes) in &forms {
+    for (format, bytes) in &formats {
         let tree = Tree::new();
         tree.seal_without_hints("db", "a.yaml");
         tree.write("state/keys/.keep", "");
@@ -158,16 +158,20 @@ fn every_command_identifies_an_identity_with_a_passphrase() {
             [&restore[..], &["--directory", "state"]].concat(),
             [
                 &["exec", "a.yaml", "--all"][..],
-                &from_backup,
+                &backup_args,
                 &["--", "true"],
             ]
             .concat(),
-            [&["doctor", "a.yaml", "--offline"][..], &from_backup].concat(),
+            [&["doctor", "a.yaml", "--offline"][..], &backup_args].concat(),
         ] {
             let output = tree.seal(&args);
-            assert_eq!(output.status.code(), Some(2), "{form} {args:?}: {output:?}");
-            let is_named = stderr(&output).contains("protected by a passphrase");
-            assert!(is_named, "{form} {args:?}: {output:?}");
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{format} {args:?}: {output:?}"
+            );
+            let is_identified = stderr(&output).contains("protected by a passphrase");
+            assert!(is_identified, "{format} {args:?}: {output:?}");
         }
     }
 }
@@ -175,7 +179,7 @@ fn every_command_identifies_an_identity_with_a_passphrase() {
 #[test]
 fn identifies_an_editor_that_returns_at_once() {
     use std::os::unix::fs::PermissionsExt as _;
-    for (name, wanted) in [("code", "code --wait"), ("kate", "kate --block")] {
+    for (name, expected) in [("code", "code --wait"), ("kate", "kate --block")] {
         let tree = Tree::new();
         tree.seal_without_hints("db", "a.yaml");
         tree.write(&format!("bin/{name}"), "#!/bin/sh\n");
@@ -188,6 +192,6 @@ fn identifies_an_editor_that_returns_at_once() {
             .env_remove("VISUAL");
         let output = tree.run(command);
         assert!(output.status.success(), "{output:?}");
-        assert!(stderr(&output).contains(wanted), "{output:?}");
+        assert!(stderr(&output).contains(expected), "{output:?}");
     }
 }

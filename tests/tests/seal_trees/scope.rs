@@ -10,8 +10,8 @@ fn commands_refuse_and_lint_reports_a_scope_that_violates_the_rule() {
     let tree = Tree::new();
     tree.write(".seal.yaml", RULES);
     let create = |scope: &[&str], file: &str| {
-        let fixed = ["create", "db", "--from-file", "a=key.pem", "-w", file];
-        tree.seal(&[&fixed, scope].concat())
+        let common_args = ["create", "db", "--from-file", "a=key.pem", "-w", file];
+        tree.seal(&[&common_args, scope].concat())
     };
     assert!(create(&[], "tree/right.yaml").status.success());
     assert!(tree.seal(&["lint", "tree"]).status.success());
@@ -48,16 +48,16 @@ fn commands_refuse_and_lint_reports_a_scope_that_violates_the_rule() {
 fn refuses_to_seal_a_secret_whose_scope_violates_the_rule() {
     let tree = Tree::new();
     tree.write(".seal.yaml", RULES);
-    let plain = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  annotations: \
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  annotations: \
                  {sealedsecrets.bitnami.com/cluster-wide: 'true'}\nstringData: {a: b}\n";
-    tree.write("tree/plain.yaml", plain);
+    tree.write("tree/plain.yaml", secret);
     let output = tree.seal(&["-i", "tree/plain.yaml"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert_eq!(tree.read("tree/plain.yaml"), plain);
+    assert_eq!(tree.read("tree/plain.yaml"), secret);
 }
 
 #[test]
-fn new_objects_get_the_rules_scope_and_accept_other_allowed_ones() {
+fn new_objects_accept_every_allowed_scope_and_no_other() {
     let tree = Tree::new();
     tree.write(
         ".seal.yaml",

@@ -2,15 +2,15 @@
 
 use super::{Tree, stderr, stdout};
 
-const HEAD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
+const HEADER: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
 
 /// Returns malformed files, each with its name and the expected message.
-fn unreadable() -> Vec<(&'static str, String, &'static str)> {
+fn unreadable_files() -> Vec<(&'static str, String, &'static str)> {
     vec![
         (
             "conflict.yaml",
             format!(
-                "{HEAD}metadata:\n  name: db\nspec:\n  encryptedData:\n<<<<<<< HEAD\n    a: AgA=\n=======\n    a: AgB=\n\
+                "{HEADER}metadata:\n  name: db\nspec:\n  encryptedData:\n<<<<<<< HEAD\n    a: AgA=\n=======\n    a: AgB=\n\
                  >>>>>>> topic\n"
             ),
             "unresolved Git conflict markers",
@@ -18,23 +18,23 @@ fn unreadable() -> Vec<(&'static str, String, &'static str)> {
         (
             "conflict3.yaml",
             format!(
-                "{HEAD}metadata:\n<<<<<<< ours\n  name: a\n||||||| base\n=======\n  name: b\n>>>>>>> theirs\n"
+                "{HEADER}metadata:\n<<<<<<< ours\n  name: a\n||||||| base\n=======\n  name: b\n>>>>>>> theirs\n"
             ),
             "unresolved Git conflict markers",
         ),
         (
             "second.yaml",
-            format!("kind: ConfigMap\n---\n{HEAD}spec: [\n"),
+            format!("kind: ConfigMap\n---\n{HEADER}spec: [\n"),
             "document 2",
         ),
         (
             "chart/templates/db.yaml",
-            format!("{HEAD}metadata:\n  name: {{{{ .Release.Name }}}}-db\n"),
+            format!("{HEADER}metadata:\n  name: {{{{ .Release.Name }}}}-db\n"),
             "template",
         ),
         (
             "chart/templates/if.yaml",
-            format!("{{{{- if .Values.on }}}}\n{HEAD}spec: {{}}\n{{{{- end }}}}\n"),
+            format!("{{{{- if .Values.on }}}}\n{HEADER}spec: {{}}\n{{{{- end }}}}\n"),
             "template",
         ),
         (
@@ -47,7 +47,7 @@ fn unreadable() -> Vec<(&'static str, String, &'static str)> {
 
 #[test]
 fn rotate_reports_each_file_and_re_encrypts_the_others() {
-    for (name, text, why) in unreadable() {
+    for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.seal_without_hints("db", "tree/good.yaml");
         let before = tree.read("tree/good.yaml");
@@ -56,10 +56,13 @@ fn rotate_reports_each_file_and_re_encrypts_the_others() {
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         let line = format!("tree/{name}: failed: ");
-        let all = stderr(&output);
-        let line = all.lines().find(|text| text.starts_with(&line));
-        assert!(line.is_some_and(|text| text.contains(why)), "{name}: {all}");
-        assert!(all.contains("tree/good.yaml"), "{name}: {all}");
+        let report = stderr(&output);
+        let line = report.lines().find(|text| text.starts_with(&line));
+        assert!(
+            line.is_some_and(|text| text.contains(expected)),
+            "{name}: {report}"
+        );
+        assert!(report.contains("tree/good.yaml"), "{name}: {report}");
         assert_ne!(tree.read("tree/good.yaml"), before, "{name}");
         assert_eq!(tree.read(&format!("tree/{name}")), text, "{name}");
     }
@@ -67,7 +70,7 @@ fn rotate_reports_each_file_and_re_encrypts_the_others() {
 
 #[test]
 fn rotate_reports_a_file_in_a_tree_without_others() {
-    for (name, text, why) in unreadable() {
+    for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.write(&format!("tree/{name}"), &text);
         let args = [
@@ -84,7 +87,7 @@ fn rotate_reports_a_file_in_a_tree_without_others() {
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         let report = stdout(&output);
         assert!(
-            report.contains("\"failed\": 1") && report.contains(why),
+            report.contains("\"failed\": 1") && report.contains(expected),
             "{name}: {report}"
         );
     }
@@ -120,25 +123,28 @@ fn ignores_malformed_files_without_a_sealed_secret() {
 }
 
 #[test]
-fn view_shows_the_others_and_reports_each_file() {
-    for (name, text, why) in unreadable() {
+fn view_shows_the_readable_files_and_reports_each_other_file() {
+    for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.seal_without_hints("db", "tree/good.yaml");
         tree.write(&format!("tree/{name}"), &text);
         let output = tree.seal(&["view", "tree"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         assert!(stdout(&output).contains("shop/db"), "{name}: {output:?}");
-        let all = stderr(&output);
-        let line = all
+        let report = stderr(&output);
+        let line = report
             .lines()
             .find(|text| text.starts_with(&format!("tree/{name}: ")));
-        assert!(line.is_some_and(|text| text.contains(why)), "{name}: {all}");
+        assert!(
+            line.is_some_and(|text| text.contains(expected)),
+            "{name}: {report}"
+        );
     }
 }
 
 #[test]
 fn diff_reports_each_file() {
-    for (name, text, why) in unreadable() {
+    for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.git(&["init", "-q", "."]);
         tree.seal_without_hints("db", "tree/good.yaml");
@@ -148,27 +154,27 @@ fn diff_reports_each_file() {
         tree.git(&["add", "tree"]);
         let output = tree.seal(&["diff"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let all = stdout(&output);
+        let report = stdout(&output);
         assert!(
-            all.contains(&format!("tree/{name}")) && all.contains(why),
-            "{name}: {all}"
+            report.contains(&format!("tree/{name}")) && report.contains(expected),
+            "{name}: {report}"
         );
     }
 }
 
 #[test]
 fn keys_status_reports_each_file() {
-    for (name, text, why) in unreadable() {
+    for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.write("state/keys/.keep", "");
         tree.seal_without_hints("db", "tree/good.yaml");
         tree.write(&format!("tree/{name}"), &text);
         let output = tree.seal(&["keys", "status", "tree", "--directory", "state"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let all = stdout(&output);
+        let report = stdout(&output);
         assert!(
-            all.contains(&format!("tree/{name}")) && all.contains(why),
-            "{name}: {all}"
+            report.contains(&format!("tree/{name}")) && report.contains(expected),
+            "{name}: {report}"
         );
     }
 }
@@ -208,8 +214,8 @@ fn an_interrupted_rotation_continues_where_it_stopped() {
         tree.seal_without_hints(name, &format!("tree/{name}.yaml"));
     }
     let rotate = |paths: &[&str]| {
-        let fixed = ["rotate", "--key", "key.pem", "--cert", "other.pem"];
-        tree.seal(&[&fixed, paths].concat())
+        let common_args = ["rotate", "--key", "key.pem", "--cert", "other.pem"];
+        tree.seal(&[&common_args, paths].concat())
     };
     assert!(
         rotate(&["tree/a.yaml"]).status.success(),
@@ -221,13 +227,13 @@ fn an_interrupted_rotation_continues_where_it_stopped() {
         stderr(&output).contains("2 items in 2 files re-encrypted; 1 already for the newest key"),
         "{output:?}"
     );
-    let done = ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml")));
+    let rotated = ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml")));
     let output = rotate(&["tree"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(stderr(&output).lines().count(), 1, "{output:?}");
     assert_eq!(
         ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml"))),
-        done
+        rotated
     );
 }
 
@@ -255,7 +261,7 @@ fn an_item_that_no_key_decrypts_fails_with_a_hint() {
 
 #[test]
 fn reports_sealed_values_in_the_values_of_a_chart() {
-    for (name, head) in [
+    for (name, prefix) in [
         ("values.yaml", "sealed:\n  a: "),
         ("values.json", "{\"a\": \""),
         ("values-prod.yml", "list:\n- "),
@@ -264,8 +270,8 @@ fn reports_sealed_values_in_the_values_of_a_chart() {
         tree.seal_without_hints("db", "one.yaml");
         let text = tree.read("one.yaml");
         let value = text.split("a: ").nth(1).unwrap().lines().next().unwrap();
-        let end = if head.ends_with('"') { "\"}" } else { "\n" };
-        tree.write(&format!("tree/{name}"), &format!("{head}{value}{end}"));
+        let end = if prefix.ends_with('"') { "\"}" } else { "\n" };
+        tree.write(&format!("tree/{name}"), &format!("{prefix}{value}{end}"));
         tree.write("state/keys/.keep", "");
         for args in [
             &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"][..],
@@ -273,11 +279,11 @@ fn reports_sealed_values_in_the_values_of_a_chart() {
         ] {
             let output = tree.seal(args);
             assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-            let all = stdout(&output) + &stderr(&output);
-            let wanted = "sealed value outside a SealedSecret";
+            let report = stdout(&output) + &stderr(&output);
+            let expected = "sealed value outside a SealedSecret";
             assert!(
-                all.contains(name) && all.contains(wanted),
-                "{args:?}: {all}"
+                report.contains(name) && report.contains(expected),
+                "{args:?}: {report}"
             );
         }
     }
@@ -288,8 +294,8 @@ fn a_dry_run_predicts_the_result_of_the_run() {
     let tree = Tree::new();
     tree.seal_without_hints("a", "tree/a.yaml");
     tree.seal_without_hints("b", "tree/b.yaml");
-    let rotate = |more: &[&str]| {
-        let fixed = [
+    let rotate = |extra_args: &[&str]| {
+        let common_args = [
             "rotate",
             "tree",
             "--key",
@@ -299,7 +305,7 @@ fn a_dry_run_predicts_the_result_of_the_run() {
             "-o",
             "json",
         ];
-        let output = tree.seal(&[&fixed, more].concat());
+        let output = tree.seal(&[&common_args, extra_args].concat());
         assert!(output.status.success(), "{output:?}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         (report["rotated"].clone(), report["current"].clone())

@@ -2,7 +2,7 @@
 
 use super::{Tree, stderr, stdout};
 
-const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
+const HEADER: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
 /// Lints a folder with one file. Returns the exit code and the output.
 fn lint(name: &str, text: &str) -> (Option<i32>, String) {
@@ -22,15 +22,15 @@ fn placeholders_are_not_values() {
         "data: {a: ''}\nstringData: {b: , c: ''}\n",
         "data:\n",
     ] {
-        let found = lint("a.yaml", &format!("{HEAD}{text}"));
-        assert_eq!(found, (Some(0), String::new()), "{text}");
+        let report = lint("a.yaml", &format!("{HEADER}{text}"));
+        assert_eq!(report, (Some(0), String::new()), "{text}");
     }
-    let templated = HEAD.replace("db", "'{{ .Release.Name }}-db'");
-    let found = lint(
+    let templated = HEADER.replace("db", "'{{ .Release.Name }}-db'");
+    let report = lint(
         "a.yaml",
         &format!("{templated}stringData: {{a: '{{{{ .Values.a }}}}'}}\n"),
     );
-    assert_eq!(found, (Some(0), String::new()));
+    assert_eq!(report, (Some(0), String::new()));
 }
 
 #[test]
@@ -42,11 +42,11 @@ fn reports_a_value_among_placeholders() {
         "stringData: {a: CHANGEME, password: '{{ .Values.b | default \"hunter2\" }}'}\n",
         "stringData: {a: '${A}', password: 'postgres://app:hunter2@${HOST}'}\n",
     ] {
-        let (code, found) = lint("a.yaml", &format!("{HEAD}{text}"));
+        let (code, report) = lint("a.yaml", &format!("{HEADER}{text}"));
         assert_eq!(code, Some(1), "{text}");
         assert!(
-            found.contains("plain values: password;") && !found.contains("hunter2"),
-            "{found}"
+            report.contains("plain values: password;") && !report.contains("hunter2"),
+            "{report}"
         );
     }
 }
@@ -71,11 +71,11 @@ fn literals_of_a_secret_generator_are_values() {
             "apiVersion: builtin\nkind: SecretGenerator\nliterals: [password=hunter2]\n",
         ),
     ] {
-        let (code, found) = lint(name, text);
-        assert_eq!(code, Some(1), "{name}: {found}");
+        let (code, report) = lint(name, text);
+        assert_eq!(code, Some(1), "{name}: {report}");
         assert!(
-            found.contains("plain values: password;") && !found.contains("hunter2"),
-            "{found}"
+            report.contains("plain values: password;") && !report.contains("hunter2"),
+            "{report}"
         );
     }
     for text in [
@@ -106,15 +106,15 @@ fn accepts_template_actions_in_a_sealed_secret_of_a_chart() {
 
 #[test]
 fn an_exemption_requires_a_reason() {
-    let plain = format!("{HEAD}stringData: {{a: hunter2}}\n");
+    let secret = format!("{HEADER}stringData: {{a: hunter2}}\n");
     for (comment, code) in [
         ("# seal lint: ignore plain-secret: keys of the tests\n", 0),
         ("# seal lint: ignore plain-secret\n", 1),
         ("# seal lint: ignore scope: a reason\n", 1),
         ("", 1),
     ] {
-        let (found, _) = lint("a.yaml", &format!("{comment}{plain}"));
-        assert_eq!(found, Some(code), "{comment}");
+        let (exit_code, _) = lint("a.yaml", &format!("{comment}{secret}"));
+        assert_eq!(exit_code, Some(code), "{comment}");
     }
     for (rule, code) in [
         (
@@ -141,7 +141,7 @@ fn an_exemption_requires_a_reason() {
             "{rule}: {output:?}"
         );
     }
-    for (rule, wanted) in [
+    for (rule, expected) in [
         (
             "{path: a, ignore: {plain-secret: ''}}",
             "a reason must be text, not empty",
@@ -166,7 +166,7 @@ fn an_exemption_requires_a_reason() {
         let tree = Tree::new();
         tree.write(".seal.yaml", &format!("rules: [{rule}]\n"));
         let output = tree.seal(&["config", "explain", "a.yaml"]);
-        assert!(stderr(&output).contains(wanted), "{rule}: {output:?}");
+        assert!(stderr(&output).contains(expected), "{rule}: {output:?}");
     }
 }
 
@@ -178,7 +178,7 @@ fn the_hook_blocks_only_files_with_values() {
     ] {
         let tree = Tree::new();
         tree.git(&["init", "-q", "."]);
-        tree.write("tree/a.yaml", &format!("{HEAD}{text}"));
+        tree.write("tree/a.yaml", &format!("{HEADER}{text}"));
         tree.write("tree/Kustomization", "resources: [a.yaml]\n");
         tree.git(&["add", "tree"]);
         let output = tree.seal(&["lint", "--staged"]);
@@ -198,8 +198,8 @@ fn the_hook_blocks_only_files_with_values() {
 fn lint_counts_items_with_an_unknown_key_and_tries_keys() {
     let tree = Tree::new();
     tree.seal_without_hints("db", "tree/db.yaml");
-    let lint = |more: &[&str]| {
-        let output = tree.seal(&[&["lint", "tree"], more].concat());
+    let lint = |extra_args: &[&str]| {
+        let output = tree.seal(&[&["lint", "tree"], extra_args].concat());
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
     let (code, output) = lint(&["--cert", "cert.pem"]);
@@ -230,9 +230,9 @@ fn lint_with_keys_reports_items_for_an_old_key_or_without_a_key() {
     tree.write("new.pem", NEW_CERTIFICATE);
     tree.write("new-key.pem", NEW_KEY);
     let lint = |keys: &[&str]| {
-        let fixed = ["lint", "tree", "--cert", "new.pem"];
+        let common_args = ["lint", "tree", "--cert", "new.pem"];
         let keys = keys.iter().flat_map(|key| ["--keys", key]);
-        let output = tree.seal(&fixed.into_iter().chain(keys).collect::<Vec<_>>());
+        let output = tree.seal(&common_args.into_iter().chain(keys).collect::<Vec<_>>());
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
     let (code, output) = lint(&["key.pem"]);

@@ -11,7 +11,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::roles::{self, Reach};
 use tests::sealing::{KEYS, put_key};
 
-use crate::store::{TestStore, Values, malformed};
+use crate::store::{TestStore, Values, malformed_object};
 
 pub(crate) struct Cluster {
     plane: &'static ControlPlane,
@@ -25,7 +25,7 @@ impl Cluster {
     }
 
     /// Returns an API for SealedSecrets that may be malformed.
-    fn anything(&self) -> Api<DynamicObject> {
+    fn untyped_sealed_secrets(&self) -> Api<DynamicObject> {
         let kind = ApiResource::erase::<SealedSecret>(&());
         Api::namespaced_with(self.plane.admin(), self.namespace.name(), &kind)
     }
@@ -57,30 +57,30 @@ impl TestStore for Cluster {
         let name = sealed.metadata.name.as_deref().unwrap();
         loop {
             let mut next = sealed.clone();
-            let there = self.sealed_secrets().get_opt(name).await.unwrap();
-            let put = match there {
+            let existing = self.sealed_secrets().get_opt(name).await.unwrap();
+            let result = match existing {
                 None => {
                     self.sealed_secrets()
                         .create(&PostParams::default(), sealed)
                         .await
                 }
-                Some(there) => {
-                    next.metadata.resource_version = there.metadata.resource_version;
+                Some(existing) => {
+                    next.metadata.resource_version = existing.metadata.resource_version;
                     let api = self.sealed_secrets();
                     api.replace(name, &PostParams::default(), &next).await
                 }
             };
-            match put {
+            match result {
                 Err(Error::Api(status)) if status.code == 409 => {}
-                put => break drop(put.unwrap()),
+                result => break drop(result.unwrap()),
             }
         }
     }
 
     async fn put_malformed(&self, name: &str) {
-        let object = malformed(name, self.namespace.name());
+        let object = malformed_object(name, self.namespace.name());
         let object: DynamicObject = serde_json::from_value(object).unwrap();
-        let api = self.anything();
+        let api = self.untyped_sealed_secrets();
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
@@ -93,9 +93,9 @@ impl TestStore for Cluster {
         put_key(&self.namespace, "two", key).await;
     }
 
-    async fn restart(mut self, meanwhile: impl AsyncFnOnce(&Self)) -> Self {
+    async fn restart(mut self, action: impl AsyncFnOnce(&Self)) -> Self {
         assert_eq!(self.controller.take().unwrap().stop(), Some(0));
-        meanwhile(&self).await;
+        action(&self).await;
         let controller = ClusterController::start(self.plane, &self.namespace, &[]).await;
         self.controller = Some(controller);
         self
@@ -121,13 +121,13 @@ impl TestStore for Cluster {
     }
 
     async fn status(&self, name: &str) -> Option<SealedSecretStatus> {
-        let object = self.anything().get_opt(name).await.unwrap()?;
+        let object = self.untyped_sealed_secrets().get_opt(name).await.unwrap()?;
         let status: SealedSecretStatus =
             serde_json::from_value(object.data["status"].clone()).ok()?;
         (status.observed_generation == object.metadata.generation).then_some(status)
     }
 
-    async fn stamp(&self, name: &str) -> String {
+    async fn revision(&self, name: &str) -> String {
         let secret = self.secrets().get(name).await.unwrap();
         let sealed = self.sealed_secrets().get(name).await.unwrap();
         let version = |version: Option<String>| version.unwrap();

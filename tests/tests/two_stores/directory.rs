@@ -12,7 +12,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, guarded};
 
-use crate::store::{TestStore, Values, malformed};
+use crate::store::{TestStore, Values, malformed_object};
 
 const NAMESPACE: &str = "ns";
 
@@ -22,8 +22,8 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    fn path(&self, below: &str) -> PathBuf {
-        self.scratch.path().join(below)
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
     }
 
     fn manifest(&self, name: &str) -> PathBuf {
@@ -39,7 +39,7 @@ impl Directory {
     }
 }
 
-async fn run(folder: &Path) -> Logged {
+async fn start_controller(folder: &Path) -> Logged {
     let mut command = guarded::command(binaries::controller());
     command
         .args([
@@ -51,7 +51,9 @@ async fn run(folder: &Path) -> Logged {
         .arg(folder);
     let mut process = Logged::spawn(&mut command).unwrap();
     let serving = |log: &str| log.contains("HTTP server serving").then_some(());
-    process.wait_for_log("it serves", serving).await;
+    process
+        .wait_for_log("the controller serves HTTP", serving)
+        .await;
     process
 }
 
@@ -69,7 +71,7 @@ impl TestStore for Directory {
             fs::create_dir(scratch.path().join(folder)).unwrap();
         }
         put_key(scratch.path(), "one", &KEYS[0]);
-        let process = run(scratch.path()).await;
+        let process = start_controller(scratch.path()).await;
         Self { scratch, process }
     }
 
@@ -83,7 +85,7 @@ impl TestStore for Directory {
     }
 
     async fn put_malformed(&self, name: &str) {
-        let object = malformed(name, NAMESPACE);
+        let object = malformed_object(name, NAMESPACE);
         fs::write(self.manifest(name), object.to_string()).unwrap();
     }
 
@@ -95,11 +97,11 @@ impl TestStore for Directory {
         put_key(self.scratch.path(), "two", key);
     }
 
-    async fn restart(mut self, meanwhile: impl AsyncFnOnce(&Self)) -> Self {
+    async fn restart(mut self, action: impl AsyncFnOnce(&Self)) -> Self {
         self.process.signal(rustix::process::Signal::TERM);
-        tests::patience::until("it has ended", async || self.process.ended()).await;
-        meanwhile(&self).await;
-        self.process = run(self.scratch.path()).await;
+        tests::patience::until("the controller has exited", async || self.process.ended()).await;
+        action(&self).await;
+        self.process = start_controller(self.scratch.path()).await;
         self
     }
 
@@ -131,12 +133,12 @@ impl TestStore for Directory {
         serde_json::from_value(json.ok()?["status"].take()).ok()
     }
 
-    async fn stamp(&self, name: &str) -> String {
+    async fn revision(&self, name: &str) -> String {
         let version = fs::read_link(self.secret(name).join("..data")).unwrap();
         let status = fs::read(self.status_file(name)).unwrap();
-        let written = fs::metadata(self.status_file(name)).unwrap().modified();
+        let modified_at = fs::metadata(self.status_file(name)).unwrap().modified();
         let status = base64::encode(&status);
-        format!("{} {status} {written:?}", version.display())
+        format!("{} {status} {modified_at:?}", version.display())
     }
 
     fn log(&self) -> String {

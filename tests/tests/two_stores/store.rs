@@ -13,7 +13,7 @@ use tests::sealing::{KEYS, sealed_for};
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
 /// Returns a malformed object that every API server accepts.
-pub(crate) fn malformed(name: &str, namespace: &str) -> Value {
+pub(crate) fn malformed_object(name: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": "bitnami.com/v1alpha1",
         "kind": "SealedSecret",
@@ -28,7 +28,6 @@ pub(crate) fn malformed(name: &str, namespace: &str) -> Value {
 /// A store with a controller that has the first of the test keys.
 #[allow(async_fn_in_trait, reason = "its futures stay on one thread")]
 pub(crate) trait TestStore: Sized {
-    /// Creates a store.
     async fn new() -> Self;
     /// Returns the namespace of the test's objects.
     fn namespace(&self) -> &str;
@@ -38,33 +37,32 @@ pub(crate) trait TestStore: Sized {
     async fn put_malformed(&self, name: &str);
     /// Deletes a SealedSecret.
     async fn remove(&self, name: &str);
-    /// Gives the controller another key.
+    /// Adds a key to the store.
     async fn add_key(&self, key: &NewKey);
-    /// Stops the controller, runs `meanwhile`, and starts it again.
-    async fn restart(self, meanwhile: impl AsyncFnOnce(&Self)) -> Self;
+    /// Stops the controller, runs `action`, and starts the controller again.
+    async fn restart(self, action: impl AsyncFnOnce(&Self)) -> Self;
     /// Changes a value of a Secret, as another client would.
     async fn tamper(&self, name: &str, item: &str, value: &str);
     /// Creates a Secret that the controller does not own.
     async fn put_not_owned(&self, name: &str, item: &str, value: &str);
     /// Returns the current values of a Secret; `None` if it does not exist.
     async fn values(&self, name: &str) -> Option<Values>;
-    /// Returns the current status of a SealedSecret.
+    /// Returns the current status of a SealedSecret; `None` if there is none yet.
     async fn status(&self, name: &str) -> Option<SealedSecretStatus>;
     /// Returns a text that changes with each write of values or status.
-    async fn stamp(&self, name: &str) -> String;
-    /// Returns the controller's log.
+    async fn revision(&self, name: &str) -> String;
     fn log(&self) -> String;
 
-    fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
-        self.sealed_by(&KEYS[0], name, items)
+    fn sealed_secret(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+        self.sealed_with_key(&KEYS[0], name, items)
     }
 
-    fn sealed_by(&self, key: &NewKey, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    fn sealed_with_key(&self, key: &NewKey, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         sealed_for(key, self.namespace(), name, items, Scope::Strict)
     }
 
     async fn seal(&self, name: &str, items: &[(&str, &str)]) {
-        self.put(&self.sealed(name, items)).await;
+        self.put(&self.sealed_secret(name, items)).await;
     }
 
     /// Waits until the Secret has exactly these values.
@@ -79,7 +77,7 @@ pub(crate) trait TestStore: Sized {
     }
 
     async fn wait_until_deleted(&self, name: &str) {
-        until(&format!("{name} is gone\n{}", self.log()), async || {
+        until(&format!("{name} is deleted\n{}", self.log()), async || {
             self.values(name).await.is_none().then_some(())
         })
         .await;
@@ -87,8 +85,8 @@ pub(crate) trait TestStore: Sized {
 
     /// Waits for the first condition to have this status, and returns it.
     async fn wait_until_synced(&self, name: &str, status: &str) -> Condition {
-        let what = format!("{name} is synced: {status}\n{}", self.log());
-        until(&what, async || {
+        let goal = format!("{name} is synced: {status}\n{}", self.log());
+        until(&goal, async || {
             let condition = self.status(name).await?.conditions.first()?.clone();
             (condition.type_ == "Synced" && condition.status == status).then_some(condition)
         })

@@ -1,4 +1,4 @@
-//! Unseals an object with `shared`, as a controller does.
+//! Unseals objects with `shared`, as the controller does.
 
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
@@ -6,7 +6,7 @@ use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::unseal::{Randomness, Rules, UnsealError, unseal};
 
-pub(crate) fn opened(
+pub(crate) fn unseal_object(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,

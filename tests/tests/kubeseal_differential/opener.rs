@@ -15,10 +15,10 @@ pub(crate) struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Decrypts the ciphertexts in a text. Other text is unchanged.
+    /// Replaces the ciphertexts in a text; other text is unchanged.
     pub(crate) fn open(&self, text: &str) -> String {
         if let Some(sealed) = ciphertext(text.trim_end()) {
-            return text.replace(text.trim_end(), &self.shown(&sealed, self.labels));
+            return text.replace(text.trim_end(), &self.describe(&sealed, self.labels));
         }
         self.documents(text)
             .unwrap_or_default()
@@ -28,7 +28,7 @@ impl Opener<'_> {
             })
     }
 
-    /// Returns the content of a manifest, without its layout.
+    /// Parses the documents of a manifest.
     pub(crate) fn documents(&self, text: &str) -> Result<Vec<Value>> {
         if text.trim_start().starts_with('{') {
             return Ok(serde_json::Deserializer::from_str(text)
@@ -52,17 +52,20 @@ impl Opener<'_> {
             .filter_map(|(_, value)| value.as_str())
         {
             if let Some(sealed) = ciphertext(value) {
-                text = text.replace(value, &self.shown(&sealed, &labels));
+                text = text.replace(value, &self.describe(&sealed, &labels));
             }
         }
         text
     }
 
-    fn shown(&self, sealed: &[u8], labels: &[String]) -> String {
+    fn describe(&self, sealed: &[u8], labels: &[String]) -> String {
         for (name, key) in self.keys {
             for label in labels {
                 if let Ok(plain) = self.upstream.open_value(&[key], label.as_bytes(), sealed) {
-                    return format!("<{} sealed with {name} for {label:?}>", printable(&plain));
+                    return format!(
+                        "<{} sealed with {name} for {label:?}>",
+                        to_printable(&plain)
+                    );
                 }
             }
         }
@@ -102,7 +105,7 @@ fn labels(document: &Value) -> Vec<String> {
     labels
 }
 
-fn printable(plain: &[u8]) -> String {
+fn to_printable(plain: &[u8]) -> String {
     match std::str::from_utf8(plain) {
         Ok(text) => format!("{text:?}"),
         Err(_) => format!("base64 {}", STANDARD.encode(plain)),
