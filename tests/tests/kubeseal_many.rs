@@ -41,9 +41,9 @@ fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
     assert_eq!(structure.len(), COUNT);
     assert_eq!(structure, many_secrets::structure(&upstream_output));
     assert_ne!(
-own_output, upstream_output,
-"each run has its own session keys"
-);
+        own_output, upstream_output,
+        "each run has its own session keys"
+    );
     for i in [0, 1, 2, COUNT - 1] {
         assert_unsealable(&own_output, i);
     }

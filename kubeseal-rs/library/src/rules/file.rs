@@ -131,3 +131,27 @@ impl RulesFile {
         self.rules.for_path(&names.join("/"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Attack: places a `.seal.yaml` in a folder above the work tree, such as `/tmp`.
+    #[test]
+    fn a_file_above_the_work_tree_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let outer = folder.path().canonicalize().unwrap();
+        let inner = outer.join("tree/prod");
+        fs::create_dir_all(&inner).unwrap();
+        let in_tree = || RulesFile::find(&inner).unwrap();
+        fs::write(outer.join(FILE_NAME), "rules: []\n").unwrap();
+        assert_eq!(in_tree(), None, "outside of any work tree");
+        gix::init(outer.join("tree")).unwrap();
+        assert_eq!(in_tree(), None);
+        let own = outer.join("tree").join(FILE_NAME);
+        fs::write(&own, "rules: []\n").unwrap();
+        assert_eq!(in_tree(), Some(own));
+    }
+}
