@@ -1,4 +1,4 @@
-//! The objects to reconcile, in order: which comes next, and when.
+//! The queue of objects to reconcile: determines the next object and its time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -7,38 +7,38 @@ use jiff::{SignedDuration, Timestamp};
 use crate::fair::Shares;
 use crate::object_id::ObjectId;
 
-/// The wait after the first failure; each further failure doubles it.
+/// The wait after the first failure. Each further failure doubles the wait.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
-/// The longest wait: an object that failed is retried at least this often, without limit.
+/// The maximum wait. Retries never end.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
-/// One of this many turns goes to the backlog, whatever the number of fresh objects.
-const TURNS: u32 = 4;
+/// One of this many turns goes to the backlog, for any number of fresh objects.
+const TURNS_PER_BACKLOG_TURN: u32 = 4;
 
-/// Returns how long to wait after that many consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
-/// up to half, so that objects that failed together are not retried together.
+/// Returns how long to wait after `failures` consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
+/// up to half, so that objects that failed at the same time are not retried at the same time.
 pub fn wait(failures: u32, jitter: f64) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
-    let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
-    full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+    let max_wait = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+    max_wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 /// The urgency of an object. A higher urgency goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// The object existed before, or is retried: one of possibly many thousands.
+    /// The object existed before or is retried. There can be thousands of such objects.
     Backlog,
     /// A user has just changed the object and may be waiting.
     Fresh,
 }
 
-/// Which objects to reconcile, and when. Namespaces take turns, so that a namespace's backlog delays only its
+/// The objects to reconcile, with their times. Namespaces take turns, so that a namespace's backlog delays only its
 /// own objects; within a namespace, the object that has waited longest goes first.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<ObjectId, (Timestamp, Urgency)>,
     fresh: Line,
     backlog: Line,
-    /// Charged in turns.
+    /// The turns that each namespace had.
     shares: Shares,
     turn: u32,
 }
@@ -55,28 +55,28 @@ struct Line {
 impl Queue {
     /// Adds an object. If it is already in the queue, the earlier time and the higher urgency apply.
     pub fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
-        let before = self.remove(&id);
+        let previous = self.remove(&id);
         let (at, urgency) =
-            before.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
-        self.of(urgency).later.insert((at, id.clone()));
+            previous.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
+        self.line(urgency).later.insert((at, id.clone()));
         self.entries.insert(id, (at, urgency));
     }
 
-    /// Marks objects as due whose time has come.
+    /// Marks the objects whose time has come as due.
     pub fn mark_due(&mut self, now: Timestamp) {
         self.fresh.mark_due(now);
         self.backlog.mark_due(now);
     }
 
-    /// Removes and returns a due object: a fresh one, or one of the backlog when it is the backlog's turn. Among
-    /// namespaces for which `may_begin` is true, the one with the fewest turns goes first.
+    /// Removes and returns a due object, with its urgency: a fresh object, or an object of the backlog when it is the
+    /// backlog's turn. Among the namespaces for which `may_begin` is true, the namespace with the fewest turns goes first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
-        let fresh = self.fresh.next(&self.shares, &may_begin);
-        let backlog = self.backlog.next(&self.shares, &may_begin);
+        let fresh = self.fresh.next_namespace(&self.shares, &may_begin);
+        let backlog = self.backlog.next_namespace(&self.shares, &may_begin);
         let (urgency, namespace) = match (fresh, backlog) {
             (None, None) => return None,
             (Some(fresh), Some(backlog)) => {
-                self.turn = (self.turn + 1) % TURNS;
+                self.turn = (self.turn + 1) % TURNS_PER_BACKLOG_TURN;
                 if self.turn == 0 {
                     (Urgency::Backlog, backlog)
                 } else {
@@ -88,16 +88,17 @@ impl Queue {
         };
         self.shares.serve(&namespace);
         self.shares.charge(&namespace, 1);
-        let id = self.of(urgency).take(&namespace)?;
+        let id = self.line(urgency).take(&namespace)?;
         self.entries.remove(&id);
         Some((id, urgency))
     }
 
-    /// Returns how many namespaces have due objects or are in `others`. The count may stop at `enough`.
-    pub fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
-        let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(enough));
-        let all = due.into_iter().flatten().chain(others.keys());
-        all.collect::<HashSet<_>>().len()
+    /// Returns how many namespaces have due objects or are in `running`. Counts at most `limit` namespaces of each
+    /// urgency.
+    pub fn active(&self, running: &HashMap<String, usize>, limit: usize) -> usize {
+        let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(limit));
+        let namespaces = due.into_iter().flatten().chain(running.keys());
+        namespaces.collect::<HashSet<_>>().len()
     }
 
     /// Removes and returns all objects, whether or not they are due.
@@ -107,12 +108,12 @@ impl Queue {
         self.entries.drain().map(|(id, _)| id).collect()
     }
 
-    /// Returns how many objects wait.
+    /// Returns the number of objects in the queue.
     pub fn waiting(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns when the next object becomes due.
+    /// Returns when the next object becomes due; `None` if no object waits for its time.
     pub fn next(&self) -> Option<Timestamp> {
         let next_times = [self.fresh.later.first(), self.backlog.later.first()];
         next_times.into_iter().flatten().map(|(at, _)| *at).min()
@@ -120,11 +121,11 @@ impl Queue {
 
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {
         let (at, urgency) = self.entries.remove(id)?;
-        self.of(urgency).remove(&(at, id.clone()));
+        self.line(urgency).remove(&(at, id.clone()));
         Some((at, urgency))
     }
 
-    fn of(&mut self, urgency: Urgency) -> &mut Line {
+    fn line(&mut self, urgency: Urgency) -> &mut Line {
         match urgency {
             Urgency::Fresh => &mut self.fresh,
             Urgency::Backlog => &mut self.backlog,
@@ -143,7 +144,7 @@ impl Line {
         }
     }
 
-    fn next(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
+    fn next_namespace(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
         let due = self.due.iter().filter_map(|(namespace, objects)| {
             let first = objects.first()?.0;
             may_begin(namespace).then(|| ((shares.used(namespace), first), namespace))
@@ -192,7 +193,7 @@ mod tests {
         std::iter::from_fn(|| take(queue, now).map(|(id, _)| id.name)).collect()
     }
 
-    fn of(namespace: &str, name: &str) -> ObjectId {
+    fn id_in(namespace: &str, name: &str) -> ObjectId {
         ObjectId {
             namespace: namespace.into(),
             name: name.into(),
@@ -249,8 +250,8 @@ mod tests {
             queue.add(id(&format!("new-{i}")), at(9), Fresh);
         }
         let urgencies: Vec<_> = (0..8).filter_map(|_| take(&mut queue, 9)).collect();
-        let old = urgencies.iter().filter(|(_, u)| *u == Backlog).count();
-        assert_eq!(old, 2, "{urgencies:?}");
+        let backlog = urgencies.iter().filter(|(_, u)| *u == Backlog).count();
+        assert_eq!(backlog, 2, "{urgencies:?}");
     }
 
     #[test]
@@ -271,11 +272,11 @@ mod tests {
         for urgency in [Fresh, Backlog] {
             let mut queue = Queue::default();
             for i in 0..1000 {
-                queue.add(of("hostile", &format!("h-{i:04}")), at(1), urgency);
+                queue.add(id_in("hostile", &format!("h-{i:04}")), at(1), urgency);
             }
             assert_eq!(take(&mut queue, 9).unwrap().0.namespace, "hostile");
-            queue.add(of("quiet", "q"), at(9), urgency);
-            assert_eq!(take(&mut queue, 9), Some((of("quiet", "q"), urgency)));
+            queue.add(id_in("quiet", "q"), at(9), urgency);
+            assert_eq!(take(&mut queue, 9), Some((id_in("quiet", "q"), urgency)));
         }
     }
 
@@ -284,7 +285,7 @@ mod tests {
         let mut queue = Queue::default();
         for (namespace, objects) in [("a", 100), ("b", 10), ("c", 2)] {
             for i in 0..objects {
-                queue.add(of(namespace, &format!("{i:03}")), at(1), Backlog);
+                queue.add(id_in(namespace, &format!("{i:03}")), at(1), Backlog);
             }
         }
         let order: String = std::iter::from_fn(|| take(&mut queue, 1))
@@ -297,12 +298,12 @@ mod tests {
     #[test]
     fn a_blocked_namespace_is_skipped_and_keeps_its_objects() {
         let mut queue = Queue::default();
-        queue.add(of("full", "f"), at(1), Fresh);
-        queue.add(of("other", "o"), at(2), Fresh);
+        queue.add(id_in("full", "f"), at(1), Fresh);
+        queue.add(id_in("other", "o"), at(2), Fresh);
         queue.mark_due(at(9));
         let may_begin = |namespace: &str| namespace != "full";
-        assert_eq!(queue.take(may_begin), Some((of("other", "o"), Fresh)));
+        assert_eq!(queue.take(may_begin), Some((id_in("other", "o"), Fresh)));
         assert_eq!(queue.take(may_begin), None);
-        assert_eq!(take(&mut queue, 9), Some((of("full", "f"), Fresh)));
+        assert_eq!(take(&mut queue, 9), Some((id_in("full", "f"), Fresh)));
     }
 }

@@ -18,7 +18,7 @@ use crate::args::Pod;
 #[derive(Debug)]
 pub(super) struct Identity {
     text: String,
-    /// Held but never read: while it exists, no other process of this Pod can have the identity.
+    /// While this socket is open, no other process of this Pod can have the identity.
     _claim: Option<UnixListener>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use controller_core::author_limits::risky_type;
 use controller_core::decide::{
-    Circumstances, Desired, Existing, Held, Plan, Refusal, acceptable, decide, within,
+    Circumstances, Content, Desired, Existing, Plan, Refusal, acceptable, decide, within,
 };
 use controller_core::drift::{self, Drift, Interference};
 use controller_core::fault::Fault;
@@ -504,7 +504,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<Attempted, Stopped> {
         let is_random = desired.is_random();
         let is_added_to = match &observed.existing {
-            Existing::Owned(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
             _ => true,
         };
         let circumstances = Circumstances {
@@ -589,7 +589,7 @@ impl<S: Store> Tools<S> {
     /// the author.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
-            Existing::Owned(Held::Secret(secret)) => {
+            Existing::Owned(Content::Secret(secret)) => {
                 let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
                 if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
@@ -669,7 +669,7 @@ fn has_public_size(observed: &Observed) -> bool {
         return false;
     };
     let is_alone = match &observed.existing {
-        Existing::Owned(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
+        Existing::Owned(Content::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
         _ => true,
     };
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)

@@ -15,7 +15,7 @@ mod watched;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use controller_core::decide::{Existing, Held, Plan};
+use controller_core::decide::{Content, Existing, Plan};
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use jiff::Timestamp;
@@ -119,7 +119,7 @@ impl ClusterStore {
             }
         };
         Ok(if is_owned {
-            Existing::Owned(Held::Secret(Box::new(secret)))
+            Existing::Owned(Content::Secret(Box::new(secret)))
         } else {
             Existing::NotOwned
         })

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use controller_core::decide::{Existing, Held, Plan};
+use controller_core::decide::{Content, Existing, Plan};
 use controller_core::drift;
 use controller_core::object_id::ObjectId;
 use controller_core::status::is_synced;
@@ -356,7 +356,7 @@ impl Inner {
         };
         Ok(match values.owner() {
             Owner::None => Existing::Absent,
-            Owner::Controller => Existing::Owned(Held::Values(values.read()?)),
+            Owner::Controller => Existing::Owned(Content::Values(values.read()?)),
             Owner::Other => Existing::NotOwned,
         })
     }
