@@ -1,7 +1,7 @@
 //! Remembers which folder contained manifests last, also across restarts. This distinguishes an empty mount point,
 //! which is another folder, from a folder whose manifests were all removed.
 
-use crate::folder::{FileError, Folder, Opened};
+use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::Listing;
 
 /// The name of the marker file in `status`. It cannot collide with a namespace, since no namespace begins with a dot.
@@ -14,7 +14,7 @@ pub(super) struct ManifestFolder(Option<(u64, u64)>);
 impl ManifestFolder {
     /// Reads the marker file of an earlier process. An unreadable file counts as missing.
     pub(super) fn read(statuses: &Folder) -> Self {
-        let bytes = statuses.open_file(MARKER_FILE).and_then(Opened::read);
+        let bytes = statuses.open_file(MARKER_FILE).and_then(OpenEntry::read);
         Self(bytes.ok().and_then(|bytes| identity(&bytes)))
     }
 

@@ -28,7 +28,7 @@ use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
-use crate::folder::{FileError, Folder, Opened};
+use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
 use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
@@ -351,7 +351,7 @@ impl Inner {
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
-            Err(error) if error.is_no_folder() => return Ok(Existing::NotOwned),
+            Err(error) if error.is_not_a_folder() => return Ok(Existing::NotOwned),
             Err(error) => return Err(error),
         };
         Ok(match values.owner() {
@@ -416,7 +416,7 @@ impl Inner {
                 }
                 Ok(())
             }
-            Err(error) if error.is_missing() || error.is_no_folder() => Ok(()),
+            Err(error) if error.is_missing() || error.is_not_a_folder() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -532,7 +532,7 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
             let Some(name) = name.filter(|name| names::check_name(name).is_ok()) else {
                 continue;
             };
-            let bytes = folder.open_file(&file).and_then(Opened::read);
+            let bytes = folder.open_file(&file).and_then(OpenEntry::read);
             let manifest = bytes
                 .ok()
                 .and_then(|bytes| StatusFile::read(&bytes)?.file());
