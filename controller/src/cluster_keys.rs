@@ -25,7 +25,7 @@ use crate::key_changes::{self, RemovedKeys};
 use crate::key_store::{NOT_BACKED_UP, StoredKey, build_ring, key_without_backup, log_certificate};
 use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
-use crate::store::cluster::{denied, secret};
+use crate::store::cluster::{rejection, secret};
 use crate::store::{EventRecord, StoreError, api, readable};
 
 /// The keys of a namespace.
@@ -185,7 +185,8 @@ impl ClusterKeys {
                 &Readable::Object(secret::to_api(&secret)),
             )
             .await;
-        let created = created.map_err(denied::of_secret("cannot store the new key", &secret))?;
+        let created =
+            created.map_err(rejection::secret_error("cannot store the new key", &secret))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
         log_certificate(new.pair.certificate());
