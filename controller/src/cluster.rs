@@ -231,7 +231,9 @@ impl Cluster {
         // If the keys were removed, the administrator is probably about to restore them. A key that is generated before
         // that would be newer and would stay the sealing key.
         let are_removed = self.keys.ring().is_removed();
-        if !are_removed && let Some(key) = self.renewal.start(self.newest(now), now).await? {
+        if !are_removed
+            && let Some(key) = self.renewal.start(self.newest_key_time(now), now).await?
+        {
             self.keys.add(&key, now).await?;
         }
         self.has_started = true;
@@ -333,7 +335,7 @@ impl Cluster {
         if self.keys.accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(key) = self.renewal.turn(self.newest(now), now).await {
+        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
             self.store_key(&key, now).await;
         }
         match self.reconciler.begin(MAX_CONCURRENT, now) {
@@ -412,7 +414,7 @@ impl Cluster {
         }
     }
 
-    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+    fn newest_key_time(&self, now: Timestamp) -> Option<Timestamp> {
         newest_key_time(self.keys.ring(), now)
     }
 

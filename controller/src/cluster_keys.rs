@@ -178,7 +178,7 @@ impl ClusterKeys {
         secret.metadata.name = None;
         secret.metadata.generate_name = Some(self.config.prefix.clone());
         secret.metadata.creation_timestamp = None;
-        let created = self
+        let result = self
             .api
             .create(
                 &PostParams::default(),
@@ -186,7 +186,7 @@ impl ClusterKeys {
             )
             .await;
         let created =
-            created.map_err(rejection::secret_error("cannot store the new key", &secret))?;
+            result.map_err(rejection::secret_error("cannot store the new key", &secret))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
         log_certificate(new.pair.certificate());

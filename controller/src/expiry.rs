@@ -33,7 +33,7 @@ async fn watch_with(
     warn: &mut impl FnMut(Expired),
 ) {
     loop {
-        let expired = expired(&ring.borrow_and_update(), now());
+        let expired = find_expired(&ring.borrow_and_update(), now());
         if let Some(expired) = expired {
             warn(expired);
         }
@@ -53,7 +53,7 @@ struct Expired {
     end: Timestamp,
 }
 
-fn expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
+fn find_expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
     let certificate = ring.sealing(now).ok()?.certificate()?;
     (certificate.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: certificate.fingerprint().to_string(),
@@ -116,7 +116,7 @@ mod tests {
         ] {
             let ring = KeyRing::new(keys.into_iter().cloned());
             let want = want.map(|key| key.fingerprint().to_string());
-            let got = expired(&ring, now).map(|expired| expired.fingerprint);
+            let got = find_expired(&ring, now).map(|expired| expired.fingerprint);
             assert_eq!(got, want, "{why}");
         }
     }

@@ -70,14 +70,14 @@ enum Change<'a> {
 
 /// Returns the differences between two versions of a key ring.
 fn changes<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
-    let stored = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
+    let stored_keys = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
     let added = missing_keys(after, before).filter(|_| !after.is_removed());
-    let replacement = |key: &RingKey| stored(after).find(|other| other.name() == key.name());
-    let removed = stored(before)
+    let replacement = |key: &RingKey| stored_keys(after).find(|other| other.name() == key.name());
+    let removed = stored_keys(before)
         .filter(|key| after.is_removed() || after.key(key.fingerprint()).is_none())
         .map(|key| match replacement(key) {
             Some(new) => Change::Replaced(key, new),
-            None if stored(after).next().is_none() => Change::LastRemoved(key),
+            None if stored_keys(after).next().is_none() => Change::LastRemoved(key),
             None => Change::Removed(key),
         });
     added.map(|key| Change::Added(key)).chain(removed).collect()

@@ -166,37 +166,55 @@ mod tests {
 
     #[test]
     fn is_due_by_age_by_cutoff_and_on_request() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let timestamp = |second| Timestamp::from_second(second).unwrap();
         let monthly = Policy {
             period: Some(SignedDuration::from_secs(30)),
             cutoff: None,
         };
         let cutoff = Policy {
             period: None,
-            cutoff: Some(at(95)),
+            cutoff: Some(timestamp(95)),
         };
         for (why, is_requested, newest, policy, want) in [
-            ("below the renewal age", false, Some(at(90)), monthly, false),
-            ("at the renewal age", false, Some(at(70)), monthly, true),
-            ("before the cutoff", false, Some(at(90)), cutoff, true),
+            (
+                "below the renewal age",
+                false,
+                Some(timestamp(90)),
+                monthly,
+                false,
+            ),
+            (
+                "at the renewal age",
+                false,
+                Some(timestamp(70)),
+                monthly,
+                true,
+            ),
+            (
+                "before the cutoff",
+                false,
+                Some(timestamp(90)),
+                cutoff,
+                true,
+            ),
             (
                 "requested, though below the renewal age",
                 true,
-                Some(at(90)),
+                Some(timestamp(90)),
                 monthly,
                 true,
             ),
             (
                 "requested, though renewal is disabled",
                 true,
-                Some(at(0)),
+                Some(timestamp(0)),
                 Policy::default(),
                 true,
             ),
             ("all keys removed", false, None, monthly, false),
             ("all keys removed, and requested", true, None, monthly, true),
         ] {
-            let got = is_due(is_requested, newest, policy, at(100));
+            let got = is_due(is_requested, newest, policy, timestamp(100));
             assert_eq!(got, want, "{why}");
         }
     }

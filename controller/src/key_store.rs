@@ -208,12 +208,12 @@ impl KeyStore {
     }
 
     fn update_ring(&mut self, now: Timestamp) {
-        let parsed = self
+        let parsed_files = self
             .files
             .files()
             .values()
             .filter_map(|file| file.value.as_ref());
-        let ring = build_ring(parsed.flat_map(|parsed| &parsed.keys), &self.config);
+        let ring = build_ring(parsed_files.flat_map(|file| &file.keys), &self.config);
         let ring = self.removed.next_ring(&self.ring, ring, now);
         key_changes::log(&self.ring, &ring);
         self.ring = Arc::new(ring);
@@ -228,8 +228,8 @@ impl KeyStore {
                     .iter()
                     .map(|problem| format!("{path}: {problem}")),
             );
-            let parsed = file.value.iter().filter(|_| file.problem.is_none());
-            let document_problems = parsed.flat_map(|parsed| &parsed.problems);
+            let content = file.value.iter().filter(|_| file.problem.is_none());
+            let document_problems = content.flat_map(|content| &content.problems);
             problems.extend(document_problems.map(|problem| format!("{path}: {problem}")));
         }
         problems

@@ -106,7 +106,11 @@ impl Rounds {
             pool,
             _lock: lock,
         };
-        if let Some(key) = rounds.renewal.start(rounds.newest(now), now).await? {
+        if let Some(key) = rounds
+            .renewal
+            .start(rounds.newest_key_time(now), now)
+            .await?
+        {
             rounds.add_key(key, now).await??;
         }
         rounds.use_ring(now);
@@ -156,7 +160,7 @@ impl Rounds {
         if lock(&self.keys).accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(key) = self.renewal.turn(self.newest(now), now).await {
+        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
             self.store_key(key, now).await;
         }
         match self.store.scan(now).await {
@@ -186,7 +190,7 @@ impl Rounds {
         self.pool.run(move || lock(&keys).add(&key, now)).await
     }
 
-    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+    fn newest_key_time(&self, now: Timestamp) -> Option<Timestamp> {
         newest_key_time(lock(&self.keys).ring(), now)
     }
 

@@ -11,7 +11,7 @@ use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
 use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
-use crate::ownership::{is_like, secret_type, successor};
+use crate::ownership::{is_equivalent, secret_type, successor};
 
 /// The desired state.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ pub fn decide(
 /// Returns the plan, or a refusal if the plan would write a Secret that the author limits forbid. The SealedSecret
 /// itself is checked earlier. This check covers merges, since the existing Secret can have a type or a label that is
 /// not in the SealedSecret.
-pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
+pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {
             Ok(()) => plan,
@@ -209,7 +209,7 @@ pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
 
 /// Returns the plan, or a refusal if an API server would never accept the Secret. Of the values only their
 /// size is checked, and only if the size is public.
-pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
+pub fn enforce_api_rules(plan: Plan, is_size_public: bool) -> Plan {
     let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
         return plan;
     };
@@ -252,12 +252,12 @@ fn plan_update(
             let keeps_added_metadata = circumstances.settled || circumstances.claimed;
             let next = successor(desired, existing, keeps_added_metadata);
             let is_new = circumstances.hides_equality && !circumstances.settled;
-            if is_tolerated || !is_new && is_like(&next, existing) {
+            if is_tolerated || !is_new && is_equivalent(&next, existing) {
                 return Plan::Leave;
             }
-            match obstacle(id, &next, existing, is_new) {
+            match update_refusal(id, &next, existing, is_new) {
                 Some(why) => Plan::Refuse(why),
-                None => Plan::Replace(Box::new(distinct(next, existing))),
+                None => Plan::Replace(Box::new(make_distinct(next, existing))),
             }
         }
     }
@@ -279,7 +279,7 @@ pub fn public_obstacle(
         Existing::Owned(Content::Secret(existing)) => {
             let mut next = successor(shell, existing, settled);
             next.data.clone_from(&existing.data);
-            obstacle(id, &next, existing, false)
+            update_refusal(id, &next, existing, false)
         }
         Existing::Owned(Content::Values(_)) | Existing::Absent => None,
     }
@@ -288,8 +288,8 @@ pub fn public_obstacle(
 /// Makes the Secret differ from the existing one if both are equal. A write of an equal Secret is a no-op in
 /// the API server: it leaves `resourceVersion` and the revision counts of other programs unchanged.
 /// Kubernetes treats `immutable: false` like an absent field, so this function toggles between the two.
-fn distinct(mut next: Secret, existing: &Secret) -> Secret {
-    if is_like(&next, existing) {
+fn make_distinct(mut next: Secret, existing: &Secret) -> Secret {
+    if is_equivalent(&next, existing) {
         next.immutable = match existing.immutable {
             None => Some(false),
             Some(false) => None,
@@ -301,7 +301,12 @@ fn distinct(mut next: Secret, existing: &Secret) -> Secret {
 
 /// Returns the refusal of an update that an API server would reject, if it would. Values of a new version (`is_new`)
 /// count as different, since they must not be compared.
-fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret, is_new: bool) -> Option<Refusal> {
+fn update_refusal(
+    id: &ObjectId,
+    next: &Secret,
+    existing: &Secret,
+    is_new: bool,
+) -> Option<Refusal> {
     let is_immutable = existing.immutable == Some(true);
     if secret_type(next) != secret_type(existing) {
         let (from, to) = (secret_type(existing).into(), secret_type(next).into());
@@ -342,13 +347,13 @@ mod tests {
             "kubernetes.io/tls",
             &[("tls.crt", ""), ("tls.key", "")],
         ));
-        let Plan::Create(created) = acceptable(complete, true) else {
+        let Plan::Create(created) = enforce_api_rules(complete, true) else {
             panic!("refused a complete Secret");
         };
         assert_eq!(created.data.len(), 2);
         for write in [Plan::Create, Plan::Replace] {
             let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
-            let Plan::Refuse(why) = acceptable(plan, true) else {
+            let Plan::Refuse(why) = enforce_api_rules(plan, true) else {
                 panic!("accepted a Secret without a required item");
             };
             assert_eq!(
@@ -364,7 +369,7 @@ mod tests {
             ] {
                 let remainder = "x".repeat(size - MAX_SECRET_LEN);
                 let items = [("a", large.as_str()), ("b", remainder.as_str())];
-                let plan = acceptable(write(secret(&items)), is_public);
+                let plan = enforce_api_rules(write(secret(&items)), is_public);
                 let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
                 assert_eq!(got, is_refused, "{size} {is_public}");
             }
@@ -455,10 +460,10 @@ mod tests {
             namespace: "ns".into(),
             name: "n".into(),
         };
-        let (new, old) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
+        let (new_items, old_items) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
         let plan = |settled, existing| {
             let desired = Desired::Secret {
-                secret: secret(new),
+                secret: secret(new_items),
                 random_items: ["r".to_owned()].into(),
             };
             let circumstances = Circumstances {
@@ -472,14 +477,14 @@ mod tests {
                 circumstances,
             )
         };
-        assert_eq!(plan(true, old), Plan::Leave);
-        assert_eq!(plan(false, old), Plan::Replace(secret(new)));
+        assert_eq!(plan(true, old_items), Plan::Leave);
+        assert_eq!(plan(false, old_items), Plan::Replace(secret(new_items)));
         assert_eq!(
             plan(true, &[("a", "2"), ("r", "old")]),
-            Plan::Replace(secret(old)),
+            Plan::Replace(secret(old_items)),
             "the correction of one value changed the other"
         );
-        assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new)));
+        assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new_items)));
     }
 
     /// Returns the plan for a merge into a Secret with that type and label.
@@ -517,7 +522,7 @@ mod tests {
         ] {
             let plan = plan_merge(type_, label);
             assert!(matches!(plan, Plan::Replace(_)), "{type_} {label:?}");
-            let plan = within(&limits, plan);
+            let plan = enforce_limits(&limits, plan);
             assert_eq!(
                 matches!(plan, Plan::Replace(_)),
                 is_allowed,

@@ -129,12 +129,12 @@ mod tests {
     use super::*;
     use crate::object_id::tests::id;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn fight(what: Interference, until: i64) -> Result<(), Fight> {
-        let until = at(until);
+        let until = timestamp(until);
         Err(Fight { what, until })
     }
 
@@ -143,14 +143,14 @@ mod tests {
         let (id, edit) = (id("n"), Interference::Edit);
         let mut drift = Drift::default();
         for second in [0, 10, 20, 30, 40] {
-            assert_eq!(drift.correct(&id, edit, at(second)), Ok(()));
+            assert_eq!(drift.correct(&id, edit, timestamp(second)), Ok(()));
         }
-        assert_eq!(drift.correct(&id, edit, at(50)), fight(edit, 600));
-        assert_eq!(drift.correct(&id, edit, at(599)), fight(edit, 600));
-        assert_eq!(drift.correct(&id, edit, at(600)), Ok(()));
-        assert_eq!(drift.correct(&id, edit, at(601)), fight(edit, 610));
+        assert_eq!(drift.correct(&id, edit, timestamp(50)), fight(edit, 600));
+        assert_eq!(drift.correct(&id, edit, timestamp(599)), fight(edit, 600));
+        assert_eq!(drift.correct(&id, edit, timestamp(600)), Ok(()));
+        assert_eq!(drift.correct(&id, edit, timestamp(601)), fight(edit, 610));
         drift.forget(&id);
-        assert_eq!(drift.correct(&id, edit, at(602)), Ok(()));
+        assert_eq!(drift.correct(&id, edit, timestamp(602)), Ok(()));
     }
 
     /// Attack: an author makes Kubernetes delete a Secret immediately after each creation.
@@ -159,18 +159,18 @@ mod tests {
         let (id, deletion) = (id("n"), Interference::Deletion);
         let mut drift = Drift::default();
         for second in [0, 1, 2, 3, 4] {
-            assert_eq!(drift.correct(&id, deletion, at(second)), Ok(()));
+            assert_eq!(drift.correct(&id, deletion, timestamp(second)), Ok(()));
         }
         for minute in 1..30 {
             let (just_before, due) = (minute * 60 + 3, minute * 60 + 4);
             assert_eq!(
-                drift.correct(&id, deletion, at(just_before)),
+                drift.correct(&id, deletion, timestamp(just_before)),
                 fight(deletion, due)
             );
-            assert_eq!(drift.correct(&id, deletion, at(due)), Ok(()));
+            assert_eq!(drift.correct(&id, deletion, timestamp(due)), Ok(()));
         }
         assert_eq!(
-            drift.correct(&id, Interference::Edit, at(1)),
+            drift.correct(&id, Interference::Edit, timestamp(1)),
             Ok(()),
             "edits are counted separately"
         );

@@ -22,19 +22,19 @@ const MAX_REMEMBERED: usize = 1024;
 
 impl Shares {
     /// Returns the sort key of a tenant: the tenant with the lowest key goes first.
-    pub fn used(&self, tenant: &str) -> u64 {
+    pub fn sort_key(&self, tenant: &str) -> u64 {
         let used = self.used.get(tenant).copied().unwrap_or_default();
         used.max(self.clock)
     }
 
     /// Moves the clock to the tenant that is served now.
     pub fn serve(&mut self, tenant: &str) {
-        self.clock = self.used(tenant);
+        self.clock = self.sort_key(tenant);
     }
 
     /// Adds to the usage of a tenant.
     pub fn charge(&mut self, tenant: &str, units: u64) {
-        let used = self.used(tenant).saturating_add(units);
+        let used = self.sort_key(tenant).saturating_add(units);
         self.used.insert(tenant.to_owned(), used);
         if self.used.len() > MAX_REMEMBERED {
             self.forget();
@@ -64,7 +64,10 @@ mod tests {
     fn order(costs: &[(&str, u64)], turns: usize) -> Vec<String> {
         let mut shares = Shares::default();
         let serve = |_| {
-            let (tenant, cost) = costs.iter().min_by_key(|(t, _)| shares.used(t)).unwrap();
+            let (tenant, cost) = costs
+                .iter()
+                .min_by_key(|(t, _)| shares.sort_key(t))
+                .unwrap();
             shares.serve(tenant);
             shares.charge(tenant, *cost);
             (*tenant).to_owned()
@@ -86,12 +89,12 @@ mod tests {
         shares.serve("busy");
         shares.charge("busy", 100);
         assert_eq!(
-            shares.used("idle"),
+            shares.sort_key("idle"),
             100,
             "equal to the first charge of busy"
         );
         shares.charge("idle", 100);
-        assert_eq!(shares.used("idle"), shares.used("busy"));
+        assert_eq!(shares.sort_key("idle"), shares.sort_key("busy"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct NoSecret {
 
 impl NoSecret {
     /// Builds the report about an object, independent of its values.
-    pub fn of(sealed: &SealedSecret, now: Timestamp, meter: &mut dyn Meter) -> Self {
+    pub fn new(sealed: &SealedSecret, now: Timestamp, meter: &mut dyn Meter) -> Self {
         Self {
             is_legacy: is_legacy(sealed),
             failures: failures_without_values(sealed, now, meter),
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn reports_only_failures_that_occur_with_placeholders() {
         let report = |template| {
-            NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
+            NoSecret::new(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
         };
         let always_fails = report("x\n{{ fail .a }}");
         assert!(
@@ -137,7 +137,7 @@ mod tests {
         assert!(never_fails.ends_with(HINT), "{never_fails}");
         let mut legacy = sealed("{{ fail .a }}");
         legacy.spec.data = Some("AAAA".into());
-        let legacy = NoSecret::of(&legacy, Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
+        let legacy = NoSecret::new(&legacy, Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
         assert!(
             legacy.contains("deprecated") && !legacy.contains("template"),
             "{legacy}"

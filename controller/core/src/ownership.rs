@@ -141,7 +141,7 @@ fn put(into: &mut Metadata, desired: Metadata, keeps_existing: bool) {
 
 /// Returns whether both Secrets are equal for an API server. Absent and empty fields are equal, and so are an
 /// unset type and `Opaque`.
-pub fn is_like(next: &Secret, existing: &Secret) -> bool {
+pub fn is_equivalent(next: &Secret, existing: &Secret) -> bool {
     let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
     let texts = |texts: &Metadata| texts.clone().unwrap_or_default();
     let (a, b) = (&next.metadata, &existing.metadata);

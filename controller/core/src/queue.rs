@@ -147,7 +147,7 @@ impl Line {
     fn next_namespace(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
         let due = self.due.iter().filter_map(|(namespace, objects)| {
             let first = objects.first()?.0;
-            may_begin(namespace).then(|| ((shares.used(namespace), first), namespace))
+            may_begin(namespace).then(|| ((shares.sort_key(namespace), first), namespace))
         });
         let (_, namespace) = due.min_by_key(|(order, _)| *order)?;
         Some(namespace.clone())
@@ -180,12 +180,12 @@ mod tests {
     use super::*;
     use crate::object_id::tests::id;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn take(queue: &mut Queue, now: i64) -> Option<(ObjectId, Urgency)> {
-        queue.mark_due(at(now));
+        queue.mark_due(timestamp(now));
         queue.take(|_| true)
     }
 
@@ -225,15 +225,15 @@ mod tests {
     #[test]
     fn takes_due_objects_in_order_of_waiting_time() {
         let mut queue = Queue::default();
-        queue.add(id("a"), at(3), Fresh);
-        queue.add(id("b"), at(2), Fresh);
-        queue.add(id("c"), at(9), Fresh);
-        queue.add(id("c"), at(1), Fresh);
-        queue.add(id("d"), at(50), Fresh);
-        queue.add(id("a"), at(60), Fresh);
-        assert_eq!(queue.next(), Some(at(1)));
+        queue.add(id("a"), timestamp(3), Fresh);
+        queue.add(id("b"), timestamp(2), Fresh);
+        queue.add(id("c"), timestamp(9), Fresh);
+        queue.add(id("c"), timestamp(1), Fresh);
+        queue.add(id("d"), timestamp(50), Fresh);
+        queue.add(id("a"), timestamp(60), Fresh);
+        assert_eq!(queue.next(), Some(timestamp(1)));
         assert_eq!(names(&mut queue, 10), ["c", "b", "a"]);
-        assert_eq!(queue.next(), Some(at(50)));
+        assert_eq!(queue.next(), Some(timestamp(50)));
         assert_eq!(queue.waiting(), 1);
     }
 
@@ -242,12 +242,12 @@ mod tests {
     fn fresh_objects_overtake_the_backlog_without_stopping_it() {
         let mut queue = Queue::default();
         for i in 0..1000 {
-            queue.add(id(&format!("old-{i:04}")), at(1), Backlog);
+            queue.add(id(&format!("old-{i:04}")), timestamp(1), Backlog);
         }
-        queue.add(id("new"), at(9), Fresh);
+        queue.add(id("new"), timestamp(9), Fresh);
         assert_eq!(take(&mut queue, 9), Some((id("new"), Fresh)));
         for i in 0..8 {
-            queue.add(id(&format!("new-{i}")), at(9), Fresh);
+            queue.add(id(&format!("new-{i}")), timestamp(9), Fresh);
         }
         let urgencies: Vec<_> = (0..8).filter_map(|_| take(&mut queue, 9)).collect();
         let backlog = urgencies.iter().filter(|(_, u)| *u == Backlog).count();
@@ -257,10 +257,10 @@ mod tests {
     #[test]
     fn a_changed_backlog_object_becomes_fresh_and_keeps_its_time() {
         let mut queue = Queue::default();
-        queue.add(id("a"), at(5), Backlog);
-        queue.add(id("b"), at(6), Backlog);
-        queue.add(id("b"), at(9), Fresh);
-        queue.add(id("b"), at(9), Backlog);
+        queue.add(id("a"), timestamp(5), Backlog);
+        queue.add(id("b"), timestamp(6), Backlog);
+        queue.add(id("b"), timestamp(9), Fresh);
+        queue.add(id("b"), timestamp(9), Backlog);
         assert_eq!(queue.waiting(), 2);
         assert_eq!(take(&mut queue, 6), Some((id("b"), Fresh)));
         assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
@@ -272,10 +272,14 @@ mod tests {
         for urgency in [Fresh, Backlog] {
             let mut queue = Queue::default();
             for i in 0..1000 {
-                queue.add(id_in("hostile", &format!("h-{i:04}")), at(1), urgency);
+                queue.add(
+                    id_in("hostile", &format!("h-{i:04}")),
+                    timestamp(1),
+                    urgency,
+                );
             }
             assert_eq!(take(&mut queue, 9).unwrap().0.namespace, "hostile");
-            queue.add(id_in("quiet", "q"), at(9), urgency);
+            queue.add(id_in("quiet", "q"), timestamp(9), urgency);
             assert_eq!(take(&mut queue, 9), Some((id_in("quiet", "q"), urgency)));
         }
     }
@@ -285,7 +289,7 @@ mod tests {
         let mut queue = Queue::default();
         for (namespace, objects) in [("a", 100), ("b", 10), ("c", 2)] {
             for i in 0..objects {
-                queue.add(id_in(namespace, &format!("{i:03}")), at(1), Backlog);
+                queue.add(id_in(namespace, &format!("{i:03}")), timestamp(1), Backlog);
             }
         }
         let order: String = std::iter::from_fn(|| take(&mut queue, 1))
@@ -298,9 +302,9 @@ mod tests {
     #[test]
     fn a_blocked_namespace_is_skipped_and_keeps_its_objects() {
         let mut queue = Queue::default();
-        queue.add(id_in("full", "f"), at(1), Fresh);
-        queue.add(id_in("other", "o"), at(2), Fresh);
-        queue.mark_due(at(9));
+        queue.add(id_in("full", "f"), timestamp(1), Fresh);
+        queue.add(id_in("other", "o"), timestamp(2), Fresh);
+        queue.mark_due(timestamp(9));
         let may_begin = |namespace: &str| namespace != "full";
         assert_eq!(queue.take(may_begin), Some((id_in("other", "o"), Fresh)));
         assert_eq!(queue.take(may_begin), None);

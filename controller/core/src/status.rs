@@ -315,18 +315,18 @@ mod tests {
 
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn unsealed(sealed_by: &BTreeMap<String, Fingerprint>) -> Outcome<'_> {
+    fn unsealed_outcome(sealed_by: &BTreeMap<String, Fingerprint>) -> Outcome<'_> {
         Outcome::Unsealed {
             sealed_by,
             record: None,
         }
     }
 
-    fn refused(why: &Refusal) -> Outcome<'_> {
+    fn refused_outcome(why: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
             why,
             keeps_values: true,
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn conditions_are_ordered_synced_ready_others() {
-        let good = BTreeMap::new();
+        let no_items = BTreeMap::new();
         let foreign = Condition {
             type_: "Foreign".into(),
             status: "Unknown".into(),
@@ -359,7 +359,13 @@ mod tests {
             conditions: vec![foreign],
             ..SealedSecretStatus::default()
         };
-        let status = next(Some(&previous), &unsealed(&good), Some(3), at(1)).unwrap();
+        let status = next(
+            Some(&previous),
+            &unsealed_outcome(&no_items),
+            Some(3),
+            timestamp(1),
+        )
+        .unwrap();
         let types: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
         assert_eq!(types, ["Synced", "Ready", "Foreign"]);
         assert_eq!(status.observed_generation, Some(3));
@@ -369,39 +375,62 @@ mod tests {
     #[test]
     fn transition_time_changes_only_with_the_status_and_equal_statuses_are_not_written() {
         let no_items = BTreeMap::new();
-        let good = unsealed(&no_items);
+        let success = unsealed_outcome(&no_items);
         let (first_refusal, second_refusal) = (
             Refusal::Malformed("one".into()),
             Refusal::Malformed("two".into()),
         );
-        let first = next(None, &good, None, at(1)).unwrap();
+        let first = next(None, &success, None, timestamp(1)).unwrap();
         assert_eq!(times(&first, 0), (1, 1));
-        assert_eq!(next(Some(&first), &good, None, at(2)), None);
-        let failed = next(Some(&first), &refused(&first_refusal), None, at(3)).unwrap();
+        assert_eq!(next(Some(&first), &success, None, timestamp(2)), None);
+        let failed = next(
+            Some(&first),
+            &refused_outcome(&first_refusal),
+            None,
+            timestamp(3),
+        )
+        .unwrap();
         assert_eq!(times(&failed, 0), (3, 3));
-        let unchanged = next(Some(&failed), &refused(&first_refusal), None, at(4));
+        let unchanged = next(
+            Some(&failed),
+            &refused_outcome(&first_refusal),
+            None,
+            timestamp(4),
+        );
         assert_eq!(unchanged, None);
-        let failed = next(Some(&failed), &refused(&second_refusal), None, at(5)).unwrap();
+        let failed = next(
+            Some(&failed),
+            &refused_outcome(&second_refusal),
+            None,
+            timestamp(5),
+        )
+        .unwrap();
         assert_eq!((times(&failed, 0), times(&failed, 1)), ((3, 5), (3, 5)));
-        let resolved = next(Some(&failed), &good, None, at(6)).unwrap();
+        let resolved = next(Some(&failed), &success, None, timestamp(6)).unwrap();
         assert_eq!(times(&resolved, 0), (6, 6));
-        let updated = next(Some(&resolved), &good, Some(2), at(7)).unwrap();
+        let updated = next(Some(&resolved), &success, Some(2), timestamp(7)).unwrap();
         assert_eq!((times(&updated, 0), times(&updated, 1)), ((6, 7), (6, 7)));
-        assert_eq!(next(Some(&updated), &good, Some(2), at(8)), None);
+        assert_eq!(next(Some(&updated), &success, Some(2), timestamp(8)), None);
     }
 
     #[test]
     fn update_time_changes_with_each_generation() {
-        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        for outcome in [unsealed(&good), refused(&why)] {
-            let mut status = next(None, &outcome, Some(1), at(1)).unwrap();
+        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        for outcome in [unsealed_outcome(&no_items), refused_outcome(&why)] {
+            let mut status = next(None, &outcome, Some(1), timestamp(1)).unwrap();
             for generation in 2..5 {
-                status = next(Some(&status), &outcome, Some(generation), at(generation)).unwrap();
+                status = next(
+                    Some(&status),
+                    &outcome,
+                    Some(generation),
+                    timestamp(generation),
+                )
+                .unwrap();
                 for i in 0..status.conditions.len() {
                     assert_eq!(times(&status, i), (1, generation), "{outcome:?}");
                 }
                 assert_eq!(
-                    next(Some(&status), &outcome, Some(generation), at(99)),
+                    next(Some(&status), &outcome, Some(generation), timestamp(99)),
                     None
                 );
             }
@@ -410,36 +439,42 @@ mod tests {
 
     #[test]
     fn a_status_names_the_last_generation_that_was_unsealed() {
-        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (good, bad) = (unsealed(&good), refused(&why));
-        let mut status = next(None, &bad, Some(1), at(1)).unwrap();
+        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let mut status = next(None, &failure, Some(1), timestamp(1)).unwrap();
         assert_eq!(status.last_unsealed_generation, None);
         for (outcome, generation, want) in [
-            (&good, 2, 2),
-            (&bad, 3, 2),
-            (&bad, 4, 2),
-            (&good, 5, 5),
-            (&bad, 6, 5),
+            (&success, 2, 2),
+            (&failure, 3, 2),
+            (&failure, 4, 2),
+            (&success, 5, 5),
+            (&failure, 6, 5),
         ] {
-            status = next(Some(&status), outcome, Some(generation), at(generation)).unwrap();
+            status = next(
+                Some(&status),
+                outcome,
+                Some(generation),
+                timestamp(generation),
+            )
+            .unwrap();
             assert_eq!(status.last_unsealed_generation, Some(want), "{generation}");
         }
     }
 
     #[test]
     fn an_upgrade_does_not_rewrite_statuses_and_keeps_the_unsealed_generation() {
-        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (good, bad) = (unsealed(&good), refused(&why));
-        let mut earlier = next(None, &good, Some(3), at(1)).unwrap();
+        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let mut earlier = next(None, &success, Some(3), timestamp(1)).unwrap();
         earlier.last_unsealed_generation = None;
-        assert_eq!(next(Some(&earlier), &good, Some(3), at(2)), None);
-        let failed = next(Some(&earlier), &bad, Some(4), at(2)).unwrap();
+        assert_eq!(next(Some(&earlier), &success, Some(3), timestamp(2)), None);
+        let failed = next(Some(&earlier), &failure, Some(4), timestamp(2)).unwrap();
         assert_eq!(failed.last_unsealed_generation, Some(3));
     }
 
     #[test]
     fn a_failure_keeps_only_the_record_of_its_own_version() {
-        let good = BTreeMap::new();
+        let no_items = BTreeMap::new();
         let record = SecretRecord {
             secret_uid: "u".into(),
             secret_version: "1".into(),
@@ -447,16 +482,17 @@ mod tests {
             content: String::new(),
             proof: String::new(),
         };
-        let good = Outcome::Unsealed {
-            sealed_by: &good,
+        let success = Outcome::Unsealed {
+            sealed_by: &no_items,
             record: Some(record.clone()),
         };
         let why = Refusal::Malformed("why".into());
-        let first = next(None, &good, Some(1), at(1)).unwrap();
-        let failed = next(Some(&first), &refused(&why), Some(1), at(2)).unwrap();
+        let first = next(None, &success, Some(1), timestamp(1)).unwrap();
+        let failed = next(Some(&first), &refused_outcome(&why), Some(1), timestamp(2)).unwrap();
         assert_eq!(failed.record, Some(record));
         assert!(!is_synced(&failed));
-        let next_version = next(Some(&failed), &refused(&why), Some(2), at(3)).unwrap();
+        let next_version =
+            next(Some(&failed), &refused_outcome(&why), Some(2), timestamp(3)).unwrap();
         assert_eq!(next_version.record, None);
     }
 
@@ -466,7 +502,7 @@ mod tests {
             .parse()
             .unwrap();
         let sealed_by = BTreeMap::from([("a".to_owned(), fingerprint.clone())]);
-        let status = next(None, &unsealed(&sealed_by), None, at(1)).unwrap();
+        let status = next(None, &unsealed_outcome(&sealed_by), None, timestamp(1)).unwrap();
         assert_eq!(status.items[0].sealed_by, Some(fingerprint.to_string()));
 
         let items = vec![
@@ -484,7 +520,7 @@ mod tests {
             ..ItemErrors::default()
         };
         let why = Refusal::Unseal(errors.into());
-        let status = next(None, &refused(&why), None, at(1)).unwrap();
+        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
         let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
         let finding = "it is not base64 (invalid byte 0), 1 byte";
         let synced =

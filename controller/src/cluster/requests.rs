@@ -177,7 +177,7 @@ where
             tokio::select! {
                 // Check the leadership first: when a paused replica resumes, both branches can be ready.
                 biased;
-                () = bounds.write_lease.expired() => return Err(NotLeader.into()),
+                () = bounds.write_lease.wait_until_expired() => return Err(NotLeader.into()),
                 response = service.call(current) => response?,
             }
         } else {

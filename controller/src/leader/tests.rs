@@ -105,7 +105,7 @@ async fn the_lease_duration_counts_from_the_response() {
 async fn a_problem_with_the_lease_is_logged_once_each_time_it_begins() {
     let response = ServerResponse::new(Mutex::new(lease_held_by("other")));
     let mut candidate = candidate_with(&response);
-    let mut reported = Vec::new();
+    let mut problems = Vec::new();
     for next in [
         lease_held_by("other"),
         refusal(500, "etcd is full"),
@@ -116,12 +116,12 @@ async fn a_problem_with_the_lease_is_logged_once_each_time_it_begins() {
     ] {
         *response.lock().unwrap() = next;
         candidate.step().await;
-        reported.push(candidate.reported.clone());
+        problems.push(candidate.reported.clone());
     }
     let (full, forbidden) = (Some("etcd is full"), Some("leases are forbidden"));
     let want = [None, full, full, forbidden, None, forbidden];
-    let reported: Vec<_> = reported.iter().map(Option::as_deref).collect();
-    assert_eq!(reported, want);
+    let problems: Vec<_> = problems.iter().map(Option::as_deref).collect();
+    assert_eq!(problems, want);
 }
 
 /// Returns a client of a simulated API server that stores one Lease.

@@ -63,16 +63,16 @@ impl WriteLease {
     }
 
     /// Waits until the replica may no longer write, even if the time is changed in the meantime.
-    pub async fn expired(&self) {
+    pub async fn wait_until_expired(&self) {
         loop {
-            let changed = self.changed.notified();
+            let notified = self.changed.notified();
             let (now, end) = (Moment::now(), Moment(self.end.load(Ordering::Acquire)));
             if end <= now {
                 return;
             }
             // Wait at most a second at a time, since a timer can be late after the machine was suspended.
             let wait = now.until(end).min(Duration::from_secs(1));
-            let _ = tokio::time::timeout(wait, changed).await;
+            let _ = tokio::time::timeout(wait, notified).await;
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
         );
         write_lease.extend(Moment::now().after(Duration::from_millis(30)));
         assert!(write_lease.is_valid());
-        write_lease.expired().await;
+        write_lease.wait_until_expired().await;
         assert!(!write_lease.is_valid());
         write_lease.extend(Moment::END);
         assert!(write_lease.is_valid());

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use controller_core::author_limits::risky_type;
 use controller_core::decide::{
-    Circumstances, Content, Desired, Existing, Plan, Refusal, acceptable, decide, within,
+    Circumstances, Content, Desired, Existing, Plan, Refusal, decide, enforce_api_rules,
+    enforce_limits,
 };
 use controller_core::drift::{self, Drift, Interference};
 use controller_core::fault::Fault;
@@ -387,7 +388,7 @@ impl<S: Store> Tools<S> {
         // From here on, everything takes the same time for all values.
         self.wait_to_report(id, schedule).await;
         let class = Class::of(slow_work(&sealed));
-        let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
+        let report = move |meter: &mut dyn Meter| NoSecret::new(&sealed, now, meter);
         let rendered = self
             .pool
             .render_for(&id.namespace, class.rendering(), report);
@@ -520,9 +521,9 @@ impl<S: Store> Tools<S> {
             (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
             (plan, _) => plan,
         };
-        let plan = within(&self.policy.author_limits, plan);
+        let plan = enforce_limits(&self.policy.author_limits, plan);
         let plan = if self.store.is_public() {
-            acceptable(plan, has_public_size(observed))
+            enforce_api_rules(plan, has_public_size(observed))
         } else {
             plan
         };

@@ -147,9 +147,9 @@ fn c16_an_unset_type_equals_opaque() {
     opaque.type_ = Some("Opaque".into());
     opaque.immutable = Some(false);
     opaque.metadata.labels = Some(BTreeMap::new());
-    assert!(is_like(&secret(&[], None, &[]), &opaque));
+    assert!(is_equivalent(&secret(&[], None, &[]), &opaque));
     opaque.type_ = Some("kubernetes.io/tls".into());
-    assert!(!is_like(&secret(&[], None, &[]), &opaque));
+    assert!(!is_equivalent(&secret(&[], None, &[]), &opaque));
 }
 
 /// Attack: a template that is merged into a Secret that is not owned adds consent annotations and makes the

@@ -73,22 +73,22 @@ impl Events {
             message: truncate(visible(&record.message).into_owned(), MAX_MESSAGE),
             ..record
         };
-        let last = self
+        let equal_event = self
             .last()
             .get(id)
-            .filter(|reported| reported.record == record)
+            .filter(|event| event.record == record)
             .cloned();
-        let reported = match last {
-            Some(reported) => self.increment_count(id, reported, now).await.transpose(),
+        let incremented = match equal_event {
+            Some(event) => self.increment_count(id, event, now).await.transpose(),
             None => None,
         };
-        let reported = match reported {
-            Some(reported) => reported,
+        let result = match incremented {
+            Some(result) => result,
             None => self.create(id, uid, record, now).await,
         };
-        match reported {
-            Ok(reported) => {
-                self.last().insert(id.clone(), reported);
+        match result {
+            Ok(event) => {
+                self.last().insert(id.clone(), event);
             }
             Err(error) => {
                 self.forget(id);
@@ -124,17 +124,17 @@ impl Events {
     async fn increment_count(
         &self,
         id: &ObjectId,
-        reported: LastEvent,
+        event: LastEvent,
         now: Timestamp,
     ) -> Result<Option<LastEvent>, kube::Error> {
-        let count = reported.count.saturating_add(1);
+        let count = event.count.saturating_add(1);
         let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": time(now) }));
         let result = self
             .api(id)
-            .patch(&reported.name, &PatchParams::default(), &patch)
+            .patch(&event.name, &PatchParams::default(), &patch)
             .await;
         match result {
-            Ok(_) => Ok(Some(LastEvent { count, ..reported })),
+            Ok(_) => Ok(Some(LastEvent { count, ..event })),
             Err(error) if has_status(&error, 404) => Ok(None),
             Err(error) => Err(error),
         }

@@ -84,7 +84,7 @@ impl ClusterStore {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 
-    fn sealed(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
+    fn sealed_secrets(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
         let kind = ApiResource::erase::<SealedSecret>(&());
         Api::namespaced_with(self.client.clone(), &id.namespace, &kind)
     }
@@ -160,8 +160,8 @@ impl ClusterStore {
 
     /// Reads the current object, which can be newer than the object from the watch. Returns `None` if it does not exist.
     async fn fetch(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
-        let sealed = sealed_secrets(self.client.clone(), Some(&id.namespace));
-        let response = sealed.get_opt(&id.name).await;
+        let sealed_secrets = sealed_secrets(self.client.clone(), Some(&id.namespace));
+        let response = sealed_secrets.get_opt(&id.name).await;
         let entry = response
             .map_err(api("cannot read the SealedSecret"))?
             .map(Entry::new);
@@ -172,7 +172,7 @@ impl ClusterStore {
     }
 
     async fn exists(&self, id: &ObjectId) -> Result<bool, StoreError> {
-        let response = self.sealed(id).get_opt(&id.name).await;
+        let response = self.sealed_secrets(id).get_opt(&id.name).await;
         Ok(response
             .map_err(api("cannot read the SealedSecret"))?
             .is_some())

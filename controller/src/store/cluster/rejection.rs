@@ -219,14 +219,14 @@ mod tests {
                 "Invalid value: \"*\": a valid label must …",
             ),
         ] {
-            let private = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
-            let alone = invalid_with(&[(field, reason, message)]).to_string();
-            let both = invalid_with(&[private, (field, reason, message)]).to_string();
+            let value_cause = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
+            let text = invalid_with(&[(field, reason, message)]).to_string();
+            let text_of_both = invalid_with(&[value_cause, (field, reason, message)]).to_string();
             assert_eq!(
-                alone,
+                text,
                 format!("cannot create the Secret: the Secret is invalid: {field}: {message}")
             );
-            assert_eq!(alone, both);
+            assert_eq!(text, text_of_both);
         }
     }
 

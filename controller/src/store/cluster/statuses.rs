@@ -27,11 +27,11 @@ impl ClusterStore {
         entry: Entry,
         status: SealedSecretStatus,
     ) -> Result<(), StoreError> {
-        let sealed = self.sealed(id);
+        let sealed_secrets = self.sealed_secrets(id);
         let mut version = entry.resource_version.clone();
         for _ in 0..MAX_ATTEMPTS {
             let body = Readable::Object(status_body(id, version.as_deref(), &status));
-            match sealed
+            match sealed_secrets
                 .replace_status(&id.name, &PostParams::default(), &body)
                 .await
             {
@@ -47,7 +47,7 @@ impl ClusterStore {
                     return self.detect_missing_subresource(id, &entry).await;
                 }
                 Err(error) if has_status(&error, 409) => {
-                    let current = sealed.get_opt(&id.name).await;
+                    let current = sealed_secrets.get_opt(&id.name).await;
                     let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
                     else {
                         return Ok(());
@@ -75,7 +75,7 @@ impl ClusterStore {
         if self.lacks_subresource.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let response = self.sealed(id).get_opt(&id.name).await;
+        let response = self.sealed_secrets(id).get_opt(&id.name).await;
         let object = response.map_err(api("cannot read the SealedSecret"))?;
         let exists = object.is_some_and(|object| object.meta().uid == entry.uid);
         if exists && !self.lacks_subresource.swap(true, Ordering::Relaxed) {

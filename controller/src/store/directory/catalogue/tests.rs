@@ -2,14 +2,14 @@ use super::super::manifest_file;
 use super::*;
 use crate::testing::id;
 
-fn sealed(name: &str, value: &str) -> String {
+fn manifest(name: &str, value: &str) -> String {
     format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n\
          metadata: {{name: {name}, namespace: ns}}\nspec: {{encryptedData: {{a: {value}}}}}\n---\n"
     )
 }
 
-fn at(milliseconds: i64) -> Timestamp {
+fn timestamp(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()
 }
 
@@ -34,7 +34,7 @@ impl Case {
     fn scan(&mut self, is_clean: bool, milliseconds: i64) -> Vec<String> {
         let ids = self
             .catalogue
-            .process_scan(&self.files, is_clean, at(milliseconds));
+            .process_scan(&self.files, is_clean, timestamp(milliseconds));
         ids.into_iter().map(|id| id.name).collect()
     }
 
@@ -50,17 +50,23 @@ impl Case {
 #[test]
 fn returns_each_changed_object_once() {
     let mut case = Case::default();
-    case.write_file("a.yaml", &(sealed("web", "QQ==") + &sealed("db", "QQ==")));
+    case.write_file(
+        "a.yaml",
+        &(manifest("web", "QQ==") + &manifest("db", "QQ==")),
+    );
     assert_eq!(case.scan(true, 0), ["db", "web"]);
     assert_eq!(case.scan(true, 1), [""; 0]);
-    case.write_file("a.yaml", &(sealed("web", "QQ==") + &sealed("db", "Qg==")));
+    case.write_file(
+        "a.yaml",
+        &(manifest("web", "QQ==") + &manifest("db", "Qg==")),
+    );
     assert_eq!(case.scan(true, 2), ["db"]);
 }
 
 #[test]
 fn an_object_is_deleted_after_two_clean_scans_two_seconds_apart() {
     let mut case = Case::default();
-    case.write_file("a.yaml", &sealed("web", "QQ=="));
+    case.write_file("a.yaml", &manifest("web", "QQ=="));
     case.scan(true, 0);
     case.files.clear();
     for (why, is_clean, time, is_deleted) in [
@@ -85,11 +91,11 @@ fn an_object_is_deleted_after_two_clean_scans_two_seconds_apart() {
 #[test]
 fn an_object_that_reappears_or_moves_is_not_deleted() {
     let mut case = Case::default();
-    case.write_file("a.yaml", &sealed("web", "QQ=="));
+    case.write_file("a.yaml", &manifest("web", "QQ=="));
     case.scan(true, 0);
     case.files.clear();
     case.scan(true, 1_000);
-    case.write_file("b.yaml", &sealed("web", "QQ=="));
+    case.write_file("b.yaml", &manifest("web", "QQ=="));
     assert_eq!(case.scan(true, 2_000), ["web"]);
     case.files.clear();
     assert_eq!(case.scan(true, 3_500), [""; 0]);
@@ -109,9 +115,9 @@ fn a_failed_scan_resets_the_time_of_missing_objects() {
 #[test]
 fn two_definitions_of_an_object_are_an_error_that_names_both_files() {
     let mut case = Case::default();
-    case.write_file("a.yaml", &sealed("web", "QQ=="));
+    case.write_file("a.yaml", &manifest("web", "QQ=="));
     case.scan(true, 0);
-    case.write_file("b.yaml", &sealed("web", "Qg=="));
+    case.write_file("b.yaml", &manifest("web", "Qg=="));
     assert_eq!(case.scan(true, 1), ["web"]);
     assert_eq!(
         case.problem("web"),
@@ -120,7 +126,10 @@ fn two_definitions_of_an_object_are_an_error_that_names_both_files() {
     case.files.remove(Path::new("a.yaml"));
     assert_eq!(case.scan(true, 2), ["web"]);
     assert_eq!(case.problem("web"), "");
-    case.write_file("b.yaml", &(sealed("web", "Qg==") + &sealed("web", "Qg==")));
+    case.write_file(
+        "b.yaml",
+        &(manifest("web", "Qg==") + &manifest("web", "Qg==")),
+    );
     case.scan(true, 3);
     assert_eq!(
         case.problem("web"),
@@ -134,12 +143,12 @@ fn an_unparsable_file_keeps_its_previous_objects() {
         ("invalid YAML", "a: [".to_owned()),
         (
             "namespace removed",
-            sealed("web", "QQ==").replace(", namespace: ns", ""),
+            manifest("web", "QQ==").replace(", namespace: ns", ""),
         ),
         ("document without kind", "a: b".to_owned()),
     ] {
         let mut case = Case::default();
-        case.write_file("a.yaml", &sealed("web", "QQ=="));
+        case.write_file("a.yaml", &manifest("web", "QQ=="));
         case.scan(true, 0);
         case.write_file("a.yaml", &text);
         let changed = case.scan(false, 1);
@@ -150,7 +159,7 @@ fn an_unparsable_file_keeps_its_previous_objects() {
             case.problem("web")
         );
         assert_eq!(case.scan(false, 9_000), [""; 0], "{why}");
-        case.write_file("a.yaml", &sealed("web", "QQ=="));
+        case.write_file("a.yaml", &manifest("web", "QQ=="));
         assert_eq!(case.scan(true, 9_001), ["web"], "{why}");
         assert_eq!(case.problem("web"), "", "{why}");
     }
@@ -169,10 +178,10 @@ fn an_unparsable_file_keeps_the_objects_of_an_earlier_process() {
 #[test]
 fn an_object_that_moved_out_of_an_unparsable_file_is_read_from_its_new_file() {
     let mut case = Case::default();
-    case.write_file("a.yaml", &sealed("web", "QQ=="));
+    case.write_file("a.yaml", &manifest("web", "QQ=="));
     case.scan(true, 0);
     case.write_file("a.yaml", "a: [");
-    case.write_file("b.yaml", &sealed("web", "QQ=="));
+    case.write_file("b.yaml", &manifest("web", "QQ=="));
     assert_eq!(case.scan(false, 1), ["web"]);
     assert_eq!(case.problem("web"), "");
 }
