@@ -50,7 +50,7 @@ const EVENT_QUEUE: usize = 64;
 /// with their values in memory.
 const MAX_CONCURRENT: usize = 32;
 
-/// The controller in a cluster, between two turns.
+/// The controller in a cluster.
 #[derive(Debug)]
 pub struct Cluster {
     keys: ClusterKeys,
@@ -191,7 +191,7 @@ impl Cluster {
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
-        // Not earlier: if the list was older than the first key, that key would count as removed.
+        // Start this watch only now: if its list was older than the first key, that key would count as removed.
         starter.watch_keys(&self.connection);
     }
 

@@ -26,7 +26,7 @@ pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
     .await;
 }
 
-/// Implements [`watch`] with a clock and a function that reports an expired certificate.
+/// Implements [`watch()`] with a clock and a function that reports an expired certificate.
 async fn watch_with(
     mut ring: watch::Receiver<Arc<KeyRing>>,
     now: impl Fn() -> Timestamp,

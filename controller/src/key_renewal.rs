@@ -23,7 +23,7 @@ pub struct KeyRenewal {
     not_before: Timestamp,
 }
 
-/// No key was generated.
+/// A key cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNewKey {
     /// Generating the key failed.

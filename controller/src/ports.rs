@@ -191,8 +191,8 @@ impl Authorized {
     }
 }
 
-/// Returns whether RBAC allows the controller to ask the API server to review callers, and logs an error if not. Retries
-/// until the API server answers.
+/// Returns whether RBAC allows the controller to ask the API server to review callers, and logs an error if not.
+/// Retries until the API server answers.
 async fn can_review(reviews: &Reviews) -> bool {
     loop {
         match reviews.missing_permission().await {

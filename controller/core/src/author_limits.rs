@@ -1,4 +1,4 @@
-//! Limits that the administrator sets on what authors of SealedSecrets may ask for.
+//! Limits that the administrator sets for authors of SealedSecrets.
 //!
 //! A SealedSecret is often written by people who may not create Secrets themselves. Two types of Secret grant
 //! more than their values: Kubernetes fills a `kubernetes.io/service-account-token` with a token for any
@@ -110,7 +110,7 @@ pub enum Breach {
     Templates(String),
     /// A scope that is not allowed in the namespace.
     #[error(
-        "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal it again with \
+        "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal the values again with \
          an allowed scope"
     )]
     Scope {
@@ -678,7 +678,7 @@ mod tests {
         assert_eq!(
             breach.to_string(),
             "scope cluster-wide is not allowed in namespace shop (--allowed-scopes: strict, namespace-wide); \
-             seal it again with an allowed scope"
+             seal the values again with an allowed scope"
         );
     }
 

@@ -84,8 +84,8 @@ pub struct Circumstances {
     /// Whether the SealedSecret is unchanged since the last success. If so, another client caused the difference.
     pub settled: bool,
     /// Whether only a status, which any client may have written, claims that the SealedSecret is unchanged since the
-    /// last success. If so, everything that the SealedSecret specifies is written, but nothing is removed that could not
-    /// be restored.
+    /// last success. If so, everything that the SealedSecret specifies is written, but nothing is removed that could
+    /// not be restored.
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,

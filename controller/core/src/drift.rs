@@ -17,8 +17,8 @@ pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {
     value.is_some_and(|value| value == "false")
 }
 
-/// After this many corrections within [`WINDOW`], the controller assumes a conflict with another client and
-/// pauses.
+/// Maximum number of corrections within [`WINDOW`]. When it is reached, the controller assumes a conflict with another
+/// client and pauses.
 const MAX_CORRECTIONS: usize = 5;
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// Once the limit is reached, the pause between two recreations of a deleted Secret. It is shorter than [`WINDOW`],
@@ -57,7 +57,7 @@ pub struct Drift {
 pub struct Fight {
     /// The interference that is not corrected yet.
     pub what: Interference,
-    /// When it may be corrected.
+    /// The time from which the interference may be corrected.
     pub until: Timestamp,
 }
 

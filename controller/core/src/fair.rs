@@ -48,8 +48,8 @@ impl Shares {
     }
 }
 
-/// Returns how many of `slots` each tenant may hold while `active` tenants hold slots or wait for one: an equal share of
-/// the slots that are not `reserved`, and at least one. The remaining slots are for new tenants.
+/// Returns how many of `slots` each tenant may hold while `active` tenants hold slots or wait for one: an equal share
+/// of the slots that are not `reserved`, and at least one. The remaining slots are for new tenants.
 pub fn max_each(slots: usize, reserved: usize, active: usize) -> usize {
     (slots.saturating_sub(reserved) / active.max(1)).max(1)
 }

@@ -1,7 +1,7 @@
 //! Decisions of the controller, as pure functions.
 //!
-//! Nothing here performs I/O, reads a clock or generates randomness: the crate depends on neither `kube` nor
-//! `tokio`. The crate `controller` fetches the data, calls these functions and carries the results out.
+//! The crate performs no I/O, reads no clock and generates no randomness, and depends on neither `kube` nor `tokio`.
+//! The crate `controller` fetches the data, calls these functions and applies the results.
 //!
 //! | module | input → result |
 //! |---|---|

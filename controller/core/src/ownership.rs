@@ -77,8 +77,8 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// Returns the updated version of an existing Secret. It keeps its identity and the fields that upstream
-/// leaves alone.
+/// Returns the updated version of an existing Secret. The Secret keeps its identity and the fields that upstream does
+/// not change.
 ///
 /// Values, labels and annotations are replaced; with the annotation for merging they are added to the
 /// existing ones. While the SealedSecret is settled, labels and annotations that other clients added are kept.

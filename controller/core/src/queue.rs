@@ -69,7 +69,8 @@ impl Queue {
     }
 
     /// Removes and returns a due object, with its urgency: a fresh object, or an object of the backlog when it is the
-    /// backlog's turn. Among the namespaces for which `may_begin` is true, the namespace with the fewest turns goes first.
+    /// backlog's turn. Among the namespaces for which `may_begin` is true, the namespace with the fewest turns goes
+    /// first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next_namespace(&self.shares, &may_begin);
         let backlog = self.backlog.next_namespace(&self.shares, &may_begin);

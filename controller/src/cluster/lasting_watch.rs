@@ -1,8 +1,8 @@
 //! A watch that continues after the permission to start it was revoked.
 //!
 //! The API server checks permissions only when a watch starts, so each watch is started again after a period, to detect
-//! revoked permissions soon. If the next watch is forbidden, the previous one continues until the API server ends it. So
-//! a permission that is granted again within minutes causes no interruption.
+//! revoked permissions soon. If the next watch is forbidden, the previous one continues until the API server ends it.
+//! So a permission that is granted again within minutes causes no interruption.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -93,8 +93,8 @@ impl Watches {
         }
     }
 
-    /// Starts the watches of objects. The returned [`Starter`] starts the watch of keys. A namespace that does not exist
-    /// yet is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are
+    /// Starts the watches of objects. The returned [`Starter`] starts the watch of keys. A namespace that does not
+    /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are
     /// listed, so that no data about other Secrets has to be stored.
     pub(super) fn start(
         &self,

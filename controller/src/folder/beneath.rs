@@ -24,8 +24,8 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// Returns [`FileError::Link`] for a link that is not followed or leads to a missing file, or the operating system's
-    /// error.
+    /// Returns [`FileError::Link`] for a link that is not followed or leads to a missing file, or the operating
+    /// system's error.
     pub fn open_beneath(&self, path: &Path) -> Result<OpenEntry, FileError> {
         let full_path = self.path.join(path);
         let fd = self.walk(path).map_err(|errno| match errno {

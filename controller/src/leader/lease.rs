@@ -24,8 +24,8 @@ pub(super) enum Step {
     Wait,
 }
 
-/// The maximum lease duration. Longer durations in a Lease are reduced to it, since any client that may write Leases can
-/// set them. The flags of this controller allow no longer duration.
+/// The maximum lease duration. Longer durations in a Lease are reduced to it, since any client that may write Leases
+/// can set them. The flags of this controller allow no longer duration.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
 /// Returns the Lease. A Lease that cannot be read counts as held by another replica for [`LONGEST_LEASE`].
@@ -54,8 +54,8 @@ pub(super) struct Times {
 }
 
 impl View {
-    /// Returns the view after this observation of the Lease. A new version restarts the lease duration by this replica's
-    /// clock, since the clocks of replicas can differ.
+    /// Returns the view after this observation of the Lease. A new version restarts the lease duration by this
+    /// replica's clock, since the clocks of replicas can differ.
     pub(super) fn after(previous: Option<Self>, lease: Lease, now: Moment) -> Self {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
         let since = previous

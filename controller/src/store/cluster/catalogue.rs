@@ -162,7 +162,8 @@ impl Entry {
         })
     }
 
-    /// Drops the sealed values and item statuses. Keeps a malformed object, which is small, since its message is needed.
+    /// Drops the sealed values and item statuses. Keeps a malformed object, which is small, since its message is
+    /// needed.
     fn shorten(&mut self) {
         if matches!(self.cached, CachedSource::Whole(Source::Sealed(_))) {
             self.cached = CachedSource::Digest;
@@ -407,8 +408,8 @@ impl Catalogue {
         }
     }
 
-    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed. Returns
-    /// false for the first state of a Secret: in that case, the object is already in the queue.
+    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed.
+    /// Returns false for the first state of a Secret: in that case, the object is already in the queue.
     pub(super) fn observe_secret(
         &mut self,
         id: &ObjectId,

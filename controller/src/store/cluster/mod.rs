@@ -158,7 +158,8 @@ impl ClusterStore {
         })
     }
 
-    /// Reads the current object, which can be newer than the object from the watch. Returns `None` if it does not exist.
+    /// Reads the current object, which can be newer than the object from the watch. Returns `None` if it does not
+    /// exist.
     async fn fetch(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
         let sealed_secrets = sealed_secrets(self.client.clone(), Some(&id.namespace));
         let response = sealed_secrets.get_opt(&id.name).await;

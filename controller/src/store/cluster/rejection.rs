@@ -14,8 +14,8 @@ use shared::secret_types::{MAX_SECRET_LEN, values_len};
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
 
-/// The texts at the end of the API server's part of a message. This part names the webhook or policy; the message of the
-/// webhook or policy follows.
+/// The texts at the end of the API server's part of a message. This part names the webhook or policy; the message of
+/// the webhook or policy follows.
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
 /// The text before the name of a webhook that gave no valid response.
 const FAILED_WEBHOOK: &str = "failed calling webhook \"";
@@ -55,8 +55,8 @@ fn names_len(secret: &Secret) -> usize {
     items.chain(texts).sum()
 }
 
-/// Returns a function that adds the failed operation to an API server's error, like [`api`], and removes everything that
-/// depends on the values of the Secret.
+/// Returns a function that adds the failed operation to an API server's error, like [`api`], and removes everything
+/// that depends on the values of the Secret.
 pub(crate) fn secret_error(
     operation: &'static str,
     secret: &Secret,

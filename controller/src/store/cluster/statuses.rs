@@ -19,8 +19,8 @@ use crate::store::{StoreError, api};
 const MAX_ATTEMPTS: usize = 5;
 
 impl ClusterStore {
-    /// Writes the status. After a conflict, reads the new version and retries, so that changes of other clients to other
-    /// fields are kept.
+    /// Writes the status. After a conflict, reads the new version and retries, so that changes of other clients to
+    /// other fields are kept.
     pub(super) async fn write_status(
         &self,
         id: &ObjectId,

@@ -36,8 +36,8 @@ impl ClusterStore {
         missing
     }
 
-    /// Records the version of a Secret. Returns the object to reconcile, if its Secret has changed. Stores nothing about
-    /// Secrets without a SealedSecret.
+    /// Records the version of a Secret. Returns the object to reconcile, if its Secret has changed. Stores nothing
+    /// about Secrets without a SealedSecret.
     pub fn take_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
         let version = SecretVersion::from_metadata(secret);
@@ -66,8 +66,8 @@ impl ClusterStore {
         })
     }
 
-    /// Records that a Secret was deleted. Returns the object to reconcile, if the Secret belongs to a SealedSecret and was
-    /// not already absent.
+    /// Records that a Secret was deleted. Returns the object to reconcile, if the Secret belongs to a SealedSecret and
+    /// was not already absent.
     pub fn record_secret_deletion(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
         self.catalogue().observe_secret(&id, None).then_some(id)
@@ -78,8 +78,8 @@ impl ClusterStore {
         self.catalogue().entry(id).is_some()
     }
 
-    /// Returns the objects of a namespace (or of all namespaces) whose Secret existed and is not in a complete list. The
-    /// caller must confirm the absence by a read.
+    /// Returns the objects of a namespace (or of all namespaces) whose Secret existed and is not in a complete list.
+    /// The caller must confirm the absence by a read.
     pub fn without_secret(
         &self,
         namespace: Option<&str>,

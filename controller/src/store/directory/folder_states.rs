@@ -93,9 +93,9 @@ impl FolderStates {
         is_due
     }
 
-    /// Returns the objects to reconcile because their folder changed. `current` returns the current state of an object's
-    /// folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are deleted, they
-    /// are always restored, as in a cluster.
+    /// Returns the objects to reconcile because their folder changed. `current` returns the current state of an
+    /// object's folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are
+    /// deleted, they are always restored, as in a cluster.
     pub(super) fn take_edited(
         &mut self,
         current: impl Fn(&ObjectId) -> Option<FolderState>,

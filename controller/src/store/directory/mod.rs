@@ -235,8 +235,8 @@ impl Inner {
         folder_states.take_edited(|id| FolderState::from_values(&self.values(id)), keeps_edits)
     }
 
-    /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is an
-    /// in-memory file system and is unmounted, values must not be written to the disk below the mount point.
+    /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is
+    /// an in-memory file system and is unmounted, values must not be written to the disk below the mount point.
     fn is_secrets_folder_in_place(&self, state: &mut State) -> bool {
         let current = match self.root.child(SECRETS) {
             Err(error) if error.is_missing() => device(&self.root),
@@ -254,8 +254,8 @@ impl Inner {
         !is_another_file_system
     }
 
-    /// Returns the problem with the folder `sealed` itself, if there is one. While there is a problem, no object counts as
-    /// deleted.
+    /// Returns the problem with the folder `sealed` itself, if there is one. While there is a problem, no object counts
+    /// as deleted.
     fn check_manifest_folder(&self, state: &mut State, listing: &Listing) -> Option<String> {
         if state.manifest_folder.record(listing) {
             let statuses = self.root.child_or_new(STATUS);
@@ -342,8 +342,8 @@ impl Inner {
         source
     }
 
-    /// Reads the existing values. Records the state of the folder before it reads the values, so that an edit in between
-    /// is detected later.
+    /// Reads the existing values. Records the state of the folder before it reads the values, so that an edit in
+    /// between is detected later.
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
         if id.namespace.is_empty() {
             return Ok(Existing::Absent);
@@ -494,8 +494,8 @@ impl State {
     }
 }
 
-/// Returns the generation of a SealedSecret, if the manifest has one. For a manifest that became unreadable, returns the
-/// generation in the status file.
+/// Returns the generation of a SealedSecret, if the manifest has one. For a manifest that became unreadable, returns
+/// the generation in the status file.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,

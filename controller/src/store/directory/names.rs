@@ -80,7 +80,8 @@ pub(super) fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Returns whether the name of an item can be a file name next to `..data`. Kubernetes has the same rules for item names.
+/// Returns whether the name of an item can be a file name next to `..data`. Kubernetes has the same rules for item
+/// names.
 pub(crate) fn is_item(key: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     (1..=253).contains(&key.len())

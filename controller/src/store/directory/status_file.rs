@@ -13,8 +13,8 @@ use shared::resource::SealedSecretStatus;
 
 use crate::store::Source;
 
-/// Annotation with the path of the manifest below DIR. If a manifest cannot be parsed after a restart, these annotations
-/// show which objects it contained.
+/// Annotation with the path of the manifest below DIR. If a manifest cannot be parsed after a restart, these
+/// annotations show which objects it contained.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
 /// Annotation with the digest of the SealedSecret version that was unsealed last. It is kept while newer versions fail.

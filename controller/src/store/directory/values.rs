@@ -105,9 +105,9 @@ impl Values {
         }
     }
 
-    /// Returns the creator of the files. The folder belongs to the controller if the controller created any entry in it,
-    /// even an unfinished one. Additional files of other programs are left unchanged, but if another program created
-    /// `..data` or `..data_next`, the whole folder belongs to that program.
+    /// Returns the creator of the files. The folder belongs to the controller if the controller created any entry in
+    /// it, even an unfinished one. Additional files of other programs are left unchanged, but if another program
+    /// created `..data` or `..data_next`, the whole folder belongs to that program.
     pub(super) fn owner(&self) -> Owner {
         let is_by_controller = self.has_data
             || self.has_next_data
@@ -203,8 +203,8 @@ impl Values {
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written. The old values stay in place, or the new values are in place if only a link to
-    /// a removed item could not be removed.
+    /// Fails if a file cannot be written. The old values stay in place, or the new values are in place if only a link
+    /// to a removed item could not be removed.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
